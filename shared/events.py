@@ -1,0 +1,175 @@
+"""The event vocabulary, and how deltas add up to an answer: pure, no I/O.
+
+A *delta* is the data of a ``message`` event: a dict with exactly one of the keys
+
+- ``text``: str, a piece of the answer;
+- ``reasoning``: str, a piece of the model's reasoning;
+- ``tool_call``: ``{"index": int, "id"?: str, "name"?: str, "arguments"?: str}``, a piece of one tool call:
+  ``id`` and ``name`` come once, ``arguments`` is appended.
+
+A *snapshot* is kept in Redis as lines, one JSON delta a line, so that it grows by APPEND alone.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+Delta = dict[str, Any]
+
+QUEUED: Final = "queued"
+STARTED: Final = "started"
+MESSAGE: Final = "message"
+FINISHING: Final = "finishing"
+RESTART: Final = "restart"
+CONTINUED: Final = "continued"
+DONE: Final = "done"
+FAILED: Final = "failed"
+CANCELLED: Final = "cancelled"
+SNAPSHOT: Final = "snapshot"
+"""Not stored in the log: the reader sends it."""
+
+TERMINAL: Final = frozenset({DONE, FAILED, CANCELLED})
+OPENINGS: Final = frozenset({QUEUED, STARTED, RESTART, CONTINUED})
+"""Types that open an epoch (``n`` is 0); a cancel's terminal event does too."""
+FRESH: Final = frozenset({STARTED, RESTART})
+"""Openings from which the text counts anew."""
+
+MAX_DELTA_BYTES: Final = 16 * 1024
+"""Deltas are merged up to this size: with a cap of 4,096 entries a log stays below 64 MiB even under a
+provider that sends megabytes, and a viewer's write stays below one socket buffer (64 KiB)."""
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder()
+
+
+def encode_data(data: dict[str, Any]) -> bytes:
+    """One event's data as compact JSON: a single line, for JSON escapes every line break."""
+    return _encoder.encode(data)
+
+
+def decode_data(raw: bytes) -> dict[str, Any]:
+    """The data of one event. Raises ``msgspec.DecodeError`` for what is no JSON object."""
+    data = _decoder.decode(raw)
+    if not isinstance(data, dict):
+        raise msgspec.DecodeError("event data is not a JSON object")
+    return data
+
+
+def merge(into: Delta, delta: Delta) -> bool:
+    """Append ``delta`` to ``into`` where they are pieces of the same thing. Out: whether that was so.
+
+    The sum of two deltas means the same as both in turn. Nothing grows past MAX_DELTA_BYTES (counted in
+    characters of at most 4 bytes, so the bound is conservative by that factor).
+    """
+    for kind in ("text", "reasoning"):
+        if kind in into and kind in delta:
+            if (len(into[kind]) + len(delta[kind])) * 4 > MAX_DELTA_BYTES:
+                return False
+            into[kind] += delta[kind]
+            return True
+    if "tool_call" in into and "tool_call" in delta:
+        old, new = into["tool_call"], delta["tool_call"]
+        same = old["index"] == new["index"] and not ("id" in new or "name" in new)
+        size = len(old.get("arguments", "")) + len(new.get("arguments", ""))
+        if not same or size * 4 > MAX_DELTA_BYTES:
+            return False
+        old["arguments"] = old.get("arguments", "") + new.get("arguments", "")
+        return True
+    return False
+
+
+def copy_delta(delta: Delta) -> Delta:
+    """A delta that :func:`merge` may grow without touching the original."""
+    if "tool_call" in delta:
+        return {"tool_call": dict(delta["tool_call"])}
+    return dict(delta)
+
+
+def split_delta(delta: Delta) -> list[Delta]:
+    """The same delta in pieces within MAX_DELTA_BYTES; a provider may send 10 MB in one read."""
+    step = MAX_DELTA_BYTES // 4
+    for kind in ("text", "reasoning"):
+        if kind in delta and len(delta[kind]) > step:
+            value = delta[kind]
+            return [{kind: value[i : i + step]} for i in range(0, len(value), step)]
+    if "tool_call" in delta:
+        call = delta["tool_call"]
+        arguments = call.get("arguments", "")
+        if len(arguments) > step:
+            head = {"tool_call": {**call, "arguments": arguments[:step]}}
+            index = call["index"]
+            rest = [
+                {"tool_call": {"index": index, "arguments": arguments[i : i + step]}}
+                for i in range(step, len(arguments), step)
+            ]
+            return [head, *rest]
+    return [delta]
+
+
+def snapshot_lines(deltas: Iterable[Delta]) -> bytes:
+    """Deltas as the snapshot holds them: neighbours of one kind merged, one JSON delta a line."""
+    merged: list[Delta] = []
+    for delta in deltas:
+        if not merged or not merge(merged[-1], delta):
+            merged.append(copy_delta(delta))
+    return b"".join(encode_data(delta) + b"\n" for delta in merged)
+
+
+class Transcript:
+    """What was said so far: the sum of deltas, in order."""
+
+    __slots__ = ("_reasoning", "_text", "tool_calls")
+
+    def __init__(self) -> None:
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self.tool_calls: list[dict[str, Any]] = []
+
+    @property
+    def text(self) -> str:
+        return "".join(self._text)
+
+    @property
+    def reasoning(self) -> str:
+        return "".join(self._reasoning)
+
+    def add(self, delta: Delta) -> None:
+        """Add one delta. Unknown kinds are ignored: a later writer may know more than this reader."""
+        if "text" in delta:
+            self._text.append(delta["text"])
+        elif "reasoning" in delta:
+            self._reasoning.append(delta["reasoning"])
+        elif "tool_call" in delta:
+            self._add_tool_call(delta["tool_call"])
+
+    def _add_tool_call(self, piece: dict[str, Any]) -> None:
+        call = next((c for c in self.tool_calls if c["index"] == piece["index"]), None)
+        if call is None:
+            call = {"index": piece["index"], "id": None, "name": None, "arguments": ""}
+            self.tool_calls.append(call)
+        for field in ("id", "name"):
+            if field in piece:
+                call[field] = piece[field]
+        call["arguments"] += piece.get("arguments", "")
+
+    def add_lines(self, snapshot: bytes) -> None:
+        """Add all deltas of a stored snapshot (one JSON delta a line)."""
+        for line in snapshot.splitlines():
+            self.add(decode_data(line))
+
+    def apply(self, kind: str, data: bytes) -> None:
+        """Follow one event of the log: openings that start anew clear, messages add."""
+        if kind == MESSAGE:
+            self.add(decode_data(data))
+        elif kind in FRESH:
+            self.__init__()  # type: ignore[misc]
+
+    def as_data(self) -> dict[str, Any]:
+        """The fields a ``snapshot`` event and a record carry: text always, the others where there are any."""
+        data: dict[str, Any] = {"text": self.text}
+        if self._reasoning:
+            data["reasoning"] = self.reasoning
+        if self.tool_calls:
+            data["tool_calls"] = self.tool_calls
+        return data

@@ -1,0 +1,110 @@
+"""All settings, each with its unit, default and reason. Read once, by the composition roots alone.
+
+``HEADRACE_<FIELD>`` in the environment (or in ``.env``) sets the field of that name; a variable that no
+field knows is an error, for a typing mistake must not silently leave a default in force.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from dotenv import dotenv_values
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shared.providers import PRESETS, Provider, load_providers
+
+PREFIX = "HEADRACE_"
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class BadSettings(ValueError):
+    """The environment can't be used; the text names each variable and what is wrong with it."""
+
+
+class Settings(BaseModel):
+    """Everything that can be set. Sizes in bytes, times as the name's end says (``_s``, ``_ms``)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis 7+ or Valkey that holds the logs")
+    queue_url: str = Field("", description="Redis of the queue and wake-ups; empty: the same as redis_url")
+    key_prefix: str = Field("headrace", pattern=r"^[A-Za-z0-9_.-]{1,40}$", description="front of every key")
+
+    default_model: str = Field("local/smollm2", description="model of a request that names none")
+    log_cap: int = Field(4096, ge=50, description="entries a log keeps at least (MAXLEN ~)")
+    retention_s: Positive = Field(86_400, description="life of a finished stream")
+    keep_prompt: bool = Field(False, description="keep the request in the record when the stream has ended")
+
+    lease_ms: int = Field(3000, ge=500, description="a worker silent for this long has lost its streams")
+    max_attempts: Count = Field(3, description="tries at one generation before it is failed")
+    max_streams: Count = Field(200, description="streams at once in one worker process")
+    max_stream_s: Positive = Field(3600, description="longest life of one generation")
+    drain_s: NotNegative = Field(0, description="how long streams may run on after SIGTERM")
+    flush_ms: NotNegative = Field(5, description="a worker's flushes are at least this far apart")
+
+    connect_timeout_s: Positive = Field(5, description="time to connect to a provider")
+    first_token_timeout_s: Positive = Field(60, description="time to a provider's first token")
+    idle_timeout_s: Positive = Field(30, description="longest silence of a provider between tokens")
+    provider_tries: Count = Field(4, description="requests to a provider that refuses before its first token")
+    provider_retry_s: Positive = Field(20, description="time within which those tries must fall")
+
+    max_body_bytes: Count = Field(1024 * 1024, description="largest request body")
+    max_prompt_bytes: Count = Field(256 * 1024, description="largest prompt, all messages together")
+    viewers: Count = Field(10_000, description="viewers at once in one API process")
+    send_timeout_s: Positive = Field(30, description="a viewer that accepts nothing for this long is closed")
+    keepalive_s: Positive = Field(15, description="time between comments that keep proxies awake")
+    linger_s: NotNegative = Field(5, description="life of a shared buffer after its last viewer")
+
+    host: str = Field("127.0.0.1", description="address the API listens on")
+    port: int = Field(8000, ge=0, le=65535, description="port the API listens on")
+    secret: str = Field("", description="secret behind Idempotency-Key; empty: made once, kept in Redis")
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
+    log_format: str = Field("text", pattern="^(text|json)$")
+
+    @property
+    def queue_redis_url(self) -> str:
+        return self.queue_url or self.redis_url
+
+
+class Configuration(BaseModel):
+    """The settings and the providers, as the environment gives them."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    settings: Settings
+    providers: dict[str, Provider]
+
+
+def environment(directory: Path | None = None) -> dict[str, str]:
+    """The process's environment over that of ``.env`` in the directory (default: the current one)."""
+    from_file = dotenv_values((directory or Path.cwd()) / ".env")
+    return {**{k: v for k, v in from_file.items() if v is not None}, **os.environ}
+
+
+def load(env: Mapping[str, str]) -> Configuration:
+    """Read the settings. In: an environment. Raises :class:`BadSettings` with a text for people."""
+    values: dict[str, Any] = {
+        name.removeprefix(PREFIX).lower(): value.strip()
+        for name, value in env.items()
+        if name.startswith(PREFIX) and value.strip()
+    }
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        lines = [
+            f"{PREFIX}{str(e['loc'][0]).upper() if e['loc'] else ''}: "
+            + ("no such setting" if e["type"] == "extra_forbidden" else e["msg"])
+            for e in error.errors()
+        ]
+        raise BadSettings("Settings that can't be used: " + "; ".join(lines)) from None
+    default_provider = settings.default_model.partition("/")[0]
+    if default_provider not in PRESETS or "/" not in settings.default_model:
+        known = ", ".join(sorted(PRESETS))
+        raise BadSettings(
+            f"{PREFIX}DEFAULT_MODEL must be provider/name, with a provider of these: {known}"
+        )
+    return Configuration(settings=settings, providers=load_providers(env))

@@ -1,0 +1,133 @@
+"""The SSE wire format, both ways: an encoder and an incremental parser. Pure, no I/O.
+
+Source: WHATWG HTML, section 9.2 "Server-sent events" (parsing and interpreting an event stream).
+
+The encoder writes LF line ends and never an empty event: comments and ``retry:`` go out as bare lines
+without the blank line that would dispatch, because lax parsers turn such a blank line into an empty event.
+The parser takes CRLF, CR and LF in any mixture, split anywhere, also inside a UTF-8 character; it holds at
+most ``max_bytes`` of unfinished line and event, and says so by an error instead of growing.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+MAX_EVENT_BYTES = 1024 * 1024
+"""No provider's event is near 1 MiB; an endless line must not eat the worker's memory."""
+
+COMMENT = b":\n"
+"""A sign of life for proxies: one comment line, and no blank line behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSentEvent:
+    """One dispatched event: its type (``message`` unless named), data, and the last id seen so far."""
+
+    event: str
+    data: str
+    id: str
+
+
+class SseError(ValueError):
+    """The peer sends what can't be kept: an event larger than the bound."""
+
+
+def encode_event(event: str, data: bytes, cursor: bytes | None) -> bytes:
+    """One event, ready to be sent.
+
+    In: its type (``message`` stays unnamed, so that ``EventSource.onmessage`` just works), its data (UTF-8;
+    LF, CR and CRLF inside become several ``data:`` lines) and its id, or None for an event without one.
+    """
+    head = b"" if cursor is None else b"id: " + cursor + b"\n"
+    if event != "message":
+        head += b"event: " + event.encode() + b"\n"
+    if b"\n" in data or b"\r" in data:
+        lines = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        return head + b"".join(b"data: " + line + b"\n" for line in lines) + b"\n"
+    return head + b"data: " + data + b"\n\n"
+
+
+def encode_retry(retry_ms: int) -> bytes:
+    """The reconnection time, as a line of its own (it belongs to no event)."""
+    return b"retry: %d\n" % retry_ms
+
+
+def encode_comment(text: str) -> bytes:
+    """A comment of one line; line breaks in ``text`` become spaces."""
+    return b": " + " ".join(text.splitlines()).encode() + b"\n"
+
+
+class SseParser:
+    """Bytes in, events out; feed it reads of any size.
+
+    ``retry_ms`` holds the last reconnection time that the peer sent, or None.
+    """
+
+    def __init__(self, max_bytes: int = MAX_EVENT_BYTES) -> None:
+        self.retry_ms: int | None = None
+        self._max_bytes = max_bytes
+        self._line = bytearray()
+        self._after_cr = False
+        self._started = False
+        self._event = ""
+        self._data: list[str] = []
+        self._data_bytes = 0
+        self._last_id = ""
+
+    def feed(self, chunk: bytes) -> Iterator[ServerSentEvent]:
+        """Take one read. Yields the events that it completes; raises :class:`SseError` past the bound."""
+        if self._after_cr and chunk:
+            self._after_cr = False
+            if chunk.startswith(b"\n"):
+                chunk = chunk[1:]
+        if chunk.endswith(b"\r"):
+            self._after_cr = True
+        # bytes.splitlines breaks at LF, CR and CRLF only, which is the standard's own set.
+        for piece in chunk.splitlines(keepends=True):
+            body = piece.rstrip(b"\r\n")
+            if self._data_bytes + len(self._line) + len(body) > self._max_bytes:
+                raise SseError(f"an event of more than {self._max_bytes} bytes")
+            self._line += body
+            if len(body) < len(piece):
+                line, self._line = bytes(self._line), bytearray()
+                event = self._take_line(line)
+                if event is not None:
+                    yield event
+
+    def finish(self) -> ServerSentEvent | None:
+        """The peer closed: the last event, if data had come and only the blank line was missing.
+
+        A browser drops that event; an AI provider that forgets the blank line still meant what it said.
+        """
+        if self._line:
+            line, self._line = bytes(self._line), bytearray()
+            self._take_line(line)
+        return self._dispatch()
+
+    def _take_line(self, raw: bytes) -> ServerSentEvent | None:
+        if not self._started:
+            self._started = True
+            raw = raw.removeprefix(b"\xef\xbb\xbf")
+        if not raw:
+            return self._dispatch()
+        name, _, value = raw.partition(b":")
+        self._take_field(name, value.removeprefix(b" ").decode("utf-8", "replace"), len(value))
+        return None
+
+    def _take_field(self, name: bytes, value: str, size: int) -> None:
+        if name == b"data":
+            self._data.append(value)
+            self._data_bytes += size + 1
+        elif name == b"event":
+            self._event = value
+        elif name == b"id":
+            if "\0" not in value:
+                self._last_id = value
+        elif name == b"retry" and value.isascii() and value.isdigit() and len(value) < 10:
+            self.retry_ms = int(value)
+
+    def _dispatch(self) -> ServerSentEvent | None:
+        event, data = self._event, self._data
+        self._event, self._data, self._data_bytes = "", [], 0
+        if not data:
+            return None
+        return ServerSentEvent(event or "message", "\n".join(data), self._last_id)
