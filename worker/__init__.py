@@ -1,0 +1,1 @@
+"""Provider in, log out. Never imports api."""

@@ -1,0 +1,31 @@
+"""The registry of wire formats: one file each, found by its name.
+
+``worker/providers/<wire_format>.py`` defines ``ADAPTER``; nothing else has to change to add one (a preset
+in :mod:`shared.providers` then names it).
+"""
+
+import re
+from importlib import import_module
+from importlib.util import find_spec
+from typing import cast
+
+from worker.providers.base import Adapter
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
+
+
+class UnknownWireFormat(LookupError):
+    """No file in ``worker/providers`` speaks this wire format; the text says which file to add."""
+
+
+def adapter(wire_format: str) -> Adapter:
+    """The adapter of a wire format. Raises :class:`UnknownWireFormat`."""
+    module_name = f"{__name__}.{wire_format}"
+    known = _NAME.fullmatch(wire_format) is not None and find_spec(module_name) is not None
+    found = getattr(import_module(module_name), "ADAPTER", None) if known else None
+    if found is None:
+        raise UnknownWireFormat(
+            f"No adapter speaks the wire format {wire_format!r}: "
+            "add worker/providers/<wire format>.py with an ADAPTER, or correct the provider's preset."
+        )
+    return cast(Adapter, found)

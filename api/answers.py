@@ -1,0 +1,77 @@
+"""What the API tells of a stream: the record, in the words that callers see."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from shared.streams import Reading, json_field
+
+
+class Created(BaseModel):
+    """The answer to a create (202), a cancel, and the head of every record."""
+
+    id: str
+    status: str
+    model: str
+    events_url: str = Field(description="read the answer here, as SSE")
+    url: str = Field(description="the record")
+
+
+class Model(BaseModel):
+    """A model that can be asked for."""
+
+    id: str = Field(description="provider/name")
+    provider: str
+
+
+class Models(BaseModel):
+    """What is configured. A provider without a list takes any name: ``<provider>/*``."""
+
+    default: str
+    models: list[Model]
+
+
+def links(stream_id: str) -> dict[str, str]:
+    """Where a stream is found."""
+    return {"events_url": f"/v1/streams/{stream_id}/events", "url": f"/v1/streams/{stream_id}"}
+
+
+def describe(stream_id: str, record: Mapping[str, str], reading: Reading) -> dict[str, Any]:
+    """The whole record, with everything said so far."""
+    result = json_field(record, "result") or {}
+    transcript = reading.transcript()
+    usage = {
+        name.partition(":")[2]: json_field(record, name) for name in record if name.startswith("usage:")
+    }
+    last = reading.tail[-1].cursor if reading.tail else reading.as_of
+    error = None
+    if reading.status == "failed":
+        error = {key: result.get(key) for key in ("code", "message", "retryable")}
+    return {
+        "id": stream_id,
+        "status": reading.status,
+        "model": record.get("model"),
+        "provider": record.get("provider"),
+        "attempt": reading.attempt,
+        "on_failure": record.get("on_failure"),
+        **transcript.as_data(),
+        "finish_reason": result.get("finish_reason"),
+        "usage": result.get("usage"),
+        "usage_by_attempt": usage,
+        "cost": result.get("cost"),
+        "timings": result.get("timings"),
+        "error": error,
+        "last_event_id": str(last),
+        "created_at": _moment(record.get("created_ms")),
+        "started_at": _moment(record.get("started_ms")),
+        "finished_at": _moment(record.get("finished_ms")),
+        **links(stream_id),
+    }
+
+
+def _moment(ms: str | None) -> str | None:
+    if not ms:
+        return None
+    return datetime.fromtimestamp(int(ms) / 1000, UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,84 @@
+"""The shared buffer: recent events of one log as ready bytes. Pure, no I/O.
+
+A viewer is an index into it (a *sequence number*, counted from the buffer's first event and never reused),
+and its catch-up is one slice, whoever else reads the same. Events leave at the front in halves, so that
+the bytes are moved seldom; a viewer that falls behind the front reads pages of the log instead.
+"""
+
+from bisect import bisect_left, bisect_right
+from typing import Final
+
+from shared.ids import Cursor
+
+MAX_EVENTS: Final = 4096
+"""As many as a log keeps by default: who is behind that would get a snapshot anyway."""
+MAX_BYTES: Final = 1024 * 1024
+"""Per followed log. 1,000 logs at full size would take 1 GiB; at 400 tokens of 60 bytes each they take 24 MB."""
+SLICE_BYTES: Final = 64 * 1024
+"""The most that one write hands to a socket: what a viewer that stops reading can hold."""
+
+
+class SharedBuffer:
+    """Ready bytes with their end offsets."""
+
+    __slots__ = ("_bytes", "_cursors", "_ends", "_offset", "base")
+
+    def __init__(self) -> None:
+        self.base = 0
+        self._cursors: list[Cursor] = []
+        self._ends: list[int] = []
+        self._bytes = bytearray()
+        self._offset = 0
+
+    @property
+    def end(self) -> int:
+        """The sequence number that the next event will have."""
+        return self.base + len(self._cursors)
+
+    @property
+    def last(self) -> Cursor | None:
+        return self._cursors[-1] if self._cursors else None
+
+    def append(self, cursor: Cursor, data: bytes) -> None:
+        """Add the next event."""
+        self._bytes += data
+        self._cursors.append(cursor)
+        self._ends.append(self._offset + len(self._bytes))
+        if len(self._cursors) > MAX_EVENTS or len(self._bytes) > MAX_BYTES:
+            self._drop(len(self._cursors) // 2)
+
+    def _drop(self, count: int) -> None:
+        if not count:
+            return
+        end = self._ends[count - 1]
+        del self._bytes[: end - self._offset]
+        del self._cursors[:count], self._ends[:count]
+        self._offset = end
+        self.base += count
+
+    def clear(self) -> None:
+        """Forget everything; sequence numbers go on."""
+        self._drop(len(self._cursors))
+
+    def at(self, cursor: Cursor) -> int | None:
+        """The sequence number of this very event; None where it is not here."""
+        index = bisect_left(self._cursors, cursor)
+        if index < len(self._cursors) and self._cursors[index] == cursor:
+            return self.base + index
+        return None
+
+    def slice(self, sequence: int) -> tuple[bytes, int]:
+        """Bytes from this sequence number on (whole events, SLICE_BYTES or one event at most), and the
+        sequence number behind them."""
+        index = sequence - self.base
+        start = self._offset if index == 0 else self._ends[index - 1] if index <= len(self._ends) else 0
+        stop = max(index + 1, bisect_right(self._ends, start + SLICE_BYTES))
+        stop = min(stop, len(self._ends))
+        if stop <= index:
+            return b"", sequence
+        chunk = bytes(memoryview(self._bytes)[start - self._offset : self._ends[stop - 1] - self._offset])
+        return chunk, self.base + stop
+
+    def cursor_before(self, sequence: int) -> Cursor:
+        """The id of the event right before this sequence number (it must still be here)."""
+        return self._cursors[sequence - self.base - 1]

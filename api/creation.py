@@ -1,0 +1,129 @@
+"""Creating a stream, safe against a crash at any point.
+
+Theory of operation. The steps are: a provisional record with its ``queued`` event and a life of 60 s; the
+stream into ``unfinished`` and the job into the queue; then the record is confirmed, and only then 202 is
+answered. A crash before the confirmation leaves nothing behind (the record expires, and no worker claims a
+provisional stream); one after it leaves a stream that runs. A 503 deletes nothing: it lets it expire.
+
+With an ``Idempotency-Key`` the id is HMAC(secret, owner, key), so every caller with that key meets the same
+record and runs all the steps itself, harmlessly: each of them is idempotent.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+import msgspec
+
+from api.problems import Problem, redis_away
+from api.requests import CreateStream
+from shared.ids import idempotent_stream_id, new_stream_id
+from shared.providers import Provider, UnknownModel, resolve_model
+from shared.queue import Queue
+from shared.settings import Settings
+from shared.streams import Streams
+from shared.transitions import TRANSITIONS
+
+CREATE_TIMEOUT_S: Final = 1.8
+"""A caller learns within two seconds that Redis is away."""
+
+MAX_KEY: Final = 255
+
+
+class Creation:
+    """Creates streams."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        providers: Mapping[str, Provider],
+        streams: Streams,
+        queue: Queue,
+        secret: Callable[[], Awaitable[bytes]],
+    ) -> None:
+        self._settings = settings
+        self._providers = providers
+        self._streams = streams
+        self._queue = queue
+        self._secret = secret
+
+    async def create(self, asked: CreateStream, owner: str, key: str | None) -> tuple[str, str, str, bool]:
+        """Create a stream, or meet the one that this key made. Out: (id, status, model, whether it was met).
+
+        Raises :class:`Problem`: unknown models, prompts that are too long, a key used for another request,
+        Redis away.
+        """
+        try:
+            target = resolve_model(asked.model, self._providers, self._settings.default_model)
+        except UnknownModel as error:
+            raise Problem(422, error.code, str(error)) from None
+        turns = asked.turns()
+        size = sum(len(turn["content"].encode("utf-8", "surrogatepass")) for turn in turns)
+        if size > self._settings.max_prompt_bytes:
+            raise Problem(
+                413,
+                "prompt_too_large",
+                f"The prompt has {size} bytes, and {self._settings.max_prompt_bytes} are allowed "
+                "(HEADRACE_MAX_PROMPT_BYTES). Send less.",
+            )
+        request = {
+            "provider": target.provider.name,
+            "model": target.model,
+            "messages": turns,
+            **asked.model_dump(exclude={"model", "prompt", "messages"}, exclude_none=True),
+        }
+        try:
+            body = msgspec.json.encode(request)
+        except UnicodeEncodeError:
+            raise Problem(
+                422, "invalid_request", "The prompt holds half a surrogate pair, which is no character."
+            ) from None
+        try:
+            async with asyncio.timeout(CREATE_TIMEOUT_S):
+                return await self._run_steps(body, target.provider.name, target.full_name, asked, owner, key)
+        except TimeoutError:
+            raise redis_away() from None
+
+    async def _run_steps(
+        self, body: bytes, provider: str, model: str, asked: CreateStream, owner: str, key: str | None
+    ) -> tuple[str, str, str, bool]:
+        stream_id = new_stream_id()
+        if key is not None:
+            if not 0 < len(key) <= MAX_KEY:
+                raise Problem(
+                    422, "bad_idempotency_key", f"An Idempotency-Key has 1 to {MAX_KEY} characters."
+                )
+            stream_id = idempotent_stream_id(await self._secret(), owner, key)
+        about = msgspec.json.encode({"model": model, "provider": provider})
+        answer = await self._streams.create(
+            stream_id,
+            hashlib.sha256(body).hexdigest(),
+            owner,
+            about,
+            {
+                "request": body,
+                "about": about,
+                "model": model,
+                "provider": provider,
+                "on_failure": asked.on_failure,
+            },
+        )
+        status, attempt = "queued", 0
+        if answer[0] == "conflict":
+            raise Problem(
+                422,
+                "idempotency_conflict",
+                "This Idempotency-Key was used for another request. Use a new key for a new request.",
+            )
+        if answer[0] == "exists":
+            status, attempt = answer[1], int(answer[3])
+        if status == "queued":
+            await self._queue.put(stream_id, attempt + 1, await self._queue.now_ms())
+        if TRANSITIONS[status]:  # type: ignore[index]
+            confirmed = await self._streams.confirm(stream_id)
+            if confirmed[0] == "gone":
+                raise redis_away()
+        if status == "queued":
+            await self._queue.wake()
+        return stream_id, status, model, answer[0] == "exists"

@@ -1,0 +1,30 @@
+"""Headrace's own dialect: one SSE event for each event of the log, its cursor as the SSE id.
+
+Deltas are unnamed, so ``source.onmessage`` just works; all others are named by their type, and none is
+named ``error``, which EventSource uses itself.
+"""
+
+from typing import Any, Final
+
+from shared.events import FAILED, SNAPSHOT, encode_data
+from shared.ids import Cursor
+from shared.log import Entry
+from shared.sse import encode_event
+
+GONE_TEXT: Final = "This stream was erased, or has expired. Nothing more will come; create a new one."
+
+
+class NativeDialect:
+    """See :class:`api.dialects.base.Dialect`."""
+
+    name = "native"
+
+    def entry(self, entry: Entry) -> bytes:
+        return encode_event(entry.type, entry.data, entry.cursor.encode())
+
+    def snapshot(self, data: dict[str, Any], as_of: Cursor | None) -> bytes:
+        return encode_event(SNAPSHOT, encode_data(data), None if as_of is None else as_of.encode())
+
+    def gone(self) -> bytes:
+        data = {"code": "stream_gone", "message": GONE_TEXT, "retryable": False}
+        return encode_event(FAILED, encode_data(data), None)

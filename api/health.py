@@ -1,0 +1,47 @@
+"""Health, readiness, metrics and the page: what needs no key."""
+
+import asyncio
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from redis.exceptions import RedisError
+
+from api.problems import Problem
+from api.routes import services
+from shared.connections import AWAY
+
+READY_TIMEOUT_S: Final = 1.5
+WORKER_SEEN_MS: Final = 5000
+"""Workers show themselves each second; five missed ones are no hiccup any more."""
+
+router = APIRouter()
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """This process answers. It says nothing of Redis: restarting the API would not bring that back."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+async def readyz(request: Request) -> dict[str, object]:
+    """Redis answers, and at least one worker is there."""
+    queue = services(request).queue
+    try:
+        async with asyncio.timeout(READY_TIMEOUT_S):
+            workers = await queue.workers(await queue.now_ms() - WORKER_SEEN_MS)
+            waiting = await queue.waiting()
+    except (*AWAY, RedisError):
+        raise Problem(503, "redis_unavailable", "Redis does not answer.", headers={"Retry-After": "2"}) from None
+    if not workers:
+        raise Problem(
+            503, "no_workers", "No worker is running: start one with python -m worker.", headers={"Retry-After": "2"}
+        )
+    return {"status": "ready", "workers": workers, "waiting": waiting}
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(request: Request) -> Response:
+    """Prometheus metrics of this process."""
+    return Response(generate_latest(request.app.state.metrics), media_type=CONTENT_TYPE_LATEST)

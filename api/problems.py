@@ -1,0 +1,134 @@
+"""Errors before the first byte: problem documents (RFC 9457) with a stable ``code`` and a sentence for people."""
+
+import http
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from redis.exceptions import RedisError
+from starlette.exceptions import HTTPException
+
+from shared.connections import AWAY, is_out_of_memory
+
+log = structlog.get_logger("api")
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class ProblemDocument(BaseModel):
+    """What every error response holds."""
+
+    type: str = Field(description="urn:headrace:<code>")
+    title: str
+    status: int
+    code: str = Field(description="stable; made for programs")
+    detail: str = Field(description="what happened and what to do; made for people")
+
+
+class Problem(Exception):
+    """Ends a request with a problem document. ``extra`` is added to it, ``headers`` to the response."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        headers: dict[str, str] | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.headers = headers
+        self.extra = extra
+
+    def response(self) -> JSONResponse:
+        """The response of this problem."""
+        document = ProblemDocument(
+            type=f"urn:headrace:{self.code}",
+            title=http.HTTPStatus(self.status).phrase,
+            status=self.status,
+            code=self.code,
+            detail=self.detail,
+        )
+        return JSONResponse(
+            {**document.model_dump(), **self.extra}, self.status, headers=self.headers, media_type=MEDIA_TYPE
+        )
+
+
+def no_such_stream() -> Problem:
+    """Unknown, expired, or somebody else's: the three look the same."""
+    return Problem(
+        404, "stream_not_found", "There is no such stream. It may have expired or been erased; create a new one."
+    )
+
+
+def redis_away() -> Problem:
+    """Redis can't be asked."""
+    return Problem(
+        503,
+        "redis_unavailable",
+        "Redis does not answer, so nothing was started. Try again in a few seconds.",
+        headers={"Retry-After": "2"},
+    )
+
+
+def redis_full() -> Problem:
+    """Redis refuses writes at its memory limit."""
+    return Problem(
+        503,
+        "redis_full",
+        "Redis is at its memory limit, so nothing was started. Try again later; the operator can raise "
+        "maxmemory or shorten HEADRACE_RETENTION_S.",
+        headers={"Retry-After": "30"},
+    )
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Make every error of the app a problem document."""
+
+    @app.exception_handler(Problem)
+    async def problem(request: Request, error: Problem) -> JSONResponse:
+        return error.response()
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return _invalid(error).response()
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+        detail = {
+            404: "There is nothing at this address. /docs lists what there is.",
+            405: "This address knows other methods. /docs lists them.",
+        }.get(error.status_code, str(error.detail))
+        headers = dict(error.headers) if error.headers else None
+        return Problem(error.status_code, code, detail, headers=headers).response()
+
+    async def away(request: Request, error: Exception) -> JSONResponse:
+        log.warning("redis_unavailable", path=request.url.path, error=type(error).__name__)
+        return (redis_full() if is_out_of_memory(error) else redis_away()).response()
+
+    for kind in (*AWAY, RedisError):
+        app.exception_handler(kind)(away)
+
+
+def _invalid(error: RequestValidationError) -> Problem:
+    found = error.errors()
+    if any(item["type"] == "json_invalid" for item in found):
+        return Problem(400, "bad_json", "The body is not JSON. Send a JSON object as application/json.")
+    errors = [
+        {"field": ".".join(str(part) for part in item["loc"][1:]) or "body", "message": item["msg"]}
+        for item in found[:20]
+    ]
+    known = {"unknown_field": "extra_forbidden"}
+    code = next(
+        (name for name, kind in known.items() if all(item["type"] == kind for item in found)), "invalid_request"
+    )
+    sentence = "; ".join(f"{item['field']}: {item['message']}" for item in errors)
+    return Problem(422, code, f"The request can't be used: {sentence}.", errors=errors)

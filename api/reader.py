@@ -1,0 +1,254 @@
+"""The one reader of an API process: it follows all logs that have a viewer here, over constant connections.
+
+Theory of operation. Workers name the logs that they touched on one channel; the names that are followed here
+form the *dirty* set, which is taken together with the batch that made it dirty and read by one non-blocking
+XREAD. The names are only a hint: data always comes from the log. So a hint may be lost (the subscription
+broke: everything counts as dirty when it is back; a slow check is the net) or come twice without harm.
+
+Whatever can't be explained by new entries is *checked* against the log's last entry: a log that is gone, and
+a buffer that is ahead of its log because the server lost its last seconds. The reader owns its connection
+(see :mod:`shared.connections`): a new connection may lead to a server that restarted, so all is checked.
+
+Rejected, with figures (CPU of api + worker + Redis per delivered token at 100 and 400 streams): a blocking
+XREAD per viewer (244 and 117 µs; p99 239 ms at 400), one blocking XREAD of all logs (216 and 78 µs, and it
+pays for every idle key: 71 against 21 µs with 1,000 idle ones). This one: 76-84 and 58 µs.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from api.dialects.base import Dialect
+from api.follow import Follow
+from shared.connections import AWAY, OwnedConnection
+from shared.ids import Cursor
+from shared.keys import Keys
+from shared.log import Entry, last_command, page_command, read_entries, read_tails, tail_command
+
+READ_COUNT: Final = 500
+"""Entries of one log in one XREAD: a late viewer's long log must not hold up the others."""
+PAGE: Final = 500
+CHECK_S: Final = 5.0
+"""How late a lost hint is noticed at the worst; at 1,000 idle logs the check costs 200 commands a second."""
+POLL_S: Final = 5.0
+FIRST_BACKOFF_S: Final = 0.05
+MAX_BACKOFF_S: Final = 1.0
+
+log = structlog.get_logger("api.reader")
+
+
+class Reader:
+    """Follows logs for the viewers of this process."""
+
+    def __init__(
+        self,
+        connect: Callable[[], OwnedConnection],
+        client: "Redis[bytes]",
+        hints: "Redis[bytes]",
+        keys: Keys,
+        linger_s: float,
+        returned: Callable[[float], Awaitable[None]],
+    ) -> None:
+        """``client`` serves pages to viewers that fell behind; ``hints`` is where the workers publish;
+        ``returned`` is called, with the loop time when the server was lost, once it is back."""
+        self._connect = connect
+        self._client = client
+        self._hints = hints
+        self._keys = keys
+        self._linger_s = linger_s
+        self._returned = returned
+        self._connection: OwnedConnection | None = None
+        self._follows: dict[tuple[str, str], Follow] = {}
+        self._by_stream: dict[str, list[Follow]] = {}
+        self._dirty: dict[Follow, None] = {}
+        self._check: dict[Follow, None] = {}
+        self._work = asyncio.Event()
+        self._lingering: dict[Follow, asyncio.TimerHandle] = {}
+
+    @property
+    def following(self) -> int:
+        """How many logs are followed now."""
+        return len(self._follows)
+
+    @asynccontextmanager
+    async def follow(self, stream_id: str, dialect: Dialect, text_from: Cursor) -> AsyncIterator[Follow]:
+        """Follow a log as long as the block lasts (and ``linger_s`` beyond: reconnect storms share it)."""
+        key = (stream_id, dialect.name)
+        follow = self._follows.get(key)
+        if follow is None:
+            follow = Follow(stream_id, self._keys.log(stream_id), dialect, text_from)
+            self._follows[key] = follow
+            self._by_stream.setdefault(stream_id, []).append(follow)
+            self._mark(follow)
+        handle = self._lingering.pop(follow, None)
+        if handle is not None:
+            handle.cancel()
+        follow.viewers += 1
+        try:
+            yield follow
+        finally:
+            follow.viewers -= 1
+            if not follow.viewers:
+                loop = asyncio.get_running_loop()
+                self._lingering[follow] = loop.call_later(self._linger_s, self._forget, follow)
+
+    async def page(self, stream_id: str, first: Cursor, *, after: bool, count: int = PAGE) -> list[Entry]:
+        """Entries of a log from this one on (``after``: from behind it), for a viewer that fell behind."""
+        command = page_command(self._keys.log(stream_id), first, count, after=after)
+        return read_entries(await self._client.execute_command(*command))
+
+    def wake_viewers(self) -> None:
+        """Let every viewer look around (the process is about to stop)."""
+        for follow in self._follows.values():
+            follow.notify()
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._listen())
+                group.create_task(self._read())
+                group.create_task(self._check_all())
+        finally:
+            for handle in self._lingering.values():
+                handle.cancel()
+            if self._connection is not None:
+                await self._connection.close()
+
+    def _forget(self, follow: Follow) -> None:
+        self._lingering.pop(follow, None)
+        if follow.viewers:
+            return
+        self._follows.pop((follow.stream_id, follow.dialect.name), None)
+        siblings = self._by_stream.get(follow.stream_id, [])
+        if follow in siblings:
+            siblings.remove(follow)
+        if not siblings:
+            self._by_stream.pop(follow.stream_id, None)
+        self._dirty.pop(follow, None)
+        self._check.pop(follow, None)
+
+    def _mark(self, follow: Follow, *, check: bool = False) -> None:
+        (self._check if check else self._dirty)[follow] = None
+        self._work.set()
+
+    # -- hints --------------------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        backoff_s = FIRST_BACKOFF_S
+        lost_at: float | None = None
+        while True:
+            try:
+                async with self._hints.pubsub(ignore_subscribe_messages=True) as pubsub:
+                    await pubsub.subscribe(self._keys.wake_channel)
+                    if lost_at is not None:
+                        await self._returned(lost_at)
+                    lost_at = None
+                    backoff_s = FIRST_BACKOFF_S
+                    self._check_everything()
+                    while True:
+                        message = await pubsub.get_message(timeout=POLL_S)
+                        if message is not None:
+                            self._hinted(message["data"])
+            except (*AWAY, RedisError) as error:
+                log.warning("hints_away", error=type(error).__name__)
+                lost_at = lost_at or loop.time()
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+
+    def _hinted(self, names: bytes) -> None:
+        for name in names.decode().split():
+            for follow in self._by_stream.get(name, ()):
+                self._mark(follow)
+
+    async def _check_all(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_S)
+            self._check_everything()
+
+    def _check_everything(self) -> None:
+        for follow in self._follows.values():
+            if follow.terminal is None:
+                self._mark(follow, check=True)
+
+    # -- reading ------------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        backoff_s = FIRST_BACKOFF_S
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            try:
+                connection = await self._connected()
+                dirty, self._dirty = self._dirty, {}
+                try:
+                    await self._read_tails(connection, list(dirty))
+                except BaseException:
+                    self._dirty = {**dirty, **self._dirty}
+                    raise
+                await self._check_last(connection)
+                backoff_s = FIRST_BACKOFF_S
+            except (*AWAY, RedisError) as error:
+                log.warning("log_away", error=type(error).__name__, detail=str(error)[:200])
+                if self._connection is not None:
+                    await self._connection.close()
+                    self._connection = None
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+                self._work.set()
+
+    async def _connected(self) -> OwnedConnection:
+        if self._connection is None:
+            connection = self._connect()
+            await connection.open()
+            self._connection = connection
+            self._check_everything()
+        return self._connection
+
+    async def _read_tails(self, connection: OwnedConnection, dirty: list[Follow]) -> None:
+        if not dirty:
+            return
+        command = tail_command(((follow.key, follow.position) for follow in dirty), READ_COUNT)
+        (reply,) = await connection.exchange([command])
+        if isinstance(reply, ResponseError):
+            raise reply
+        brought = dict(read_tails(reply))
+        for follow in dirty:
+            entries = brought.get(follow.key, [])
+            # A second dialect of the same log may stand elsewhere in it.
+            entries = [entry for entry in entries if entry.cursor > follow.position]
+            if entries:
+                follow.extend(entries)
+            if len(entries) >= READ_COUNT:
+                self._mark(follow)
+                continue
+            if not entries and follow.terminal is None:
+                self._mark(follow, check=True)
+            follow.loaded.set()
+
+    async def _check_last(self, connection: OwnedConnection) -> None:
+        check, self._check = list(self._check), {}
+        if not check:
+            return
+        try:
+            replies = await connection.exchange([last_command(follow.key) for follow in check])
+        except BaseException:
+            self._check = {**dict.fromkeys(check), **self._check}
+            raise
+        for follow, reply in zip(check, replies, strict=True):
+            if isinstance(reply, ResponseError):
+                raise reply
+            last = next(iter(read_entries(reply)), None)
+            if last is None:
+                follow.vanish()
+            elif follow.buffer.last is not None and last.cursor < follow.position:
+                log.info("ahead_of_log", stream=follow.stream_id)
+                follow.rewind(last.cursor)
+            elif last.cursor > follow.position:
+                self._mark(follow)

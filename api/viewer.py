@@ -1,0 +1,171 @@
+"""A viewer: one open SSE response. It holds a cursor, not a queue.
+
+Theory of operation. While its socket is full nothing is read for it; when it drains, it is served from the
+shared buffer, or by pages of the log if it fell behind that. What a cursor leads to, each explicit:
+
+- this very id is in the log → everything behind it, then live;
+- trimmed away, never there, or ahead of the log → ``snapshot`` as of an id, then everything behind that;
+- a gap met on the way, or a buffer that had to be thrown away → the same;
+- at the terminal event → nothing: the route answers 204, which tells EventSource to stop.
+
+A fresh viewer starts at the opening from which the text counts (``text_from``).
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+import structlog
+from redis.exceptions import RedisError
+
+from api.follow import Follow
+from api.reader import Reader
+from shared.connections import AWAY
+from shared.events import FRESH, TERMINAL, Transcript
+from shared.ids import Cursor, follows, parse_cursor
+from shared.log import Entry
+from shared.sse import encode_retry
+from shared.streams import Streams
+
+RETRY_MS: Final = 1000
+"""A viewer that loses its connection is back after a second."""
+STOP_RETRY_MS: Final = (500, 3000)
+"""When this process stops, its viewers come back spread over this time: a deploy is no reconnect storm."""
+AWAY_S: Final = 0.5
+LOOK_S: Final = 5.0
+
+log = structlog.get_logger("api.viewer")
+
+
+class Viewer:
+    """One viewer of one followed log."""
+
+    def __init__(
+        self, reader: Reader, streams: Streams, follow: Follow, text_from: Cursor, stopping: Callable[[], bool]
+    ) -> None:
+        self._reader = reader
+        self._streams = streams
+        self._follow = follow
+        self._dialect = follow.dialect
+        self._text_from = text_from
+        self._stopping = stopping
+        self._generation = follow.generation
+        self._sequence: int | None = None
+        self._last: Cursor | None = None
+        self._needs_snapshot = False
+
+    async def open(self, cursor: Cursor | None) -> bool:
+        """Find where this viewer stands. Out: False if it has seen everything to the end (204).
+
+        Raises one of AWAY, or a RedisError, while Redis can't be asked.
+        """
+        wanted = self._text_from if cursor is None else cursor
+        found = self._follow.buffer.at(wanted)
+        if found is not None:
+            self._sequence = found if cursor is None else found + 1
+            self._last = cursor
+            return cursor is None or cursor != self._follow.terminal
+        entries = await self._reader.page(self._follow.stream_id, wanted, after=False, count=1)
+        if not entries or entries[0].cursor != wanted:
+            self._needs_snapshot = True
+        elif cursor is not None:
+            self._last = cursor
+            return entries[0].type not in TERMINAL
+        return True
+
+    def attach(self, follow: Follow) -> None:
+        """Read from this follow from now on: the one that :meth:`open` saw may have been let go since."""
+        if follow is not self._follow:
+            self._follow = follow
+            self._generation = follow.generation
+            self._sequence = None
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """Everything from there on, in writes ready to be sent, until the terminal event or the stop."""
+        yield encode_retry(RETRY_MS)
+        ended = False
+        while not ended:
+            if self._stopping():
+                yield encode_retry(random.randint(*STOP_RETRY_MS))  # noqa: S311
+                return
+            try:
+                chunk, ended = await self._next()
+            except (*AWAY, RedisError) as error:
+                log.warning("viewer_waits", stream=self._follow.stream_id, error=type(error).__name__)
+                await asyncio.sleep(AWAY_S)
+                continue
+            if chunk:
+                yield chunk
+            elif not ended:
+                await self._change()
+
+    async def _change(self) -> None:
+        try:
+            async with asyncio.timeout(LOOK_S):
+                await self._follow.changed()
+        except TimeoutError:
+            return
+
+    async def _next(self) -> tuple[bytes, bool]:
+        """What is due now: (bytes, whether that was the end). No bytes and no end: wait for a change."""
+        follow = self._follow
+        if self._generation != follow.generation:
+            self._generation = follow.generation
+            self._needs_snapshot = True
+        if follow.gone:
+            return self._dialect.gone(), True
+        if self._needs_snapshot:
+            return await self._snapshot()
+        if self._sequence is None or self._sequence < follow.buffer.base:
+            return await self._catch_up()
+        chunk, behind = follow.buffer.slice(self._sequence)
+        if not chunk and behind == self._sequence:
+            return b"", follow.terminal is not None
+        self._sequence = behind
+        self._last = follow.buffer.cursor_before(behind)
+        return chunk, behind == follow.buffer.end and follow.terminal is not None
+
+    async def _catch_up(self) -> tuple[bytes, bool]:
+        """One page of the log: from behind the last event that this viewer got, or from the text's opening."""
+        self._sequence = None
+        if self._last is not None:
+            found = self._follow.buffer.at(self._last)
+            if found is not None:
+                self._sequence = found + 1
+                return await self._next()
+        first = self._last or self._text_from
+        entries = await self._reader.page(self._follow.stream_id, first, after=self._last is not None)
+        if not self._joined(entries):
+            self._needs_snapshot = True
+            return await self._next()
+        return self._encode(entries)
+
+    def _joined(self, entries: list[Entry]) -> bool:
+        before = self._last
+        for entry in entries:
+            if not (follows(before, entry.cursor, entry.after) or entry.type in FRESH):
+                return False
+            before = entry.cursor
+        return self._last is not None or (bool(entries) and entries[0].cursor == self._text_from)
+
+    def _encode(self, entries: list[Entry]) -> tuple[bytes, bool]:
+        if not entries:
+            return b"", False
+        self._last = entries[-1].cursor
+        return b"".join(map(self._dialect.entry, entries)), entries[-1].type in TERMINAL
+
+    async def _snapshot(self) -> tuple[bytes, bool]:
+        """The snapshot and its tail, read in one step."""
+        reading = await self._streams.read(self._follow.stream_id)
+        if reading is None:
+            return self._dialect.gone(), True
+        self._needs_snapshot = False
+        self._sequence = None
+        as_of = parse_cursor(reading.as_of)
+        transcript = Transcript()
+        transcript.add_lines(reading.snapshot)
+        self._last = as_of
+        head = self._dialect.snapshot({**transcript.as_data(), "attempt": reading.attempt}, as_of)
+        tail, ended = self._encode(reading.tail)
+        return head + tail, ended

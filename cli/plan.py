@@ -1,0 +1,116 @@
+"""Which children `headrace up` has: every command, environment, order and time bound in one place.
+
+Stopping takes at most the sum of the three turns, 5 s: the API (its viewers are told to come back), then
+workers (they hand their streams over, which needs the server) and the model, then the server.
+"""
+
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cli.model import NAME as MODEL_NAME
+from cli.process import Command
+from cli.sockets import answers_ok
+from cli.supervisor import Spec
+from cli.valkey import server_argv, server_version
+
+CODE = Path(__file__).parent.parent
+"""Where the packages lie: children run the CLI's own code, and never an ``api`` in the current folder."""
+
+API_TURN, WORKER_TURN, SERVER_TURN = 0, 1, 2
+API_STOP_S, WORKER_STOP_S, MODEL_STOP_S, SERVER_STOP_S = 1.5, 2.0, 1.0, 1.5
+
+SERVER_READY_S = 60.0
+"""Loading a large append-only file takes seconds for each GB."""
+MODEL_READY_S = 60.0
+"""About a second; a cold disk and a busy machine take longer."""
+CODE_READY_S = 30.0
+"""About a second of imports for each process, all of them at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the API listens."""
+
+    host: str
+    port: int
+    fd: int
+    """The listening socket that all API processes share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The environment that children get, and where their logs go."""
+
+    env: Mapping[str, str]
+    log: Callable[[str], Path]
+
+    def server(self, program: Path, port: int, directory: Path, lock_fd: int) -> Spec:
+        """The embedded Redis server. It gets SIGTERM if the CLI dies, to save its append-only file."""
+        url = embedded_url(port)
+
+        async def ready() -> bool:
+            return await server_version(url) is not None
+
+        command = Command(
+            "valkey",
+            server_argv(program, port, directory),
+            self.env,
+            self.log("valkey"),
+            orphaned=signal.SIGTERM,
+            pass_fds=(lock_fd,),
+        )
+        return Spec(command, ready, SERVER_READY_S, SERVER_STOP_S, SERVER_TURN)
+
+    def model(self, port: int) -> Spec:
+        """The local model."""
+        command = self._python("model", ("cli.model", "--port", str(port)), ())
+        return Spec(command, _http_ok("127.0.0.1", port, "/health"), MODEL_READY_S, MODEL_STOP_S, WORKER_TURN)
+
+    def worker(self, number: int, address: Address, after: tuple[str, ...]) -> Spec:
+        """A worker process. That it is there is seen by the API's ``/readyz``, as it is in Redis."""
+        command = self._python(f"worker-{number}", ("worker",), ())
+        ready = _http_ok(address.host, address.port, "/readyz")
+        return Spec(command, ready, CODE_READY_S, WORKER_STOP_S, WORKER_TURN, after)
+
+    def api(self, number: int, address: Address, after: tuple[str, ...]) -> Spec:
+        """An API process on the shared socket."""
+        command = self._python(f"api-{number}", ("api", "--fd", str(address.fd)), (address.fd,))
+        ready = _http_ok(address.host, address.port, "/healthz")
+        return Spec(command, ready, CODE_READY_S, API_STOP_S, API_TURN, after)
+
+    def _python(self, name: str, module: tuple[str, ...], pass_fds: tuple[int, ...]) -> Command:
+        argv = (sys.executable, "-P", "-m", *module)
+        return Command(name, argv, self.env, self.log(name), pass_fds=pass_fds)
+
+
+def children_env(
+    env: Mapping[str, str], redis_url: str, host: str, port: int, model_port: int | None
+) -> dict[str, str]:
+    """The environment of every child: the CLI's own, and what `headrace up` decided."""
+    decided = {
+        "HEADRACE_REDIS_URL": redis_url,
+        "HEADRACE_HOST": host,
+        "HEADRACE_PORT": str(port),
+        # Nobody waits 25 s for a Ctrl-C: streams are handed over, and go on at the next start.
+        "HEADRACE_DRAIN_S": "0",
+        "PYTHONPATH": str(CODE),
+        "PYTHONUNBUFFERED": "1",
+    }
+    if model_port is not None:
+        decided |= {"LOCAL_BASE_URL": f"http://127.0.0.1:{model_port}/v1", "LOCAL_MODELS": MODEL_NAME}
+    return {**env, **decided}
+
+
+def embedded_url(port: int) -> str:
+    """The URL of the embedded server."""
+    return f"redis://127.0.0.1:{port}/0"
+
+
+def _http_ok(host: str, port: int, path: str) -> Callable[[], Awaitable[bool]]:
+    async def ready() -> bool:
+        return await answers_ok(host, port, path)
+
+    return ready

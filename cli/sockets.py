@@ -1,0 +1,77 @@
+"""Sockets of the front door: the one that all API processes share, free ports, and a small HTTP question."""
+
+import asyncio
+import errno
+import socket
+
+from cli.errors import CannotStart
+
+BACKLOG = 2048
+"""Connections that wait while an API process starts again; the system cuts it to its own limit."""
+
+ANSWER_WITHIN_S = 2.0
+"""A process that is up answers a health question in milliseconds; more means that it is not up yet."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket that outlives any API process: while one restarts, clients wait and do not fail.
+
+    In: an address or name, and a port (0: any free one). Raises :class:`CannotStart`, naming the way out.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+    except (OSError, UnicodeError) as error:
+        raise CannotStart(_refusal(host, port, error)) from None
+
+
+def _refusal(host: str, port: int, error: OSError | UnicodeError) -> str:
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.EADDRINUSE:
+        return (
+            f"Port {port} on {host} is in use by another program (another `headrace up`, perhaps). "
+            f"Stop it, or choose another port: --port {port + 1 if port < 65535 else 8000}, "
+            "or --port 0 for any free one."
+        )
+    if number == errno.EACCES:
+        return f"Port {port} is reserved for root on this machine. Choose one from 1024 on: --port 8000."
+    return (
+        f"{host} can't be listened on ({error}). Give an address of this machine: "
+        "--host 127.0.0.1, or 0.0.0.0 for all of them."
+    )
+
+
+def free_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def reachable_host(host: str) -> str:
+    """The address under which this machine itself reaches what listens on ``host``."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104
+
+
+def base_url(host: str, port: int) -> str:
+    """The URL to open for what listens there."""
+    name = reachable_host(host)
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+
+
+async def answers_ok(host: str, port: int, path: str) -> bool:
+    """Whether a GET of ``path`` is answered with 200 within :data:`ANSWER_WITHIN_S`."""
+    try:
+        async with asyncio.timeout(ANSWER_WITHIN_S):
+            reader, writer = await asyncio.open_connection(reachable_host(host), port)
+            try:
+                writer.write(
+                    f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode()
+                )
+                status_line = await reader.readline()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError, ValueError):
+        return False
+    return status_line.split(b" ")[1:2] == [b"200"]

@@ -1,0 +1,167 @@
+"""Starts children in order, keeps them alive, and stops them in order.
+
+Theory of operation. Each child has one task: it waits until those it needs are ready, starts the child,
+waits until it is ready, and from then on starts it again whenever it ends. A child that ends before it
+was ever ready is an error in what it was given, so it is not tried again. Any task's failure ends them all.
+Tasks never stop a process; :meth:`Supervisor.stop` does, once all of the tasks are gone, so that nothing
+is started while everything is being stopped.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from cli.errors import ChildFailed
+from cli.process import Command, Process, begin_log, bound_log, ending, last_lines
+
+READY_POLL_S = 0.1
+LOG_CHECK_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A child, and how it is looked after. Times in seconds."""
+
+    command: Command
+    ready: Callable[[], Awaitable[bool]]
+    ready_within_s: float
+    stop_within_s: float
+    stop_turn: int
+    """Lower ones are stopped first, equal ones together."""
+    after: tuple[str, ...] = ()
+    """Names of those that must be ready before this one is started."""
+
+    @property
+    def name(self) -> str:
+        return self.command.name
+
+
+class Reporter(Protocol):
+    """Who tells people what happens."""
+
+    def starting(self, name: str) -> None: ...
+    def ready(self, name: str, seconds: float) -> None: ...
+    def died(self, name: str, how: str, log_lines: str, again_in_s: float) -> None: ...
+
+
+class Restarts:
+    """When a child that ended is started again: pure, the clock is handed in.
+
+    At most ``most`` times within ``window_s``: a child that never lives long is broken, and starting it for
+    ever would only hide that. The first restart is nearly immediate: a single death is the usual case.
+    """
+
+    def __init__(self, most: int = 5, window_s: float = 60.0, first_s: float = 0.1) -> None:
+        self._most, self._window_s, self._first_s = most, window_s, first_s
+        self._times: deque[float] = deque()
+
+    def delay_s(self, now_s: float) -> float | None:
+        """A child ended now. Out: the seconds to wait before its restart, or None: no more."""
+        while self._times and now_s - self._times[0] >= self._window_s:
+            self._times.popleft()
+        if len(self._times) >= self._most:
+            return None
+        self._times.append(now_s)
+        return float(self._first_s * 2 ** (len(self._times) - 1))
+
+
+class Supervisor:
+    """All children of one ``headrace up``."""
+
+    def __init__(
+        self, specs: list[Spec], report: Reporter, changed: Callable[[Mapping[str, int]], None]
+    ) -> None:
+        """``changed`` gets the pids by name whenever a child was started."""
+        self._specs = specs
+        self._report = report
+        self._changed = changed
+        self._running: dict[str, Process] = {}
+        self._ready = {spec.name: asyncio.Event() for spec in specs}
+
+    async def run(self, up: Callable[[], None]) -> None:
+        """Start everything, call ``up`` when all of it is ready, and keep it running until cancelled.
+
+        Raises :class:`ChildFailed`. In either case :meth:`stop` must follow.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for spec in self._specs:
+                    tasks.create_task(self._look_after(spec))
+                tasks.create_task(self._bound_logs())
+                for event in self._ready.values():
+                    await event.wait()
+                up()
+        except* ChildFailed as failures:
+            raise failures.exceptions[0] from None
+
+    async def stop(self) -> None:
+        """Stop all children, turn by turn; the sum of the turns' bounds is the bound of the whole."""
+        for turn in sorted({spec.stop_turn for spec in self._specs}):
+            await asyncio.gather(
+                *(
+                    self._running[spec.name].stop(spec.stop_within_s)
+                    for spec in self._specs
+                    if spec.stop_turn == turn and spec.name in self._running
+                )
+            )
+
+    def kill(self) -> None:
+        """SIGKILL for all children at once; :meth:`stop` then ends at once too."""
+        for process in self._running.values():
+            process.kill()
+
+    async def _look_after(self, spec: Spec) -> None:
+        for name in spec.after:
+            await self._ready[name].wait()
+        process = await self._start(spec)
+        self._ready[spec.name].set()
+        restarts = Restarts()
+        while True:
+            code = await process.ended()
+            delay_s = restarts.delay_s(time.monotonic())
+            if delay_s is None:
+                raise ChildFailed(self._obituary(spec, f"{ending(code)} too often, five times in a minute"))
+            self._report.died(spec.name, ending(code), last_lines(spec.command.log), delay_s)
+            await asyncio.sleep(delay_s)
+            process = self._spawn(spec)
+
+    async def _start(self, spec: Spec) -> Process:
+        begin_log(spec.command.log)
+        self._report.starting(spec.name)
+        began = time.monotonic()
+        process = self._spawn(spec)
+        try:
+            async with asyncio.timeout(spec.ready_within_s):
+                while not await spec.ready():
+                    if process.exit_code is not None:
+                        raise ChildFailed(self._obituary(spec, ending(process.exit_code) + " while starting"))
+                    await asyncio.sleep(READY_POLL_S)
+        except TimeoutError:
+            raise ChildFailed(
+                self._obituary(spec, f"was not ready within {spec.ready_within_s:.0f} s")
+            ) from None
+        self._report.ready(spec.name, time.monotonic() - began)
+        return process
+
+    def _spawn(self, spec: Spec) -> Process:
+        try:
+            process = Process(spec.command)
+        except OSError as error:
+            raise ChildFailed(f"{spec.name} can't be started: {error}") from None
+        self._running[spec.name] = process
+        self._changed({name: child.pid for name, child in self._running.items()})
+        return process
+
+    def _obituary(self, spec: Spec, how: str) -> str:
+        lines = last_lines(spec.command.log)
+        said = f"Its last log lines:\n{lines}" if lines else "It logged nothing."
+        return f"{spec.name} {how}. {said}\nWhole log: {spec.command.log}"
+
+    async def _bound_logs(self) -> None:
+        while True:
+            await asyncio.sleep(LOG_CHECK_S)
+            for spec in self._specs:
+                bound_log(spec.command.log)

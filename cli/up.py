@@ -1,0 +1,111 @@
+"""`headrace up`: everything that Headrace needs, on one machine, until Ctrl-C."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from cli.datadir import DataDir
+from cli.plan import Address, Plan, children_env, embedded_url
+from cli.progress import Progress
+from cli.sockets import base_url, free_port, listen
+from cli.supervisor import Spec, Supervisor
+from cli.valkey import check_server, find_server, without_password
+from cli.welcome import label, welcome, why_no_model
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was asked for on the command line, over what the settings say."""
+
+    host: str
+    port: int
+    api: int
+    workers: int
+    redis_url: str | None = field(repr=False)
+    """None: start an embedded server."""
+    data_dir: Path
+    model: bool
+    default_model: str
+    env: Mapping[str, str] = field(repr=False)
+
+
+async def run_up(options: Options, console: Console) -> int:
+    """Start everything, and run until a signal says stop. Out: the exit code.
+
+    Raises :class:`cli.errors.CannotStart`, before anything was started or after all of it was stopped.
+    """
+    with ExitStack() as owned:
+        # First what can fail at once: the port, the folder, the server's program.
+        listener = owned.enter_context(listen(options.host, options.port))
+        port = listener.getsockname()[1]
+        data = DataDir(options.data_dir)
+        owned.callback(data.close)
+        if options.redis_url:
+            await check_server(options.redis_url)
+        program = None if options.redis_url else find_server()
+        no_model = why_no_model(options.env, options.model)
+        model_port = free_port() if no_model is None else None
+        server_port = free_port()
+        redis_url = options.redis_url or embedded_url(server_port)
+
+        env = children_env(options.env, redis_url, options.host, port, model_port)
+        plan = Plan(env, data.log)
+        address = Address(options.host, port, listener.fileno())
+        specs: list[Spec] = []
+        if program:
+            specs.append(plan.server(program, server_port, data.path, data.lock_fd))
+        after = tuple(spec.name for spec in specs)
+        if model_port is not None:
+            specs.append(plan.model(model_port))
+        specs += [plan.api(n, address, after) for n in range(1, options.api + 1)]
+        specs += [plan.worker(n, address, after) for n in range(1, options.workers + 1)]
+
+        progress = Progress(console, {spec.name: label(spec.name) for spec in specs})
+        url = base_url(options.host, port)
+        supervisor = Supervisor(
+            specs, progress, lambda pids: data.write_state(url, without_password(redis_url), pids)
+        )
+
+        def up() -> None:
+            progress.finish()
+            progress.say(f"\nHeadrace is up: {url}", style="bold green")
+            welcome(progress.say, url, options.host, data.logs, env, options.default_model, no_model)
+
+        async with progress:
+            await _run_until_signal(supervisor, up, progress)
+    return 0
+
+
+async def _run_until_signal(supervisor: Supervisor, up: Callable[[], None], progress: Progress) -> None:
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+
+    def stop() -> None:
+        # A second Ctrl-C means: now.
+        if asked.is_set():
+            supervisor.kill()
+        asked.set()
+
+    for sig in STOP_SIGNALS:
+        loop.add_signal_handler(sig, stop)
+    work = asyncio.create_task(supervisor.run(up))
+    signalled = asyncio.create_task(asked.wait())
+    try:
+        await asyncio.wait({work, signalled}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        progress.finish()
+        work.cancel()
+        signalled.cancel()
+        outcome = (await asyncio.gather(work, signalled, return_exceptions=True))[0]
+        progress.say("Stopping (Ctrl-C again: at once) …" if asked.is_set() else "Stopping everything …")
+        await supervisor.stop()
+    if isinstance(outcome, BaseException) and not isinstance(outcome, asyncio.CancelledError):
+        raise outcome
+    progress.say("Stopped.")

@@ -1,0 +1,134 @@
+"""Connections to Redis: a small bounded pool for scripts, and an owned connection for the log.
+
+Theory of operation. redis-py's pool reconnects unseen, and on a new connection the next append would land
+behind a hole. So whoever appends or follows logs owns one :class:`OwnedConnection`: it never reconnects by
+itself, a failure of any kind closes it for good, and its owner must open a new one, which is the moment to
+reconcile. One exchange is in flight at a time; a cancelled or timed-out exchange leaves replies behind that
+nobody would read, so it closes the connection as well.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import hiredis
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection, parse_url
+from redis.asyncio.connection import Connection as TcpConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+Command = tuple[bytes | str | int, ...]
+
+AWAY = (RedisConnectionError, RedisTimeoutError, OSError, asyncio.TimeoutError)
+"""What says that the server is away, and not that it refused. ``OSError`` is among them because a name
+that stops resolving (a container that restarts) shows as that."""
+
+CONNECT_TIMEOUT_S = 1.0
+EXCHANGE_TIMEOUT_S = 5.0
+"""A server that answers nothing for this long is taken for lost; longer than a slow fsync, and shorter
+than a person's patience."""
+
+POOL_SIZE = 8
+"""Scripts take well under a millisecond, so a few connections carry thousands a second; the number stays
+the same with ten viewers and with ten thousand."""
+
+_RAW_REPLIES = ("XRANGE", "XREVRANGE", "XREAD")
+
+
+def open_client(url: str, timeout_s: float = EXCHANGE_TIMEOUT_S) -> "Redis[bytes]":
+    """A pooled client for scripts and plain keys. Nothing is connected until it is used.
+
+    Calls wait at most ``timeout_s`` for a connection and as long for a reply, and are never repeated
+    unseen: whoever can repeat safely does so itself, with the same nonce.
+    """
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=POOL_SIZE,
+        timeout=timeout_s,
+        socket_connect_timeout=CONNECT_TIMEOUT_S,
+        socket_timeout=timeout_s,
+        retry=Retry(NoBackoff(), 0),
+    )
+    client: Redis[bytes] = Redis(connection_pool=pool)
+    client.auto_close_connection_pool = True
+    for name in _RAW_REPLIES:
+        client.response_callbacks.pop(name, None)
+    return client
+
+
+class OwnedConnection:
+    """One connection that is opened once, and never again behind its owner's back."""
+
+    def __init__(self, url: str) -> None:
+        settings = parse_url(url)
+        kind = settings.pop("connection_class", TcpConnection)
+        self._connection: AbstractConnection = kind(
+            **settings,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._lock = asyncio.Lock()
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    async def open(self) -> None:
+        """Connect, authenticate and select. Raises one of :data:`AWAY`, or a RedisError."""
+        try:
+            await self._connection.connect()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def exchange(
+        self, commands: Sequence[Command], timeout_s: float = EXCHANGE_TIMEOUT_S
+    ) -> list[Any]:
+        """Send commands in one write and read their replies, in order.
+
+        Out: a reply for each command; what the server refused comes as a ``ResponseError`` in its place.
+        Raises one of :data:`AWAY` when the connection is lost; then it is closed, and nobody knows which
+        of the commands were carried out.
+        """
+        return await self.exchange_packed(pack(commands), len(commands), timeout_s)
+
+    async def exchange_packed(
+        self, packed: bytes, count: int, timeout_s: float = EXCHANGE_TIMEOUT_S
+    ) -> list[Any]:
+        """As :meth:`exchange`, for commands packed before."""
+        async with self._lock:
+            if self._closed or not self._connection.is_connected:
+                raise RedisConnectionError("this connection is closed")
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._connection.send_packed_command(packed, check_health=False)
+                    return [await self._read() for _ in range(count)]
+            except BaseException:
+                await self.close()
+                raise
+
+    async def _read(self) -> Any:
+        try:
+            return await self._connection.read_response(disconnect_on_error=False)
+        except ResponseError as refusal:
+            return refusal
+
+    async def close(self) -> None:
+        """Close at once; safe to call again."""
+        self._closed = True
+        await self._connection.disconnect(nowait=True)
+
+
+def pack(commands: Iterable[Command]) -> bytes:
+    """Commands as RESP, by hiredis: 41 µs a token against 61 with redis-py's own pipeline."""
+    return b"".join(hiredis.pack_command(command) for command in commands)
+
+
+def is_out_of_memory(refusal: object) -> bool:
+    """Whether the server refused a write because it is at ``maxmemory`` (alone, or as a MULTI's EXEC)."""
+    return isinstance(refusal, RedisError) and ("OOM" in str(refusal) or "used memory" in str(refusal))

@@ -1,0 +1,72 @@
+-- Take a stream: a new epoch, which fences every older writer, a new attempt, and its opening event.
+-- ARGV: nonce, worker, lease in ms, most tries
+-- Out:  {answer, request or the last event's data}, answer being one of
+--   run <opening> <epoch> <attempt> <tries left> <created> <now>
+--   end <why> <epoch> <attempt>: the caller has the lease and closes the stream with <epoch>-0; why is
+--       finishing (the finish reason was read, only the end is missing), worker_lost or attempts_exhausted
+--   leased | ended <status> | provisional | gone
+local nonce, worker, lease_ms, most_tries = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+if redis.call('EXISTS', META) == 0 then
+  return {'gone', ''}
+end
+local status = field('status')
+if terminal(status) then
+  return {'ended ' .. status, ''}
+end
+if field('confirmed') ~= '1' then
+  return {'provisional', ''}
+end
+
+local function take_lease(epoch)
+  redis.call('SET', LEASE, worker .. ':' .. epoch, 'PX', lease_ms)
+end
+
+local answer = remembered('claim', nonce)
+if answer and field('claimed_epoch') == field('epoch') then
+  take_lease(field('epoch'))
+  return {answer, field('request')}
+end
+if redis.call('EXISTS', LEASE) == 1 then
+  return {'leased', ''}
+end
+
+local last_id, last_type, last_data = last_entry()
+local now = now_ms()
+local epoch = int(next_epoch(now))
+local released = field('released')
+local attempt, tries = tonumber(field('attempt')), tonumber(field('tries'))
+local said = last_type ~= 'queued' and last_type ~= 'started' and last_type ~= 'restart'
+
+local why
+if last_type == 'finishing' then
+  why = 'finishing'
+elseif attempt > 0 and field('on_failure') == 'fail' and (said or released ~= 'handover') then
+  why = 'worker_lost'
+elseif released ~= 'handover' and tries >= most_tries then
+  why = 'attempts_exhausted'
+end
+redis.call('HSET', META, 'epoch', epoch, 'claimed_epoch', epoch, 'worker', worker, 'released', '')
+take_lease(epoch)
+if why then
+  return {remember('claim', nonce, 'end', why, epoch, int(attempt)), last_data}
+end
+
+assert(ALLOWED[status]['running'])
+attempt = attempt + 1
+if released ~= 'handover' then
+  tries = tries + 1
+end
+-- Where nothing was said yet nobody notices: the new attempt opens as the first one did.
+local opening = said and 'restart' or 'started'
+local id = epoch .. '-0'
+local data = '{"attempt":' .. int(attempt) .. ',' .. string.sub(field('about'), 2)
+redis.call('XADD', LOG, id, 'e', opening, 'd', data, 'a', last_id)
+redis.call('DEL', SNAPSHOT)
+redis.call('HDEL', META, 'snapshot_id')
+redis.call('HSET', META, 'status', 'running', 'attempt', int(attempt), 'tries', int(tries),
+  'text_from', id, 'started_ms', int(now))
+return {
+  remember('claim', nonce, 'run', opening, epoch, int(attempt), int(most_tries - tries),
+    field('created_ms'), int(now)),
+  field('request'),
+}

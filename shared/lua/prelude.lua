@@ -1,0 +1,77 @@
+-- In front of every script (see shared/scripts.py). All scripts take the same five keys of one {id}.
+local META, LOG, SNAPSHOT, LEASE, PRESENCE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+
+-- The server's clock, in ms: the only clock that counts.
+local function now_ms()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+end
+
+local function int(number)
+  return string.format('%.0f', number)
+end
+
+local function field(name)
+  return redis.call('HGET', META, name) or ''
+end
+
+local function terminal(status)
+  return next(ALLOWED[status]) == nil
+end
+
+-- The log's last entry: its id, type and data; '' where the log is empty.
+local function last_entry()
+  local entry = redis.call('XREVRANGE', LOG, '+', '-', 'COUNT', 1)[1]
+  if not entry then
+    return '', '', ''
+  end
+  local values = {}
+  for i = 1, #entry[2], 2 do
+    values[entry[2][i]] = entry[2][i + 1]
+  end
+  return entry[1], values['e'], values['d']
+end
+
+-- The epoch of a new opening: larger than all before it, and never used again.
+local function next_epoch(now)
+  return math.max((tonumber(field('epoch')) or 0) + 1, now)
+end
+
+-- What this nonce's first call of this operation answered, or nil.
+local function remembered(operation, nonce)
+  if field('nonce:' .. operation) == nonce then
+    return field('answer:' .. operation)
+  end
+end
+
+local function remember(operation, nonce, ...)
+  local answer = table.concat({...}, ' ')
+  redis.call('HSET', META, 'nonce:' .. operation, nonce, 'answer:' .. operation, answer)
+  return answer
+end
+
+-- Grow the snapshot by a chunk at a checked offset (0 begins it anew). Out: nil, or the length that is
+-- there where the offset does not fit. A repeated growth is recognised by its length and its id.
+local function grow(as_of, offset, chunk)
+  local size = redis.call('STRLEN', SNAPSHOT)
+  if offset == 0 then
+    redis.call('SET', SNAPSHOT, chunk)
+  elseif size == offset then
+    redis.call('APPEND', SNAPSHOT, chunk)
+  elseif size ~= offset + #chunk or field('snapshot_id') ~= as_of then
+    return size
+  end
+  redis.call('HSET', META, 'snapshot_id', as_of)
+end
+
+-- What every end has in common: the status, no lease, no prompt, and one life time for all keys.
+local function close(status, now, retention_ms, keep_prompt)
+  redis.call('HSET', META, 'status', status, 'finished_ms', int(now), 'confirmed', '1')
+  redis.call('DEL', LEASE, PRESENCE)
+  if keep_prompt ~= '1' then
+    redis.call('HDEL', META, 'request')
+  end
+  for _, key in ipairs({META, LOG, SNAPSHOT}) do
+    redis.call('PEXPIRE', key, retention_ms)
+  end
+end

@@ -1,0 +1,16 @@
+-- Keep a lease alive: compare, then extend, for a zombie must not renew its successor's. A lease that ran
+-- out (or was lost with the server) is taken again while no other claim came: the epoch in the record tells.
+-- ARGV: worker, epoch, lease in ms
+-- Out:  held | lost
+local worker, epoch, lease_ms = unpack(ARGV)
+local value = worker .. ':' .. epoch
+local holder = redis.call('GET', LEASE)
+if holder == value then
+  redis.call('PEXPIRE', LEASE, lease_ms)
+  return 'held'
+end
+if not holder and field('epoch') == epoch and field('status') == 'running' and field('released') == '' then
+  redis.call('SET', LEASE, value, 'PX', lease_ms)
+  return 'held'
+end
+return 'lost'

@@ -1,0 +1,56 @@
+"""The Lua scripts: what must change together is one script each, on keys of one ``{id}``.
+
+Theory of operation. Redis runs a script alone, so each is a transaction, and since all of its keys share
+the hash tag ``{id}``, all of it runs on a cluster as it is. A script's reply may be lost, so the caller
+sends it again: scripts whose second run would answer otherwise (create, claim, finish, cancel, release)
+carry the caller's nonce and answer the first result again; the others change nothing the second time.
+Scripts that end a stream are flagged ``allow-oom``: at ``maxmemory`` a stream can still be closed.
+
+Every script is ``shared/lua/<name>.lua`` behind the transition table and ``prelude.lua``; its head tells
+its arguments and answers. Rejected: Redis functions (FUNCTION LOAD needs rights that hosted servers keep,
+and a server-wide name), and optimistic WATCH loops (three round trips, and no bound under contention).
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Final
+
+from shared.transitions import lua_table
+
+FLAGS: Final[dict[str, str]] = {
+    "create": "",
+    "confirm": "",
+    "claim": "",
+    "snapshot": "",
+    "finish": "allow-oom",
+    "cancel": "allow-oom",
+    "release": "allow-oom",
+    "renew": "allow-oom",
+    "charge": "",
+    "read": "no-writes",
+}
+"""Every script and the flags it runs under (``#!lua flags=…``, Redis 7)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One script: its name, its whole text, and the digest that EVALSHA calls it by."""
+
+    name: str
+    text: str
+    sha: str
+
+
+def load_scripts(*, shebang: bool = True) -> Mapping[str, Script]:
+    """Read all scripts from the package. ``shebang=False`` is for fakeredis, whose Lua knows no flags."""
+    folder = files("shared") / "lua"
+    prelude = (folder / "prelude.lua").read_text(encoding="utf-8")
+    scripts = {}
+    for name, flags in FLAGS.items():
+        body = (folder / f"{name}.lua").read_text(encoding="utf-8")
+        head = f"#!lua flags={flags}\n" if shebang else ""
+        text = f"{head}{lua_table()}\n{prelude}\n{body}"
+        scripts[name] = Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+    return scripts

@@ -1,0 +1,213 @@
+"""Streams in Redis: each step of a stream's life as one call, and its record.
+
+Every method is one script (see :mod:`shared.scripts`) or one plain command. A call whose reply was lost is
+sent again with the same nonce, a bounded number of times; what is raised in the end is one of
+:data:`shared.connections.AWAY`, and then the step may or may not have happened.
+"""
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import stamina
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
+
+from shared.connections import AWAY
+from shared.events import Transcript
+from shared.keys import Keys
+from shared.log import Entry, read_entries
+from shared.scripts import Script
+
+PROVISIONAL_MS = 60_000
+"""Life of a record that nobody confirmed: long enough for every retry of its creator, short enough to be no
+leftover."""
+
+HEARTBEAT_MS = 30_000
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a claim led to. ``outcome``: run, end, leased, ended, provisional or gone.
+
+    ``run``: ``opening``, ``epoch``, ``attempt``, ``tries_left``, ``queued_ms`` and ``request`` are set.
+    ``end``: ``why``, ``epoch`` and ``attempt`` are set, and ``request`` holds the last event's data.
+    """
+
+    outcome: str
+    opening: str = ""
+    why: str = ""
+    epoch: int = 0
+    attempt: int = 0
+    tries_left: int = 0
+    queued_ms: int = 0
+    request: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The snapshot and the tail behind it, read in one step."""
+
+    status: str
+    attempt: int
+    as_of: str
+    """The id up to which ``snapshot`` tells everything; '' where there is none and the tail is all."""
+    snapshot: bytes
+    tail: list[Entry]
+
+    def transcript(self) -> Transcript:
+        """All that was said, snapshot and tail together."""
+        transcript = Transcript()
+        transcript.add_lines(self.snapshot)
+        for entry in self.tail:
+            transcript.apply(entry.type, entry.data)
+        return transcript
+
+
+def new_nonce() -> str:
+    """Tells one caller's call from all others (96 bits)."""
+    return secrets.token_hex(12)
+
+
+class Streams:
+    """The streams of one log server (or cluster)."""
+
+    def __init__(self, client: "Redis[bytes]", keys: Keys, scripts: Mapping[str, Script], tries: int = 3) -> None:
+        self._client = client
+        self._keys = keys
+        self._scripts = scripts
+        self._tries = tries
+
+    async def create(
+        self, stream_id: str, request_hash: str, owner: str, queued_data: bytes, fields: Mapping[str, str | bytes]
+    ) -> tuple[str, ...]:
+        """Make a provisional record. Out: the script's answer, split (see ``create.lua``)."""
+        pairs = [part for pair in fields.items() for part in pair]
+        return await self._answer(
+            "create", stream_id, new_nonce(), PROVISIONAL_MS, request_hash, owner, queued_data, *pairs
+        )
+
+    async def confirm(self, stream_id: str) -> tuple[str, ...]:
+        """Make a provisional record last."""
+        return await self._answer("confirm", stream_id)
+
+    async def claim(self, stream_id: str, worker: str, lease_ms: int, max_tries: int) -> Claim:
+        """Take a stream for one attempt."""
+        raw, extra = await self.call("claim", stream_id, new_nonce(), worker, lease_ms, max_tries)
+        words = raw.decode().split()
+        match words:
+            case ["run", opening, epoch, attempt, left, created, now]:
+                return Claim(
+                    "run", opening, "", int(epoch), int(attempt), int(left), int(now) - int(created), extra
+                )
+            case ["end", why, epoch, attempt]:
+                return Claim("end", why=why, epoch=int(epoch), attempt=int(attempt), request=extra)
+            case _:
+                return Claim(words[0])
+
+    async def release(self, stream_id: str, epoch: int, how: str) -> tuple[str, ...]:
+        """Give a stream back: ``how`` is ``handover`` or ``retry``."""
+        return await self._answer("release", stream_id, new_nonce(), epoch, how)
+
+    async def cancel(
+        self, stream_id: str, data: bytes, retention_ms: int, keep_prompt: bool, nonce: str
+    ) -> tuple[str, ...]:
+        """End a stream from outside. The nonce is the caller's, who may have to write it again."""
+        return await self._answer("cancel", stream_id, nonce, data, retention_ms, int(keep_prompt), data)
+
+    async def charge(self, stream_id: str, attempt: int, usage: bytes) -> None:
+        """Note what one attempt used."""
+        await self.call("charge", stream_id, attempt, usage)
+
+    async def renew(self, worker: str, held: Sequence[tuple[str, int]], lease_ms: int) -> list[bool]:
+        """Renew the leases of all (stream, epoch) pairs in one round trip. Out: which are still held."""
+        script = self._scripts["renew"]
+        try:
+            answers = await self._renew(script, worker, held, lease_ms)
+        except NoScriptError:
+            await self._client.script_load(script.text)
+            answers = await self._renew(script, worker, held, lease_ms)
+        return [answer == b"held" for answer in answers]
+
+    async def _renew(
+        self, script: Script, worker: str, held: Sequence[tuple[str, int]], lease_ms: int
+    ) -> list[bytes]:
+        async with self._client.pipeline(transaction=False) as pipe:
+            for stream_id, epoch in held:
+                pipe.evalsha(script.sha, 5, *self._keys.stream(stream_id), worker, str(epoch), str(lease_ms))
+            answers: list[bytes] = await pipe.execute()
+        return answers
+
+    async def read(self, stream_id: str) -> Reading | None:
+        """Everything said so far; None where the stream does not exist."""
+        status, attempt, _, as_of, snapshot, raw = await self.call("read", stream_id)
+        if not status:
+            return None
+        return Reading(status.decode(), int(attempt), as_of.decode(), snapshot, read_entries(raw))
+
+    async def record(self, stream_id: str) -> dict[str, str]:
+        """The record's fields; empty where the stream does not exist."""
+        raw: dict[bytes, bytes] = await self._repeat(lambda: self._client.hgetall(self._keys.stream(stream_id).meta))
+        return {name.decode(): value.decode("utf-8", "replace") for name, value in raw.items()}
+
+    async def fields(self, stream_id: str, *names: str) -> list[str | None]:
+        """Some fields of the record, None for each that is not there."""
+        meta = self._keys.stream(stream_id).meta
+        raw: list[bytes | None] = await self._repeat(lambda: self._client.hmget(meta, list(names)))
+        return [None if value is None else value.decode() for value in raw]
+
+    async def liveness(self, stream_ids: Sequence[str]) -> list[tuple[str | None, bool, int, bool]]:
+        """For the sweep, in one round trip: (status or None, confirmed, attempt, has a lease) of each."""
+        async with self._client.pipeline(transaction=False) as pipe:
+            for stream_id in stream_ids:
+                keys = self._keys.stream(stream_id)
+                pipe.hmget(keys.meta, ["status", "confirmed", "attempt"])
+                pipe.exists(keys.lease)
+            raw = await pipe.execute()
+        return [
+            (status and status.decode(), confirmed == b"1", int(attempt or 0), bool(lease))
+            for (status, confirmed, attempt), lease in zip(raw[::2], raw[1::2], strict=True)
+        ]
+
+    async def heartbeat(self, stream_id: str) -> None:
+        """Note a viewer's sign of life."""
+        await self._client.set(self._keys.stream(stream_id).presence, b"1", px=HEARTBEAT_MS)
+
+    async def erase(self, stream_id: str) -> bool:
+        """Delete all keys of a stream at once. Out: whether there were any."""
+        keys = self._keys.stream(stream_id)
+        return bool(await self._repeat(lambda: self._client.delete(*keys)))
+
+    async def call(self, name: str, stream_id: str, *args: str | bytes | int) -> Any:
+        """Run one script by its name, repeating it (with the same arguments) while the server is away."""
+        script = self._scripts[name]
+        keys = self._keys.stream(stream_id)
+        return await self._repeat(lambda: self._run(script, keys, args))
+
+    async def _answer(self, name: str, stream_id: str, *args: str | bytes | int) -> tuple[str, ...]:
+        raw: bytes = await self.call(name, stream_id, *args)
+        return tuple(raw.decode().split())
+
+    async def _run(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
+        try:
+            return await self._client.evalsha(script.sha, len(keys), *keys, *args)  # type: ignore[arg-type]
+        except NoScriptError:
+            return await self._client.eval(script.text, len(keys), *keys, *args)  # type: ignore[arg-type]
+
+    async def _repeat(self, call: Any) -> Any:
+        async for attempt in stamina.retry_context(
+            on=AWAY, attempts=self._tries, timeout=None, wait_initial=0.05, wait_max=1.0
+        ):
+            with attempt:
+                return await call()
+        raise AssertionError("stamina ends by a result or an error")
+
+
+def json_field(record: Mapping[str, str], name: str) -> Any:
+    """A field of the record that holds JSON; None where it is missing."""
+    value = record.get(name)
+    return json.loads(value) if value else None

@@ -1,0 +1,57 @@
+"""Fixtures of every kind of test, and the check that no process outlives them."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.process_tree import adopt_orphans, children
+from tests.support.processes import Child, Server, start_model, start_server
+from tests.support.requirements import find_chromium, require_model
+
+LEFT_WITHIN_S = 5.0
+"""What was just told to end may take a moment."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    """Fails the run if a process that a test started still runs at its end (and ends it, by its pid)."""
+    adopt_orphans()
+    before = set(children())
+    yield
+    deadline = time.monotonic() + LEFT_WITHIN_S
+    while (left := _since(before)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left, f"processes were left behind (and are now ended): {left}"
+
+
+def _since(before: set[int]) -> dict[int, str]:
+    return {pid: command for pid, command in children().items() if pid not in before}
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[Server]:
+    """A real server of the test's own, with an append-only file; it may be killed and started again."""
+    directory = tmp_path / "valkey"
+    directory.mkdir()
+    with start_server(directory) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
+    """The real local model, on one thread; ``model.url`` is its base URL (``http://…/v1``)."""
+    require_model()
+    with start_model(tmp_path_factory.mktemp("model")) as child:
+        yield child
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Path:
+    """The path of a Chromium. Skips by name without one; fails under CI=true."""
+    return find_chromium()

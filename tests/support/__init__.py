@@ -1,0 +1,1 @@
+"""What tests lean on: stand-ins that are real servers and processes."""

@@ -1,0 +1,258 @@
+"""Real processes for tests: started, waited for, and always reaped.
+
+Every child dies with the test run (``PR_SET_PDEATHSIG``). Children run in a folder of their own, so that
+a ``.env`` in this one changes no test.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Self, TypeVar
+
+import pytest
+
+from cli.model import NAME as MODEL_NAME
+from cli.process import end_with_parent, ending, last_lines
+from cli.sockets import free_port
+from cli.valkey import find_server, server_argv
+
+ROOT = Path(__file__).parents[2]
+READY_WITHIN_S = 30.0
+"""Generous: several processes import at once, on two cores that others use too."""
+END_WITHIN_S = 5.0
+
+_Result = TypeVar("_Result")
+
+
+def wait_until(
+    check: Callable[[], _Result], within_s: float = READY_WITHIN_S, what: str = "a condition"
+) -> _Result:
+    """Call ``check`` until it is truthy. Out: what it returned. Fails the test after ``within_s``."""
+    deadline = time.monotonic() + within_s
+    while not (result := check()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {within_s:.0f} s in vain for {what}")
+        time.sleep(0.02)
+    return result
+
+
+def base_env(redis_url: str = "", **more: str) -> dict[str, str]:
+    """This process's environment without any setting of Headrace or of a provider, plus ``more``."""
+    settings = re.compile(r"HEADRACE_.*|.*_(API_KEY|BASE_URL|MODELS)")
+    env = {name: value for name, value in os.environ.items() if not settings.fullmatch(name)}
+    if redis_url:
+        env["HEADRACE_REDIS_URL"] = redis_url
+    return {**env, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **more}
+
+
+class Child:
+    """A process of a test. A context manager: it is gone when the block ends."""
+
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        directory: Path,
+        *,
+        pass_fds: Sequence[int] = (),
+        orphaned: signal.Signals = signal.SIGKILL,
+    ) -> None:
+        """Started in ``directory``, where ``<name>.log`` takes its output; the log is appended to."""
+        self.name = name
+        self.url = ""
+        self.log = directory / f"{name}.log"
+        with self.log.open("ab") as log:
+            self._popen = subprocess.Popen(
+                list(argv),
+                env=dict(env),
+                cwd=directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=tuple(pass_fds),
+                preexec_fn=end_with_parent(orphaned),
+            )
+        self.pid = self._popen.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._popen.poll()
+
+    def output(self) -> str:
+        """All that it has printed."""
+        return self.log.read_text("utf-8", "replace")
+
+    def wait_ready(self, check: Callable[[], object], within_s: float = READY_WITHIN_S) -> None:
+        """Wait until ``check`` is truthy. Fails the test, with the last log lines, if that never comes."""
+        deadline = time.monotonic() + within_s
+        while not check():
+            code = self.exit_code
+            if code is not None or time.monotonic() > deadline:
+                self.terminate()
+                why = ending(code) if code is not None else f"was not ready within {within_s:.0f} s"
+                pytest.fail(f"{self.name} {why}:\n{last_lines(self.log, 30)}")
+            time.sleep(0.02)
+
+    def wait(self, within_s: float = END_WITHIN_S) -> int:
+        """Wait for its end. Out: the exit code. Fails the test if it takes longer."""
+        try:
+            return self._popen.wait(within_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            pytest.fail(f"{self.name} did not end within {within_s:.0f} s:\n{last_lines(self.log, 30)}")
+
+    def send(self, sig: signal.Signals) -> None:
+        """Send a signal to the process alone."""
+        self._popen.send_signal(sig)
+
+    def pause(self) -> None:
+        """Stop it as a long pause of its machine would."""
+        self.send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.send(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """SIGKILL for its whole group, and reap it."""
+        if self.exit_code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+        self._popen.wait(END_WITHIN_S)
+
+    def terminate(self, within_s: float = END_WITHIN_S) -> int:
+        """SIGTERM, and SIGKILL if that is not enough. Out: the exit code; it is reaped in any case."""
+        if self.exit_code is None:
+            self.send(signal.SIGTERM)
+            # A stopped process takes no SIGTERM.
+            self.send(signal.SIGCONT)
+        try:
+            return self._popen.wait(within_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return self._popen.wait(END_WITHIN_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.terminate()
+
+
+class Server:
+    """A Redis-compatible server with an append-only file, as `headrace up` starts it."""
+
+    def __init__(self, directory: Path, port: int | None = None, **config: str) -> None:
+        """``config``: more of the server's own settings, ``_`` for ``-`` (``maxmemory="10mb"``)."""
+        self.port = port or free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._directory = directory
+        self._config = [
+            part for name, value in config.items() for part in (f"--{name.replace('_', '-')}", value)
+        ]
+        self._child = self._start()
+
+    def _start(self) -> Child:
+        argv = (*server_argv(find_server(), self.port, self._directory), *self._config)
+        child = Child(f"valkey-{self.port}", argv, base_env(), self._directory, orphaned=signal.SIGTERM)
+        child.wait_ready(lambda: _pong(self.port))
+        return child
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def kill(self) -> None:
+        """SIGKILL: up to a second of writes may be lost."""
+        self._child.kill()
+
+    def stop(self) -> None:
+        """SIGTERM: nothing is lost."""
+        self._child.terminate()
+
+    def start_again(self) -> None:
+        """On the same port, from the append-only file."""
+        self._child.terminate()
+        self._child = self._start()
+
+    def pause(self) -> None:
+        self._child.pause()
+
+    def resume(self) -> None:
+        self._child.resume()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def start_server(directory: Path, port: int | None = None, **config: str) -> Server:
+    """A server of its own for a test (see :class:`Server`); whoever starts it stops it."""
+    return Server(directory, port, **config)
+
+
+def _pong(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
+            connection.sendall(b"*1\r\n$4\r\nPING\r\n")
+            return connection.recv(7) == b"+PONG\r\n"
+    except OSError:
+        return False
+
+
+def http_ok(url: str) -> bool:
+    """Whether a GET is answered with 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def start_api(env: Mapping[str, str], directory: Path, name: str = "api", port: int = 0) -> Child:
+    """`python -m api` on a socket handed over (so no port is ever guessed); ready when /healthz says so."""
+    with socket.create_server(("127.0.0.1", port), backlog=2048) as listener:
+        child = Child(
+            name,
+            (sys.executable, "-P", "-m", "api", "--fd", str(listener.fileno())),
+            env,
+            directory,
+            pass_fds=(listener.fileno(),),
+        )
+        child.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    child.wait_ready(lambda: http_ok(child.url + "/healthz"))
+    return child
+
+
+def start_worker(env: Mapping[str, str], directory: Path, name: str = "worker") -> Child:
+    """`python -m worker`; ready when it says that it has started. One name for each in a folder."""
+    child = Child(name, (sys.executable, "-P", "-m", "worker"), env, directory)
+    child.wait_ready(lambda: "worker_started" in child.output())
+    return child
+
+
+def start_model(directory: Path) -> Child:
+    """The local model on one thread, so that it starves nobody. ``url`` is its base URL (``…/v1``)."""
+    port = free_port()
+    argv = (sys.executable, "-P", "-m", "cli.model", "--port", str(port), "--threads", "1")
+    child = Child("model", argv, base_env(), directory)
+    child.wait_ready(lambda: http_ok(f"http://127.0.0.1:{port}/health"), within_s=60)
+    child.url = f"http://127.0.0.1:{port}/v1"
+    return child
+
+
+def local_provider(model_url: str) -> dict[str, str]:
+    """The environment that makes the model at this URL the provider ``local``."""
+    return {"LOCAL_BASE_URL": model_url, "LOCAL_MODELS": MODEL_NAME}

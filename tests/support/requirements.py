@@ -1,0 +1,31 @@
+"""What some tests need and not every machine has: they are skipped by name, and fail under CI=true."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from cli.model import missing_wheels
+
+
+def skip_or_fail(reason: str) -> NoReturn:
+    """What a test needs is not here: a person's machine skips it by name, under CI=true it fails."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def find_chromium() -> Path:
+    """Chromium on PATH, else the test is skipped (or failed under CI=true)."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return Path(path)
+    skip_or_fail("needs Chromium: none of chromium, chromium-browser, google-chrome is on PATH")
+
+
+def require_model() -> None:
+    """The local model's wheels are installed, else the test is skipped (or failed under CI=true)."""
+    if missing := missing_wheels():
+        skip_or_fail(f"needs the local model: {' and '.join(missing)} not installed")

@@ -1,0 +1,82 @@
+"""What a prompt can make the scripted provider do, and what it will say. Pure."""
+
+import json
+import random
+import re
+from typing import Any
+
+DEFAULTS: dict[str, Any] = {
+    "name": "",  # calls are counted by it
+    "tokens": 20,
+    "interval_ms": 0,  # between tokens
+    "seed": 0,
+    "text": None,  # an exact answer, instead of words from the seed
+    "numbered": False,  # the call's number stands in its text
+    "reasoning_tokens": 0,  # reasoning deltas, before the text
+    "tool_call": False,  # one tool call, after the text
+    "finish_reason": None,  # default: stop, or tool_calls
+    "usage": True,
+    "chunk_bytes": 0,  # cut the writes into pieces of this size
+    "no_done": False,
+    "double_done": False,
+    "linger_ms": 0,  # stay silent before the end mark
+    "raw": None,  # this text is the whole body
+    "content_type": "text/event-stream",
+    "headers": {},
+    # Faults: "fail_times" limits them to the first N calls of the name; afterwards all is fine.
+    "fail_times": None,
+    "status": 200,
+    "retry_after": None,
+    "body": None,  # of an error response; "{authorization}" in it becomes the header that came
+    "hang_before_first": False,  # silent until POST /_release {"name"}, or until the client closes
+    "hang_after": None,
+    "keepalive_ms": 0,  # while it hangs: a comment and an empty chunk this often
+    "cut_after": None,  # abort the connection
+    "end_after": None,  # end the body cleanly, without a finish reason
+    "garbage_after": None,
+    "error_after": None,
+    "flood_bytes": 0,  # an endless line of this size
+}
+FAULTS = (
+    "status",
+    "hang_before_first",
+    "hang_after",
+    "cut_after",
+    "end_after",
+    "garbage_after",
+    "error_after",
+    "flood_bytes",
+)
+_WORDS = " river| der Fluß| 流れ| tide,| l’été| 🌊| naïve.\n| stone|\n\n| mill| água| и| wheel| \\n|\t| 👩‍🚀"
+TOOL_ARGUMENTS = '{"query": "höchste Flut"}'
+
+
+def script_tokens(script: dict[str, Any], call: int = 1) -> list[str]:
+    """The tokens of the answer to this script's call number ``call`` (counted per name, from 1)."""
+    wanted = {**DEFAULTS, **script}
+    head = [f"[{call}]"] if wanted["numbered"] else []
+    if wanted["text"] is not None:
+        return head + re.findall(r"\s*\S{1,6}|\s+", wanted["text"])
+    choose = random.Random(f"{wanted['seed']}/{call if wanted['numbered'] else 0}")
+    words = _WORDS.split("|")
+    return head + [choose.choice(words) for _ in range(wanted["tokens"] - len(head))]
+
+
+def script_text(script: dict[str, Any], call: int = 1) -> str:
+    """The whole answer to this script's call number ``call``."""
+    return "".join(script_tokens(script, call))
+
+
+def script_reasoning(script: dict[str, Any]) -> list[str]:
+    """The reasoning deltas that stand before the answer."""
+    return [f" thought {n}" for n in range({**DEFAULTS, **script}["reasoning_tokens"])]
+
+
+def script_of(request: dict[str, Any]) -> dict[str, Any]:
+    """The script in a chat completions request, with all defaults filled in."""
+    prompts = [m.get("content") for m in request["messages"] if m.get("role") == "user"]
+    try:
+        script = json.loads(prompts[-1])
+    except (IndexError, TypeError, ValueError):
+        script = {}
+    return {**DEFAULTS, **(script if isinstance(script, dict) else {})}

@@ -1,0 +1,302 @@
+"""The OpenAI chat completions adapter: what each chunk means, and that nothing else gets out of it."""
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.sse import ServerSentEvent, SseParser
+from worker.providers import UnknownWireFormat, adapter
+from worker.providers.base import (
+    End,
+    Finish,
+    GenerationRequest,
+    ProviderError,
+    ProviderEvent,
+    Said,
+    Usage,
+)
+
+openai = adapter("openai")
+examples = settings(deadline=None, max_examples=150)
+
+
+def read(data: Any, event: str = "message") -> list[ProviderEvent]:
+    text = data if isinstance(data, str) else json.dumps(data)
+    return list(openai.read(ServerSentEvent(event, text, "")))
+
+
+def read_delta(**delta: Any) -> list[ProviderEvent]:
+    return read({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
+
+
+def refused(data: Any, event: str = "message") -> ProviderError:
+    with pytest.raises(ProviderError) as caught:
+        read(data, event)
+    return caught.value
+
+
+# Shapes as recorded from OpenAI (usage chunk, tool calls), DeepSeek (reasoning), llama.cpp (timings) and
+# OpenRouter (comments while it waits); CR LF in the middle, and a last event without its blank line.
+TRANSCRIPT = (
+    ": OPENROUTER PROCESSING\n\n"
+    'data: {"id":"c","object":"chat.completion.chunk","choices":[{"index":0,'
+    '"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}]}\n\n'
+    'data: {"choices":[{"index":0,"delta":{"content":null,"reasoning_content":"Höhe?"}}]}\n\n'
+    'data:{"choices":[{"index":0,"delta":{"content":"流れ 🌊"},"finish_reason":null}],"usage":null}\r\n\r\n'
+    'data: {"choices":[{"index":0,\ndata: "delta":{"content":"\\n\\ud83d\\udc69"}}]}\n\n'
+    'data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"call_a","type":"function",'
+    '"function":{"name":"look_up","arguments":""}}]}}]}\n\n'
+    'data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,'
+    '"function":{"arguments":"{\\"q\\":"}}]}}]}\n\n'
+    'data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"1}"}}]}}]}\n\n'
+    'data: {"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}],'
+    '"timings":{"predicted_ms":9.1}}\n\n'
+    'data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":12,"total_tokens":21,'
+    '"prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":3}}}\n\n'
+    "data: [DONE]"
+).encode()
+
+MEANING = [
+    Said({"reasoning": "Höhe?"}),
+    Said({"text": "流れ 🌊"}),
+    Said({"text": "\n👩"}),
+    Said({"tool_call": {"index": 0, "id": "call_a", "name": "look_up"}}),
+    Said({"tool_call": {"index": 0, "arguments": '{"q":'}}),
+    Said({"tool_call": {"index": 0, "arguments": "1}"}}),
+    Finish("tool_calls"),
+    Usage(9, 12, 4, 3),
+    End(),
+]
+
+
+def test_a_recorded_transcript_means_the_same_at_every_split_point() -> None:
+    for cut in range(len(TRANSCRIPT) + 1):
+        parser = SseParser()
+        events = [*parser.feed(TRANSCRIPT[:cut]), *parser.feed(TRANSCRIPT[cut:])]
+        last = parser.finish()
+        assert last is not None
+        assert [m for event in [*events, last] for m in openai.read(event)] == MEANING
+
+
+def test_a_recorded_transcript_means_the_same_byte_by_byte() -> None:
+    parser = SseParser()
+    events = [event for at in range(len(TRANSCRIPT)) for event in parser.feed(TRANSCRIPT[at : at + 1])]
+    last = parser.finish()
+    assert last is not None
+    assert [m for event in [*events, last] for m in openai.read(event)] == MEANING
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("stop", "stop"),
+        ("length", "length"),
+        ("tool_calls", "tool_calls"),
+        ("function_call", "tool_calls"),
+        ("content_filter", "content_filter"),
+        ("insufficient_system_resource", "other"),
+    ],
+)
+def test_every_finish_reason_has_its_word(said: str, meant: Any) -> None:
+    assert read({"choices": [{"delta": {}, "finish_reason": said}]}) == [Finish(meant)]
+
+
+@pytest.mark.parametrize("nothing", ["", None])
+def test_empty_deltas_and_reasons_mean_nothing(nothing: str | None) -> None:
+    delta = {"content": nothing, "reasoning": nothing, "refusal": nothing, "tool_calls": None}
+    assert read({"choices": [{"delta": delta, "finish_reason": nothing}], "error": None}) == []
+    assert read_delta(tool_calls=[{"index": 0, "id": nothing, "function": {"arguments": nothing}}]) == []
+    assert read({"choices": None, "usage": None}) == []
+    assert read("") == read("  ") == []
+
+
+def test_reasoning_has_two_names_and_is_said_once_when_both_come() -> None:
+    assert read_delta(reasoning="a") == read_delta(reasoning_content="a") == [Said({"reasoning": "a"})]
+    assert read_delta(reasoning="a", reasoning_content="a", content="b") == [
+        Said({"reasoning": "a"}),
+        Said({"text": "b"}),
+    ]
+
+
+def test_what_comes_with_the_finish_reason_is_said_before_it() -> None:
+    chunk = {"choices": [{"delta": {"content": "end."}, "finish_reason": "stop"}], "usage": {}}
+    assert read(chunk) == [Said({"text": "end."}), Finish("stop"), Usage(None, None)]
+
+
+def test_a_refusal_in_words_is_text_that_people_see() -> None:
+    assert read_delta(refusal="I can't.") == [Said({"text": "I can't."})]
+
+
+def test_tool_calls_without_an_index_are_numbered_and_the_old_function_call_is_the_first() -> None:
+    two = [{"id": "a", "function": {"name": "f"}}, {"id": "b", "function": {"name": "g"}}]
+    assert [m.delta["tool_call"]["index"] for m in read_delta(tool_calls=two) if isinstance(m, Said)] == [
+        0,
+        1,
+    ]
+    assert read_delta(function_call={"name": "f", "arguments": "{}"}) == [
+        Said({"tool_call": {"index": 0, "name": "f", "arguments": "{}"}})
+    ]
+
+
+def test_other_choices_than_the_first_are_left_out() -> None:
+    assert read({"choices": [{"index": 1, "delta": {"content": "b"}}]}) == []
+
+
+def test_deepseeks_word_for_cached_tokens_is_known() -> None:
+    usage = {"prompt_tokens": 5, "completion_tokens": 6, "prompt_cache_hit_tokens": 2}
+    assert read({"choices": [], "usage": usage}) == [Usage(5, 6, 2, None)]
+
+
+@pytest.mark.parametrize(
+    ("data", "event", "words"),
+    [
+        ({"error": {"message": "overloaded", "code": 529}}, "message", "overloaded"),
+        ({"error": "overloaded"}, "message", "overloaded"),
+        ({"choices": [], "error": {"code": 1}}, "message", "error"),
+        ({"message": "overloaded"}, "error", "overloaded"),
+        ("overloaded", "error", "overloaded"),
+        ("", "error", "error"),
+    ],
+)
+def test_an_error_in_the_stream_is_an_error_with_its_words(data: Any, event: str, words: str) -> None:
+    error = refused(data, event)
+    assert (error.code, error.retryable, error.refusal) == ("provider_error_event", True, False)
+    assert words in str(error)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        '{"choices": [{"del',
+        "[]",
+        "1",
+        "null",
+        '"text"',
+        "garbage",
+        {"choices": {}},
+        {"choices": [None]},
+        {"choices": [{"delta": []}]},
+        {"choices": [{"delta": {"content": 1}}]},
+        {"choices": [{"delta": {"content": ["a"]}}]},
+        {"choices": [{"delta": {"tool_calls": [{"index": "0"}]}}]},
+        {"choices": [{"delta": {"tool_calls": [{"index": -1}]}}]},
+        {"choices": [{"delta": {"tool_calls": [{"function": {"arguments": {}}}]}}]},
+        {"choices": [{"finish_reason": 1}]},
+        {"usage": {"prompt_tokens": "9"}},
+        {"usage": {"prompt_tokens": 10**30}},
+        '{"choices": [{"delta": {"content": "\\ud83d"}}]}',
+        "[" * 100_000,
+        '{"x": ' * 100_000,
+    ],
+)
+def test_garbage_is_called_garbage(data: Any) -> None:
+    error = refused(data)
+    assert (error.code, error.retryable, error.refusal) == ("provider_garbage", True, False)
+
+
+FIELDS = """choices delta content reasoning refusal tool_calls function_call function name arguments index id
+error message usage prompt_tokens prompt_tokens_details cached_tokens finish_reason detail"""
+fields = st.sampled_from(FIELDS.split())
+jsons = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=4), fields),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(fields, inner, max_size=4)),
+    max_leaves=12,
+)
+
+
+@examples
+@given(st.one_of(jsons.map(json.dumps), st.text()), st.sampled_from(["message", "error", "ping"]))
+def test_whatever_comes_is_an_event_or_a_provider_error(data: str, event: str) -> None:
+    try:
+        for meaning in read(data, event):
+            if isinstance(meaning, Said):
+                ((kind, value),) = meaning.delta.items()
+                assert value
+                assert isinstance(value, dict if kind == "tool_call" else str)
+    except ProviderError as error:
+        seen = error.code
+    else:
+        seen = None
+    assert seen in {None, "provider_error_event", "provider_garbage"}
+
+
+def chunk_with(value: Any) -> list[Any]:
+    """Valid chunks in which one place holds anything at all."""
+    call = {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}}
+    return [
+        {"choices": value},
+        {"choices": [value]},
+        {"choices": [{"delta": value}]},
+        {"choices": [{"delta": {"content": "a"}, "finish_reason": value}]},
+        *({"choices": [{"delta": {"tool_calls": [{**call, key: value}]}}]} for key in call),
+        *({"choices": [{"delta": {key: value}}]} for key in ("content", "reasoning", "tool_calls")),
+        {"usage": value},
+        {"usage": {"prompt_tokens": 1, "prompt_tokens_details": value}},
+        {"error": value},
+    ]
+
+
+@examples
+@given(jsons)
+def test_any_value_at_any_place_of_a_chunk_is_an_event_or_a_provider_error(value: Any) -> None:
+    for chunk in chunk_with(value):
+        with suppress(ProviderError):
+            read(chunk)
+
+
+@examples
+@given(st.one_of(jsons.map(json.dumps).map(str.encode), st.binary()), st.sampled_from([200, 400, 500]))
+def test_any_error_body_gives_a_sentence_or_none(body: bytes, status: int) -> None:
+    assert isinstance(openai.refusal(status, body), str)
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ({"error": {"message": "no such model", "code": "x"}}, "no such model"),
+        ({"error": "no such model"}, "no such model"),
+        ({"detail": "no such model"}, "no such model"),
+        ([{"error": {"message": "no such model"}}], "no such model"),
+        ("no such model\n", "no such model"),
+        ("<html>502</html>", ""),
+        ('{"error": {"mess', ""),
+        ({"object": "chat.completion"}, ""),
+        ("", ""),
+    ],
+)
+def test_an_error_bodys_sentence_is_found(body: Any, sentence: str) -> None:
+    raw = body if isinstance(body, str) else json.dumps(body)
+    assert openai.refusal(400, raw.encode()) == sentence
+
+
+def test_the_call_asks_for_a_stream_with_usage_and_leaves_out_what_was_not_asked() -> None:
+    call = openai.call(GenerationRequest("m", [{"role": "user", "content": "hi"}]), "sk-secret")
+    assert call.path == "/chat/completions"
+    assert call.headers["Authorization"] == "Bearer sk-secret"
+    assert "sk-secret" not in repr(call)
+    assert call.body == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "hi"}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+def test_the_call_passes_on_what_was_asked_and_sends_no_key_where_there_is_none() -> None:
+    wanted = GenerationRequest(
+        "m", [], max_tokens=5, temperature=0.0, top_p=1.0, stop=["."], tools=[{"a": 1}]
+    )
+    call = openai.call(wanted, "")
+    assert "Authorization" not in call.headers
+    asked = {"max_tokens": 5, "temperature": 0.0, "top_p": 1.0, "stop": ["."], "tools": [{"a": 1}]}
+    assert asked.items() <= call.body.items()
+
+
+@pytest.mark.parametrize("name", ["nobody", "client", "base", "../openai", "os", "", "Openai"])
+def test_an_unknown_wire_format_says_which_file_to_add(name: str) -> None:
+    with pytest.raises(UnknownWireFormat, match=r"worker/providers/"):
+        adapter(name)

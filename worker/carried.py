@@ -1,0 +1,207 @@
+"""One attempt that this worker writes: pure state, no I/O.
+
+Theory of operation. Events wait as *pending* until a flush takes them; only then do they get their ids, so
+that deltas which wait together leave as one entry. From then on an entry never changes: it may have to be
+sent again, and "already there" is only true of the very same bytes. Entries stay in ``sent`` until they
+were acknowledged *and* are older than KEEP_S, because a server that restarts from its append-only file may
+have lost its last seconds (``everysec`` can lose about 2): what it lost is written again from here. If more
+is lost than was kept, only a new attempt mends it.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Final
+
+from shared.events import MESSAGE, Delta, copy_delta, encode_data, merge, snapshot_lines
+from shared.ids import Cursor
+from shared.log import Entry
+
+KEEP_S: Final = 3.0
+MAX_UNWRITTEN: Final = 256 * 1024
+"""Characters an attempt may hold unwritten before it stops reading its provider: TCP then holds the
+provider. A few seconds of the fastest models, and 50 MiB over 200 streams in the worst case."""
+
+FENCED: Final = "fenced"
+GONE: Final = "gone"
+LOST: Final = "lost"
+LOG_FULL: Final = "log_full"
+
+
+@dataclass(slots=True)
+class Sent:
+    """An entry that was sent, with the delta it tells (for the snapshot) and when (loop time, s)."""
+
+    entry: Entry
+    delta: Delta | None
+    at: float
+
+
+class Carried:
+    """The writing side of one attempt.
+
+    ``stopped`` resolves with FENCED (a later epoch wrote), GONE (the stream was erased), LOST (the log lost
+    more than was kept) or LOG_FULL (the server stayed at its memory limit).
+    """
+
+    def __init__(self, stream_id: str, epoch: int, attempt: int, cap: int) -> None:
+        self.stream_id = stream_id
+        self.epoch = epoch
+        self.attempt = attempt
+        self.stopped: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.refused_since: float | None = None
+        self.end_args: tuple[str | bytes | int, ...] | None = None
+        self.ended_at: float | None = None
+        self._cap = cap
+        self._pending: list[tuple[str, dict[str, Any]]] = []
+        self._pending_size = 0
+        self._sent: deque[Sent] = deque()
+        self._sent_size = 0
+        self._next_n = 1
+        self._written_n = 0
+        self._fresh: list[Delta] = []
+        self._fresh_entries = 0
+        self._kept: list[bytes] = []
+        self._kept_size = 0
+        self._moved = asyncio.Event()
+
+    # -- what the generation says ------------------------------------------------------------------
+
+    def say(self, delta: Delta) -> None:
+        """Add a piece of the answer; it joins its neighbour while both wait."""
+        for kind in ("text", "reasoning"):
+            if kind in delta:
+                self._pending_size += len(delta[kind])
+        if "tool_call" in delta:
+            self._pending_size += len(delta["tool_call"].get("arguments", "")) + 64
+        if self._pending and self._pending[-1][0] == MESSAGE and merge(self._pending[-1][1], delta):
+            return
+        self._pending.append((MESSAGE, copy_delta(delta)))
+
+    def note(self, kind: str, data: dict[str, Any]) -> None:
+        """Add an event that is no delta."""
+        self._pending.append((kind, data))
+
+    @property
+    def full(self) -> bool:
+        return self._pending_size + self._sent_size > MAX_UNWRITTEN
+
+    @property
+    def settled(self) -> bool:
+        return not self._pending and not self.in_flight
+
+    @property
+    def in_flight(self) -> bool:
+        return self._written_n < self._next_n - 1
+
+    @property
+    def has_pending(self) -> bool:
+        return bool(self._pending)
+
+    @property
+    def last_written(self) -> Cursor:
+        return Cursor(self.epoch, self._written_n)
+
+    @property
+    def next_n(self) -> int:
+        return self._next_n
+
+    def stop(self, reason: str) -> None:
+        """Whoever waits for this attempt learns that it may not write any more."""
+        if not self.stopped.done():
+            self.stopped.set_result(reason)
+        self._moved.set()
+
+    async def moved(self) -> None:
+        """Wait until entries were written, or the attempt was stopped."""
+        self._moved.clear()
+        await self._moved.wait()
+
+    # -- what the log writer does ------------------------------------------------------------------
+
+    def take(self, now: float) -> list[Entry]:
+        """Give the pending events their ids, at most a quarter of the cap: out they go, in this order.
+
+        More than that in one write could trim what no snapshot holds yet.
+        """
+        count = max(1, self._cap // 4)
+        taken, self._pending = self._pending[:count], self._pending[count:]
+        entries = []
+        for kind, data in taken:
+            entry = Entry(Cursor(self.epoch, self._next_n), kind, encode_data(data))
+            self._next_n += 1
+            self._sent.append(Sent(entry, data if kind == MESSAGE else None, now))
+            self._sent_size += len(entry.data)
+            entries.append(entry)
+        if not self._pending:
+            self._pending_size = 0
+        return entries
+
+    def written(self, now: float) -> None:
+        """Everything in flight was acknowledged."""
+        for sent in self._sent:
+            if sent.entry.cursor.n > self._written_n:
+                sent.at = now
+                self._fresh_entries += 1
+                if sent.delta is not None:
+                    self._fresh.append(sent.delta)
+        self._written_n = self._next_n - 1
+        self._sent_size = 0
+        self.refused_since = None
+        while self._sent and self._sent[0].at < now - KEEP_S:
+            self._sent.popleft()
+        self._moved.set()
+
+    def cut(self) -> None:
+        """Forget what the log refused for good: the next event takes the place behind the last written."""
+        self._pending = []
+        self._pending_size = self._sent_size = 0
+        while self._sent and self._sent[-1].entry.cursor.n > self._written_n:
+            self._sent.pop()
+        self._next_n = self._written_n + 1
+
+    def compare(self, last: Entry | None) -> list[Entry] | str:
+        """What the log's last entry means for this attempt.
+
+        Out: the entries to be written again, in order (none: all is there), or why it must stop.
+        """
+        if last is None:
+            return GONE
+        if last.cursor.epoch != self.epoch:
+            return FENCED if last.cursor.epoch > self.epoch else LOST
+        newest = self._next_n - 1
+        n = last.cursor.n
+        if self.end_args is not None and n == newest + 1:
+            return []
+        kept = {sent.entry.cursor.n: sent.entry for sent in self._sent}
+        if n > newest or (n in kept and (kept[n].type, kept[n].data) != (last.type, last.data)):
+            return LOST
+        missing = range(n + 1, newest + 1)
+        if any(number not in kept for number in missing):
+            return LOST
+        return [kept[number] for number in missing]
+
+    # -- the snapshot -------------------------------------------------------------------------------
+
+    @property
+    def snapshot_due(self) -> bool:
+        """Every half cap: a trimmed log plus the snapshot always holds everything."""
+        return self._fresh_entries >= self._cap // 2
+
+    def snapshot_step(self, *, anew: bool = False) -> tuple[str, int, bytes]:
+        """(id as of which, offset, chunk) that brings the snapshot up to all that was acknowledged.
+
+        ``anew``: everything again, from offset 0 (the server's snapshot has another length than ours).
+        """
+        if self._fresh:
+            chunk = snapshot_lines(self._fresh)
+            self._kept.append(chunk)
+            self._fresh = []
+        else:
+            chunk = b""
+        self._fresh_entries = 0
+        offset = 0 if anew else self._kept_size
+        if anew:
+            chunk = b"".join(self._kept)
+        self._kept_size = offset + len(chunk)
+        return str(self.last_written), offset, chunk

@@ -1,0 +1,64 @@
+"""Leases: the sign that a stream has a living worker, renewed each second for all of them in one round trip.
+
+Theory of operation. A lease lasts 3 s (settings) and tells ``<worker>:<epoch>``. Renewing compares first: a
+zombie must not renew its successor's. A stream whose lease was lost stops here, which is how a worker whose
+upstream is silent learns that it was replaced. ``steady_s`` says for how long this worker has renewed
+without a gap: whoever just came back from a pause (its own, or Redis's) must not judge others by leases
+that nobody could renew meanwhile.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from redis.exceptions import RedisError
+
+from shared.connections import AWAY
+from shared.streams import Streams
+from worker.carried import FENCED, Carried
+
+TICK_S: Final = 1.0
+LATE_S: Final = 2.0
+"""A tick this late means that the process stood still, and its leases may have run out."""
+
+log = structlog.get_logger("worker.leases")
+
+
+class Leases:
+    """Renews the leases of all that a worker carries."""
+
+    def __init__(self, streams: Streams, worker: str, lease_ms: int, held: Callable[[], list[Carried]]) -> None:
+        self._streams = streams
+        self._worker = worker
+        self._lease_ms = lease_ms
+        self._held = held
+        self._steady_since: float | None = None
+        self._last_tick: float | None = None
+
+    def steady_s(self) -> float:
+        """For how long every tick came in time and renewed (s)."""
+        if self._steady_since is None:
+            return 0.0
+        return asyncio.get_running_loop().time() - self._steady_since
+
+    async def tick(self) -> None:
+        """Renew all leases; stop the streams whose lease is another's, or whose record says that they ended."""
+        now = asyncio.get_running_loop().time()
+        if self._last_tick is not None and now - self._last_tick > LATE_S:
+            self._steady_since = None
+        self._last_tick = now
+        held = self._held()
+        try:
+            still = await self._streams.renew(
+                self._worker, [(c.stream_id, c.epoch) for c in held], self._lease_ms
+            )
+        except (*AWAY, RedisError) as error:
+            self._steady_since = None
+            log.warning("leases_not_renewed", streams=len(held), error=type(error).__name__)
+            return
+        if self._steady_since is None:
+            self._steady_since = now
+        for carried, ours in zip(held, still, strict=True):
+            if not ours:
+                carried.stop(FENCED)

@@ -1,0 +1,346 @@
+"""The log writer: all that a worker's streams say, in one round trip, over one connection that it owns.
+
+Theory of operation. One flush is in flight at a time. It takes the pending events of every stream that has
+some, appends them (see :mod:`shared.log`), and names the streams it touched in one PUBLISH behind them, so
+that a wake-up never overtakes its append. Flushes are at least ``flush_s`` apart, and at once when the last
+one is older: at 100 streams of 50 tokens/s that halves the cost of a token (76-84 µs against 164) for a p99
+of 7 ms instead of 1.1.
+
+A connection that fails is never reused. On every new one all carried streams, idle ones and ones that ended
+within the last seconds too, are compared with their log's last entry before anything is appended: what the
+log lost is written again, a later epoch stops the attempt, and what can't be mended is LOST. A refused
+append is *doubtful* and goes the same way: "equal or smaller" may be a repeated write whose reply was lost,
+and only the log itself can tell.
+
+Calls (scripts that must come behind a stream's appends: snapshot, finish) wait in the same line. Repeating
+one changes nothing, so a call whose reply was lost goes out again after the comparison.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from shared.connections import AWAY, Command, OwnedConnection, is_out_of_memory
+from shared.keys import Keys
+from shared.log import append_commands, append_outcome, last_command, read_entries
+from shared.scripts import Script
+from worker.carried import GONE, KEEP_S, LOG_FULL, Carried
+
+FIRST_BACKOFF_S: Final = 0.05
+MAX_BACKOFF_S: Final = 1.0
+"""A server that comes back is noticed within a second."""
+
+REFUSED_LIMIT_S: Final = 5.0
+"""A server at its memory limit for this long fails the stream, clearly, instead of holding the provider."""
+
+log = structlog.get_logger("worker.log")
+
+
+@dataclass(slots=True)
+class _Call:
+    """A script behind the appends of its stream."""
+
+    carried: Carried
+    name: str
+    args: tuple[str | bytes | int, ...]
+    answer: asyncio.Future[bytes]
+
+
+class LogWriter:
+    """Writes the logs of all streams that this worker carries."""
+
+    def __init__(
+        self,
+        connect: Callable[[], OwnedConnection],
+        keys: Keys,
+        scripts: Mapping[str, Script],
+        *,
+        cap: int,
+        flush_s: float,
+        hint: Callable[[bytes], Awaitable[None]] | None = None,
+    ) -> None:
+        """``connect`` makes a new, unopened connection. ``hint`` publishes wake-ups where they live on
+        another server than the logs; without it they go behind the appends, in the same write."""
+        self._connect = connect
+        self._keys = keys
+        self._scripts = scripts
+        self._cap = cap
+        self._flush_s = flush_s
+        self._hint = hint
+        self._connection: OwnedConnection | None = None
+        self._carried: dict[str, Carried] = {}
+        self._ended: list[Carried] = []
+        self._dirty: dict[Carried, None] = {}
+        self._doubtful: dict[Carried, None] = {}
+        self._calls: list[_Call] = []
+        self._work = asyncio.Event()
+
+    # -- for the generations ------------------------------------------------------------------------
+
+    def carry(self, stream_id: str, epoch: int, attempt: int) -> Carried:
+        """Begin to write an attempt whose opening event the claim has written."""
+        carried = Carried(stream_id, epoch, attempt, self._cap)
+        self._carried[stream_id] = carried
+        return carried
+
+    def drop(self, carried: Carried) -> None:
+        """Stop writing this attempt; what still waits is forgotten."""
+        if self._carried.get(carried.stream_id) is carried:
+            del self._carried[carried.stream_id]
+        self._dirty.pop(carried, None)
+        self._doubtful.pop(carried, None)
+        for call in [call for call in self._calls if call.carried is carried]:
+            self._calls.remove(call)
+            call.answer.cancel()
+
+    def retire(self, carried: Carried, end_args: tuple[str | bytes | int, ...]) -> None:
+        """The stream ended by ``finish`` with these arguments: keep it until no restart can lose it."""
+        self.drop(carried)
+        carried.end_args = end_args
+        carried.ended_at = asyncio.get_running_loop().time()
+        self._ended.append(carried)
+
+    def touch(self, carried: Carried) -> None:
+        """This attempt has something to say."""
+        self._dirty[carried] = None
+        self._work.set()
+
+    def find(self, stream_id: str) -> Carried | None:
+        return self._carried.get(stream_id)
+
+    def held(self) -> list[Carried]:
+        """All attempts that are carried now."""
+        return list(self._carried.values())
+
+    async def room(self, carried: Carried) -> None:
+        """Wait while an attempt holds too much unwritten text: that is the backpressure on its provider."""
+        while carried.full and not carried.stopped.done():
+            await carried.moved()
+
+    async def settled(self, carried: Carried) -> bool:
+        """Wait until everything said was acknowledged. Out: False if the attempt was stopped before."""
+        while not carried.settled and not carried.stopped.done():
+            self.touch(carried)
+            await carried.moved()
+        return not carried.stopped.done()
+
+    def doubt(self, carried: Carried) -> None:
+        """Compare this attempt with its log before anything else is written."""
+        self._doubtful[carried] = None
+        self._work.set()
+
+    async def call(self, carried: Carried, name: str, *args: str | bytes | int) -> tuple[str, ...]:
+        """Run a script behind all appends of this attempt. Out: its answer, split into words."""
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._calls.append(_Call(carried, name, args, answer))
+        self._work.set()
+        return tuple((await answer).decode().split())
+
+    # -- the loop -----------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Flush until cancelled."""
+        loop = asyncio.get_running_loop()
+        backoff_s = FIRST_BACKOFF_S
+        last_flush = 0.0
+        try:
+            while True:
+                await self._work.wait()
+                pause_s = last_flush + self._flush_s - loop.time()
+                if pause_s > 0:
+                    await asyncio.sleep(pause_s)
+                self._work.clear()
+                last_flush = loop.time()
+                try:
+                    if self._connection is None:
+                        await self._reopen()
+                    await self._reconcile(list(self._doubtful))
+                    await self._flush(loop.time())
+                except (*AWAY, RedisError) as error:
+                    log.warning("log_away", error=type(error).__name__, detail=str(error)[:200])
+                    await self._lose_connection()
+                    await asyncio.sleep(backoff_s)
+                    backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+                else:
+                    backoff_s = FIRST_BACKOFF_S
+                    if self._doubtful:
+                        await asyncio.sleep(MAX_BACKOFF_S / 10)
+                        self._work.set()
+        finally:
+            await self._lose_connection()
+
+    async def tick(self) -> None:
+        """Once a second: forget what ended long enough ago, and notice a dead connection while idle."""
+        connection = self._connection
+        if connection is None:
+            self._work.set()
+            return
+        try:
+            await connection.exchange([("PING",)])
+        except AWAY:
+            await self._lose_connection()
+        else:
+            now = asyncio.get_running_loop().time()
+            self._ended = [c for c in self._ended if c.ended_at is None or c.ended_at > now - KEEP_S]
+
+    async def _lose_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+        self._work.set()
+
+    async def _reopen(self) -> None:
+        connection = self._connect()
+        await connection.open()
+        loads: list[Command] = [("SCRIPT", "LOAD", script.text) for script in self._scripts.values()]
+        for reply in await connection.exchange(loads):
+            if isinstance(reply, ResponseError):
+                raise reply
+        self._connection = connection
+        self._doubtful = dict.fromkeys([*self._carried.values(), *self._ended])
+
+    def _open_connection(self) -> OwnedConnection:
+        if self._connection is None:
+            raise ConnectionError("the log's connection was lost")
+        return self._connection
+
+    # -- comparing ----------------------------------------------------------------------------------
+
+    async def _reconcile(self, doubtful: list[Carried]) -> None:
+        """Compare attempts with their logs' last entries; write again what the logs lost."""
+        if not doubtful:
+            return
+        connection = self._open_connection()
+        raw = await connection.exchange([last_command(self._keys.log(c.stream_id)) for c in doubtful])
+        for carried, reply in zip(doubtful, raw, strict=True):
+            if isinstance(reply, ResponseError):
+                raise reply
+            last = next(iter(read_entries(reply)), None)
+            verdict = carried.compare(last)
+            if isinstance(verdict, str):
+                self._doubtful.pop(carried, None)
+                carried.stop(verdict)
+                continue
+            if verdict:
+                commands = append_commands(self._keys.log(carried.stream_id), self._cap, verdict)
+                outcome = append_outcome(await connection.exchange(commands))
+                if outcome is not True:
+                    self._refused(carried, outcome)
+                    continue
+                log.info("log_mended", stream=carried.stream_id, entries=len(verdict))
+            self._accepted(carried)
+            if carried.end_args is not None and (last is None or last.cursor.n < carried.next_n):
+                self._finish_again(carried)
+
+    def _finish_again(self, carried: Carried) -> None:
+        assert carried.end_args is not None
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._calls.append(_Call(carried, "finish", carried.end_args, answer))
+
+    def _accepted(self, carried: Carried) -> None:
+        self._doubtful.pop(carried, None)
+        carried.written(asyncio.get_running_loop().time())
+        if carried.has_pending:
+            self.touch(carried)
+
+    def _refused(self, carried: Carried, outcome: object) -> None:
+        """An append was not (or perhaps not) written."""
+        if outcome is None:
+            carried.stop(GONE)
+            self._doubtful.pop(carried, None)
+            return
+        self._doubtful[carried] = None
+        if is_out_of_memory(outcome):
+            now = asyncio.get_running_loop().time()
+            carried.refused_since = carried.refused_since or now
+            if now - carried.refused_since > REFUSED_LIMIT_S:
+                carried.stop(LOG_FULL)
+                self._doubtful.pop(carried, None)
+        elif isinstance(outcome, RedisError) and "equal or smaller" not in str(outcome):
+            raise outcome
+
+    # -- flushing -----------------------------------------------------------------------------------
+
+    async def _flush(self, now: float) -> None:
+        dirty = [c for c in self._dirty if c not in self._doubtful]
+        spans: list[tuple[Carried, int]] = []
+        commands: list[Command] = []
+        for carried in dirty:
+            del self._dirty[carried]
+            if carried.in_flight or not carried.has_pending:
+                continue
+            entries = carried.take(now)
+            add = append_commands(self._keys.log(carried.stream_id), self._cap, entries)
+            commands += add
+            spans.append((carried, len(add)))
+        calls = [call for call in self._calls if call.carried not in self._doubtful]
+        commands += [self._call_command(call) for call in calls]
+        touched = dict.fromkeys(c.stream_id for c in [*dirty, *(call.carried for call in calls)])
+        if not commands:
+            return
+        names = " ".join(touched).encode()
+        if self._hint is None:
+            commands.append(("PUBLISH", self._keys.wake_channel, names))
+        replies = await self._open_connection().exchange(commands)
+        self._read_appends(spans, replies)
+        self._read_calls(calls, replies[sum(count for _, count in spans) :])
+        if self._hint is not None:
+            await self._hint(names)
+
+    def _call_command(self, call: _Call) -> Command:
+        keys = self._keys.stream(call.carried.stream_id)
+        return ("EVALSHA", self._scripts[call.name].sha, len(keys), *keys, *call.args)
+
+    def _read_appends(self, spans: list[tuple[Carried, int]], replies: list[Any]) -> None:
+        start = 0
+        trouble: RedisError | None = None
+        for carried, count in spans:
+            outcome = append_outcome(replies[start : start + count])
+            start += count
+            if outcome is True:
+                self._accepted(carried)
+                if carried.snapshot_due:
+                    self._keep_snapshot(carried)
+                continue
+            try:
+                self._refused(carried, outcome)
+            except RedisError as error:
+                trouble = error
+        if trouble is not None:
+            raise trouble
+
+    def _read_calls(self, calls: list[_Call], replies: list[Any]) -> None:
+        for call, reply in zip(calls, replies, strict=False):
+            if isinstance(reply, NoScriptError):
+                raise reply
+            if call in self._calls:
+                self._calls.remove(call)
+            if call.answer.done():
+                continue
+            if isinstance(reply, ResponseError):
+                call.answer.set_exception(reply)
+            else:
+                call.answer.set_result(reply)
+
+    def _keep_snapshot(self, carried: Carried, *, anew: bool = False) -> None:
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        step = carried.snapshot_step(anew=anew)
+        self._calls.append(_Call(carried, "snapshot", (carried.epoch, *step), answer))
+        answer.add_done_callback(lambda done: self._snapshot_kept(carried, done))
+        self._work.set()
+
+    def _snapshot_kept(self, carried: Carried, done: "asyncio.Future[bytes]") -> None:
+        if done.cancelled() or carried.stopped.done():
+            return
+        error = done.exception()
+        if error is not None:
+            # The next step finds another length than it expects, and writes the snapshot anew.
+            log.warning("snapshot_refused", stream=carried.stream_id, detail=str(error)[:200])
+        elif done.result().startswith(b"mismatch"):
+            self._keep_snapshot(carried, anew=True)
+        elif done.result() != b"ok":
+            self.doubt(carried)

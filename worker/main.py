@@ -1,0 +1,134 @@
+"""The worker's composition root: reads the environment, opens the connections, and runs until SIGTERM."""
+
+import asyncio
+import secrets
+import socket
+import sys
+from typing import Any
+
+import structlog
+import uvloop
+from arq.connections import ArqRedis
+from arq.worker import func
+
+from shared.connections import OwnedConnection, open_client
+from shared.keys import Keys
+from shared.logs import configure_logs
+from shared.queue import JOB, Queue, job_deserializer, job_serializer
+from shared.scripts import load_scripts
+from shared.settings import BadSettings, Configuration, environment, load
+from shared.streams import Streams
+from worker.cancellations import listen
+from worker.carried import FENCED
+from worker.generation import Generations
+from worker.leases import Leases
+from worker.log_writer import LogWriter
+from worker.providers.client import ProviderClient
+from worker.sweep import Sweep
+from worker.upkeep import Upkeep
+from worker.waking import WakingWorker
+
+log = structlog.get_logger("worker")
+
+JOB_MARGIN_S = 120
+"""arq's time-out must never fire: the generation ends itself at max_stream_s, and may retry before."""
+
+
+def build(configuration: Configuration, name: str) -> WakingWorker:
+    """Wire one worker together; nothing is connected before it runs."""
+    settings = configuration.settings
+    keys = Keys(settings.key_prefix)
+    scripts = load_scripts()
+    log_client = open_client(settings.redis_url)
+    queue_client = open_client(settings.queue_redis_url)
+    streams = Streams(log_client, keys, scripts, tries=8)
+    queue = Queue(queue_client, keys)
+
+    async def hint(names: bytes) -> None:
+        await queue_client.publish(keys.wake_channel, names)
+
+    writer = LogWriter(
+        lambda: OwnedConnection(settings.redis_url),
+        keys,
+        scripts,
+        cap=settings.log_cap,
+        flush_s=settings.flush_ms / 1000,
+        hint=hint if settings.queue_url else None,
+    )
+    client = ProviderClient(settings)
+    leases = Leases(streams, name, settings.lease_ms, writer.held)
+    job_timeout_s = settings.max_stream_s * (settings.max_attempts + 1) + JOB_MARGIN_S
+    # arq adds 10 s to the longest time-out for the life of its in-progress mark.
+    in_progress_ms = int((job_timeout_s + 10) * 1000)
+    sweep = Sweep(streams, queue, leases, lease_ms=settings.lease_ms, in_progress_ms=in_progress_ms)
+    upkeep = Upkeep(name, queue, leases, sweep, writer)
+    generations = Generations(settings, configuration.providers, client, streams, queue, writer, name)
+
+    def cancelled(stream_id: str) -> None:
+        carried = writer.find(stream_id)
+        if carried is not None:
+            carried.stop(FENCED)
+
+    async def generate(ctx: dict[str, Any], stream_id: str) -> None:
+        await generations.generate(stream_id, ctx["job_id"])
+
+    background: list[asyncio.Task[None]] = []
+
+    async def start(ctx: dict[str, Any]) -> None:
+        await client.open()
+        background.extend(
+            asyncio.create_task(task)
+            for task in (
+                writer.run(),
+                upkeep.run(),
+                listen(queue_client, keys.cancelled_channel, cancelled),
+            )
+        )
+        log.info("worker_started", worker=name, max_streams=settings.max_streams)
+
+    async def stop(ctx: dict[str, Any]) -> None:
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        await client.close()
+        await upkeep.sign_off()
+        await queue_client.aclose()
+        await log_client.aclose()
+        log.info("worker_stopped", worker=name)
+
+    return WakingWorker(
+        [func(generate, name=JOB, timeout=job_timeout_s, max_tries=1, keep_result=0)],
+        redis_pool=ArqRedis(
+            open_client(settings.queue_redis_url).connection_pool,
+            job_serializer=job_serializer,
+            job_deserializer=job_deserializer,
+            default_queue_name=keys.queue,
+        ),
+        queue_name=keys.queue,
+        wake_client=open_client(settings.queue_redis_url),
+        wake_key=keys.queue_wake,
+        queue=queue,
+        on_startup=start,
+        on_shutdown=stop,
+        max_jobs=settings.max_streams,
+        job_timeout=job_timeout_s,
+        job_completion_wait=int(settings.drain_s),
+        keep_result=0,
+        max_tries=1,
+        job_serializer=job_serializer,
+        job_deserializer=job_deserializer,
+        log_results=False,
+    )
+
+
+def main() -> None:
+    """Run one worker process until SIGTERM or SIGINT."""
+    try:
+        configuration = load(environment())
+    except BadSettings as error:
+        sys.exit(str(error))
+    settings = configuration.settings
+    configure_logs(settings.log_level, settings.log_format)
+    name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+    asyncio.set_event_loop(uvloop.new_event_loop())
+    build(configuration, name).run()

@@ -1,0 +1,132 @@
+"""What goes wrong with a provider, as errors with stable codes and words for people. Pure.
+
+One place decides what each failure is called, whether asking again makes sense, and that no key gets out.
+"""
+
+from typing import Final
+
+import aiohttp
+import httpx
+
+from shared.providers import Provider
+from worker.providers.base import ProviderError
+
+MAX_SENTENCE: Final = 500
+"""Characters of an error's text: a person reads a few lines, and a provider may send a page."""
+
+TRANSPORT_ERRORS: Final = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError)
+"""What the HTTP client raises; the transport lets some of aiohttp's errors through untranslated."""
+
+
+def of_status(
+    provider: Provider, model: str, status: int, sentence: str, retry_after_s: float | None
+) -> ProviderError:
+    """The error that a response other than 200 is."""
+    variable = provider.name.upper()
+    says = f" It says: {sentence}" if sentence else ""
+    head = f"The provider {provider.name!r}"
+    if status == 429:
+        return ProviderError(
+            "provider_rate_limited",
+            f"{head} limits the rate of requests: try again later.{says}",
+            retryable=True,
+            retry_after_s=retry_after_s,
+        )
+    if status >= 500 or status in (408, 409):
+        return ProviderError(
+            "provider_unavailable",
+            f"{head} is not available just now (status {status}): try again later.{says}",
+            retryable=True,
+            retry_after_s=retry_after_s,
+        )
+    if status in (401, 403):
+        text = f"{head} does not accept the key (status {status}): check {variable}_API_KEY.{says}"
+        return ProviderError("provider_auth", text, refusal=True)
+    if status == 404:
+        text = f"{head} does not know the model {model!r}, or {variable}_BASE_URL is wrong.{says}"
+        return ProviderError("provider_unknown_model", text, refusal=True)
+    if status >= 400:
+        text = f"{head} refused the request (status {status}).{says}"
+        return ProviderError("provider_refused", text, refusal=True)
+    if status >= 300:
+        text = (
+            f"{head} redirects elsewhere (status {status}), which is not followed: set {variable}_BASE_URL."
+        )
+        return ProviderError("provider_refused", text, refusal=True)
+    return garbage(provider, f"with status {status}")
+
+
+def of_connection(provider: Provider, error: Exception) -> ProviderError:
+    """The error of a request that got no response at all."""
+    name, variable = provider.name, f"{provider.name.upper()}_BASE_URL"
+    if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
+        text = f"The address of the provider {name!r} can't be used: check {variable}."
+        return ProviderError("provider_unreachable", text, refusal=True)
+    if isinstance(error, aiohttp.ClientResponseError):
+        return garbage(provider, "in no HTTP that can be read")
+    # The transport calls every lost connection a ConnectTimeout; only its cause tells them apart.
+    if isinstance(error.__cause__, TimeoutError):
+        text = f"Connecting to the provider {name!r} took too long: check {variable}, or try again later."
+        return ProviderError("provider_connect_timeout", text, retryable=True)
+    text = f"The provider {name!r} can't be reached: check {variable}, or try again later."
+    return ProviderError("provider_unreachable", text, retryable=True)
+
+
+def garbage(provider: Provider, how: str) -> ProviderError:
+    """The provider answered, but not with a stream of events."""
+    text = f"The provider {provider.name!r} answered {how}, where a stream of events was expected."
+    return ProviderError("provider_garbage", text, retryable=True)
+
+
+def refused_in_200(provider: Provider, sentence: str) -> ProviderError:
+    """An error object under status 200, as some gateways send."""
+    text = f"The provider {provider.name!r} refused the request. It says: {sentence}"
+    return ProviderError("provider_refused", text, refusal=True)
+
+
+def bad_key(provider: Provider) -> ProviderError:
+    """The key can't stand in a header."""
+    variable = f"{provider.name.upper()}_API_KEY"
+    text = f"The key of the provider {provider.name!r} has characters that can't be sent: check {variable}."
+    return ProviderError("provider_auth", text, refusal=True)
+
+
+def first_token_timeout(provider: Provider) -> ProviderError:
+    """The provider took the request and said nothing."""
+    text = f"The provider {provider.name!r} took too long to begin its answer: try again later."
+    return ProviderError("first_token_timeout", text, retryable=True)
+
+
+def upstream_silent(provider: Provider) -> ProviderError:
+    """The provider fell silent in the middle of its answer."""
+    text = f"The provider {provider.name!r} fell silent in the middle of its answer."
+    return ProviderError("upstream_silent", text, retryable=True)
+
+
+def upstream_cut(provider: Provider) -> ProviderError:
+    """The connection broke, or the stream ended, before a finish reason."""
+    text = f"The provider {provider.name!r} broke off before the end of its answer."
+    return ProviderError("upstream_cut", text, retryable=True)
+
+
+def too_large(provider: Provider) -> ProviderError:
+    """One event of the stream is larger than the parser keeps."""
+    text = f"The provider {provider.name!r} sent an event that is too large to be one."
+    return ProviderError("provider_too_large", text, retryable=True)
+
+
+def cleaned(error: ProviderError, api_key: str) -> ProviderError:
+    """The same error, fit to be shown: without the key should the provider echo it, on one line, bounded."""
+    text = str(error)
+    if api_key:
+        text = text.replace(api_key, "[key]")
+    text = " ".join(text.split())
+    if len(text) > MAX_SENTENCE:
+        text = text[: MAX_SENTENCE - 1] + "…"
+    return ProviderError(
+        error.code,
+        text,
+        retryable=error.retryable,
+        refusal=error.refusal,
+        retry_after_s=error.retry_after_s,
+    )

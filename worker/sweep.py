@@ -1,0 +1,99 @@
+"""The sweep: what has neither a lease nor a job gets a new job. A stream's life hangs on nothing else.
+
+Theory of operation. Every worker sweeps; a short key (whose loss costs nothing) lets one of them do so each
+turn. The sweep only ever enqueues: whether a stream may be taken is decided by the claim script alone, so a
+sweep that saw an old state costs a look and no token. It leaves provisional records alone (they expire by
+themselves), and jobs that wait in the queue. A job that was picked but never led to a claim (its picker
+died in between) still has arq's in-progress mark, which outlives any stream: the mark's age tells.
+
+A sweeper whose own leases were not renewed lately first waits one lease time: after a pause of Redis all
+leases look lost, and taking them over would restart healthy streams.
+"""
+
+from typing import Final
+
+import structlog
+from redis.exceptions import RedisError
+
+from shared.connections import AWAY
+from shared.queue import Queue, job_id
+from shared.streams import Streams
+from shared.transitions import TRANSITIONS
+from worker.leases import Leases
+
+TURN_MS: Final = 450
+"""Two sweeps a second in the whole deployment, however many workers: take-over = lease + half a second."""
+
+PAGE: Final = 500
+"""Streams looked at in one round trip."""
+
+log = structlog.get_logger("worker.sweep")
+
+
+class Sweep:
+    """Finds streams that nobody carries."""
+
+    def __init__(
+        self, streams: Streams, queue: Queue, leases: Leases, *, lease_ms: int, in_progress_ms: int
+    ) -> None:
+        """``in_progress_ms`` is the life that arq gives its in-progress mark."""
+        self._streams = streams
+        self._queue = queue
+        self._leases = leases
+        self._lease_ms = lease_ms
+        self._in_progress_ms = in_progress_ms
+
+    async def tick(self) -> int:
+        """Sweep, if it is this worker's turn. Out: how many streams got a new job."""
+        if self._leases.steady_s() * 1000 < self._lease_ms:
+            return 0
+        try:
+            if not await self._queue.take_turn(TURN_MS):
+                return 0
+            return await self._sweep()
+        except (*AWAY, RedisError) as error:
+            log.warning("sweep_failed", error=type(error).__name__)
+            return 0
+
+    async def _sweep(self) -> int:
+        found, start = 0, 0
+        while True:
+            page = await self._queue.unfinished(start, PAGE)
+            if not page:
+                return found
+            ended = await self._sweep_page(page)
+            found += ended[1]
+            start += len(page) - ended[0]
+
+    async def _sweep_page(self, page: list[str]) -> tuple[int, int]:
+        ended: list[str] = []
+        idle: list[tuple[str, int]] = []
+        for stream_id, (status, confirmed, attempt, lease) in zip(
+            page, await self._streams.liveness(page), strict=True
+        ):
+            if status is None or not TRANSITIONS[status]:  # type: ignore[index]
+                ended.append(stream_id)
+            elif confirmed and not lease:
+                idle.append((stream_id, attempt + 1))
+        await self._queue.finished(*ended)
+        return len(ended), await self._give_jobs(idle)
+
+    async def _give_jobs(self, idle: list[tuple[str, int]]) -> int:
+        if not idle:
+            return 0
+        names = [job_id(*item) for item in idle]
+        orphans = []
+        for item, name, (queued, ttl_ms) in zip(idle, names, await self._queue.jobs(names), strict=True):
+            picked_ms = self._in_progress_ms - ttl_ms
+            if queued and (ttl_ms < 0 or picked_ms < self._lease_ms):
+                continue
+            orphans.append((item, name))
+        if not orphans:
+            return 0
+        await self._queue.forget_jobs([name for _, name in orphans])
+        now_ms = await self._queue.now_ms()
+        for (stream_id, attempt), _ in orphans:
+            log.info("stream_taken_up", stream=stream_id, attempt=attempt)
+            await self._queue.put(stream_id, attempt, now_ms)
+            await self._queue.wake()
+        return len(orphans)

@@ -1,0 +1,61 @@
+"""The worker's heartbeat: leases, sign of life, the log connection's health, and the sweep, on one clock."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+from redis.exceptions import RedisError
+
+from shared.connections import AWAY
+from shared.queue import Queue
+from worker.leases import TICK_S, Leases
+from worker.log_writer import LogWriter
+from worker.sweep import Sweep
+
+FORGET_WORKER_MS: Final = 60_000
+SWEEP_S: Final = 0.5
+
+log = structlog.get_logger("worker.upkeep")
+
+
+class Upkeep:
+    """Runs what has to happen every second (and the sweep twice as often).
+
+    Each has a clock of its own: while Redis is away one may wait for its time-out, and must not hold the
+    leases back.
+    """
+
+    def __init__(self, worker: str, queue: Queue, leases: Leases, sweep: Sweep, writer: LogWriter) -> None:
+        self._worker = worker
+        self._queue = queue
+        self._leases = leases
+        self._sweep = sweep
+        self._writer = writer
+
+    async def run(self) -> None:
+        """Tick until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._every(TICK_S, self._leases.tick))
+            group.create_task(self._every(TICK_S, self._writer.tick))
+            group.create_task(self._every(TICK_S, self._show_life))
+            group.create_task(self._every(SWEEP_S, self._sweep.tick))
+
+    async def _every(self, period_s: float, tick: Callable[[], Awaitable[object]]) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while True:
+            await tick()
+            due = max(due + period_s, loop.time())
+            await asyncio.sleep(due - loop.time())
+
+    async def _show_life(self) -> None:
+        with contextlib.suppress(*AWAY, RedisError):
+            now_ms = await self._queue.now_ms()
+            await self._queue.sign_of_life(self._worker, now_ms, now_ms - FORGET_WORKER_MS)
+
+    async def sign_off(self) -> None:
+        """This worker leaves."""
+        with contextlib.suppress(*AWAY, RedisError):
+            await self._queue.sign_off(self._worker)

@@ -1,0 +1,93 @@
+"""arq's worker, waiting for work on a blocking wake-up key instead of polling.
+
+Theory of operation. arq polls every 0.5 s; that delays a pickup by 232 ms at the median, and a wake-up by
+1.7. This subclass (of exactly arq 0.28.0) changes one thing: after each poll it waits until a wake-up comes,
+a slot gets free, or POLL_S is over, so a lost wake-up costs a second and nothing else. All that arq does
+otherwise stays as it is: start and stop hooks, burst mode, health check, SIGTERM.
+
+The list is popped by a task that outlives one wait, for a BLPOP that is cancelled in flight could lose its
+element. A worker without a free slot starts no BLPOP; if one from before pops then, the wake-up is put
+back, for another worker has room.
+"""
+
+import asyncio
+from typing import Any, Final
+
+import structlog
+from arq.worker import Worker
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from shared.connections import AWAY
+from shared.queue import Queue
+
+POLL_S: Final = 1.0
+AWAY_S: Final = 0.5
+
+log = structlog.get_logger("worker.waking")
+
+
+class WakingWorker(Worker):
+    """arq's worker with a wake-up."""
+
+    def __init__(self, *args: Any, wake_client: "Redis[bytes]", wake_key: str, queue: Queue, **kwargs: Any) -> None:
+        """``wake_client`` needs a socket timeout longer than POLL_S."""
+        super().__init__(*args, poll_delay=0, **kwargs)
+        self._wake_client = wake_client
+        self._wake_key = wake_key
+        self._queue = queue
+        self._pop: asyncio.Task[Any] | None = None
+        self._freed = asyncio.Event()
+
+    async def _poll_iteration(self) -> None:
+        try:
+            await super()._poll_iteration()
+        except (*AWAY, RedisError) as error:
+            # arq itself would end the process here; Redis comes back, and its jobs are still there.
+            log.warning("queue_away", error=type(error).__name__)
+            await asyncio.sleep(AWAY_S)
+        if not self.burst:
+            await self._wait_for_work()
+
+    def _release_sem_dec_counter_on_complete(self) -> None:
+        super()._release_sem_dec_counter_on_complete()
+        self._freed.set()
+
+    @property
+    def _has_room(self) -> bool:
+        return self.allow_pick_jobs and self.job_counter < self.max_jobs
+
+    async def _wait_for_work(self) -> None:
+        if self._pop is None and self._has_room:
+            self._pop = asyncio.create_task(self._pop_wake_up())
+        self._freed.clear()
+        freed = asyncio.create_task(self._freed.wait())
+        waiting: set[asyncio.Task[Any]] = {freed} if self._pop is None else {freed, self._pop}
+        try:
+            await asyncio.wait(waiting, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            freed.cancel()
+        if self._pop is not None and self._pop.done():
+            woken, self._pop = self._pop.result(), None
+            if woken and not self._has_room:
+                await self._put_back()
+
+    async def _pop_wake_up(self) -> bool:
+        try:
+            return await self._wake_client.blpop([self._wake_key], timeout=POLL_S) is not None
+        except (*AWAY, RedisError):
+            await asyncio.sleep(AWAY_S)
+            return False
+
+    async def _put_back(self) -> None:
+        try:
+            await self._queue.wake()
+        except (*AWAY, RedisError) as error:
+            log.warning("wake_up_lost", error=type(error).__name__)
+
+    async def close(self) -> None:
+        """Stop waiting, then close as arq does."""
+        if self._pop is not None:
+            self._pop.cancel()
+            await asyncio.wait({self._pop})
+        await super().close()
