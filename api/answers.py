@@ -42,9 +42,7 @@ def describe(stream_id: str, record: Mapping[str, str], reading: Reading) -> dic
     """The whole record, with everything said so far."""
     result = json_field(record, "result") or {}
     transcript = reading.transcript()
-    usage = {
-        name.partition(":")[2]: json_field(record, name) for name in record if name.startswith("usage:")
-    }
+    usage = {name.partition(":")[2]: json_field(record, name) for name in record if name.startswith("usage:")}
     last = reading.tail[-1].cursor if reading.tail else reading.as_of
     error = None
     if reading.status == "failed":

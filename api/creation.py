@@ -91,9 +91,7 @@ class Creation:
         stream_id = new_stream_id()
         if key is not None:
             if not 0 < len(key) <= MAX_KEY:
-                raise Problem(
-                    422, "bad_idempotency_key", f"An Idempotency-Key has 1 to {MAX_KEY} characters."
-                )
+                raise Problem(422, "bad_idempotency_key", f"An Idempotency-Key has 1 to {MAX_KEY} characters.")
             stream_id = idempotent_stream_id(await self._secret(), owner, key)
         about = msgspec.json.encode({"model": model, "provider": provider})
         answer = await self._streams.create(

@@ -36,7 +36,10 @@ async def readyz(request: Request) -> dict[str, object]:
         raise Problem(503, "redis_unavailable", "Redis does not answer.", headers={"Retry-After": "2"}) from None
     if not workers:
         raise Problem(
-            503, "no_workers", "No worker is running: start one with python -m worker.", headers={"Retry-After": "2"}
+            503,
+            "no_workers",
+            "No worker is running: start one with python -m worker.",
+            headers={"Retry-After": "2"},
         )
     return {"status": "ready", "workers": workers, "waiting": waiting}
 

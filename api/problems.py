@@ -64,7 +64,9 @@ class Problem(Exception):
 def no_such_stream() -> Problem:
     """Unknown, expired, or somebody else's: the three look the same."""
     return Problem(
-        404, "stream_not_found", "There is no such stream. It may have expired or been erased; create a new one."
+        404,
+        "stream_not_found",
+        "There is no such stream. It may have expired or been erased; create a new one.",
     )
 
 
@@ -128,7 +130,8 @@ def _invalid(error: RequestValidationError) -> Problem:
     ]
     known = {"unknown_field": "extra_forbidden"}
     code = next(
-        (name for name, kind in known.items() if all(item["type"] == kind for item in found)), "invalid_request"
+        (name for name, kind in known.items() if all(item["type"] == kind for item in found)),
+        "invalid_request",
     )
     sentence = "; ".join(f"{item['field']}: {item['message']}" for item in errors)
     return Problem(422, code, f"The request can't be used: {sentence}.", errors=errors)

@@ -48,8 +48,8 @@ class Reader:
     def __init__(
         self,
         connect: Callable[[], OwnedConnection],
-        client: "Redis[bytes]",
-        hints: "Redis[bytes]",
+        client: Redis,
+        hints: Redis,
         keys: Keys,
         linger_s: float,
         returned: Callable[[float], Awaitable[None]],
@@ -100,7 +100,7 @@ class Reader:
     async def page(self, stream_id: str, first: Cursor, *, after: bool, count: int = PAGE) -> list[Entry]:
         """Entries of a log from this one on (``after``: from behind it), for a viewer that fell behind."""
         command = page_command(self._keys.log(stream_id), first, count, after=after)
-        return read_entries(await self._client.execute_command(*command))
+        return read_entries(await self._client.execute_command(*command))  # type: ignore[no-untyped-call]
 
     def wake_viewers(self) -> None:
         """Let every viewer look around (the process is about to stop)."""

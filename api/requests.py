@@ -23,17 +23,17 @@ class CreateStream(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    model: Annotated[
-        str, Field(max_length=200, description="provider/name, or a name of the default provider")
-    ] = ""
+    model: Annotated[str, Field(max_length=200, description="provider/name, or a name of the default provider")] = (
+        ""
+    )
     prompt: Annotated[str | None, Field(min_length=1, description="short for one user message")] = None
     messages: Annotated[list[Message] | None, Field(min_length=1, max_length=MAX_MESSAGES)] = None
     max_tokens: Annotated[int | None, Field(ge=1, le=MAX_TOKENS)] = None
     temperature: Annotated[float | None, Field(ge=0, le=2, allow_inf_nan=False)] = None
     top_p: Annotated[float | None, Field(gt=0, le=1, allow_inf_nan=False)] = None
-    stop: Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]] | None, Field(max_length=MAX_STOPS)] = (
-        None
-    )
+    stop: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=200)]] | None, Field(max_length=MAX_STOPS)
+    ] = None
     on_failure: Annotated[
         Literal["restart", "fail"],
         Field(description="what to do when an attempt ends before its finish reason: a worker or upstream is lost"),

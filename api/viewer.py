@@ -42,7 +42,12 @@ class Viewer:
     """One viewer of one followed log."""
 
     def __init__(
-        self, reader: Reader, streams: Streams, follow: Follow, text_from: Cursor, stopping: Callable[[], bool]
+        self,
+        reader: Reader,
+        streams: Streams,
+        follow: Follow,
+        text_from: Cursor,
+        stopping: Callable[[], bool],
     ) -> None:
         self._reader = reader
         self._streams = streams

@@ -54,11 +54,10 @@ def up(
             default_model=settings.default_model,
             env=env,
         )
-        code = asyncio.run(run_up(options, Console()))
+        asyncio.run(run_up(options, Console()))
     except (BadSettings, CannotStart) as error:
         Console(stderr=True).print(Text(str(error), style="red"), soft_wrap=True, highlight=False)
         raise typer.Exit(2 if isinstance(error, BadSettings) else 1) from None
-    raise typer.Exit(code)
 
 
 def build_app() -> typer.Typer:

@@ -42,10 +42,11 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The environment that children get, and where their logs go."""
+    """What all children share: their environment, where their logs go, and where the API listens."""
 
     env: Mapping[str, str]
     log: Callable[[str], Path]
+    address: Address
 
     def server(self, program: Path, port: int, directory: Path, lock_fd: int) -> Spec:
         """The embedded Redis server. It gets SIGTERM if the CLI dies, to save its append-only file."""
@@ -69,16 +70,16 @@ class Plan:
         command = self._python("model", ("cli.model", "--port", str(port)), ())
         return Spec(command, _http_ok("127.0.0.1", port, "/health"), MODEL_READY_S, MODEL_STOP_S, WORKER_TURN)
 
-    def worker(self, number: int, address: Address, after: tuple[str, ...]) -> Spec:
+    def worker(self, number: int, after: tuple[str, ...]) -> Spec:
         """A worker process. That it is there is seen by the API's ``/readyz``, as it is in Redis."""
         command = self._python(f"worker-{number}", ("worker",), ())
-        ready = _http_ok(address.host, address.port, "/readyz")
+        ready = _http_ok(self.address.host, self.address.port, "/readyz")
         return Spec(command, ready, CODE_READY_S, WORKER_STOP_S, WORKER_TURN, after)
 
-    def api(self, number: int, address: Address, after: tuple[str, ...]) -> Spec:
+    def api(self, number: int, after: tuple[str, ...]) -> Spec:
         """An API process on the shared socket."""
-        command = self._python(f"api-{number}", ("api", "--fd", str(address.fd)), (address.fd,))
-        ready = _http_ok(address.host, address.port, "/healthz")
+        command = self._python(f"api-{number}", ("api", "--fd", str(self.address.fd)), (self.address.fd,))
+        ready = _http_ok(self.address.host, self.address.port, "/healthz")
         return Spec(command, ready, CODE_READY_S, API_STOP_S, API_TURN, after)
 
     def _python(self, name: str, module: tuple[str, ...], pass_fds: tuple[int, ...]) -> Command:

@@ -13,7 +13,7 @@ from cli.datadir import DataDir
 from cli.plan import Address, Plan, children_env, embedded_url
 from cli.progress import Progress
 from cli.sockets import base_url, free_port, listen
-from cli.supervisor import Spec, Supervisor
+from cli.supervisor import Supervisor
 from cli.valkey import check_server, find_server, without_password
 from cli.welcome import label, welcome, why_no_model
 
@@ -36,8 +36,8 @@ class Options:
     env: Mapping[str, str] = field(repr=False)
 
 
-async def run_up(options: Options, console: Console) -> int:
-    """Start everything, and run until a signal says stop. Out: the exit code.
+async def run_up(options: Options, console: Console) -> None:
+    """Start everything, and run until a signal says stop; then everything has been stopped.
 
     Raises :class:`cli.errors.CannotStart`, before anything was started or after all of it was stopped.
     """
@@ -56,16 +56,15 @@ async def run_up(options: Options, console: Console) -> int:
         redis_url = options.redis_url or embedded_url(server_port)
 
         env = children_env(options.env, redis_url, options.host, port, model_port)
-        plan = Plan(env, data.log)
-        address = Address(options.host, port, listener.fileno())
-        specs: list[Spec] = []
-        if program:
-            specs.append(plan.server(program, server_port, data.path, data.lock_fd))
-        after = tuple(spec.name for spec in specs)
-        if model_port is not None:
-            specs.append(plan.model(model_port))
-        specs += [plan.api(n, address, after) for n in range(1, options.api + 1)]
-        specs += [plan.worker(n, address, after) for n in range(1, options.workers + 1)]
+        plan = Plan(env, data.log, Address(options.host, port, listener.fileno()))
+        server = [plan.server(program, server_port, data.path, data.lock_fd)] if program else []
+        after = tuple(spec.name for spec in server)
+        specs = [
+            *server,
+            *([plan.model(model_port)] if model_port else []),
+            *(plan.api(number, after) for number in range(1, options.api + 1)),
+            *(plan.worker(number, after) for number in range(1, options.workers + 1)),
+        ]
 
         progress = Progress(console, {spec.name: label(spec.name) for spec in specs})
         url = base_url(options.host, port)
@@ -80,7 +79,6 @@ async def run_up(options: Options, console: Console) -> int:
 
         async with progress:
             await _run_until_signal(supervisor, up, progress)
-    return 0
 
 
 async def _run_until_signal(supervisor: Supervisor, up: Callable[[], None], progress: Progress) -> None:
@@ -100,12 +98,15 @@ async def _run_until_signal(supervisor: Supervisor, up: Callable[[], None], prog
     try:
         await asyncio.wait({work, signalled}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        progress.finish()
         work.cancel()
         signalled.cancel()
         outcome = (await asyncio.gather(work, signalled, return_exceptions=True))[0]
-        progress.say("Stopping (Ctrl-C again: at once) …" if asked.is_set() else "Stopping everything …")
-        await supervisor.stop()
+        try:
+            progress.finish()
+            progress.say("Stopping (Ctrl-C again: at once) …" if asked.is_set() else "Stopping everything …")
+        finally:
+            # Also where nothing can be said any more, for the terminal is gone.
+            await supervisor.stop()
     if isinstance(outcome, BaseException) and not isinstance(outcome, asyncio.CancelledError):
         raise outcome
     progress.say("Stopped.")

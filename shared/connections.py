@@ -21,7 +21,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-Command = tuple[bytes | str | int, ...]
+Command = tuple[str | int | float | bytes | memoryview, ...]
 
 AWAY = (RedisConnectionError, RedisTimeoutError, OSError, asyncio.TimeoutError)
 """What says that the server is away, and not that it refused. ``OSError`` is among them because a name
@@ -39,7 +39,7 @@ the same with ten viewers and with ten thousand."""
 _RAW_REPLIES = ("XRANGE", "XREVRANGE", "XREAD")
 
 
-def open_client(url: str, timeout_s: float = EXCHANGE_TIMEOUT_S) -> "Redis[bytes]":
+def open_client(url: str, timeout_s: float = EXCHANGE_TIMEOUT_S) -> Redis:
     """A pooled client for scripts and plain keys. Nothing is connected until it is used.
 
     Calls wait at most ``timeout_s`` for a connection and as long for a reply, and are never repeated
@@ -53,7 +53,7 @@ def open_client(url: str, timeout_s: float = EXCHANGE_TIMEOUT_S) -> "Redis[bytes
         socket_timeout=timeout_s,
         retry=Retry(NoBackoff(), 0),
     )
-    client: Redis[bytes] = Redis(connection_pool=pool)
+    client = Redis(connection_pool=pool)
     client.auto_close_connection_pool = True
     for name in _RAW_REPLIES:
         client.response_callbacks.pop(name, None)
@@ -64,7 +64,7 @@ class OwnedConnection:
     """One connection that is opened once, and never again behind its owner's back."""
 
     def __init__(self, url: str) -> None:
-        settings = parse_url(url)
+        settings: dict[str, Any] = dict(parse_url(url))
         kind = settings.pop("connection_class", TcpConnection)
         self._connection: AbstractConnection = kind(
             **settings,
@@ -81,14 +81,12 @@ class OwnedConnection:
     async def open(self) -> None:
         """Connect, authenticate and select. Raises one of :data:`AWAY`, or a RedisError."""
         try:
-            await self._connection.connect()
+            await self._connection.connect()  # type: ignore[no-untyped-call]
         except BaseException:
             await self.close()
             raise
 
-    async def exchange(
-        self, commands: Sequence[Command], timeout_s: float = EXCHANGE_TIMEOUT_S
-    ) -> list[Any]:
+    async def exchange(self, commands: Sequence[Command], timeout_s: float = EXCHANGE_TIMEOUT_S) -> list[Any]:
         """Send commands in one write and read their replies, in order.
 
         Out: a reply for each command; what the server refused comes as a ``ResponseError`` in its place.
@@ -97,9 +95,7 @@ class OwnedConnection:
         """
         return await self.exchange_packed(pack(commands), len(commands), timeout_s)
 
-    async def exchange_packed(
-        self, packed: bytes, count: int, timeout_s: float = EXCHANGE_TIMEOUT_S
-    ) -> list[Any]:
+    async def exchange_packed(self, packed: bytes, count: int, timeout_s: float = EXCHANGE_TIMEOUT_S) -> list[Any]:
         """As :meth:`exchange`, for commands packed before."""
         async with self._lock:
             if self._closed or not self._connection.is_connected:
@@ -126,7 +122,7 @@ class OwnedConnection:
 
 def pack(commands: Iterable[Command]) -> bytes:
     """Commands as RESP, by hiredis: 41 µs a token against 61 with redis-py's own pipeline."""
-    return b"".join(hiredis.pack_command(command) for command in commands)
+    return b"".join(hiredis.pack_command(command) for command in commands)  # type: ignore[arg-type]
 
 
 def is_out_of_memory(refusal: object) -> bool:

@@ -3,27 +3,30 @@
 All keys of one stream share the hash tag ``{id}`` (so a script may touch them together on a cluster) and
 expire together once the stream has ended. ``<p>`` is the prefix of the settings (``headrace``).
 
-| key | type | what | writer | reader | life |
-|---|---|---|---|---|---|
-| ``<p>:{id}:log`` | stream | the events: field ``e`` type, ``d`` JSON ready to be sent, ``a`` on what opens an epoch: the id before it | worker; scripts | reader, scripts | stream's |
-| ``<p>:{id}:meta`` | hash | the record (see below) | scripts | API, worker | stream's |
-| ``<p>:{id}:snapshot`` | string | lines of JSON deltas: all said up to ``snapshot_id`` | worker, by script | API | stream's |
-| ``<p>:{id}:lease`` | string | ``<worker>:<epoch>`` of the attempt that runs | scripts | scripts, sweep | 3 s, renewed each second |
-| ``<p>:{id}:presence`` | string | somebody sent a heartbeat | API | worker | set with each heartbeat |
-| ``<p>:unfinished`` | sorted set | stream ids by creation time (ms): what the sweep walks | API, worker | worker | until swept |
-| ``<p>:queue`` | sorted set | arq's queue of job ids; beside it arq's own ``arq:job:*``, ``arq:in-progress:*``, ``arq:retry:*`` | API, worker | worker | until claimed |
-| ``<p>:queue:wake`` | list | one element for each wake-up, at most 16 | API, worker | worker (BLPOP) | popped |
-| ``<p>:sweeper`` | string | whose turn it is to sweep | worker | worker | 0.9 s |
-| ``<p>:workers`` | sorted set | workers by time of their last sign of life (ms) | worker | API (readiness) | trimmed |
-| ``<p>:secret`` | string | behind Idempotency-Key, where none is configured | API | API | for ever |
+``<p>:{id}:log``, stream: the events. Field ``e`` type, ``d`` JSON ready to be sent; ``a``, on what opens an
+    epoch, the id before it. Written by the worker and the scripts, read by the reader. Lives as the stream.
+``<p>:{id}:meta``, hash: the record (below). Written by scripts alone. Lives as the stream.
+``<p>:{id}:snapshot``, string: lines of JSON deltas, all that was said up to ``snapshot_id``. Written by the
+    worker through scripts, read by the API. Lives as the stream.
+``<p>:{id}:lease``, string: ``<worker>:<epoch>`` of the attempt that runs. Written by scripts, read by scripts
+    and the sweep. Lives 3 s, renewed each second.
+``<p>:{id}:presence``, string: somebody watches. Set by the API with each heartbeat, for 30 s.
+``<p>:unfinished``, sorted set: stream ids by creation (ms): what the sweep walks. Written by the API and the
+    workers; a stream leaves it when it has ended.
+``<p>:queue``, sorted set: arq's queue of job ids; beside it arq's own ``arq:job:*``, ``arq:in-progress:*`` and
+    ``arq:retry:*``. Written by the API and the sweep, taken by workers. A job leaves when it is claimed.
+``<p>:queue:wake``, list: one element for each wake-up, at most 16; workers wait on it.
+``<p>:sweeper``, string: whose turn it is to sweep; lives 0.45 s.
+``<p>:workers``, sorted set: workers by their last sign of life (ms); the API reads it for readiness.
+``<p>:secret``, string: behind Idempotency-Key, where none is configured. Lives for ever.
 
 Channels: ``<p>:wake`` (stream ids whose logs grew, space-separated: a hint, never data) and
 ``<p>:cancelled`` (one stream id: its worker stops at once instead of at its next append).
 
 The record's fields: ``status``, ``confirmed``, ``epoch``, ``attempt``, ``tries``, ``released``,
-``claimed_epoch``, ``worker``, ``owner``, ``request`` (JSON; goes at the end), ``request_hash``, ``about`` (JSON, in every
-opening), ``model``, ``provider``, ``on_failure``, ``text_from``, ``snapshot_id``, ``created_ms``, ``started_ms``,
-``finished_ms``, ``usage:<attempt>`` (JSON), ``result`` (JSON: what the terminal event said), and for each
+``claimed_epoch``, ``worker``, ``owner``, ``request`` (JSON; goes at the end), ``request_hash``, ``about``
+(JSON, in every opening), ``model``, ``provider``, ``on_failure``, ``text_from``, ``snapshot_id``, ``created_ms``,
+``started_ms``, ``finished_ms``, ``usage:<attempt>`` (JSON), ``result`` (JSON: what the terminal event said), and for each
 operation ``nonce:<operation>`` with ``answer:<operation>``.
 """
 
@@ -49,9 +52,7 @@ class Keys:
 
     def stream(self, stream_id: str) -> StreamKeys:
         head = f"{self.prefix}:{{{stream_id}}}"
-        return StreamKeys(
-            f"{head}:meta", f"{head}:log", f"{head}:snapshot", f"{head}:lease", f"{head}:presence"
-        )
+        return StreamKeys(f"{head}:meta", f"{head}:log", f"{head}:snapshot", f"{head}:lease", f"{head}:presence")
 
     def log(self, stream_id: str) -> str:
         return f"{self.prefix}:{{{stream_id}}}:log"

@@ -42,7 +42,7 @@ def append_commands(key: str, cap: int, entries: Sequence[Entry]) -> list[Comman
     return [("MULTI",), *adds, ("EXEC",)]
 
 
-def append_outcome(replies: Sequence[Any]) -> ResponseError | None | bool:
+def append_outcome(replies: Sequence[Any]) -> ResponseError | bool | None:
     """What an append's replies mean: True (written), None (the stream is gone), or the refusal.
 
     A MULTI whose first write is refused with "equal or smaller" may have written its later ones: whoever

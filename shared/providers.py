@@ -101,7 +101,5 @@ def resolve_model(model: str, providers: Mapping[str, Provider], default_model: 
         )
     if not name or (provider.models and name not in provider.models):
         offered = ", ".join(provider.models) or "any non-empty name"
-        raise UnknownModel(
-            "unknown_model", f"{provider.name!r} has no model {name!r}. It offers: {offered}."
-        )
+        raise UnknownModel("unknown_model", f"{provider.name!r} has no model {name!r}. It offers: {offered}.")
     return Target(provider, name)

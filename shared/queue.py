@@ -6,16 +6,14 @@ new job from the sweep. All of this may live on another server than the logs.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
 from arq.jobs import serialize_job
+from redis.asyncio import Redis
 
 from shared.keys import Keys
-
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
 
 JOB: Final = "generate"
 JOB_LIFE_MS: Final = 24 * 3600 * 1000
@@ -41,7 +39,7 @@ def job_id(stream_id: str, attempt: int) -> str:
 class Queue:
     """The queue of one deployment."""
 
-    def __init__(self, client: "Redis[bytes]", keys: Keys) -> None:
+    def __init__(self, client: Redis, keys: Keys) -> None:
         self._client = client
         self._keys = keys
 

@@ -104,7 +104,5 @@ def load(env: Mapping[str, str]) -> Configuration:
     default_provider = settings.default_model.partition("/")[0]
     if default_provider not in PRESETS or "/" not in settings.default_model:
         known = ", ".join(sorted(PRESETS))
-        raise BadSettings(
-            f"{PREFIX}DEFAULT_MODEL must be provider/name, with a provider of these: {known}"
-        )
+        raise BadSettings(f"{PREFIX}DEFAULT_MODEL must be provider/name, with a provider of these: {known}")
     return Configuration(settings=settings, providers=load_providers(env))

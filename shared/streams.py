@@ -76,14 +76,19 @@ def new_nonce() -> str:
 class Streams:
     """The streams of one log server (or cluster)."""
 
-    def __init__(self, client: "Redis[bytes]", keys: Keys, scripts: Mapping[str, Script], tries: int = 3) -> None:
+    def __init__(self, client: Redis, keys: Keys, scripts: Mapping[str, Script], tries: int = 3) -> None:
         self._client = client
         self._keys = keys
         self._scripts = scripts
         self._tries = tries
 
     async def create(
-        self, stream_id: str, request_hash: str, owner: str, queued_data: bytes, fields: Mapping[str, str | bytes]
+        self,
+        stream_id: str,
+        request_hash: str,
+        owner: str,
+        queued_data: bytes,
+        fields: Mapping[str, str | bytes],
     ) -> tuple[str, ...]:
         """Make a provisional record. Out: the script's answer, split (see ``create.lua``)."""
         pairs = [part for pair in fields.items() for part in pair]
@@ -151,7 +156,9 @@ class Streams:
 
     async def record(self, stream_id: str) -> dict[str, str]:
         """The record's fields; empty where the stream does not exist."""
-        raw: dict[bytes, bytes] = await self._repeat(lambda: self._client.hgetall(self._keys.stream(stream_id).meta))
+        raw: dict[bytes, bytes] = await self._repeat(
+            lambda: self._client.hgetall(self._keys.stream(stream_id).meta)
+        )
         return {name.decode(): value.decode("utf-8", "replace") for name, value in raw.items()}
 
     async def fields(self, stream_id: str, *names: str) -> list[str | None]:
@@ -194,9 +201,9 @@ class Streams:
 
     async def _run(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
         try:
-            return await self._client.evalsha(script.sha, len(keys), *keys, *args)  # type: ignore[arg-type]
+            return await self._client.evalsha(script.sha, len(keys), *keys, *args)  # type: ignore[misc, arg-type]
         except NoScriptError:
-            return await self._client.eval(script.text, len(keys), *keys, *args)  # type: ignore[arg-type]
+            return await self._client.eval(script.text, len(keys), *keys, *args)  # type: ignore[misc, arg-type]
 
     async def _repeat(self, call: Any) -> Any:
         async for attempt in stamina.retry_context(

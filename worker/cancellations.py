@@ -19,7 +19,7 @@ POLL_S: Final = 5.0
 log = structlog.get_logger("worker.cancellations")
 
 
-async def listen(client: "Redis[bytes]", channel: str, stopped: Callable[[str], None]) -> None:
+async def listen(client: Redis, channel: str, stopped: Callable[[str], None]) -> None:
     """Call ``stopped`` with each stream id that the channel names, until cancelled."""
     while True:
         try:

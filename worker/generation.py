@@ -115,9 +115,7 @@ class Generations:
         settings = self._settings
         waited_s = 0.0
         while True:
-            claim = await self._streams.claim(
-                stream_id, self._worker, settings.lease_ms, settings.max_attempts
-            )
+            claim = await self._streams.claim(stream_id, self._worker, settings.lease_ms, settings.max_attempts)
             if claim.outcome != "provisional" or waited_s > PROVISIONAL_LIMIT_S:
                 return claim
             await asyncio.sleep(PROVISIONAL_WAIT_S)
@@ -161,7 +159,8 @@ class Generations:
         upstream = asyncio.create_task(self._read_provider(carried, request, course))
         try:
             async with asyncio.timeout(self._settings.max_stream_s):
-                await asyncio.wait({upstream, carried.stopped}, return_when=asyncio.FIRST_COMPLETED)
+                either: set[asyncio.Future[Any]] = {upstream, carried.stopped}
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         except TimeoutError:
             return Failure(
                 "stream_too_long",
@@ -257,7 +256,10 @@ class Generations:
         settings = self._settings
         if claim.why == FINISHING:
             reason = decode_data(claim.request).get("finish_reason")
-            status, data = DONE, {"finish_reason": reason, "usage": None, "cost": None, "attempt": claim.attempt}
+            status, data = (
+                DONE,
+                {"finish_reason": reason, "usage": None, "cost": None, "attempt": claim.attempt},
+            )
         else:
             status = FAILED
             data = {

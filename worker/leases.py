@@ -43,16 +43,14 @@ class Leases:
         return asyncio.get_running_loop().time() - self._steady_since
 
     async def tick(self) -> None:
-        """Renew all leases; stop the streams whose lease is another's, or whose record says that they ended."""
+        """Renew all leases; stop the streams that were taken over or have ended."""
         now = asyncio.get_running_loop().time()
         if self._last_tick is not None and now - self._last_tick > LATE_S:
             self._steady_since = None
         self._last_tick = now
         held = self._held()
         try:
-            still = await self._streams.renew(
-                self._worker, [(c.stream_id, c.epoch) for c in held], self._lease_ms
-            )
+            still = await self._streams.renew(self._worker, [(c.stream_id, c.epoch) for c in held], self._lease_ms)
         except (*AWAY, RedisError) as error:
             self._steady_since = None
             log.warning("leases_not_renewed", streams=len(held), error=type(error).__name__)

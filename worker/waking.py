@@ -30,7 +30,7 @@ log = structlog.get_logger("worker.waking")
 class WakingWorker(Worker):
     """arq's worker with a wake-up."""
 
-    def __init__(self, *args: Any, wake_client: "Redis[bytes]", wake_key: str, queue: Queue, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, wake_client: Redis, wake_key: str, queue: Queue, **kwargs: Any) -> None:
         """``wake_client`` needs a socket timeout longer than POLL_S."""
         super().__init__(*args, poll_delay=0, **kwargs)
         self._wake_client = wake_client
@@ -74,7 +74,7 @@ class WakingWorker(Worker):
 
     async def _pop_wake_up(self) -> bool:
         try:
-            return await self._wake_client.blpop([self._wake_key], timeout=POLL_S) is not None
+            return await self._wake_client.blpop([self._wake_key], timeout=POLL_S) is not None  # type: ignore[misc, arg-type]
         except (*AWAY, RedisError):
             await asyncio.sleep(AWAY_S)
             return False

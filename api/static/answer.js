@@ -123,7 +123,7 @@ export class TurnView {
     write(this.#parts.status, WORDS[status] ?? "");
     const ended = isFinal(status);
     tail.hidden = status === "sending" || status === "unsent";
-    copy.hidden = !ended;
+    copy.hidden = !ended || !this.#turn.text;
     redo.hidden = status !== "done" && status !== "cancelled";
     curl.hidden = status === "expired";
     again.hidden = !["failed", "expired", "unsent"].includes(status);

@@ -207,10 +207,12 @@ new ResizeObserver(keepEnd).observe(scroll);
 const slept = { since: 0 };
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) slept.since = Date.now();
-  else if (Date.now() - slept.since > SLEPT_MS) open.wake();
+  else if (Date.now() - slept.since > SLEPT_MS) open.reconnect();
 });
-window.addEventListener("online", () => open.wake());
-window.addEventListener("pageshow", (event) => event.persisted && open.wake());
+// A network that went away may hold a connection silently; one to this very machine goes on at once.
+for (const change of ["online", "offline"]) window.addEventListener(change, () => open.reconnect());
+window.addEventListener("online", () => open.resend());
+window.addEventListener("pageshow", (event) => event.persisted && open.reconnect());
 window.addEventListener("hashchange", () => location.hash.slice(1) !== open.chat.id && openChat(location.hash.slice(1)));
 window.addEventListener("storage", (event) => {
   const id = changedChat(event);

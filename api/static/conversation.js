@@ -62,8 +62,12 @@ export class Conversation {
   }
 
   /** Connect anew: the network or the machine was away, and a dead connection may give no sign. */
-  wake() {
+  reconnect() {
     for (const follower of this.#followers.values()) follower.connect();
+  }
+
+  /** Send again what could not be sent. */
+  resend() {
     for (const turn of this.turns) if (turn.status === "unsent" && turn.lost) this.#submit(turn);
   }
 

@@ -39,14 +39,10 @@ export function element(name, className = "", ...children) {
 /** Lines in; out: blocks `{kind, from, to, …}` by line number, `to` excluded. Pure. */
 export function splitBlocks(lines) {
   const blocks = [];
-  for (let from = 0; from < lines.length; ) {
-    if (!lines[from].trim()) {
-      from += 1;
-      continue;
-    }
-    const block = { from, ...readBlock(lines, from) };
-    blocks.push(block);
-    from = block.to;
+  let from = 0;
+  while (from < lines.length) {
+    if (lines[from].trim()) blocks.push({ from, ...readBlock(lines, from) });
+    from = lines[from].trim() ? blocks.at(-1).to : from + 1;
   }
   return blocks;
 }
@@ -168,12 +164,9 @@ function renderTable(lines) {
 }
 
 function renderInline(text, parent, depth = 0) {
-  if (text.length > MAX_INLINE || depth > MAX_DEPTH) {
-    parent.append(text);
-    return parent;
-  }
+  const isPlain = text.length > MAX_INLINE || depth > MAX_DEPTH;
   let at = 0;
-  for (const found of text.matchAll(INLINE)) {
+  for (const found of isPlain ? [] : text.matchAll(INLINE)) {
     const [all, , code, bold, italic, underlined, label, target, address, escaped] = found;
     if (found.index > at) parent.append(text.slice(at, found.index));
     at = found.index + all.length;
@@ -243,9 +236,7 @@ export class MarkdownTail {
   #growCode(blocks, lines) {
     const node = this.#tail[0];
     if (blocks.length !== 1 || blocks[0].kind !== "code" || this.#tail.length !== 1) return false;
-    if (node.className !== "code" || node.querySelector("figcaption span").textContent !== (blocks[0].language || "text")) {
-      return false;
-    }
+    if (node.querySelector("figcaption span")?.textContent !== (blocks[0].language || "text")) return false;
     const code = node.querySelector("code").firstChild;
     const text = lines.slice(blocks[0].from + 1, blocks[0].end).join("\n");
     if (text.startsWith(code.data)) code.appendData(text.slice(code.length));

@@ -157,9 +157,7 @@ class Server:
         self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._directory = directory
-        self._config = [
-            part for name, value in config.items() for part in (f"--{name.replace('_', '-')}", value)
-        ]
+        self._config = [part for name, value in config.items() for part in (f"--{name.replace('_', '-')}", value)]
         self._child = self._start()
 
     def _start(self) -> Child:

@@ -21,7 +21,7 @@ from worker.providers.base import (
 )
 
 openai = adapter("openai")
-examples = settings(deadline=None, max_examples=150)
+examples = settings(deadline=None, max_examples=80)
 
 
 def read(data: Any, event: str = "message") -> list[ProviderEvent]:
@@ -217,11 +217,10 @@ def test_whatever_comes_is_an_event_or_a_provider_error(data: str, event: str) -
                 ((kind, value),) = meaning.delta.items()
                 assert value
                 assert isinstance(value, dict if kind == "tool_call" else str)
+        code = ""
     except ProviderError as error:
-        seen = error.code
-    else:
-        seen = None
-    assert seen in {None, "provider_error_event", "provider_garbage"}
+        code = error.code
+    assert code in {"", "provider_error_event", "provider_garbage"}
 
 
 def chunk_with(value: Any) -> list[Any]:
@@ -287,9 +286,7 @@ def test_the_call_asks_for_a_stream_with_usage_and_leaves_out_what_was_not_asked
 
 
 def test_the_call_passes_on_what_was_asked_and_sends_no_key_where_there_is_none() -> None:
-    wanted = GenerationRequest(
-        "m", [], max_tokens=5, temperature=0.0, top_p=1.0, stop=["."], tools=[{"a": 1}]
-    )
+    wanted = GenerationRequest("m", [], max_tokens=5, temperature=0.0, top_p=1.0, stop=["."], tools=[{"a": 1}])
     call = openai.call(wanted, "")
     assert "Authorization" not in call.headers
     asked = {"max_tokens": 5, "temperature": 0.0, "top_p": 1.0, "stop": ["."], "tools": [{"a": 1}]}

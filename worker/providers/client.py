@@ -65,9 +65,7 @@ class ProviderClient:
     ) -> None:
         await self.close()
 
-    async def generate(
-        self, provider: Provider, request: GenerationRequest
-    ) -> AsyncGenerator[ProviderEvent, None]:
+    async def generate(self, provider: Provider, request: GenerationRequest) -> AsyncGenerator[ProviderEvent, None]:
         """Ask a provider, and yield what it says until it has finished.
 
         A normal end means that exactly one ``Finish`` was among the events. Raises :class:`ProviderError`

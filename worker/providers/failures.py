@@ -49,9 +49,7 @@ def of_status(
         text = f"{head} refused the request (status {status}).{says}"
         return ProviderError("provider_refused", text, refusal=True)
     if status >= 300:
-        text = (
-            f"{head} redirects elsewhere (status {status}), which is not followed: set {variable}_BASE_URL."
-        )
+        text = f"{head} redirects elsewhere (status {status}), which is not followed: set {variable}_BASE_URL."
         return ProviderError("provider_refused", text, refusal=True)
     return garbage(provider, f"with status {status}")
 

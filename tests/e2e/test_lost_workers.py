@@ -1,0 +1,122 @@
+"""Workers die, stop and wake up again; the stream goes on, and nothing is doubled."""
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+
+from tests.support.script import script_text
+from tests.support.stack import Stack, running_stack
+from tests.support.viewing import view_to_end
+
+TAKE_OVER_S = 8.0
+"""A lease of 3 s, half a second for the sweep, and room for a busy machine; usually about 3 s."""
+
+
+async def test_a_killed_worker_is_replaced_and_viewers_see_one_restart(stack: Stack) -> None:
+    script = {"tokens": 80, "interval_ms": 40, "name": "kill", "numbered": True}
+    made = await stack.create(script)
+    viewing = asyncio.create_task(view_to_end(stack.client, made["events_url"]))
+    await stack.until_said(made["id"], 20)
+    (await stack.carrier(made["id"])).kill()
+    killed_at = time.monotonic()
+    async with asyncio.timeout(TAKE_OVER_S):
+        while len(stack.calls("kill")) < 2:
+            await asyncio.sleep(0.02)
+    print(f"taken over after {time.monotonic() - killed_at:.2f} s")
+    seen = await viewing
+    assert seen.types == ["started", "restart", "finishing", "done"]
+    assert seen.text == script_text(script, call=2)
+    record = await stack.record(made["id"])
+    assert record["text"] == seen.text
+    assert record["attempt"] == 2
+
+
+async def test_a_killed_worker_that_had_said_nothing_is_not_noticed(stack: Stack) -> None:
+    script = {"tokens": 10, "name": "quiet", "numbered": True, "hang_before_first": True, "fail_times": 1}
+    made = await stack.create(script)
+    viewing = asyncio.create_task(view_to_end(stack.client, made["events_url"]))
+    async with asyncio.timeout(5):
+        while not stack.calls("quiet"):
+            await asyncio.sleep(0.02)
+    (await stack.carrier(made["id"])).kill()
+    seen = await viewing
+    assert "restart" not in seen.types
+    assert seen.text == script_text(script, call=2)
+
+
+async def test_on_failure_fail_ends_the_stream_of_a_killed_worker(stack: Stack) -> None:
+    made = await stack.create({"tokens": 80, "interval_ms": 40, "name": "fail"}, on_failure="fail")
+    await stack.until_said(made["id"], 10)
+    (await stack.carrier(made["id"])).kill()
+    seen = await view_to_end(stack.client, made["events_url"])
+    assert seen.types[-1] == "failed"
+    assert seen.events[-1][1]["code"] == "worker_lost"
+    assert len(stack.calls("fail")) == 1
+
+
+async def test_a_stopped_worker_that_wakes_up_after_it_was_replaced_writes_nothing(stack: Stack) -> None:
+    script = {"tokens": 100, "interval_ms": 60, "name": "zombie", "numbered": True}
+    made = await stack.create(script)
+    viewing = asyncio.create_task(view_to_end(stack.client, made["events_url"]))
+    await stack.until_said(made["id"], 20)
+    zombie = await stack.carrier(made["id"])
+    zombie.pause()
+    async with asyncio.timeout(TAKE_OVER_S):
+        while len(stack.calls("zombie")) < 2:
+            await asyncio.sleep(0.02)
+    await asyncio.sleep(0.5)
+    zombie.resume()
+    seen = await viewing
+    assert seen.text == script_text(script, call=2)
+    assert seen.types == ["started", "restart", "finishing", "done"]
+    epochs = [seen_id.split("-")[0] for seen_id in seen.ids]
+    assert epochs == sorted(epochs)
+    async with asyncio.timeout(5):
+        while stack.calls("zombie")[0].closed_by is None:
+            await asyncio.sleep(0.02)
+    assert zombie.exit_code is None
+
+
+async def test_a_worker_told_to_stop_hands_its_stream_over_at_once(stack: Stack) -> None:
+    script = {"tokens": 60, "interval_ms": 40, "name": "hand", "numbered": True}
+    made = await stack.create(script)
+    await stack.until_said(made["id"], 20)
+    (await stack.carrier(made["id"])).send(signal.SIGTERM)
+    told_at = time.monotonic()
+    async with asyncio.timeout(TAKE_OVER_S):
+        while len(stack.calls("hand")) < 2:
+            await asyncio.sleep(0.01)
+    took_s = time.monotonic() - told_at
+    print(f"handed over after {took_s:.2f} s")
+    # A lease would take three seconds.
+    assert took_s < 2.5
+    seen = await view_to_end(stack.client, made["events_url"])
+    assert seen.text == script_text(script, call=2)
+
+
+async def test_a_worker_with_a_drain_time_lets_its_streams_run_on(tmp_path: Path) -> None:
+    script = {"tokens": 40, "interval_ms": 40, "name": "drain", "numbered": True}
+    async with running_stack(tmp_path, workers=2, HEADRACE_DRAIN_S="10") as stack:
+        made = await stack.create(script)
+        await stack.until_said(made["id"], 20)
+        carrier = await stack.carrier(made["id"])
+        carrier.send(signal.SIGTERM)
+        record = await stack.until_status(made["id"], "done")
+        assert record["text"] == script_text(script, call=1)
+        assert record["attempt"] == 1
+        assert await asyncio.to_thread(carrier.wait, 10) == 0
+
+
+async def test_an_input_that_kills_every_worker_ends_as_failed(tmp_path: Path) -> None:
+    async with running_stack(tmp_path, workers=2, HEADRACE_MAX_ATTEMPTS="2", HEADRACE_LEASE_MS="1000") as stack:
+        made = await stack.create({"tokens": 500, "interval_ms": 50, "name": "poison"})
+        for attempt in (1, 2):
+            async with asyncio.timeout(20):
+                while len(stack.calls("poison")) < attempt or not stack.calls("poison")[-1].sent:
+                    await asyncio.sleep(0.02)
+            (await stack.carrier(made["id"])).kill()
+            await stack.add_worker()
+        seen = await view_to_end(stack.client, made["events_url"])
+        assert seen.events[-1][1]["code"] == "attempts_exhausted"
+        assert len(stack.calls("poison")) == 2

@@ -1,0 +1,316 @@
+"""The page at `/` in a real Chromium: what a person sees must be what the record says.
+
+The first tests talk to the real model. The last ones answer in the server's place (by `page.route`) with what
+a real run can't be told to do: a restart, a snapshot, Markdown made of traps.
+"""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, Page, Route, async_playwright
+
+LONG = "Write a long story about a river and a mill, in many chapters."
+WAIT_MS = 90_000  # one slow thread of a small model, on a machine that is busy with other tests
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-quic",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+OFFLINE = "ERR_INTERNET_DISCONNECTED"
+
+LAST = "document.querySelector('.turn:last-child .answer')"
+
+
+@pytest.fixture
+async def browser(chromium_path: str) -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=str(chromium_path), args=FLAGS)
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+async def complaints() -> list[str]:
+    """What the browser complained of: console errors (refusals by the CSP are such) and exceptions."""
+    return []
+
+
+@pytest.fixture
+async def page(browser: Browser, headrace_url: str, complaints: list[str]) -> AsyncIterator[Page]:
+    """The page, just opened. Every test also fails on a complaint, but for those of a pulled network."""
+    page = await browser.new_page()
+    page.set_default_timeout(WAIT_MS)
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    await page.goto(headrace_url)
+    yield page
+    assert [text for text in complaints if OFFLINE not in text] == []
+
+
+async def ask(page: Page, question: str) -> None:
+    await page.fill("#prompt", question)
+    await page.press("#prompt", "Enter")
+
+
+async def wait_for_status(page: Page, *statuses: str) -> None:
+    script = f"wanted => wanted.includes({LAST}?.dataset.status)"
+    await page.wait_for_function(script, arg=list(statuses))
+
+
+async def wait_for_text(page: Page, length: int) -> str:
+    """Wait until the answer is under way and that long. Out: its text at that moment."""
+    script = f"() => {LAST}?.dataset.status === 'streaming' && {LAST}.rawText.length >= {length}"
+    await page.wait_for_function(script)
+    return str(await page.evaluate(f"{LAST}.rawText"))
+
+
+async def raw_text(page: Page) -> str:
+    return str(await page.evaluate(f"{LAST}.rawText"))
+
+
+async def record_of(page: Page, url: str) -> dict[str, Any]:
+    stream_id = await page.get_attribute(".turn:last-child .answer", "data-stream-id")
+    response = await page.request.get(f"{url.rstrip('/')}/v1/streams/{stream_id}")
+    assert response.ok, await response.text()
+    record: dict[str, Any] = await response.json()
+    return record
+
+
+async def test_a_reload_in_mid_answer_ends_with_the_text_of_the_record(page: Page, headrace_url: str) -> None:
+    await ask(page, LONG)
+    before = await wait_for_text(page, 60)
+    await page.reload()
+    await wait_for_status(page, "done")
+    record = await record_of(page, headrace_url)
+    assert record["status"] == "done"
+    assert await raw_text(page) == record["text"]
+    assert record["text"].startswith(before)
+    assert len(record["text"]) > len(before), "the answer was complete before the reload: nothing was tested"
+    assert (await page.inner_text(".prose")).strip()
+
+    await page.reload()
+    await wait_for_status(page, "done")
+    assert await raw_text(page) == record["text"]
+
+
+async def test_the_stop_button_cancels_the_stream(page: Page, headrace_url: str) -> None:
+    await ask(page, LONG)
+    await wait_for_text(page, 60)
+    await page.click("#stop")
+    await wait_for_status(page, "cancelled")
+    record = await record_of(page, headrace_url)
+    assert record["status"] == "cancelled"
+    assert await raw_text(page) == record["text"]
+    assert await page.is_visible("#send")
+
+
+async def test_a_pulled_network_loses_nothing(page: Page, headrace_url: str) -> None:
+    await ask(page, LONG)
+    before = await wait_for_text(page, 60)
+    await page.context.set_offline(True)
+    await wait_for_status(page, "reconnecting")
+    await page.context.set_offline(False)
+    await wait_for_status(page, "done")
+    record = await record_of(page, headrace_url)
+    assert await raw_text(page) == record["text"]
+    assert record["text"].startswith(before)
+
+
+async def test_a_question_asked_offline_is_kept_and_sent_later(page: Page, headrace_url: str) -> None:
+    await page.context.set_offline(True)
+    await ask(page, "What is the color of the sky?")
+    await wait_for_status(page, "unsent")
+    assert "offline" in await page.inner_text(".problem")
+    await page.context.set_offline(False)
+    await wait_for_status(page, "done")
+    assert await raw_text(page) == (await record_of(page, headrace_url))["text"]
+
+
+async def test_sending_twice_at_once_makes_one_stream(page: Page) -> None:
+    posts: list[str | None] = []
+    page.on("request", lambda r: posts.append(r.headers.get("idempotency-key")) if r.method == "POST" else None)
+    await page.fill("#prompt", LONG)
+    await page.dblclick("#send")
+    await wait_for_text(page, 1)
+    assert len(posts) == 1
+    assert posts[0]
+    assert await page.locator(".turn").count() == 1
+    await page.wait_for_timeout(600)  # past the time in which a double click can't be a stop
+    await page.click("#stop")
+    await wait_for_status(page, "cancelled")
+
+
+async def test_a_stream_that_was_erased_is_shown_as_expired(
+    page: Page, headrace_url: str, complaints: list[str]
+) -> None:
+    await ask(page, LONG)
+    await wait_for_text(page, 20)
+    await page.click("#stop")
+    await wait_for_status(page, "cancelled")
+    stream_id = (await record_of(page, headrace_url))["id"]
+    await page.request.delete(f"{headrace_url.rstrip('/')}/v1/streams/{stream_id}")
+    await page.reload()
+    await wait_for_status(page, "expired")
+    assert await page.is_visible(".again")
+    # The browser itself reports the 404 that this test is about, and nothing else.
+    assert [text for text in complaints if "404" not in text] == []
+    complaints.clear()
+
+
+async def test_the_page_is_under_a_policy_and_fits_a_small_phone(page: Page, headrace_url: str) -> None:
+    response = await page.goto(headrace_url)
+    assert response is not None
+    assert "default-src 'self'" in response.headers["content-security-policy"]
+    await page.set_viewport_size({"width": 360, "height": 640})
+    assert await page.evaluate("document.documentElement.scrollWidth") == 360
+    box = await page.locator("#composer").bounding_box()
+    assert box is not None
+    assert box["y"] + box["height"] <= 640
+
+
+# --- with a server of this file's own -----------------------------------------------------------------------
+
+
+def sse(*events: tuple[str, str, dict[str, Any]]) -> str:
+    """Events `(id, type, data)` as an SSE body that ends there, and asks for a quick return."""
+    lines = ["retry: 100\n\n"]
+    for cursor, kind, data in events:
+        name = "" if kind == "message" else f"event: {kind}\n"
+        lines.append(f"id: {cursor}\n{name}data: {json.dumps(data)}\n\n")
+    return "".join(lines)
+
+
+DONE = {"finish_reason": "stop", "usage": None, "timings": {"queued_ms": 1, "first_token_ms": 2, "total_ms": 3}}
+
+
+async def serve(page: Page, events: Callable[[str | None], tuple[int, str]], record: dict[str, Any]) -> None:
+    """Answer in the server's place; `events` gets the viewer's cursor and gives a status and a body."""
+
+    async def on_create(route: Route) -> None:
+        created = {"id": "s1", "status": "queued", "model": "m/m", "events_url": "/v1/streams/s1/events"}
+        await route.fulfill(status=202, json=created)
+
+    async def on_events(route: Route) -> None:
+        _, _, query = route.request.url.partition("last_event_id=")
+        status, body = events(route.request.headers.get("last-event-id") or query or None)
+        await route.fulfill(status=status, content_type="text/event-stream", body=body)
+
+    async def on_record(route: Route) -> None:
+        await route.fulfill(json={"id": "s1", "model": "m/m", **record})
+
+    await page.route("**/v1/streams", on_create)
+    await page.route("**/v1/streams/s1", on_record)
+    await page.route("**/v1/streams/s1/events*", on_events)
+
+
+async def test_a_restart_drops_the_partial_text(page: Page) -> None:
+    parts = {
+        None: sse(("1-0", "started", {"attempt": 1}), ("1-1", "message", {"text": "wrong, "})),
+        "1-1": sse(("1-2", "message", {"text": "and more"}), ("2-0", "restart", {"attempt": 2})),
+        "2-0": sse(("2-1", "message", {"text": "right"}), ("2-2", "done", DONE)),
+    }
+    await serve(page, lambda cursor: (200, parts[cursor]), {"status": "done", "text": "right"})
+    await ask(page, "Hello?")
+    await wait_for_status(page, "done")
+    assert await raw_text(page) == "right"
+    assert (await page.inner_text(".prose")).strip() == "right"
+
+
+async def test_a_snapshot_replaces_what_was_there(page: Page) -> None:
+    parts = {
+        None: sse(("1-0", "started", {"attempt": 1}), ("1-1", "message", {"text": "One tw"})),
+        "1-1": sse(("1-9", "snapshot", {"text": "One two three"}), ("1-10", "message", {"text": " four"})),
+        "1-10": sse(("1-11", "done", DONE)),
+    }
+    await serve(page, lambda cursor: (200, parts[cursor]), {"status": "done", "text": "One two three four"})
+    await ask(page, "Count!")
+    await wait_for_status(page, "done")
+    assert await raw_text(page) == "One two three four"
+
+
+async def test_after_a_refusal_the_page_comes_back_with_its_cursor(page: Page, complaints: list[str]) -> None:
+    cursors: list[str | None] = []
+
+    def events(cursor: str | None) -> tuple[int, str]:
+        cursors.append(cursor)
+        if len(cursors) == 2:
+            return 503, ""
+        if cursor is None:
+            return 200, sse(("1-0", "started", {"attempt": 1}), ("1-1", "message", {"text": "a"}))
+        return 200, sse(("1-2", "message", {"text": "b"}), ("1-3", "done", DONE))
+
+    await serve(page, events, {"status": "running", "text": "a"})
+    await ask(page, "Hello?")
+    await wait_for_status(page, "done")
+    assert cursors == [None, "1-1", "1-1"]
+    assert await raw_text(page) == "ab"
+    assert [text for text in complaints if "503" not in text] == []
+    complaints.clear()
+
+
+async def test_a_failure_shows_its_message_and_a_way_on(page: Page) -> None:
+    failed = {"code": "provider_cut", "message": "The provider closed the connection.", "retryable": True}
+    body = sse(("1-0", "started", {"attempt": 1}), ("1-1", "failed", failed))
+    await serve(page, lambda cursor: (200, body), {"status": "failed", "text": "", "error": failed})
+    await ask(page, "Hello?")
+    await wait_for_status(page, "failed")
+    assert failed["message"] in await page.inner_text(".problem")
+    assert await page.is_visible(".again")
+
+
+MARKDOWN = """Text with **bold**, *italic*, `a < b`, snake_case_name and https://example.com/a.
+
+# Title
+1. one
+2. two
+   - inner
+   - **more**
+
+   still two
+3. three
+
+```js
+const a = "<b>no</b>";
+
+- no list
+```
+| a | b |
+|---|--:|
+| 1 | 2 |
+> quoted
+> text
+<img src=x onerror="document.title='owned'"><script>document.title = 'owned'</script>
+[bad](javascript:alert(1)) [good](https://example.com/) **open `open
+"""
+
+
+async def test_markdown_in_pieces_is_the_same_as_whole_and_never_html(page: Page) -> None:
+    whole, same, names = await page.evaluate(
+        """async (text) => {
+            const { MarkdownTail } = await import("/static/markdown.js");
+            const render = (step) => {
+                const box = document.createElement("div");
+                const tail = new MarkdownTail(box);
+                for (let to = step; to < text.length + step; to += step) tail.write(text.slice(0, to));
+                return box;
+            };
+            const whole = render(text.length);
+            document.body.append(whole);
+            const same = [1, 2, 3, 7, 50].map((step) => render(step).innerHTML === whole.innerHTML);
+            return [whole.innerHTML, same, [...whole.querySelectorAll("*")].map((node) => node.localName)];
+        }""",
+        MARKDOWN,
+    )
+    assert same == [True] * 5
+    assert {"script", "img"}.isdisjoint(names)
+    assert {"strong", "em", "ol", "ul", "li", "pre", "table", "blockquote", "h3", "a"} <= set(names)
+    assert "javascript:" not in "".join(part.split('"')[0] for part in whole.split('href="')[1:])
+    assert "snake_case_name" in whole
+    assert await page.title() != "owned"

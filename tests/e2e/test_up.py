@@ -1,0 +1,183 @@
+"""`headrace up` as a person runs it: real processes, real signals."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.process_tree import children, is_alive
+from tests.support.processes import Child, Server, base_env, http_ok, local_provider, wait_until
+from tests.support.requirements import require_model
+
+
+class Up(Child):
+    """A running `headrace up` with a data folder of its own."""
+
+    def __init__(
+        self, directory: Path, *arguments: str, env: dict[str, str] | None = None, name: str = "up"
+    ) -> None:
+        self.data = directory / "data"
+        argv = (sys.executable, "-m", "cli", "up", "--port", "0", "--data-dir", str(self.data), *arguments)
+        super().__init__(name, argv, env or base_env(), directory)
+
+    def wait_up(self) -> "Up":
+        self.wait_ready(lambda: "Headrace is up: " in self.output(), within_s=60)
+        found = re.search(r"Headrace is up: (\S+)", self.output())
+        assert found
+        self.url = found[1]
+        return self
+
+    def state(self) -> dict[str, Any]:
+        state: dict[str, Any] = json.loads((self.data / "up.json").read_text())
+        return state
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """One for all tests after which it still runs."""
+    with Up(tmp_path_factory.mktemp("up"), "--no-model") as child:
+        yield child.wait_up()
+
+
+def test_it_answers_and_says_what_runs(up: Up) -> None:
+    assert http_ok(up.url + "/healthz")
+    assert http_ok(up.url + "/readyz")
+    state = up.state()
+    assert state["url"] == up.url
+    assert state["pid"] == up.pid
+    assert sorted(state["children"]) == ["api-1", "valkey", "worker-1", "worker-2"]
+    assert set(state["children"].values()) == set(children(up.pid))
+    for name in state["children"]:
+        assert (up.data / "logs" / f"{name}.log").exists()
+    assert "The local model is off (--no-model)." in up.output()
+    assert "HEADRACE_DEFAULT_MODEL" in up.output()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel's death signal is Linux's")
+def test_a_killed_cli_leaves_no_child_and_its_folder_can_be_used_again(tmp_path: Path) -> None:
+    with Up(tmp_path, "--no-model") as first:
+        pids = first.wait_up().state()["children"].values()
+        first.kill()
+    wait_until(lambda: not [pid for pid in pids if is_alive(pid)], 10, "the children's end")
+    with Up(tmp_path, "--no-model", name="again") as again:
+        again.wait_up()
+        assert http_ok(again.url + "/healthz")
+        assert_stops(again, signal.SIGTERM)
+
+
+def assert_stops(up: Up, sig: signal.Signals) -> None:
+    """The signal ends it and every child within seconds."""
+    pids = up.state()["children"].values()
+    began = time.monotonic()
+    up.send(sig)
+    assert up.wait(15) == 0, up.output()
+    assert time.monotonic() - began < 10
+    assert not [pid for pid in pids if is_alive(pid)]
+    assert not (up.data / "up.json").exists()
+
+
+def test_a_killed_worker_and_a_killed_api_are_started_again(up: Up) -> None:
+    before = up.state()["children"]
+    for name in ("worker-1", "api-1"):
+        os.kill(before[name], signal.SIGKILL)
+    wait_until(lambda: not set(up.state()["children"].values()) & {before["worker-1"], before["api-1"]})
+    wait_until(lambda: http_ok(up.url + "/healthz"), what="the API")
+    assert "worker-1 was ended by SIGKILL; starting it again" in up.output()
+    assert up.state()["children"]["worker-2"] == before["worker-2"]
+
+
+def test_a_killed_server_is_started_again_from_its_file(up: Up) -> None:
+    before = up.state()
+    os.kill(before["children"]["valkey"], signal.SIGKILL)
+    wait_until(lambda: up.state()["children"]["valkey"] != before["children"]["valkey"])
+    wait_until(lambda: http_ok(up.url + "/readyz"), what="a ready API")
+    assert up.state()["redis_url"] == before["redis_url"]
+
+
+def test_a_second_one_on_the_same_folder_is_refused_and_hurts_nobody(up: Up, tmp_path: Path) -> None:
+    second = subprocess.run(
+        [sys.executable, "-m", "cli", "up", "--port", "0", "--data-dir", str(up.data), "--no-model"],
+        env=base_env(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert second.returncode == 1
+    assert "is in use by another `headrace up`" in second.stderr
+    assert "--data-dir" in second.stderr
+    assert http_ok(up.url + "/readyz")
+    assert up.state()["pid"] == up.pid
+
+
+def test_a_busy_port_is_refused_before_anything_is_started(up: Up, tmp_path: Path) -> None:
+    port = up.url.rpartition(":")[2]
+    second = subprocess.run(
+        [sys.executable, "-m", "cli", "up", "--port", port, "--data-dir", str(tmp_path / "other")],
+        env=base_env(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert second.returncode == 1
+    assert f"Port {port}" in second.stderr
+    assert "--port" in second.stderr
+    assert not (tmp_path / "other").exists()
+
+
+def test_two_api_processes_share_the_port(tmp_path: Path) -> None:
+    with Up(tmp_path, "--no-model", "--api", "2", "--workers", "1") as up:
+        up.wait_up()
+        pids = up.state()["children"]
+        assert sorted(pids) == ["api-1", "api-2", "valkey", "worker-1"]
+        os.kill(pids["api-1"], signal.SIGKILL)
+        for _ in range(20):
+            assert http_ok(up.url + "/healthz")
+
+
+def test_a_server_that_is_already_there_is_used(tmp_path: Path, valkey: Server) -> None:
+    with Up(tmp_path, "--no-model", "--redis-url", valkey.url) as up:
+        up.wait_up()
+        assert "valkey" not in up.state()["children"]
+        assert up.state()["redis_url"] == valkey.url
+        assert http_ok(up.url + "/readyz")
+
+
+def test_the_command_that_it_prints_streams_an_answer_when_pasted(tmp_path: Path, model: Child) -> None:
+    if not shutil.which("curl"):
+        pytest.skip("needs curl")
+    with Up(tmp_path, env=base_env(**local_provider(model.url))) as up:
+        up.wait_up()
+        command = re.search(r"^curl .*\n.*$", up.output(), re.MULTILINE)
+        assert command
+        said = subprocess.run(["sh", "-c", command[0]], capture_output=True, text=True, timeout=90)
+        assert said.returncode == 0, said.stderr
+        assert 'data: {"text":' in said.stdout
+        assert "event: done" in said.stdout
+
+
+def test_the_built_in_model_is_started_and_all_ends_with_ctrl_c(tmp_path: Path) -> None:
+    require_model()
+    with Up(tmp_path) as up:
+        up.wait_up()
+        assert "model" in up.state()["children"]
+        assert "model is ready after" in up.output()
+        assert_stops(up, signal.SIGINT)
+
+
+def test_a_broken_setting_of_a_child_is_shown_with_its_log(tmp_path: Path) -> None:
+    env = base_env(HEADRACE_QUEUE_URL="nonsense://")
+    with Up(tmp_path, "--no-model", env=env) as up:
+        assert up.wait(60) == 1
+        assert re.search(r"(api|worker)-\d .*while starting", up.output())
+        assert "Its last log lines:" in up.output()

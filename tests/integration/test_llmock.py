@@ -1,0 +1,158 @@
+"""The provider client against llmock, a stand-in that is not ours, run as a process, with its verdict."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from shared.settings import Settings
+from tests.support.provider_calls import at, text_of
+from worker.providers.base import Finish, GenerationRequest, ProviderError, ProviderEvent, Said, Usage
+from worker.providers.client import ProviderClient
+
+# It prints its port itself: asking the system for a free one first would leave a gap for others.
+SERVE = """
+import socket, uvicorn
+from llmock.chaos import ChaosSettings
+from llmock.main import create_app
+from llmock.simulation import MockResponseSettings
+
+free = socket.create_server(("127.0.0.1", 0))
+print(free.getsockname()[1], flush=True)
+app = create_app(chaos=ChaosSettings(), responses=MockResponseSettings())
+uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off")).run(sockets=[free])
+"""
+
+
+class Llmock:
+    """llmock's own API, over one connection pool."""
+
+    def __init__(self, port: int, http: httpx.AsyncClient) -> None:
+        self.base_url = f"http://127.0.0.1:{port}/v1"
+        self._admin = f"http://127.0.0.1:{port}/_llmock"
+        self._http = http
+
+    async def play(self, **behaviour: Any) -> None:
+        response = await self._http.post(f"{self._admin}/scenario", json={"behaviors": [behaviour]})
+        response.raise_for_status()
+
+    async def verdict(self) -> dict[str, Any]:
+        verdict: dict[str, Any] = (await self._http.get(f"{self._admin}/verdict")).json()
+        return verdict
+
+    async def reset(self) -> None:
+        (await self._http.post(f"{self._admin}/reset")).raise_for_status()
+
+
+@pytest.fixture(scope="module")
+def process() -> Any:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("LLMOCK_")}
+    command = [sys.executable, "-c", SERVE]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=Path.cwd()) as run:
+        try:
+            assert run.stdout is not None
+            yield int(run.stdout.readline())
+        finally:
+            run.kill()
+
+
+@pytest.fixture
+async def llmock(process: int) -> AsyncIterator[Llmock]:
+    async with httpx.AsyncClient(trust_env=False, timeout=10) as http:
+        server = Llmock(process, http)
+        async with asyncio.timeout(20):
+            while True:
+                with suppress(httpx.TransportError):
+                    await server.reset()
+                    break
+                await asyncio.sleep(0.05)
+        yield server
+
+
+async def attempt(client: ProviderClient, server: Llmock, tokens: int = 64) -> list[ProviderEvent]:
+    messages = [{"role": "user", "content": "Tell me about tides."}]
+    request = GenerationRequest("gpt-4o", messages, max_tokens=tokens)
+    return [event async for event in client.generate(at(server.base_url), request)]
+
+
+async def attempts(server: Llmock, **settings: Any) -> tuple[list[ProviderEvent], list[str]]:
+    """What a worker does: another attempt for what may pass. Out: the answer, and the codes before it."""
+    codes: list[str] = []
+    async with ProviderClient(Settings(**settings)) as client:
+        while len(codes) < 3:
+            try:
+                return await attempt(client, server), codes
+            except ProviderError as error:
+                codes.append(error.code)
+                if error.refusal:
+                    break
+    return [], codes
+
+
+async def test_a_calm_answer_is_whole_with_its_usage(llmock: Llmock) -> None:
+    await llmock.play(type="reply", text="Ebb and flow, über Nacht 🌊.")
+    events, codes = await attempts(llmock)
+    assert text_of(events) == "Ebb and flow, über Nacht 🌊."
+    assert codes == []
+    assert [e for e in events if isinstance(e, Finish)] == [Finish("stop")]
+    assert sum(isinstance(e, Usage) for e in events) == 1
+    assert (await llmock.verdict())["findings"] == []
+
+
+async def test_scripted_tool_calls_come_through(llmock: Llmock) -> None:
+    await llmock.play(type="reply", tool_calls=[{"name": "look_up", "arguments": {"q": "tide"}}])
+    events, _ = await attempts(llmock)
+    calls = [e.delta["tool_call"] for e in events if isinstance(e, Said) and "tool_call" in e.delta]
+    assert "".join(c.get("name", "") for c in calls) == "look_up"
+    assert '"tide"' in "".join(c.get("arguments", "") for c in calls)
+    assert Finish("tool_calls") in events
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "codes"),
+    [
+        ({"type": "fail", "status": 429, "retry_after": 0.6}, []),
+        ({"type": "fail", "status": 503}, []),
+        ({"type": "stream_fault", "kind": "disconnect", "after_chunks": 3}, ["upstream_cut"]),
+        ({"type": "stream_fault", "kind": "truncate", "after_chunks": 3}, ["upstream_cut"]),
+        ({"type": "stream_fault", "kind": "malformed", "after_chunks": 3}, ["provider_garbage"]),
+        (
+            {"type": "stream_fault", "kind": "stall", "after_chunks": 3, "stall_seconds": 30},
+            ["upstream_silent"],
+        ),
+        ({"type": "slow_first_token", "seconds": 30}, ["first_token_timeout"]),
+    ],
+    ids=["429", "503", "disconnect", "truncate", "malformed", "stall", "slow"],
+)
+async def test_a_fault_has_its_code_and_the_next_attempt_gets_the_whole_answer(
+    llmock: Llmock, behaviour: dict[str, Any], codes: list[str]
+) -> None:
+    await llmock.play(**behaviour)
+    events, seen = await attempts(llmock, idle_timeout_s=1, first_token_timeout_s=1)
+    assert seen == codes
+    assert text_of(events)
+    verdict = await llmock.verdict()
+    assert verdict["attempts"] == 2
+    assert verdict["errors"] == 0
+    # llmock can't see that we stopped at a bad chunk when the short rest was already in the socket.
+    assert [f for f in verdict["findings"] if f["code"] != "malformed_chunk_ignored"] == []
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(400, "provider_refused"), (401, "provider_auth"), (404, "provider_unknown_model")],
+)
+async def test_a_refusal_is_asked_once(llmock: Llmock, status: int, code: str) -> None:
+    await llmock.play(type="fail", status=status, times=None)
+    events, codes = await attempts(llmock)
+    assert (events, codes) == ([], [code])
+    verdict = await llmock.verdict()
+    assert verdict["attempts"] == 1
+    assert verdict["findings"] == []

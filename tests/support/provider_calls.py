@@ -1,0 +1,66 @@
+"""Calling a provider in a test: one client, one scripted request, and what came of it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from shared.providers import Provider
+from shared.settings import Settings
+from tests.support.scripted_provider import Call
+from worker.providers.base import GenerationRequest, ProviderError, ProviderEvent, Said
+from worker.providers.client import ProviderClient
+
+KEY = "sk-0123456789-secret"
+FAST: dict[str, Any] = {"connect_timeout_s": 0.4, "first_token_timeout_s": 0.4, "idle_timeout_s": 0.4}
+# Nothing may time out in a test that is not about time.
+CALM: dict[str, Any] = {"connect_timeout_s": 30, "first_token_timeout_s": 30, "idle_timeout_s": 30}
+
+
+def ask(script: dict[str, Any] | str) -> GenerationRequest:
+    prompt = script if isinstance(script, str) else json.dumps(script)
+    return GenerationRequest("scripted", [{"role": "user", "content": prompt}])
+
+
+def at(base_url: str, key: str = KEY) -> Provider:
+    return Provider("local", "openai", base_url, key)
+
+
+async def generate(base_url: str, script: dict[str, Any], **settings: Any) -> list[ProviderEvent]:
+    async with (
+        ProviderClient(Settings(**{**CALM, **settings})) as client,
+        aclosing(client.generate(at(base_url), ask(script))) as events,
+    ):
+        return [event async for event in events]
+
+
+async def collect(events: AsyncIterator[ProviderEvent], seen: list[ProviderEvent]) -> None:
+    async for event in events:
+        seen.append(event)  # noqa: PERF401 - a comprehension would lose them at an error
+
+
+async def refused(
+    base_url: str, script: dict[str, Any], **settings: Any
+) -> tuple[ProviderError, list[ProviderEvent]]:
+    """The error a call ends with, and what came before it."""
+    seen: list[ProviderEvent] = []
+    async with ProviderClient(Settings(**{**CALM, "provider_tries": 1, **settings})) as client:
+        with pytest.raises(ProviderError) as caught:
+            await collect(client.generate(at(base_url), ask(script)), seen)
+    assert KEY not in str(caught.value) + repr(caught.value)
+    return caught.value, seen
+
+
+def text_of(events: list[ProviderEvent]) -> str:
+    return "".join(e.delta.get("text", "") for e in events if isinstance(e, Said))
+
+
+async def closed(call: Call) -> str | None:
+    """Who closed the call, once somebody did (5 s at most)."""
+    async with asyncio.timeout(5):
+        while call.closed_by is None:
+            await asyncio.sleep(0.005)
+    return call.closed_by

