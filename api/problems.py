@@ -1,7 +1,7 @@
 """Errors before the first byte: problem documents (RFC 9457) with a stable ``code`` and a sentence for people."""
 
 import http
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from fastapi import FastAPI, Request
@@ -15,7 +15,8 @@ from shared.connections import AWAY, is_out_of_memory
 
 log = structlog.get_logger("api")
 
-MEDIA_TYPE = "application/problem+json"
+MEDIA_TYPE: Final = "application/problem+json"
+BAD_JSON: Final = "The body is not JSON. Send a JSON object as application/json, in UTF-8."
 
 
 class ProblemDocument(BaseModel):
@@ -104,8 +105,9 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
-        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+        code = {400: "bad_json", 404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
         detail = {
+            400: BAD_JSON,
             404: "There is nothing at this address. /docs lists what there is.",
             405: "This address knows other methods. /docs lists them.",
         }.get(error.status_code, str(error.detail))
@@ -123,7 +125,7 @@ def add_handlers(app: FastAPI) -> None:
 def _invalid(error: RequestValidationError) -> Problem:
     found = error.errors()
     if any(item["type"] == "json_invalid" for item in found):
-        return Problem(400, "bad_json", "The body is not JSON. Send a JSON object as application/json.")
+        return Problem(400, "bad_json", BAD_JSON)
     errors = [
         {"field": ".".join(str(part) for part in item["loc"][1:]) or "body", "message": item["msg"]}
         for item in found[:20]

@@ -5,7 +5,7 @@ a real run can't be told to do: a restart, a snapshot, Markdown made of traps.
 """
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -190,16 +190,20 @@ def sse(*events: tuple[str, str, dict[str, Any]]) -> str:
 DONE = {"finish_reason": "stop", "usage": None, "timings": {"queued_ms": 1, "first_token_ms": 2, "total_ms": 3}}
 
 
-async def serve(page: Page, events: Callable[[str | None], tuple[int, str]], record: dict[str, Any]) -> None:
-    """Answer in the server's place; `events` gets the viewer's cursor and gives a status and a body."""
+async def serve(page: Page, answers: list[tuple[int, str]], record: dict[str, Any]) -> list[str]:
+    """Answer in the server's place: each viewer gets the next `(status, body)`. Out: the cursors, as they come.
+
+    Only a cursor in the query is seen here: Chromium adds its own Last-Event-ID behind the interception.
+    """
+    cursors: list[str] = []
 
     async def on_create(route: Route) -> None:
         created = {"id": "s1", "status": "queued", "model": "m/m", "events_url": "/v1/streams/s1/events"}
         await route.fulfill(status=202, json=created)
 
     async def on_events(route: Route) -> None:
-        _, _, query = route.request.url.partition("last_event_id=")
-        status, body = events(route.request.headers.get("last-event-id") or query or None)
+        cursors.append(route.request.url.partition("last_event_id=")[2])
+        status, body = answers[len(cursors) - 1]
         await route.fulfill(status=status, content_type="text/event-stream", body=body)
 
     async def on_record(route: Route) -> None:
@@ -208,15 +212,16 @@ async def serve(page: Page, events: Callable[[str | None], tuple[int, str]], rec
     await page.route("**/v1/streams", on_create)
     await page.route("**/v1/streams/s1", on_record)
     await page.route("**/v1/streams/s1/events*", on_events)
+    return cursors
 
 
 async def test_a_restart_drops_the_partial_text(page: Page) -> None:
-    parts = {
-        None: sse(("1-0", "started", {"attempt": 1}), ("1-1", "message", {"text": "wrong, "})),
-        "1-1": sse(("1-2", "message", {"text": "and more"}), ("2-0", "restart", {"attempt": 2})),
-        "2-0": sse(("2-1", "message", {"text": "right"}), ("2-2", "done", DONE)),
-    }
-    await serve(page, lambda cursor: (200, parts[cursor]), {"status": "done", "text": "right"})
+    answers = [
+        (200, sse(("1-0", "started", {"attempt": 1}), ("1-1", "message", {"text": "wrong, "}))),
+        (200, sse(("1-2", "message", {"text": "and more"}), ("2-0", "restart", {"attempt": 2}))),
+        (200, sse(("2-1", "message", {"text": "right"}), ("2-2", "done", DONE))),
+    ]
+    await serve(page, answers, {"status": "done", "text": "right"})
     await ask(page, "Hello?")
     await wait_for_status(page, "done")
     assert await raw_text(page) == "right"
@@ -224,41 +229,40 @@ async def test_a_restart_drops_the_partial_text(page: Page) -> None:
 
 
 async def test_a_snapshot_replaces_what_was_there(page: Page) -> None:
-    parts = {
-        None: sse(("1-0", "started", {"attempt": 1}), ("1-1", "message", {"text": "One tw"})),
-        "1-1": sse(("1-9", "snapshot", {"text": "One two three"}), ("1-10", "message", {"text": " four"})),
-        "1-10": sse(("1-11", "done", DONE)),
-    }
-    await serve(page, lambda cursor: (200, parts[cursor]), {"status": "done", "text": "One two three four"})
+    answers = [
+        (200, sse(("1-0", "started", {"attempt": 1}), ("1-1", "message", {"text": "One tw"}))),
+        (200, sse(("1-9", "snapshot", {"text": "One two three"}), ("1-10", "message", {"text": " four"}))),
+        (200, sse(("1-11", "done", DONE))),
+    ]
+    await serve(page, answers, {"status": "done", "text": "One two three four"})
     await ask(page, "Count!")
     await wait_for_status(page, "done")
     assert await raw_text(page) == "One two three four"
 
 
 async def test_after_a_refusal_the_page_comes_back_with_its_cursor(page: Page, complaints: list[str]) -> None:
-    cursors: list[str | None] = []
-
-    def events(cursor: str | None) -> tuple[int, str]:
-        cursors.append(cursor)
-        if len(cursors) == 2:
-            return 503, ""
-        if cursor is None:
-            return 200, sse(("1-0", "started", {"attempt": 1}), ("1-1", "message", {"text": "a"}))
-        return 200, sse(("1-2", "message", {"text": "b"}), ("1-3", "done", DONE))
-
-    await serve(page, events, {"status": "running", "text": "a"})
+    answers = [
+        (200, sse(("1-0", "started", {"attempt": 1}), ("1-1", "message", {"text": "a"}))),
+        (503, ""),
+        (200, sse(("1-2", "message", {"text": "b"}), ("1-3", "done", DONE))),
+    ]
+    cursors = await serve(page, answers, {"status": "running", "text": "a"})
     await ask(page, "Hello?")
     await wait_for_status(page, "done")
-    assert cursors == [None, "1-1", "1-1"]
+    assert cursors == ["", "", "1-1"]
     assert await raw_text(page) == "ab"
     assert [text for text in complaints if "503" not in text] == []
     complaints.clear()
 
 
 async def test_a_failure_shows_its_message_and_a_way_on(page: Page) -> None:
-    failed = {"code": "provider_cut", "message": "The provider closed the connection.", "retryable": True}
+    failed: dict[str, Any] = {
+        "code": "provider_cut",
+        "message": "The provider closed the connection.",
+        "retryable": True,
+    }
     body = sse(("1-0", "started", {"attempt": 1}), ("1-1", "failed", failed))
-    await serve(page, lambda cursor: (200, body), {"status": "failed", "text": "", "error": failed})
+    await serve(page, [(200, body)], {"status": "failed", "text": "", "error": failed})
     await ask(page, "Hello?")
     await wait_for_status(page, "failed")
     assert failed["message"] in await page.inner_text(".problem")
@@ -292,7 +296,7 @@ const a = "<b>no</b>";
 
 
 async def test_markdown_in_pieces_is_the_same_as_whole_and_never_html(page: Page) -> None:
-    whole, same, names = await page.evaluate(
+    result: tuple[str, list[bool], list[str]] = await page.evaluate(
         """async (text) => {
             const { MarkdownTail } = await import("/static/markdown.js");
             const render = (step) => {
@@ -308,6 +312,7 @@ async def test_markdown_in_pieces_is_the_same_as_whole_and_never_html(page: Page
         }""",
         MARKDOWN,
     )
+    whole, same, names = result
     assert same == [True] * 5
     assert {"script", "img"}.isdisjoint(names)
     assert {"strong", "em", "ol", "ul", "li", "pre", "table", "blockquote", "h3", "a"} <= set(names)

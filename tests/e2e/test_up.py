@@ -160,10 +160,12 @@ def test_the_command_that_it_prints_streams_an_answer_when_pasted(tmp_path: Path
         up.wait_up()
         command = re.search(r"^curl .*\n.*$", up.output(), re.MULTILINE)
         assert command
-        said = subprocess.run(["sh", "-c", command[0]], capture_output=True, text=True, timeout=90)
-        assert said.returncode == 0, said.stderr
-        assert 'data: {"text":' in said.stdout
-        assert "event: done" in said.stdout
+        # A few words are enough; then the answer is still under way when everything is stopped.
+        said = subprocess.run(
+            ["sh", "-c", command[0] + " | head -n 20"], capture_output=True, text=True, timeout=60
+        )
+        assert 'data: {"text":' in said.stdout, said.stderr
+        assert_stops(up, signal.SIGTERM)
 
 
 def test_the_built_in_model_is_started_and_all_ends_with_ctrl_c(tmp_path: Path) -> None:
