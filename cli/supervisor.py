@@ -71,9 +71,7 @@ class Restarts:
 class Supervisor:
     """All children of one ``headrace up``."""
 
-    def __init__(
-        self, specs: list[Spec], report: Reporter, changed: Callable[[Mapping[str, int]], None]
-    ) -> None:
+    def __init__(self, specs: list[Spec], report: Reporter, changed: Callable[[Mapping[str, int]], None]) -> None:
         """``changed`` gets the pids by name whenever a child was started."""
         self._specs = specs
         self._report = report
@@ -140,9 +138,7 @@ class Supervisor:
                         raise ChildFailed(self._obituary(spec, ending(process.exit_code) + " while starting"))
                     await asyncio.sleep(READY_POLL_S)
         except TimeoutError:
-            raise ChildFailed(
-                self._obituary(spec, f"was not ready within {spec.ready_within_s:.0f} s")
-            ) from None
+            raise ChildFailed(self._obituary(spec, f"was not ready within {spec.ready_within_s:.0f} s")) from None
         self._report.ready(spec.name, time.monotonic() - began)
         return process
 

@@ -88,9 +88,7 @@ async def server_version(url: str) -> tuple[int, ...] | None:
     try:
         client = open_client(url, ASK_WITHIN_S)
     except ValueError as error:
-        raise CannotStart(
-            f"The Redis URL can't be used ({error}). It looks like redis://HOST:6379/0"
-        ) from None
+        raise CannotStart(f"The Redis URL can't be used ({error}). It looks like redis://HOST:6379/0") from None
     try:
         return _numbers(str((await client.info("server"))["redis_version"]))
     except AWAY:

@@ -117,6 +117,11 @@ class Carried:
         self._moved.clear()
         await self._moved.wait()
 
+    async def room(self) -> None:
+        """Wait while this attempt holds too much unwritten text: that is the backpressure on its provider."""
+        while self.full and not self.stopped.done():
+            await self.moved()
+
     # -- what the log writer does ------------------------------------------------------------------
 
     def take(self, now: float) -> list[Entry]:

@@ -18,17 +18,18 @@ one changes nothing, so a call whose reply was lost goes out again after the com
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from shared.connections import AWAY, Command, OwnedConnection, is_out_of_memory
+from shared.connections import AWAY, is_out_of_memory
 from shared.keys import Keys
-from shared.log import append_commands, append_outcome, last_command, read_entries
 from shared.scripts import Script
+from worker.batch import Batch, Call
 from worker.carried import GONE, KEEP_S, LOG_FULL, Carried
+from worker.link import Link
+from worker.reconcile import reconcile
 
 FIRST_BACKOFF_S: Final = 0.05
 MAX_BACKOFF_S: Final = 1.0
@@ -40,22 +41,12 @@ REFUSED_LIMIT_S: Final = 5.0
 log = structlog.get_logger("worker.log")
 
 
-@dataclass(slots=True)
-class _Call:
-    """A script behind the appends of its stream."""
-
-    carried: Carried
-    name: str
-    args: tuple[str | bytes | int, ...]
-    answer: asyncio.Future[bytes]
-
-
 class LogWriter:
     """Writes the logs of all streams that this worker carries."""
 
     def __init__(
         self,
-        connect: Callable[[], OwnedConnection],
+        link: Link,
         keys: Keys,
         scripts: Mapping[str, Script],
         *,
@@ -63,20 +54,19 @@ class LogWriter:
         flush_s: float,
         hint: Callable[[bytes], Awaitable[None]] | None = None,
     ) -> None:
-        """``connect`` makes a new, unopened connection. ``hint`` publishes wake-ups where they live on
-        another server than the logs; without it they go behind the appends, in the same write."""
-        self._connect = connect
+        """``hint`` publishes wake-ups where they live on another server than the logs; without it they go
+        behind the appends, in the same write."""
+        self._link = link
         self._keys = keys
         self._scripts = scripts
         self._cap = cap
         self._flush_s = flush_s
         self._hint = hint
-        self._connection: OwnedConnection | None = None
         self._carried: dict[str, Carried] = {}
         self._ended: list[Carried] = []
         self._dirty: dict[Carried, None] = {}
         self._doubtful: dict[Carried, None] = {}
-        self._calls: list[_Call] = []
+        self._calls: list[Call] = []
         self._work = asyncio.Event()
 
     # -- for the generations ------------------------------------------------------------------------
@@ -116,11 +106,6 @@ class LogWriter:
         """All attempts that are carried now."""
         return list(self._carried.values())
 
-    async def room(self, carried: Carried) -> None:
-        """Wait while an attempt holds too much unwritten text: that is the backpressure on its provider."""
-        while carried.full and not carried.stopped.done():
-            await carried.moved()
-
     async def settled(self, carried: Carried) -> bool:
         """Wait until everything said was acknowledged. Out: False if the attempt was stopped before."""
         while not carried.settled and not carried.stopped.done():
@@ -135,10 +120,13 @@ class LogWriter:
 
     async def call(self, carried: Carried, name: str, *args: str | bytes | int) -> tuple[str, ...]:
         """Run a script behind all appends of this attempt. Out: its answer, split into words."""
-        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._calls.append(_Call(carried, name, args, answer))
+        call = Call(carried, name, args)
+        self._line_up(call)
+        return tuple((await call.answer).decode().split())
+
+    def _line_up(self, call: Call) -> None:
+        self._calls.append(call)
         self._work.set()
-        return tuple((await answer).decode().split())
 
     # -- the loop -----------------------------------------------------------------------------------
 
@@ -156,13 +144,15 @@ class LogWriter:
                 self._work.clear()
                 last_flush = loop.time()
                 try:
-                    if self._connection is None:
-                        await self._reopen()
-                    await self._reconcile(list(self._doubtful))
+                    if not self._link.is_open:
+                        await self._link.open()
+                        self._doubtful = dict.fromkeys([*self._carried.values(), *self._ended])
+                    await self._reconcile()
                     await self._flush(loop.time())
                 except (*AWAY, RedisError) as error:
                     log.warning("log_away", error=type(error).__name__, detail=str(error)[:200])
-                    await self._lose_connection()
+                    await self._link.close()
+                    self._work.set()
                     await asyncio.sleep(backoff_s)
                     backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
                 else:
@@ -171,75 +161,31 @@ class LogWriter:
                         await asyncio.sleep(MAX_BACKOFF_S / 10)
                         self._work.set()
         finally:
-            await self._lose_connection()
+            await self._link.close()
 
     async def tick(self) -> None:
         """Once a second: forget what ended long enough ago, and notice a dead connection while idle."""
-        connection = self._connection
-        if connection is None:
-            self._work.set()
-            return
-        try:
-            await connection.exchange([("PING",)])
-        except AWAY:
-            await self._lose_connection()
-        else:
+        if self._link.is_open and await self._link.is_alive():
             now = asyncio.get_running_loop().time()
             self._ended = [c for c in self._ended if c.ended_at is None or c.ended_at > now - KEEP_S]
-
-    async def _lose_connection(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
-        self._work.set()
-
-    async def _reopen(self) -> None:
-        connection = self._connect()
-        await connection.open()
-        loads: list[Command] = [("SCRIPT", "LOAD", script.text) for script in self._scripts.values()]
-        for reply in await connection.exchange(loads):
-            if isinstance(reply, ResponseError):
-                raise reply
-        self._connection = connection
-        self._doubtful = dict.fromkeys([*self._carried.values(), *self._ended])
-
-    def _open_connection(self) -> OwnedConnection:
-        if self._connection is None:
-            raise ConnectionError("the log's connection was lost")
-        return self._connection
+        else:
+            self._work.set()
 
     # -- comparing ----------------------------------------------------------------------------------
 
-    async def _reconcile(self, doubtful: list[Carried]) -> None:
-        """Compare attempts with their logs' last entries; write again what the logs lost."""
-        if not doubtful:
-            return
-        connection = self._open_connection()
-        raw = await connection.exchange([last_command(self._keys.log(c.stream_id)) for c in doubtful])
-        for carried, reply in zip(doubtful, raw, strict=True):
-            if isinstance(reply, ResponseError):
-                raise reply
-            last = next(iter(read_entries(reply)), None)
-            verdict = carried.compare(last)
-            if isinstance(verdict, str):
+    async def _reconcile(self) -> None:
+        doubtful = list(self._doubtful)
+        async for carried, outcome in reconcile(self._link.connection, self._keys.log, self._cap, doubtful):
+            if isinstance(outcome, str):
                 self._doubtful.pop(carried, None)
-                carried.stop(verdict)
-                continue
-            if verdict:
-                commands = append_commands(self._keys.log(carried.stream_id), self._cap, verdict)
-                outcome = append_outcome(await connection.exchange(commands))
-                if outcome is not True:
-                    self._refused(carried, outcome)
-                    continue
-                log.info("log_mended", stream=carried.stream_id, entries=len(verdict))
-            self._accepted(carried)
-            if carried.end_args is not None and (last is None or last.cursor.n < carried.next_n):
-                self._finish_again(carried)
-
-    def _finish_again(self, carried: Carried) -> None:
-        assert carried.end_args is not None
-        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._calls.append(_Call(carried, "finish", carried.end_args, answer))
+                carried.stop(outcome)
+            elif outcome is not True:
+                self._refused(carried, outcome)
+            else:
+                self._accepted(carried)
+                if carried.end_args is not None:
+                    # Where the terminal event is there, the nonce makes this change nothing.
+                    self._line_up(Call(carried, "finish", carried.end_args))
 
     def _accepted(self, carried: Carried) -> None:
         self._doubtful.pop(carried, None)
@@ -248,7 +194,7 @@ class LogWriter:
             self.touch(carried)
 
     def _refused(self, carried: Carried, outcome: object) -> None:
-        """An append was not (or perhaps not) written."""
+        """An append was not (or perhaps not) written. Raises what speaks of the server, not of the stream."""
         if outcome is None:
             carried.stop(GONE)
             self._doubtful.pop(carried, None)
@@ -266,41 +212,28 @@ class LogWriter:
     # -- flushing -----------------------------------------------------------------------------------
 
     async def _flush(self, now: float) -> None:
-        dirty = [c for c in self._dirty if c not in self._doubtful]
-        spans: list[tuple[Carried, int]] = []
-        commands: list[Command] = []
-        for carried in dirty:
+        batch = Batch(self._keys, self._scripts, self._cap)
+        for carried in [carried for carried in self._dirty if carried not in self._doubtful]:
             del self._dirty[carried]
-            if carried.in_flight or not carried.has_pending:
-                continue
-            entries = carried.take(now)
-            add = append_commands(self._keys.log(carried.stream_id), self._cap, entries)
-            commands += add
-            spans.append((carried, len(add)))
-        calls = [call for call in self._calls if call.carried not in self._doubtful]
-        commands += [self._call_command(call) for call in calls]
-        touched = dict.fromkeys(c.stream_id for c in [*dirty, *(call.carried for call in calls)])
-        if not commands:
+            if carried.has_pending and not carried.in_flight:
+                batch.append(carried, carried.take(now))
+        for call in self._calls:
+            if call.carried not in self._doubtful:
+                batch.call(call)
+        if not batch.commands:
             return
-        names = " ".join(touched).encode()
+        commands = batch.commands
         if self._hint is None:
-            commands.append(("PUBLISH", self._keys.wake_channel, names))
-        replies = await self._open_connection().exchange(commands)
-        self._read_appends(spans, replies)
-        self._read_calls(calls, replies[sum(count for _, count in spans) :])
+            commands = [*commands, ("PUBLISH", self._keys.wake_channel, batch.touched)]
+        replies = await self._link.connection.exchange(commands)
+        self._read_appends(batch, replies)
+        self._read_calls(batch, replies)
         if self._hint is not None:
-            await self._hint(names)
+            await self._hint(batch.touched)
 
-    def _call_command(self, call: _Call) -> Command:
-        keys = self._keys.stream(call.carried.stream_id)
-        return ("EVALSHA", self._scripts[call.name].sha, len(keys), *keys, *call.args)
-
-    def _read_appends(self, spans: list[tuple[Carried, int]], replies: list[Any]) -> None:
-        start = 0
+    def _read_appends(self, batch: Batch, replies: list[Any]) -> None:
         trouble: RedisError | None = None
-        for carried, count in spans:
-            outcome = append_outcome(replies[start : start + count])
-            start += count
+        for carried, outcome in batch.appended(replies):
             if outcome is True:
                 self._accepted(carried)
                 if carried.snapshot_due:
@@ -313,8 +246,8 @@ class LogWriter:
         if trouble is not None:
             raise trouble
 
-    def _read_calls(self, calls: list[_Call], replies: list[Any]) -> None:
-        for call, reply in zip(calls, replies, strict=False):
+    def _read_calls(self, batch: Batch, replies: list[Any]) -> None:
+        for call, reply in batch.answered(replies):
             if isinstance(reply, NoScriptError):
                 raise reply
             if call in self._calls:
@@ -327,11 +260,9 @@ class LogWriter:
                 call.answer.set_result(reply)
 
     def _keep_snapshot(self, carried: Carried, *, anew: bool = False) -> None:
-        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        step = carried.snapshot_step(anew=anew)
-        self._calls.append(_Call(carried, "snapshot", (carried.epoch, *step), answer))
-        answer.add_done_callback(lambda done: self._snapshot_kept(carried, done))
-        self._work.set()
+        call = Call(carried, "snapshot", (carried.epoch, *carried.snapshot_step(anew=anew)))
+        call.answer.add_done_callback(lambda done: self._snapshot_kept(carried, done))
+        self._line_up(call)
 
     def _snapshot_kept(self, carried: Carried, done: "asyncio.Future[bytes]") -> None:
         if done.cancelled() or carried.stopped.done():

@@ -20,8 +20,10 @@ from shared.settings import BadSettings, Configuration, environment, load
 from shared.streams import Streams
 from worker.cancellations import listen
 from worker.carried import FENCED
+from worker.endings import Endings
 from worker.generation import Generations
 from worker.leases import Leases
+from worker.link import Link
 from worker.log_writer import LogWriter
 from worker.providers.client import ProviderClient
 from worker.sweep import Sweep
@@ -48,7 +50,7 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
         await queue_client.publish(keys.wake_channel, names)
 
     writer = LogWriter(
-        lambda: OwnedConnection(settings.redis_url),
+        Link(lambda: OwnedConnection(settings.redis_url), scripts.values()),
         keys,
         scripts,
         cap=settings.log_cap,
@@ -62,7 +64,8 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
     in_progress_ms = int((job_timeout_s + 10) * 1000)
     sweep = Sweep(streams, queue, leases, lease_ms=settings.lease_ms, in_progress_ms=in_progress_ms)
     upkeep = Upkeep(name, queue, leases, sweep, writer)
-    generations = Generations(settings, configuration.providers, client, streams, queue, writer, name)
+    endings = Endings(settings, streams, queue, writer)
+    generations = Generations(settings, configuration.providers, client, streams, queue, writer, endings, name)
 
     def cancelled(stream_id: str) -> None:
         carried = writer.find(stream_id)

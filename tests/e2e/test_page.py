@@ -12,6 +12,7 @@ import pytest
 from playwright.async_api import Browser, Page, Route, async_playwright
 
 LONG = "Write a long story about a river and a mill, in many chapters."
+MAX_TOKENS = 200  # long enough to be cut in the middle; left alone, a small model may never come to an end
 WAIT_MS = 90_000  # one slow thread of a small model, on a machine that is busy with other tests
 FLAGS = [
     "--no-sandbox",
@@ -49,9 +50,15 @@ async def page(browser: Browser, headrace_url: str, complaints: list[str]) -> As
     page.set_default_timeout(WAIT_MS)
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
+    await page.route("**/v1/streams", bound_answer)
     await page.goto(headrace_url)
     yield page
     assert [text for text in complaints if OFFLINE not in text] == []
+
+
+async def bound_answer(route: Route) -> None:
+    body: dict[str, Any] = route.request.post_data_json or {}
+    await route.continue_(post_data=json.dumps({**body, "max_tokens": MAX_TOKENS}))
 
 
 async def ask(page: Page, question: str) -> None:

@@ -12,8 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.settings import Settings
-from tests.support.provider_calls import at, text_of
+from tests.support.provider_calls import at, calm_client, text_of
 from worker.providers.base import Finish, GenerationRequest, ProviderError, ProviderEvent, Said, Usage
 from worker.providers.client import ProviderClient
 
@@ -85,7 +84,7 @@ async def attempt(client: ProviderClient, server: Llmock, tokens: int = 64) -> l
 async def attempts(server: Llmock, **settings: Any) -> tuple[list[ProviderEvent], list[str]]:
     """What a worker does: another attempt for what may pass. Out: the answer, and the codes before it."""
     codes: list[str] = []
-    async with ProviderClient(Settings(**settings)) as client:
+    async with calm_client(**settings) as client:
         while len(codes) < 3:
             try:
                 return await attempt(client, server), codes

