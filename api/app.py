@@ -22,6 +22,7 @@ from api import health, routes
 from api.body_limit import BodyLimit
 from api.creation import Creation
 from api.dialects.native import NativeDialect
+from api.hints import Hints
 from api.metrics import make_registry
 from api.problems import add_handlers
 from api.reader import Reader
@@ -60,10 +61,9 @@ def build(configuration: Configuration) -> FastAPI:
     reader = Reader(
         lambda: OwnedConnection(settings.redis_url),
         log_client,
-        queue_client,
+        Hints(queue_client, keys.wake_channel, cancellation.repeat),
         keys,
         settings.linger_s,
-        cancellation.repeat,
     )
     viewing = Viewing(reader, NativeDialect(), settings.viewers)
     watch = SendWatch(settings.send_timeout_s)

@@ -11,7 +11,8 @@ from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
-from shared.connections import AWAY, is_out_of_memory
+from shared.connections import AWAY
+from shared.resp import is_out_of_memory
 
 log = structlog.get_logger("api")
 

@@ -15,7 +15,7 @@ pays for every idle key: 71 against 21 µs with 1,000 idle ones). This one: 76-8
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -25,6 +25,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from api.dialects.base import Dialect
 from api.follow import Follow
+from api.hints import Hints
 from shared.connections import AWAY, OwnedConnection
 from shared.ids import Cursor
 from shared.keys import Keys
@@ -35,7 +36,6 @@ READ_COUNT: Final = 500
 PAGE: Final = 500
 CHECK_S: Final = 5.0
 """How late a lost hint is noticed at the worst; at 1,000 idle logs the check costs 200 commands a second."""
-POLL_S: Final = 5.0
 FIRST_BACKOFF_S: Final = 0.05
 MAX_BACKOFF_S: Final = 1.0
 
@@ -49,19 +49,16 @@ class Reader:
         self,
         connect: Callable[[], OwnedConnection],
         client: Redis,
-        hints: Redis,
+        hints: Hints,
         keys: Keys,
         linger_s: float,
-        returned: Callable[[float], Awaitable[None]],
     ) -> None:
-        """``client`` serves pages to viewers that fell behind; ``hints`` is where the workers publish;
-        ``returned`` is called, with the loop time when the server was lost, once it is back."""
+        """``client`` serves pages to viewers that fell behind."""
         self._connect = connect
         self._client = client
         self._hints = hints
         self._keys = keys
         self._linger_s = linger_s
-        self._returned = returned
         self._connection: OwnedConnection | None = None
         self._follows: dict[tuple[str, str], Follow] = {}
         self._by_stream: dict[str, list[Follow]] = {}
@@ -111,7 +108,7 @@ class Reader:
         """Read until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._listen())
+                group.create_task(self._hints.listen(self._hinted, self._check_everything))
                 group.create_task(self._read())
                 group.create_task(self._check_all())
         finally:
@@ -138,29 +135,6 @@ class Reader:
         self._work.set()
 
     # -- hints --------------------------------------------------------------------------------------
-
-    async def _listen(self) -> None:
-        loop = asyncio.get_running_loop()
-        backoff_s = FIRST_BACKOFF_S
-        lost_at: float | None = None
-        while True:
-            try:
-                async with self._hints.pubsub(ignore_subscribe_messages=True) as pubsub:
-                    await pubsub.subscribe(self._keys.wake_channel)
-                    if lost_at is not None:
-                        await self._returned(lost_at)
-                    lost_at = None
-                    backoff_s = FIRST_BACKOFF_S
-                    self._check_everything()
-                    while True:
-                        message = await pubsub.get_message(timeout=POLL_S)
-                        if message is not None:
-                            self._hinted(message["data"])
-            except (*AWAY, RedisError) as error:
-                log.warning("hints_away", error=type(error).__name__)
-                lost_at = lost_at or loop.time()
-                await asyncio.sleep(backoff_s)
-                backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
 
     def _hinted(self, names: bytes) -> None:
         for name in names.decode().split():

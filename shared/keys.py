@@ -26,8 +26,8 @@ Channels: ``<p>:wake`` (stream ids whose logs grew, space-separated: a hint, nev
 The record's fields: ``status``, ``confirmed``, ``epoch``, ``attempt``, ``tries``, ``released``,
 ``claimed_epoch``, ``worker``, ``owner``, ``request`` (JSON; goes at the end), ``request_hash``, ``about``
 (JSON, in every opening), ``model``, ``provider``, ``on_failure``, ``text_from``, ``snapshot_id``, ``created_ms``,
-``started_ms``, ``finished_ms``, ``usage:<attempt>`` (JSON), ``result`` (JSON: what the terminal event said), and for each
-operation ``nonce:<operation>`` with ``answer:<operation>``.
+``started_ms``, ``finished_ms``, ``usage:<attempt>`` (JSON), ``result`` (JSON: the terminal event's data),
+and for each operation ``nonce:<operation>`` with ``answer:<operation>``.
 """
 
 from dataclasses import dataclass

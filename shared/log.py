@@ -10,12 +10,15 @@ followed by an accepted one would make a hole for ever.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from redis.exceptions import ResponseError
 
-from shared.connections import Command
 from shared.ids import Cursor, entry_cursor
+from shared.resp import Command
+
+RAW_REPLIES: Final = ("XRANGE", "XREVRANGE", "XREAD")
+"""Commands whose replies are read here, as they come, and not by the client library."""
 
 
 class Entry(NamedTuple):

@@ -7,9 +7,9 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from shared.connections import Command
 from shared.keys import Keys
 from shared.log import Entry, append_commands, append_outcome
+from shared.resp import Command
 from shared.scripts import Script
 from worker.carried import Carried
 

@@ -22,6 +22,9 @@ MAX_UNWRITTEN: Final = 256 * 1024
 """Characters an attempt may hold unwritten before it stops reading its provider: TCP then holds the
 provider. A few seconds of the fastest models, and 50 MiB over 200 streams in the worst case."""
 
+REFUSED_LIMIT_S: Final = 5.0
+"""A server at its memory limit for this long fails the stream, clearly, instead of holding the provider."""
+
 FENCED: Final = "fenced"
 GONE: Final = "gone"
 LOST: Final = "lost"
@@ -49,7 +52,7 @@ class Carried:
         self.epoch = epoch
         self.attempt = attempt
         self.stopped: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.refused_since: float | None = None
+        self._refused_since: float | None = None
         self.end_args: tuple[str | bytes | int, ...] | None = None
         self.ended_at: float | None = None
         self._cap = cap
@@ -152,10 +155,16 @@ class Carried:
                     self._fresh.append(sent.delta)
         self._written_n = self._next_n - 1
         self._sent_size = 0
-        self.refused_since = None
+        self._refused_since = None
         while self._sent and self._sent[0].at < now - KEEP_S:
             self._sent.popleft()
         self._moved.set()
+
+    def held_up(self, now: float) -> None:
+        """The server refuses to take more, for want of memory: not for ever."""
+        self._refused_since = self._refused_since or now
+        if now - self._refused_since > REFUSED_LIMIT_S:
+            self.stop(LOG_FULL)
 
     def cut(self) -> None:
         """Forget what the log refused for good: the next event takes the place behind the last written."""

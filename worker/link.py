@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable
 
 from redis.exceptions import ResponseError
 
-from shared.connections import AWAY, Command, OwnedConnection
+from shared.connections import AWAY, OwnedConnection
+from shared.resp import Command
 from shared.scripts import Script
 
 

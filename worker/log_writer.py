@@ -23,20 +23,19 @@ from typing import Any, Final
 import structlog
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from shared.connections import AWAY, is_out_of_memory
+from shared.connections import AWAY
 from shared.keys import Keys
+from shared.resp import is_out_of_memory
 from shared.scripts import Script
 from worker.batch import Batch, Call
-from worker.carried import GONE, KEEP_S, LOG_FULL, Carried
+from worker.carried import GONE, KEEP_S, Carried
 from worker.link import Link
 from worker.reconcile import reconcile
+from worker.snapshots import Snapshots
 
 FIRST_BACKOFF_S: Final = 0.05
 MAX_BACKOFF_S: Final = 1.0
 """A server that comes back is noticed within a second."""
-
-REFUSED_LIMIT_S: Final = 5.0
-"""A server at its memory limit for this long fails the stream, clearly, instead of holding the provider."""
 
 log = structlog.get_logger("worker.log")
 
@@ -68,6 +67,7 @@ class LogWriter:
         self._doubtful: dict[Carried, None] = {}
         self._calls: list[Call] = []
         self._work = asyncio.Event()
+        self._snapshots = Snapshots(self._line_up, self.doubt)
 
     # -- for the generations ------------------------------------------------------------------------
 
@@ -195,19 +195,15 @@ class LogWriter:
 
     def _refused(self, carried: Carried, outcome: object) -> None:
         """An append was not (or perhaps not) written. Raises what speaks of the server, not of the stream."""
+        self._doubtful.pop(carried, None)
         if outcome is None:
             carried.stop(GONE)
-            self._doubtful.pop(carried, None)
-            return
-        self._doubtful[carried] = None
         if is_out_of_memory(outcome):
-            now = asyncio.get_running_loop().time()
-            carried.refused_since = carried.refused_since or now
-            if now - carried.refused_since > REFUSED_LIMIT_S:
-                carried.stop(LOG_FULL)
-                self._doubtful.pop(carried, None)
+            carried.held_up(asyncio.get_running_loop().time())
         elif isinstance(outcome, RedisError) and "equal or smaller" not in str(outcome):
             raise outcome
+        if not carried.stopped.done():
+            self._doubtful[carried] = None
 
     # -- flushing -----------------------------------------------------------------------------------
 
@@ -237,7 +233,7 @@ class LogWriter:
             if outcome is True:
                 self._accepted(carried)
                 if carried.snapshot_due:
-                    self._keep_snapshot(carried)
+                    self._snapshots.keep(carried)
                 continue
             try:
                 self._refused(carried, outcome)
@@ -258,20 +254,3 @@ class LogWriter:
                 call.answer.set_exception(reply)
             else:
                 call.answer.set_result(reply)
-
-    def _keep_snapshot(self, carried: Carried, *, anew: bool = False) -> None:
-        call = Call(carried, "snapshot", (carried.epoch, *carried.snapshot_step(anew=anew)))
-        call.answer.add_done_callback(lambda done: self._snapshot_kept(carried, done))
-        self._line_up(call)
-
-    def _snapshot_kept(self, carried: Carried, done: "asyncio.Future[bytes]") -> None:
-        if done.cancelled() or carried.stopped.done():
-            return
-        error = done.exception()
-        if error is not None:
-            # The next step finds another length than it expects, and writes the snapshot anew.
-            log.warning("snapshot_refused", stream=carried.stream_id, detail=str(error)[:200])
-        elif done.result().startswith(b"mismatch"):
-            self._keep_snapshot(carried, anew=True)
-        elif done.result() != b"ok":
-            self.doubt(carried)

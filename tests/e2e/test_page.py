@@ -9,7 +9,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, Page, Route, async_playwright
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 LONG = "Write a long story about a river and a mill, in many chapters."
 MAX_TOKENS = 200  # long enough to be cut in the middle; left alone, a small model may never come to an end
@@ -29,7 +32,7 @@ OFFLINE = "ERR_INTERNET_DISCONNECTED"
 LAST = "document.querySelector('.turn:last-child .answer')"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser(chromium_path: str) -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=str(chromium_path), args=FLAGS)
@@ -38,21 +41,23 @@ async def browser(chromium_path: str) -> AsyncIterator[Browser]:
 
 
 @pytest.fixture
-async def complaints() -> list[str]:
+def complaints() -> list[str]:
     """What the browser complained of: console errors (refusals by the CSP are such) and exceptions."""
     return []
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def page(browser: Browser, headrace_url: str, complaints: list[str]) -> AsyncIterator[Page]:
     """The page, just opened. Every test also fails on a complaint, but for those of a pulled network."""
-    page = await browser.new_page()
+    context = await browser.new_context()
+    page = await context.new_page()
     page.set_default_timeout(WAIT_MS)
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     await page.route("**/v1/streams", bound_answer)
     await page.goto(headrace_url)
     yield page
+    await context.close()
     assert [text for text in complaints if OFFLINE not in text] == []
 
 

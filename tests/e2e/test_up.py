@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.probes import http_ok
 from tests.support.process_tree import children, is_alive
-from tests.support.processes import Child, Server, base_env, http_ok, local_provider, wait_until
+from tests.support.processes import Child, Server, base_env, local_provider, wait_until
 from tests.support.requirements import require_model
 
 

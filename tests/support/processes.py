@@ -12,8 +12,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
@@ -24,6 +22,7 @@ from cli.model import NAME as MODEL_NAME
 from cli.process import end_with_parent, ending, last_lines
 from cli.sockets import free_port
 from cli.valkey import find_server, server_argv
+from tests.support.probes import http_ok, pong
 
 ROOT = Path(__file__).parents[2]
 READY_WITHIN_S = 30.0
@@ -157,13 +156,13 @@ class Server:
         self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._directory = directory
-        self._config = [part for name, value in config.items() for part in (f"--{name.replace('_', '-')}", value)]
+        self._config = [x for name, value in config.items() for x in (f"--{name.replace('_', '-')}", value)]
         self._child = self._start()
 
     def _start(self) -> Child:
         argv = (*server_argv(find_server(), self.port, self._directory), *self._config)
         child = Child(f"valkey-{self.port}", argv, base_env(), self._directory, orphaned=signal.SIGTERM)
-        child.wait_ready(lambda: _pong(self.port))
+        child.wait_ready(lambda: pong(self.port))
         return child
 
     @property
@@ -196,27 +195,8 @@ class Server:
         self.stop()
 
 
-def start_server(directory: Path, port: int | None = None, **config: str) -> Server:
-    """A server of its own for a test (see :class:`Server`); whoever starts it stops it."""
-    return Server(directory, port, **config)
-
-
-def _pong(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
-            connection.sendall(b"*1\r\n$4\r\nPING\r\n")
-            return connection.recv(7) == b"+PONG\r\n"
-    except OSError:
-        return False
-
-
-def http_ok(url: str) -> bool:
-    """Whether a GET is answered with 200."""
-    try:
-        with urllib.request.urlopen(url, timeout=2) as response:
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+start_server = Server
+"""Whoever starts a server stops it: ``with start_server(directory, maxmemory="10mb") as server``."""
 
 
 def start_api(env: Mapping[str, str], directory: Path, name: str = "api", port: int = 0) -> Child:

@@ -1,0 +1,51 @@
+"""Wake-ups: the names of the logs that workers touched, as a subscription that comes back by itself."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from shared.connections import AWAY
+
+POLL_S: Final = 5.0
+FIRST_BACKOFF_S: Final = 0.05
+MAX_BACKOFF_S: Final = 1.0
+
+log = structlog.get_logger("api.hints")
+
+
+class Hints:
+    """Listens to one channel."""
+
+    def __init__(self, client: Redis, channel: str, returned: Callable[[float], Awaitable[None]]) -> None:
+        """``returned`` is called, with the loop time when the server was lost, once it is back."""
+        self._client = client
+        self._channel = channel
+        self._returned = returned
+
+    async def listen(self, hinted: Callable[[bytes], None], subscribed: Callable[[], None]) -> None:
+        """Call ``hinted`` with each message, and ``subscribed`` whenever hints may have been missed."""
+        loop = asyncio.get_running_loop()
+        backoff_s = FIRST_BACKOFF_S
+        lost_at: float | None = None
+        while True:
+            try:
+                async with self._client.pubsub(ignore_subscribe_messages=True) as pubsub:
+                    await pubsub.subscribe(self._channel)
+                    if lost_at is not None:
+                        await self._returned(lost_at)
+                    lost_at = None
+                    backoff_s = FIRST_BACKOFF_S
+                    subscribed()
+                    while True:
+                        message = await pubsub.get_message(timeout=POLL_S)
+                        if message is not None:
+                            hinted(message["data"])
+            except (*AWAY, RedisError) as error:
+                log.warning("hints_away", error=type(error).__name__)
+                lost_at = lost_at or loop.time()
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)

@@ -1,0 +1,73 @@
+"""The shared buffer against a plain list of events."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.buffers import MAX_BYTES, MAX_EVENTS, SLICE_BYTES, SharedBuffer
+from shared.ids import Cursor
+
+
+@given(st.lists(st.binary(max_size=40), max_size=60), st.data())
+def test_slices_from_anywhere_tell_the_rest(events: list[bytes], data: st.DataObject) -> None:
+    buffer = SharedBuffer()
+    for n, event in enumerate(events):
+        buffer.append(Cursor(1, n), event)
+    start = data.draw(st.integers(0, len(events)))
+    told, sequence = b"", start
+    while sequence < buffer.end:
+        chunk, behind = buffer.slice(sequence)
+        assert behind > sequence
+        told, sequence = told + chunk, behind
+    assert told == b"".join(events[start:])
+    assert buffer.slice(buffer.end) == (b"", buffer.end)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=30))
+def test_events_are_found_by_their_ids(steps: list[int]) -> None:
+    buffer = SharedBuffer()
+    n, there = 0, {}
+    for index, step in enumerate(steps):
+        n += step + 1
+        buffer.append(Cursor(7, n), b"x")
+        there[n] = index
+    for number in range(n + 2):
+        assert buffer.at(Cursor(7, number)) == there.get(number)
+    assert buffer.last == Cursor(7, n)
+    assert buffer.cursor_before(buffer.end) == Cursor(7, n)
+
+
+def test_old_events_leave_and_the_rest_keeps_its_numbers() -> None:
+    buffer = SharedBuffer()
+    for n in range(MAX_EVENTS * 3):
+        buffer.append(Cursor(1, n), b"%d;" % n)
+    assert len(range(buffer.base, buffer.end)) <= MAX_EVENTS
+    assert buffer.end == MAX_EVENTS * 3
+    middle = buffer.base + 10
+    chunk, _ = buffer.slice(middle)
+    assert chunk.startswith(b"%d;" % middle)
+    assert buffer.at(Cursor(1, buffer.base - 1)) is None
+
+
+def test_bytes_are_bounded_and_a_slice_fits_a_write() -> None:
+    buffer = SharedBuffer()
+    for n in range(400):
+        buffer.append(Cursor(1, n), b"x" * 10_000)
+    held = sum(len(buffer.slice(n)[0]) for n in range(buffer.base, buffer.end, 6))
+    assert held <= MAX_BYTES
+    chunk, _ = buffer.slice(buffer.base)
+    assert len(chunk) <= SLICE_BYTES
+
+
+def test_an_event_larger_than_a_write_still_leaves_whole() -> None:
+    buffer = SharedBuffer()
+    buffer.append(Cursor(1, 0), b"x" * (SLICE_BYTES + 1))
+    assert buffer.slice(0) == (b"x" * (SLICE_BYTES + 1), 1)
+
+
+def test_clearing_forgets_the_events_and_goes_on_counting() -> None:
+    buffer = SharedBuffer()
+    buffer.append(Cursor(1, 0), b"a")
+    buffer.clear()
+    assert (buffer.base, buffer.end, buffer.last) == (1, 1, None)
+    buffer.append(Cursor(2, 0), b"b")
+    assert buffer.slice(1) == (b"b", 2)

@@ -1,0 +1,149 @@
+"""One attempt's writing side: ids, what is kept, and what the log's last entry means."""
+
+import asyncio
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.events import FINISHING, MESSAGE, Transcript
+from shared.ids import Cursor
+from shared.log import Entry
+from worker.carried import FENCED, GONE, KEEP_S, LOST, MAX_UNWRITTEN, Carried
+
+
+def carry(cap: int = 100) -> Carried:
+    async def make() -> Carried:
+        return Carried("stream", 5, 1, cap)
+
+    return asyncio.run(make())
+
+
+def test_deltas_that_wait_together_leave_as_one_entry() -> None:
+    carried = carry()
+    for text in ("a", "b", "c"):
+        carried.say({"text": text})
+    carried.note(FINISHING, {"finish_reason": "stop"})
+    entries = carried.take(0.0)
+    assert [(str(e.cursor), e.type, e.data) for e in entries] == [
+        ("5-1", MESSAGE, b'{"text":"abc"}'),
+        ("5-2", FINISHING, b'{"finish_reason":"stop"}'),
+    ]
+    carried.written(0.0)
+    assert carried.settled
+    assert carried.last_written == Cursor(5, 2)
+
+
+def test_an_entry_that_was_taken_never_changes() -> None:
+    carried = carry()
+    carried.say({"text": "a"})
+    (first,) = carried.take(0.0)
+    carried.say({"text": "b"})
+    assert first.data == b'{"text":"a"}'
+    carried.written(0.0)
+    (second,) = carried.take(0.0)
+    assert (str(second.cursor), second.data) == ("5-2", b'{"text":"b"}')
+
+
+def said(carried: Carried, count: int, now: float = 0.0) -> list[Entry]:
+    entries = []
+    for number in range(count):
+        carried.say({"text": f"{number} "})
+        entries += carried.take(now)
+        carried.written(now)
+    return entries
+
+
+def test_what_the_log_lost_is_written_again_in_order() -> None:
+    carried = carry()
+    entries = said(carried, 5)
+    opening = Entry(Cursor(5, 0), "started", b"{}")
+    for last, missing in ((opening, entries), (entries[2], entries[3:]), (entries[4], [])):
+        assert carried.compare(last) == missing
+
+
+def test_the_log_s_last_entry_tells_why_to_stop() -> None:
+    carried = carry()
+    entries = said(carried, 3)
+    assert carried.compare(None) == GONE
+    assert carried.compare(Entry(Cursor(6, 0), "restart", b"{}")) == FENCED
+    assert carried.compare(Entry(Cursor(4, 9), MESSAGE, b"{}")) == LOST
+    assert carried.compare(Entry(Cursor(5, 9), MESSAGE, b"{}")) == LOST
+    assert carried.compare(Entry(entries[1].cursor, MESSAGE, b'{"text":"another"}')) == LOST
+
+
+def test_more_lost_than_was_kept_is_lost() -> None:
+    carried = carry()
+    said(carried, 3, now=0.0)
+    late = said(carried, 2, now=KEEP_S + 1)
+    assert carried.compare(Entry(Cursor(5, 0), "started", b"{}")) == LOST
+    assert carried.compare(Entry(Cursor(5, 4), MESSAGE, late[0].data)) == late[1:]
+
+
+def test_what_is_in_flight_is_kept_however_long_it_takes() -> None:
+    carried = carry()
+    carried.say({"text": "a"})
+    (entry,) = carried.take(0.0)
+    assert carried.compare(Entry(Cursor(5, 0), "started", b"{}")) == [entry]
+    carried.written(100.0)
+    assert carried.compare(Entry(Cursor(5, 0), "started", b"{}")) == [entry]
+
+
+def test_a_terminal_event_in_the_log_needs_nothing() -> None:
+    carried = carry()
+    said(carried, 2)
+    carried.end_args = ("nonce",)
+    assert carried.compare(Entry(Cursor(5, 3), "done", b"{}")) == []
+
+
+def test_unwritten_text_is_bounded() -> None:
+    carried = carry()
+    assert not carried.full
+    carried.say({"text": "x" * (MAX_UNWRITTEN + 1)})
+    assert carried.full
+    carried.take(0.0)
+    assert carried.full
+    carried.written(0.0)
+    assert not carried.full
+
+
+def test_what_was_refused_for_good_leaves_its_place_to_the_end() -> None:
+    carried = carry()
+    said(carried, 2)
+    carried.say({"text": "refused"})
+    carried.take(0.0)
+    carried.cut()
+    assert carried.next_n == 3
+    assert carried.settled
+
+
+@given(st.lists(st.integers(1, 7), max_size=30), st.sets(st.integers(0, 29)))
+def test_the_snapshot_is_all_that_was_acknowledged(bursts: list[int], anew: set[int]) -> None:
+    carried = carry(cap=8)
+    kept, text, number = b"", "", 0
+    for index, burst in enumerate(bursts):
+        for _ in range(burst):
+            number += 1
+            carried.say({"text": f"{number},"})
+            text += f"{number},"
+            carried.take(0.0)
+            carried.written(0.0)
+        if carried.snapshot_due or index in anew:
+            as_of, offset, chunk = carried.snapshot_step(anew=index in anew)
+            assert offset in (0, len(kept))
+            kept = chunk if index in anew else kept + chunk
+            assert as_of == str(carried.last_written)
+            transcript = Transcript()
+            transcript.add_lines(kept)
+            assert transcript.text == text
+
+
+def test_a_flush_takes_no_more_than_a_quarter_of_the_cap() -> None:
+    carried = carry(cap=8)
+    for number in range(10):
+        carried.note("note", {"number": number})
+    taken: list[list[Any]] = []
+    while carried.has_pending:
+        taken.append(carried.take(0.0))
+        carried.written(0.0)
+    assert [len(entries) for entries in taken] == [2] * 5

@@ -1,0 +1,101 @@
+"""Deltas, snapshots and transcripts: adding up never changes what was said."""
+
+import copy
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.events import (
+    MAX_DELTA_BYTES,
+    MESSAGE,
+    RESTART,
+    Transcript,
+    copy_delta,
+    decode_data,
+    encode_data,
+    merge,
+    snapshot_lines,
+    split_delta,
+)
+
+texts = st.text(min_size=1, max_size=30)
+pieces = st.fixed_dictionaries(
+    {"index": st.integers(0, 2)},
+    optional={"id": texts, "name": texts, "arguments": texts},
+)
+deltas = st.one_of(
+    st.fixed_dictionaries({"text": texts}),
+    st.fixed_dictionaries({"reasoning": texts}),
+    st.fixed_dictionaries({"tool_call": pieces}),
+)
+
+
+def told(items: list[dict[str, Any]]) -> dict[str, Any]:
+    transcript = Transcript()
+    for item in items:
+        transcript.add(item)
+    return transcript.as_data()
+
+
+@given(st.lists(deltas))
+def test_a_snapshot_tells_what_its_deltas_told(items: list[dict[str, Any]]) -> None:
+    before = copy.deepcopy(items)
+    transcript = Transcript()
+    transcript.add_lines(snapshot_lines(items))
+    assert transcript.as_data() == told(items)
+    assert items == before, "making a snapshot must not change the deltas"
+
+
+@given(st.lists(deltas), st.lists(deltas))
+def test_snapshots_grow_by_appending(one: list[dict[str, Any]], two: list[dict[str, Any]]) -> None:
+    transcript = Transcript()
+    transcript.add_lines(snapshot_lines(one) + snapshot_lines(two))
+    assert transcript.as_data() == told(one + two)
+
+
+@given(deltas, deltas)
+def test_merged_deltas_mean_the_same_as_both_in_turn(one: dict[str, Any], two: dict[str, Any]) -> None:
+    grown = copy_delta(one)
+    if merge(grown, two):
+        assert told([grown]) == told([one, two])
+    else:
+        assert grown == one
+
+
+@given(st.sampled_from(["text", "reasoning"]), st.integers(1, 30_000))
+def test_a_split_delta_means_the_same_within_the_bound(kind: str, length: int) -> None:
+    delta = {kind: "é" * length}
+    split = split_delta(delta)
+    assert told(split) == told([delta])
+    assert all(len(encode_data(piece)) <= MAX_DELTA_BYTES + 100 for piece in split)
+
+
+def test_a_split_tool_call_keeps_its_name_once() -> None:
+    delta = {"tool_call": {"index": 1, "id": "a", "name": "n", "arguments": "x" * 20_000}}
+    split = split_delta(delta)
+    assert len(split) > 1
+    assert told(split) == told([delta])
+
+
+def test_a_merge_never_grows_past_the_bound() -> None:
+    grown = {"text": ""}
+    while merge(grown, {"text": "x" * 100}):
+        pass
+    assert len(grown["text"]) * 4 <= MAX_DELTA_BYTES
+
+
+def test_a_restart_clears_what_was_said() -> None:
+    transcript = Transcript()
+    transcript.apply(MESSAGE, b'{"text":"old"}')
+    transcript.apply(RESTART, b'{"attempt":2}')
+    transcript.apply(MESSAGE, b'{"text":"new"}')
+    assert transcript.text == "new"
+
+
+@given(st.dictionaries(st.text(), st.text()))
+def test_data_is_one_line_of_json(data: dict[str, str]) -> None:
+    raw = encode_data(data)
+    assert b"\n" not in raw
+    assert b"\r" not in raw
+    assert decode_data(raw) == data

@@ -1,0 +1,137 @@
+"""The import rules of the design: the layout shows the architecture, and stays true."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("shared", "api", "worker", "cli")
+MAX_LINES = 250
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            yield str(path.relative_to(ROOT)), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def importers(*names: str) -> set[str]:
+    """The files that import one of these packages (or something below it)."""
+    return {
+        file
+        for file, tree in modules()
+        for found in imports(tree)
+        if any(found == name or found.startswith(name + ".") for name in names)
+    }
+
+
+def within(files: set[str], *places: str) -> bool:
+    return all(file.startswith(places) for file in files)
+
+
+def test_the_two_sides_do_not_know_each_other() -> None:
+    assert within(importers("api"), "api/", "cli/")
+    assert within(importers("worker"), "worker/", "cli/")
+    assert within(importers("cli"), "cli/")
+
+
+def test_fastapi_and_starlette_stay_in_the_api() -> None:
+    assert within(importers("fastapi", "starlette", "sse_starlette", "uvicorn"), "api/")
+
+
+def test_arq_is_where_jobs_are_sent_and_where_the_worker_is_built() -> None:
+    assert importers("arq") == {"shared/queue.py", "worker/main.py", "worker/waking.py"}
+
+
+def test_http_clients_stay_with_the_providers() -> None:
+    assert within(importers("httpx", "httpx_aiohttp", "aiohttp"), "worker/providers/")
+
+
+def test_redis_commands_are_sent_by_shared_alone() -> None:
+    """Elsewhere redis stands only for the type of a client that is handed in, and for its errors."""
+    for file in importers("redis") - importers_below("shared/"):
+        found = {name for name in imports_of(file) if name.startswith("redis")}
+        assert found <= {"redis.asyncio", "redis.exceptions"}, file
+
+
+def importers_below(place: str) -> set[str]:
+    return {file for file, _ in modules() if file.startswith(place)}
+
+
+def imports_of(file: str) -> set[str]:
+    return set(imports(dict(modules())[file]))
+
+
+def test_stream_commands_stand_in_one_module_and_the_scripts() -> None:
+    for file, tree in modules():
+        if file == "shared/log.py":
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert node.value.upper() not in {"XADD", "XREAD"}, file
+            if isinstance(node, ast.Attribute):
+                assert node.attr not in {"xadd", "xread", "xrange", "xrevrange", "xtrim", "xdel"}, file
+
+
+def test_only_composition_roots_read_the_environment() -> None:
+    roots = {"shared/settings.py", "api/app.py", "worker/main.py", "cli/main.py"}
+    for file, tree in modules():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv", "environb"}:
+                assert file == "shared/settings.py" or file.startswith("cli/"), file
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "environment":
+                assert file in roots, file
+
+
+PURE = (
+    "shared/ids.py",
+    "shared/events.py",
+    "shared/sse.py",
+    "shared/transitions.py",
+    "shared/keys.py",
+    "shared/providers.py",
+    "api/buffers.py",
+    "api/dialects/native.py",
+    "worker/providers/base.py",
+    "worker/providers/openai.py",
+)
+
+
+@pytest.mark.parametrize("file", PURE)
+def test_pure_modules_do_no_io(file: str) -> None:
+    doers = {"asyncio", "socket", "os", "pathlib", "redis", "httpx", "time", "subprocess", "threading", "random"}
+    assert not {name.split(".")[0] for name in imports_of(file)} & doers
+
+
+def test_nothing_happens_at_import() -> None:
+    """At module level there are definitions, constants and docstrings: no loop, no `with`, no `try`."""
+    for file, tree in modules():
+        if file.endswith("__main__.py"):
+            continue
+        for node in tree.body:
+            assert not isinstance(node, ast.For | ast.While | ast.With | ast.Try | ast.Delete), file
+            assert not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)), file
+
+
+def test_no_module_is_two() -> None:
+    long = {
+        file: count
+        for file, _ in modules()
+        if (count := len((ROOT / file).read_text(encoding="utf-8").splitlines())) > MAX_LINES
+    }
+    assert not long
+
+
+def test_no_module_is_a_drawer() -> None:
+    drawers = {"utils", "util", "helpers", "helper", "manager", "managers", "common", "misc"}
+    assert not [file for file, _ in modules() if set(Path(file).with_suffix("").parts) & drawers]

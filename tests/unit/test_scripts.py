@@ -1,0 +1,313 @@
+"""The scripts on fakeredis: every status against every step, nonces, fences, and what is written."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from fakeredis import FakeAsyncRedis
+
+from shared.keys import Keys
+from shared.log import RAW_REPLIES, read_entries
+from shared.scripts import FLAGS, load_scripts
+from shared.streams import PROVISIONAL_MS, Claim, Streams, new_nonce
+from shared.transitions import TRANSITIONS
+
+ID = "A" * 24
+KEYS = Keys("t").stream(ID)
+LEASE_MS = 3000
+
+
+@pytest_asyncio.fixture
+async def redis() -> AsyncIterator[Any]:
+    client = FakeAsyncRedis(version=(7, 2))
+    for name in RAW_REPLIES:
+        client.response_callbacks.pop(name, None)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def streams(redis: Any) -> Streams:
+    return Streams(redis, Keys("t"), load_scripts(shebang=False), tries=1)
+
+
+async def create(streams: Streams, on_failure: str = "restart", request_hash: str = "h") -> tuple[str, ...]:
+    fields = {"request": '{"q":1}', "about": '{"model":"m"}', "model": "m", "on_failure": on_failure}
+    return await streams.create(ID, request_hash, "owner", b"{}", fields)
+
+
+async def created(streams: Streams, on_failure: str = "restart") -> None:
+    assert (await create(streams, on_failure))[0] == "created"
+    assert await streams.confirm(ID) == ("confirmed",)
+
+
+async def claim(streams: Streams, worker: str = "w1", tries: int = 3) -> Claim:
+    return await streams.claim(ID, worker, LEASE_MS, tries)
+
+
+async def say(redis: Any, epoch: int, n: int, kind: str = "message", data: str = "{}") -> None:
+    await redis.execute_command("XADD", KEYS.log, "NOMKSTREAM", f"{epoch}-{n}", "e", kind, "d", data)
+
+
+async def finish(streams: Streams, epoch: int, n: int, status: str = "done", **more: Any) -> str:
+    nonce = more.get("nonce", new_nonce())
+    step = more.get("step", ("", 0, b""))
+    raw = await streams.call("finish", ID, nonce, epoch, n, status, b"{}", 60_000, 0, *step, "result", b"{}")
+    return str(raw.decode())
+
+
+async def entries(redis: Any) -> list[Any]:
+    return read_entries(await redis.execute_command("XRANGE", KEYS.log, "-", "+"))
+
+
+async def test_every_script_has_its_file_and_keeps_the_transition_table() -> None:
+    scripts = load_scripts()
+    assert set(scripts) == set(FLAGS)
+    assert all("ALLOWED" in script.text.splitlines()[1] for script in scripts.values())
+    assert scripts["finish"].text.startswith("#!lua flags=allow-oom\n")
+
+
+async def test_a_new_stream_is_provisional_until_it_is_confirmed(streams: Streams, redis: Any) -> None:
+    answer = await create(streams)
+    assert answer[0] == "created"
+    assert 0 < await redis.pttl(KEYS.meta) <= PROVISIONAL_MS
+    assert 0 < await redis.pttl(KEYS.log) <= PROVISIONAL_MS
+    assert (await claim(streams)).outcome == "provisional"
+    await streams.confirm(ID)
+    assert await redis.pttl(KEYS.meta) == await redis.pttl(KEYS.log) == -1
+    (queued,) = await entries(redis)
+    assert (queued.type, str(queued.cursor)) == ("queued", answer[1])
+
+
+async def test_a_second_create_meets_the_first_and_another_request_is_a_conflict(streams: Streams) -> None:
+    await create(streams)
+    assert await create(streams) == ("exists", "queued", "0", "0")
+    assert await create(streams, request_hash="other") == ("conflict",)
+
+
+async def test_a_claim_opens_a_new_epoch_and_fences_the_older_writer(streams: Streams, redis: Any) -> None:
+    await created(streams)
+    one = await claim(streams)
+    assert (one.outcome, one.opening, one.attempt, one.tries_left) == ("run", "started", 1, 2)
+    assert json.loads(one.request) == {"q": 1}
+    await say(redis, one.epoch, 1)
+    await redis.delete(KEYS.lease)
+    two = await claim(streams, "w2")
+    assert (two.outcome, two.opening, two.attempt) == ("run", "restart", 2)
+    assert two.epoch > one.epoch
+    with pytest.raises(Exception, match="equal or smaller"):
+        await say(redis, one.epoch, 2)
+    last = (await entries(redis))[-1]
+    assert (last.type, json.loads(last.data)) == ("restart", {"attempt": 2, "model": "m"})
+    assert str(last.after) == f"{one.epoch}-1"
+
+
+async def test_a_stream_with_a_living_lease_is_not_claimed(streams: Streams) -> None:
+    await created(streams)
+    assert (await claim(streams)).outcome == "run"
+    assert (await claim(streams, "w2")).outcome == "leased"
+
+
+async def test_a_repeated_call_answers_the_first_result(streams: Streams, redis: Any) -> None:
+    await created(streams)
+    nonce = new_nonce()
+    one = await streams.call("claim", ID, nonce, "w1", LEASE_MS, 3)
+    two = await streams.call("claim", ID, nonce, "w1", LEASE_MS, 3)
+    assert one == two
+    assert len(await entries(redis)) == 2
+    epoch = int(one[0].split()[2])
+    end = new_nonce()
+    assert await finish(streams, epoch, 1, nonce=end) == await finish(streams, epoch, 1, nonce=end)
+    assert len(await entries(redis)) == 3
+
+
+async def test_a_claim_repeated_after_another_one_came_does_not_take_the_stream_back(
+    streams: Streams, redis: Any
+) -> None:
+    await created(streams)
+    nonce = new_nonce()
+    await streams.call("claim", ID, nonce, "w1", LEASE_MS, 3)
+    await redis.delete(KEYS.lease)
+    assert (await claim(streams, "w2")).outcome == "run"
+    answer, _ = await streams.call("claim", ID, nonce, "w1", LEASE_MS, 3)
+    assert answer == b"leased"
+
+
+async def test_attempts_are_bounded_and_hand_overs_are_none(streams: Streams, redis: Any) -> None:
+    await created(streams)
+    for attempt in (1, 2):
+        one = await claim(streams, tries=2)
+        assert (one.outcome, one.attempt) == ("run", attempt)
+        await redis.delete(KEYS.lease)
+    await redis.hset(KEYS.meta, "tries", "2")
+    ended = await claim(streams, tries=2)
+    assert (ended.outcome, ended.why) == ("end", "attempts_exhausted")
+
+
+async def test_a_handed_over_stream_is_claimed_at_once_without_a_try(streams: Streams) -> None:
+    await created(streams)
+    one = await claim(streams, tries=1)
+    assert await streams.release(ID, one.epoch, "handover") == ("released", "1")
+    two = await claim(streams, "w2", tries=1)
+    assert (two.outcome, two.opening, two.attempt, two.tries_left) == ("run", "started", 2, 0)
+
+
+async def test_only_the_holder_gives_a_stream_back(streams: Streams) -> None:
+    await created(streams)
+    one = await claim(streams)
+    assert await streams.release(ID, one.epoch - 1, "handover") == ("fenced",)
+
+
+async def test_a_claim_that_finds_the_finish_reason_only_has_to_end_the_stream(
+    streams: Streams, redis: Any
+) -> None:
+    await created(streams)
+    one = await claim(streams)
+    await say(redis, one.epoch, 1)
+    await say(redis, one.epoch, 2, "finishing", '{"finish_reason":"stop"}')
+    await redis.delete(KEYS.lease)
+    two = await claim(streams, "w2")
+    assert (two.outcome, two.why) == ("end", "finishing")
+    assert json.loads(two.request) == {"finish_reason": "stop"}
+    assert await finish(streams, two.epoch, 0) == f"finished {two.epoch}-0"
+    last = (await entries(redis))[-1]
+    assert (last.type, str(last.after)) == ("done", f"{one.epoch}-2")
+
+
+async def test_on_failure_fail_ends_a_lost_stream(streams: Streams, redis: Any) -> None:
+    await created(streams, on_failure="fail")
+    one = await claim(streams)
+    await say(redis, one.epoch, 1)
+    await redis.delete(KEYS.lease)
+    assert (await claim(streams, "w2")).why == "worker_lost"
+
+
+async def test_finishing_writes_the_end_and_lets_everything_expire(streams: Streams, redis: Any) -> None:
+    await created(streams)
+    one = await claim(streams)
+    await say(redis, one.epoch, 1)
+    step = (f"{one.epoch}-1", 0, b'{"text":"x"}\n')
+    assert await finish(streams, one.epoch, 2, step=step) == f"finished {one.epoch}-2"
+    record = await streams.record(ID)
+    assert record["status"] == "done"
+    assert "request" not in record, "the prompt goes when the stream ends"
+    assert not await redis.exists(KEYS.lease)
+    for key in (KEYS.meta, KEYS.log, KEYS.snapshot):
+        assert 0 < await redis.pttl(key) <= 60_000
+    reading = await streams.read(ID)
+    assert reading is not None
+    assert reading.transcript().text == "x"
+    assert [entry.type for entry in reading.tail] == ["done"]
+
+
+async def test_a_finish_behind_a_hole_or_by_a_fenced_writer_is_refused(streams: Streams, redis: Any) -> None:
+    await created(streams)
+    one = await claim(streams)
+    assert await finish(streams, one.epoch, 5) == f"behind {one.epoch}-0"
+    await redis.delete(KEYS.lease)
+    await claim(streams, "w2")
+    assert await finish(streams, one.epoch, 1) == "fenced"
+
+
+async def test_a_snapshot_grows_at_its_offset_and_is_fenced(streams: Streams, redis: Any) -> None:
+    await created(streams)
+    one = await claim(streams)
+
+    async def keep(epoch: int, as_of: str, offset: int, chunk: bytes) -> bytes:
+        return bytes(await streams.call("snapshot", ID, epoch, as_of, offset, chunk))
+
+    assert await keep(one.epoch, "1-1", 0, b"abc") == b"ok"
+    assert await keep(one.epoch, "1-2", 3, b"def") == b"ok"
+    assert await keep(one.epoch, "1-2", 3, b"def") == b"ok", "a repeated growth changes nothing"
+    assert await redis.get(KEYS.snapshot) == b"abcdef"
+    assert await keep(one.epoch, "1-3", 9, b"x") == b"mismatch 6"
+    assert await keep(one.epoch, "1-3", 0, b"anew") == b"ok"
+    assert await redis.get(KEYS.snapshot) == b"anew"
+    assert await keep(one.epoch - 1, "1-4", 4, b"x") == b"fenced"
+
+
+async def test_a_cancel_fences_the_worker_and_stays(streams: Streams, redis: Any) -> None:
+    await created(streams)
+    one = await claim(streams)
+    await say(redis, one.epoch, 1)
+    answer = await streams.cancel(ID, b"{}", 60_000, False, new_nonce())
+    assert answer[0] == "cancelled"
+    with pytest.raises(Exception, match="equal or smaller"):
+        await say(redis, one.epoch, 2)
+    assert await finish(streams, one.epoch, 2) == "ended cancelled"
+    assert await streams.cancel(ID, b"{}", 60_000, False, new_nonce()) == ("ended", "cancelled")
+    assert (await claim(streams)).outcome == "ended"
+    assert await streams.confirm(ID) == ("ended", "cancelled")
+
+
+async def test_a_lease_is_renewed_by_its_holder_alone(streams: Streams, redis: Any) -> None:
+    await created(streams)
+    one = await claim(streams)
+    assert await streams.renew("w1", [(ID, one.epoch)], LEASE_MS) == [True]
+    assert await streams.renew("w2", [(ID, one.epoch)], LEASE_MS) == [False]
+    await redis.delete(KEYS.lease)
+    assert await streams.renew("w1", [(ID, one.epoch)], LEASE_MS) == [True], "lost, but nobody else came"
+    await redis.delete(KEYS.lease)
+    await claim(streams, "w2")
+    assert await streams.renew("w1", [(ID, one.epoch)], LEASE_MS) == [False]
+
+
+async def test_epochs_rise_even_when_the_clock_stands_still(streams: Streams, redis: Any) -> None:
+    await created(streams)
+    future = 9_000_000_000_000
+    await redis.hset(KEYS.meta, "epoch", str(future))
+    await redis.execute_command("XADD", KEYS.log, f"{future}-0", "e", "restart", "d", "{}")
+    assert (await claim(streams)).epoch == future + 1
+
+
+async def test_nothing_is_made_of_a_stream_that_does_not_exist(streams: Streams, redis: Any) -> None:
+    assert (await claim(streams)).outcome == "gone"
+    assert await streams.confirm(ID) == ("gone",)
+    assert await streams.release(ID, 1, "retry") == ("gone",)
+    assert await finish(streams, 1, 1) == "gone"
+    assert await streams.cancel(ID, b"{}", 1000, False, new_nonce()) == ("gone",)
+    assert await streams.renew("w", [(ID, 1)], LEASE_MS) == [False]
+    await streams.charge(ID, 1, b"{}")
+    assert await streams.read(ID) is None
+    assert await redis.dbsize() == 0
+
+
+@pytest.mark.parametrize("status", TRANSITIONS)
+async def test_the_scripts_follow_the_transition_table(streams: Streams, redis: Any, status: str) -> None:
+    """From each status, each step leads where the table allows, and nowhere else."""
+
+    async def at(wanted: str) -> int:
+        await redis.flushall()
+        await created(streams)
+        epoch = 0
+        if wanted != "queued":
+            epoch = (await claim(streams)).epoch
+        if wanted in ("done", "failed"):
+            await finish(streams, epoch, 1, wanted)
+        if wanted == "cancelled":
+            await streams.cancel(ID, b"{}", 60_000, False, new_nonce())
+        assert (await streams.record(ID))["status"] == wanted
+        return epoch
+
+    for wanted in TRANSITIONS:
+        epoch = await at(status)
+        if wanted == "running":
+            await redis.delete(KEYS.lease)
+            await claim(streams, "w2")
+        elif wanted == "cancelled":
+            await streams.cancel(ID, b"{}", 60_000, False, new_nonce())
+        elif wanted in ("done", "failed") and status != "queued":
+            await finish(streams, epoch, 1, wanted)
+        else:
+            continue
+        after = (await streams.record(ID))["status"]
+        assert after == (wanted if wanted in TRANSITIONS[status] else status)  # type: ignore[index]
+
+
+async def test_two_claims_at_once_have_one_winner(streams: Streams) -> None:
+    await created(streams)
+    claims = await asyncio.gather(*(claim(streams, f"w{n}") for n in range(10)))
+    assert sorted(found.outcome for found in claims) == ["leased"] * 9 + ["run"]
