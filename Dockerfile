@@ -15,9 +15,8 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 
 FROM packages AS model
 # llama.cpp computes with OpenMP, and its wheel leaves that library to the system.
-RUN apt-get update \
- && apt-get install -y --no-install-recommends libgomp1 \
- && rm -rf /var/lib/apt/lists/*
+RUN --mount=type=tmpfs,target=/var/lib/apt/lists --mount=type=tmpfs,target=/var/cache/apt \
+    apt-get update && apt-get install -y --no-install-recommends libgomp1
 COPY requirements-model.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip install --no-deps --only-binary :all: -r requirements-model.txt

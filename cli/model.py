@@ -23,6 +23,8 @@ SLOTS = 4
 """Answers at once; more wait in llama.cpp's queue. A small machine gains nothing from a longer row."""
 SLOT_TOKENS = 2048
 """Prompt and answer together, for each slot. The model knows 8192, but memory is taken for each token."""
+ANSWER_TOKENS = 1024
+"""The longest answer where the caller asks for no limit: so small a model may never come to an end."""
 MOST_THREADS = 4
 """So small a model is bound by memory, and not by cores."""
 PARENT_CHECK_S = 0.5
@@ -73,6 +75,7 @@ def serve(
     params.model_alias = {NAME}
     params.n_parallel = SLOTS
     params.n_ctx = SLOTS * SLOT_TOKENS
+    params.n_predict = ANSWER_TOKENS
     params.hostnames = [host]
     params.port = port
     params.cpuparams.n_threads = threads or default_threads()

@@ -1,12 +1,14 @@
 """Fixtures of the end-to-end tests: everything as real processes."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from tests.support.requirements import require_model
 from tests.support.stack import Stack, running_stack
+from tests.support.up import Up
 
 
 @pytest_asyncio.fixture
@@ -21,3 +23,11 @@ async def shared_stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
     """As ``stack``, one for all tests of a module that break nothing in it."""
     async with running_stack(tmp_path_factory.mktemp("stack"), workers=2) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def headrace_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`headrace up` as a person starts it, with the real model: where its page is."""
+    require_model()
+    with Up(tmp_path_factory.mktemp("up")) as child:
+        yield child.wait_up().url

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from itertools import pairwise
 
 from tests.support.script import script_text
 from tests.support.stack import Stack
@@ -16,7 +17,7 @@ def follows_without_holes(seen: Seen) -> bool:
     snapshots = {index for index, (kind, _) in enumerate(seen.events) if kind == "snapshot"}
     return all(
         two[0] > one[0] or two[1] == one[1] + 1 or index + 1 in snapshots
-        for index, (one, two) in enumerate(zip(numbers, numbers[1:], strict=False))
+        for index, (one, two) in enumerate(pairwise(numbers))
     )
 
 

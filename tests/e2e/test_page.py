@@ -6,6 +6,7 @@ a real run can't be told to do: a restart, a snapshot, Markdown made of traps.
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,9 +34,9 @@ LAST = "document.querySelector('.turn:last-child .answer')"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser(chromium_path: str) -> AsyncIterator[Browser]:
+async def browser(chromium: Path) -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=str(chromium_path), args=FLAGS)
+        browser = await playwright.chromium.launch(executable_path=str(chromium), args=FLAGS)
         yield browser
         await browser.close()
 

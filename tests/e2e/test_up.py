@@ -1,6 +1,5 @@
 """`headrace up` as a person runs it: real processes, real signals."""
 
-import json
 import os
 import re
 import shutil
@@ -10,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,28 +16,7 @@ from tests.support.probes import http_ok
 from tests.support.process_tree import children, is_alive
 from tests.support.processes import Child, Server, base_env, local_provider, wait_until
 from tests.support.requirements import require_model
-
-
-class Up(Child):
-    """A running `headrace up` with a data folder of its own."""
-
-    def __init__(
-        self, directory: Path, *arguments: str, env: dict[str, str] | None = None, name: str = "up"
-    ) -> None:
-        self.data = directory / "data"
-        argv = (sys.executable, "-m", "cli", "up", "--port", "0", "--data-dir", str(self.data), *arguments)
-        super().__init__(name, argv, env or base_env(), directory)
-
-    def wait_up(self) -> "Up":
-        self.wait_ready(lambda: "Headrace is up: " in self.output(), within_s=60)
-        found = re.search(r"Headrace is up: (\S+)", self.output())
-        assert found
-        self.url = found[1]
-        return self
-
-    def state(self) -> dict[str, Any]:
-        state: dict[str, Any] = json.loads((self.data / "up.json").read_text())
-        return state
+from tests.support.up import Up
 
 
 @pytest.fixture(scope="module")

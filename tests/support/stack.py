@@ -100,8 +100,6 @@ async def running_stack(
         made.server = await asyncio.to_thread(start_server, directory)
         stack.callback(made.server.stop)
         stack.callback(lambda: [child.terminate() for child in [*made.apis, *made.workers]])
-        await asyncio.gather(
-            *(made.add_api() for _ in range(apis)), *(made.add_worker() for _ in range(workers))
-        )
+        await asyncio.gather(*(made.add_api() for _ in range(apis)), *(made.add_worker() for _ in range(workers)))
         made.client = await stack.enter_async_context(httpx.AsyncClient(base_url=made.apis[0].url, timeout=10))
         yield made
