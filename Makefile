@@ -16,8 +16,9 @@ FILES := pyproject.toml constraints.txt requirements-model.txt Makefile
 up: $(VENV)/installed
 	@exec $(VENV)/bin/headrace up $(ARGS)
 
+# Two at a time: most tests wait for processes, and whole files stay together for the processes they share.
 test: $(VENV)/installed-for-tests
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/installed-for-tests
 	$(PY) -m ruff check .

@@ -38,9 +38,11 @@ class Leases:
 
     def steady_s(self) -> float:
         """For how long every tick came in time and renewed (s)."""
-        if self._steady_since is None:
+        now = asyncio.get_running_loop().time()
+        # After a standstill whoever asks may run before the late tick does.
+        if self._steady_since is None or self._last_tick is None or now - self._last_tick > LATE_S:
             return 0.0
-        return asyncio.get_running_loop().time() - self._steady_since
+        return now - self._steady_since
 
     async def tick(self) -> None:
         """Renew all leases; stop the streams that were taken over or have ended."""

@@ -12,8 +12,8 @@ log lost is written again, a later epoch stops the attempt, and what can't be me
 append is *doubtful* and goes the same way: "equal or smaller" may be a repeated write whose reply was lost,
 and only the log itself can tell.
 
-Calls (scripts that must come behind a stream's appends: snapshot, finish) wait in the same line. Repeating
-one changes nothing, so a call whose reply was lost goes out again after the comparison.
+Calls (scripts that must come behind a stream's appends) wait in the same line. Repeating one changes nothing,
+so a call whose reply was lost goes out again after the comparison.
 """
 
 import asyncio
@@ -53,8 +53,7 @@ class LogWriter:
         flush_s: float,
         hint: Callable[[bytes], Awaitable[None]] | None = None,
     ) -> None:
-        """``hint`` publishes wake-ups where they live on another server than the logs; without it they go
-        behind the appends, in the same write."""
+        """``hint`` publishes wake-ups that live on another server; without it they go behind the appends."""
         self._link = link
         self._keys = keys
         self._scripts = scripts
@@ -73,9 +72,8 @@ class LogWriter:
 
     def carry(self, stream_id: str, epoch: int, attempt: int) -> Carried:
         """Begin to write an attempt whose opening event the claim has written."""
-        carried = Carried(stream_id, epoch, attempt, self._cap)
-        self._carried[stream_id] = carried
-        return carried
+        self._carried[stream_id] = Carried(stream_id, epoch, attempt, self._cap)
+        return self._carried[stream_id]
 
     def drop(self, carried: Carried) -> None:
         """Stop writing this attempt; what still waits is forgotten."""
@@ -98,9 +96,6 @@ class LogWriter:
         """This attempt has something to say."""
         self._dirty[carried] = None
         self._work.set()
-
-    def find(self, stream_id: str) -> Carried | None:
-        return self._carried.get(stream_id)
 
     def held(self) -> list[Carried]:
         """All attempts that are carried now."""

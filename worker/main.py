@@ -68,9 +68,9 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
     generations = Generations(settings, configuration.providers, client, streams, queue, writer, endings, name)
 
     def cancelled(stream_id: str) -> None:
-        carried = writer.find(stream_id)
-        if carried is not None:
-            carried.stop(FENCED)
+        for carried in writer.held():
+            if carried.stream_id == stream_id:
+                carried.stop(FENCED)
 
     async def generate(ctx: dict[str, Any], stream_id: str) -> None:
         await generations.generate(stream_id, ctx["job_id"])

@@ -113,6 +113,16 @@ async def test_a_reload_in_mid_answer_ends_with_the_text_of_the_record(page: Pag
     assert await raw_text(page) == record["text"]
 
 
+async def test_nothing_is_wider_than_a_phone(page: Page) -> None:
+    await page.set_viewport_size({"width": 360, "height": 640})
+    await ask(page, "Explain in a few short steps why the sky over the river and the mill is blue today")
+    await wait_for_text(page, 5)
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 360
+    right = "Math.max(...[...document.querySelectorAll('main *')].map(e => e.getBoundingClientRect().right))"
+    assert await page.evaluate(right) <= 361
+    await page.click("#stop")
+
+
 async def test_the_stop_button_cancels_the_stream(page: Page, headrace_url: str) -> None:
     await ask(page, LONG)
     await wait_for_text(page, 60)

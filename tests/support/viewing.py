@@ -39,6 +39,11 @@ class Seen:
         return [kind for kind, _ in self.events if kind not in ("message", "queued")]
 
     @property
+    def told_ids(self) -> list[str]:
+        """The ids from the text's opening on."""
+        return [seen_id for seen_id, (kind, _) in zip(self.ids, self.events, strict=True) if kind != "queued"]
+
+    @property
     def ended(self) -> bool:
         return bool(self.events) and self.events[-1][0] in TERMINAL
 
