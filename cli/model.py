@@ -68,7 +68,8 @@ def serve(
         # Here and not above: it is large, and not there on every platform.
         import xllamacpp
     except (CannotStart, ImportError) as error:
-        typer.echo(f"The local model can't be served: {error}", err=True)
+        hint = " (Debian, Ubuntu: apt install libgomp1)" if "libgomp" in str(error) else ""
+        typer.echo(f"The local model can't be served: {error}{hint}", err=True)
         raise typer.Exit(1) from None
     params = xllamacpp.CommonParams()
     params.model.path = str(weights)

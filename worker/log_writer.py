@@ -133,9 +133,7 @@ class LogWriter:
         try:
             while True:
                 await self._work.wait()
-                pause_s = last_flush + self._flush_s - loop.time()
-                if pause_s > 0:
-                    await asyncio.sleep(pause_s)
+                await asyncio.sleep(max(0.0, last_flush + self._flush_s - loop.time()))
                 self._work.clear()
                 last_flush = loop.time()
                 try:

@@ -5,6 +5,7 @@ a real run can't be told to do: a restart, a snapshot, Markdown made of traps.
 """
 
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -342,3 +343,18 @@ async def test_markdown_in_pieces_is_the_same_as_whole_and_never_html(page: Page
     assert "javascript:" not in "".join(part.split('"')[0] for part in whole.split('href="')[1:])
     assert "snake_case_name" in whole
     assert await page.title() != "owned"
+
+
+async def test_the_readme_s_snippet_shows_the_record_s_text(page: Page, headrace_url: str) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    snippet = re.search(r"```js\n(.*?)```", readme, re.DOTALL)
+    assert snippet
+    code = f"{snippet[1]}; window.source = source; window.eventsUrl = events_url;"
+    body = f'<pre id="out"></pre><script type="module">{code}</script>'
+    await page.route("**/snippet", lambda route: route.fulfill(body=body, content_type="text/html"))
+    await page.goto(headrace_url + "/snippet")
+    await page.wait_for_function("() => window.source?.readyState === 2")
+    url = str(await page.evaluate("window.eventsUrl")).removesuffix("/events")
+    record = await (await page.request.get(headrace_url + url)).json()
+    assert record["status"] == "done"
+    assert await page.evaluate("document.getElementById('out').textContent") == record["text"]
