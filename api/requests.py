@@ -35,9 +35,9 @@ class CreateStream(BaseModel):
         list[Annotated[str, Field(min_length=1, max_length=200)]] | None, Field(max_length=MAX_STOPS)
     ] = None
     on_failure: Annotated[
-        Literal["restart", "fail"],
+        Literal["continue", "restart", "fail"],
         Field(description="what to do when an attempt ends before its finish reason: a worker or upstream is lost"),
-    ] = "restart"
+    ] = "continue"
 
     @model_validator(mode="after")
     def one_of_both(self) -> "CreateStream":

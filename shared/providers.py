@@ -2,11 +2,17 @@
 
 A provider is configured by ``<NAME>_BASE_URL``, ``<NAME>_API_KEY`` and, optionally, ``<NAME>_MODELS`` (a
 comma-separated list; without it any model name is passed on). Callers name models, never addresses.
+
+``<NAME>_CONTINUES`` says how the provider carries on from given assistant text, for ``on_failure=continue``:
+``no``; ``prefill``, where a last message of the assistant is simply continued (llama.cpp); or ``vllm``, which
+wants two flags beside it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal, get_args
+
+Continues = Literal["no", "prefill", "vllm"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +23,14 @@ class Preset:
     """The name of an adapter in ``worker/providers``."""
     base_url: str | None
     needs_key: bool = True
+    continues: Continues = "no"
 
 
 PRESETS: Final[dict[str, Preset]] = {
     "openai": Preset("openai", "https://api.openai.com/v1"),
     "holysheep": Preset("openai", "https://api.holysheep.ai/v1"),
     "deepseek": Preset("openai", "https://api.deepseek.com/v1"),
-    "local": Preset("openai", None, needs_key=False),
+    "local": Preset("openai", None, needs_key=False, continues="prefill"),
 }
 
 
@@ -37,6 +44,11 @@ class Provider:
     api_key: str = field(repr=False)
     models: tuple[str, ...] = ()
     missing: str | None = None
+    continues: Continues = "no"
+
+
+class BadProvider(ValueError):
+    """A provider's variable can't be used; the text names it."""
 
 
 class UnknownModel(LookupError):
@@ -60,7 +72,7 @@ class Target:
 
 
 def load_providers(env: Mapping[str, str]) -> dict[str, Provider]:
-    """All providers of the presets, as this environment configures them."""
+    """All providers of the presets, as this environment configures them. Raises :class:`BadProvider`."""
     providers = {}
     for name, preset in PRESETS.items():
         prefix = name.upper()
@@ -72,7 +84,18 @@ def load_providers(env: Mapping[str, str]) -> dict[str, Provider]:
         elif preset.needs_key and not api_key:
             missing = f"{prefix}_API_KEY"
         models = tuple(m.strip() for m in env.get(f"{prefix}_MODELS", "").split(",") if m.strip())
-        providers[name] = Provider(name, preset.wire_format, base_url.rstrip("/"), api_key, models, missing)
+        continues = env.get(f"{prefix}_CONTINUES", "").strip() or preset.continues
+        if continues not in get_args(Continues):
+            raise BadProvider(f"{prefix}_CONTINUES must be one of {', '.join(get_args(Continues))}")
+        providers[name] = Provider(
+            name,
+            preset.wire_format,
+            base_url.rstrip("/"),
+            api_key,
+            models,
+            missing,
+            continues,  # type: ignore[arg-type]
+        )
     return providers
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from shared.providers import PRESETS, Provider, load_providers
+from shared.providers import PRESETS, BadProvider, Provider, load_providers
 
 PREFIX = "HEADRACE_"
 
@@ -105,4 +105,7 @@ def load(env: Mapping[str, str]) -> Configuration:
     if default_provider not in PRESETS or "/" not in settings.default_model:
         known = ", ".join(sorted(PRESETS))
         raise BadSettings(f"{PREFIX}DEFAULT_MODEL must be provider/name, with a provider of these: {known}")
-    return Configuration(settings=settings, providers=load_providers(env))
+    try:
+        return Configuration(settings=settings, providers=load_providers(env))
+    except BadProvider as error:
+        raise BadSettings(str(error)) from None

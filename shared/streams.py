@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
 from shared.connections import AWAY
-from shared.events import Transcript
+from shared.events import MESSAGE, Delta, Transcript, decode_data
 from shared.keys import Keys
 from shared.log import Entry, read_entries
 from shared.scripts import Script
@@ -32,9 +32,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a claim led to. ``outcome``: run, end, leased, ended, provisional or gone.
+    """What a claim led to. ``outcome``: run, look, end, leased, ended, provisional or gone.
 
     ``run``: ``opening``, ``epoch``, ``attempt``, ``tries_left``, ``queued_ms`` and ``request`` are set.
+    ``look``: ``seen`` and ``request`` are set; claim again with how to go on.
     ``end``: ``why``, ``epoch`` and ``attempt`` are set, and ``request`` holds the last event's data.
     """
 
@@ -46,6 +47,7 @@ class Claim:
     tries_left: int = 0
     queued_ms: int = 0
     request: bytes = b""
+    seen: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,10 @@ class Reading:
     """The id up to which ``snapshot`` tells everything; '' where there is none and the tail is all."""
     snapshot: bytes
     tail: list[Entry]
+
+    def deltas(self) -> list[Delta]:
+        """The deltas behind the snapshot."""
+        return [decode_data(entry.data) for entry in self.tail if entry.type == MESSAGE]
 
     def transcript(self) -> Transcript:
         """All that was said, snapshot and tail together."""
@@ -100,15 +106,19 @@ class Streams:
         """Make a provisional record last."""
         return await self._answer("confirm", stream_id)
 
-    async def claim(self, stream_id: str, worker: str, lease_ms: int, max_tries: int) -> Claim:
-        """Take a stream for one attempt."""
-        raw, extra = await self.call("claim", stream_id, new_nonce(), worker, lease_ms, max_tries)
+    async def claim(
+        self, stream_id: str, worker: str, lease_ms: int, max_tries: int, how: str = "", seen: str = ""
+    ) -> Claim:
+        """Take a stream for one attempt (see ``claim.lua`` for ``how`` and ``seen``)."""
+        raw, extra = await self.call("claim", stream_id, new_nonce(), worker, lease_ms, max_tries, how, seen)
         words = raw.decode().split()
         match words:
             case ["run", opening, epoch, attempt, left, created, now]:
                 return Claim(
                     "run", opening, "", int(epoch), int(attempt), int(left), int(now) - int(created), extra
                 )
+            case ["look", seen]:
+                return Claim("look", seen=seen, request=extra)
             case ["end", why, epoch, attempt]:
                 return Claim("end", why=why, epoch=int(epoch), attempt=int(attempt), request=extra)
             case _:

@@ -68,6 +68,13 @@ class Carried:
         self._kept_size = 0
         self._moved = asyncio.Event()
 
+    def go_on(self, snapshot: bytes, deltas: list[Delta]) -> None:
+        """This attempt continues another one, which said this: snapshots must go on telling it."""
+        self._kept = [snapshot] if snapshot else []
+        self._kept_size = len(snapshot)
+        self._fresh = list(deltas)
+        self._fresh_entries = len(deltas)
+
     # -- what the generation says ------------------------------------------------------------------
 
     def say(self, delta: Delta) -> None:

@@ -8,8 +8,8 @@ before anything else happens, for every token read from then on would be paid fo
 - Finished: ``finishing`` with the reason goes into the log first, so that a worker that dies between the
   reason and the end costs nothing: the next claim only writes the end.
 - Refused (4xx, filtered content): ``failed`` at once; nobody else would fare better.
-- Broken off: ``on_failure`` decides. ``restart`` gives the stream back and claims it anew, within the
-  tries that the claim counts; ``fail`` ends it.
+- Broken off: ``on_failure`` decides. ``continue`` and ``restart`` give the stream back and claim it anew,
+  within the tries that the claim counts; ``fail`` ends it.
 - SIGTERM: what is said is written, the stream is given back as a hand-over (which is no try), and a job
   for the next attempt wakes another worker.
 """
@@ -23,13 +23,14 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from shared.events import DONE, FAILED, FINISHING, split_delta
+from shared.events import CONTINUED, DONE, FAILED, FINISHING, split_delta
 from shared.providers import Provider
 from shared.queue import Queue
 from shared.settings import Settings
-from shared.streams import Claim, Streams
+from shared.streams import Claim, Reading, Streams
 from worker.carried import LOG_FULL, LOST, Carried
 from worker.endings import Endings
+from worker.going_on import asked_of, can_continue
 from worker.log_writer import LogWriter
 from worker.providers.base import Finish, GenerationRequest, ProviderError, Said, Usage
 from worker.providers.client import ProviderClient
@@ -103,32 +104,46 @@ class Generations:
         """Run one job: whatever the stream needs, until it ended or belongs to somebody else."""
         pause_s = RETRY_FIRST_S
         while True:
-            claim = await self._claim(stream_id)
+            claim, said = await self._claim(stream_id)
             await self._queue.drop(job)
             if claim.outcome == "end":
                 await self._endings.end_for_another(stream_id, claim)
-            if claim.outcome != "run" or not await self._attempt(stream_id, claim):
+            if claim.outcome != "run" or not await self._attempt(stream_id, claim, said):
                 return
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, RETRY_MAX_S)
 
-    async def _claim(self, stream_id: str) -> Claim:
+    async def _claim(self, stream_id: str) -> tuple[Claim, Reading | None]:
+        """Claim the stream. Out: what came of it, and what was said so far where the attempt continues that."""
         settings = self._settings
         waited_s = 0.0
+        how, seen, said = "", "", None
         while True:
-            claim = await self._streams.claim(stream_id, self._worker, settings.lease_ms, settings.max_attempts)
+            claim = await self._streams.claim(
+                stream_id, self._worker, settings.lease_ms, settings.max_attempts, how, seen
+            )
+            if claim.outcome == "look":
+                seen, said = claim.seen, await self._streams.read(stream_id)
+                if not can_continue(self._providers[msgspec.json.decode(claim.request)["provider"]], said):
+                    said = None
+                how = "restart" if said is None else "continue"
+                continue
             if claim.outcome != "provisional" or waited_s > PROVISIONAL_LIMIT_S:
-                return claim
+                return claim, said if claim.opening == CONTINUED else None
             await asyncio.sleep(PROVISIONAL_WAIT_S)
             waited_s += PROVISIONAL_WAIT_S
 
-    async def _attempt(self, stream_id: str, claim: Claim) -> bool:
+    async def _attempt(self, stream_id: str, claim: Claim, said: Reading | None) -> bool:
         """Carry one attempt to its end. Out: whether another attempt is due here."""
         carried = self._writer.carry(stream_id, claim.epoch, claim.attempt)
         course = Course(asyncio.get_running_loop().time())
         try:
             request = msgspec.json.decode(claim.request)
-            failure = await self._carry(carried, request, course)
+            provider = self._providers[request["provider"]]
+            asked = asked_of(request, provider, said)
+            if said is not None:
+                carried.go_on(said.snapshot, said.deltas())
+            failure = await self._carry(carried, provider, asked, course)
             if carried.stopped.done() and failure is not FULL:
                 log.info("attempt_stopped", stream=stream_id, why=carried.stopped.result())
                 return carried.stopped.result() == LOST
@@ -138,7 +153,7 @@ class Generations:
                 data = {"finish_reason": course.reason, "usage": usage, "cost": None, **common}
                 await self._endings.end(carried, DONE, data)
                 return False
-            if request["on_failure"] == "restart" and claim.tries_left > 0 and not failure.refusal:
+            if request["on_failure"] != "fail" and claim.tries_left > 0 and not failure.refusal:
                 log.info("attempt_failed", stream=stream_id, code=failure.code, tries_left=claim.tries_left)
                 await self._endings.give_back(carried)
                 return True
@@ -153,12 +168,14 @@ class Generations:
             if course.usage is not None:
                 await self._endings.charge(carried, msgspec.json.encode(asdict(course.usage)))
 
-    async def _carry(self, carried: Carried, request: dict[str, Any], course: Course) -> Failure | None:
+    async def _carry(
+        self, carried: Carried, provider: Provider, asked: GenerationRequest, course: Course
+    ) -> Failure | None:
         """Read the provider until it ends or the log stops it. Out: None where it finished.
 
         When this returns (or is cancelled) the upstream connection is closed.
         """
-        upstream = asyncio.create_task(self._read_provider(carried, request, course))
+        upstream = asyncio.create_task(self._read_provider(carried, provider, asked, course))
         either: set[asyncio.Future[Any]] = {upstream, carried.stopped}
         limit_s = self._settings.max_stream_s
         try:
@@ -185,11 +202,12 @@ class Generations:
             return INTERNAL
         return FILTERED if course.reason == "content_filter" else None
 
-    async def _read_provider(self, carried: Carried, request: dict[str, Any], course: Course) -> None:
+    async def _read_provider(
+        self, carried: Carried, provider: Provider, asked: GenerationRequest, course: Course
+    ) -> None:
         loop = asyncio.get_running_loop()
-        provider = self._providers[request["provider"]]
         writer = self._writer
-        async with aclosing(self._client.generate(provider, asked_of(request))) as events:
+        async with aclosing(self._client.generate(provider, asked)) as events:
             async for event in events:
                 if isinstance(event, Said):
                     if course.first_token_at is None:
@@ -215,16 +233,3 @@ class Generations:
             "first_token_ms": None if first is None else round(since_ms + first * 1000),
             "total_ms": round(since_ms + asyncio.get_running_loop().time() * 1000),
         }
-
-
-def asked_of(request: Mapping[str, Any]) -> GenerationRequest:
-    """What the record's request asks of a provider."""
-    return GenerationRequest(
-        model=request["model"],
-        messages=request["messages"],
-        max_tokens=request.get("max_tokens"),
-        temperature=request.get("temperature"),
-        top_p=request.get("top_p"),
-        stop=request.get("stop") or [],
-        tools=request.get("tools") or [],
-    )

@@ -1,11 +1,15 @@
 -- Take a stream: a new epoch, which fences every older writer, a new attempt, and its opening event.
--- ARGV: nonce, worker, lease in ms, most tries
+-- ARGV: nonce, worker, lease in ms, most tries; how to go on (continue, restart, or '' where that was not
+--       looked at yet), and the log's last id when it was looked at
 -- Out:  {answer, request or the last event's data}, answer being one of
+--   look <last id>: on_failure is continue, and something was said. Nothing was changed: read what was said,
+--       and claim again with how to go on
 --   run <opening> <epoch> <attempt> <tries left> <created> <now>
 --   end <why> <epoch> <attempt>: the caller has the lease and closes the stream with <epoch>-0; why is
 --       finishing (the finish reason was read, only the end is missing), worker_lost or attempts_exhausted
 --   leased | ended <status> | provisional | gone
 local nonce, worker, lease_ms, most_tries = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local how, seen = ARGV[5], ARGV[6]
 if redis.call('EXISTS', META) == 0 then
   return {'gone', ''}
 end
@@ -45,6 +49,10 @@ elseif attempt > 0 and field('on_failure') == 'fail' and (said or released ~= 'h
 elseif released ~= 'handover' and tries >= most_tries then
   why = 'attempts_exhausted'
 end
+local may_continue = said and field('on_failure') == 'continue'
+if may_continue and not why and (how == '' or seen ~= last_id) then
+  return {'look ' .. last_id, field('request')}
+end
 redis.call('HSET', META, 'epoch', epoch, 'claimed_epoch', epoch, 'worker', worker, 'released', '')
 take_lease(epoch)
 if why then
@@ -56,15 +64,21 @@ attempt = attempt + 1
 if released ~= 'handover' then
   tries = tries + 1
 end
--- Where nothing was said yet nobody notices: the new attempt opens as the first one did.
-local opening = said and 'restart' or 'started'
 local id = epoch .. '-0'
 local data = '{"attempt":' .. int(attempt) .. ',' .. string.sub(field('about'), 2)
+-- Where nothing was said yet nobody notices: the new attempt opens as the first one did.
+local opening = said and 'restart' or 'started'
+if may_continue and how == 'continue' then
+  opening = 'continued'
+  data = '{"after":"' .. last_id .. '",' .. string.sub(data, 2)
+else
+  redis.call('DEL', SNAPSHOT)
+  redis.call('HDEL', META, 'snapshot_id')
+  redis.call('HSET', META, 'text_from', id)
+end
 redis.call('XADD', LOG, id, 'e', opening, 'd', data, 'a', last_id)
-redis.call('DEL', SNAPSHOT)
-redis.call('HDEL', META, 'snapshot_id')
 redis.call('HSET', META, 'status', 'running', 'attempt', int(attempt), 'tries', int(tries),
-  'text_from', id, 'started_ms', int(now))
+  'started_ms', int(now))
 return {
   remember('claim', nonce, 'run', opening, epoch, int(attempt), int(most_tries - tries),
     field('created_ms'), int(now)),

@@ -20,6 +20,7 @@ DEFAULTS: dict[str, Any] = {
     "no_done": False,
     "double_done": False,
     "linger_ms": 0,  # stay silent before the end mark
+    "prefix": "",  # what the assistant said already (set from the request)
     "raw": None,  # this text is the whole body
     "content_type": "text/event-stream",
     "headers": {},
@@ -79,4 +80,6 @@ def script_of(request: dict[str, Any]) -> dict[str, Any]:
         script = json.loads(prompts[-1])
     except (IndexError, TypeError, ValueError):
         script = {}
-    return {**DEFAULTS, **(script if isinstance(script, dict) else {})}
+    last = request["messages"][-1]
+    prefix = last["content"] if last.get("role") == "assistant" else ""
+    return {**DEFAULTS, **(script if isinstance(script, dict) else {}), "prefix": prefix}

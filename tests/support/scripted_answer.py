@@ -31,6 +31,21 @@ class Call:
         return {key: value for key, value in vars(self).items() if key != "released"}
 
 
+def behind(tokens: list[str], prefix: str) -> list[str]:
+    """What is left to say behind this text; all of it, where that is not how the answer begins."""
+    text = "".join(tokens)
+    if not prefix or not text.startswith(prefix):
+        return tokens
+    said = 0
+    for n, token in enumerate(tokens):
+        if said >= len(prefix):
+            return tokens[n:]
+        said += len(token)
+        if said > len(prefix):
+            return [token[len(token) - (said - len(prefix)) :], *tokens[n + 1 :]]
+    return []
+
+
 def respond(writer: asyncio.StreamWriter, status: int, body: object, **headers: object) -> None:
     """Write a whole response that closes the connection."""
     data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
@@ -77,7 +92,7 @@ class ScriptedAnswer:
         for piece in script_reasoning(script):
             await self._chunk({"reasoning_content": piece})
             await asyncio.sleep(script["interval_ms"] / 1000)
-        tokens = script_tokens(script, call.call)
+        tokens = behind(script_tokens(script, call.call), script["prefix"])
         due = asyncio.get_running_loop().time()
         for n in range(len(tokens) + 1):
             if script["hang_after"] == n:

@@ -31,8 +31,14 @@ class Stack:
         self._started = 0
 
     def env(self) -> dict[str, str]:
-        return base_env(
-            self.server.url, LOCAL_BASE_URL=self.provider.base_url, HEADRACE_LOG_LEVEL="debug", **self._settings
+        return (
+            base_env(
+                self.server.url,
+                LOCAL_BASE_URL=self.provider.base_url,
+                LOCAL_CONTINUES="no",
+                HEADRACE_LOG_LEVEL="debug",
+            )
+            | self._settings
         )
 
     async def add_worker(self) -> Child:

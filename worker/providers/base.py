@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from shared.events import Delta
+from shared.providers import Continues
 from shared.sse import ServerSentEvent
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "other"]
@@ -82,6 +83,9 @@ class GenerationRequest:
     top_p: float | None = None
     stop: list[str] = field(default_factory=list)
     tools: list[dict[str, Any]] = field(default_factory=list)
+    prefix: str = ""
+    """What the assistant said already: the provider carries on behind it, in the way of ``continues``."""
+    continues: Continues = "no"
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,16 +101,21 @@ class OpenAIAdapter:
         headers = {"Accept": "text/event-stream"}
         if api_key:
             headers["Authorization"] = f"Bearer {api_key}"
-        optional = {
+        optional: dict[str, Any] = {
             "max_tokens": request.max_tokens,
             "temperature": request.temperature,
             "top_p": request.top_p,
             "stop": request.stop or None,
             "tools": request.tools or None,
         }
+        messages = request.messages
+        if request.prefix:
+            messages = [*messages, {"role": "assistant", "content": request.prefix}]
+            if request.continues == "vllm":
+                optional |= {"continue_final_message": True, "add_generation_prompt": False}
         body = {
             "model": request.model,
-            "messages": request.messages,
+            "messages": messages,
             "stream": True,
             "stream_options": {"include_usage": True},
             **{name: value for name, value in optional.items() if value is not None},

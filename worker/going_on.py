@@ -1,0 +1,54 @@
+"""What is asked of a provider: the whole request, or to carry on from what was said. Pure, no I/O.
+
+Source for how providers carry on: llama.cpp's server continues a last message of the assistant; vLLM does so
+with ``continue_final_message``. Both answer a stream with nothing but what is new.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from shared.events import Delta, decode_data
+from shared.providers import Provider
+from shared.streams import Reading
+from worker.providers.base import GenerationRequest
+
+CHARACTERS_A_TOKEN: Final = 4
+"""How much of ``max_tokens`` the text so far took is not known (each model counts by itself); English runs at
+about four characters a token, other languages at fewer, so this never cuts an answer short of its limit by
+more than it would be over it otherwise."""
+
+
+def can_continue(provider: Provider, said: Reading | None) -> bool:
+    """Whether this provider can carry on from this. Not where reasoning or a tool call was under way, or where
+    there was a tool call at all: neither can be given back to it as text."""
+    if said is None or provider.continues == "no":
+        return False
+    transcript = said.transcript()
+    return bool(transcript.text) and not transcript.tool_calls and "text" in _last_delta(said)
+
+
+def _last_delta(said: Reading) -> Delta:
+    deltas = said.deltas()
+    if deltas:
+        return deltas[-1]
+    lines = said.snapshot.splitlines()
+    return decode_data(lines[-1]) if lines else {}
+
+
+def asked_of(request: Mapping[str, Any], provider: Provider, said: Reading | None) -> GenerationRequest:
+    """What the record's request asks of a provider, carrying on from what was said if anything was."""
+    max_tokens = request.get("max_tokens")
+    prefix = "" if said is None else said.transcript().text
+    if max_tokens is not None:
+        max_tokens = max(1, max_tokens - len(prefix) // CHARACTERS_A_TOKEN)
+    return GenerationRequest(
+        model=request["model"],
+        messages=request["messages"],
+        max_tokens=max_tokens,
+        temperature=request.get("temperature"),
+        top_p=request.get("top_p"),
+        stop=request.get("stop") or [],
+        tools=request.get("tools") or [],
+        prefix=prefix,
+        continues=provider.continues,
+    )
