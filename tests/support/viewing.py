@@ -72,9 +72,11 @@ async def view(client: httpx.AsyncClient, url: str, seen: Seen | None = None, *,
     return seen
 
 
-async def view_to_end(client: httpx.AsyncClient, url: str, *, drop_every: int | None = None) -> Seen:
+async def view_to_end(
+    client: httpx.AsyncClient, url: str, *, drop_every: int | None = None, seen: Seen | None = None
+) -> Seen:
     """Read until the terminal event, coming back with Last-Event-ID whenever the response ends."""
-    seen = Seen()
+    seen = seen or Seen()
     for _ in range(10_000):
         try:
             await view(client, url, seen, most=drop_every)

@@ -311,3 +311,36 @@ async def test_two_claims_at_once_have_one_winner(streams: Streams) -> None:
     await created(streams)
     claims = await asyncio.gather(*(claim(streams, f"w{n}") for n in range(10)))
     assert sorted(found.outcome for found in claims) == ["leased"] * 9 + ["run"]
+
+
+async def test_a_stream_that_may_continue_is_looked_at_before_it_is_claimed(streams: Streams, redis: Any) -> None:
+    await created(streams, on_failure="continue")
+    one = await claim(streams)
+    await say(redis, one.epoch, 1, data='{"text":"a"}')
+    await redis.delete(KEYS.lease)
+    look = await claim(streams, "w2")
+    assert (look.outcome, look.seen) == ("look", f"{one.epoch}-1")
+    assert not await redis.exists(KEYS.lease), "looking changes nothing"
+    await say(redis, one.epoch, 2, data='{"text":"b"}')
+    stale = await streams.claim(ID, "w2", LEASE_MS, 3, "continue", look.seen)
+    assert (stale.outcome, stale.seen) == ("look", f"{one.epoch}-2")
+    two = await streams.claim(ID, "w2", LEASE_MS, 3, "continue", stale.seen)
+    assert (two.outcome, two.opening, two.attempt) == ("run", "continued", 2)
+    opened = (await entries(redis))[-1]
+    assert json.loads(opened.data) == {"after": f"{one.epoch}-2", "attempt": 2, "model": "m"}
+    assert str(opened.after) == f"{one.epoch}-2"
+    reading = await streams.read(ID)
+    assert reading is not None
+    assert reading.transcript().text == "ab", "the text counts from the first opening on"
+
+
+async def test_a_look_may_lead_to_a_restart(streams: Streams, redis: Any) -> None:
+    await created(streams, on_failure="continue")
+    one = await claim(streams)
+    await say(redis, one.epoch, 1, data='{"text":"a"}')
+    await redis.delete(KEYS.lease)
+    two = await streams.claim(ID, "w2", LEASE_MS, 3, "restart", f"{one.epoch}-1")
+    assert two.opening == "restart"
+    reading = await streams.read(ID)
+    assert reading is not None
+    assert reading.transcript().text == ""

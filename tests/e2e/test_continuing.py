@@ -1,0 +1,96 @@
+"""A lost attempt is continued: no restart, no lost word, no doubled one."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest_asyncio
+
+from tests.support.requirements import require_model
+from tests.support.script import script_text
+from tests.support.stack import Stack, running_stack
+from tests.support.up import Up
+from tests.support.viewing import Seen, view_to_end
+
+
+@pytest_asyncio.fixture
+async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
+    """A stack whose provider carries on, and whose logs are short."""
+    async with running_stack(tmp_path, workers=2, LOCAL_CONTINUES="prefill", HEADRACE_LOG_CAP="50") as made:
+        yield made
+
+
+async def test_a_killed_worker_s_answer_goes_on_in_mid_sentence(stack: Stack) -> None:
+    script = {"tokens": 400, "interval_ms": 15, "name": "on"}
+    made = await stack.create(script)
+    viewing = asyncio.create_task(view_to_end(stack.client, made["events_url"]))
+    await stack.until_said(made["id"], 800)
+    (await stack.carrier(made["id"])).kill()
+    seen = await viewing
+    assert seen.types == ["started", "continued", "finishing", "done"]
+    assert seen.text == script_text(script)
+    assert len(stack.calls("on")) == 2
+    record = await stack.record(made["id"])
+    assert record["text"] == seen.text
+    late = await view_to_end(stack.client, made["events_url"])
+    assert late.text == seen.text
+
+
+async def test_a_handed_over_answer_goes_on(stack: Stack) -> None:
+    script = {"tokens": 100, "interval_ms": 20, "name": "hand"}
+    made = await stack.create(script)
+    viewing = asyncio.create_task(view_to_end(stack.client, made["events_url"]))
+    await stack.until_said(made["id"], 50)
+    (await stack.carrier(made["id"])).send(signal.SIGTERM)
+    seen = await viewing
+    assert seen.types == ["started", "continued", "finishing", "done"]
+    assert seen.text == script_text(script)
+
+
+async def test_an_upstream_cut_in_mid_answer_goes_on(stack: Stack) -> None:
+    script = {"tokens": 60, "interval_ms": 5, "cut_after": 20, "fail_times": 1, "name": "cut"}
+    made = await stack.create(script)
+    seen = await view_to_end(stack.client, made["events_url"])
+    assert seen.types == ["started", "continued", "finishing", "done"]
+    assert seen.text == script_text(script)
+
+
+async def test_where_reasoning_was_under_way_it_begins_anew(stack: Stack) -> None:
+    script = {"tokens": 20, "reasoning_tokens": 100, "interval_ms": 30, "name": "think"}
+    made = await stack.create(script)
+    viewing = asyncio.create_task(view_to_end(stack.client, made["events_url"]))
+    async with asyncio.timeout(10):
+        while not (await stack.record(made["id"])).get("reasoning"):
+            await asyncio.sleep(0.02)
+    (await stack.carrier(made["id"])).send(signal.SIGTERM)
+    seen = await viewing
+    assert seen.types == ["started", "restart", "finishing", "done"]
+    assert seen.text == script_text(script)
+
+
+async def test_the_real_model_s_sentence_goes_on_after_its_worker_was_killed(model: object, tmp_path: Path) -> None:
+    with Up(tmp_path) as up:
+        await asyncio.to_thread(up.wait_up)
+        async with httpx.AsyncClient(base_url=up.url, timeout=30) as client:
+            body = {"prompt": "Tell a long story about a mill at a river.", "max_tokens": 120, "temperature": 0}
+            made = (await client.post("/v1/streams", json=body)).json()
+            seen = Seen()
+            viewing = asyncio.create_task(view_to_end(client, made["events_url"], seen=seen))
+            async with asyncio.timeout(60):
+                while len(seen.text) < 120:
+                    await asyncio.sleep(0.02)
+            before = seen.text
+            workers = [pid for name, pid in up.state()["children"].items() if name.startswith("worker")]
+            for pid in workers:
+                os.kill(pid, signal.SIGKILL)
+            await asyncio.wait_for(viewing, 60)
+            record = (await client.get(made["url"])).json()
+    assert seen.types == ["started", "continued", "finishing", "done"]
+    assert seen.text.startswith(before)
+    assert seen.text == record["text"]
+    assert len(seen.text) > len(before)
+    print(json.dumps({"before": before[-60:], "behind": seen.text[len(before) : len(before) + 60]}))
