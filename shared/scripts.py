@@ -23,6 +23,7 @@ FLAGS: Final[dict[str, str]] = {
     "create": "",
     "confirm": "",
     "claim": "",
+    "reclaim": "",
     "snapshot": "",
     "finish": "allow-oom",
     "cancel": "allow-oom",

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
 from shared.connections import AWAY
-from shared.events import MESSAGE, Delta, Transcript, decode_data
+from shared.events import CONTINUED, MESSAGE, Delta, Transcript, decode_data
 from shared.keys import Keys
 from shared.log import Entry, read_entries
 from shared.scripts import Script
@@ -35,6 +35,7 @@ class Claim:
     """What a claim led to. ``outcome``: run, look, end, leased, ended, provisional or gone.
 
     ``run``: ``opening``, ``epoch``, ``attempt``, ``tries_left``, ``queued_ms`` and ``request`` are set.
+    ``seen`` is the id behind which a ``continued`` attempt goes on.
     ``look``: ``seen`` and ``request`` are set; claim again with how to go on.
     ``end``: ``why``, ``epoch`` and ``attempt`` are set, and ``request`` holds the last event's data.
     """
@@ -114,9 +115,9 @@ class Streams:
         words = raw.decode().split()
         match words:
             case ["run", opening, epoch, attempt, left, created, now]:
-                return Claim(
-                    "run", opening, "", int(epoch), int(attempt), int(left), int(now) - int(created), extra
-                )
+                queued_ms = int(now) - int(created)
+                after = seen if opening == CONTINUED else ""
+                return Claim("run", opening, "", int(epoch), int(attempt), int(left), queued_ms, extra, after)
             case ["look", seen]:
                 return Claim("look", seen=seen, request=extra)
             case ["end", why, epoch, attempt]:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from shared.events import MESSAGE, Delta, copy_delta, encode_data, merge, snapshot_lines
 from shared.ids import Cursor
 from shared.log import Entry
+from shared.streams import Claim
 
 KEEP_S: Final = 3.0
 MAX_UNWRITTEN: Final = 256 * 1024
@@ -29,6 +30,7 @@ FENCED: Final = "fenced"
 GONE: Final = "gone"
 LOST: Final = "lost"
 LOG_FULL: Final = "log_full"
+UNCLAIMED: Final = "unclaimed"
 
 
 @dataclass(slots=True)
@@ -47,10 +49,11 @@ class Carried:
     more than was kept) or LOG_FULL (the server stayed at its memory limit).
     """
 
-    def __init__(self, stream_id: str, epoch: int, attempt: int, cap: int) -> None:
+    def __init__(self, stream_id: str, claim: Claim, cap: int) -> None:
         self.stream_id = stream_id
-        self.epoch = epoch
-        self.attempt = attempt
+        self.claim = claim
+        self.epoch = claim.epoch
+        self.attempt = claim.attempt
         self.stopped: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._refused_since: float | None = None
         self.end_args: tuple[str | bytes | int, ...] | None = None
@@ -181,20 +184,27 @@ class Carried:
             self._sent.pop()
         self._next_n = self._written_n + 1
 
+    def kept(self) -> list[Entry]:
+        """Everything that is kept, in order."""
+        return [sent.entry for sent in self._sent]
+
     def compare(self, last: Entry | None) -> list[Entry] | str:
         """What the log's last entry means for this attempt.
 
-        Out: the entries to be written again, in order (none: all is there), or why it must stop.
+        Out: the entries to be written again, in order (none: all is there), or why it must stop; UNCLAIMED
+        means that even the claim is lost, but that everything behind it is kept.
         """
         if last is None:
             return GONE
-        if last.cursor.epoch != self.epoch:
-            return FENCED if last.cursor.epoch > self.epoch else LOST
+        if last.cursor.epoch > self.epoch:
+            return FENCED
         newest = self._next_n - 1
+        kept = {sent.entry.cursor.n: sent.entry for sent in self._sent}
+        if last.cursor.epoch < self.epoch:
+            return UNCLAIMED if all(number in kept for number in range(1, newest + 1)) else LOST
         n = last.cursor.n
         if self.end_args is not None and n == newest + 1:
             return []
-        kept = {sent.entry.cursor.n: sent.entry for sent in self._sent}
         if n > newest or (n in kept and (kept[n].type, kept[n].data) != (last.type, last.data)):
             return LOST
         missing = range(n + 1, newest + 1)

@@ -135,7 +135,7 @@ class Generations:
 
     async def _attempt(self, stream_id: str, claim: Claim, said: Reading | None) -> bool:
         """Carry one attempt to its end. Out: whether another attempt is due here."""
-        carried = self._writer.carry(stream_id, claim.epoch, claim.attempt)
+        carried = self._writer.carry(stream_id, claim)
         course = Course(asyncio.get_running_loop().time())
         try:
             request = msgspec.json.decode(claim.request)

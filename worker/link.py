@@ -1,12 +1,17 @@
 """The worker's connection to the logs: opened on purpose, closed at the first doubt, never reopened unseen."""
 
+import asyncio
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from redis.exceptions import ResponseError
 
 from shared.connections import AWAY, OwnedConnection
 from shared.resp import Command
 from shared.scripts import Script
+
+SETTLE_S: Final = 3.0
+"""After a reconnection a missing stream is waited for this long: its creator writes lost records again."""
 
 
 class Link:
@@ -16,10 +21,16 @@ class Link:
         self._connect = connect
         self._scripts = tuple(scripts)
         self._connection: OwnedConnection | None = None
+        self._opened_at = 0.0
 
     @property
     def is_open(self) -> bool:
         return self._connection is not None
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it was opened a moment ago: a stream that is missing then may be about to come back."""
+        return asyncio.get_running_loop().time() < self._opened_at + SETTLE_S
 
     @property
     def connection(self) -> OwnedConnection:
@@ -41,6 +52,7 @@ class Link:
             await connection.close()
             raise
         self._connection = connection
+        self._opened_at = asyncio.get_running_loop().time()
 
     async def close(self) -> None:
         """Close at once, with whatever is in flight."""

@@ -26,6 +26,7 @@ from worker.leases import Leases
 from worker.link import Link
 from worker.log_writer import LogWriter
 from worker.providers.client import ProviderClient
+from worker.reconcile import Reconciler
 from worker.sweep import Sweep
 from worker.upkeep import Upkeep
 from worker.waking import WakingWorker
@@ -51,11 +52,10 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
 
     writer = LogWriter(
         Link(lambda: OwnedConnection(settings.redis_url), scripts.values()),
-        keys,
+        Reconciler(keys, scripts["reclaim"], name, settings.lease_ms, settings.log_cap),
         scripts,
-        cap=settings.log_cap,
-        flush_s=settings.flush_ms / 1000,
-        hint=hint if settings.queue_url else None,
+        settings.flush_ms / 1000,
+        hint if settings.queue_url else None,
     )
     client = ProviderClient(settings)
     leases = Leases(streams, name, settings.lease_ms, writer.held)

@@ -2,44 +2,82 @@
 
 Theory of operation. A log's last entry says it all: a later epoch fenced this writer; the same epoch with a
 smaller number lost what is written again from the attempt's memory, under the same ids; an earlier epoch
-lost even the claim, which only a new attempt mends. Comparing and writing again never overtakes anything,
-for nothing else is in flight on the connection.
+lost even the claim, and then the claim is repeated as it was, epoch and all, if nobody else came and all that
+the attempt said is still kept. Comparing and writing again never overtakes anything, for nothing else is in
+flight on the connection.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from redis.exceptions import ResponseError
 
 from shared.connections import OwnedConnection
-from shared.log import append_commands, append_outcome, last_command, read_entries
-from worker.carried import Carried
+from shared.keys import Keys
+from shared.log import Entry, append_commands, append_outcome, last_command, read_entries
+from shared.scripts import Script
+from worker.carried import GONE, LOST, UNCLAIMED, Carried
+
+Outcome = ResponseError | bool | str | None
+"""True (all is there), a reason to stop (see :mod:`worker.carried`), or what a refused append led to."""
 
 log = structlog.get_logger("worker.reconcile")
 
 
-async def reconcile(
-    connection: OwnedConnection, key: Callable[[str], str], cap: int, doubtful: Sequence[Carried]
-) -> AsyncIterator[tuple[Carried, ResponseError | bool | str | None]]:
-    """Compare, and write again what the logs lost.
+@dataclass(frozen=True, slots=True)
+class Reconciler:
+    """Compares the attempts of one worker."""
 
-    Out, for each attempt: True (all is there), a reason to stop (see :mod:`worker.carried`), or what an
-    append led to that was refused. Raises ``ResponseError`` where a log can't be read.
-    """
-    if not doubtful:
-        return
-    replies = await connection.exchange([last_command(key(carried.stream_id)) for carried in doubtful])
-    for carried, reply in zip(doubtful, replies, strict=True):
-        if isinstance(reply, ResponseError):
-            raise reply
-        verdict = carried.compare(next(iter(read_entries(reply)), None))
-        if isinstance(verdict, str):
-            yield carried, verdict
-        elif not verdict:
-            yield carried, True
-        else:
-            commands = append_commands(key(carried.stream_id), cap, verdict)
-            outcome = append_outcome(await connection.exchange(commands))
-            if outcome is True:
-                log.info("log_mended", stream=carried.stream_id, entries=len(verdict))
-            yield carried, outcome
+    keys: Keys
+    reclaim: Script
+    worker: str
+    lease_ms: int
+    cap: int
+
+    async def reconcile(
+        self, connection: OwnedConnection, doubtful: Sequence[Carried]
+    ) -> AsyncIterator[tuple[Carried, Outcome]]:
+        """Compare, and write again what the logs lost. Out: what came of each attempt.
+
+        Raises ``ResponseError`` where a log can't be read, and one of AWAY where the connection is lost.
+        """
+        if not doubtful:
+            return
+        logs = [last_command(self.keys.log(carried.stream_id)) for carried in doubtful]
+        replies = await connection.exchange(logs)
+        for carried, reply in zip(doubtful, replies, strict=True):
+            if isinstance(reply, ResponseError):
+                raise reply
+            verdict = carried.compare(next(iter(read_entries(reply)), None))
+            if verdict == UNCLAIMED:
+                yield carried, await self._claim_again(connection, carried)
+            elif isinstance(verdict, str):
+                yield carried, verdict
+            else:
+                yield carried, await self._write_again(connection, carried, verdict)
+
+    async def _claim_again(self, connection: OwnedConnection, carried: Carried) -> Outcome:
+        keys = self.keys.stream(carried.stream_id)
+        args = (self.worker, carried.epoch, self.lease_ms, carried.claim.opening, carried.claim.seen)
+        (answer,) = await connection.exchange([("EVALSHA", self.reclaim.sha, len(keys), *keys, *args)])
+        if isinstance(answer, ResponseError):
+            raise answer
+        log.info("claimed_again", stream=carried.stream_id, answer=answer.decode())
+        if answer == b"open":
+            return await self._write_again(connection, carried, carried.kept())
+        # Its creator may be about to write the record again.
+        return GONE if answer in (b"gone", b"provisional") else LOST
+
+    async def _write_again(
+        self, connection: OwnedConnection, carried: Carried, entries: Sequence[Entry]
+    ) -> Outcome:
+        if not entries:
+            return True
+        commands = append_commands(self.keys.log(carried.stream_id), self.cap, entries)
+        replies: list[Any] = await connection.exchange(commands)
+        outcome = append_outcome(replies)
+        if outcome is True:
+            log.info("log_mended", stream=carried.stream_id, entries=len(entries))
+        return outcome

@@ -23,6 +23,9 @@ from shared.queue import Queue
 
 POLL_S: Final = 1.0
 AWAY_S: Final = 0.5
+SETTLE_S: Final = 2.0
+"""A server that restarted may offer jobs again whose claims it lost; their workers, which reconnect within a
+second, repeat those claims first."""
 
 log = structlog.get_logger("worker.waking")
 
@@ -45,7 +48,7 @@ class WakingWorker(Worker):
         except (*AWAY, RedisError) as error:
             # arq itself would end the process here; Redis comes back, and its jobs are still there.
             log.warning("queue_away", error=type(error).__name__)
-            await asyncio.sleep(AWAY_S)
+            await asyncio.sleep(SETTLE_S)
         if not self.burst:
             await self._wait_for_work()
 

@@ -21,13 +21,9 @@ if field('confirmed') ~= '1' then
   return {'provisional', ''}
 end
 
-local function take_lease(epoch)
-  redis.call('SET', LEASE, worker .. ':' .. epoch, 'PX', lease_ms)
-end
-
 local answer = remembered('claim', nonce)
 if answer and field('claimed_epoch') == field('epoch') then
-  take_lease(field('epoch'))
+  take(field('epoch'), worker, lease_ms)
   return {answer, field('request')}
 end
 if redis.call('EXISTS', LEASE) == 1 then
@@ -53,34 +49,20 @@ local may_continue = said and field('on_failure') == 'continue'
 if may_continue and not why and (how == '' or seen ~= last_id) then
   return {'look ' .. last_id, field('request')}
 end
-redis.call('HSET', META, 'epoch', epoch, 'claimed_epoch', epoch, 'worker', worker, 'released', '')
-take_lease(epoch)
 if why then
+  take(epoch, worker, lease_ms)
   return {remember('claim', nonce, 'end', why, epoch, int(attempt)), last_data}
 end
 
 assert(ALLOWED[status]['running'])
-attempt = attempt + 1
-if released ~= 'handover' then
-  tries = tries + 1
-end
-local id = epoch .. '-0'
-local data = '{"attempt":' .. int(attempt) .. ',' .. string.sub(field('about'), 2)
 -- Where nothing was said yet nobody notices: the new attempt opens as the first one did.
 local opening = said and 'restart' or 'started'
 if may_continue and how == 'continue' then
   opening = 'continued'
-  data = '{"after":"' .. last_id .. '",' .. string.sub(data, 2)
-else
-  redis.call('DEL', SNAPSHOT)
-  redis.call('HDEL', META, 'snapshot_id')
-  redis.call('HSET', META, 'text_from', id)
 end
-redis.call('XADD', LOG, id, 'e', opening, 'd', data, 'a', last_id)
-redis.call('HSET', META, 'status', 'running', 'attempt', int(attempt), 'tries', int(tries),
-  'started_ms', int(now))
+attempt = open_attempt(opening, epoch, worker, lease_ms, last_id, now, released ~= 'handover')
 return {
-  remember('claim', nonce, 'run', opening, epoch, int(attempt), int(most_tries - tries),
+  remember('claim', nonce, 'run', opening, epoch, int(attempt), int(most_tries - tonumber(field('tries'))),
     field('created_ms'), int(now)),
   field('request'),
 }

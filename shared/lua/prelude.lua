@@ -50,6 +50,32 @@ local function remember(operation, nonce, ...)
   return answer
 end
 
+-- The stream belongs to this worker, under this epoch.
+local function take(epoch, worker, lease_ms)
+  redis.call('HSET', META, 'epoch', epoch, 'claimed_epoch', epoch, 'worker', worker, 'released', '')
+  redis.call('SET', LEASE, worker .. ':' .. epoch, 'PX', lease_ms)
+end
+
+-- Begin the next attempt: its opening event, and what the record says of it. From `started` and `restart` the
+-- text counts anew; `continued` goes on behind the log's last id. Out: the attempt.
+local function open_attempt(opening, epoch, worker, lease_ms, last_id, now, counts)
+  take(epoch, worker, lease_ms)
+  local attempt = redis.call('HINCRBY', META, 'attempt', 1)
+  redis.call('HINCRBY', META, 'tries', counts and 1 or 0)
+  local id = epoch .. '-0'
+  local data = '"attempt":' .. int(attempt) .. ',' .. string.sub(field('about'), 2)
+  if opening == 'continued' then
+    data = '"after":"' .. last_id .. '",' .. data
+  else
+    redis.call('DEL', SNAPSHOT)
+    redis.call('HDEL', META, 'snapshot_id')
+    redis.call('HSET', META, 'text_from', id)
+  end
+  redis.call('XADD', LOG, id, 'e', opening, 'd', '{' .. data, 'a', last_id)
+  redis.call('HSET', META, 'status', 'running', 'started_ms', int(now))
+  return attempt
+end
+
 -- Grow the snapshot by a chunk at a checked offset (0 begins it anew). Out: nil, or the length that is
 -- there where the offset does not fit. A repeated growth is recognised by its length and its id.
 local function grow(as_of, offset, chunk)

@@ -10,7 +10,6 @@ from pathlib import Path
 import httpx
 import pytest_asyncio
 
-from tests.support.requirements import require_model
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 from tests.support.up import Up

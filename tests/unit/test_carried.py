@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from shared.events import FINISHING, MESSAGE, Transcript
 from shared.ids import Cursor
 from shared.log import Entry
-from worker.carried import FENCED, GONE, KEEP_S, LOST, MAX_UNWRITTEN, Carried
+from shared.streams import Claim
+from worker.carried import FENCED, GONE, KEEP_S, LOST, MAX_UNWRITTEN, UNCLAIMED, Carried
 
 
 def carry(cap: int = 100) -> Carried:
     async def make() -> Carried:
-        return Carried("stream", 5, 1, cap)
+        return Carried("stream", Claim("run", "started", epoch=5, attempt=1), cap)
 
     return asyncio.run(make())
 
@@ -67,7 +68,7 @@ def test_the_log_s_last_entry_tells_why_to_stop() -> None:
     entries = said(carried, 3)
     assert carried.compare(None) == GONE
     assert carried.compare(Entry(Cursor(6, 0), "restart", b"{}")) == FENCED
-    assert carried.compare(Entry(Cursor(4, 9), MESSAGE, b"{}")) == LOST
+    assert carried.compare(Entry(Cursor(4, 9), MESSAGE, b"{}")) == UNCLAIMED
     assert carried.compare(Entry(Cursor(5, 9), MESSAGE, b"{}")) == LOST
     assert carried.compare(Entry(entries[1].cursor, MESSAGE, b'{"text":"another"}')) == LOST
 
@@ -77,6 +78,7 @@ def test_more_lost_than_was_kept_is_lost() -> None:
     said(carried, 3, now=0.0)
     late = said(carried, 2, now=KEEP_S + 1)
     assert carried.compare(Entry(Cursor(5, 0), "started", b"{}")) == LOST
+    assert carried.compare(Entry(Cursor(4, 0), "queued", b"{}")) == LOST
     assert carried.compare(Entry(Cursor(5, 4), MESSAGE, late[0].data)) == late[1:]
 
 
