@@ -26,6 +26,7 @@ from api.hints import Hints
 from api.metrics import make_registry
 from api.problems import add_handlers
 from api.reader import Reader
+from api.repeats import Repeats
 from api.responses import Protocol, SendWatch
 from api.services import Cancellation, Services, Viewing
 from shared.connections import OwnedConnection, open_client
@@ -57,11 +58,12 @@ def build(configuration: Configuration) -> FastAPI:
     queue_client = open_client(settings.queue_redis_url)
     streams = Streams(log_client, keys, load_scripts())
     queue = Queue(queue_client, keys)
-    cancellation = Cancellation(settings, streams, queue)
+    repeats = Repeats()
+    cancellation = Cancellation(settings, streams, queue, repeats)
     reader = Reader(
         lambda: OwnedConnection(settings.redis_url),
         log_client,
-        Hints(queue_client, keys.wake_channel, cancellation.repeat),
+        Hints(queue_client, keys.wake_channel, repeats.repeat),
         keys,
         settings.linger_s,
     )
@@ -81,7 +83,7 @@ def build(configuration: Configuration) -> FastAPI:
         queue=queue,
         reader=reader,
         viewing=viewing,
-        creation=Creation(settings, configuration.providers, streams, queue, secret),
+        creation=Creation(settings, configuration.providers, streams, queue, repeats, secret),
         cancellation=cancellation,
         watch=watch,
     )

@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from api.problems import Problem, redis_away
+from api.repeats import Repeats
 from api.requests import CreateStream
 from shared.ids import idempotent_stream_id, new_stream_id
 from shared.providers import Provider, UnknownModel, resolve_model
@@ -40,12 +41,14 @@ class Creation:
         providers: Mapping[str, Provider],
         streams: Streams,
         queue: Queue,
+        repeats: Repeats,
         secret: Callable[[], Awaitable[bytes]],
     ) -> None:
         self._settings = settings
         self._providers = providers
         self._streams = streams
         self._queue = queue
+        self._repeats = repeats
         self._secret = secret
 
     async def create(self, asked: CreateStream, owner: str, key: str | None) -> tuple[str, str, str, bool]:
@@ -94,19 +97,27 @@ class Creation:
                 raise Problem(422, "bad_idempotency_key", f"An Idempotency-Key has 1 to {MAX_KEY} characters.")
             stream_id = idempotent_stream_id(await self._secret(), owner, key)
         about = msgspec.json.encode({"model": model, "provider": provider})
-        answer = await self._streams.create(
-            stream_id,
-            hashlib.sha256(body).hexdigest(),
-            owner,
-            about,
-            {
-                "request": body,
-                "about": about,
-                "model": model,
-                "provider": provider,
-                "on_failure": asked.on_failure,
-            },
-        )
+        fields = {
+            "request": body,
+            "about": about,
+            "model": model,
+            "provider": provider,
+            "on_failure": asked.on_failure,
+        }
+        request_hash = hashlib.sha256(body).hexdigest()
+
+        async def write() -> tuple[str, bool]:
+            return await self._write(stream_id, request_hash, owner, about, fields)
+
+        status, met = await write()
+        self._repeats.remember(write)
+        return stream_id, status, model, met
+
+    async def _write(
+        self, stream_id: str, request_hash: str, owner: str, about: bytes, fields: dict[str, str | bytes]
+    ) -> tuple[str, bool]:
+        """All steps, from the provisional record to the wake-up. Out: (status, whether the stream was met)."""
+        answer = await self._streams.create(stream_id, request_hash, owner, about, fields)
         status, attempt = "queued", 0
         if answer[0] == "conflict":
             raise Problem(
@@ -124,4 +135,4 @@ class Creation:
                 raise redis_away()
         if status == "queued":
             await self._queue.wake()
-        return stream_id, status, model, answer[0] == "exists"
+        return status, answer[0] == "exists"

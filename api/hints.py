@@ -21,10 +21,11 @@ class Hints:
     """Listens to one channel."""
 
     def __init__(self, client: Redis, channel: str, returned: Callable[[float], Awaitable[None]]) -> None:
-        """``returned`` is called, with the loop time when the server was lost, once it is back."""
+        """``returned`` is called, with the loop time when the server was lost, once it is back (also by the
+        reader, of the log's server, which may be another one)."""
         self._client = client
         self._channel = channel
-        self._returned = returned
+        self.returned = returned
 
     async def listen(self, hinted: Callable[[bytes], None], subscribed: Callable[[], None]) -> None:
         """Call ``hinted`` with each message, and ``subscribed`` whenever hints may have been missed."""
@@ -36,7 +37,7 @@ class Hints:
                 async with self._client.pubsub(ignore_subscribe_messages=True) as pubsub:
                     await pubsub.subscribe(self._channel)
                     if lost_at is not None:
-                        await self._returned(lost_at)
+                        await self.returned(lost_at)
                     lost_at = None
                     backoff_s = FIRST_BACKOFF_S
                     subscribed()

@@ -17,6 +17,7 @@ pays for every idle key: 71 against 21 µs with 1,000 idle ones). This one: 76-8
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 import structlog
@@ -36,6 +37,8 @@ READ_COUNT: Final = 500
 PAGE: Final = 500
 CHECK_S: Final = 5.0
 """How late a lost hint is noticed at the worst; at 1,000 idle logs the check costs 200 commands a second."""
+SETTLE_S: Final = 3.0
+"""After the server came back a missing log is waited for this long: its creator writes lost records again."""
 FIRST_BACKOFF_S: Final = 0.05
 MAX_BACKOFF_S: Final = 1.0
 
@@ -59,6 +62,8 @@ class Reader:
         self._hints = hints
         self._keys = keys
         self._linger_s = linger_s
+        self._lost_at: float | None = None
+        self._fresh_until = 0.0
         self._connection: OwnedConnection | None = None
         self._follows: dict[tuple[str, str], Follow] = {}
         self._by_stream: dict[str, list[Follow]] = {}
@@ -77,7 +82,7 @@ class Reader:
         """Follow a log as long as the block lasts (and ``linger_s`` beyond: reconnect storms share it)."""
         key = (stream_id, dialect.name)
         follow = self._follows.get(key)
-        if follow is None:
+        if follow is None or follow.gone:
             follow = Follow(stream_id, self._keys.log(stream_id), dialect, text_from)
             self._follows[key] = follow
             self._by_stream.setdefault(stream_id, []).append(follow)
@@ -121,7 +126,9 @@ class Reader:
         self._lingering.pop(follow, None)
         if follow.viewers:
             return
-        self._follows.pop((follow.stream_id, follow.dialect.name), None)
+        key = (follow.stream_id, follow.dialect.name)
+        if self._follows.get(key) is follow:
+            del self._follows[key]
         siblings = self._by_stream.get(follow.stream_id, [])
         if follow in siblings:
             siblings.remove(follow)
@@ -173,6 +180,7 @@ class Reader:
                 if self._connection is not None:
                     await self._connection.close()
                     self._connection = None
+                self._lost_at = self._lost_at or asyncio.get_running_loop().time()
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
                 self._work.set()
@@ -181,6 +189,10 @@ class Reader:
         if self._connection is None:
             connection = self._connect()
             await connection.open()
+            if self._lost_at is not None:
+                await self._hints.returned(self._lost_at)
+                self._lost_at = None
+                self._fresh_until = asyncio.get_running_loop().time() + SETTLE_S
             self._connection = connection
             self._check_everything()
         return self._connection
@@ -219,7 +231,9 @@ class Reader:
             if isinstance(reply, ResponseError):
                 raise reply
             last = next(iter(read_entries(reply)), None)
-            if last is None:
+            if last is None and asyncio.get_running_loop().time() < self._fresh_until:
+                asyncio.get_running_loop().call_later(SETTLE_S / 3, partial(self._mark, follow, check=True))
+            elif last is None:
                 follow.vanish()
             elif follow.buffer.last is not None and last.cursor < follow.position:
                 log.info("ahead_of_log", stream=follow.stream_id)

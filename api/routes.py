@@ -150,10 +150,8 @@ async def cancel(request: Request, stream_id: str, asked: Cancel | None = None) 
 async def erase(request: Request, stream_id: str) -> None:
     """Erase a stream, running or not, with everything that was said."""
     has = services(request)
-    if not is_stream_id(stream_id) or not await has.streams.erase(stream_id):
+    if not is_stream_id(stream_id) or not await has.cancellation.erase(stream_id):
         raise no_such_stream()
-    await has.queue.cancelled(stream_id)
-    await has.queue.finished(stream_id)
 
 
 @router.post("/streams/{stream_id}/heartbeat", status_code=204)

@@ -10,6 +10,7 @@ from api.creation import Creation
 from api.dialects.base import Dialect
 from api.follow import Follow
 from api.reader import Reader
+from api.repeats import Repeats
 from api.responses import SendWatch
 from shared.ids import Cursor
 from shared.providers import Provider
@@ -61,38 +62,42 @@ class Viewing:
 
 
 class Cancellation:
-    """Cancels streams, and writes a cancel again where the log lost it.
+    """Cancels and erases streams."""
 
-    A server that restarts from its append-only file may have lost its last seconds, and a cancelled stream
-    must not come back to life. Whoever wrote keeps what it wrote for KEEP_S and repeats it when the server
-    was away meanwhile; the nonce makes a repetition harmless.
-    """
-
-    KEEP_S: Final = 3.0
-
-    def __init__(self, settings: Settings, streams: Streams, queue: Queue) -> None:
+    def __init__(self, settings: Settings, streams: Streams, queue: Queue, repeats: Repeats) -> None:
         self._retention_ms = int(settings.retention_s * 1000)
         self._keep_prompt = settings.keep_prompt
         self._streams = streams
         self._queue = queue
-        self._recent: list[tuple[float, str, bytes, str]] = []
+        self._repeats = repeats
 
     async def cancel(self, stream_id: str, data: bytes, nonce: str) -> tuple[str, ...]:
         """Write the terminal event under a new epoch, and tell the worker and the readers."""
+        answer = await self._cancel(stream_id, data, nonce)
+        if answer[0] == "cancelled":
+            self._repeats.remember(lambda: self._cancel(stream_id, data, nonce))
+        return answer
+
+    async def _cancel(self, stream_id: str, data: bytes, nonce: str) -> tuple[str, ...]:
         answer = await self._streams.cancel(stream_id, data, self._retention_ms, self._keep_prompt, nonce)
         if answer[0] == "cancelled":
-            now = asyncio.get_running_loop().time()
-            self._recent = [item for item in self._recent if item[0] > now - self.KEEP_S]
-            self._recent.append((now, stream_id, data, nonce))
             await self._queue.cancelled(stream_id)
             await self._queue.finished(stream_id)
         return answer
 
-    async def repeat(self, lost_at: float) -> None:
-        """The server is back: cancel again what was cancelled up to KEEP_S before it went (loop time)."""
-        for item in [item for item in self._recent if item[0] > lost_at - self.KEEP_S]:
-            _, stream_id, data, nonce = item
-            await self.cancel(stream_id, data, nonce)
+    async def erase(self, stream_id: str) -> bool:
+        """Delete everything of a stream, running or not. Out: whether it was there."""
+        erased = await self._erase(stream_id)
+        if erased:
+            self._repeats.remember(lambda: self._erase(stream_id))
+        return erased
+
+    async def _erase(self, stream_id: str) -> bool:
+        erased = await self._streams.erase(stream_id)
+        if erased:
+            await self._queue.cancelled(stream_id)
+            await self._queue.finished(stream_id)
+        return erased
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,7 @@ class Viewer:
             if self._stopping():
                 yield encode_retry(random.randint(*STOP_RETRY_MS))  # noqa: S311
                 return
+            change = self._follow.change
             try:
                 chunk, ended = await self._next()
             except (*AWAY, RedisError) as error:
@@ -103,12 +104,12 @@ class Viewer:
             if chunk:
                 yield chunk
             elif not ended:
-                await self._change()
+                await self._wait_for(change)
 
-    async def _change(self) -> None:
+    async def _wait_for(self, change: asyncio.Event) -> None:
         try:
             async with asyncio.timeout(LOOK_S):
-                await self._follow.changed()
+                await change.wait()
         except TimeoutError:
             return
 

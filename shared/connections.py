@@ -12,8 +12,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.connection import AbstractConnection, parse_url
-from redis.asyncio.connection import Connection as TcpConnection
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+    parse_url,
+)
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -37,19 +42,58 @@ POOL_SIZE = 8
 the same with ten viewers and with ten thousand."""
 
 
+class _Translating(AbstractConnection):
+    """Tells a connection that was reset while it was idle as what it is: uvloop has closed its transport then,
+    and says so by a RuntimeError at the next write, which nobody would take for a lost server."""
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        try:
+            await super().send_packed_command(command, check_health)
+        except RuntimeError as error:
+            await self.disconnect(nowait=True)
+            raise RedisConnectionError(f"the connection was reset: {error}") from error
+
+
+class _Tcp(_Translating, Connection):
+    pass
+
+
+class _Tls(_Translating, SSLConnection):
+    pass
+
+
+class _Socket(_Translating, UnixDomainSocketConnection):
+    pass
+
+
+_KINDS: dict[type[AbstractConnection], type[AbstractConnection]] = {
+    Connection: _Tcp,
+    SSLConnection: _Tls,
+    UnixDomainSocketConnection: _Socket,
+}
+
+
+def _settings(url: str) -> tuple[type[AbstractConnection], dict[str, Any]]:
+    """What a URL says: the kind of connection, and its arguments."""
+    settings: dict[str, Any] = dict(parse_url(url))
+    kind = _KINDS[settings.pop("connection_class", Connection)]
+    settings |= {"socket_connect_timeout": CONNECT_TIMEOUT_S, "retry": Retry(NoBackoff(), 0)}
+    return kind, settings
+
+
 def open_client(url: str, timeout_s: float = EXCHANGE_TIMEOUT_S) -> Redis:
     """A pooled client for scripts and plain keys. Nothing is connected until it is used.
 
     Calls wait at most ``timeout_s`` for a connection and as long for a reply, and are never repeated
     unseen: whoever can repeat safely does so itself, with the same nonce.
     """
-    pool = BlockingConnectionPool.from_url(
-        url,
+    kind, settings = _settings(url)
+    pool = BlockingConnectionPool(
+        connection_class=kind,
         max_connections=POOL_SIZE,
-        timeout=timeout_s,
-        socket_connect_timeout=CONNECT_TIMEOUT_S,
+        timeout=timeout_s,  # type: ignore[arg-type]
         socket_timeout=timeout_s,
-        retry=Retry(NoBackoff(), 0),
+        **settings,
     )
     client = Redis(connection_pool=pool)
     client.auto_close_connection_pool = True
@@ -62,13 +106,8 @@ class OwnedConnection:
     """One connection that is opened once, and never again behind its owner's back."""
 
     def __init__(self, url: str) -> None:
-        settings: dict[str, Any] = dict(parse_url(url))
-        kind = settings.pop("connection_class", TcpConnection)
-        self._connection: AbstractConnection = kind(
-            **settings,
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0),
-        )
+        kind, settings = _settings(url)
+        self._connection = kind(**settings)
         self._lock = asyncio.Lock()
         self._closed = False
 

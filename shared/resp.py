@@ -15,14 +15,25 @@ def pack(commands: Iterable[Command]) -> bytes:
 
 _TROUBLE = (
     "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "MISCONF", "NOREPLICAS",
-    "BUSY", "NOSCRIPT", "UNBLOCKED",
+    "BUSY", "NOSCRIPT", "UNBLOCKED", "NOAUTH", "NOPERM",
 )  # fmt: skip
 
 
 def is_trouble(refusal: object) -> bool:
     """Whether a refusal speaks of the server's state, which passes, and not of what was sent."""
     # redis-py takes the code off the text of the errors that it knows, and keeps it in the class's name.
-    known = ("BusyLoading", "ReadOnly", "MasterDown", "ClusterDown", "TryAgain", "Moved", "Ask", "NoScript")
+    known = (
+        "BusyLoading",
+        "ReadOnly",
+        "MasterDown",
+        "ClusterDown",
+        "TryAgain",
+        "Moved",
+        "Ask",
+        "NoScript",
+        "Auth",
+        "NoPerm",
+    )
     return isinstance(refusal, RedisError) and (
         str(refusal).startswith(_TROUBLE) or type(refusal).__name__.startswith(known)
     )

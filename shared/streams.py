@@ -140,7 +140,10 @@ class Streams:
         await self.call("charge", stream_id, attempt, usage)
 
     async def renew(self, worker: str, held: Sequence[tuple[str, int]], lease_ms: int) -> list[bool]:
-        """Renew the leases of all (stream, epoch) pairs in one round trip. Out: which are still held."""
+        """Renew the leases of all (stream, epoch) pairs in one round trip. Out: which are still held.
+
+        With no pairs the server is asked all the same: that it answers is what the caller learns.
+        """
         script = self._scripts["renew"]
         try:
             answers = await self._renew(script, worker, held, lease_ms)
@@ -153,9 +156,10 @@ class Streams:
         self, script: Script, worker: str, held: Sequence[tuple[str, int]], lease_ms: int
     ) -> list[bytes]:
         async with self._client.pipeline(transaction=False) as pipe:
+            pipe.ping()
             for stream_id, epoch in held:
                 pipe.evalsha(script.sha, 5, *self._keys.stream(stream_id), worker, str(epoch), str(lease_ms))
-            answers: list[bytes] = await pipe.execute()
+            answers: list[bytes] = (await pipe.execute())[1:]
         return answers
 
     async def read(self, stream_id: str) -> Reading | None:

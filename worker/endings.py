@@ -71,9 +71,9 @@ class Endings:
             else:
                 break
         if answer[0] == "finished":
-            self._writer.retire(carried, args)
-        log.info("stream_ended", stream=carried.stream_id, status=status, answer=answer[0])
-        await self._forget(carried.stream_id)
+            again = (*args[:7], *carried.snapshot_step(anew=True), *args[10:])
+            self._writer.retire(carried, again)
+        await self._forget(carried.stream_id, status, answer[0])
 
     async def end_for_another(self, stream_id: str, claim: Claim) -> None:
         """Close a stream whose last worker is gone: its end is all that is missing, or all that is left."""
@@ -83,13 +83,12 @@ class Endings:
         else:
             status, data = FAILED, {"code": claim.why, "message": END_TEXTS[claim.why], "retryable": True}
         raw = encode_data({**data, "attempt": claim.attempt, "timings": None})
-        await self._streams.call(
+        answer: bytes = await self._streams.call(
             "finish", stream_id, new_nonce(), claim.epoch, 0, status, raw,
             self._retention_ms, self._keep_prompt, "", 0, b"", "result", raw,
         )  # fmt: skip
-        log.info("stream_ended", stream=stream_id, status=status, why=claim.why)
         await self._queue.hint(stream_id)
-        await self._forget(stream_id)
+        await self._forget(stream_id, status, answer.decode().split()[0])
 
     async def hand_over(self, carried: Carried) -> None:
         """Give the stream to another worker, without a lease wait. Where that fails, the lease tells."""
@@ -119,6 +118,11 @@ class Endings:
         except (*AWAY, RedisError) as error:
             log.warning("usage_not_noted", stream=carried.stream_id, error=type(error).__name__)
 
-    async def _forget(self, stream_id: str) -> None:
+    async def _forget(self, stream_id: str, status: str, answer: str) -> None:
+        """Nobody need sweep this stream any more, if it really ended: a writer that was fenced does not know."""
+        if answer not in ("finished", "ended", "gone"):
+            log.info("end_refused", stream=stream_id, answer=answer)
+            return
+        log.info("stream_ended", stream=stream_id, status=status, answer=answer)
         with contextlib.suppress(*AWAY, RedisError):  # the sweep does it, too
             await self._queue.finished(stream_id)

@@ -15,6 +15,7 @@ before anything else happens, for every token read from then on would be paid fo
 """
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
@@ -22,7 +23,9 @@ from typing import Any, Final
 
 import msgspec
 import structlog
+from redis.exceptions import RedisError
 
+from shared.connections import AWAY
 from shared.events import CONTINUED, DONE, FAILED, FINISHING, split_delta
 from shared.providers import Provider
 from shared.queue import Queue
@@ -34,6 +37,7 @@ from worker.going_on import asked_of, can_continue
 from worker.log_writer import LogWriter
 from worker.providers.base import Finish, GenerationRequest, ProviderError, Said, Usage
 from worker.providers.client import ProviderClient
+from worker.providers.retries import RETRIED
 
 PROVISIONAL_WAIT_S: Final = 0.02
 PROVISIONAL_LIMIT_S: Final = 60.0
@@ -105,7 +109,8 @@ class Generations:
         pause_s = RETRY_FIRST_S
         while True:
             claim, said = await self._claim(stream_id)
-            await self._queue.drop(job)
+            with contextlib.suppress(*AWAY, RedisError):  # a job that stays costs a look
+                await self._queue.drop(job)
             if claim.outcome == "end":
                 await self._endings.end_for_another(stream_id, claim)
             if claim.outcome != "run" or not await self._attempt(stream_id, claim, said):
@@ -196,7 +201,8 @@ class Generations:
             )
         error = upstream.exception()
         if isinstance(error, ProviderError):
-            return Failure(error.code, str(error), error.retryable, error.refusal)
+            # What the client has tried several times already is not tried again by another attempt.
+            return Failure(error.code, str(error), error.retryable, error.refusal or error.code in RETRIED)
         if error is not None:
             log.error("generation_broke", stream=carried.stream_id, exc_info=error)
             return INTERNAL

@@ -26,7 +26,7 @@ from shared.resp import is_out_of_memory, is_trouble
 from shared.scripts import Script
 from shared.streams import Claim
 from worker.batch import Batch, Call
-from worker.carried import GONE, KEEP_S, Carried
+from worker.carried import FENCED, GONE, KEEP_S, LOST, Carried
 from worker.link import Link
 from worker.reconcile import Reconciler
 from worker.snapshots import Snapshots
@@ -69,6 +69,8 @@ class LogWriter:
 
     def carry(self, stream_id: str, claim: Claim) -> Carried:
         """Begin to write an attempt whose opening event the claim has written."""
+        if stream_id in self._carried:
+            self._carried[stream_id].stop(FENCED)
         self._carried[stream_id] = Carried(stream_id, claim, self._cap)
         return self._carried[stream_id]
 
@@ -191,8 +193,10 @@ class LogWriter:
             carried.stop(GONE)
         if is_out_of_memory(outcome):
             carried.held_up(asyncio.get_running_loop().time())
-        elif isinstance(outcome, RedisError) and "equal or smaller" not in str(outcome):
+        elif isinstance(outcome, RedisError) and is_trouble(outcome):
             raise outcome
+        elif "equal or smaller" not in str(outcome):
+            carried.stop(LOST)
         if not carried.stopped.done():
             self._doubtful[carried] = None
 

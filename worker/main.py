@@ -18,6 +18,7 @@ from shared.queue import JOB, Queue, job_deserializer, job_serializer
 from shared.scripts import load_scripts
 from shared.settings import BadSettings, Configuration, environment, load
 from shared.streams import Streams
+from shared.vital import start_vital
 from worker.cancellations import listen
 from worker.carried import FENCED
 from worker.endings import Endings
@@ -79,14 +80,9 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
 
     async def start(ctx: dict[str, Any]) -> None:
         await client.open()
-        background.extend(
-            asyncio.create_task(task)
-            for task in (
-                writer.run(),
-                upkeep.run(),
-                listen(queue_client, keys.cancelled_channel, cancelled),
-            )
-        )
+        listening = listen(queue_client, keys.cancelled_channel, cancelled)
+        for work, about in ((writer.run(), "log"), (upkeep.run(), "upkeep"), (listening, "cancellations")):
+            background.append(start_vital(work, about))
         log.info("worker_started", worker=name, max_streams=settings.max_streams)
 
     async def stop(ctx: dict[str, Any]) -> None:

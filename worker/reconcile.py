@@ -17,6 +17,7 @@ from redis.exceptions import ResponseError
 from shared.connections import OwnedConnection
 from shared.keys import Keys
 from shared.log import Entry, append_commands, append_outcome, last_command, read_entries
+from shared.resp import is_trouble
 from shared.scripts import Script
 from worker.carried import GONE, LOST, UNCLAIMED, Carried
 
@@ -41,7 +42,7 @@ class Reconciler:
     ) -> AsyncIterator[tuple[Carried, Outcome]]:
         """Compare, and write again what the logs lost. Out: what came of each attempt.
 
-        Raises ``ResponseError`` where a log can't be read, and one of AWAY where the connection is lost.
+        Raises ``ResponseError`` for what ails the whole server, and one of AWAY where the connection is lost.
         """
         if not doubtful:
             return
@@ -49,7 +50,11 @@ class Reconciler:
         replies = await connection.exchange(logs)
         for carried, reply in zip(doubtful, replies, strict=True):
             if isinstance(reply, ResponseError):
-                raise reply
+                if is_trouble(reply):
+                    raise reply
+                log.error("log_unreadable", stream=carried.stream_id, detail=str(reply)[:200])
+                yield carried, LOST
+                continue
             verdict = carried.compare(next(iter(read_entries(reply)), None))
             if verdict == UNCLAIMED:
                 yield carried, await self._claim_again(connection, carried)

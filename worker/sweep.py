@@ -71,7 +71,8 @@ class Sweep:
         for stream_id, (status, confirmed, attempt, lease) in zip(
             page, await self._streams.liveness(page), strict=True
         ):
-            if status is None or not TRANSITIONS[status]:  # type: ignore[index]
+            # A status that this version does not know is another one's to judge.
+            if status is None or not TRANSITIONS.get(status, {status}):  # type: ignore[call-overload]
                 ended.append(stream_id)
             elif confirmed and not lease:
                 idle.append((stream_id, attempt + 1))

@@ -42,6 +42,17 @@ class WakingWorker(Worker):
         self._pop: asyncio.Task[Any] | None = None
         self._freed = asyncio.Event()
 
+    async def main(self) -> None:
+        """Wait for the server, then work as arq does (which gives up at once without one)."""
+        while True:
+            try:
+                await self.pool.ping()
+                break
+            except (*AWAY, RedisError) as error:
+                log.warning("waiting_for_redis", error=type(error).__name__)
+                await asyncio.sleep(AWAY_S)
+        await super().main()
+
     async def _poll_iteration(self) -> None:
         try:
             await super()._poll_iteration()

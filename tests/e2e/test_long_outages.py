@@ -1,0 +1,131 @@
+"""Redis away for longer than a lease, connections that are reset, and servers that are full."""
+
+import asyncio
+from pathlib import Path
+
+from redis.asyncio import Redis
+
+from shared.keys import Keys
+from tests.support.script import script_text
+from tests.support.stack import Stack, running_stack
+from tests.support.viewing import view_to_end
+
+SCRIPT = {"tokens": 200, "interval_ms": 40, "name": "long", "numbered": True}
+
+
+async def test_an_outage_longer_than_the_lease_restarts_nothing(stack: Stack) -> None:
+    for round_ in range(2):
+        script = {**SCRIPT, "name": f"long{round_}"}
+        made = await stack.create(script)
+        viewing = asyncio.create_task(view_to_end(stack.client, made["events_url"]))
+        await stack.until_said(made["id"], 30)
+        await asyncio.to_thread(stack.server.kill)
+        await asyncio.sleep(4.5)
+        await asyncio.to_thread(stack.server.start_again)
+        seen = await asyncio.wait_for(viewing, 60)
+        assert seen.text == script_text(script, call=1)
+        assert len(stack.calls(f"long{round_}")) == 1
+
+
+async def test_a_server_at_its_memory_limit_fails_the_stream_clearly(stack: Stack) -> None:
+    made = await stack.create({"tokens": 2000, "interval_ms": 20, "name": "full"})
+    await stack.until_said(made["id"], 30)
+    async with Redis.from_url(stack.server.url) as redis:
+        await redis.config_set("maxmemory", "1mb")
+        refused = await stack.client.post("/v1/streams", json={"prompt": "{}"})
+        assert (refused.status_code, refused.json()["code"]) == (503, "redis_full")
+        seen = await asyncio.wait_for(view_to_end(stack.client, made["events_url"]), 40)
+        assert seen.events[-1][0] == "failed"
+        assert seen.events[-1][1]["code"] == "log_full"
+        other = await stack.client.post(f"{made['url']}/cancel")
+        assert other.json()["status"] == "failed"
+        await redis.config_set("maxmemory", "0")
+    record = await stack.record(made["id"])
+    assert record["text"] == seen.text
+    again = await stack.create({"tokens": 3})
+    await stack.until_status(again["id"], "done")
+
+
+async def test_a_stream_at_the_memory_limit_can_be_cancelled(stack: Stack) -> None:
+    made = await stack.create({"tokens": 2000, "interval_ms": 20, "name": "cancel"})
+    await stack.until_said(made["id"], 30)
+    async with Redis.from_url(stack.server.url) as redis:
+        await redis.config_set("maxmemory", "1mb")
+        answer = await stack.client.post(f"{made['url']}/cancel")
+        assert answer.json()["status"] == "cancelled"
+
+
+async def test_a_retry_after_is_not_undercut_by_another_attempt(stack: Stack) -> None:
+    made = await stack.create({"status": 429, "retry_after": 60, "name": "later"})
+    seen = await view_to_end(stack.client, made["events_url"])
+    assert seen.events[-1][1]["code"] == "provider_rate_limited"
+    assert seen.events[-1][1]["retryable"] is True
+    assert len(stack.calls("later")) == 1
+
+
+async def test_a_writer_that_was_fenced_does_not_take_the_stream_from_the_sweep(stack: Stack) -> None:
+    """A stands still before its end, B takes over; A's refused end must leave the stream to be swept."""
+    script = {"tokens": 30, "interval_ms": 30, "name": "end", "numbered": True, "linger_ms": 300}
+    made = await stack.create(script)
+    await stack.until_said(made["id"], 60)
+    first = await stack.carrier(made["id"])
+    first.pause()
+    async with asyncio.timeout(10):
+        while len(stack.calls("end")) < 2:
+            await asyncio.sleep(0.02)
+    first.resume()
+    await asyncio.sleep(0.3)
+    (await stack.carrier(made["id"])).kill()
+    seen = await asyncio.wait_for(view_to_end(stack.client, made["events_url"]), 40)
+    assert seen.types[-1] == "done"
+    assert seen.text == script_text(script, call=3)
+
+
+async def test_a_worker_started_without_redis_waits_for_it(tmp_path: Path) -> None:
+    async with running_stack(tmp_path, workers=1) as stack:
+        await asyncio.to_thread(stack.server.kill)
+        import sys
+
+        from tests.support.processes import Child
+
+        with Child("early", (sys.executable, "-P", "-m", "worker"), stack.env(), tmp_path) as early:
+            await asyncio.sleep(3)
+            assert early.exit_code is None
+            assert "waiting_for_redis" in early.output()
+            await asyncio.to_thread(stack.server.start_again)
+            async with asyncio.timeout(20):
+                while "worker_started" not in early.output():
+                    await asyncio.sleep(0.05)
+
+
+async def test_the_last_seconds_of_the_log_may_be_lost_without_loss(stack: Stack) -> None:
+    """The server comes back as it was before the claim, the tokens, and one stream's end."""
+    await stack.client.get("/v1/models")
+    aof = next((stack.directory / "appendonlydir").glob("*.incr.aof"))
+    ended = await stack.create({"tokens": 5, "name": "ended", "numbered": True})
+    running = await stack.create({"tokens": 150, "interval_ms": 30, "name": "running", "numbered": True})
+    async with Redis.from_url(stack.server.url) as redis:
+        while not await redis.hget(Keys("headrace").stream(running["id"]).meta, "confirmed") == b"1":
+            await asyncio.sleep(0.01)
+    viewing = asyncio.create_task(view_to_end(stack.client, running["events_url"]))
+    done = await view_to_end(stack.client, ended["events_url"])
+    await stack.until_said(running["id"], 30)
+    log = aof.read_bytes()
+    await asyncio.to_thread(stack.server.kill)
+    # Cut right behind the second stream's confirmation: both claims, all tokens and an end are lost.
+    cut = log.index(b"claimed_epoch")
+    cut = log.rindex(b"*1\r\n$5\r\nMULTI", 0, cut)
+    aof.write_bytes(log[:cut])
+    await asyncio.to_thread(stack.server.start_again)
+    seen = await asyncio.wait_for(viewing, 60)
+    record = await stack.record(running["id"])
+    assert record["status"] == "done"
+    assert (
+        seen.text
+        == record["text"]
+        == script_text({"tokens": 150, "name": "running", "numbered": True}, call=record["attempt"])
+    )
+    again = await stack.until_status(ended["id"], "done")
+    assert again["text"] == done.text
+    assert again["last_event_id"] == done.last_id
+    assert len(stack.calls("ended")) == 1
