@@ -97,7 +97,7 @@ class Creation:
                 raise Problem(422, "bad_idempotency_key", f"An Idempotency-Key has 1 to {MAX_KEY} characters.")
             stream_id = idempotent_stream_id(await self._secret(), owner, key)
         about = msgspec.json.encode({"model": model, "provider": provider})
-        fields = {
+        fields: dict[str, str | bytes] = {
             "request": body,
             "about": about,
             "model": model,
@@ -106,18 +106,25 @@ class Creation:
         }
         request_hash = hashlib.sha256(body).hexdigest()
 
-        async def write() -> tuple[str, bool]:
-            return await self._write(stream_id, request_hash, owner, about, fields)
+        async def write(epoch: int) -> tuple[str, bool, int]:
+            return await self._write(stream_id, request_hash, owner, about, fields, epoch)
 
-        status, met = await write()
-        self._repeats.remember(write)
+        status, met, epoch = await write(0)
+        if not met:
+            self._repeats.remember(lambda: write(epoch))
         return stream_id, status, model, met
 
     async def _write(
-        self, stream_id: str, request_hash: str, owner: str, about: bytes, fields: dict[str, str | bytes]
-    ) -> tuple[str, bool]:
-        """All steps, from the provisional record to the wake-up. Out: (status, whether the stream was met)."""
-        answer = await self._streams.create(stream_id, request_hash, owner, about, fields)
+        self,
+        stream_id: str,
+        request_hash: str,
+        owner: str,
+        about: bytes,
+        fields: dict[str, str | bytes],
+        epoch: int,
+    ) -> tuple[str, bool, int]:
+        """All steps, from the provisional record to the wake-up. Out: (status, whether it was met, epoch)."""
+        answer = await self._streams.create(stream_id, request_hash, owner, about, fields, epoch)
         status, attempt = "queued", 0
         if answer[0] == "conflict":
             raise Problem(
@@ -135,4 +142,6 @@ class Creation:
                 raise redis_away()
         if status == "queued":
             await self._queue.wake()
-        return status, answer[0] == "exists"
+        if answer[0] == "exists":
+            return status, True, 0
+        return status, False, int(answer[1].partition("-")[0])

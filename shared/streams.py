@@ -96,11 +96,12 @@ class Streams:
         owner: str,
         queued_data: bytes,
         fields: Mapping[str, str | bytes],
+        epoch: int = 0,
     ) -> tuple[str, ...]:
-        """Make a provisional record. Out: the script's answer, split (see ``create.lua``)."""
+        """Make a provisional record. Out: the script's answer, split (see ``create.lua``, also for ``epoch``)."""
         pairs = [part for pair in fields.items() for part in pair]
         return await self._answer(
-            "create", stream_id, new_nonce(), PROVISIONAL_MS, request_hash, owner, queued_data, *pairs
+            "create", stream_id, new_nonce(), PROVISIONAL_MS, request_hash, owner, queued_data, epoch, *pairs
         )
 
     async def confirm(self, stream_id: str) -> tuple[str, ...]:
@@ -139,8 +140,8 @@ class Streams:
         """Note what one attempt used."""
         await self.call("charge", stream_id, attempt, usage)
 
-    async def renew(self, worker: str, held: Sequence[tuple[str, int]], lease_ms: int) -> list[bool]:
-        """Renew the leases of all (stream, epoch) pairs in one round trip. Out: which are still held.
+    async def renew(self, worker: str, held: Sequence[tuple[str, int]], lease_ms: int) -> list[str]:
+        """Renew the leases of all (stream, epoch) pairs in one round trip. Out: held, lost or doubtful, each.
 
         With no pairs the server is asked all the same: that it answers is what the caller learns.
         """
@@ -150,7 +151,7 @@ class Streams:
         except NoScriptError:
             await self._client.script_load(script.text)
             answers = await self._renew(script, worker, held, lease_ms)
-        return [answer == b"held" for answer in answers]
+        return [answer.decode() for answer in answers]
 
     async def _renew(
         self, script: Script, worker: str, held: Sequence[tuple[str, int]], lease_ms: int

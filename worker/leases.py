@@ -28,11 +28,20 @@ log = structlog.get_logger("worker.leases")
 class Leases:
     """Renews the leases of all that a worker carries."""
 
-    def __init__(self, streams: Streams, worker: str, lease_ms: int, held: Callable[[], list[Carried]]) -> None:
+    def __init__(
+        self,
+        streams: Streams,
+        worker: str,
+        lease_ms: int,
+        held: Callable[[], list[Carried]],
+        doubt: Callable[[Carried], None],
+    ) -> None:
+        """``held``: what is carried now; ``doubt`` has an attempt compared with its log."""
         self._streams = streams
         self._worker = worker
         self._lease_ms = lease_ms
         self._held = held
+        self._doubt = doubt
         self._steady_since: float | None = None
         self._last_tick: float | None = None
 
@@ -59,6 +68,8 @@ class Leases:
             return
         if self._steady_since is None:
             self._steady_since = now
-        for carried, ours in zip(held, still, strict=True):
-            if not ours:
+        for carried, answer in zip(held, still, strict=True):
+            if answer == "lost":
                 carried.stop(FENCED)
+            elif answer == "doubtful":
+                self._doubt(carried)

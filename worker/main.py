@@ -59,7 +59,7 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
         hint if settings.queue_url else None,
     )
     client = ProviderClient(settings)
-    leases = Leases(streams, name, settings.lease_ms, writer.held)
+    leases = Leases(streams, name, settings.lease_ms, writer.held, writer.doubt)
     job_timeout_s = settings.max_stream_s * (settings.max_attempts + 1) + JOB_MARGIN_S
     # arq adds 10 s to the longest time-out for the life of its in-progress mark.
     in_progress_ms = int((job_timeout_s + 10) * 1000)

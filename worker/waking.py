@@ -41,6 +41,7 @@ class WakingWorker(Worker):
         self._queue = queue
         self._pop: asyncio.Task[Any] | None = None
         self._freed = asyncio.Event()
+        self._settled_at = 0.0
 
     async def main(self) -> None:
         """Wait for the server, then work as arq does (which gives up at once without one)."""
@@ -54,12 +55,12 @@ class WakingWorker(Worker):
         await super().main()
 
     async def _poll_iteration(self) -> None:
+        await asyncio.sleep(max(0.0, self._settled_at - self.loop.time()))
         try:
             await super()._poll_iteration()
         except (*AWAY, RedisError) as error:
             # arq itself would end the process here; Redis comes back, and its jobs are still there.
-            log.warning("queue_away", error=type(error).__name__)
-            await asyncio.sleep(SETTLE_S)
+            self._lost(error)
         if not self.burst:
             await self._wait_for_work()
 
@@ -89,9 +90,14 @@ class WakingWorker(Worker):
     async def _pop_wake_up(self) -> bool:
         try:
             return await self._wake_client.blpop([self._wake_key], timeout=POLL_S) is not None  # type: ignore[misc, arg-type]
-        except (*AWAY, RedisError):
+        except (*AWAY, RedisError) as error:
+            self._lost(error)
             await asyncio.sleep(AWAY_S)
             return False
+
+    def _lost(self, error: Exception) -> None:
+        log.warning("queue_away", error=type(error).__name__)
+        self._settled_at = self.loop.time() + SETTLE_S
 
     async def _put_back(self) -> None:
         try:

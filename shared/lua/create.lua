@@ -1,7 +1,8 @@
 -- Make a provisional record and its `queued` event; both vanish unless they are confirmed in time.
--- ARGV: nonce, life in ms, request hash, owner, data of `queued`, then field and value pairs
+-- ARGV: nonce, life in ms, request hash, owner, data of `queued`, epoch (0: a new one; else that of the very
+--       record that is written again because the server lost it), then field and value pairs
 -- Out:  created <id> <now> | exists <status> <confirmed> <attempt> | conflict
-local nonce, life_ms, hash, owner, data = unpack(ARGV, 1, 5)
+local nonce, life_ms, hash, owner, data, again = unpack(ARGV, 1, 6)
 if redis.call('EXISTS', META) == 1 then
   local answer = remembered('create', nonce)
   if answer then
@@ -17,11 +18,11 @@ if redis.call('EXISTS', META) == 1 then
   return table.concat({'exists', field('status'), field('confirmed'), field('attempt')}, ' ')
 end
 local now = now_ms()
-local epoch = int(now)
+local epoch = again == '0' and int(now) or again
 local id = epoch .. '-0'
 redis.call('DEL', LOG, SNAPSHOT, LEASE)
 redis.call('HSET', META, 'status', 'queued', 'confirmed', '0', 'epoch', epoch, 'attempt', '0', 'tries', '0',
-  'owner', owner, 'request_hash', hash, 'created_ms', int(now), 'text_from', id, unpack(ARGV, 6))
+  'owner', owner, 'request_hash', hash, 'created_ms', int(now), 'text_from', id, unpack(ARGV, 7))
 redis.call('XADD', LOG, id, 'e', 'queued', 'd', data)
 redis.call('PEXPIRE', META, life_ms)
 redis.call('PEXPIRE', LOG, life_ms)

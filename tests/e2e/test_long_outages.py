@@ -1,11 +1,13 @@
 """Redis away for longer than a lease, connections that are reset, and servers that are full."""
 
 import asyncio
+import sys
 from pathlib import Path
 
 from redis.asyncio import Redis
 
 from shared.keys import Keys
+from tests.support.processes import Child
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 from tests.support.viewing import view_to_end
@@ -89,9 +91,10 @@ async def test_a_worker_started_without_redis_waits_for_it(tmp_path: Path) -> No
         from tests.support.processes import Child
 
         with Child("early", (sys.executable, "-P", "-m", "worker"), stack.env(), tmp_path) as early:
-            await asyncio.sleep(3)
+            async with asyncio.timeout(20):
+                while "waiting_for_redis" not in early.output():
+                    await asyncio.sleep(0.05)
             assert early.exit_code is None
-            assert "waiting_for_redis" in early.output()
             await asyncio.to_thread(stack.server.start_again)
             async with asyncio.timeout(20):
                 while "worker_started" not in early.output():
@@ -99,20 +102,23 @@ async def test_a_worker_started_without_redis_waits_for_it(tmp_path: Path) -> No
 
 
 async def test_the_last_seconds_of_the_log_may_be_lost_without_loss(stack: Stack) -> None:
-    """The server comes back as it was before the claim, the tokens, and one stream's end."""
+    """The server comes back as it was before two creates, all claims and tokens, an end, and a cancel."""
     await stack.client.get("/v1/models")
     aof = next((stack.directory / "appendonlydir").glob("*.incr.aof"))
     ended = await stack.create({"tokens": 5, "name": "ended", "numbered": True})
     running = await stack.create({"tokens": 150, "interval_ms": 30, "name": "running", "numbered": True})
     async with Redis.from_url(stack.server.url) as redis:
-        while not await redis.hget(Keys("headrace").stream(running["id"]).meta, "confirmed") == b"1":
+        while await redis.hget(Keys("headrace").stream(running["id"]).meta, "confirmed") != b"1":
             await asyncio.sleep(0.01)
+    stopped = await stack.create({"tokens": 500, "interval_ms": 30, "name": "stopped"})
     viewing = asyncio.create_task(view_to_end(stack.client, running["events_url"]))
+    await stack.until_said(stopped["id"])
+    await stack.client.post(f"{stopped['url']}/cancel")
     done = await view_to_end(stack.client, ended["events_url"])
     await stack.until_said(running["id"], 30)
     log = aof.read_bytes()
     await asyncio.to_thread(stack.server.kill)
-    # Cut right behind the second stream's confirmation: both claims, all tokens and an end are lost.
+    # Cut right before the first claim.
     cut = log.index(b"claimed_epoch")
     cut = log.rindex(b"*1\r\n$5\r\nMULTI", 0, cut)
     aof.write_bytes(log[:cut])
@@ -128,4 +134,8 @@ async def test_the_last_seconds_of_the_log_may_be_lost_without_loss(stack: Stack
     again = await stack.until_status(ended["id"], "done")
     assert again["text"] == done.text
     assert again["last_event_id"] == done.last_id
-    assert len(stack.calls("ended")) == 1
+    assert record["attempt"] == 1
+    assert (await stack.until_status(stopped["id"], "cancelled"))["status"] == "cancelled"
+    await asyncio.sleep(3)
+    assert (await stack.record(stopped["id"]))["status"] == "cancelled"
+    assert [len(stack.calls(name)) for name in ("ended", "running", "stopped")] == [1, 1, 1]

@@ -246,13 +246,21 @@ async def test_a_cancel_fences_the_worker_and_stays(streams: Streams, redis: Any
 async def test_a_lease_is_renewed_by_its_holder_alone(streams: Streams, redis: Any) -> None:
     await created(streams)
     one = await claim(streams)
-    assert await streams.renew("w1", [(ID, one.epoch)], LEASE_MS) == [True]
-    assert await streams.renew("w2", [(ID, one.epoch)], LEASE_MS) == [False]
+    assert await streams.renew("w1", [(ID, one.epoch)], LEASE_MS) == ["held"]
+    assert await streams.renew("w2", [(ID, one.epoch)], LEASE_MS) == ["lost"]
     await redis.delete(KEYS.lease)
-    assert await streams.renew("w1", [(ID, one.epoch)], LEASE_MS) == [True], "lost, but nobody else came"
+    assert await streams.renew("w1", [(ID, one.epoch)], LEASE_MS) == ["held"], "lost, but nobody else came"
     await redis.delete(KEYS.lease)
     await claim(streams, "w2")
-    assert await streams.renew("w1", [(ID, one.epoch)], LEASE_MS) == [False]
+    assert await streams.renew("w1", [(ID, one.epoch)], LEASE_MS) == ["lost"]
+
+
+async def test_a_lease_of_a_claim_that_the_record_does_not_know_is_doubtful(streams: Streams) -> None:
+    await created(streams)
+    one = await claim(streams)
+    assert await streams.renew("w1", [(ID, one.epoch + 5)], LEASE_MS) == ["doubtful"]
+    await streams.erase(ID)
+    assert await streams.renew("w1", [(ID, one.epoch)], LEASE_MS) == ["doubtful"]
 
 
 async def test_epochs_rise_even_when_the_clock_stands_still(streams: Streams, redis: Any) -> None:
@@ -269,7 +277,7 @@ async def test_nothing_is_made_of_a_stream_that_does_not_exist(streams: Streams,
     assert await streams.release(ID, 1, "retry") == ("gone",)
     assert await finish(streams, 1, 1) == "gone"
     assert await streams.cancel(ID, b"{}", 1000, False, new_nonce()) == ("gone",)
-    assert await streams.renew("w", [(ID, 1)], LEASE_MS) == [False]
+    assert await streams.renew("w", [(ID, 1)], LEASE_MS) == ["doubtful"]
     await streams.charge(ID, 1, b"{}")
     assert await streams.read(ID) is None
     assert await redis.dbsize() == 0
