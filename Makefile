@@ -10,7 +10,7 @@ PY := $(VENV)/bin/python
 LOG := $(VENV)/install.log
 FILES := pyproject.toml constraints.txt requirements-model.txt Makefile
 
-.PHONY: up test check clean
+.PHONY: up test chaos check clean
 .DELETE_ON_ERROR:
 
 up: $(VENV)/installed
@@ -19,6 +19,10 @@ up: $(VENV)/installed
 # Two at a time: most tests wait for processes, and whole files stay together for the processes they share.
 test: $(VENV)/installed-for-tests
 	$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+
+# Real processes under faults: make chaos MINUTES=5 (default 1), and SEED=… to repeat a run.
+chaos: $(VENV)/installed-for-tests
+	$(PY) -m tests.chaos --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 check: $(VENV)/installed-for-tests
 	$(PY) -m ruff check .

@@ -15,8 +15,17 @@ class Created(BaseModel):
     id: str
     status: str
     model: str
+    events_url: str = Field(description="read the answer here, as SSE; with keys it carries a read token")
+    url: str = Field(description="the record")
+
+
+class Links(BaseModel):
+    """Where a stream is found, with a new read token where keys are set."""
+
+    id: str
     events_url: str = Field(description="read the answer here, as SSE")
     url: str = Field(description="the record")
+    expires_in_s: float | None = Field(description="life of the read token in events_url; null: it needs none")
 
 
 class Model(BaseModel):
@@ -39,7 +48,7 @@ def links(stream_id: str) -> dict[str, str]:
 
 
 def describe(stream_id: str, record: Mapping[str, str], reading: Reading) -> dict[str, Any]:
-    """The whole record, with everything said so far."""
+    """The whole record but for its links, with everything said so far."""
     result = json_field(record, "result") or {}
     transcript = reading.transcript()
     usage = {name.partition(":")[2]: json_field(record, name) for name in record if name.startswith("usage:")}
@@ -65,7 +74,6 @@ def describe(stream_id: str, record: Mapping[str, str], reading: Reading) -> dic
         "created_at": _moment(record.get("created_ms")),
         "started_at": _moment(record.get("started_ms")),
         "finished_at": _moment(record.get("finished_ms")),
-        **links(stream_id),
     }
 
 

@@ -15,26 +15,34 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from api import health, routes
+from api import health, routes, watching
+from api.admission import Admitting
 from api.body_limit import BodyLimit
 from api.creation import Creation
 from api.dialects.native import NativeDialect
+from api.docs import add_docs
+from api.doors import Doors
 from api.hints import Hints
 from api.metrics import make_registry
 from api.problems import add_handlers
+from api.read_tokens import ReadTokens
 from api.reader import Reader
 from api.repeats import Repeats
 from api.responses import Protocol, SendWatch
+from api.seats import Seats
 from api.services import Cancellation, Services, Viewing
-from shared.connections import OwnedConnection, open_client
+from shared.cluster import connect_to_logs
+from shared.connections import open_client
 from shared.keys import Keys
+from shared.limits import Limits
 from shared.logs import configure_logs
 from shared.queue import Queue
 from shared.scripts import load_scripts
-from shared.settings import BadSettings, Configuration, environment, load
+from shared.settings import BadSettings, Configuration, Settings, check_open, environment, load
 from shared.streams import Streams
 
 STATIC: Final = Path(__file__).parent / "static"
@@ -44,10 +52,10 @@ BACKLOG: Final = 2048
 
 PAGE_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
+ALL_HEADERS: Final = [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer")]
+"""On every response, by the server itself: a middleware would cost a call for every chunk of every viewer."""
 
 
 def build(configuration: Configuration) -> FastAPI:
@@ -61,12 +69,21 @@ def build(configuration: Configuration) -> FastAPI:
     repeats = Repeats()
     cancellation = Cancellation(settings, streams, queue, repeats)
     reader = Reader(
-        lambda: OwnedConnection(settings.redis_url),
+        lambda: connect_to_logs(settings.redis_url),
         log_client,
         Hints(queue_client, keys.wake_channel, repeats.repeat),
         keys,
         settings.linger_s,
     )
+    limits = Limits(
+        queue_client,
+        keys,
+        per_minute=settings.creations_per_minute,
+        at_once=settings.streams_per_key,
+        waiting=settings.max_queue,
+    )
+    admitting = Admitting(settings, limits, streams, queue)
+    seats = Seats(limits, queue, settings.viewers_per_stream)
     viewing = Viewing(reader, NativeDialect(), settings.viewers)
     watch = SendWatch(settings.send_timeout_s)
     known_secret: list[bytes] = [settings.secret.encode()] if settings.secret else []
@@ -83,14 +100,17 @@ def build(configuration: Configuration) -> FastAPI:
         queue=queue,
         reader=reader,
         viewing=viewing,
-        creation=Creation(settings, configuration.providers, streams, queue, repeats, secret),
+        creation=Creation(settings, configuration.providers, streams, queue, admitting, repeats, secret),
         cancellation=cancellation,
+        admitting=admitting,
+        tokens=ReadTokens(settings, secret),
+        seats=seats,
         watch=watch,
     )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(reader.run()), asyncio.create_task(watch.run())]
+        tasks = [asyncio.create_task(work) for work in (reader.run(), watch.run(), seats.run())]
         try:
             yield
         finally:
@@ -105,14 +125,17 @@ def build(configuration: Configuration) -> FastAPI:
         description="Tokens from any AI API to any browser, over a durable log.",
         version="0.1.0",
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
-        middleware=[Middleware(BodyLimit, max_bytes=settings.max_body_bytes)],
+        middleware=_middleware(settings),
     )
     app.state.services = parts
     app.state.metrics = make_registry(reader, viewing)
     add_handlers(app)
     app.include_router(routes.router)
+    app.include_router(watching.router)
     app.include_router(health.router)
+    add_docs(app)
 
     @app.get("/", include_in_schema=False)
     async def page(request: Request) -> Response:
@@ -120,6 +143,25 @@ def build(configuration: Configuration) -> FastAPI:
 
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return app
+
+
+def _middleware(settings: Settings) -> list[Middleware]:
+    """From the outside in. CORS stands in front of the doors, for a preflight carries no key."""
+    inner = [
+        Middleware(Doors, keys=settings.keys),
+        Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
+    ]
+    if not settings.origins:
+        return inner
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=settings.origins,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
+        expose_headers=["Location", "Retry-After", "Idempotency-Replayed"],
+        max_age=600,
+    )
+    return [cors, *inner]
 
 
 class Server(uvicorn.Server):
@@ -141,6 +183,8 @@ def main() -> None:
     fd = parser.parse_args().fd
     try:
         configuration = load(environment())
+        listener = socket.socket(fileno=fd) if fd is not None else None
+        check_open(configuration.settings, _host(listener) or configuration.settings.host)
     except BadSettings as error:
         sys.exit(str(error))
     settings = configuration.settings
@@ -157,7 +201,16 @@ def main() -> None:
         access_log=False,
         log_level="warning",
         server_header=False,
+        headers=ALL_HEADERS,
         timeout_graceful_shutdown=STOP_S,
     )
-    sockets = [socket.socket(fileno=fd)] if fd is not None else None
+    sockets = None if listener is None else [listener]
     Server(config, app.state.services.viewing).run(sockets=sockets)
+
+
+def _host(listener: socket.socket | None) -> str:
+    """The address that an inherited socket listens on; loopback for one in the file system."""
+    if listener is None:
+        return ""
+    name = listener.getsockname()
+    return str(name[0]) if isinstance(name, tuple) else "127.0.0.1"

@@ -1,9 +1,10 @@
 """Creating a stream, safe against a crash at any point.
 
-Theory of operation. The steps are: a provisional record with its ``queued`` event and a life of 60 s; the
-stream into ``unfinished`` and the job into the queue; then the record is confirmed, and only then 202 is
-answered. A crash before the confirmation leaves nothing behind (the record expires, and no worker claims a
-provisional stream); one after it leaves a stream that runs. A 503 deletes nothing: it lets it expire.
+Theory of operation. First the limits (see :mod:`api.admission`). Then the steps are: a provisional record with
+its ``queued`` event and a life of 60 s; the stream into ``unfinished`` and the job into the queue; then the record
+is confirmed, and only then 202 is answered. A crash before the confirmation leaves nothing behind (the record
+expires, and no worker claims a provisional stream); one after it leaves a stream that runs. A 503 deletes nothing:
+it lets it expire.
 
 With an ``Idempotency-Key`` the id is HMAC(secret, owner, key), so every caller with that key meets the same
 record and runs all the steps itself, harmlessly: each of them is idempotent.
@@ -16,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from api.admission import Admitting
 from api.problems import Problem, redis_away
 from api.repeats import Repeats
 from api.requests import CreateStream
@@ -41,6 +43,7 @@ class Creation:
         providers: Mapping[str, Provider],
         streams: Streams,
         queue: Queue,
+        admitting: Admitting,
         repeats: Repeats,
         secret: Callable[[], Awaitable[bytes]],
     ) -> None:
@@ -48,14 +51,15 @@ class Creation:
         self._providers = providers
         self._streams = streams
         self._queue = queue
+        self._admitting = admitting
         self._repeats = repeats
         self._secret = secret
 
     async def create(self, asked: CreateStream, owner: str, key: str | None) -> tuple[str, str, str, bool]:
         """Create a stream, or meet the one that this key made. Out: (id, status, model, whether it was met).
 
-        Raises :class:`Problem`: unknown models, prompts that are too long, a key used for another request,
-        Redis away.
+        Raises :class:`Problem`: unknown models, prompts that are too long, a limit that is reached, a key used
+        for another request, Redis away.
         """
         try:
             target = resolve_model(asked.model, self._providers, self._settings.default_model)
@@ -70,6 +74,13 @@ class Creation:
                 f"The prompt has {size} bytes, and {self._settings.max_prompt_bytes} are allowed "
                 "(HEADRACE_MAX_PROMPT_BYTES). Send less.",
             )
+        most = self._settings.max_answer_tokens
+        if most and (asked.max_tokens or 0) > most:
+            raise Problem(
+                422,
+                "answer_too_long",
+                f"An answer may have {most} tokens here (HEADRACE_MAX_ANSWER_TOKENS). Ask for at most as many.",
+            )
         request = {
             "provider": target.provider.name,
             "model": target.model,
@@ -77,25 +88,39 @@ class Creation:
             **asked.model_dump(exclude={"model", "prompt", "messages"}, exclude_none=True),
         }
         try:
-            body = msgspec.json.encode(request)
+            hashed = hashlib.sha256(msgspec.json.encode(request)).hexdigest()
+            # Behind the hash: a setting that changes makes no other request of a repeated one.
+            body = msgspec.json.encode({**request, "max_tokens": asked.max_tokens or most} if most else request)
         except UnicodeEncodeError:
             raise Problem(
                 422, "invalid_request", "The prompt holds half a surrogate pair, which is no character."
             ) from None
         try:
             async with asyncio.timeout(CREATE_TIMEOUT_S):
-                return await self._run_steps(body, target.provider.name, target.full_name, asked, owner, key)
+                return await self._run_steps(
+                    body, hashed, target.provider.name, target.full_name, asked, owner, key
+                )
         except TimeoutError:
             raise redis_away() from None
 
     async def _run_steps(
-        self, body: bytes, provider: str, model: str, asked: CreateStream, owner: str, key: str | None
+        self,
+        body: bytes,
+        hashed: str,
+        provider: str,
+        model: str,
+        asked: CreateStream,
+        owner: str,
+        key: str | None,
     ) -> tuple[str, str, str, bool]:
+        # Asked for even where there is no key: the links that are answered may be signed with it.
+        secret = await self._secret()
         stream_id = new_stream_id()
         if key is not None:
             if not 0 < len(key) <= MAX_KEY:
                 raise Problem(422, "bad_idempotency_key", f"An Idempotency-Key has 1 to {MAX_KEY} characters.")
-            stream_id = idempotent_stream_id(await self._secret(), owner, key)
+            stream_id = idempotent_stream_id(secret, owner, key)
+        now_ms = await self._admitting.admit(owner, stream_id, repeatable=key is not None)
         about = msgspec.json.encode({"model": model, "provider": provider})
         fields: dict[str, str | bytes] = {
             "request": body,
@@ -104,10 +129,9 @@ class Creation:
             "provider": provider,
             "on_failure": asked.on_failure,
         }
-        request_hash = hashlib.sha256(body).hexdigest()
 
         async def write(epoch: int) -> tuple[str, bool, int]:
-            return await self._write(stream_id, request_hash, owner, about, fields, epoch)
+            return await self._write(stream_id, hashed, owner, about, fields, now_ms, epoch)
 
         status, met, epoch = await write(0)
         if not met:
@@ -121,6 +145,7 @@ class Creation:
         owner: str,
         about: bytes,
         fields: dict[str, str | bytes],
+        now_ms: int,
         epoch: int,
     ) -> tuple[str, bool, int]:
         """All steps, from the provisional record to the wake-up. Out: (status, whether it was met, epoch)."""
@@ -135,7 +160,7 @@ class Creation:
         if answer[0] == "exists":
             status, attempt = answer[1], int(answer[3])
         if status == "queued":
-            await self._queue.put(stream_id, attempt + 1, await self._queue.now_ms())
+            await self._queue.put(stream_id, attempt + 1, now_ms)
         if TRANSITIONS[status]:  # type: ignore[index]
             confirmed = await self._streams.confirm(stream_id)
             if confirmed[0] == "gone":

@@ -1,4 +1,4 @@
-"""Health, readiness, metrics and the page: what needs no key."""
+"""Health and readiness, which need no key, and metrics, which do."""
 
 import asyncio
 from typing import Final
@@ -7,15 +7,15 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from redis.exceptions import RedisError
 
-from api.problems import Problem
-from api.routes import services
+from api.doors import services
+from api.problems import Problem, documented
 from shared.connections import AWAY
 
 READY_TIMEOUT_S: Final = 1.5
 WORKER_SEEN_MS: Final = 5000
 """Workers show themselves each second; five missed ones are no hiccup any more."""
 
-router = APIRouter()
+router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz")
@@ -24,7 +24,7 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz")
+@router.get("/readyz", responses=documented(503))
 async def readyz(request: Request) -> dict[str, object]:
     """Redis answers, and at least one worker is there."""
     queue = services(request).queue
@@ -44,7 +44,9 @@ async def readyz(request: Request) -> dict[str, object]:
     return {"status": "ready", "workers": workers, "waiting": waiting}
 
 
-@router.get("/metrics", response_class=Response)
+@router.get(
+    "/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}, **documented(401)}
+)
 async def metrics(request: Request) -> Response:
     """Prometheus metrics of this process."""
     return Response(generate_latest(request.app.state.metrics), media_type=CONTENT_TYPE_LATEST)

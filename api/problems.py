@@ -63,6 +63,15 @@ class Problem(Exception):
         )
 
 
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """These statuses for the OpenAPI document, each with a problem document as its body."""
+    schema = {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}
+    return {
+        status: {"description": http.HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema}}}
+        for status in statuses
+    }
+
+
 def no_such_stream() -> Problem:
     """Unknown, expired, or somebody else's: the three look the same."""
     return Problem(
@@ -118,6 +127,13 @@ def add_handlers(app: FastAPI) -> None:
     async def away(request: Request, error: Exception) -> JSONResponse:
         log.warning("redis_unavailable", path=request.url.path, error=type(error).__name__)
         return (redis_full() if is_out_of_memory(error) else redis_away()).response()
+
+    @app.exception_handler(Exception)
+    async def internal(request: Request, error: Exception) -> JSONResponse:
+        # The server writes the trace to its own log.
+        log.error("internal_error", path=request.url.path, error=type(error).__name__)
+        detail = "Something is broken here, and it was written to the log. Trying again may help."
+        return Problem(500, "internal_error", detail).response()
 
     for kind in (*AWAY, RedisError):
         app.exception_handler(kind)(away)

@@ -27,10 +27,11 @@ from redis.exceptions import RedisError, ResponseError
 from api.dialects.base import Dialect
 from api.follow import Follow
 from api.hints import Hints
-from shared.connections import AWAY, OwnedConnection
+from shared.cluster import LogConnection
+from shared.connections import AWAY
 from shared.ids import Cursor
 from shared.keys import Keys
-from shared.log import Entry, last_command, page_command, read_entries, read_tails, tail_command
+from shared.log import Entry, last_command, page_command, read_entries, read_tails, tail_commands
 
 READ_COUNT: Final = 500
 """Entries of one log in one XREAD: a late viewer's long log must not hold up the others."""
@@ -50,7 +51,7 @@ class Reader:
 
     def __init__(
         self,
-        connect: Callable[[], OwnedConnection],
+        connect: Callable[[], LogConnection],
         client: Redis,
         hints: Hints,
         keys: Keys,
@@ -64,7 +65,7 @@ class Reader:
         self._linger_s = linger_s
         self._lost_at: float | None = None
         self._fresh_until = 0.0
-        self._connection: OwnedConnection | None = None
+        self._connection: LogConnection | None = None
         self._follows: dict[tuple[str, str], Follow] = {}
         self._by_stream: dict[str, list[Follow]] = {}
         self._dirty: dict[Follow, None] = {}
@@ -185,7 +186,7 @@ class Reader:
                 backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
                 self._work.set()
 
-    async def _connected(self) -> OwnedConnection:
+    async def _connected(self) -> LogConnection:
         if self._connection is None:
             connection = self._connect()
             await connection.open()
@@ -197,14 +198,16 @@ class Reader:
             self._check_everything()
         return self._connection
 
-    async def _read_tails(self, connection: OwnedConnection, dirty: list[Follow]) -> None:
+    async def _read_tails(self, connection: LogConnection, dirty: list[Follow]) -> None:
         if not dirty:
             return
-        command = tail_command(((follow.key, follow.position) for follow in dirty), READ_COUNT)
-        (reply,) = await connection.exchange([command])
-        if isinstance(reply, ResponseError):
-            raise reply
-        brought = dict(read_tails(reply))
+        positions = ((follow.key, follow.position) for follow in dirty)
+        commands = tail_commands(positions, READ_COUNT, one_each=connection.one_log_a_read)
+        brought: dict[str, list[Entry]] = {}
+        for reply in await connection.exchange(commands):
+            if isinstance(reply, ResponseError):
+                raise reply
+            brought.update(read_tails(reply))
         for follow in dirty:
             entries = brought.get(follow.key, [])
             # A second dialect of the same log may stand elsewhere in it.
@@ -218,7 +221,7 @@ class Reader:
                 self._mark(follow, check=True)
             follow.loaded.set()
 
-    async def _check_last(self, connection: OwnedConnection) -> None:
+    async def _check_last(self, connection: LogConnection) -> None:
         check, self._check = list(self._check), {}
         if not check:
             return

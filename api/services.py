@@ -6,12 +6,15 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final
 
+from api.admission import Admitting
 from api.creation import Creation
 from api.dialects.base import Dialect
 from api.follow import Follow
+from api.read_tokens import ReadTokens
 from api.reader import Reader
 from api.repeats import Repeats
 from api.responses import SendWatch
+from api.seats import Seats
 from shared.ids import Cursor
 from shared.providers import Provider
 from shared.queue import Queue
@@ -75,11 +78,12 @@ class Cancellation:
         """Write the terminal event under a new epoch, and tell the worker and the readers."""
         answer = await self._cancel(stream_id, data, nonce)
         if answer[0] == "cancelled":
-            self._repeats.remember(lambda: self._cancel(stream_id, data, nonce))
+            epoch = int(answer[1].partition("-")[0])
+            self._repeats.remember(lambda: self._cancel(stream_id, data, nonce, epoch), ends=True)
         return answer
 
-    async def _cancel(self, stream_id: str, data: bytes, nonce: str) -> tuple[str, ...]:
-        answer = await self._streams.cancel(stream_id, data, self._retention_ms, self._keep_prompt, nonce)
+    async def _cancel(self, stream_id: str, data: bytes, nonce: str, epoch: int = 0) -> tuple[str, ...]:
+        answer = await self._streams.cancel(stream_id, data, self._retention_ms, self._keep_prompt, nonce, epoch)
         if answer[0] == "cancelled":
             await self._queue.cancelled(stream_id)
             await self._queue.finished(stream_id)
@@ -89,7 +93,7 @@ class Cancellation:
         """Delete everything of a stream, running or not. Out: whether it was there."""
         erased = await self._erase(stream_id)
         if erased:
-            self._repeats.remember(lambda: self._erase(stream_id))
+            self._repeats.remember(lambda: self._erase(stream_id), ends=True)
         return erased
 
     async def _erase(self, stream_id: str) -> bool:
@@ -112,4 +116,7 @@ class Services:
     viewing: Viewing
     creation: Creation
     cancellation: Cancellation
+    admitting: Admitting
+    tokens: ReadTokens
+    seats: Seats
     watch: SendWatch

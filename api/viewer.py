@@ -19,8 +19,9 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
+from api.buffers import SLICE_BYTES
 from api.follow import Follow
-from api.reader import Reader
+from api.reader import PAGE, Reader
 from shared.connections import AWAY
 from shared.events import FRESH, TERMINAL, Transcript
 from shared.ids import Cursor, follows, parse_cursor
@@ -33,6 +34,8 @@ RETRY_MS: Final = 1000
 STOP_RETRY_MS: Final = (500, 3000)
 """When this process stops, its viewers come back spread over this time: a deploy is no reconnect storm."""
 AWAY_S: Final = 0.5
+FIRST_PAGE: Final = 64
+"""Entries of 1 KiB fill a write with that; the pages then grow or shrink with what they bring."""
 LOOK_S: Final = 5.0
 
 log = structlog.get_logger("api.viewer")
@@ -59,6 +62,7 @@ class Viewer:
         self._sequence: int | None = None
         self._last: Cursor | None = None
         self._needs_snapshot = False
+        self._page = FIRST_PAGE
 
     async def open(self, cursor: Cursor | None) -> bool:
         """Find where this viewer stands. Out: False if it has seen everything to the end (204).
@@ -141,7 +145,9 @@ class Viewer:
                 self._sequence = found + 1
                 return await self._next()
         first = self._last or self._text_from
-        entries = await self._reader.page(self._follow.stream_id, first, after=self._last is not None)
+        entries = await self._reader.page(
+            self._follow.stream_id, first, after=self._last is not None, count=self._page
+        )
         if not self._joined(entries):
             self._needs_snapshot = True
             return await self._next()
@@ -156,10 +162,24 @@ class Viewer:
         return self._last is not None or (bool(entries) and entries[0].cursor == self._text_from)
 
     def _encode(self, entries: list[Entry]) -> tuple[bytes, bool]:
-        if not entries:
-            return b"", False
-        self._last = entries[-1].cursor
-        return b"".join(map(self._dialect.entry, entries)), entries[-1].type in TERMINAL
+        """As many of the entries as one write takes; what is behind them is read again when it is due.
+
+        So a viewer that stops reading holds one write, however large its log's entries are.
+        """
+        chunks: list[bytes] = []
+        size = 0
+        ended = False
+        for entry in entries:
+            chunk = self._dialect.entry(entry)
+            if chunks and size + len(chunk) > SLICE_BYTES:
+                break
+            chunks.append(chunk)
+            size += len(chunk)
+            self._last = entry.cursor
+            ended = entry.type in TERMINAL
+        # The next page is about as long as what a write just took.
+        self._page = min(PAGE, 2 * max(1, len(chunks)))
+        return b"".join(chunks), ended
 
     async def _snapshot(self) -> tuple[bytes, bool]:
         """The snapshot and its tail, read in one step."""

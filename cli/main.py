@@ -9,9 +9,11 @@ from rich.console import Console
 from rich.text import Text
 
 from cli import model
+from cli.doctor import examine, report
 from cli.errors import CannotStart
 from cli.up import Options, run_up
-from shared.settings import BadSettings, environment, load
+from shared.api_keys import BadApiKeys, new_api_key
+from shared.settings import BadSettings, check_open, environment, load
 
 DATA_DIR = Path(".headrace")
 
@@ -48,10 +50,38 @@ def up(
             default_model=settings.default_model,
             env=env,
         )
+        check_open(settings, options.host)
         asyncio.run(run_up(options, Console()))
     except (BadSettings, CannotStart) as error:
         Console(stderr=True).print(Text(str(error), style="red"), soft_wrap=True, highlight=False)
         raise typer.Exit(2 if isinstance(error, BadSettings) else 1) from None
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Check a deployment from its environment, and say what to mend (then the exit code is 1)."""
+    try:
+        configuration = load(environment())
+    except BadSettings as error:
+        Console(stderr=True).print(Text(str(error), style="red"), soft_wrap=True, highlight=False)
+        raise typer.Exit(2) from None
+    if not report(asyncio.run(examine(configuration)), Console(highlight=False), as_json=as_json):
+        raise typer.Exit(1)
+
+
+def new_key(name: Annotated[str, typer.Argument(help="Whose key it is: the owner of what it creates.")]) -> None:
+    """Make an API key. Its secret is shown this once, and kept nowhere."""
+    try:
+        secret, entry = new_api_key(name)
+    except BadApiKeys as error:
+        Console(stderr=True).print(Text(f"No key was made: {error}.", style="red"), soft_wrap=True, highlight=False)
+        raise typer.Exit(2) from None
+    # Plain print: nothing may be wrapped or coloured in what is copied.
+    print("The secret, shown this once; callers send it as 'Authorization: Bearer <secret>':")
+    print(f"\n  {secret}\n")
+    print("The entry for HEADRACE_API_KEYS (comma-separated, the same on every API process):")
+    print(f"\n  {entry}\n")
 
 
 def build_app() -> typer.Typer:
@@ -64,6 +94,12 @@ def build_app() -> typer.Typer:
     )
     app.command("up")(up)
     app.command("model")(model.serve)
+    app.command("doctor")(doctor)
+    key = typer.Typer(help="API keys.", no_args_is_help=True)
+    key.command("new")(new_key)
+    # Without it the one command would stand in the place of the group.
+    key.callback()(lambda: None)
+    app.add_typer(key, name="key")
     return app
 
 

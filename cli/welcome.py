@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cli.model import missing_wheels
 from shared.providers import UnknownModel, load_providers, resolve_model
+from shared.settings import is_loopback
 
 
 def label(name: str) -> str:
@@ -41,15 +42,16 @@ def welcome(
     no_model: str | None,
 ) -> None:
     """Say what there is. ``env`` is the children's; ``no_model`` as :func:`why_no_model` gives it."""
-    if host in {"0.0.0.0", "::"}:  # noqa: S104
-        say("It listens on all addresses: whoever reaches this machine can use it.", style="yellow")
+    keyed = bool(env.get("HEADRACE_API_KEYS", "").strip())
+    if not keyed and not is_loopback(host):
+        say("It needs no key: whoever reaches this machine can use it.", style="yellow")
     say(f"Logs: {logs}    Ctrl-C stops everything.", style="dim")
     if no_model:
         say(f"\n{no_model}", style="yellow")
     if problem := _no_default(env, default_model):
         say(problem, style="yellow")
     else:
-        say(f"\nOpen it in a browser, or try in another terminal:\n\n{try_it(url)}\n")
+        say(f"\nOpen it in a browser, or try in another terminal:\n\n{try_it(url, keyed=keyed)}\n")
 
 
 def _no_default(env: Mapping[str, str], default_model: str) -> str:
@@ -67,10 +69,11 @@ def _no_default(env: Mapping[str, str], default_model: str) -> str:
     return ""
 
 
-def try_it(url: str) -> str:
-    """A shell command that creates a stream and reads its events."""
+def try_it(url: str, *, keyed: bool = False) -> str:
+    """A shell command that creates a stream and reads its events; ``keyed``: with a key, which is in $KEY."""
+    key = '-H "authorization: Bearer $KEY" ' if keyed else ""
     create = (
-        f"curl -s -X POST {url}/v1/streams -H 'content-type: application/json' "
+        f"curl -s -X POST {url}/v1/streams {key}-H 'content-type: application/json' "
         """-d '{"prompt":"Why is the sky blue?"}'"""
     )
     return f"curl -N {url}$({create} \\\n" + r"""  | sed 's/.*"events_url": *"\([^"]*\)".*/\1/')"""

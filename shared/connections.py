@@ -9,9 +9,10 @@ nobody would read, so it closes the connection as well.
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.connection import (
     AbstractConnection,
     Connection,
@@ -21,16 +22,26 @@ from redis.asyncio.connection import (
 )
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ClusterError, RedisClusterException, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared.log import RAW_REPLIES
 from shared.resp import Command, pack
 
-AWAY = (RedisConnectionError, RedisTimeoutError, OSError, asyncio.TimeoutError)
+AWAY = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    RedisClusterException,
+    ClusterError,
+    OSError,
+    asyncio.TimeoutError,
+)
 """What says that the server is away, and not that it refused. ``OSError`` is among them because a name
 that stops resolving (a container that restarts) shows as that."""
+
+CLUSTER_SCHEMES = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
+"""``redis+cluster://host:port,host:port``: the nodes to ask for the map of slots."""
 
 CONNECT_TIMEOUT_S = 1.0
 EXCHANGE_TIMEOUT_S = 5.0
@@ -81,12 +92,24 @@ def _settings(url: str) -> tuple[type[AbstractConnection], dict[str, Any]]:
     return kind, settings
 
 
+def cluster_seeds(url: str) -> list[str]:
+    """The nodes' URLs in a cluster's; none for a single server's."""
+    scheme, _, rest = url.partition("://")
+    if scheme not in CLUSTER_SCHEMES:
+        return []
+    login, at, hosts = rest.rpartition("@")
+    return [f"{CLUSTER_SCHEMES[scheme]}://{login}{at}{host}" for host in hosts.rstrip("/").split(",")]
+
+
 def open_client(url: str, timeout_s: float = EXCHANGE_TIMEOUT_S) -> Redis:
-    """A pooled client for scripts and plain keys. Nothing is connected until it is used.
+    """A pooled client for scripts and plain keys, of a server or a cluster. Connects when it is used.
 
     Calls wait at most ``timeout_s`` for a connection and as long for a reply, and are never repeated
     unseen: whoever can repeat safely does so itself, with the same nonce.
     """
+    seeds = cluster_seeds(url)
+    if seeds:
+        return _open_cluster_client(seeds[0], timeout_s)
     kind, settings = _settings(url)
     pool = BlockingConnectionPool(
         connection_class=kind,
@@ -102,8 +125,23 @@ def open_client(url: str, timeout_s: float = EXCHANGE_TIMEOUT_S) -> Redis:
     return client
 
 
+def _open_cluster_client(seed: str, timeout_s: float) -> Redis:
+    client = RedisCluster.from_url(
+        seed, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=timeout_s, max_connections=POOL_SIZE
+    )
+    for name in RAW_REPLIES:
+        client.response_callbacks.pop(name, None)
+        for node in client.nodes_manager.startup_nodes.values():
+            node.response_callbacks.pop(name, None)
+    # It offers what is used of a single server's client: scripts, hashes, plain keys, pipelines.
+    return cast(Redis, client)
+
+
 class OwnedConnection:
     """One connection that is opened once, and never again behind its owner's back."""
+
+    one_log_a_read = False
+    """Whether an XREAD may name one log only (on a cluster each lies where its tag says)."""
 
     def __init__(self, url: str) -> None:
         kind, settings = _settings(url)

@@ -18,7 +18,12 @@ expire together once the stream has ended. ``<p>`` is the prefix of the settings
 ``<p>:queue:wake``, list: one element for each wake-up, at most 16; workers wait on it.
 ``<p>:sweeper``, string: whose turn it is to sweep; lives 0.45 s.
 ``<p>:workers``, sorted set: workers by their last sign of life (ms); the API reads it for readiness.
-``<p>:secret``, string: behind Idempotency-Key, where none is configured. Lives for ever.
+``<p>:secret``, string: behind Idempotency-Key and read tokens, where none is configured. Lives for ever.
+``<p>:limit:creations:<owner>``, string: when all that this API key took of its creations per minute is given back
+    (ms). ``<p>:limit:streams:<owner>``, sorted set: its stream ids by creation (ms), ended ones among them until
+    somebody looks. ``<p>:limit:viewers:<id>``, hash: API process to ``<seats> <until, ms>``. All three are written
+    and read by the API alone, stand on the queue's server (so they carry no hash tag), and expire by themselves
+    after a minute, 48 h and 15 s.
 
 Channels: ``<p>:wake`` (stream ids whose logs grew, space-separated: a hint, never data) and
 ``<p>:cancelled`` (one stream id: its worker stops at once instead of at its next append).
@@ -80,6 +85,15 @@ class Keys:
     @property
     def secret(self) -> str:
         return f"{self.prefix}:secret"
+
+    def creations(self, owner: str) -> str:
+        return f"{self.prefix}:limit:creations:{owner}"
+
+    def streams_of(self, owner: str) -> str:
+        return f"{self.prefix}:limit:streams:{owner}"
+
+    def seats(self, stream_id: str) -> str:
+        return f"{self.prefix}:limit:viewers:{stream_id}"
 
     @property
     def wake_channel(self) -> str:

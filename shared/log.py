@@ -74,9 +74,14 @@ def page_command(key: str, first: Cursor, count: int, *, after: bool = False) ->
     return ("XRANGE", key, b"(" + start if after else start, "+", "COUNT", count)
 
 
-def tail_command(positions: Iterable[tuple[str, Cursor]], count: int) -> Command:
-    """One non-blocking XREAD of several logs, each from behind its cursor, ``count`` entries each at most."""
+def tail_commands(positions: Iterable[tuple[str, Cursor]], count: int, *, one_each: bool) -> list[Command]:
+    """One non-blocking XREAD of several logs, each from behind its cursor, ``count`` entries each at most;
+    ``one_each``: an XREAD for each of them instead."""
     pairs = list(positions)
+    return [_tails([pair], count) for pair in pairs] if one_each else [_tails(pairs, count)]
+
+
+def _tails(pairs: Sequence[tuple[str, Cursor]], count: int) -> Command:
     return (
         "XREAD", "COUNT", count, "STREAMS", *(key for key, _ in pairs), *(cursor.encode() for _, cursor in pairs),
     )  # fmt: skip
@@ -96,3 +101,17 @@ def _entry(item: Any) -> Entry:
     raw_id, fields = item
     after = entry_cursor(fields[5]) if len(fields) > 5 and fields[5] else None
     return Entry(entry_cursor(raw_id), fields[1].decode(), fields[3], after)
+
+
+def key_of(command: Command) -> bytes | None:
+    """The first key of a command, which says where on a cluster it goes; None for one that goes everywhere."""
+    name = command[0]
+    if name in ("PING", "SCRIPT"):
+        return None
+    place = 1
+    if name in ("EVALSHA", "EVAL"):
+        place = 3
+    elif name == "XREAD":
+        place = command.index("STREAMS") + 1
+    key = command[place]
+    return key if isinstance(key, bytes) else str(key).encode()

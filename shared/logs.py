@@ -3,6 +3,7 @@
 import logging
 import sys
 
+import stamina
 import structlog
 
 
@@ -26,4 +27,6 @@ def configure_logs(level: str, form: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
+    # Each caller tells of a lost server itself, once, and not once a try.
+    stamina.instrumentation.set_on_retry_hooks([])
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")

@@ -4,14 +4,17 @@
 field knows is an error, for a typing mistake must not silently leave a default in force.
 """
 
+import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from shared.api_keys import ApiKeys, parse_api_keys
 from shared.providers import PRESETS, BadProvider, Provider, load_providers
 
 PREFIX = "HEADRACE_"
@@ -19,6 +22,10 @@ PREFIX = "HEADRACE_"
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+Limit = Annotated[int, Field(ge=0)]
+"""A limit; 0 is none."""
+
+_ORIGIN = re.compile(r"https?://[^/\s,?#]+")
 
 
 class BadSettings(ValueError):
@@ -61,13 +68,50 @@ class Settings(BaseModel):
 
     host: str = Field("127.0.0.1", description="address the API listens on")
     port: int = Field(8000, ge=0, le=65535, description="port the API listens on")
-    secret: str = Field("", description="secret behind Idempotency-Key; empty: made once, kept in Redis")
+    secret: str = Field(
+        "", repr=False, description="secret behind Idempotency-Key and read tokens; empty: made once, kept in Redis"
+    )
+
+    api_keys: str = Field("", description="NAME:hash entries, comma-separated; empty: nobody needs a key")
+    allow_open: bool = Field(False, description="listen on other addresses than loopback without any key")
+    token_life_s: Positive = Field(900, description="life of the read token in events_url")
+    creations_per_minute: Limit = Field(6000, description="streams that a key may create in a minute")
+    streams_per_key: Limit = Field(2000, description="streams that a key may have at once")
+    viewers_per_stream: Limit = Field(5000, description="viewers that a stream may have, on all API processes")
+    max_queue: Limit = Field(10_000, description="streams that may wait for a worker")
+    max_answer_tokens: Limit = Field(0, description="most max_tokens, and what is asked for where none is named")
+    cors_origins: str = Field("", description="origins whose pages may call, comma-separated, or *; empty: none")
+
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
     log_format: str = Field("text", pattern="^(text|json)$")
 
     @property
     def queue_redis_url(self) -> str:
         return self.queue_url or self.redis_url
+
+    @property
+    def keys(self) -> ApiKeys:
+        """The API keys."""
+        return parse_api_keys(self.api_keys)
+
+    @property
+    def origins(self) -> list[str]:
+        """The origins of other sites whose pages may call."""
+        return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
+
+    @field_validator("api_keys")
+    @classmethod
+    def _readable(cls, text: str) -> str:
+        parse_api_keys(text)
+        return text
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, text: str) -> str:
+        for origin in filter(None, map(str.strip, text.split(","))):
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin like https://example.com (no path, no slash at the end)")
+        return text
 
 
 class Configuration(BaseModel):
@@ -97,10 +141,15 @@ def load(env: Mapping[str, str]) -> Configuration:
     except ValidationError as error:
         lines = [
             f"{PREFIX}{str(e['loc'][0]).upper() if e['loc'] else ''}: "
-            + ("no such setting" if e["type"] == "extra_forbidden" else e["msg"])
+            + ("no such setting" if e["type"] == "extra_forbidden" else e["msg"].removeprefix("Value error, "))
             for e in error.errors()
         ]
         raise BadSettings("Settings that can't be used: " + "; ".join(lines)) from None
+    if "+cluster://" in settings.redis_url and not settings.queue_url:
+        raise BadSettings(
+            f"{PREFIX}REDIS_URL names a cluster, which holds the logs; the queue needs a server of its own: set "
+            f"{PREFIX}QUEUE_URL."
+        )
     default_provider = settings.default_model.partition("/")[0]
     if default_provider not in PRESETS or "/" not in settings.default_model:
         known = ", ".join(sorted(PRESETS))
@@ -109,3 +158,29 @@ def load(env: Mapping[str, str]) -> Configuration:
         return Configuration(settings=settings, providers=load_providers(env))
     except BadProvider as error:
         raise BadSettings(str(error)) from None
+
+
+def check_open(settings: Settings, host: str) -> None:
+    """Whether the API may listen on this address: without keys on loopback alone, unless that was asked for.
+
+    Raises :class:`BadSettings`.
+    """
+    if settings.keys or settings.allow_open or is_loopback(host):
+        return
+    raise BadSettings(
+        f"Without keys everybody who reaches {host or 'this machine'} could use it, so it does not listen there. "
+        f"Make a key (`headrace key new NAME`) and put its entry into {PREFIX}API_KEYS, listen on 127.0.0.1, "
+        f"or, if something in front lets nobody else in, set {PREFIX}ALLOW_OPEN=true."
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on this address. (A name other than localhost: no.)"""
+    if host == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback

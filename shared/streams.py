@@ -131,10 +131,11 @@ class Streams:
         return await self._answer("release", stream_id, new_nonce(), epoch, how)
 
     async def cancel(
-        self, stream_id: str, data: bytes, retention_ms: int, keep_prompt: bool, nonce: str
+        self, stream_id: str, data: bytes, retention_ms: int, keep_prompt: bool, nonce: str, epoch: int = 0
     ) -> tuple[str, ...]:
-        """End a stream from outside. The nonce is the caller's, who may have to write it again."""
-        return await self._answer("cancel", stream_id, nonce, data, retention_ms, int(keep_prompt), data)
+        """End a stream from outside. The nonce is the caller's, who may have to write it again (with the epoch
+        that it got the first time)."""
+        return await self._answer("cancel", stream_id, nonce, data, retention_ms, int(keep_prompt), epoch)
 
     async def charge(self, stream_id: str, attempt: int, usage: bytes) -> None:
         """Note what one attempt used."""
@@ -145,6 +146,9 @@ class Streams:
 
         With no pairs the server is asked all the same: that it answers is what the caller learns.
         """
+        if not held:
+            await self._client.ping()
+            return []
         script = self._scripts["renew"]
         try:
             answers = await self._renew(script, worker, held, lease_ms)
@@ -157,10 +161,12 @@ class Streams:
         self, script: Script, worker: str, held: Sequence[tuple[str, int]], lease_ms: int
     ) -> list[bytes]:
         async with self._client.pipeline(transaction=False) as pipe:
-            pipe.ping()
             for stream_id, epoch in held:
-                pipe.evalsha(script.sha, 5, *self._keys.stream(stream_id), worker, str(epoch), str(lease_ms))
-            answers: list[bytes] = (await pipe.execute())[1:]
+                # By its name: a cluster's pipeline refuses the method, which has no one node to go to.
+                pipe.execute_command(
+                    "EVALSHA", script.sha, 5, *self._keys.stream(stream_id), worker, epoch, lease_ms
+                )
+            answers: list[bytes] = await pipe.execute()
         return answers
 
     async def read(self, stream_id: str) -> Reading | None:

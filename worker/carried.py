@@ -184,6 +184,18 @@ class Carried:
             self._sent.pop()
         self._next_n = self._written_n + 1
 
+    def end(self, now: float, end_args: tuple[str | bytes | int, ...] | None = None) -> "Carried":
+        """This attempt says no more; ``end_args`` are those of the ``finish`` that ended its stream."""
+        self.ended_at, self.end_args = now, end_args
+        return self
+
+    def keep_anew(self, now: float) -> None:
+        """A new connection: whatever is written again is as young as if it were written for the first time."""
+        for sent in self._sent:
+            sent.at = now
+        if self.ended_at is not None:
+            self.ended_at = now
+
     def kept(self) -> list[Entry]:
         """Everything that is kept, in order."""
         return [sent.entry for sent in self._sent]

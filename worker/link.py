@@ -6,7 +6,8 @@ from typing import Final
 
 from redis.exceptions import ResponseError
 
-from shared.connections import AWAY, OwnedConnection
+from shared.cluster import LogConnection
+from shared.connections import AWAY
 from shared.resp import Command
 from shared.scripts import Script
 
@@ -17,10 +18,10 @@ SETTLE_S: Final = 3.0
 class Link:
     """Holds the one connection. A new one knows all scripts, for a server that restarted has forgotten them."""
 
-    def __init__(self, connect: Callable[[], OwnedConnection], scripts: Iterable[Script]) -> None:
+    def __init__(self, connect: Callable[[], LogConnection], scripts: Iterable[Script]) -> None:
         self._connect = connect
         self._scripts = tuple(scripts)
-        self._connection: OwnedConnection | None = None
+        self._connection: LogConnection | None = None
         self._opened_at = 0.0
 
     @property
@@ -33,7 +34,7 @@ class Link:
         return asyncio.get_running_loop().time() < self._opened_at + SETTLE_S
 
     @property
-    def connection(self) -> OwnedConnection:
+    def connection(self) -> LogConnection:
         """The open connection. Raises ConnectionError without one (a health check may just have closed it)."""
         if self._connection is None:
             raise ConnectionError("the log's connection was lost")

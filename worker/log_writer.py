@@ -22,13 +22,13 @@ import structlog
 from redis.exceptions import RedisError, ResponseError
 
 from shared.connections import AWAY
-from shared.resp import is_out_of_memory, is_trouble
+from shared.resp import is_trouble
 from shared.scripts import Script
 from shared.streams import Claim
 from worker.batch import Batch, Call
-from worker.carried import FENCED, GONE, KEEP_S, LOST, Carried
+from worker.carried import FENCED, GONE, KEEP_S, Carried
 from worker.link import Link
-from worker.reconcile import Reconciler
+from worker.reconcile import Outcome, Reconciler, stays_doubtful
 from worker.snapshots import Snapshots
 
 FIRST_BACKOFF_S: Final = 0.05
@@ -83,13 +83,14 @@ class LogWriter:
         for call in [call for call in self._calls if call.carried is carried]:
             self._calls.remove(call)
             call.answer.cancel()
+        if carried.stopped.done() and carried.stopped.result() == FENCED:
+            # What fenced it (a cancel, a claim) may be lost with the server's last seconds, and its words too.
+            self._ended.append(carried.end(asyncio.get_running_loop().time()))
 
     def retire(self, carried: Carried, end_args: tuple[str | bytes | int, ...]) -> None:
         """The stream ended by ``finish`` with these arguments: kept until no restart can lose it."""
         self.drop(carried)
-        carried.end_args = end_args
-        carried.ended_at = asyncio.get_running_loop().time()
-        self._ended.append(carried)
+        self._ended.append(carried.end(asyncio.get_running_loop().time(), end_args))
 
     def touch(self, carried: Carried) -> None:
         """This attempt has something to say."""
@@ -139,6 +140,8 @@ class LogWriter:
                     if not self._link.is_open:
                         await self._link.open()
                         self._doubtful = dict.fromkeys([*self._carried.values(), *self._ended])
+                        for carried in self._doubtful:
+                            carried.keep_anew(loop.time())
                     await self._reconcile()
                     await self._flush(loop.time())
                 except (*AWAY, RedisError) as error:
@@ -186,18 +189,10 @@ class LogWriter:
         if carried.has_pending:
             self.touch(carried)
 
-    def _refused(self, carried: Carried, outcome: object) -> None:
+    def _refused(self, carried: Carried, outcome: Outcome) -> None:
         """An append was not (or perhaps not) written. Raises what speaks of the server, not of the stream."""
         self._doubtful.pop(carried, None)
-        if outcome is None:
-            carried.stop(GONE)
-        if is_out_of_memory(outcome):
-            carried.held_up(asyncio.get_running_loop().time())
-        elif isinstance(outcome, RedisError) and is_trouble(outcome):
-            raise outcome
-        elif "equal or smaller" not in str(outcome):
-            carried.stop(LOST)
-        if not carried.stopped.done():
+        if stays_doubtful(carried, outcome, asyncio.get_running_loop().time()):
             self._doubtful[carried] = None
 
     # -- flushing -----------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ import uvloop
 from arq.connections import ArqRedis
 from arq.worker import func
 
-from shared.connections import OwnedConnection, open_client
+from shared.cluster import connect_to_logs
+from shared.connections import open_client
 from shared.keys import Keys
 from shared.logs import configure_logs
 from shared.queue import JOB, Queue, job_deserializer, job_serializer
@@ -52,7 +53,7 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
         await queue_client.publish(keys.wake_channel, names)
 
     writer = LogWriter(
-        Link(lambda: OwnedConnection(settings.redis_url), scripts.values()),
+        Link(lambda: connect_to_logs(settings.redis_url), scripts.values()),
         Reconciler(keys, scripts["reclaim"], name, settings.lease_ms, settings.log_cap),
         scripts,
         settings.flush_ms / 1000,

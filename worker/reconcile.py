@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
-from shared.connections import OwnedConnection
+from shared.cluster import LogConnection
 from shared.keys import Keys
 from shared.log import Entry, append_commands, append_outcome, last_command, read_entries
-from shared.resp import is_trouble
+from shared.resp import is_out_of_memory, is_trouble
 from shared.scripts import Script
 from worker.carried import GONE, LOST, UNCLAIMED, Carried
 
@@ -25,6 +25,22 @@ Outcome = ResponseError | bool | str | None
 """True (all is there), a reason to stop (see :mod:`worker.carried`), or what a refused append led to."""
 
 log = structlog.get_logger("worker.reconcile")
+
+
+def stays_doubtful(carried: Carried, outcome: Outcome, now: float) -> bool:
+    """What a refused append means: the attempt stops, or its log must be looked at again (True).
+
+    Raises the refusal itself where it speaks of the whole server (see :func:`shared.resp.is_trouble`).
+    """
+    if outcome is None:
+        carried.stop(GONE)
+    elif is_out_of_memory(outcome):
+        carried.held_up(now)
+    elif isinstance(outcome, RedisError) and is_trouble(outcome):
+        raise outcome
+    elif "equal or smaller" not in str(outcome):
+        carried.stop(LOST)
+    return not carried.stopped.done()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +54,7 @@ class Reconciler:
     cap: int
 
     async def reconcile(
-        self, connection: OwnedConnection, doubtful: Sequence[Carried]
+        self, connection: LogConnection, doubtful: Sequence[Carried]
     ) -> AsyncIterator[tuple[Carried, Outcome]]:
         """Compare, and write again what the logs lost. Out: what came of each attempt.
 
@@ -63,7 +79,7 @@ class Reconciler:
             else:
                 yield carried, await self._write_again(connection, carried, verdict)
 
-    async def _claim_again(self, connection: OwnedConnection, carried: Carried) -> Outcome:
+    async def _claim_again(self, connection: LogConnection, carried: Carried) -> Outcome:
         keys = self.keys.stream(carried.stream_id)
         args = (self.worker, carried.epoch, self.lease_ms, carried.claim.opening, carried.claim.seen)
         (answer,) = await connection.exchange([("EVALSHA", self.reclaim.sha, len(keys), *keys, *args)])
@@ -75,9 +91,7 @@ class Reconciler:
         # Its creator may be about to write the record again.
         return GONE if answer in (b"gone", b"provisional") else LOST
 
-    async def _write_again(
-        self, connection: OwnedConnection, carried: Carried, entries: Sequence[Entry]
-    ) -> Outcome:
+    async def _write_again(self, connection: LogConnection, carried: Carried, entries: Sequence[Entry]) -> Outcome:
         if not entries:
             return True
         commands = append_commands(self.keys.log(carried.stream_id), self.cap, entries)

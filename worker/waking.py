@@ -110,4 +110,10 @@ class WakingWorker(Worker):
         if self._pop is not None:
             self._pop.cancel()
             await asyncio.wait({self._pop})
-        await super().close()
+        try:
+            await super().close()
+        except (*AWAY, RedisError) as error:
+            # arq wanted to delete its health key; what stops after it must stop all the same.
+            log.warning("queue_away", error=type(error).__name__)
+            if self.on_shutdown:
+                await self.on_shutdown(self.ctx)

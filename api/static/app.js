@@ -1,10 +1,11 @@
 // The chat page: wires the conversation on screen to its views, the composer and the list.
 
 import { TurnView } from "./answer.js";
+import { api } from "./api.js";
 import { Conversation, isLive, sentence, shownStatus } from "./conversation.js";
 import { Sidebar } from "./sidebar.js";
 import { changedChat, listChats, readChat, recall, remember, removeChat, saveChat } from "./store.js";
-import { api, isFinal } from "./stream.js";
+import { isFinal } from "./stream.js";
 
 const SLEPT_MS = 20_000; // hidden longer than this, a connection may be dead without a sign
 const LIVE_MS = 5_000; // how often the records of answers in other conversations are looked at
@@ -96,7 +97,7 @@ $("#turns").addEventListener("click", (event) => {
   const turn = [...views].find(([, view]) => view.element.contains(button))[0];
   const { action } = button.dataset;
   if (action === "copy") copy(turn.text ?? "", "Answer copied.");
-  if (action === "curl") copy(`curl -N '${location.origin}${api.eventsPath(turn.stream)}'`, "curl command copied.");
+  if (action === "curl") api.freshPath(turn.stream).then((path) => copy(`curl -N '${location.origin}${path}'`, "curl command copied."));
   if (action === "copy-code") copy(button.closest("figure").querySelector("code").textContent, "Code copied.");
   if (action === "again") open.again(turn, $("#model").value || undefined);
 });
@@ -128,7 +129,9 @@ $("#starters").addEventListener("click", (event) => event.target.closest("button
 
 async function loadModels(tries = 0) {
   try {
-    const { default: usual, models } = await api.models();
+    const { default: usual, models: offered } = await api.models();
+    const models = offered.filter(({ id }) => !id.endsWith("/*") && id !== usual);
+    if (offered.some(({ id }) => id === usual || id === `${usual.split("/")[0]}/*`)) models.unshift({ id: usual });
     const wanted = recall("model");
     const chosen = models.some(({ id }) => id === wanted) ? wanted : usual;
     $("#model").replaceChildren(...models.map(({ id }) => new Option(id.split("/").slice(1).join("/") || id, id, false, id === chosen)));

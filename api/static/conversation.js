@@ -6,8 +6,9 @@
 // no stream yet (send again under the same key: the server makes one stream of it), an unfinished stream
 // (follow it from its beginning), or a finished one (its record). Nothing else needs to be remembered.
 
+import { api, Problem } from "./api.js";
 import { newChat, readChat, saveChat, uuid } from "./store.js";
-import { api, Follower, isFinal, Problem } from "./stream.js";
+import { Follower, isFinal } from "./stream.js";
 
 const MAX_CONTEXT = 12_000; // characters of earlier turns: about 3,000 tokens, which small models still hold
 const STOP_MS = 1_500; // a cancel's event is there in well under a second; then the record is asked

@@ -1,4 +1,4 @@
-// The API as this page uses it, and the follower of one stream. No DOM.
+// The follower of one stream. No DOM.
 //
 // Theory of operation. A follower begins without a cursor, so the log (or a snapshot) gives it everything from
 // the first character, and it keeps the id of each event. From then on it only ever continues behind that id:
@@ -6,9 +6,11 @@
 // or may sit on a dead connection (long silence, a laptop that slept, another network), a new one sends it in
 // the query. Text and id change together, in one event handler, and a replaced source is closed first. So no
 // text is doubled and none is lost; `restart` and `snapshot` say when to drop what was there.
-// The record is asked only where the events can't tell: gone (404), or at its end.
+// The record is asked only where the events can't tell: gone (404), at its end, or behind a door (it brings a new
+// link to the events where the old one has expired, or where this page has none yet).
 
-const REQUEST_MS = 15_000; // the server answers or refuses within 2 s; the rest is a phone's network
+import { api } from "./api.js";
+
 const SILENCE_MS = 45_000; // three keep-alive comments, which EventSource hides, would have come by now
 const BACKOFF_MS = 10_000; // longest pause between tries; a person who waits expects no longer one
 const AWAY_MS = 700; // shorter losses are mended before one could read about them
@@ -16,37 +18,6 @@ const CATCH_UP_MS = 400; // what comes right after connecting was said before, a
 const RATE_MS = 3_000; // the window of the live rate
 
 export const isFinal = (status) => ["done", "failed", "cancelled", "expired"].includes(status);
-
-/** A refusal by the server: `status`, a stable `code`, and a sentence for people as its message. */
-export class Problem extends Error {
-  constructor(status, { code, detail, title }) {
-    super(detail || title || `The server answered ${status}.`);
-    Object.assign(this, { status, code });
-  }
-}
-
-async function request(method, path, { body, headers } = {}) {
-  const response = await fetch(path, {
-    method,
-    body: body && JSON.stringify(body),
-    headers: { ...(body && { "Content-Type": "application/json" }), ...headers },
-    signal: AbortSignal.timeout(REQUEST_MS),
-  });
-  if (!response.ok) throw new Problem(response.status, await response.json().catch(() => ({})));
-  return response.status === 204 ? null : response.json();
-}
-
-const at = (id) => `/v1/streams/${encodeURIComponent(id)}`;
-
-/** Calls of the API. Each raises Problem when refused, TypeError or TimeoutError when the network is away. */
-export const api = {
-  models: () => request("GET", "/v1/models"),
-  create: (body, key) => request("POST", "/v1/streams", { body, headers: { "Idempotency-Key": key } }),
-  record: (id) => request("GET", at(id)),
-  cancel: (id) => request("POST", `${at(id)}/cancel`),
-  erase: (id) => request("DELETE", at(id)),
-  eventsPath: (id) => `${at(id)}/events`,
-};
 
 /** Follows one stream to its end; calls `onChange` whenever something is new. */
 export class Follower {
@@ -86,8 +57,8 @@ export class Follower {
   connect() {
     if (this.#closed) return;
     this.#disconnect();
-    const query = this.#lastId && `?last_event_id=${encodeURIComponent(this.#lastId)}`;
-    const source = new EventSource(api.eventsPath(this.#id) + query);
+    if (!api.canRead(this.#id)) return this.settle();
+    const source = new EventSource(api.eventsPath(this.#id, this.#lastId));
     this.#source = source;
     source.onopen = () => this.#opened();
     source.onerror = () => this.#lost(source);
@@ -96,6 +67,7 @@ export class Follower {
     on("queued", (data) => this.#enter("queued", data));
     on("started", (data) => this.#begin(data));
     on("restart", (data) => this.#begin(data));
+    on("continued", (data) => (this.attempt = data.attempt ?? this.attempt));
     on("snapshot", (data) => this.#replace(data));
     on("finishing", (data) => this.#enter("streaming", data));
     for (const name of ["done", "failed", "cancelled"]) on(name, (data) => this.#end(name, data));
@@ -138,8 +110,10 @@ export class Follower {
   async settle() {
     if (this.#closed) return;
     this.#disconnect();
+    const away = !api.canRead(this.#id);
     try {
       if (this.adopt(await api.record(this.#id))) return;
+      if (away) return this.connect();
     } catch (problem) {
       if (problem.status === 404) return this.expire();
     }

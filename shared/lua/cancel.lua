@@ -1,8 +1,9 @@
 -- End a stream from outside: the terminal event goes under a new epoch, so that the worker's next append
 -- is refused.
--- ARGV: nonce, data, retention in ms, keep the prompt (1 or 0), result of the record
+-- ARGV: nonce, data, retention in ms, keep the prompt (1 or 0), epoch (0: a new one; else that of the very
+--       cancel that is written again because the server lost it)
 -- Out:  cancelled <id> | ended <status> | gone
-local nonce, data, retention_ms, keep_prompt, result = unpack(ARGV)
+local nonce, data, retention_ms, keep_prompt, again = unpack(ARGV)
 if redis.call('EXISTS', META) == 0 then
   return 'gone'
 end
@@ -16,10 +17,10 @@ if terminal(status) then
 end
 assert(ALLOWED[status]['cancelled'])
 local now = now_ms()
-local epoch = int(next_epoch(now))
+local epoch = int(math.max(tonumber(again), next_epoch(again == '0' and now or 0)))
 local id = epoch .. '-0'
 local last_id = last_entry()
 redis.call('XADD', LOG, 'NOMKSTREAM', id, 'e', 'cancelled', 'd', data, 'a', last_id)
-redis.call('HSET', META, 'epoch', epoch, 'result', result)
+redis.call('HSET', META, 'epoch', epoch, 'result', data)
 close('cancelled', now, retention_ms, keep_prompt)
 return remember('cancel', nonce, 'cancelled', id)

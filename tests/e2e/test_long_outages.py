@@ -1,13 +1,11 @@
 """Redis away for longer than a lease, connections that are reset, and servers that are full."""
 
 import asyncio
-import sys
 from pathlib import Path
 
 from redis.asyncio import Redis
 
 from shared.keys import Keys
-from tests.support.processes import Child
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 from tests.support.viewing import view_to_end

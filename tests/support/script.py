@@ -68,6 +68,12 @@ def script_text(script: dict[str, Any], call: int = 1) -> str:
     return "".join(script_tokens(script, call))
 
 
+def call_of(text: str) -> int | None:
+    """The number of the call whose text this is, where the script is ``numbered``."""
+    found = re.match(r"\[(\d+)\]", text)
+    return int(found[1]) if found else None
+
+
 def script_reasoning(script: dict[str, Any]) -> list[str]:
     """The reasoning deltas that stand before the answer."""
     return [f" thought {n}" for n in range({**DEFAULTS, **script}["reasoning_tokens"])]

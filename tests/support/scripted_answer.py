@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.script import TOOL_ARGUMENTS, script_reasoning, script_tokens
+from tests.support.script import TOOL_ARGUMENTS, call_of, script_reasoning, script_tokens
 
 
 @dataclass
@@ -89,10 +89,11 @@ class ScriptedAnswer:
         if script["hang_before_first"]:
             await self._hang()
         await self._chunk({"role": "assistant", "content": ""})
-        for piece in script_reasoning(script):
+        for piece in () if script["prefix"] else script_reasoning(script):
             await self._chunk({"reasoning_content": piece})
             await asyncio.sleep(script["interval_ms"] / 1000)
-        tokens = behind(script_tokens(script, call.call), script["prefix"])
+        # Whoever carries on says what the call that began would have said.
+        tokens = behind(script_tokens(script, call_of(script["prefix"]) or call.call), script["prefix"])
         due = asyncio.get_running_loop().time()
         for n in range(len(tokens) + 1):
             if script["hang_after"] == n:

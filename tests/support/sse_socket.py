@@ -6,7 +6,7 @@ A real HTTP client reads ahead and costs ten times as much; here the reader deci
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -69,7 +69,7 @@ class SseSocket:
         line = await self._reader.readuntil(b"\r\n")
         return line[:-2].decode("latin-1")
 
-    async def body(self, most: int = PIECE) -> AsyncIterator[bytes]:
+    async def body(self, most: int = PIECE) -> AsyncGenerator[bytes, None]:
         """The body in pieces of at most ``most`` bytes. Raises ``OSError`` or ``EOFError`` where it breaks off."""
         if self.headers.get("transfer-encoding") != "chunked":
             while piece := await self._reader.read(most):

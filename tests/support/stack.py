@@ -97,13 +97,16 @@ class Stack:
 
 @asynccontextmanager
 async def running_stack(
-    directory: Path, *, workers: int = 1, apis: int = 1, **settings: str
+    directory: Path, *, workers: int = 1, apis: int = 1, logs: str = "", **settings: str
 ) -> AsyncIterator[Stack]:
-    """A stack that is gone when the block ends. ``settings`` are ``HEADRACE_…`` variables."""
+    """A stack that is gone when the block ends. ``settings`` are ``HEADRACE_…`` variables; ``logs`` is where
+    the logs lie, if not on the server that holds the queue."""
     async with AsyncExitStack() as stack:
         provider = await stack.enter_async_context(ScriptedProvider())
         made = Stack(directory, provider, settings)
         made.server = await asyncio.to_thread(start_server, directory)
+        if logs:
+            settings |= {"HEADRACE_REDIS_URL": logs, "HEADRACE_QUEUE_URL": made.server.url}
         stack.callback(made.server.stop)
         stack.callback(lambda: [child.terminate() for child in [*made.apis, *made.workers]])
         await asyncio.gather(*(made.add_api() for _ in range(apis)), *(made.add_worker() for _ in range(workers)))

@@ -1,0 +1,116 @@
+"""Who is at the door: every request needs a key unless its path is open. In front of all routes, so that a new
+one is closed by default.
+
+What keys set means: the page's shell, static files and health are open; the events route lets a read token in,
+which the route itself checks, for only it knows the stream; all else needs ``Authorization: Bearer <secret>``.
+What people and scrapers open by address (``/docs``, ``/metrics``) takes the secret as a Basic password too, for a
+browser can be asked for that. The ``/v1`` routes do not: a browser would repeat it for any other site's request.
+"""
+
+import base64
+import binascii
+import hmac
+import re
+from typing import Final
+from urllib.parse import parse_qs
+
+from fastapi import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.problems import Problem, no_such_stream
+from api.services import Services
+from shared.api_keys import ApiKeys
+from shared.ids import is_stream_id
+
+OPEN: Final = frozenset({"/", "/healthz", "/readyz"})
+BY_ADDRESS: Final = frozenset({"/docs", "/openapi.json", "/metrics"})
+EVENTS: Final = re.compile(r"/v1/streams/[^/]+/events")
+OWNER: Final = "headrace.owner"
+"""In the ASGI scope: the key's name, '' where no keys are set, None where a read token must do."""
+
+
+class Doors:
+    """ASGI middleware: a request without a known key ends here, with 401."""
+
+    def __init__(self, app: ASGIApp, keys: ApiKeys) -> None:
+        self._app = app
+        self._keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            try:
+                scope[OWNER] = self._owner(scope)
+            except Problem as problem:
+                await problem.response()(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _owner(self, scope: Scope) -> str | None:
+        path: str = scope["path"]
+        if not self._keys:
+            return ""
+        if path in OPEN or path.startswith("/static/"):
+            return None
+        secret = _secret(scope, basic=path in BY_ADDRESS)
+        if secret is not None:
+            owner = self._keys.owner(secret)
+            if owner is None:
+                raise _unauthorized("key_unknown", "This key is not known here. Check it, or get another.", path)
+            return owner
+        if scope["method"] in ("GET", "HEAD") and EVENTS.fullmatch(path) and _token(scope):
+            return None
+        raise _unauthorized("key_missing", "This needs a key: send it as 'Authorization: Bearer <key>'.", path)
+
+
+def services(request: Request) -> Services:
+    """What the composition root made."""
+    found: Services = request.app.state.services
+    return found
+
+
+def owner_of(request: Request) -> str:
+    """Whose request this is ('' where no keys are set)."""
+    owner: str | None = request.scope[OWNER]
+    if owner is None:
+        raise _unauthorized("key_missing", "This needs a key.", request.url.path)
+    return owner
+
+
+async def own_fields(request: Request, stream_id: str, *names: str, anyones: bool = False) -> list[str | None]:
+    """Fields of the record of a stream that is the caller's. ``anyones``: a read token was checked instead.
+
+    An unknown stream and somebody else's cost the same single round trip and get the same answer. Raises
+    :class:`Problem` (404) for both.
+    """
+    if is_stream_id(stream_id):
+        owner, *fields = await services(request).streams.fields(stream_id, "owner", *names)
+        mine = anyones or hmac.compare_digest((owner or "").encode(), owner_of(request).encode())
+        if owner is not None and mine:
+            return fields
+    raise no_such_stream()
+
+
+def _secret(scope: Scope, *, basic: bool) -> str | None:
+    """The secret that was sent; None without any; '' for what can't be read, which is nobody's."""
+    value = next((value for name, value in scope["headers"] if name == b"authorization"), None)
+    if value is None:
+        return None
+    scheme, _, rest = value.partition(b" ")
+    match scheme.lower():
+        case b"bearer":
+            return str(rest.strip().decode("latin-1"))
+        case b"basic" if basic:
+            try:
+                return base64.b64decode(rest, validate=True).partition(b":")[2].decode("latin-1")
+            except binascii.Error:
+                return ""
+    return ""
+
+
+def _token(scope: Scope) -> bool:
+    return "token" in parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=100)
+
+
+def _unauthorized(code: str, detail: str, path: str) -> Problem:
+    challenge = 'Basic realm="headrace", charset="UTF-8"' if path in BY_ADDRESS else 'Bearer realm="headrace"'
+    return Problem(401, code, detail, headers={"WWW-Authenticate": challenge})

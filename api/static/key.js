@@ -1,0 +1,59 @@
+// The API key of this page: asked for when the server wants one, and sent with every call.
+//
+// It is kept for this tab, or, if the reader says so, on this device. Whoever can run a script on this page could
+// read it from either place, which is why the page's policy lets no other script in.
+
+const NAME = "headrace:key";
+
+const dialog = document.querySelector("#key");
+const field = document.querySelector("#key-secret");
+const forget = document.querySelector("#forget");
+let asking = null; // the question on screen: one, however many calls wait for its answer
+
+/** The key, or null. */
+export const key = () => sessionStorage.getItem(NAME) ?? localStorage.getItem(NAME);
+
+/** Ask for a key; `refused` is the one that the server did not take. Out: once there is another one. */
+export function askKey(refused) {
+  if (key() !== refused) return Promise.resolve();
+  forgetKey();
+  asking ??= new Promise((resolve) => {
+    document.querySelector("#key-refused").hidden = !refused;
+    const submitted = (event) => {
+      event.preventDefault();
+      const secret = field.value.trim();
+      if (!secret) return;
+      keep(secret, document.querySelector("#key-remember").checked);
+      field.value = "";
+      dialog.removeEventListener("submit", submitted);
+      asking = null;
+      dialog.close();
+      resolve();
+    };
+    dialog.addEventListener("submit", submitted);
+    dialog.showModal();
+  });
+  return asking;
+}
+
+function forgetKey() {
+  sessionStorage.removeItem(NAME);
+  localStorage.removeItem(NAME);
+  forget.hidden = true;
+}
+
+function keep(secret, remembered) {
+  sessionStorage.setItem(NAME, secret);
+  if (remembered) localStorage.setItem(NAME, secret);
+  forget.hidden = false;
+}
+
+forget.hidden = !key();
+forget.addEventListener("click", () => {
+  forgetKey();
+  location.reload();
+});
+
+// Without a key nothing works here: the question stays, also after Esc.
+dialog.addEventListener("cancel", (event) => event.preventDefault());
+dialog.addEventListener("close", () => asking && dialog.showModal());

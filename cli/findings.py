@@ -1,0 +1,155 @@
+"""What `headrace doctor` makes of what it saw: facts in, findings out. Pure, no I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cli.valkey import OLDEST_MAJOR
+from shared.settings import Settings, is_loopback
+
+OFF_S = 2.0
+"""Clocks kept by NTP are milliseconds apart."""
+BROKEN_S = 30.0
+"""Near the minute by which a worker's clock may be off before jobs wait for it."""
+FULL = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check. ``state``: ok; note, which may be as it is; or mend, which must not."""
+
+    check: str
+    state: Literal["ok", "note", "mend"]
+    said: str
+    mend: str = ""
+
+
+def redis_findings(info: Mapping[str, Any], save: str | None) -> list[Finding]:
+    """In: all sections of INFO; the ``save`` setting, None where the server does not tell."""
+    return [_version(info), _role(info), _persistence(info, save), _writing(info), _eviction(info), _memory(info)]
+
+
+def _version(info: Mapping[str, Any]) -> Finding:
+    version = str(info.get("valkey_version") or info["redis_version"])
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    if int(str(info["redis_version"]).partition(".")[0]) >= OLDEST_MAJOR:
+        return Finding("version", "ok", f"{name} {version}")
+    return Finding(
+        "version",
+        "mend",
+        f"{name} {version} knows no script flags",
+        f"Upgrade it to {OLDEST_MAJOR}.0 or newer, or to Valkey.",
+    )
+
+
+def _role(info: Mapping[str, Any]) -> Finding:
+    if info.get("role", "master") == "master":
+        return Finding("role", "ok", "takes writes")
+    return Finding("role", "mend", "a replica, which takes no writes", "Point HEADRACE_REDIS_URL at its master.")
+
+
+def _persistence(info: Mapping[str, Any], save: str | None) -> Finding:
+    if int(info.get("aof_enabled", 0)):
+        return Finding("persistence", "ok", "append-only file")
+    if save:
+        return Finding(
+            "persistence",
+            "note",
+            f"snapshots only (save {save}): a crash loses what came after the last one",
+            "Set appendonly yes and appendfsync everysec: then it is a second.",
+        )
+    return Finding(
+        "persistence",
+        "mend",
+        "nothing is written to disk" if save is not None else "no append-only file",
+        "Set appendonly yes and appendfsync everysec, or a restart of the server loses every stream.",
+    )
+
+
+def _writing(info: Mapping[str, Any]) -> Finding:
+    names = ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
+    failed = [name for name in names if info.get(name, "ok") != "ok"]
+    if not failed:
+        return Finding("disk", "ok", "the last writes went well")
+    return Finding("disk", "mend", f"not ok: {', '.join(failed)}", "Look at the server's log and its disk.")
+
+
+def _eviction(info: Mapping[str, Any]) -> Finding:
+    policy = str(info.get("maxmemory_policy", "noeviction"))
+    if policy == "noeviction":
+        return Finding("eviction", "ok", policy)
+    return Finding(
+        "eviction",
+        "mend",
+        f"{policy}: a server that is full drops streams, in mid-answer too",
+        "Set maxmemory-policy noeviction: Headrace then says 503 and loses nothing.",
+    )
+
+
+def _memory(info: Mapping[str, Any]) -> Finding:
+    used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    said = f"{used / 2**20:.0f} MB" + (f" of {most / 2**20:.0f} MB" if most else ", without a limit")
+    if most and used > FULL * most:
+        return Finding("memory", "mend", said, "Raise maxmemory, or shorten HEADRACE_RETENTION_S.")
+    return Finding("memory", "ok", said)
+
+
+def clock_finding(apart_s: float) -> Finding:
+    """In: the server's clock less this machine's."""
+    said = f"{abs(apart_s):.3f} s apart from this machine's"
+    if abs(apart_s) < OFF_S:
+        return Finding("clock", "ok", said)
+    state: Literal["note", "mend"] = "note" if abs(apart_s) < BROKEN_S else "mend"
+    return Finding("clock", state, said, "Let NTP keep both clocks: past a minute jobs wait, and tokens end early.")
+
+
+def worker_findings(workers: int, waiting: int, max_queue: int) -> list[Finding]:
+    """In: workers alive, jobs that wait, and how many may."""
+    there = Finding("workers", "ok", f"{workers} alive")
+    if not workers:
+        there = Finding("workers", "mend", "none alive", "Start one: python -m worker")
+    queue = Finding("queue", "ok", f"{waiting} streams wait")
+    if max_queue and waiting >= max_queue:
+        queue = Finding("queue", "mend", f"full: {waiting} streams wait", "Start more workers.")
+    elif waiting > 10 * max(workers, 1):
+        queue = Finding(
+            "queue", "note", f"{waiting} streams wait", "Start more workers, or raise HEADRACE_MAX_STREAMS."
+        )
+    return [there, queue]
+
+
+def provider_finding(name: str, status: int | None, error: str) -> Finding:
+    """In: the status of its list of models, or None and why there is none."""
+    check = f"provider {name}"
+    key = f"{name.upper()}_API_KEY"
+    if status is None:
+        return Finding(check, "mend", error, f"Correct {name.upper()}_BASE_URL, or start what should be there.")
+    if status in (401, 403):
+        return Finding(check, "mend", f"refuses the key ({status})", f"Correct {key}.")
+    if status >= 500:
+        return Finding(check, "mend", f"answers {status}", "Wait, or ask the provider.")
+    if status >= 300:
+        return Finding(check, "note", f"answers; its list of models says {status}")
+    return Finding(check, "ok", "answers")
+
+
+def door_findings(settings: Settings) -> list[Finding]:
+    """Who gets in, as the settings say."""
+    if not settings.keys:
+        if is_loopback(settings.host):
+            return [Finding("keys", "ok", "none; it listens on this machine alone")]
+        way_out = "headrace key new NAME makes one."
+        if settings.allow_open:
+            return [Finding("keys", "note", f"none, and it listens on {settings.host}", way_out)]
+        return [Finding("keys", "mend", f"none, so the API does not listen on {settings.host}", way_out)]
+    found = [Finding("keys", "ok", f"{len(settings.keys.entries)} configured")]
+    if not settings.secret:
+        found.append(
+            Finding(
+                "secret",
+                "note",
+                "kept in Redis: tokens and Idempotency-Keys end with its data",
+                "Set HEADRACE_SECRET to a long random text, the same on every API process.",
+            )
+        )
+    return found

@@ -1,0 +1,72 @@
+"""API keys: who may call, and whose streams are whose. Pure, no I/O.
+
+``HEADRACE_API_KEYS`` holds ``NAME:hash`` entries, the hash being the SHA-256 of the secret in hex. A slow
+password hash would gain nothing: a secret is not a word that a person chose, but 256 bits from the system's
+CSPRNG, so there is nothing to guess, and a slow hash at every request would be a way to wear the server out.
+Two entries of one name are one owner with two secrets: that is how a key is changed without a gap.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+from dataclasses import dataclass, field
+from typing import Final
+
+SECRET_BYTES: Final = 32
+PREFIX: Final = "hr_"
+"""Makes a secret recognisable where it should not be: in a repository, in a log."""
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+_DIGEST = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
+
+
+class BadApiKeys(ValueError):
+    """The entries can't be used; the text says which one and why, without repeating what may be a secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeys:
+    """All keys of a deployment; falsy without any, and then nobody needs one."""
+
+    entries: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
+
+    def __bool__(self) -> bool:
+        return bool(self.entries)
+
+    def owner(self, secret: str) -> str | None:
+        """Whose secret this is; None for nobody's. Every entry is compared, each in constant time."""
+        digest = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+        found = None
+        for name, known in self.entries:
+            if hmac.compare_digest(digest, known):
+                found = name
+        return found
+
+
+def parse_api_keys(text: str) -> ApiKeys:
+    """Read comma-separated ``NAME:hash`` entries. Raises :class:`BadApiKeys`."""
+    entries = []
+    for number, entry in enumerate((part.strip() for part in text.split(",")), 1):
+        if not entry:
+            continue
+        name, _, digest = entry.partition(":")
+        if not _NAME.fullmatch(name):
+            raise BadApiKeys(f"entry {number} has no name of 1 to 64 letters, digits, '_', '.' or '-'")
+        if not _DIGEST.fullmatch(digest):
+            raise BadApiKeys(
+                f"entry {number} ({name}) is not NAME:hash with the 64 hex digits that "
+                f"`headrace key new {name}` prints (the hash, not the secret itself)"
+            )
+        entries.append((name, bytes.fromhex(digest)))
+    if text.strip() and not entries:
+        raise BadApiKeys("there is no entry in it")
+    return ApiKeys(tuple(entries))
+
+
+def new_api_key(name: str) -> tuple[str, str]:
+    """Make a key. Out: the secret, which is kept nowhere, and its entry. Raises :class:`BadApiKeys`."""
+    if not _NAME.fullmatch(name):
+        raise BadApiKeys("a key's name has 1 to 64 letters, digits, '_', '.' or '-'")
+    secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
+    return secret, f"{name}:{hashlib.sha256(secret.encode()).hexdigest()}"

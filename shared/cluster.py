@@ -1,0 +1,147 @@
+"""Redis Cluster: the log side, spread over masters by its hash tags. Spoken to as to one owned connection.
+
+Theory of operation. All keys of a stream share the tag ``{id}``, so each command goes whole to one master, and
+what goes to one master keeps its order, which is all that a log needs. The nodes are asked at the same time.
+Whatever says that the map of slots has changed (MOVED, ASK, CLUSTERDOWN, a master that is a replica now) closes
+the connection as if it had been lost: its owner opens a new one, which learns the map anew, and reconciles. A
+fail-over may lose what was not replicated yet, exactly as a restart may, and is mended in the same way.
+
+Rejected: following redirections one by one (the replies of a half redirected batch have no order to reason
+about), and a client library's cluster pipeline (it retries unseen).
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from redis.crc import key_slot
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from shared.connections import EXCHANGE_TIMEOUT_S, OwnedConnection, cluster_seeds
+from shared.log import key_of
+from shared.resp import Command, is_trouble
+
+SLOTS: Final = 16384
+
+
+class ClusterConnection:
+    """Owned connections to all masters, as one. See :class:`shared.connections.OwnedConnection`."""
+
+    one_log_a_read = True
+
+    def __init__(self, seeds: Sequence[str], connect: Callable[[str], OwnedConnection]) -> None:
+        """``seeds``: URLs of some nodes; ``connect`` makes an unopened connection to one."""
+        self._seeds = seeds
+        self._connect = connect
+        self._nodes: list[OwnedConnection] = []
+        self._owners: list[int] = []
+        self._closed = False
+
+    async def open(self) -> None:
+        """Learn the map of slots from the first seed that answers, and connect to every master."""
+        error: Exception = RedisConnectionError("no seed of the cluster answers")
+        for seed in self._seeds:
+            try:
+                masters = await self._masters(seed)
+                await self._connect_all(masters)
+            except (RedisConnectionError, OSError, ResponseError) as failure:
+                error = failure
+                await self._close_nodes()
+            else:
+                return
+        await self.close()
+        raise error
+
+    async def _masters(self, seed: str) -> list[tuple[str, list[tuple[int, int]]]]:
+        connection = self._connect(seed)
+        await connection.open()
+        try:
+            (reply,) = await connection.exchange([("CLUSTER", "SLOTS")])
+        finally:
+            await connection.close()
+        if isinstance(reply, ResponseError):
+            raise reply
+        scheme, _, rest = seed.partition("://")
+        login = rest.rpartition("@")[0]
+        found: dict[str, list[tuple[int, int]]] = {}
+        for first, last, (host, port, *_), *_ in reply:
+            where = f"{scheme}://{login + '@' if login else ''}{host.decode()}:{port}"
+            found.setdefault(where, []).append((first, last))
+        if sum(last - first + 1 for ranges in found.values() for first, last in ranges) != SLOTS:
+            raise RedisConnectionError("the cluster does not serve all slots")
+        return list(found.items())
+
+    async def _connect_all(self, masters: list[tuple[str, list[tuple[int, int]]]]) -> None:
+        self._owners = [0] * SLOTS
+        for number, (url, ranges) in enumerate(masters):
+            node = self._connect(url)
+            self._nodes.append(node)
+            await node.open()
+            for first, last in ranges:
+                self._owners[first : last + 1] = [number] * (last + 1 - first)
+
+    async def exchange(self, commands: Sequence[Command], timeout_s: float = EXCHANGE_TIMEOUT_S) -> list[Any]:
+        """Send each command to the master of its key; those without a key go to all of them (the first reply
+        counts, unless one refuses). Out and raises: as an owned connection."""
+        if self._closed or not self._nodes:
+            raise RedisConnectionError("this connection is closed")
+        places: list[list[int]] = [[] for _ in self._nodes]
+        for index, targets in enumerate(self._route(commands)):
+            for number in targets:
+                places[number].append(index)
+        try:
+            async with asyncio.TaskGroup() as group:
+                asked = [
+                    group.create_task(node.exchange([commands[index] for index in wanted], timeout_s))
+                    for node, wanted in zip(self._nodes, places, strict=True)
+                    if wanted
+                ]
+        except BaseExceptionGroup as failures:
+            await self.close()
+            raise failures.exceptions[0] from None
+        except BaseException:
+            await self.close()
+            raise
+        replies: list[Any] = [None] * len(commands)
+        for wanted, task in zip([wanted for wanted in places if wanted], asked, strict=True):
+            for index, reply in zip(wanted, task.result(), strict=True):
+                if isinstance(reply, ResponseError) and is_trouble(reply) and "NOSCRIPT" not in str(reply):
+                    await self.close()
+                    raise RedisConnectionError(f"the cluster has changed: {reply}")
+                if replies[index] is None or isinstance(reply, ResponseError):
+                    replies[index] = reply
+        return replies
+
+    def _route(self, commands: Sequence[Command]) -> list[list[int]]:
+        """The nodes of each command; a MULTI or EXEC goes where the commands between them go."""
+        everywhere = list(range(len(self._nodes)))
+        routes: list[list[int]] = []
+        for index, command in enumerate(commands):
+            if command[0] == "MULTI":
+                key = key_of(commands[index + 1])
+            elif command[0] == "EXEC":
+                key = key_of(commands[index - 1])
+            else:
+                key = key_of(command)
+            routes.append(everywhere if key is None else [self._owners[key_slot(key)]])
+        return routes
+
+    async def close(self) -> None:
+        """Close all of them; safe to call again."""
+        self._closed = True
+        await self._close_nodes()
+
+    async def _close_nodes(self) -> None:
+        nodes, self._nodes = self._nodes, []
+        for node in nodes:
+            await node.close()
+
+
+LogConnection = OwnedConnection | ClusterConnection
+
+
+def connect_to_logs(url: str) -> LogConnection:
+    """A new, unopened connection to the logs: to a server, or to a cluster (``redis+cluster://``)."""
+    seeds = cluster_seeds(url)
+    return ClusterConnection(seeds, OwnedConnection) if seeds else OwnedConnection(url)

@@ -1,0 +1,106 @@
+"""Limits per key, held on the queue's server for all API processes.
+
+Theory of operation. Nothing here is a counter that somebody must count down, for whoever should may die:
+
+- *Creations per minute* is one number, the moment at which all that was taken is given back (GCRA): a burst
+  of a whole minute's worth is fine, then it flows at the rate. It expires by itself.
+- *Streams at once* is a sorted set of ids. Ids are not taken out when streams end; once the set is full the
+  caller looks which of them still live, drops the others and asks again. So the usual create pays nothing,
+  and a stream whose worker, API or record vanished gives its place back.
+- *Jobs that wait* is the length of arq's queue, as it is. Creates that run at the same moment may pass together,
+  so the bound is exact up to as many.
+- *Viewers of a stream* are counted by each API process itself, which takes seats in blocks (a fiftieth of the
+  limit), so that a storm of a thousand viewers is not a thousand round trips. What a process holds runs out
+  unless renewed. Seats that are in a block and not used are at most two in a hundred for each process.
+
+Admission costs one round trip, in which the server's clock comes along (the queue needs it anyway).
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
+
+from shared.keys import Keys
+
+STREAMS_LIFE_MS: Final = 48 * 3600 * 1000
+"""Longer than a job may wait and its stream run; each creation renews it."""
+SEATS_LIFE_MS: Final = 15_000
+"""A dead API process holds its viewers' seats for this long at the most."""
+PIPELINE: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What a key may do. ``refusal`` is '' or the limit's name, a stable code; times in ms."""
+
+    refusal: str
+    now_ms: int = 0
+    wait_ms: int = 0
+
+
+class Limits:
+    """The limits of one deployment; a limit of 0 is none."""
+
+    def __init__(self, client: Redis, keys: Keys, *, per_minute: int, at_once: int, waiting: int) -> None:
+        self._client = client
+        self._keys = keys
+        self._limits = (per_minute, at_once, waiting)
+        self._admit = _load("admit")
+        self._seat = _load("seat")
+
+    async def admit(self, owner: str, stream_id: str, *, again: bool = False) -> Admission:
+        """Ask for one creation; ``again`` after :meth:`drop` made room: it is not counted twice."""
+        keys = (self._keys.creations(owner), self._keys.streams_of(owner), self._keys.queue)
+        raw, number = await self._run(
+            self._admit, keys, (stream_id, *self._limits, int(not again), STREAMS_LIFE_MS)
+        )
+        answer = raw.decode()
+        if answer == "ok":
+            return Admission("", now_ms=int(number))
+        return Admission(answer, wait_ms=int(number))
+
+    async def streams_of(self, owner: str) -> dict[str, int]:
+        """The ids that count for this owner, each with the ms at which it was admitted."""
+        raw = await self._client.zrange(self._keys.streams_of(owner), 0, -1, withscores=True)
+        return {stream_id.decode(): int(score) for stream_id, score in raw}
+
+    async def drop(self, owner: str, stream_ids: Sequence[str]) -> None:
+        """These count no longer."""
+        if stream_ids:
+            await self._client.zrem(self._keys.streams_of(owner), *stream_ids)
+
+    async def take_seats(self, stream_id: str, process: str, wanted: int, needed: int, most: int) -> int:
+        """Seats for viewers of a stream. Out: how many this process has now; 0: it may have no more."""
+        args = (process, wanted, needed, most, SEATS_LIFE_MS)
+        return int(await self._run(self._seat, (self._keys.seats(stream_id),), args))
+
+    async def keep_seats(self, process: str, seats: Mapping[str, int], now_ms: int) -> None:
+        """Note what this process holds (0: nothing any more), for another :data:`SEATS_LIFE_MS`."""
+        items = list(seats.items())
+        for start in range(0, len(items), PIPELINE):
+            async with self._client.pipeline(transaction=False) as pipe:
+                for stream_id, count in items[start : start + PIPELINE]:
+                    key = self._keys.seats(stream_id)
+                    if count:
+                        pipe.hset(key, process, f"{count} {now_ms + SEATS_LIFE_MS}")
+                        pipe.pexpire(key, SEATS_LIFE_MS)
+                    else:
+                        pipe.hdel(key, process)
+                await pipe.execute()
+
+    async def _run(self, script: tuple[str, str], keys: Sequence[str], args: Sequence[str | int]) -> Any:
+        text, sha = script
+        try:
+            return await self._client.evalsha(sha, len(keys), *keys, *args)  # type: ignore[misc, arg-type]
+        except NoScriptError:
+            return await self._client.eval(text, len(keys), *keys, *args)  # type: ignore[misc, arg-type]
+
+
+def _load(name: str) -> tuple[str, str]:
+    text = (files("shared") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
+    return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()

@@ -1,0 +1,34 @@
+"""What a fault is, and which there are: a table that the schedule draws from.
+
+Each fault is a coroutine function ``(world, rng)`` that does its damage, mends it, and returns what it did, for
+people; "" if there was nothing to do it to. ``danger`` keeps faults apart (see :mod:`tests.chaos`).
+"""
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from tests.chaos.world import World
+
+WRITER = "writer"
+LOSS = "loss"
+HARMLESS = ""
+APART_S = 4.5
+"""A writer keeps what it wrote for 3 s; a fault that takes 2 s of the log away stays clear of it."""
+
+Strike = Callable[[World, random.Random], Awaitable[str]]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """``group``: no two of the same group at once, for one would undo the other."""
+
+    name: str
+    group: str
+    danger: str
+    strike: Strike
+    weight: int = 2
+    alone_s: float = 0.0
+    """Now and then nothing else strikes for this long, so that a take-over can be timed,"""
+    calm_s: float = 0.0
+    """nor had struck for this long before."""

@@ -1,0 +1,151 @@
+"""The steady load: so many streams at once, each with its viewers, judged when it has ended and at the end."""
+
+import asyncio
+import contextlib
+import itertools
+import random
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.chaos.client import Client
+from tests.chaos.habits import HABITS, steady
+from tests.chaos.invariant import Facts, judge
+from tests.chaos.stories import Story, story
+from tests.chaos.viewer import Viewer
+from tests.chaos.world import World
+
+LAST_S = 75.0
+"""When all faults are over every stream ends within this. A stream whose creation was half lost expires after
+60 s, which is the slowest of all ends; the others take seconds."""
+PAUSE_S = 0.1
+LASTING = ("status", "text", "reasoning", "tool_calls", "last_event_id", "attempt", "error")
+"""Fields of a record that nothing may change after the end."""
+
+
+@dataclass
+class Stream:
+    """One stream and all that is known of it. ``wrong``: what the judge found."""
+
+    story: Story
+    id: str = ""
+    made: tuple[float, float] = (0.0, 0.0)
+    """When its creation was asked for, and when it was answered (s, monotonic)."""
+    url: str = ""
+    viewers: list[Viewer] = field(default_factory=list)
+    record: dict[str, Any] | None = None
+    first_record: dict[str, Any] | None = None
+    """As it was when the stream had just ended; ``record`` is the latest."""
+    cancelled_at: float | None = None
+    cancel_answer: str = ""
+    took_s: float = 0.0
+    wrong: list[str] = field(default_factory=list)
+    ended: bool = False
+
+    @property
+    def status(self) -> str:
+        return "gone" if self.ended and self.record is None else (self.record or {}).get("status", "never ended")
+
+
+class Load:
+    """Keeps ``at_once`` streams going. ``streams`` is everything that was ever asked for."""
+
+    def __init__(self, world: World, client: Client, seed: str, at_once: int, on_failure: tuple[str, ...]) -> None:
+        self.streams: list[Stream] = []
+        self._world = world
+        self._client = client
+        self._seed = seed
+        self._at_once = at_once
+        self._on_failure = on_failure
+        self._numbers = itertools.count(1)
+
+    async def run(self, until: float) -> None:
+        """Begin streams until this moment (s, monotonic); then wait for their ends, ``LAST_S`` at most."""
+        lanes = [asyncio.create_task(self._lane(until)) for _ in range(self._at_once)]
+        done, late = await asyncio.wait(lanes, timeout=until - time.monotonic() + LAST_S)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+        for task in done:
+            task.result()
+        for stream in self.streams:
+            if not stream.ended:
+                stream.wrong.append(f"did not end within {LAST_S:.0f} s after the last fault")
+
+    async def _lane(self, until: float) -> None:
+        while time.monotonic() < until:
+            stream = Stream(story(self._seed, next(self._numbers), self._on_failure))
+            self.streams.append(stream)
+            try:
+                await self._live(stream)
+            except (AssertionError, TimeoutError) as error:
+                stream.wrong.append(f"{type(error).__name__}: {error}")
+                stream.ended = True
+            await asyncio.sleep(PAUSE_S)
+
+    async def _live(self, stream: Stream) -> None:
+        rng = random.Random(f"{self._seed}/viewers/{stream.story.name}")
+        began = time.monotonic()
+        made = await self._client.create(stream.story.name, stream.story.body())
+        stream.made = (began, time.monotonic())
+        stream.id, stream.url = made["id"], made["events_url"]
+        urls = [url + stream.url for url in self._world.urls]
+        async with asyncio.TaskGroup() as group:
+            for habit in stream.story.viewers:
+                viewer = Viewer(habit)
+                stream.viewers.append(viewer)
+                group.create_task(HABITS[habit](viewer, urls, random.Random(rng.random())))
+            if stream.story.cancel_after_s is not None:
+                group.create_task(self._cancel(stream, stream.story.cancel_after_s))
+        stream.took_s = time.monotonic() - began
+        stream.record = stream.first_record = await self._client.record(stream.id)
+        stream.ended = True
+        stream.wrong += judge(self._facts(stream))
+        if not stream.wrong:
+            # A long run must not hold every event of every viewer; the last look needs only the end.
+            for viewer in stream.viewers:
+                del viewer.events[:-1]
+
+    async def _cancel(self, stream: Stream, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        stream.cancel_answer = await self._client.cancel(stream.id)
+        stream.cancelled_at = time.monotonic()
+
+    def _facts(self, stream: Stream) -> Facts:
+        asked, answered = stream.made
+        return Facts(
+            stream.story,
+            stream.viewers,
+            stream.record,
+            [call for call in self._world.provider.calls if call.name == stream.story.name],
+            stream.cancel_answer == "cancelled",
+            any(asked < till and answered > since for since, till in self._world.losses),
+        )
+
+    async def look_again(self) -> None:
+        """Every stream once more, when all is calm: the same record, and a new viewer sees the same."""
+        for stream in self.streams:
+            if not stream.ended or stream.wrong or stream.record is None:
+                continue
+            before = stream.record
+            stream.record = await self._client.record(stream.id)
+            changed = [name for name in LASTING if (stream.record or {}).get(name) != before.get(name)]
+            if changed:
+                stream.wrong.append(f"changed after its end: {', '.join(changed)}")
+                continue
+            urls = [url + stream.url for url in self._world.urls]
+            fresh = Viewer("afterwards")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(10):
+                    await steady(fresh, urls, random.Random(1))
+            stream.viewers.append(fresh)
+            back = Viewer("back at the end", events=fresh.events[-1:])
+            await back.read(urls[0])
+            if back.status != 204:
+                stream.wrong.append(f"status {back.status} and not 204 behind the terminal event")
+            stream.wrong += judge(self._facts(Stream(**{**vars(stream), "viewers": [fresh]})))
+            open_calls = [
+                call for call in self._world.provider.calls if call.name == stream.story.name and not call.closed_by
+            ]
+            if open_calls:
+                stream.wrong.append(f"{len(open_calls)} upstream connections are still open")

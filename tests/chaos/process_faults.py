@@ -1,0 +1,75 @@
+"""Faults of workers and API processes: killed, stopped, told to end."""
+
+import asyncio
+import random
+import signal
+
+from tests.chaos.faults import WRITER, Fault
+from tests.chaos.world import World
+
+STOPPED_S = (3.5, 5.5)
+"""Longer than a lease of 3 s."""
+
+
+async def _end(world: World, rng: random.Random, kind: str, sig: signal.Signals) -> str:
+    with world.holding(kind, rng) as slot:
+        if slot is None or slot.child is None:
+            return ""
+        ended = slot.child
+        if sig == signal.SIGKILL:
+            ended.kill()
+        else:
+            ended.send(sig)
+            await asyncio.to_thread(ended.wait, 10)
+        await asyncio.sleep(rng.uniform(0, 1.5))
+        await world.start(slot)
+        return ended.name
+
+
+async def _stand_still(world: World, rng: random.Random, kind: str) -> str:
+    with world.holding(kind, rng) as slot:
+        if slot is None or slot.child is None:
+            return ""
+        seconds = rng.uniform(*STOPPED_S)
+        slot.child.pause()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            slot.child.resume()
+        return f"{slot.child.name} for {seconds:.1f} s"
+
+
+async def kill_worker(world: World, rng: random.Random) -> str:
+    return await _end(world, rng, "worker", signal.SIGKILL)
+
+
+async def end_worker(world: World, rng: random.Random) -> str:
+    return await _end(world, rng, "worker", signal.SIGTERM)
+
+
+async def stop_worker(world: World, rng: random.Random) -> str:
+    return await _stand_still(world, rng, "worker")
+
+
+async def kill_api(world: World, rng: random.Random) -> str:
+    return await _end(world, rng, "api", signal.SIGKILL)
+
+
+async def end_api(world: World, rng: random.Random) -> str:
+    return await _end(world, rng, "api", signal.SIGTERM)
+
+
+async def stop_api(world: World, rng: random.Random) -> str:
+    return await _stand_still(world, rng, "api")
+
+
+KILLED = Fault("worker: SIGKILL", "worker", WRITER, kill_worker, weight=4, alone_s=4.5, calm_s=4.0)
+ENDED = Fault("worker: SIGTERM", "worker", WRITER, end_worker, weight=3, alone_s=1.5, calm_s=0.5)
+FAULTS = (
+    KILLED,
+    ENDED,
+    Fault("worker: stands still longer than its lease", "worker", WRITER, stop_worker),
+    Fault("API: SIGKILL", "api", WRITER, kill_api),
+    Fault("API: SIGTERM", "api", WRITER, end_api),
+    Fault("API: stands still", "api", WRITER, stop_api, weight=1),
+)

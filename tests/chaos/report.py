@@ -1,0 +1,119 @@
+"""What a chaos run tells: a table, and for what went wrong a file with all the evidence."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.chaos.invariant import sent
+from tests.chaos.load import Stream
+from tests.chaos.process_faults import ENDED, KILLED
+from tests.chaos.timings import cancels, shown, take_overs
+from tests.chaos.world import Struck
+from tests.support.scripted_answer import Call
+
+
+@dataclass
+class Result:
+    """All of a run. ``broken``: what went wrong beside the streams."""
+
+    seed: str
+    seconds: float
+    streams: Sequence[Stream]
+    struck: Sequence[Struck]
+    calls: Sequence[Call]
+    refusals: int
+    broken: list[str] = field(default_factory=list)
+    false_starts: int = 0
+    """Processes that had to be started more than once, because Redis was away just then."""
+
+    @property
+    def wrong(self) -> list[Stream]:
+        return [stream for stream in self.streams if stream.wrong]
+
+    @property
+    def violations(self) -> int:
+        return sum(len(stream.wrong) for stream in self.streams) + len(self.broken)
+
+    @property
+    def faults(self) -> Counter[str]:
+        """Faults by kind: those that struck, the provider's, and cancels."""
+        told = Counter(f"provider: {s.story.fault}" for s in self.streams if s.story.fault and s.id)
+        told["cancel"] = sum(1 for stream in self.streams if stream.cancel_answer)
+        return Counter(fault.name for fault in self.struck) + told
+
+
+def print_table(result: Result, console: Console) -> None:
+    """The table of the run."""
+    ends = Counter(stream.status for stream in result.streams)
+    codes = Counter((s.record or {})["error"]["code"] for s in result.streams if s.status == "failed")
+    by_end = ", ".join(f"{count} {name}" for name, count in ends.most_common())
+    closed = cancels(result.streams, result.calls)
+    table = Table(title=f"chaos: seed {result.seed}, {result.seconds:.0f} s", show_header=False)
+    rows = {
+        "streams": f"{len(result.streams)}: {by_end}",
+        "failed with": ", ".join(f"{count} {code}" for code, count in codes.most_common()) or "-",
+        "viewers": str(sum(len(stream.viewers) for stream in result.streams)),
+        "responses": str(sum(viewer.responses for stream in result.streams for viewer in stream.viewers)),
+        "calls of the provider": str(len(result.calls)),
+        "tokens sent": str(sum(call.sent for call in result.calls)),
+        "slowest stream": f"{max((s.took_s for s in result.streams), default=0):.1f} s",
+        "take-over of a killed worker": shown(take_overs(KILLED, result.struck, result.streams, result.calls)),
+        "hand-over at SIGTERM": shown(take_overs(ENDED, result.struck, result.streams, result.calls)),
+        "upstream closed after a cancel": f"slowest {max(closed):.2f} s of {len(closed)}" if closed else "-",
+        "creates, cancels and looks turned away": str(result.refusals),
+        "starts that had to be repeated": str(result.false_starts),
+        "faults": str(sum(result.faults.values())),
+        **{f"  {name}": str(count) for name, count in sorted(result.faults.items())},
+        "violations": str(result.violations),
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console.print(table)
+
+
+def write_evidence(result: Result, directory: Path) -> Path:
+    """One file with the seed, every fault, and all of what went wrong: texts, events, calls."""
+    path = directory / "evidence.json"
+    path.write_text(
+        json.dumps(
+            {
+                "seed": result.seed,
+                "broken": result.broken,
+                "faults": [asdict(fault) for fault in result.struck],
+                "streams": [_evidence(stream, result) for stream in result.wrong],
+            },
+            ensure_ascii=False,
+            indent=1,
+        )
+    )
+    return path
+
+
+def _evidence(stream: Stream, result: Result) -> dict[str, object]:
+    record = stream.record
+    return {
+        "id": stream.id,
+        "wrong": stream.wrong,
+        "story": asdict(stream.story),
+        "made": stream.made,
+        "cancelled_at": stream.cancelled_at,
+        "record": record,
+        "first_record": stream.first_record,
+        "sent": asdict(sent(stream.story, record["text"])) if record else None,
+        "calls": [call.shown() for call in result.calls if call.name == stream.story.name],
+        "viewers": [
+            {
+                "habit": viewer.habit,
+                "answer": asdict(viewer.answer),
+                "trouble": viewer.trouble,
+                "status": viewer.status,
+                "events": [[seen.at, seen.response, seen.id, seen.kind, seen.data] for seen in viewer.events],
+            }
+            for viewer in stream.viewers
+        ],
+    }

@@ -1,0 +1,63 @@
+"""One chaos run, from the seed to the result."""
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx
+
+from tests.chaos import network_faults, process_faults, redis_faults
+from tests.chaos.client import Client
+from tests.chaos.faults import Fault
+from tests.chaos.load import Load
+from tests.chaos.report import Result
+from tests.chaos.schedule import Schedule
+from tests.chaos.world import World, running_world
+
+FAULTS: tuple[Fault, ...] = (*process_faults.FAULTS, *redis_faults.FAULTS, *network_faults.FAULTS)
+WARM_UP_S = 1.0
+CLOSED_WITHIN_S = 10.0
+"""When all streams have ended, every upstream is closed within this; an attempt that nobody needs any more
+learns so within a second or a lease."""
+
+
+async def run_chaos(
+    directory: Path,
+    seed: str,
+    seconds: float,
+    *,
+    at_once: int = 14,
+    on_failure: tuple[str, ...] = ("restart", "continue"),
+    faults: Sequence[Fault] = FAULTS,
+) -> Result:
+    """Strike for ``seconds``, wait for every end, and look at everything once more."""
+    began = time.monotonic()
+    async with running_world(directory) as world, httpx.AsyncClient() as http:
+        client = Client(world, http)
+        load = Load(world, client, seed, at_once, on_failure)
+        schedule = Schedule(world, faults, random.Random(f"{seed}/faults"))
+        until = time.monotonic() + seconds
+        loading = asyncio.create_task(load.run(until))
+        try:
+            await asyncio.sleep(WARM_UP_S)
+            await schedule.run(until - 1)
+            await loading
+        finally:
+            loading.cancel()
+            await asyncio.gather(loading, return_exceptions=True)
+        await _until_closed(world)
+        await load.look_again()
+        result = Result(
+            seed, time.monotonic() - began, load.streams, world.struck, world.provider.calls, client.refusals
+        )
+        result.broken += world.deaths
+        result.false_starts = len(world.false_starts)
+    return result
+
+
+async def _until_closed(world: World) -> None:
+    until = time.monotonic() + CLOSED_WITHIN_S
+    while time.monotonic() < until and any(call.closed_by is None for call in world.provider.calls):
+        await asyncio.sleep(0.1)

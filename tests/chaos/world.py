@@ -1,0 +1,180 @@
+"""The processes of a chaos run, each behind proxies of its own, and what was done to them."""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from tests.support.processes import Child, Server, base_env, start_api, start_server, start_worker
+from tests.support.scripted_provider import ScriptedProvider
+from tests.support.tcp_proxy import TcpProxy
+
+SETTINGS = {
+    "HEADRACE_LOG_CAP": "100",  # trims within an answer
+    "HEADRACE_LINGER_S": "1",  # late viewers read the log, not a buffer
+    "HEADRACE_KEEPALIVE_S": "5",
+    "HEADRACE_MAX_ATTEMPTS": "9",  # with faults every second, three would be gone soon
+    "HEADRACE_FIRST_TOKEN_TIMEOUT_S": "4",
+    "HEADRACE_IDLE_TIMEOUT_S": "4",
+    "HEADRACE_SEND_TIMEOUT_S": "10",
+}
+START_S = 60.0
+CONTROL_S = 20.0
+"""Longer than any pause of the server that a fault makes."""
+SAMPLE_S = 0.05
+REMEMBERED = 200
+
+
+@dataclass
+class Slot:
+    """A place for one process, which dies and comes back. ``busy`` while a fault has it."""
+
+    kind: str
+    number: int
+    redis: TcpProxy
+    provider: TcpProxy
+    child: Child | None = None
+    starts: int = 0
+    busy: bool = False
+
+
+@dataclass
+class Struck:
+    """One fault: its name and details, and when it began and was over (s, monotonic)."""
+
+    name: str
+    began: float
+    detail: str = ""
+    ended: float | None = None
+
+
+@dataclass
+class World:
+    directory: Path
+    server: Server
+    provider: ScriptedProvider
+    slots: list[Slot] = field(default_factory=list)
+    struck: list[Struck] = field(default_factory=list)
+    losses: list[tuple[float, float]] = field(default_factory=list)
+    """From when to when what Redis took in may be gone."""
+    deaths: list[str] = field(default_factory=list)
+    """Processes that ended though no fault ended them."""
+    false_starts: list[str] = field(default_factory=list)
+    sizes: deque[tuple[float, Path, int]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+
+    def of(self, kind: str) -> list[Slot]:
+        return [slot for slot in self.slots if slot.kind == kind]
+
+    @property
+    def urls(self) -> list[str]:
+        return [slot.child.url for slot in self.of("api") if slot.child]
+
+    async def start(self, slot: Slot) -> None:
+        """Start the slot's process, as often as it takes: a supervisor would do so too."""
+        async with asyncio.timeout(START_S):
+            while True:
+                try:
+                    await self._start(slot)
+                except pytest.fail.Exception as error:
+                    self.false_starts.append(str(error).splitlines()[-1])
+                    await asyncio.sleep(0.3)
+                else:
+                    return
+
+    async def watch(self) -> None:
+        """Until cancelled: whoever ends though no fault ended it is noted, and started again."""
+        while True:
+            for slot in self.slots:
+                if not slot.busy and slot.child and slot.child.exit_code is not None:
+                    slot.busy = True
+                    tail = slot.child.output().strip().rpartition("\n")[2]
+                    self.deaths.append(f"{slot.child.name} ended by itself with {slot.child.exit_code}: {tail}")
+                    await self.start(slot)
+                    slot.busy = False
+            await asyncio.sleep(SAMPLE_S)
+
+    async def _start(self, slot: Slot) -> None:
+        """An API process comes back on its old port."""
+        slot.starts += 1
+        env = base_env(
+            f"redis://127.0.0.1:{slot.redis.port}/0",
+            LOCAL_CONTINUES="prefill",
+            LOCAL_BASE_URL=f"http://127.0.0.1:{slot.provider.port}/v1",
+            **SETTINGS,
+        )
+        name = f"{slot.kind}-{slot.number}-{slot.starts}"
+        if slot.kind == "worker":
+            slot.child = await asyncio.to_thread(start_worker, env, self.directory, name)
+        else:
+            port = int(slot.child.url.rpartition(":")[2]) if slot.child else 0
+            slot.child = await asyncio.to_thread(start_api, env, self.directory, name, port)
+
+    @contextlib.contextmanager
+    def holding(self, kind: str, rng: random.Random) -> Iterator[Slot | None]:
+        """A process of this kind that no other fault has; None if there is none, or it is the last that serves."""
+        free = [slot for slot in self.of(kind) if not slot.busy]
+        slot = rng.choice(free) if len(free) > 1 else None
+        if slot:
+            slot.busy = True
+        try:
+            yield slot
+        finally:
+            if slot:
+                slot.busy = False
+
+    async def command(self, *words: str | int) -> object:
+        """A command to the server itself, past all proxies; tried until it answers (``CONTROL_S`` at most)."""
+        async with asyncio.timeout(CONTROL_S):
+            while True:
+                try:
+                    async with Redis.from_url(self.server.url, socket_timeout=CONTROL_S) as redis:
+                        return await redis.execute_command(*words)
+                except (RedisError, OSError):
+                    await asyncio.sleep(0.1)
+
+    def log_file(self) -> Path:
+        """The file that the server appends to now."""
+        return max((self.directory / "appendonlydir").glob("*.incr.aof"), key=lambda path: path.stat().st_mtime)
+
+    async def remember_sizes(self) -> None:
+        """Until cancelled: how long the server's file was, and when."""
+        while True:
+            with contextlib.suppress(OSError, ValueError):
+                path = self.log_file()
+                self.sizes.append((time.monotonic(), path, path.stat().st_size))
+            await asyncio.sleep(SAMPLE_S)
+
+
+@asynccontextmanager
+async def running_world(directory: Path, *, workers: int = 3, apis: int = 2) -> AsyncIterator[World]:
+    """Everything is gone when the block ends."""
+    async with AsyncExitStack() as stack:
+        provider = await stack.enter_async_context(ScriptedProvider())
+        server = await asyncio.to_thread(
+            start_server, directory, auto_aof_rewrite_percentage="0", aof_load_truncated="yes"
+        )
+        stack.callback(server.stop)
+        world = World(directory, server, provider)
+        stack.callback(lambda: [slot.child.terminate() for slot in world.slots if slot.child])
+        for kind, count in (("api", apis), ("worker", workers)):
+            for number in range(1, count + 1):
+                redis = await stack.enter_async_context(TcpProxy(server.port))
+                upstream = await stack.enter_async_context(TcpProxy(provider.port))
+                world.slots.append(Slot(kind, number, redis, upstream))
+        await asyncio.gather(*(world.start(slot) for slot in world.slots))
+        background = [asyncio.create_task(world.remember_sizes()), asyncio.create_task(world.watch())]
+        try:
+            yield world
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)

@@ -1,0 +1,23 @@
+"""The short form of `make chaos`: half a minute of faults, from one seed (see :mod:`tests.chaos`)."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.chaos.report import print_table, write_evidence
+from tests.chaos.run import run_chaos
+
+SEED = "1"
+SECONDS = 30
+
+
+async def test_nothing_is_lost_doubled_or_reordered_whatever_dies(tmp_path: Path) -> None:
+    result = await run_chaos(tmp_path, SEED, SECONDS, at_once=10)
+    print_table(result, Console(width=116))
+    evidence = write_evidence(result, tmp_path) if result.violations else None
+    told = [f"{stream.story.name}: {'; '.join(stream.wrong)}" for stream in result.wrong]
+    assert not result.violations, f"{told + result.broken}; the evidence: {evidence}"
+    # A run in which nothing happened proves nothing.
+    assert len(result.streams) >= 20
+    assert sum(result.faults.values()) >= 15
+    assert sum(1 for stream in result.streams if stream.status == "done") >= 10

@@ -1,0 +1,192 @@
+"""Viewers that misbehave hurt nobody, and get the exact text as soon as they read."""
+
+import asyncio
+import contextlib
+import resource
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import pytest_asyncio
+
+from shared.sse import SseParser
+from tests.chaos.viewer import Viewer
+from tests.support.bare_provider import MIB, bare_provider, bulk_text
+from tests.support.script import script_text
+from tests.support.sse_socket import SseSocket
+from tests.support.stack import Stack, running_stack
+from tests.support.viewing import view_to_end
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SEND_TIMEOUT_S = 2
+STORM = 1000
+STORM_S = 40.0
+"""Seconds alone; tests may run beside others."""
+STALLED = 30
+BULK_MIB = 8
+"""More than two sockets hold, so that a viewer that reads nothing is noticed."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def enough_files() -> Iterator[None]:
+    """A storm needs more open sockets than some systems allow at first; children inherit the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4 * STORM)), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(enough_files: None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    directory: Path = tmp_path_factory.mktemp("viewer-faults")
+    async with (
+        bare_provider() as bare_url,
+        running_stack(
+            directory,
+            HEADRACE_SEND_TIMEOUT_S=str(SEND_TIMEOUT_S),
+            HEADRACE_IDLE_TIMEOUT_S="110",
+            OPENAI_BASE_URL=bare_url,
+            OPENAI_API_KEY="sk-for-nobody",
+        ) as made,
+    ):
+        yield made
+
+
+def memory(stack: Stack) -> int:
+    """What the API process has in memory now (bytes)."""
+    status = Path(f"/proc/{stack.apis[0].pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+
+async def viewers(stack: Stack) -> int:
+    """How many open responses the API process counts."""
+    text = (await stack.client.get("/metrics")).text
+    return int(float(text.partition("\nheadrace_viewers ")[2].split()[0]))
+
+
+def never_read(url: str) -> socket.socket:
+    """A viewer that asks, and then reads nothing."""
+    parts = urlsplit(url)
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect((parts.hostname, parts.port))
+    sock.sendall(f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode())
+    return sock
+
+
+async def test_viewers_that_never_read_are_closed_cost_nothing_and_slow_nobody(stack: Stack) -> None:
+    text = bulk_text(BULK_MIB)
+    made = await stack.create({"bulk": BULK_MIB}, model="openai/bare")
+    await stack.until_status(made["id"], "done")
+    url = stack.apis[0].url + made["events_url"]
+    # What one good viewer costs was paid before.
+    assert (await view_to_end(stack.client, made["events_url"])).text == text
+    before = memory(stack)
+    script = {"tokens": 100, "interval_ms": 20, "name": "beside"}
+    beside = await stack.create(script)
+    with contextlib.ExitStack() as open_sockets:
+        for _ in range(STALLED):
+            open_sockets.enter_context(contextlib.closing(never_read(url)))
+        began = time.monotonic()
+        seen = await view_to_end(stack.client, beside["events_url"])
+        took_s = time.monotonic() - began
+        assert seen.text == script_text(script)
+        most = memory(stack) - before
+        async with asyncio.timeout(10 * SEND_TIMEOUT_S):
+            while await viewers(stack):
+                most = max(most, memory(stack) - before)
+                await asyncio.sleep(0.05)
+    print(f"{STALLED} viewers that never read: {most / MIB:.1f} MiB; a viewer beside them took {took_s:.1f} s")
+    assert took_s < 6, "a generous reading of two seconds"
+    # A write of 64 KiB each, twice over on its way, and the stream beside them.
+    assert most < STALLED * MIB / 2
+    assert "viewer_stalled" in stack.apis[0].output()
+
+
+async def test_a_viewer_that_reads_a_byte_a_second_has_the_exact_text_when_it_drains(stack: Stack) -> None:
+    script = {"tokens": 400, "interval_ms": 5, "name": "trickle"}
+    made = await stack.create(script)
+    viewer = Viewer("trickle")
+    parser = SseParser()
+    url = stack.apis[0].url + made["events_url"]
+    async with await SseSocket.open(url, receive_buffer=2048) as response, aclosing(response.body(1)) as trickle:
+        for _ in range(5):
+            for event in parser.feed(await anext(trickle)):
+                viewer.take(event)
+            await asyncio.sleep(1)
+        with contextlib.suppress(OSError, EOFError):
+            async for piece in trickle:
+                for event in parser.feed(piece):
+                    viewer.take(event)
+    while not viewer.over:
+        await viewer.read(url)
+    assert viewer.answer.text == script_text(script)
+    assert [seen.kind for seen in viewer.events].count("started") == 1
+
+
+async def test_a_viewer_may_leave_at_every_byte(stack: Stack) -> None:
+    script = {"tokens": 120, "interval_ms": 10, "name": "bytes"}
+    made = await stack.create(script)
+    url = stack.apis[0].url + made["events_url"]
+
+    async def leave_after(count: int) -> None:
+        """Read so many bytes, drop the connection, and come back with what was understood."""
+        viewer = Viewer(f"{count} bytes")
+        parser = SseParser()
+        left = count
+        async with await SseSocket.open(url) as response, aclosing(response.body(1)) as pieces:
+            while left:
+                for event in parser.feed(await anext(pieces)):
+                    viewer.take(event)
+                left -= 1
+        while not viewer.over:
+            await viewer.read(url)
+        assert viewer.answer.text == script_text(script), count
+        assert len({seen.id for seen in viewer.events}) == len(viewer.events), count
+
+    # While it runs, and once more when it has ended.
+    await asyncio.gather(*(leave_after(count) for count in range(0, 2048, 37)))
+    await stack.until_status(made["id"], "done")
+    await asyncio.gather(*(leave_after(count) for count in range(1, 2048, 37)))
+
+
+async def come(viewer: Viewer, url: str) -> None:
+    """Read until the end; whoever finds no room in time comes again, as EventSource would."""
+    while not viewer.over:
+        with contextlib.suppress(OSError, EOFError):
+            await viewer.read(url)
+    assert not viewer.trouble, viewer.trouble
+
+
+async def test_a_reconnect_storm_of_a_thousand_ends_with_the_exact_text_for_each(stack: Stack) -> None:
+    script = {"tokens": 80, "interval_ms": 20, "name": "storm", "hang_after": 40}
+    made = await stack.create(script)
+    url = stack.apis[0].url + made["events_url"]
+    crowd = [Viewer(str(n)) for n in range(STORM)]
+    before = [asyncio.create_task(come(viewer, url)) for viewer in crowd]
+    async with asyncio.timeout(STORM_S):
+        while not all(viewer.events for viewer in crowd):
+            await asyncio.sleep(0.05)
+    for task in before:
+        task.cancel()
+    await asyncio.gather(*before, return_exceptions=True)
+    assert not any(viewer.over for viewer in crowd)
+    seen_before = {viewer.habit: viewer.responses for viewer in crowd}
+    began = time.monotonic()
+    behind = [asyncio.create_task(come(viewer, url)) for viewer in crowd]
+    async with asyncio.timeout(STORM_S):
+        while any(viewer.responses == seen_before[viewer.habit] for viewer in crowd):
+            await asyncio.sleep(0.05)
+    back_s = time.monotonic() - began
+    stack.provider.release("storm")
+    async with asyncio.timeout(STORM_S):
+        await asyncio.gather(*behind)
+    print(f"{STORM} viewers were back after {back_s:.1f} s and at the end after {time.monotonic() - began:.1f} s")
+    wanted = script_text(script)
+    assert [viewer.habit for viewer in crowd if viewer.answer.text != wanted] == []
+    assert [viewer.habit for viewer in crowd if len({e.id for e in viewer.events}) != len(viewer.events)] == []

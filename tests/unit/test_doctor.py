@@ -1,0 +1,145 @@
+"""What the doctor makes of what it sees, and its two commands as a person runs them."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.findings import (
+    Finding,
+    clock_finding,
+    door_findings,
+    provider_finding,
+    redis_findings,
+    worker_findings,
+)
+from cli.main import build_app
+from cli.sockets import free_port
+from shared.api_keys import new_api_key, parse_api_keys
+from shared.settings import load
+
+HEALTHY: dict[str, Any] = {"redis_version": "7.2.4", "aof_enabled": 1, "maxmemory_policy": "noeviction"}
+
+
+def wrong(info: dict[str, Any], save: str | None = "") -> dict[str, str]:
+    """What is not ok: check -> state."""
+    return {f.check: f.state for f in redis_findings({**HEALTHY, **info}, save) if f.state != "ok"}
+
+
+@pytest.mark.parametrize(
+    ("info", "save", "found"),
+    [
+        ({}, "", {}),
+        ({"redis_version": "6.2.14"}, "", {"version": "mend"}),
+        ({"redis_version": "7.2.4", "valkey_version": "8.0.1"}, "", {}),
+        ({"role": "slave"}, "", {"role": "mend"}),
+        ({"aof_enabled": 0}, "", {"persistence": "mend"}),
+        ({"aof_enabled": 0}, None, {"persistence": "mend"}),
+        ({"aof_enabled": 0}, "3600 1", {"persistence": "note"}),
+        ({"maxmemory_policy": "allkeys-lru"}, "", {"eviction": "mend"}),
+        ({"aof_last_write_status": "err"}, "", {"disk": "mend"}),
+        ({"maxmemory": 100, "used_memory": 95}, "", {"memory": "mend"}),
+        ({"maxmemory": 100, "used_memory": 50}, "", {}),
+    ],
+)
+def test_what_is_wrong_with_a_server_is_found(
+    info: dict[str, Any], save: str | None, found: dict[str, str]
+) -> None:
+    assert wrong(info, save) == found
+
+
+@pytest.mark.parametrize(("apart_s", "state"), [(0.01, "ok"), (-5, "note"), (45, "mend"), (-3600, "mend")])
+def test_clocks_may_be_a_little_apart(apart_s: float, state: str) -> None:
+    assert clock_finding(apart_s).state == state
+
+
+@pytest.mark.parametrize(
+    ("workers", "waiting", "states"),
+    [(2, 0, ["ok", "ok"]), (0, 3, ["mend", "ok"]), (1, 50, ["ok", "note"]), (1, 100, ["ok", "mend"])],
+)
+def test_workers_and_queue(workers: int, waiting: int, states: list[str]) -> None:
+    assert [finding.state for finding in worker_findings(workers, waiting, 100)] == states
+
+
+@pytest.mark.parametrize(
+    ("status", "state"), [(200, "ok"), (404, "note"), (401, "mend"), (403, "mend"), (500, "mend"), (None, "mend")]
+)
+def test_providers(status: int | None, state: str) -> None:
+    finding = provider_finding("openai", status, "it does not answer")
+    assert finding.state == state
+    if status == 401:
+        assert "OPENAI_API_KEY" in finding.mend
+
+
+def doors(**env: str) -> dict[str, str]:
+    return {f.check: f.state for f in door_findings(load({f"HEADRACE_{k}": v for k, v in env.items()}).settings)}
+
+
+def test_who_gets_in() -> None:
+    entry = new_api_key("a")[1]
+    assert doors() == {"keys": "ok"}
+    assert doors(HOST="0.0.0.0") == {"keys": "mend"}
+    assert doors(HOST="0.0.0.0", ALLOW_OPEN="true") == {"keys": "note"}
+    assert doors(HOST="0.0.0.0", API_KEYS=entry) == {"keys": "ok", "secret": "note"}
+    assert doors(API_KEYS=entry, SECRET="x") == {"keys": "ok"}
+
+
+def test_whatever_must_be_mended_says_how() -> None:
+    everything: list[Finding] = [
+        *redis_findings({"redis_version": "6", "role": "slave", "maxmemory": 1, "used_memory": 1}, None),
+        *redis_findings({"redis_version": "7", "maxmemory_policy": "x", "rdb_last_bgsave_status": "err"}, ""),
+        clock_finding(99),
+        *worker_findings(0, 10, 10),
+        provider_finding("openai", None, "away"),
+        *door_findings(load({"HEADRACE_HOST": "::"}).settings),
+    ]
+    bad = [finding for finding in everything if finding.state == "mend"]
+    assert len({finding.check for finding in bad}) == 11
+    assert all(len(finding.mend) > 15 for finding in bad)
+
+
+@pytest.fixture
+def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """An environment whose Redis and provider are not there."""
+    monkeypatch.chdir(tmp_path)
+    url = f"redis://:secret@127.0.0.1:{free_port()}/0"
+    monkeypatch.setenv("HEADRACE_REDIS_URL", url)
+    monkeypatch.setenv("LOCAL_BASE_URL", f"http://127.0.0.1:{free_port()}/v1")
+    return url
+
+
+def test_the_doctor_ends_with_1_where_something_must_be_mended(nowhere: str) -> None:
+    result = CliRunner().invoke(build_app(), ["doctor"])
+    assert result.exit_code == 1
+    assert "nothing answers" in result.output
+    assert "secret" not in result.output
+    assert "2 to mend" in result.output
+
+
+def test_the_doctor_speaks_json_to_programs(nowhere: str) -> None:
+    result = CliRunner().invoke(build_app(), ["doctor", "--json"])
+    assert result.exit_code == 1
+    said = json.loads(result.output)
+    assert said["ok"] is False
+    assert {f["check"]: f["state"] for f in said["findings"]} == {
+        "Redis": "mend",
+        "provider local": "mend",
+        "default model": "ok",
+        "keys": "ok",
+    }
+
+
+def test_key_new_prints_a_secret_that_its_entry_lets_in() -> None:
+    result = CliRunner().invoke(build_app(), ["key", "new", "alice"])
+    assert result.exit_code == 0
+    secret, entry = re.findall(r"^  (\S+)$", result.output, re.MULTILINE)
+    assert parse_api_keys(entry).owner(secret) == "alice"
+
+
+def test_key_new_refuses_a_name_that_would_break_the_list() -> None:
+    result = CliRunner().invoke(build_app(), ["key", "new", "a,b"])
+    assert result.exit_code == 2
+    assert "No key was made" in result.output

@@ -1,0 +1,126 @@
+"""The limits' scripts on fakeredis: what is let in, what is refused, and what becomes free again."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from fakeredis import FakeAsyncRedis
+
+from shared.keys import Keys
+from shared.limits import SEATS_LIFE_MS, Limits
+
+KEYS = Keys("t")
+
+
+@pytest_asyncio.fixture
+async def redis() -> AsyncIterator[Any]:
+    client = FakeAsyncRedis(version=(7, 2))
+    yield client
+    await client.aclose()
+
+
+def limits(redis: Any, per_minute: int = 0, at_once: int = 0, waiting: int = 0) -> Limits:
+    return Limits(redis, KEYS, per_minute=per_minute, at_once=at_once, waiting=waiting)
+
+
+async def admitted(limits: Limits, owner: str, *ids: str) -> list[str]:
+    return [(await limits.admit(owner, stream_id)).refusal for stream_id in ids]
+
+
+async def test_without_limits_everything_is_let_in_and_the_clock_is_told(redis: Any) -> None:
+    seconds, _ = await redis.time()
+    found = await limits(redis).admit("a", "s1")
+    assert found.refusal == ""
+    assert abs(found.now_ms - int(seconds) * 1000) < 60_000
+    assert await redis.dbsize() == 0
+
+
+async def test_a_minutes_worth_may_come_at_once_and_no_more(redis: Any) -> None:
+    some = limits(redis, per_minute=3)
+    assert await admitted(some, "a", "1", "2", "3") == ["", "", ""]
+    refused = await some.admit("a", "4")
+    assert refused.refusal == "rate_limited"
+    assert 15_000 < refused.wait_ms <= 20_000
+    assert await admitted(some, "b", "5") == [""], "another key has a rate of its own"
+
+
+async def test_what_was_refused_is_not_counted(redis: Any) -> None:
+    some = limits(redis, per_minute=2)
+    await admitted(some, "a", "1", "2")
+    waits = [(await some.admit("a", "x")).wait_ms for _ in range(5)]
+    assert max(waits) - min(waits) < 1000
+
+
+async def test_the_rate_flows_after_a_burst(redis: Any) -> None:
+    some = limits(redis, per_minute=200)
+    count = 0
+    while not (refused := await some.admit("a", "x")).refusal:
+        count += 1
+    assert count >= 200
+    assert refused.wait_ms <= 300
+    await asyncio.sleep(refused.wait_ms / 1000)
+    assert (await some.admit("a", "y")).refusal == ""
+
+
+async def test_so_many_streams_at_once_and_room_when_one_is_dropped(redis: Any) -> None:
+    some = limits(redis, at_once=2)
+    assert await admitted(some, "a", "1", "2", "3") == ["", "", "too_many_streams"]
+    assert set(await some.streams_of("a")) == {"1", "2"}
+    assert await admitted(some, "a", "1") == [""], "one that is there already needs no room"
+    await some.drop("a", ["1"])
+    assert await admitted(some, "a", "3") == [""]
+    assert await redis.pttl(KEYS.streams_of("a")) > 0, "an owner who never comes back leaves nothing for ever"
+
+
+async def test_asking_again_is_not_counted_twice(redis: Any) -> None:
+    some = limits(redis, per_minute=1, at_once=1)
+    assert (await some.admit("a", "1")).refusal == ""
+    assert (await some.admit("a", "2", again=True)).refusal == "too_many_streams"
+
+
+async def test_a_full_queue_refuses_everybody_and_takes_nothing(redis: Any) -> None:
+    some = limits(redis, per_minute=1, at_once=1, waiting=2)
+    await redis.zadd(KEYS.queue, {"job:1": 1, "job:2": 2})
+    assert await admitted(some, "a", "1") == ["queue_full"]
+    await redis.zrem(KEYS.queue, "job:1")
+    assert await admitted(some, "a", "1") == [""]
+
+
+async def seats(limits: Limits, process: str, wanted: int, needed: int | None = None, most: int = 10) -> int:
+    return await limits.take_seats("s", process, wanted, wanted if needed is None else needed, most)
+
+
+async def test_processes_share_the_seats_of_a_stream(redis: Any) -> None:
+    some = limits(redis)
+    assert await seats(some, "one", 6) == 6
+    assert await seats(some, "two", 4) == 4
+    assert await seats(some, "two", 5) == 0
+    assert await seats(some, "one", 9, needed=6) == 6, "fewer than wanted, as long as it is enough"
+    assert await some.take_seats("other", "two", 10, 10, 10) == 10
+
+
+async def test_seats_that_are_given_back_are_free(redis: Any) -> None:
+    some = limits(redis)
+    await seats(some, "one", 10)
+    await some.keep_seats("one", {"s": 3}, int((await redis.time())[0]) * 1000)
+    assert await seats(some, "two", 7) == 7
+    await some.keep_seats("one", {"s": 0}, 0)
+    assert await redis.hkeys(KEYS.seats("s")) == [b"two"]
+
+
+async def test_the_seats_of_a_dead_process_run_out(redis: Any) -> None:
+    some = limits(redis)
+    now_ms = int((await redis.time())[0]) * 1000
+    await some.keep_seats("dead", {"s": 10}, now_ms - SEATS_LIFE_MS - 2000)
+    assert await seats(some, "two", 10) == 10
+    assert await redis.hkeys(KEYS.seats("s")) == [b"two"]
+    assert 0 < await redis.pttl(KEYS.seats("s")) <= SEATS_LIFE_MS
+
+
+@pytest.mark.parametrize("count", [1, 1200])
+async def test_many_seats_are_kept_in_few_round_trips(redis: Any, count: int) -> None:
+    some = limits(redis)
+    await some.keep_seats("one", {f"s{number}": 1 for number in range(count)}, 10**15)
+    assert len(await redis.keys("*")) == count
