@@ -1,6 +1,5 @@
 """What the API tells of a stream: the record, in the words that callers see."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -47,18 +46,19 @@ def links(stream_id: str) -> dict[str, str]:
     return {"events_url": f"/v1/streams/{stream_id}/events", "url": f"/v1/streams/{stream_id}"}
 
 
-def describe(stream_id: str, record: Mapping[str, str], reading: Reading) -> dict[str, Any]:
+def describe(stream_id: str, reading: Reading) -> dict[str, Any]:
     """The whole record but for its links, with everything said so far."""
+    record = reading.record
     result = json_field(record, "result") or {}
     transcript = reading.transcript()
     usage = {name.partition(":")[2]: json_field(record, name) for name in record if name.startswith("usage:")}
     last = reading.tail[-1].cursor if reading.tail else reading.as_of
     error = None
-    if reading.status == "failed":
+    if record["status"] == "failed":
         error = {key: result.get(key) for key in ("code", "message", "retryable")}
     return {
         "id": stream_id,
-        "status": reading.status,
+        "status": record["status"],
         "model": record.get("model"),
         "provider": record.get("provider"),
         "attempt": reading.attempt,

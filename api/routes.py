@@ -39,11 +39,10 @@ async def read(request: Request, stream_id: str) -> dict[str, Any]:
     """The record: status, everything said so far, usage, timings, and the last event's id."""
     has = services(request)
     await own_fields(request, stream_id)
-    record = await has.streams.record(stream_id)
     reading = await has.streams.read(stream_id)
-    if not record or reading is None:
+    if reading is None:
         raise no_such_stream()
-    return describe(stream_id, record, reading) | await has.tokens.links(stream_id)
+    return describe(stream_id, reading) | await has.tokens.links(stream_id)
 
 
 @router.post("/streams/{stream_id}/token", response_model=Links, responses=documented(404))

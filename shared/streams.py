@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a claim led to. ``outcome``: run, look, end, leased, ended, provisional or gone.
+    """What a claim led to. ``outcome``: run, look, end, leased, ended, provisional, settling or gone.
 
     ``run``: ``opening``, ``epoch``, ``attempt``, ``tries_left``, ``queued_ms`` and ``request`` are set.
     ``seen`` is the id behind which a ``continued`` attempt goes on.
@@ -53,14 +53,21 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The snapshot and the tail behind it, read in one step."""
+    """The record, the snapshot and the tail behind it, read in one step."""
 
-    status: str
-    attempt: int
-    as_of: str
-    """The id up to which ``snapshot`` tells everything; '' where there is none and the tail is all."""
+    record: dict[str, str]
+    """Its fields, but for the request."""
     snapshot: bytes
     tail: list[Entry]
+
+    @property
+    def as_of(self) -> str:
+        """The id up to which ``snapshot`` tells everything; '' where there is none and the tail is all."""
+        return self.record.get("snapshot_id", "")
+
+    @property
+    def attempt(self) -> int:
+        return int(self.record["attempt"])
 
     def deltas(self) -> list[Delta]:
         """The deltas behind the snapshot."""
@@ -171,17 +178,10 @@ class Streams:
 
     async def read(self, stream_id: str) -> Reading | None:
         """Everything said so far; None where the stream does not exist."""
-        status, attempt, _, as_of, snapshot, raw = await self.call("read", stream_id)
-        if not status:
+        record, snapshot, raw = await self.call("read", stream_id)
+        if not record:
             return None
-        return Reading(status.decode(), int(attempt), as_of.decode(), snapshot, read_entries(raw))
-
-    async def record(self, stream_id: str) -> dict[str, str]:
-        """The record's fields; empty where the stream does not exist."""
-        raw: dict[bytes, bytes] = await self._repeat(
-            lambda: self._client.hgetall(self._keys.stream(stream_id).meta)
-        )
-        return {name.decode(): value.decode("utf-8", "replace") for name, value in raw.items()}
+        return Reading(_texts(record), snapshot, read_entries(raw))
 
     async def fields(self, stream_id: str, *names: str) -> list[str | None]:
         """Some fields of the record, None for each that is not there."""
@@ -234,6 +234,11 @@ class Streams:
             with attempt:
                 return await call()
         raise AssertionError("stamina ends by a result or an error")
+
+
+def _texts(flat: Sequence[bytes]) -> dict[str, str]:
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    return {name.decode(): value.decode("utf-8", "replace") for name, value in pairs}
 
 
 def json_field(record: Mapping[str, str], name: str) -> Any:

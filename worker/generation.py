@@ -39,9 +39,9 @@ from worker.providers.base import Finish, GenerationRequest, ProviderError, Said
 from worker.providers.client import ProviderClient
 from worker.providers.retries import RETRIED
 
-PROVISIONAL_WAIT_S: Final = 0.02
-PROVISIONAL_LIMIT_S: Final = 60.0
-"""A provisional record is confirmed within milliseconds, or expires after a minute."""
+WAITS: Final = {"provisional": 0.02, "settling": 0.2}
+"""A provisional record is confirmed within milliseconds (or expires); a server settles within seconds (s)."""
+WAIT_LIMIT_S: Final = 60.0
 
 RETRY_FIRST_S: Final = 0.25
 RETRY_MAX_S: Final = 5.0
@@ -133,10 +133,10 @@ class Generations:
                     said = None
                 how = "restart" if said is None else "continue"
                 continue
-            if claim.outcome != "provisional" or waited_s > PROVISIONAL_LIMIT_S:
+            if claim.outcome not in WAITS or waited_s > WAIT_LIMIT_S:
                 return claim, said if claim.opening == CONTINUED else None
-            await asyncio.sleep(PROVISIONAL_WAIT_S)
-            waited_s += PROVISIONAL_WAIT_S
+            await asyncio.sleep(WAITS[claim.outcome])
+            waited_s += WAITS[claim.outcome]
 
     async def _attempt(self, stream_id: str, claim: Claim, said: Reading | None) -> bool:
         """Carry one attempt to its end. Out: whether another attempt is due here."""

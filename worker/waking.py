@@ -23,9 +23,6 @@ from shared.queue import Queue
 
 POLL_S: Final = 1.0
 AWAY_S: Final = 0.5
-SETTLE_S: Final = 2.0
-"""A server that restarted may offer jobs again whose claims it lost; their workers, which reconnect within a
-second, repeat those claims first."""
 
 log = structlog.get_logger("worker.waking")
 
@@ -41,7 +38,6 @@ class WakingWorker(Worker):
         self._queue = queue
         self._pop: asyncio.Task[Any] | None = None
         self._freed = asyncio.Event()
-        self._settled_at = 0.0
 
     async def main(self) -> None:
         """Wait for the server, then work as arq does (which gives up at once without one)."""
@@ -55,12 +51,12 @@ class WakingWorker(Worker):
         await super().main()
 
     async def _poll_iteration(self) -> None:
-        await asyncio.sleep(max(0.0, self._settled_at - self.loop.time()))
         try:
             await super()._poll_iteration()
         except (*AWAY, RedisError) as error:
             # arq itself would end the process here; Redis comes back, and its jobs are still there.
-            self._lost(error)
+            log.warning("queue_away", error=type(error).__name__)
+            await asyncio.sleep(AWAY_S)
         if not self.burst:
             await self._wait_for_work()
 
@@ -91,13 +87,9 @@ class WakingWorker(Worker):
         try:
             return await self._wake_client.blpop([self._wake_key], timeout=POLL_S) is not None  # type: ignore[misc, arg-type]
         except (*AWAY, RedisError) as error:
-            self._lost(error)
+            log.warning("queue_away", error=type(error).__name__)
             await asyncio.sleep(AWAY_S)
             return False
-
-    def _lost(self, error: Exception) -> None:
-        log.warning("queue_away", error=type(error).__name__)
-        self._settled_at = self.loop.time() + SETTLE_S
 
     async def _put_back(self) -> None:
         try:

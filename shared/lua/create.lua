@@ -22,7 +22,7 @@ local epoch = again == '0' and int(now) or again
 local id = epoch .. '-0'
 redis.call('DEL', LOG, SNAPSHOT, LEASE)
 redis.call('HSET', META, 'status', 'queued', 'confirmed', '0', 'epoch', epoch, 'attempt', '0', 'tries', '0',
-  'owner', owner, 'request_hash', hash, 'created_ms', int(now), 'text_from', id, unpack(ARGV, 7))
+  'owner', owner, 'request_hash', hash, 'created_ms', epoch, 'text_from', id, unpack(ARGV, 7))
 redis.call('XADD', LOG, id, 'e', 'queued', 'd', data)
 redis.call('PEXPIRE', META, life_ms)
 redis.call('PEXPIRE', LOG, life_ms)

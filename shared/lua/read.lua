@@ -1,12 +1,17 @@
--- The snapshot and all behind it, in one step: between two reads a trim could slip in.
--- Out: {status, attempt, text_from, id as of which the snapshot is ('' for none), snapshot, entries}
+-- The record, the snapshot and all behind it, in one step: between two reads a trim or the end could slip in.
+-- Out: {the record's fields and values without the request, snapshot, entries behind it}; an empty record
+--      where the stream does not exist
 local as_of = field('snapshot_id')
 local from = as_of == '' and field('text_from') or '(' .. as_of
 if from == '' then
-  return {'', '', '', '', '', {}}
+  return {{}, '', {}}
 end
-return {
-  field('status'), field('attempt'), field('text_from'), as_of,
-  redis.call('GET', SNAPSHOT) or '',
-  redis.call('XRANGE', LOG, from, '+'),
-}
+local record = {}
+local raw = redis.call('HGETALL', META)
+for i = 1, #raw, 2 do
+  if raw[i] ~= 'request' then
+    record[#record + 1] = raw[i]
+    record[#record + 1] = raw[i + 1]
+  end
+end
+return {record, redis.call('GET', SNAPSHOT) or '', redis.call('XRANGE', LOG, from, '+')}

@@ -16,7 +16,7 @@ TOOL = {"tool_call": {"index": 0, "name": "f", "arguments": "{"}}
 
 def reading(tail: list[dict], snapshot: list[dict] | None = None) -> Reading:
     entries = [Entry(Cursor(1, n), "message", encode_data(delta)) for n, delta in enumerate(tail)]
-    return Reading("running", 1, "1-0" if snapshot else "", snapshot_lines(snapshot or []), entries)
+    return Reading({"attempt": "1"}, snapshot_lines(snapshot or []), entries)
 
 
 @pytest.mark.parametrize(
