@@ -15,6 +15,8 @@ from typing import Final
 
 import structlog
 
+from shared.connections import AWAY
+
 KEEP_S: Final = 3.0
 MOST: Final = 10_000
 """Writes within KEEP_S: far more than one process can take."""
@@ -37,6 +39,7 @@ class Repeats:
 
     def __init__(self) -> None:
         self._written: deque[_Write] = deque(maxlen=MOST)
+        self._round = 0
 
     def remember(self, again: Callable[[], Awaitable[object]], *, ends: bool = False) -> None:
         """Something was written and acknowledged; ``again`` writes it once more. ``ends``: it ended a stream."""
@@ -46,20 +49,33 @@ class Repeats:
         self._written.append(_Write(now, again, ends))
 
     async def repeat(self, lost_at: float) -> None:
-        """The server is back: write again what was written up to KEEP_S before it went (loop time)."""
+        """The server is back: write again what was written up to KEEP_S before it went (loop time).
+
+        Raises one of AWAY if it goes away again; what was not written yet is then due at its next return.
+        """
         loop = asyncio.get_running_loop()
         due = [write for write in self._written if write.at > lost_at - KEEP_S]
         if not due:
             return
         log.info("written_again", count=len(due))
+        self._round += 1
+        this_round = self._round
         for write in due:
             # Written again it is young again: the server may be lost once more.
             write.at = loop.time()
-        for write in due:
-            if not write.ends:
-                await write.again()
-        if any(write.ends for write in due):
+        await self._write([write for write in due if not write.ends])
+        ends = [write for write in due if write.ends]
+        if ends:
             await asyncio.sleep(ENDS_AFTER_S)
-        for write in due:
-            if write.ends:
+            # After another loss the workers have to mend first again; that round writes these, too.
+            if this_round == self._round:
+                await self._write(ends)
+
+    async def _write(self, writes: list[_Write]) -> None:
+        for write in writes:
+            try:
                 await write.again()
+            except AWAY:
+                raise
+            except Exception:
+                log.exception("not_written_again")
