@@ -82,8 +82,10 @@ class Settings(BaseModel):
     max_answer_tokens: Limit = Field(0, description="most max_tokens, and what is asked for where none is named")
     cors_origins: str = Field("", description="origins whose pages may call, comma-separated, or *; empty: none")
 
-    log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
-    log_format: str = Field("text", pattern="^(text|json)$")
+    log_level: str = Field(
+        "info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error"
+    )
+    log_format: str = Field("text", pattern="^(text|json)$", description="text, or json (a line an object)")
 
     @property
     def queue_redis_url(self) -> str:
