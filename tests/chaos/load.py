@@ -62,10 +62,12 @@ class Load:
     async def run(self, until: float) -> None:
         """Begin streams until this moment (s, monotonic); then wait for their ends, ``LAST_S`` at most."""
         lanes = [asyncio.create_task(self._lane(until)) for _ in range(self._at_once)]
-        done, late = await asyncio.wait(lanes, timeout=until - time.monotonic() + LAST_S)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        try:
+            done, _late = await asyncio.wait(lanes, timeout=until - time.monotonic() + LAST_S)
+        finally:
+            for task in lanes:
+                task.cancel()
+            await asyncio.gather(*lanes, return_exceptions=True)
         for task in done:
             task.result()
         for stream in self.streams:

@@ -9,21 +9,22 @@ from tests.chaos.world import World
 
 STOPPED_S = (3.5, 5.5)
 """Longer than a lease of 3 s."""
+GRACE_S = 10.0
+"""As a supervisor: who has not ended so long after SIGTERM is killed."""
 
 
 async def _end(world: World, rng: random.Random, kind: str, sig: signal.Signals) -> str:
     with world.holding(kind, rng) as slot:
         if slot is None or slot.child is None:
             return ""
-        ended = slot.child
+        ended, how = slot.child, ""
         if sig == signal.SIGKILL:
             ended.kill()
-        else:
-            ended.send(sig)
-            await asyncio.to_thread(ended.wait, 10)
+        elif await asyncio.to_thread(ended.terminate, GRACE_S) == -signal.SIGKILL:
+            how = f", which took longer than {GRACE_S:.0f} s and was killed"
         await asyncio.sleep(rng.uniform(0, 1.5))
         await world.start(slot)
-        return ended.name
+        return ended.name + how
 
 
 async def _stand_still(world: World, rng: random.Random, kind: str) -> str:

@@ -67,6 +67,7 @@ def print_table(result: Result, console: Console) -> None:
         "upstream closed after a cancel": f"slowest {max(closed):.2f} s of {len(closed)}" if closed else "-",
         "creates, cancels and looks turned away": str(result.refusals),
         "starts that had to be repeated": str(result.false_starts),
+        "killed, for SIGTERM took too long": str(sum("was killed" in fault.detail for fault in result.struck)),
         "faults": str(sum(result.faults.values())),
         **{f"  {name}": str(count) for name, count in sorted(result.faults.items())},
         "violations": str(result.violations),
