@@ -21,6 +21,7 @@ def main() -> int:
     parser.add_argument("--seed", default="", help="the seed of a run to be repeated")
     parser.add_argument("--streams", type=int, default=14, help="streams at once")
     parser.add_argument("--on-failure", default="restart,continue", help="what streams ask for, comma-separated")
+    parser.add_argument("--keep", action="store_true", help="keep logs and evidence of a run without fault too")
     asked = parser.parse_args()
     seed = asked.seed or str(secrets.randbelow(10**9))
     console = Console()
@@ -37,15 +38,16 @@ def main() -> int:
         )
     )
     print_table(result, console)
-    if not result.violations:
+    if not result.violations and not asked.keep:
         shutil.rmtree(directory, ignore_errors=True)
         return 0
     for stream in result.wrong:
         console.print(f"{stream.story.name} {stream.id}: {'; '.join(stream.wrong)}", markup=False, highlight=False)
     for text in result.broken:
         console.print(text, markup=False)
-    console.print(f"The evidence: {write_evidence(result, directory)}; logs of all processes beside it.")
-    return 1
+    evidence = write_evidence(result, directory, everything=asked.keep)
+    console.print(f"The evidence: {evidence}; logs of all processes beside it.")
+    return int(result.violations > 0)
 
 
 if __name__ == "__main__":

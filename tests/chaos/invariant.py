@@ -24,8 +24,6 @@ class Facts:
     record: dict[str, Any] | None
     calls: Sequence[Call]
     cancelled: bool
-    excused: bool
-    """Its creation fell into seconds that Redis lost."""
 
 
 def parts(event_id: str) -> tuple[int, int]:
@@ -100,8 +98,7 @@ def judge(facts: Facts) -> list[str]:
         end = viewer.terminal
         gone = viewer.status == 404 or (end is not None and is_gone(end))
         if gone or record is None:
-            if not facts.excused:
-                wrong.append("the stream is gone")
+            wrong.append("the stream is gone")
         elif end is None:
             wrong.append("saw no end")
         elif (end.kind, end.id) != (record["status"], record["last_event_id"]):

@@ -9,16 +9,12 @@ from cli.sockets import free_port
 from tests.chaos.faults import HARMLESS, LOSS, Fault
 from tests.chaos.world import World
 
-MARGIN_S = 0.3
-"""Between a write and the sample of the file's length that knows of it, and a little."""
-
 
 async def kill(world: World, rng: random.Random) -> str:
-    began, seconds = time.monotonic(), rng.uniform(0, 3)
+    seconds = rng.uniform(0, 3)
     await asyncio.to_thread(world.server.kill)
     await asyncio.sleep(seconds)
     await asyncio.to_thread(world.server.start_again)
-    world.losses.append((began - 1.0, time.monotonic()))
     return f"away for {seconds:.1f} s"
 
 
@@ -37,7 +33,6 @@ async def lose_the_end(world: World, rng: random.Random) -> str:
     await asyncio.sleep(rng.uniform(0, 1.5))
     world.sizes.clear()
     await asyncio.to_thread(world.server.start_again)
-    world.losses.append((killed - seconds - MARGIN_S, time.monotonic()))
     return f"{whole - keep} bytes of {seconds:.1f} s gone, cut {'anywhere' if anywhere else 'between commands'}"
 
 

@@ -52,6 +52,8 @@ def print_table(result: Result, console: Console) -> None:
     ends = Counter(stream.status for stream in result.streams)
     codes = Counter((s.record or {})["error"]["code"] for s in result.streams if s.status == "failed")
     by_end = ", ".join(f"{count} {name}" for name, count in ends.most_common())
+    slowest = max(result.streams, key=lambda stream: stream.took_s)
+    attempts = (slowest.record or {}).get("attempt", "unknown")
     closed = cancels(result.streams, result.calls)
     table = Table(title=f"chaos: seed {result.seed}, {result.seconds:.0f} s", show_header=False)
     rows = {
@@ -61,7 +63,7 @@ def print_table(result: Result, console: Console) -> None:
         "responses": str(sum(viewer.responses for stream in result.streams for viewer in stream.viewers)),
         "calls of the provider": str(len(result.calls)),
         "tokens sent": str(sum(call.sent for call in result.calls)),
-        "slowest stream": f"{max((s.took_s for s in result.streams), default=0):.1f} s",
+        "slowest stream": f"{slowest.took_s:.1f} s ({slowest.story.name}, attempts: {attempts})",
         "take-over of a killed worker": shown(take_overs(KILLED, result.struck, result.streams, result.calls)),
         "hand-over at SIGTERM": shown(take_overs(ENDED, result.struck, result.streams, result.calls)),
         "upstream closed after a cancel": f"slowest {max(closed):.2f} s of {len(closed)}" if closed else "-",
@@ -77,8 +79,8 @@ def print_table(result: Result, console: Console) -> None:
     console.print(table)
 
 
-def write_evidence(result: Result, directory: Path) -> Path:
-    """One file with the seed, every fault, and all of what went wrong: texts, events, calls."""
+def write_evidence(result: Result, directory: Path, *, everything: bool = False) -> Path:
+    """One file with the seed, every fault, and all of what went wrong (or of all streams): texts, events, calls."""
     path = directory / "evidence.json"
     path.write_text(
         json.dumps(
@@ -86,7 +88,7 @@ def write_evidence(result: Result, directory: Path) -> Path:
                 "seed": result.seed,
                 "broken": result.broken,
                 "faults": [asdict(fault) for fault in result.struck],
-                "streams": [_evidence(stream, result) for stream in result.wrong],
+                "streams": [_evidence(stream, result) for stream in result.streams if stream.wrong or everything],
             },
             ensure_ascii=False,
             indent=1,

@@ -64,8 +64,6 @@ class World:
     provider: ScriptedProvider
     slots: list[Slot] = field(default_factory=list)
     struck: list[Struck] = field(default_factory=list)
-    losses: list[tuple[float, float]] = field(default_factory=list)
-    """From when to when what Redis took in may be gone."""
     deaths: list[str] = field(default_factory=list)
     """Processes that ended though no fault ended them."""
     false_starts: list[str] = field(default_factory=list)
