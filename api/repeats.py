@@ -75,6 +75,7 @@ class Repeats:
         for write in writes:
             try:
                 await write.again()
+                write.at = asyncio.get_running_loop().time()
             except AWAY:
                 raise
             except Exception:

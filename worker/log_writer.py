@@ -162,7 +162,8 @@ class LogWriter:
         """Once a second: forget what ended long enough ago, and notice a dead connection while idle."""
         if self._link.is_open and await self._link.is_alive():
             since = asyncio.get_running_loop().time() - KEEP_S
-            self._ended = [c for c in self._ended if (c.ended_at or since) > since]
+            waiting = {*self._doubtful, *(call.carried for call in self._calls)}
+            self._ended = [c for c in self._ended if c in waiting or (c.ended_at or since) > since]
         else:
             self._work.set()
 
@@ -180,6 +181,7 @@ class LogWriter:
                 self._refused(carried, outcome)
             else:
                 self._accepted(carried)
+                carried.keep_anew(asyncio.get_running_loop().time())
                 if carried.end_args is not None:  # where the end is there, its nonce makes this change nothing
                     self._line_up(Call(carried, "finish", carried.end_args))
 
@@ -238,6 +240,7 @@ class LogWriter:
                 raise reply
             if call in self._calls:
                 self._calls.remove(call)
+            call.carried.keep_anew(asyncio.get_running_loop().time())
             if call.answer.done():
                 continue
             if isinstance(reply, ResponseError):
