@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -44,6 +45,8 @@ from shared.queue import Queue
 from shared.scripts import load_scripts
 from shared.settings import BadSettings, Configuration, Settings, check_open, environment, load
 from shared.streams import Streams
+from shared.uptime import up_s
+from shared.vital import start_vital
 
 STATIC: Final = Path(__file__).parent / "static"
 STOP_S: Final = 5
@@ -66,12 +69,14 @@ def build(configuration: Configuration) -> FastAPI:
     queue_client = open_client(settings.queue_redis_url)
     streams = Streams(log_client, keys, load_scripts())
     queue = Queue(queue_client, keys)
-    repeats = Repeats()
+    servers = [log_client, queue_client] if settings.queue_url else [log_client]
+    server_up_s = partial(up_s, *servers)
+    repeats = Repeats(server_up_s)
     cancellation = Cancellation(settings, streams, queue, repeats)
     reader = Reader(
         lambda: connect_to_logs(settings.redis_url),
         log_client,
-        Hints(queue_client, keys.wake_channel, repeats.repeat),
+        Hints(queue_client, keys.wake_channel, repeats.returned),
         keys,
         settings.linger_s,
     )
@@ -105,12 +110,19 @@ def build(configuration: Configuration) -> FastAPI:
         admitting=admitting,
         tokens=ReadTokens(settings, secret),
         seats=seats,
+        server_up_s=server_up_s,
         watch=watch,
     )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(work) for work in (reader.run(), watch.run(), seats.run())]
+        background = (
+            (reader.run(), "reader"),
+            (repeats.run(), "repeats"),
+            (watch.run(), "send_watch"),
+            (seats.run(), "seats"),
+        )
+        tasks = [start_vital(work, name) for work, name in background]
         try:
             yield
         finally:

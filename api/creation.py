@@ -134,8 +134,9 @@ class Creation:
             return await self._write(stream_id, hashed, owner, about, fields, now_ms, epoch)
 
         status, met, epoch = await write(0)
-        if not met:
-            self._repeats.remember(lambda: write(epoch))
+        if TRANSITIONS[status]:  # type: ignore[index]
+            # One that was met, too: who made it may have been told that it failed, and keeps nothing.
+            self._repeats.remember(stream_id, lambda: write(epoch))
         return stream_id, status, model, met
 
     async def _write(
@@ -168,5 +169,5 @@ class Creation:
         if status == "queued":
             await self._queue.wake()
         if answer[0] == "exists":
-            return status, True, 0
+            return status, True, int(answer[4])
         return status, False, int(answer[1].partition("-")[0])

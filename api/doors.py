@@ -15,6 +15,7 @@ from typing import Final
 from urllib.parse import parse_qs
 
 from fastapi import Request
+from redis.exceptions import ConnectionError as RedisConnectionError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.problems import Problem, no_such_stream
@@ -25,6 +26,9 @@ from shared.ids import is_stream_id
 OPEN: Final = frozenset({"/", "/healthz", "/readyz"})
 BY_ADDRESS: Final = frozenset({"/docs", "/openapi.json", "/metrics"})
 EVENTS: Final = re.compile(r"/v1/streams/[^/]+/events")
+SETTLED_S: Final = 5
+"""An API process is back within a second (its longest backoff) and writes again at once what was lost."""
+
 OWNER: Final = "headrace.owner"
 """In the ASGI scope: the key's name, '' where no keys are set, None where a read token must do."""
 
@@ -79,14 +83,17 @@ def owner_of(request: Request) -> str:
 async def own_fields(request: Request, stream_id: str, *names: str, anyones: bool = False) -> list[str | None]:
     """Fields of the record of a stream that is the caller's. ``anyones``: a read token was checked instead.
 
-    An unknown stream and somebody else's cost the same single round trip and get the same answer. Raises
-    :class:`Problem` (404) for both.
+    An unknown stream and somebody else's cost the same round trips and get the same answer. Raises
+    :class:`Problem` (404) for both; and one of AWAY where the server restarted a moment ago: it may have lost the
+    stream's record, which is then about to be written again (see :mod:`api.repeats`).
     """
     if is_stream_id(stream_id):
         owner, *fields = await services(request).streams.fields(stream_id, "owner", *names)
         mine = anyones or hmac.compare_digest((owner or "").encode(), owner_of(request).encode())
         if owner is not None and mine:
             return fields
+        if await services(request).server_up_s() < SETTLED_S:
+            raise RedisConnectionError("the server restarted a moment ago")
     raise no_such_stream()
 
 

@@ -20,25 +20,24 @@ log = structlog.get_logger("api.hints")
 class Hints:
     """Listens to one channel."""
 
-    def __init__(self, client: Redis, channel: str, returned: Callable[[float], Awaitable[None]]) -> None:
-        """``returned`` is called, with the loop time when the server was lost, once it is back (also by the
-        reader, of the log's server, which may be another one)."""
+    def __init__(self, client: Redis, channel: str, returned: Callable[[], Awaitable[None]]) -> None:
+        """``returned`` is called once the server is back (also by the reader, of the log's server, which may be
+        another one)."""
         self._client = client
         self._channel = channel
         self.returned = returned
 
     async def listen(self, hinted: Callable[[bytes], None], subscribed: Callable[[], None]) -> None:
         """Call ``hinted`` with each message, and ``subscribed`` whenever hints may have been missed."""
-        loop = asyncio.get_running_loop()
         backoff_s = FIRST_BACKOFF_S
-        lost_at: float | None = None
+        lost = False
         while True:
             try:
                 async with self._client.pubsub(ignore_subscribe_messages=True) as pubsub:
                     await pubsub.subscribe(self._channel)
-                    if lost_at is not None:
-                        await self.returned(lost_at)
-                    lost_at = None
+                    if lost:
+                        await self.returned()
+                    lost = False
                     backoff_s = FIRST_BACKOFF_S
                     subscribed()
                     while True:
@@ -47,6 +46,6 @@ class Hints:
                             hinted(message["data"])
             except (*AWAY, RedisError) as error:
                 log.warning("hints_away", error=type(error).__name__)
-                lost_at = lost_at or loop.time()
+                lost = True
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)

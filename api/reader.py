@@ -63,7 +63,7 @@ class Reader:
         self._hints = hints
         self._keys = keys
         self._linger_s = linger_s
-        self._lost_at: float | None = None
+        self._lost = False
         self._fresh_until = 0.0
         self._connection: LogConnection | None = None
         self._follows: dict[tuple[str, str], Follow] = {}
@@ -181,7 +181,7 @@ class Reader:
                 if self._connection is not None:
                     await self._connection.close()
                     self._connection = None
-                self._lost_at = self._lost_at or asyncio.get_running_loop().time()
+                self._lost = True
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
                 self._work.set()
@@ -190,9 +190,9 @@ class Reader:
         if self._connection is None:
             connection = self._connect()
             await connection.open()
-            if self._lost_at is not None:
-                await self._hints.returned(self._lost_at)
-                self._lost_at = None
+            if self._lost:
+                await self._hints.returned()
+                self._lost = False
                 self._fresh_until = asyncio.get_running_loop().time() + SETTLE_S
             self._connection = connection
             self._check_everything()

@@ -1,10 +1,17 @@
 """What this process wrote lately, to be written again where the server lost it.
 
 A server that restarts from its append-only file may have lost its last seconds (``everysec`` can lose about
-2), although the callers were answered. Whoever wrote keeps what it wrote for KEEP_S and writes it again once
-the server is back: a create that was answered with 202 must lead to a stream, and what was cancelled or
-erased must not come back to life. Each of these can be repeated without harm; they are repeated in order,
+2), although the callers were answered. So whoever wrote keeps what it wrote until it is safe: until a server
+that has been up since before the write still answers KEEP_S after it. A server that is younger than a write
+gets it again: a create that was answered with 202 must lead to a stream, and what was cancelled or erased must
+not come back to life. Each write can be repeated without harm, under its first id. They are repeated in order,
 creates at once, and what ends streams a moment later: the workers first write again what was said before.
+
+The server's age decides, and not the moment when a connection broke: that is noticed late (a server may stand
+still before it dies) or not at all (nobody follows anything). On a cluster, where a replica that was promoted
+does not tell how young it is, a connection that came back is all that there is to go by.
+
+What the server refuses for now (it is full, read-only or loading) stays due, for GIVE_UP_S.
 """
 
 import asyncio
@@ -14,6 +21,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import structlog
+from redis.exceptions import RedisError
 
 from shared.connections import AWAY
 
@@ -21,62 +29,106 @@ KEEP_S: Final = 3.0
 MOST: Final = 10_000
 """Writes within KEEP_S: far more than one process can take."""
 
+LOOK_S: Final = 0.5
+"""How often the server's age is asked while anything is kept."""
+
 ENDS_AFTER_S: Final = 1.5
-"""Workers are back within a second (their longest backoff), and compare at once."""
+ENDS_UP_S: Final = 3
+"""Workers are back within a second (their longest backoff), and compare at once; and nobody claims an older
+stream before the server is up for 3.5 s (``claim.lua``)."""
+
+GIVE_UP_S: Final = 60.0
+"""A provisional record lives as long."""
 
 log = structlog.get_logger("api.repeats")
 
 
 @dataclass(slots=True)
 class _Write:
+    """``at``: when it was acknowledged last; ``since``: the first time (loop time, s)."""
+
+    stream_id: str
     at: float
+    since: float
     again: Callable[[], Awaitable[object]]
     ends: bool
+    due: bool = False
 
 
 class Repeats:
-    """Remembers writes for a moment."""
+    """Remembers writes until they are safe."""
 
-    def __init__(self) -> None:
-        self._written: deque[_Write] = deque(maxlen=MOST)
-        self._round = 0
+    def __init__(self, up_s: Callable[[], Awaitable[int]]) -> None:
+        """``up_s`` asks for how many whole seconds the youngest server has been up."""
+        self._up_s = up_s
+        self._writes: deque[_Write] = deque(maxlen=MOST)
+        self._ends_after = 0.0
+        self._one_at_a_time = asyncio.Lock()
 
-    def remember(self, again: Callable[[], Awaitable[object]], *, ends: bool = False) -> None:
+    def remember(self, stream_id: str, again: Callable[[], Awaitable[object]], *, ends: bool = False) -> None:
         """Something was written and acknowledged; ``again`` writes it once more. ``ends``: it ended a stream."""
         now = asyncio.get_running_loop().time()
-        while self._written and self._written[0].at < now - KEEP_S:
-            self._written.popleft()
-        self._written.append(_Write(now, again, ends))
+        self._writes.append(_Write(stream_id, now, now, again, ends))
 
-    async def repeat(self, lost_at: float) -> None:
-        """The server is back: write again what was written up to KEEP_S before it went (loop time).
+    def forget(self, stream_id: str) -> None:
+        """What was written of this stream counts no more."""
+        kept = [write for write in self._writes if write.stream_id != stream_id]
+        self._writes.clear()
+        self._writes.extend(kept)
 
-        Raises one of AWAY if it goes away again; what was not written yet is then due at its next return.
+    async def returned(self) -> None:
+        """The server can be reached again, and may have lost anything: write at once what begins streams.
+
+        Raises one of AWAY if it goes away again; what was not written yet stays due.
         """
-        loop = asyncio.get_running_loop()
-        due = [write for write in self._written if write.at > lost_at - KEEP_S]
-        if not due:
-            return
-        log.info("written_again", count=len(due))
-        self._round += 1
-        this_round = self._round
-        for write in due:
-            # Written again it is young again: the server may be lost once more.
-            write.at = loop.time()
-        await self._write([write for write in due if not write.ends])
-        ends = [write for write in due if write.ends]
-        if ends:
-            await asyncio.sleep(ENDS_AFTER_S)
-            # After another loss the workers have to mend first again; that round writes these, too.
-            if this_round == self._round:
-                await self._write(ends)
+        for write in self._writes:
+            write.due = True
+        self._ends_after = asyncio.get_running_loop().time() + ENDS_AFTER_S
+        async with self._one_at_a_time:
+            await self._repeat(lambda write: not write.ends)
 
-    async def _write(self, writes: list[_Write]) -> None:
-        for write in writes:
+    async def run(self) -> None:
+        """Look after what is kept, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if not self._writes:
+                continue
+            try:
+                async with self._one_at_a_time:
+                    await self._look()
+            except (*AWAY, RedisError) as error:
+                log.info("server_not_asked", error=type(error).__name__)
+
+    async def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
+        up_s = await self._up_s()
+        # Whole seconds on both sides: it may have started up to one second later than they say.
+        started_at = loop.time() - up_s + 1
+        for write in list(self._writes):
+            if write.at < started_at:
+                write.due = True
+            elif not write.due and write.at < asked_at - KEEP_S:
+                self._writes.remove(write)
+        ends = up_s >= ENDS_UP_S and asked_at >= self._ends_after
+        await self._repeat(lambda write: ends or not write.ends)
+
+    async def _repeat(self, which: Callable[[_Write], bool]) -> None:
+        loop = asyncio.get_running_loop()
+        due = [write for write in self._writes if write.due and which(write)]
+        if due:
+            log.info("written_again", count=len(due))
+        for write in due:
+            write.due = False
             try:
                 await write.again()
-                write.at = asyncio.get_running_loop().time()
+                # Written again it is young again: the server may be lost once more.
+                write.at = loop.time()
             except AWAY:
+                write.due = True
                 raise
-            except Exception:
-                log.exception("not_written_again")
+            except Exception as error:
+                write.due = loop.time() < write.since + GIVE_UP_S
+                log.warning(
+                    "not_written_again", stream=write.stream_id, error=type(error).__name__, tries_on=write.due
+                )

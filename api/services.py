@@ -1,7 +1,7 @@
 """What the routes work with: made by the composition root, handed over in ``app.state``."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final
@@ -22,6 +22,8 @@ from shared.settings import Settings
 from shared.streams import Streams
 
 LOAD_TIMEOUT_S: Final = 5.0
+
+MADE: Final = "created_ms"
 
 
 class Viewing:
@@ -79,7 +81,7 @@ class Cancellation:
         answer = await self._cancel(stream_id, data, nonce)
         if answer[0] == "cancelled":
             epoch = int(answer[1].partition("-")[0])
-            self._repeats.remember(lambda: self._cancel(stream_id, data, nonce, epoch), ends=True)
+            self._repeats.remember(stream_id, lambda: self._cancel(stream_id, data, nonce, epoch), ends=True)
         return answer
 
     async def _cancel(self, stream_id: str, data: bytes, nonce: str, epoch: int = 0) -> tuple[str, ...]:
@@ -91,10 +93,18 @@ class Cancellation:
 
     async def erase(self, stream_id: str) -> bool:
         """Delete everything of a stream, running or not. Out: whether it was there."""
-        erased = await self._erase(stream_id)
-        if erased:
-            self._repeats.remember(lambda: self._erase(stream_id), ends=True)
-        return erased
+        (made,) = await self._streams.fields(stream_id, MADE)
+        if made is None or not await self._erase(stream_id):
+            return False
+
+        async def again() -> None:
+            # The same Idempotency-Key may have made another stream of this id meanwhile.
+            if await self._streams.fields(stream_id, MADE) == [made]:
+                await self._erase(stream_id)
+
+        self._repeats.forget(stream_id)
+        self._repeats.remember(stream_id, again, ends=True)
+        return True
 
     async def _erase(self, stream_id: str) -> bool:
         erased = await self._streams.erase(stream_id)
@@ -119,4 +129,5 @@ class Services:
     admitting: Admitting
     tokens: ReadTokens
     seats: Seats
+    server_up_s: Callable[[], Awaitable[int]]
     watch: SendWatch

@@ -114,7 +114,8 @@ class Endings:
     async def charge(self, carried: Carried, usage: bytes) -> None:
         """Note what this attempt used, whatever became of it."""
         try:
-            await self._streams.charge(carried.stream_id, carried.attempt, usage)
+            async with asyncio.timeout(HANDOVER_S):
+                await self._streams.charge(carried.stream_id, carried.attempt, usage)
         except (*AWAY, RedisError) as error:
             log.warning("usage_not_noted", stream=carried.stream_id, error=type(error).__name__)
 

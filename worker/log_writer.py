@@ -160,8 +160,8 @@ class LogWriter:
 
     async def tick(self) -> None:
         """Once a second: forget what ended long enough ago, and notice a dead connection while idle."""
+        since = asyncio.get_running_loop().time() - KEEP_S
         if self._link.is_open and await self._link.is_alive():
-            since = asyncio.get_running_loop().time() - KEEP_S
             waiting = {*self._doubtful, *(call.carried for call in self._calls)}
             self._ended = [c for c in self._ended if c in waiting or (c.ended_at or since) > since]
         else:

@@ -16,6 +16,8 @@ from worker.sweep import Sweep
 
 FORGET_WORKER_MS: Final = 60_000
 SWEEP_S: Final = 0.5
+SIGN_OFF_S: Final = 2.0
+"""Without it the worker counts as alive until its sign of life is too old: seconds."""
 
 log = structlog.get_logger("worker.upkeep")
 
@@ -58,4 +60,5 @@ class Upkeep:
     async def sign_off(self) -> None:
         """This worker leaves."""
         with contextlib.suppress(*AWAY, RedisError):
-            await self._queue.sign_off(self._worker)
+            async with asyncio.timeout(SIGN_OFF_S):
+                await self._queue.sign_off(self._worker)

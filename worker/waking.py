@@ -23,6 +23,8 @@ from shared.queue import Queue
 
 POLL_S: Final = 1.0
 AWAY_S: Final = 0.5
+CLOSE_S: Final = 6.0
+"""A stream takes at most twice 2 s to be handed over (see :mod:`worker.endings`); supervisors wait 10 s."""
 
 log = structlog.get_logger("worker.waking")
 
@@ -103,9 +105,10 @@ class WakingWorker(Worker):
             self._pop.cancel()
             await asyncio.wait({self._pop})
         try:
-            await super().close()
+            async with asyncio.timeout(CLOSE_S):
+                await super().close()
         except (*AWAY, RedisError) as error:
-            # arq wanted to delete its health key; what stops after it must stop all the same.
+            # Of arq's own keys something stays, which expires; what stops after it must stop all the same.
             log.warning("queue_away", error=type(error).__name__)
             if self.on_shutdown:
                 await self.on_shutdown(self.ctx)

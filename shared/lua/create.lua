@@ -1,7 +1,7 @@
 -- Make a provisional record and its `queued` event; both vanish unless they are confirmed in time.
 -- ARGV: nonce, life in ms, request hash, owner, data of `queued`, epoch (0: a new one; else that of the very
 --       record that is written again because the server lost it), then field and value pairs
--- Out:  created <id> <now> | exists <status> <confirmed> <attempt> | conflict
+-- Out:  created <id> <now> | exists <status> <confirmed> <attempt> <epoch> | conflict
 local nonce, life_ms, hash, owner, data, again = unpack(ARGV, 1, 6)
 if redis.call('EXISTS', META) == 1 then
   local answer = remembered('create', nonce)
@@ -15,7 +15,7 @@ if redis.call('EXISTS', META) == 1 then
     redis.call('PEXPIRE', META, life_ms)
     redis.call('PEXPIRE', LOG, life_ms)
   end
-  return table.concat({'exists', field('status'), field('confirmed'), field('attempt')}, ' ')
+  return table.concat({'exists', field('status'), field('confirmed'), field('attempt'), field('created_ms')}, ' ')
 end
 local now = now_ms()
 local epoch = again == '0' and int(now) or again

@@ -1,10 +1,14 @@
 """Redis away for longer than a lease, connections that are reset, and servers that are full."""
 
 import asyncio
+import signal
+import time
 from pathlib import Path
 
+import pytest
 from redis.asyncio import Redis
 
+from shared.ids import new_stream_id
 from shared.keys import Keys
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
@@ -137,3 +141,51 @@ async def test_the_last_seconds_of_the_log_may_be_lost_without_loss(stack: Stack
     await asyncio.sleep(3)
     assert (await stack.record(stopped["id"]))["status"] == "cancelled"
     assert [len(stack.calls(name)) for name in ("ended", "running", "stopped")] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("how", ["refuses writes", "stands still"])
+async def test_sigterm_ends_a_worker_while_redis(stack: Stack, how: str) -> None:
+    ending = [{"tokens": 20, "interval_ms": 40, "name": f"end{i}"} for i in range(3)]
+    running = [{"tokens": 200, "interval_ms": 40, "name": f"run{i}", "usage": True} for i in range(3)]
+    made = [await stack.create(script) for script in (*ending, *running)]
+    for one in made:
+        await stack.until_said(one["id"])
+    async with Redis.from_url(stack.server.url) as redis:
+        if how == "stands still":
+            stack.server.pause()
+        else:
+            await redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+        await asyncio.sleep(1.0)
+        began = time.monotonic()
+        for worker in stack.workers:
+            worker.send(signal.SIGTERM)
+        for worker in stack.workers:
+            assert await asyncio.to_thread(worker.wait, 15) == 0, worker.output()
+        print(f"ended after {time.monotonic() - began:.1f} s")
+        if how == "stands still":
+            stack.server.resume()
+        else:
+            await redis.execute_command("REPLICAOF", "NO", "ONE")
+    await stack.add_worker()
+    for one in made:
+        record = await stack.until_status(one["id"], "done")
+        assert record["text"]
+
+
+async def test_a_stream_that_is_missing_on_a_young_server_may_come_back(stack: Stack) -> None:
+    """The server returns without a stream; its creator is about to write it again. Nobody may give up yet."""
+    unknown = new_stream_id()
+    assert (await stack.client.get(f"/v1/streams/{unknown}")).status_code in (404, 503)
+    await asyncio.to_thread(stack.server.kill)
+    await asyncio.to_thread(stack.server.start_again)
+    async with asyncio.timeout(20):
+        while (await stack.client.get("/readyz")).status_code != 200:
+            await asyncio.sleep(0.02)
+    record = await stack.client.get(f"/v1/streams/{unknown}")
+    events = await stack.client.get(f"/v1/streams/{unknown}/events")
+    assert (record.status_code, events.status_code) == (503, 200)
+    assert "come back" in events.text
+    async with asyncio.timeout(20):
+        while (await stack.client.get(f"/v1/streams/{unknown}")).status_code != 404:
+            await asyncio.sleep(0.1)
+    assert (await stack.client.get(f"/v1/streams/{unknown}/events")).status_code == 404
