@@ -7,7 +7,6 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -45,7 +44,7 @@ from shared.queue import Queue
 from shared.scripts import load_scripts
 from shared.settings import BadSettings, Configuration, Settings, check_open, environment, load
 from shared.streams import Streams
-from shared.uptime import up_s
+from shared.uptime import Uptime
 from shared.vital import start_vital
 
 STATIC: Final = Path(__file__).parent / "static"
@@ -70,14 +69,15 @@ def build(configuration: Configuration) -> FastAPI:
     streams = Streams(log_client, keys, load_scripts())
     queue = Queue(queue_client, keys)
     servers = [log_client, queue_client] if settings.queue_url else [log_client]
-    server_up_s = partial(up_s, *servers)
-    repeats = Repeats(server_up_s)
+    uptime = Uptime(*servers)
+    repeats = Repeats(uptime.up_s)
     cancellation = Cancellation(settings, streams, queue, repeats)
     reader = Reader(
         lambda: connect_to_logs(settings.redis_url),
         log_client,
         Hints(queue_client, keys.wake_channel, repeats.returned),
         keys,
+        uptime,
         settings.linger_s,
     )
     limits = Limits(
@@ -110,7 +110,7 @@ def build(configuration: Configuration) -> FastAPI:
         admitting=admitting,
         tokens=ReadTokens(settings, secret),
         seats=seats,
-        server_up_s=server_up_s,
+        uptime=uptime,
         watch=watch,
     )
 

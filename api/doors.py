@@ -26,9 +26,6 @@ from shared.ids import is_stream_id
 OPEN: Final = frozenset({"/", "/healthz", "/readyz"})
 BY_ADDRESS: Final = frozenset({"/docs", "/openapi.json", "/metrics"})
 EVENTS: Final = re.compile(r"/v1/streams/[^/]+/events")
-SETTLED_S: Final = 5
-"""An API process is back within a second (its longest backoff) and writes again at once what was lost."""
-
 OWNER: Final = "headrace.owner"
 """In the ASGI scope: the key's name, '' where no keys are set, None where a read token must do."""
 
@@ -92,7 +89,7 @@ async def own_fields(request: Request, stream_id: str, *names: str, anyones: boo
         mine = anyones or hmac.compare_digest((owner or "").encode(), owner_of(request).encode())
         if owner is not None and mine:
             return fields
-        if await services(request).server_up_s() < SETTLED_S:
+        if not await services(request).uptime.is_settled():
             raise RedisConnectionError("the server restarted a moment ago")
     raise no_such_stream()
 

@@ -15,8 +15,8 @@ pays for every idle key: 71 against 21 µs with 1,000 idle ones). This one: 76-8
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Final
 
@@ -26,12 +26,14 @@ from redis.exceptions import RedisError, ResponseError
 
 from api.dialects.base import Dialect
 from api.follow import Follow
+from api.follows import Follows
 from api.hints import Hints
 from shared.cluster import LogConnection
 from shared.connections import AWAY
 from shared.ids import Cursor
 from shared.keys import Keys
 from shared.log import Entry, last_command, page_command, read_entries, read_tails, tail_commands
+from shared.uptime import Uptime
 
 READ_COUNT: Final = 500
 """Entries of one log in one XREAD: a late viewer's long log must not hold up the others."""
@@ -55,6 +57,7 @@ class Reader:
         client: Redis,
         hints: Hints,
         keys: Keys,
+        uptime: Uptime,
         linger_s: float,
     ) -> None:
         """``client`` serves pages to viewers that fell behind."""
@@ -62,52 +65,36 @@ class Reader:
         self._client = client
         self._hints = hints
         self._keys = keys
-        self._linger_s = linger_s
+        self._uptime = uptime
         self._lost = False
         self._fresh_until = 0.0
         self._connection: LogConnection | None = None
-        self._follows: dict[tuple[str, str], Follow] = {}
-        self._by_stream: dict[str, list[Follow]] = {}
+        self._follows = Follows(keys, linger_s, self._mark, self._unmark)
         self._dirty: dict[Follow, None] = {}
         self._check: dict[Follow, None] = {}
         self._work = asyncio.Event()
-        self._lingering: dict[Follow, asyncio.TimerHandle] = {}
 
     @property
     def following(self) -> int:
-        """How many logs are followed now."""
+        """How many logs are followed."""
         return len(self._follows)
 
-    @asynccontextmanager
-    async def follow(self, stream_id: str, dialect: Dialect, text_from: Cursor) -> AsyncIterator[Follow]:
+    def follow(self, stream_id: str, dialect: Dialect, text_from: Cursor) -> AbstractContextManager[Follow]:
         """Follow a log as long as the block lasts (and ``linger_s`` beyond: reconnect storms share it)."""
-        key = (stream_id, dialect.name)
-        follow = self._follows.get(key)
-        if follow is None or follow.gone:
-            follow = Follow(stream_id, self._keys.log(stream_id), dialect, text_from)
-            self._follows[key] = follow
-            self._by_stream.setdefault(stream_id, []).append(follow)
-            self._mark(follow)
-        handle = self._lingering.pop(follow, None)
-        if handle is not None:
-            handle.cancel()
-        follow.viewers += 1
-        try:
-            yield follow
-        finally:
-            follow.viewers -= 1
-            if not follow.viewers:
-                loop = asyncio.get_running_loop()
-                self._lingering[follow] = loop.call_later(self._linger_s, self._forget, follow)
+        return self._follows.viewed(stream_id, dialect, text_from)
 
     async def page(self, stream_id: str, first: Cursor, *, after: bool, count: int = PAGE) -> list[Entry]:
         """Entries of a log from this one on (``after``: from behind it), for a viewer that fell behind."""
         command = page_command(self._keys.log(stream_id), first, count, after=after)
         return read_entries(await self._client.execute_command(*command))  # type: ignore[no-untyped-call]
 
+    async def is_settled(self) -> bool:
+        """Whether a log that is missing is gone, and not about to be written again. Raises as reading does."""
+        return asyncio.get_running_loop().time() >= self._fresh_until and await self._uptime.is_settled()
+
     def wake_viewers(self) -> None:
         """Let every viewer look around (the process is about to stop)."""
-        for follow in self._follows.values():
+        for follow in self._follows:
             follow.notify()
 
     async def run(self) -> None:
@@ -118,35 +105,23 @@ class Reader:
                 group.create_task(self._read())
                 group.create_task(self._check_all())
         finally:
-            for handle in self._lingering.values():
-                handle.cancel()
+            self._follows.close()
             if self._connection is not None:
                 await self._connection.close()
-
-    def _forget(self, follow: Follow) -> None:
-        self._lingering.pop(follow, None)
-        if follow.viewers:
-            return
-        key = (follow.stream_id, follow.dialect.name)
-        if self._follows.get(key) is follow:
-            del self._follows[key]
-        siblings = self._by_stream.get(follow.stream_id, [])
-        if follow in siblings:
-            siblings.remove(follow)
-        if not siblings:
-            self._by_stream.pop(follow.stream_id, None)
-        self._dirty.pop(follow, None)
-        self._check.pop(follow, None)
 
     def _mark(self, follow: Follow, *, check: bool = False) -> None:
         (self._check if check else self._dirty)[follow] = None
         self._work.set()
 
+    def _unmark(self, follow: Follow) -> None:
+        self._dirty.pop(follow, None)
+        self._check.pop(follow, None)
+
     # -- hints --------------------------------------------------------------------------------------
 
     def _hinted(self, names: bytes) -> None:
         for name in names.decode().split():
-            for follow in self._by_stream.get(name, ()):
+            for follow in self._follows.of(name):
                 self._mark(follow)
 
     async def _check_all(self) -> None:
@@ -155,7 +130,7 @@ class Reader:
             self._check_everything()
 
     def _check_everything(self) -> None:
-        for follow in self._follows.values():
+        for follow in self._follows:
             if follow.terminal is None:
                 self._mark(follow, check=True)
 
@@ -234,7 +209,7 @@ class Reader:
             if isinstance(reply, ResponseError):
                 raise reply
             last = next(iter(read_entries(reply)), None)
-            if last is None and asyncio.get_running_loop().time() < self._fresh_until:
+            if last is None and not await self.is_settled():
                 asyncio.get_running_loop().call_later(SETTLE_S / 3, partial(self._mark, follow, check=True))
             elif last is None:
                 follow.vanish()

@@ -32,10 +32,10 @@ MOST: Final = 10_000
 LOOK_S: Final = 0.5
 """How often the server's age is asked while anything is kept."""
 
-ENDS_AFTER_S: Final = 1.5
+ENDS_AFTER_S: Final = 2.0
 ENDS_UP_S: Final = 3
-"""Workers are back within a second (their longest backoff), and compare at once; and nobody claims an older
-stream before the server is up for 3.5 s (``claim.lua``)."""
+"""Workers are back within a second (their longest backoff), and compare at once. Nobody claims or ends an older
+stream before the server is up for four seconds (``prelude.lua``)."""
 
 GIVE_UP_S: Final = 60.0
 """A provisional record lives as long."""
@@ -97,7 +97,8 @@ class Repeats:
                 async with self._one_at_a_time:
                     await self._look()
             except (*AWAY, RedisError) as error:
-                log.info("server_not_asked", error=type(error).__name__)
+                log.info("server_not_ready", error=type(error).__name__)
+                self._ends_after = asyncio.get_running_loop().time() + ENDS_AFTER_S
 
     async def _look(self) -> None:
         loop = asyncio.get_running_loop()

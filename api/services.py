@@ -1,8 +1,8 @@
 """What the routes work with: made by the composition root, handed over in ``app.state``."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +20,7 @@ from shared.providers import Provider
 from shared.queue import Queue
 from shared.settings import Settings
 from shared.streams import Streams
+from shared.uptime import Uptime
 
 LOAD_TIMEOUT_S: Final = 5.0
 
@@ -48,7 +49,7 @@ class Viewing:
         self._stopping = True
         self._reader.wake_viewers()
 
-    def follow(self, stream_id: str, text_from: Cursor) -> AbstractAsyncContextManager[Follow]:
+    def follow(self, stream_id: str, text_from: Cursor) -> AbstractContextManager[Follow]:
         return self._reader.follow(stream_id, self._dialect, text_from)
 
     async def loaded(self, follow: Follow) -> None:
@@ -129,5 +130,5 @@ class Services:
     admitting: Admitting
     tokens: ReadTokens
     seats: Seats
-    server_up_s: Callable[[], Awaitable[int]]
+    uptime: Uptime
     watch: SendWatch

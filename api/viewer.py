@@ -185,6 +185,8 @@ class Viewer:
         """The snapshot and its tail, read in one step."""
         reading = await self._streams.read(self._follow.stream_id)
         if reading is None:
+            if not await self._reader.is_settled():
+                raise ConnectionError("the log may be about to be written again")
             return self._dialect.gone(), True
         self._needs_snapshot = False
         self._sequence = None

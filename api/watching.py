@@ -72,14 +72,14 @@ async def events(
 async def _open(has: Services, stream_id: str, raw: str, position: Cursor | None) -> Response:
     text_from = parse_cursor(raw)
     assert text_from is not None
-    async with has.viewing.follow(stream_id, text_from) as follow:
+    with has.viewing.follow(stream_id, text_from) as follow:
         await has.viewing.loaded(follow)
         viewer = Viewer(has.reader, has.streams, follow, text_from, has.viewing.is_stopping)
         if not await viewer.open(position):
             return Response(status_code=204)
 
     async def chunks() -> AsyncIterator[bytes]:
-        async with has.viewing.follow(stream_id, text_from) as follow:
+        with has.viewing.follow(stream_id, text_from) as follow:
             viewer.attach(follow)
             async for chunk in viewer.stream():
                 yield chunk

@@ -1,9 +1,9 @@
-"""One flush as commands, and what its replies mean: pure, no I/O."""
+"""The calls that wait, and one flush as commands with what its replies mean: pure, no I/O."""
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
@@ -12,6 +12,10 @@ from shared.log import Entry, append_commands, append_outcome
 from shared.resp import Command
 from shared.scripts import Script
 from worker.carried import Carried
+
+SETTLING: Final = b"settling"
+SETTLING_S: Final = 0.2
+"""A server settles within four seconds (``prelude.lua``)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -22,11 +26,50 @@ class Call:
     name: str
     args: tuple[str | bytes | int, ...]
     answer: "asyncio.Future[bytes]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    due_at: float = 0.0
 
     def command(self, keys: Keys, scripts: Mapping[str, Script]) -> Command:
         """The EVALSHA of this call."""
         names = keys.stream(self.carried.stream_id)
         return ("EVALSHA", scripts[self.name].sha, len(names), *names, *self.args)
+
+
+class Line:
+    """The calls that wait for their turn, and for their answer."""
+
+    def __init__(self) -> None:
+        self._calls: list[Call] = []
+
+    def add(self, call: Call) -> None:
+        self._calls.append(call)
+
+    def drop(self, carried: Carried) -> None:
+        """Nobody waits for this attempt's calls any more."""
+        for call in [call for call in self._calls if call.carried is carried]:
+            self._calls.remove(call)
+            call.answer.cancel()
+
+    def waiting(self) -> set[Carried]:
+        """The attempts that have a call here."""
+        return {call.carried for call in self._calls}
+
+    def due(self, now: float) -> list[Call]:
+        """The calls that may go now, in order."""
+        return [call for call in self._calls if call.due_at <= now]
+
+    def answer(self, call: Call, reply: Any, now: float) -> bool:
+        """Take a call's reply. Out: False where the server is not ready for it: it goes once more, later."""
+        if reply == SETTLING:
+            call.due_at = now + SETTLING_S
+            return False
+        if call in self._calls:
+            self._calls.remove(call)
+        if not call.answer.done():
+            if isinstance(reply, ResponseError):
+                call.answer.set_exception(reply)
+            else:
+                call.answer.set_result(reply)
+        return True
 
 
 class Batch:

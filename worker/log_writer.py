@@ -19,13 +19,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import structlog
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from shared.connections import AWAY
 from shared.resp import is_trouble
 from shared.scripts import Script
 from shared.streams import Claim
-from worker.batch import Batch, Call
+from worker.batch import SETTLING_S, Batch, Call, Line
 from worker.carried import FENCED, GONE, KEEP_S, Carried
 from worker.link import Link
 from worker.reconcile import Outcome, Reconciler, stays_doubtful
@@ -61,7 +61,7 @@ class LogWriter:
         self._ended: list[Carried] = []
         self._dirty: dict[Carried, None] = {}
         self._doubtful: dict[Carried, None] = {}
-        self._calls: list[Call] = []
+        self._line = Line()
         self._work = asyncio.Event()
         self._snapshots = Snapshots(self._line_up, self.doubt)
 
@@ -80,9 +80,7 @@ class LogWriter:
             del self._carried[carried.stream_id]
         self._dirty.pop(carried, None)
         self._doubtful.pop(carried, None)
-        for call in [call for call in self._calls if call.carried is carried]:
-            self._calls.remove(call)
-            call.answer.cancel()
+        self._line.drop(carried)
         if carried.stopped.done() and carried.stopped.result() == FENCED:
             # What fenced it (a cancel, a claim) may be lost with the server's last seconds, and its words too.
             self._ended.append(carried.end(asyncio.get_running_loop().time()))
@@ -120,7 +118,7 @@ class LogWriter:
         return tuple((await call.answer).decode().split())
 
     def _line_up(self, call: Call) -> None:
-        self._calls.append(call)
+        self._line.add(call)
         self._work.set()
 
     # -- the loop -----------------------------------------------------------------------------------
@@ -162,7 +160,7 @@ class LogWriter:
         """Once a second: forget what ended long enough ago, and notice a dead connection while idle."""
         since = asyncio.get_running_loop().time() - KEEP_S
         if self._link.is_open and await self._link.is_alive():
-            waiting = {*self._doubtful, *(call.carried for call in self._calls)}
+            waiting = {*self._doubtful, *self._line.waiting()}
             self._ended = [c for c in self._ended if c in waiting or (c.ended_at or since) > since]
         else:
             self._work.set()
@@ -205,7 +203,7 @@ class LogWriter:
             del self._dirty[carried]
             if carried.has_pending and not carried.in_flight:
                 batch.append(carried, carried.take(now))
-        for call in self._calls:
+        for call in self._line.due(now):
             if call.carried not in self._doubtful:
                 batch.call(call)
         if not batch.commands:
@@ -235,15 +233,11 @@ class LogWriter:
             raise trouble
 
     def _read_calls(self, batch: Batch, replies: list[Any]) -> None:
+        loop = asyncio.get_running_loop()
         for call, reply in batch.answered(replies):
             if is_trouble(reply):
                 raise reply
-            if call in self._calls:
-                self._calls.remove(call)
-            call.carried.keep_anew(asyncio.get_running_loop().time())
-            if call.answer.done():
-                continue
-            if isinstance(reply, ResponseError):
-                call.answer.set_exception(reply)
+            if self._line.answer(call, reply, loop.time()):
+                call.carried.keep_anew(loop.time())
             else:
-                call.answer.set_result(reply)
+                loop.call_later(SETTLING_S, self._work.set)

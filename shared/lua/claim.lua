@@ -7,8 +7,7 @@
 --   run <opening> <epoch> <attempt> <tries left> <created> <now>
 --   end <why> <epoch> <attempt>: the caller has the lease and closes the stream with <epoch>-0; why is
 --       finishing (the finish reason was read, only the end is missing), worker_lost or attempts_exhausted
---   settling: the server started a moment ago, and this stream is older. It may have lost its last seconds,
---       and whoever wrote then (a worker, an API process) writes them again first: a claim would fence them
+--   settling: try again in a moment (see prelude.lua)
 --   leased | ended <status> | provisional | gone
 local nonce, worker, lease_ms, most_tries = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local how, seen = ARGV[5], ARGV[6]
@@ -31,11 +30,7 @@ end
 if redis.call('EXISTS', LEASE) == 1 then
   return {'leased', ''}
 end
--- Reconnecting takes up to a second, and repeating a cancel waits for the workers: four cover both.
--- (Where rights do not allow INFO the claim goes on: then a lost end may come back as a new attempt.)
-local info = redis.pcall('INFO', 'server')
-local up_s = type(info) == 'string' and tonumber(string.match(info, 'uptime_in_seconds:(%d+)'))
-if up_s and up_s < 4 and tonumber(field('created_ms')) < now_ms() - up_s * 1000 then
+if settling() then
   return {'settling', ''}
 end
 

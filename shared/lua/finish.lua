@@ -1,7 +1,8 @@
 -- End a stream by its writer: the terminal event, the last of the snapshot, the record, the expiry.
 -- ARGV: nonce, epoch, n, status, data, retention in ms, keep the prompt (1 or 0),
 --       snapshot: id as of which ('' for none), offset, chunk; then field and value pairs
--- Out:  finished <id> | ended <status> | fenced | behind <last id> | mismatch <length> | gone
+-- Out:  finished <id> | ended <status> | fenced | behind <last id> | mismatch <length> | gone |
+--       settling: try again in a moment (see prelude.lua)
 local nonce, epoch, n, status, data, retention_ms, keep_prompt, as_of, offset, chunk = unpack(ARGV, 1, 10)
 if redis.call('EXISTS', META) == 0 then
   return 'gone'
@@ -15,6 +16,9 @@ if terminal(field('status')) then
 end
 if field('epoch') ~= epoch then
   return 'fenced'
+end
+if settling() then
+  return 'settling'
 end
 assert(ALLOWED[field('status')][status] or n == '0')
 local last_id = last_entry()

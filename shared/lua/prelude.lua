@@ -50,6 +50,16 @@ local function remember(operation, nonce, ...)
   return answer
 end
 
+-- Whether the server started a moment ago and this stream is older: it may have lost its last seconds, and
+-- whoever wrote then (a worker, an API process) writes that again first; a claim would fence it, an end forestall
+-- a cancel. Reconnecting takes up to a second, and repeating a cancel waits for the workers: four cover both.
+-- (Where rights do not allow INFO nobody waits: then a lost end may come back as a new attempt.)
+local function settling()
+  local info = redis.pcall('INFO', 'server')
+  local up_s = type(info) == 'string' and tonumber(string.match(info, 'uptime_in_seconds:(%d+)'))
+  return up_s and up_s < 4 and tonumber(field('created_ms')) < now_ms() - up_s * 1000
+end
+
 -- The stream belongs to this worker, under this epoch.
 local function take(epoch, worker, lease_ms)
   redis.call('HSET', META, 'epoch', epoch, 'claimed_epoch', epoch, 'worker', worker, 'released', '')
