@@ -47,6 +47,7 @@ async def test_a_cancel_and_an_erasure_reach_the_cluster(stack: Stack) -> None:
     seen = await view_to_end(stack.client, made["events_url"])
     assert seen.types[-1] == "cancelled"
     assert (await stack.client.delete(made["url"])).status_code == 204
+    await stack.settled()
     assert (await stack.client.get(made["url"])).status_code == 404
 
 
