@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from shared.events import PAUSED, WAITING
 from shared.streams import Reading, json_field
 
 
@@ -58,7 +59,7 @@ def describe(stream_id: str, reading: Reading) -> dict[str, Any]:
         error = {key: result.get(key) for key in ("code", "message", "retryable")}
     return {
         "id": stream_id,
-        "status": record["status"],
+        "status": _status(reading),
         "model": record.get("model"),
         "provider": record.get("provider"),
         "attempt": reading.attempt,
@@ -75,6 +76,13 @@ def describe(stream_id: str, reading: Reading) -> dict[str, Any]:
         "started_at": _moment(record.get("started_ms")),
         "finished_at": _moment(record.get("finished_ms")),
     }
+
+
+def _status(reading: Reading) -> str:
+    """The record's status; of one that runs and is held back: waiting or paused."""
+    status = reading.record["status"]
+    last = reading.tail[-1].type if reading.tail else ""
+    return last if status == "running" and last in (WAITING, PAUSED) else status
 
 
 def _moment(ms: str | None) -> str | None:

@@ -19,15 +19,15 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from api import health, routes, watching
+from api import article, health, routes, watching
 from api.admission import Admitting
 from api.body_limit import BodyLimit
 from api.creation import Creation
-from api.dialects.native import NativeDialect
 from api.docs import add_docs
 from api.doors import Doors
 from api.hints import Hints
 from api.metrics import make_registry
+from api.presence import Presence
 from api.problems import add_handlers
 from api.read_tokens import ReadTokens
 from api.reader import Reader
@@ -40,6 +40,7 @@ from shared.connections import open_client
 from shared.keys import Keys
 from shared.limits import Limits
 from shared.logs import configure_logs
+from shared.presence import PresenceKeys
 from shared.queue import Queue
 from shared.scripts import load_scripts
 from shared.settings import BadSettings, Configuration, Settings, check_open, environment, load
@@ -89,7 +90,8 @@ def build(configuration: Configuration) -> FastAPI:
     )
     admitting = Admitting(settings, limits, streams, queue)
     seats = Seats(limits, queue, settings.viewers_per_stream)
-    viewing = Viewing(reader, NativeDialect(), settings.viewers)
+    viewing = Viewing(reader, settings.viewers)
+    presence = Presence(PresenceKeys(log_client, keys))
     watch = SendWatch(settings.send_timeout_s)
     known_secret: list[bytes] = [settings.secret.encode()] if settings.secret else []
 
@@ -105,11 +107,12 @@ def build(configuration: Configuration) -> FastAPI:
         queue=queue,
         reader=reader,
         viewing=viewing,
-        creation=Creation(settings, configuration.providers, streams, queue, admitting, repeats, secret),
+        creation=Creation(settings, configuration.providers, streams, queue, admitting, repeats, presence, secret),
         cancellation=cancellation,
         admitting=admitting,
         tokens=ReadTokens(settings, secret),
         seats=seats,
+        presence=presence,
         uptime=uptime,
         watch=watch,
     )
@@ -121,6 +124,7 @@ def build(configuration: Configuration) -> FastAPI:
             (repeats.run(), "repeats"),
             (watch.run(), "send_watch"),
             (seats.run(), "seats"),
+            (presence.run(), "presence"),
         )
         tasks = [start_vital(work, name) for work, name in background]
         try:
@@ -146,6 +150,7 @@ def build(configuration: Configuration) -> FastAPI:
     add_handlers(app)
     app.include_router(routes.router)
     app.include_router(watching.router)
+    app.include_router(article.router)
     app.include_router(health.router)
     add_docs(app)
 

@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from api.admission import Admitting
+from api.presence import Presence
 from api.problems import Problem, redis_away
 from api.repeats import Repeats
 from api.requests import CreateStream
@@ -45,6 +46,7 @@ class Creation:
         queue: Queue,
         admitting: Admitting,
         repeats: Repeats,
+        presence: Presence,
         secret: Callable[[], Awaitable[bytes]],
     ) -> None:
         self._settings = settings
@@ -53,6 +55,7 @@ class Creation:
         self._queue = queue
         self._admitting = admitting
         self._repeats = repeats
+        self._presence = presence
         self._secret = secret
 
     async def create(self, asked: CreateStream, owner: str, key: str | None) -> tuple[str, str, str, bool]:
@@ -129,11 +132,17 @@ class Creation:
             "provider": provider,
             "on_failure": asked.on_failure,
         }
+        pause_after_ms = str(int(asked.pause_after * 1000)) if asked.flow == "client" else None
+        if pause_after_ms is not None:
+            fields["pause_after_ms"] = pause_after_ms
 
         async def write(epoch: int) -> tuple[str, bool, int]:
             return await self._write(stream_id, hashed, owner, about, fields, now_ms, epoch)
 
         status, met, epoch = await write(0)
+        if not met:
+            # Who creates it is about to watch.
+            await self._presence.beat(stream_id, pause_after_ms)
         if TRANSITIONS[status]:  # type: ignore[index]
             # One that was met, too: who made it may have been told that it failed, and keeps nothing.
             self._repeats.remember(stream_id, lambda: write(epoch))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from api.buffers import SharedBuffer
 from api.dialects.base import Dialect
-from shared.events import FRESH, TERMINAL
+from shared.events import FRESH
 from shared.ids import MAX_PART, Cursor, follows
 from shared.log import Entry
 
@@ -19,7 +19,7 @@ class Follow:
     """One log in one dialect.
 
     ``position`` is the last id read; ``generation`` counts how often the buffer had to be thrown away (a gap,
-    or a buffer ahead of its log), after which every viewer needs a snapshot; ``terminal`` is the terminal
+    or a buffer ahead of its log), after which every viewer needs a snapshot; ``terminal`` is the last
     event's id once it was read; ``gone`` says that the log vanished.
     """
 
@@ -43,7 +43,7 @@ class Follow:
                 self.reset()
             self.buffer.append(entry.cursor, self.dialect.entry(entry))
             self.position = entry.cursor
-            if entry.type in TERMINAL:
+            if entry.type in self.dialect.last_words:
                 self.terminal = entry.cursor
         self.notify()
 

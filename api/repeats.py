@@ -33,9 +33,9 @@ LOOK_S: Final = 0.5
 """How often the server's age is asked while anything is kept."""
 
 ENDS_AFTER_S: Final = 2.0
-ENDS_UP_S: Final = 3
+ENDS_UP_S: Final = 2
 """Workers are back within a second (their longest backoff), and compare at once. Nobody claims or ends an older
-stream before the server is up for four seconds (``prelude.lua``)."""
+stream before the server is up for five seconds (``prelude.lua``)."""
 
 GIVE_UP_S: Final = 60.0
 """A provisional record lives as long."""

@@ -35,9 +35,19 @@ class CreateStream(BaseModel):
         list[Annotated[str, Field(min_length=1, max_length=200)]] | None, Field(max_length=MAX_STOPS)
     ] = None
     on_failure: Annotated[
-        Literal["continue", "restart", "fail"],
-        Field(description="what to do when an attempt ends before its finish reason: a worker or upstream is lost"),
+        Literal["continue", "continue_or_fail", "restart", "fail"],
+        Field(
+            description="what to do when an attempt ends before its finish reason (a worker or the upstream was "
+            "lost). continue: go on behind what was said, or restart where the provider can't; continue_or_fail: "
+            "never take back what was said"
+        ),
     ] = "continue"
+    flow: Annotated[
+        Literal["none", "client"],
+        Field(description="client: pause while nobody reads and no heartbeat comes, and give up in the end"),
+    ] = "none"
+    pause_after: Annotated[float, Field(ge=2, le=3600, description="without a sign of life (s)")] = 30
+    abandon_after: Annotated[float, Field(ge=1, le=86_400, description="of pausing (s)")] = 300
 
     @model_validator(mode="after")
     def one_of_both(self) -> "CreateStream":

@@ -59,12 +59,15 @@ class SendWatch:
 class SseResponse(EventSourceResponse):
     """An SSE response of ready bytes."""
 
-    def __init__(self, chunks: AsyncIterator[bytes], watch: SendWatch, keepalive_s: float) -> None:
+    def __init__(
+        self, chunks: AsyncIterator[bytes], watch: SendWatch, keepalive_s: float, ping: bytes = COMMENT
+    ) -> None:
+        """``ping`` is sent every ``keepalive_s``."""
         super().__init__(
             chunks,
             ping=keepalive_s,
             # Ready bytes pass through unchanged; a comment without a blank line is no empty event.
-            ping_message_factory=lambda: COMMENT,  # type: ignore[arg-type, return-value]
+            ping_message_factory=lambda: ping,  # type: ignore[arg-type, return-value]
         )
         self.sending_since = 0.0
         self._watch = watch

@@ -81,9 +81,13 @@ async def erase(request: Request, stream_id: str) -> None:
 @router.post("/streams/{stream_id}/heartbeat", status_code=204, responses=documented(404))
 async def heartbeat(request: Request, stream_id: str) -> None:
     """A viewer's sign of life."""
-    has = services(request)
-    await own_fields(request, stream_id)
-    await has.streams.heartbeat(stream_id)
+    await beat(request, stream_id)
+
+
+async def beat(request: Request, stream_id: str) -> None:
+    """Note a sign of life, where the stream wants to know. Raises :class:`Problem` (404)."""
+    (pause,) = await own_fields(request, stream_id, "pause_after_ms")
+    await services(request).presence.beat(stream_id, pause)
 
 
 @router.get("/models", response_model=Models)

@@ -10,6 +10,8 @@ from api.admission import Admitting
 from api.creation import Creation
 from api.dialects.base import Dialect
 from api.follow import Follow
+from api.presence import Presence
+from api.problems import redis_away
 from api.read_tokens import ReadTokens
 from api.reader import Reader
 from api.repeats import Repeats
@@ -24,15 +26,18 @@ from shared.uptime import Uptime
 
 LOAD_TIMEOUT_S: Final = 5.0
 
+SETTLE_S: Final = 6.0
+"""A server settles within five seconds (``prelude.lua``)."""
+SETTLE_LOOK_S: Final = 0.2
+
 MADE: Final = "created_ms"
 
 
 class Viewing:
     """The viewers of this process: how many there are, and whether they should leave."""
 
-    def __init__(self, reader: Reader, dialect: Dialect, most: int) -> None:
+    def __init__(self, reader: Reader, most: int) -> None:
         self._reader = reader
-        self._dialect = dialect
         self._most = most
         self._stopping = False
         self.viewers = 0
@@ -49,8 +54,8 @@ class Viewing:
         self._stopping = True
         self._reader.wake_viewers()
 
-    def follow(self, stream_id: str, text_from: Cursor) -> AbstractContextManager[Follow]:
-        return self._reader.follow(stream_id, self._dialect, text_from)
+    def follow(self, stream_id: str, dialect: Dialect, text_from: Cursor) -> AbstractContextManager[Follow]:
+        return self._reader.follow(stream_id, dialect, text_from)
 
     async def loaded(self, follow: Follow) -> None:
         """Wait until the log was read once. Raises TimeoutError while Redis is away."""
@@ -78,8 +83,18 @@ class Cancellation:
         self._repeats = repeats
 
     async def cancel(self, stream_id: str, data: bytes, nonce: str) -> tuple[str, ...]:
-        """Write the terminal event under a new epoch, and tell the worker and the readers."""
+        """Write the terminal event under a new epoch, and tell the worker and the readers.
+
+        Raises :class:`Problem` (503) where the server does not settle after a restart.
+        """
         answer = await self._cancel(stream_id, data, nonce)
+        waited_s = 0.0
+        while answer[0] == "settling":
+            if waited_s > SETTLE_S:
+                raise redis_away()
+            await asyncio.sleep(SETTLE_LOOK_S)
+            waited_s += SETTLE_LOOK_S
+            answer = await self._cancel(stream_id, data, nonce)
         if answer[0] == "cancelled":
             epoch = int(answer[1].partition("-")[0])
             self._repeats.remember(stream_id, lambda: self._cancel(stream_id, data, nonce, epoch), ends=True)
@@ -130,5 +145,6 @@ class Services:
     admitting: Admitting
     tokens: ReadTokens
     seats: Seats
+    presence: Presence
     uptime: Uptime
     watch: SendWatch

@@ -13,7 +13,7 @@ A fresh viewer starts at the opening from which the text counts (``text_from``).
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
 import structlog
@@ -23,7 +23,7 @@ from api.buffers import SLICE_BYTES
 from api.follow import Follow
 from api.reader import PAGE, Reader
 from shared.connections import AWAY
-from shared.events import FRESH, TERMINAL, Transcript
+from shared.events import FRESH, Transcript
 from shared.ids import Cursor, follows, parse_cursor
 from shared.log import Entry
 from shared.sse import encode_retry
@@ -37,6 +37,8 @@ AWAY_S: Final = 0.5
 FIRST_PAGE: Final = 64
 """Entries of 1 KiB fill a write with that; the pages then grow or shrink with what they bring."""
 LOOK_S: Final = 5.0
+OVERHEAD: Final = 64
+"""Bytes around an event's data, about: its id, its name and the line ends."""
 
 log = structlog.get_logger("api.viewer")
 
@@ -70,17 +72,16 @@ class Viewer:
         Raises one of AWAY, or a RedisError, while Redis can't be asked.
         """
         wanted = self._text_from if cursor is None else cursor
+        self._last = cursor
         found = self._follow.buffer.at(wanted)
         if found is not None:
             self._sequence = found if cursor is None else found + 1
-            self._last = cursor
             return cursor is None or cursor != self._follow.terminal
         entries = await self._reader.page(self._follow.stream_id, wanted, after=False, count=1)
         if not entries or entries[0].cursor != wanted:
             self._needs_snapshot = True
         elif cursor is not None:
-            self._last = cursor
-            return entries[0].type not in TERMINAL
+            return entries[0].type not in self._dialect.last_words
         return True
 
     def attach(self, follow: Follow) -> None:
@@ -98,7 +99,7 @@ class Viewer:
             if self._stopping():
                 yield encode_retry(random.randint(*STOP_RETRY_MS))  # noqa: S311
                 return
-            change = self._follow.change
+            change, before = self._follow.change, self._position
             try:
                 chunk, ended = await self._next()
             except (*AWAY, RedisError) as error:
@@ -107,12 +108,16 @@ class Viewer:
                 continue
             if chunk:
                 yield chunk
-            elif not ended:
+            elif not ended and self._position == before:
                 await self._wait_for(change)
 
-    async def _wait_for(self, change: asyncio.Event) -> None:
+    @property
+    def _position(self) -> tuple[int | None, Cursor | None, bool]:
+        return self._sequence, self._last, self._needs_snapshot
+
+    async def _wait_for(self, change: asyncio.Event, at_most_s: float = LOOK_S) -> None:
         try:
-            async with asyncio.timeout(LOOK_S):
+            async with asyncio.timeout(at_most_s):
                 await change.wait()
         except TimeoutError:
             return
@@ -126,11 +131,16 @@ class Viewer:
         if follow.gone:
             return self._dialect.gone(), True
         if self._needs_snapshot:
-            return await self._snapshot()
+            return await (self._rejoin() if self._last and not self._dialect.restarts else self._snapshot())
         if self._sequence is None or self._sequence < follow.buffer.base:
             return await self._catch_up()
-        chunk, behind = follow.buffer.slice(self._sequence)
-        if not chunk and behind == self._sequence:
+        return await self._from_buffer(self._sequence)
+
+    async def _from_buffer(self, sequence: int) -> tuple[bytes, bool]:
+        """What the shared buffer holds from this sequence number on."""
+        follow = self._follow
+        chunk, behind = follow.buffer.slice(sequence)
+        if not chunk and behind == sequence:
             return b"", follow.terminal is not None
         self._sequence = behind
         self._last = follow.buffer.cursor_before(behind)
@@ -144,14 +154,17 @@ class Viewer:
             if found is not None:
                 self._sequence = found + 1
                 return await self._next()
+        entries = await self._pages(self._page)
+        return await self._next() if entries is None else self._encode(entries)
+
+    async def _pages(self, count: int) -> list[Entry] | None:
+        """The next entries of the log; None where they can't be joined to what this viewer got."""
         first = self._last or self._text_from
-        entries = await self._reader.page(
-            self._follow.stream_id, first, after=self._last is not None, count=self._page
-        )
-        if not self._joined(entries):
-            self._needs_snapshot = True
-            return await self._next()
-        return self._encode(entries)
+        entries = await self._reader.page(self._follow.stream_id, first, after=self._last is not None, count=count)
+        if self._joined(entries):
+            return entries
+        self._needs_snapshot = True
+        return None
 
     def _joined(self, entries: list[Entry]) -> bool:
         before = self._last
@@ -166,20 +179,35 @@ class Viewer:
 
         So a viewer that stops reading holds one write, however large its log's entries are.
         """
-        chunks: list[bytes] = []
+        taken: list[Entry] = []
         size = 0
-        ended = False
         for entry in entries:
-            chunk = self._dialect.entry(entry)
-            if chunks and size + len(chunk) > SLICE_BYTES:
+            size += len(entry.data) + OVERHEAD
+            if taken and size > SLICE_BYTES:
                 break
-            chunks.append(chunk)
-            size += len(chunk)
-            self._last = entry.cursor
-            ended = entry.type in TERMINAL
+            taken.append(entry)
+            if entry.type in self._dialect.last_words:
+                break
         # The next page is about as long as what a write just took.
-        self._page = min(PAGE, 2 * max(1, len(chunks)))
-        return b"".join(chunks), ended
+        self._page = min(PAGE, 2 * max(1, len(taken)))
+        if not taken:
+            return b"", False
+        self._last = taken[-1].cursor
+        return self._written(taken), taken[-1].type in self._dialect.last_words
+
+    def _written(self, entries: Sequence[Entry]) -> bytes:
+        return b"".join(map(self._dialect.entry, entries))
+
+    async def _rejoin(self) -> tuple[bytes, bool]:
+        """Go on behind what was seen if that is still there, for a dialect that can't take it back."""
+        assert self._last is not None
+        entries = await self._reader.page(self._follow.stream_id, self._last, after=False, count=1)
+        if not entries and not await self._reader.is_settled():
+            raise ConnectionError("the log may be about to be written again")
+        if not entries or entries[0].cursor != self._last:
+            return self._dialect.lost(), True
+        self._needs_snapshot = False
+        return await self._catch_up()
 
     async def _snapshot(self) -> tuple[bytes, bool]:
         """The snapshot and its tail, read in one step."""

@@ -10,7 +10,8 @@ expire together once the stream has ended. ``<p>`` is the prefix of the settings
     worker through scripts, read by the API. Lives as the stream.
 ``<p>:{id}:lease``, string: ``<worker>:<epoch>`` of the attempt that runs. Written by scripts, read by scripts
     and the sweep. Lives 3 s, renewed each second.
-``<p>:{id}:presence``, string: somebody watches. Set by the API with each heartbeat, for 30 s.
+``<p>:{id}:presence``, string: somebody watches. Set by the API for viewers and heartbeats of streams with ``flow:
+    client``, read by their worker. Lives for the stream's ``pause_after``.
 ``<p>:unfinished``, sorted set: stream ids by creation (ms): what the sweep walks. Written by the API and the
     workers; a stream leaves it when it has ended.
 ``<p>:queue``, sorted set: arq's queue of job ids; beside it arq's own ``arq:job:*``, ``arq:in-progress:*`` and
@@ -25,14 +26,20 @@ expire together once the stream has ended. ``<p>`` is the prefix of the settings
     and read by the API alone, stand on the queue's server (so they carry no hash tag), and expire by themselves
     after a minute, 48 h and 15 s.
 
+``<p>:turn:<provider>:line``, ``:seen`` and ``:running``, sorted sets: who waits for a turn at a provider by
+    arrival, until when (ms) it counts as waiting, and until when as running; ``:used``, hash: second to
+    ``<requests> <tokens>`` of the last minute; ``:arrivals``, string. Written and read by the workers alone
+    (:mod:`shared.turns`), on the queue's server; an hour after the last of it they are gone.
+
 Channels: ``<p>:wake`` (stream ids whose logs grew, space-separated: a hint, never data) and
 ``<p>:cancelled`` (one stream id: its worker stops at once instead of at its next append).
 
 The record's fields: ``status``, ``confirmed``, ``epoch``, ``attempt``, ``tries``, ``released``,
 ``claimed_epoch``, ``worker``, ``owner``, ``request`` (JSON; goes at the end), ``request_hash``, ``about``
-(JSON, in every opening), ``model``, ``provider``, ``on_failure``, ``text_from``, ``snapshot_id``, ``created_ms``,
-``started_ms``, ``finished_ms``, ``usage:<attempt>`` (JSON), ``result`` (JSON: the terminal event's data),
-and for each operation ``nonce:<operation>`` with ``answer:<operation>``.
+(JSON, in every opening), ``model``, ``provider``, ``on_failure``, ``pause_after_ms`` (with ``flow: client`` alone),
+``text_from``, ``snapshot_id``, ``created_ms``, ``started_ms``, ``finished_ms``, ``usage:<attempt>`` (JSON),
+``result`` (JSON: the terminal event's data), and for each operation ``nonce:<operation>`` with
+``answer:<operation>``.
 """
 
 from dataclasses import dataclass
@@ -94,6 +101,10 @@ class Keys:
 
     def seats(self, stream_id: str) -> str:
         return f"{self.prefix}:limit:viewers:{stream_id}"
+
+    def turns(self, provider: str) -> tuple[str, str, str, str, str]:
+        head = f"{self.prefix}:turn:{provider}"
+        return f"{head}:line", f"{head}:seen", f"{head}:running", f"{head}:used", f"{head}:arrivals"
 
     @property
     def wake_channel(self) -> str:

@@ -45,6 +45,12 @@ class Provider:
     models: tuple[str, ...] = ()
     missing: str | None = None
     continues: Continues = "no"
+    max_concurrent: int = 0
+    """Generations at once, on all workers; 0 is no limit, here and below."""
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    rate_per_second: float = 0.0
+    """Tokens a second of one stream."""
 
 
 class BadProvider(ValueError):

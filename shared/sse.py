@@ -37,9 +37,21 @@ def encode_event(event: str, data: bytes, cursor: bytes | None) -> bytes:
     In: its type (``message`` stays unnamed, so that ``EventSource.onmessage`` just works), its data (UTF-8;
     LF, CR and CRLF inside become several ``data:`` lines) and its id, or None for an event without one.
     """
-    head = b"" if cursor is None else b"id: " + cursor + b"\n"
-    if event != "message":
-        head += b"event: " + event.encode() + b"\n"
+    return _encode(b"" if event == "message" else b"event: " + event.encode() + b"\n", data, cursor)
+
+
+def encode_named(event: str, data: bytes, cursor: bytes | None) -> bytes:
+    """As :func:`encode_event`, with its type named whatever it is."""
+    return _encode(b"event: " + event.encode() + b"\n", data, cursor)
+
+
+def encode_id(cursor: bytes) -> bytes:
+    """An id without an event: what reconnects before any event came sends it as its Last-Event-ID."""
+    return b"id: " + cursor + b"\n\n"
+
+
+def _encode(name: bytes, data: bytes, cursor: bytes | None) -> bytes:
+    head = name if cursor is None else b"id: " + cursor + b"\n" + name
     if b"\n" in data or b"\r" in data:
         lines = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         return head + b"".join(b"data: " + line + b"\n" for line in lines) + b"\n"
@@ -59,7 +71,7 @@ def encode_comment(text: str) -> bytes:
 class SseParser:
     """Bytes in, events out; feed it reads of any size.
 
-    ``retry_ms`` holds the last reconnection time that the peer sent, or None.
+    ``retry_ms`` holds the last reconnection time that the peer sent, or None; ``last_id`` the last id, or ''.
     """
 
     def __init__(self, max_bytes: int = MAX_EVENT_BYTES) -> None:
@@ -71,7 +83,7 @@ class SseParser:
         self._event = ""
         self._data: list[str] = []
         self._data_bytes = 0
-        self._last_id = ""
+        self.last_id = ""
 
     def feed(self, chunk: bytes) -> Iterator[ServerSentEvent]:
         """Take one read. Yields the events that it completes; raises :class:`SseError` past the bound."""
@@ -121,7 +133,7 @@ class SseParser:
             self._event = value
         elif name == b"id":
             if "\0" not in value:
-                self._last_id = value
+                self.last_id = value
         elif name == b"retry" and value.isascii() and value.isdigit() and len(value) < 10:
             self.retry_ms = int(value)
 
@@ -130,4 +142,4 @@ class SseParser:
         self._event, self._data, self._data_bytes = "", [], 0
         if not data:
             return None
-        return ServerSentEvent(event or "message", "\n".join(data), self._last_id)
+        return ServerSentEvent(event or "message", "\n".join(data), self.last_id)

@@ -25,8 +25,6 @@ PROVISIONAL_MS = 60_000
 """Life of a record that nobody confirmed: long enough for every retry of its creator, short enough to be no
 leftover."""
 
-HEARTBEAT_MS = 30_000
-
 T = TypeVar("T")
 
 
@@ -201,10 +199,6 @@ class Streams:
             (status and status.decode(), confirmed == b"1", int(attempt or 0), bool(lease))
             for (status, confirmed, attempt), lease in zip(raw[::2], raw[1::2], strict=True)
         ]
-
-    async def heartbeat(self, stream_id: str) -> None:
-        """Note a viewer's sign of life."""
-        await self._client.set(self._keys.stream(stream_id).presence, b"1", px=HEARTBEAT_MS)
 
     async def erase(self, stream_id: str) -> bool:
         """Delete all keys of a stream at once. Out: whether there were any."""

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ReadOnlyError
 
 SETTLED_S: Final = 5
-"""Whoever wrote is back within a second (its longest backoff) and writes again at once what was lost."""
+"""Whoever wrote is back within a second (its longest backoff) and writes again what was lost (``prelude.lua``)."""
 
 
 class Uptime:

@@ -25,8 +25,8 @@ HANDOVER_S: Final = 2.0
 BEHIND_S: Final = 0.25
 
 END_TEXTS: Final = {
-    "worker_lost": "The worker was lost in mid-answer, and this stream was created with on_failure=fail. "
-    "Try again.",
+    "worker_lost": "The worker was lost in mid-answer, and this stream's on_failure does not let another one begin "
+    "anew. Try again.",
     "attempts_exhausted": "Several workers were lost over this stream, and no try is left. Try again; if "
     "that repeats, the workers' logs tell what ends them.",
 }
@@ -60,7 +60,7 @@ class Endings:
         while True:
             args: tuple[str | bytes | int, ...] = (
                 nonce, carried.epoch, carried.next_n, status, raw, self._retention_ms, self._keep_prompt,
-                *carried.snapshot_step(anew=anew), "result", raw,
+                *carried.snapshot_step(anew=anew), 0, "result", raw,
             )  # fmt: skip
             answer = await self._writer.call(carried, "finish", *args)
             if answer[0] == "mismatch" and not anew:
@@ -71,7 +71,7 @@ class Endings:
             else:
                 break
         if answer[0] == "finished":
-            again = (*args[:7], *carried.snapshot_step(anew=True), *args[10:])
+            again = (*args[:7], *carried.snapshot_step(anew=True), 1, *args[11:])
             self._writer.retire(carried, again)
         await self._forget(carried.stream_id, status, answer[0])
 
@@ -85,7 +85,7 @@ class Endings:
         raw = encode_data({**data, "attempt": claim.attempt, "timings": None})
         answer: bytes = await self._streams.call(
             "finish", stream_id, new_nonce(), claim.epoch, 0, status, raw,
-            self._retention_ms, self._keep_prompt, "", 0, b"", "result", raw,
+            self._retention_ms, self._keep_prompt, "", 0, b"", 0, "result", raw,
         )  # fmt: skip
         await self._queue.hint(stream_id)
         await self._forget(stream_id, status, answer.decode().split()[0])

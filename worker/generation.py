@@ -17,7 +17,6 @@ before anything else happens, for every token read from then on would be paid fo
 import asyncio
 import contextlib
 from collections.abc import Mapping
-from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -26,17 +25,17 @@ import structlog
 from redis.exceptions import RedisError
 
 from shared.connections import AWAY
-from shared.events import CONTINUED, DONE, FAILED, FINISHING, split_delta
+from shared.events import CANCELLED, CONTINUED, DONE, FAILED
 from shared.providers import Provider
 from shared.queue import Queue
 from shared.settings import Settings
 from shared.streams import Claim, Reading, Streams
 from worker.carried import LOG_FULL, LOST, Carried
 from worker.endings import Endings
-from worker.going_on import asked_of, can_continue
+from worker.going_on import asked_of, how_to_go_on
+from worker.intake import Abandoned, Course, Flow, Intake
 from worker.log_writer import LogWriter
-from worker.providers.base import Finish, GenerationRequest, ProviderError, Said, Usage
-from worker.providers.client import ProviderClient
+from worker.providers.base import GenerationRequest, ProviderError
 from worker.providers.retries import RETRIED
 
 WAITS: Final = {"provisional": 0.02, "settling": 0.2}
@@ -47,16 +46,6 @@ RETRY_FIRST_S: Final = 0.25
 RETRY_MAX_S: Final = 5.0
 
 log = structlog.get_logger("worker.generation")
-
-
-@dataclass(slots=True)
-class Course:
-    """How one attempt went, as far as it is known. Times of the event loop's clock (s)."""
-
-    began: float
-    reason: str | None = None
-    usage: Usage | None = None
-    first_token_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +62,7 @@ FILTERED: Final = Failure(
     "content_filtered", "The provider's content filter ended the answer. Change the request.", False, True
 )
 INTERNAL: Final = Failure("internal_error", "The worker met an error of its own (its log tells more). Try again.")
+ABANDONED: Final = Failure("abandoned", "")
 FULL: Final = Failure(
     LOG_FULL,
     "Redis is at its memory limit and refused the answer. Raise maxmemory or shorten HEADRACE_RETENTION_S, "
@@ -88,7 +78,7 @@ class Generations:
         self,
         settings: Settings,
         providers: Mapping[str, Provider],
-        client: ProviderClient,
+        intake: Intake,
         streams: Streams,
         queue: Queue,
         writer: LogWriter,
@@ -97,7 +87,7 @@ class Generations:
     ) -> None:
         self._settings = settings
         self._providers = providers
-        self._client = client
+        self._intake = intake
         self._streams = streams
         self._queue = queue
         self._writer = writer
@@ -129,9 +119,8 @@ class Generations:
             )
             if claim.outcome == "look":
                 seen, said = claim.seen, await self._streams.read(stream_id)
-                if not can_continue(self._providers[msgspec.json.decode(claim.request)["provider"]], said):
-                    said = None
-                how = "restart" if said is None else "continue"
+                request = msgspec.json.decode(claim.request)
+                how = how_to_go_on(self._providers[request["provider"]], said, request["on_failure"])
                 continue
             if claim.outcome not in WAITS or waited_s > WAIT_LIMIT_S:
                 return claim, said if claim.opening == CONTINUED else None
@@ -148,7 +137,8 @@ class Generations:
             asked = asked_of(request, provider, said)
             if said is not None:
                 carried.go_on(said.snapshot, said.deltas())
-            failure = await self._carry(carried, provider, asked, course)
+            flow = Flow(request["abandon_after"]) if request.get("flow") == "client" else None
+            failure = await self._carry(carried, provider, asked, flow, course)
             if carried.stopped.done() and failure is not FULL:
                 log.info("attempt_stopped", stream=stream_id, why=carried.stopped.result())
                 return carried.stopped.result() == LOST
@@ -158,7 +148,10 @@ class Generations:
                 data = {"finish_reason": course.reason, "usage": usage, "cost": None, **common}
                 await self._endings.end(carried, DONE, data)
                 return False
-            if request["on_failure"] != "fail" and claim.tries_left > 0 and not failure.refusal:
+            if failure is ABANDONED:
+                await self._endings.end(carried, CANCELLED, {"by": "headrace", "reason": "abandoned", **common})
+                return False
+            if self._may_try_again(request, provider, claim, course) and not failure.refusal:
                 log.info("attempt_failed", stream=stream_id, code=failure.code, tries_left=claim.tries_left)
                 await self._endings.give_back(carried)
                 return True
@@ -173,14 +166,21 @@ class Generations:
             if course.usage is not None:
                 await self._endings.charge(carried, msgspec.json.encode(asdict(course.usage)))
 
+    def _may_try_again(self, request: Mapping[str, Any], provider: Provider, claim: Claim, course: Course) -> bool:
+        """Whether another attempt may mend what ended this one."""
+        said = course.first_token_at is not None or claim.opening == CONTINUED
+        if request["on_failure"] == "continue_or_fail" and said and provider.continues == "no":
+            return False
+        return request["on_failure"] != "fail" and claim.tries_left > 0
+
     async def _carry(
-        self, carried: Carried, provider: Provider, asked: GenerationRequest, course: Course
+        self, carried: Carried, provider: Provider, asked: GenerationRequest, flow: Flow | None, course: Course
     ) -> Failure | None:
         """Read the provider until it ends or the log stops it. Out: None where it finished.
 
         When this returns (or is cancelled) the upstream connection is closed.
         """
-        upstream = asyncio.create_task(self._read_provider(carried, provider, asked, course))
+        upstream = asyncio.create_task(self._intake.read(carried, provider, asked, flow, course))
         either: set[asyncio.Future[Any]] = {upstream, carried.stopped}
         limit_s = self._settings.max_stream_s
         try:
@@ -200,6 +200,8 @@ class Generations:
                 refusal=True,
             )
         error = upstream.exception()
+        if isinstance(error, Abandoned):
+            return ABANDONED
         if isinstance(error, ProviderError):
             # What the client has tried several times already is not tried again by another attempt.
             return Failure(error.code, str(error), error.retryable, error.refusal or error.code in RETRIED)
@@ -207,28 +209,6 @@ class Generations:
             log.error("generation_broke", stream=carried.stream_id, exc_info=error)
             return INTERNAL
         return FILTERED if course.reason == "content_filter" else None
-
-    async def _read_provider(
-        self, carried: Carried, provider: Provider, asked: GenerationRequest, course: Course
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        writer = self._writer
-        async with aclosing(self._client.generate(provider, asked)) as events:
-            async for event in events:
-                if isinstance(event, Said):
-                    if course.first_token_at is None:
-                        course.first_token_at = loop.time()
-                    for piece in split_delta(event.delta):
-                        carried.say(piece)
-                        writer.touch(carried)
-                        if carried.full:
-                            await carried.room()
-                elif isinstance(event, Finish):
-                    course.reason = event.reason
-                    carried.note(FINISHING, {"finish_reason": event.reason})
-                    writer.touch(carried)
-                elif isinstance(event, Usage):
-                    course.usage = event
 
     def _timings(self, claim: Claim, course: Course) -> dict[str, int | None]:
         """All from the stream's creation on, in ms."""

@@ -18,13 +18,21 @@ about four characters a token, other languages at fewer, so this never cuts an a
 more than it would be over it otherwise."""
 
 
-def can_continue(provider: Provider, said: Reading | None) -> bool:
-    """Whether this provider can carry on from this. Not where reasoning or a tool call was under way, or where
-    there was a tool call at all: neither can be given back to it as text."""
-    if said is None or provider.continues == "no":
-        return False
+def how_to_go_on(provider: Provider, said: Reading | None, on_failure: str) -> str:
+    """How another attempt goes on behind what was said: continue, anew, restart or fail (see ``claim.lua``).
+
+    Continuing can't be where reasoning or a tool call was under way, or where there was a tool call at all:
+    neither can be given back to a provider as text. ``continue_or_fail`` takes no text back.
+    """
+    if said is None:
+        return "restart"
     transcript = said.transcript()
-    return bool(transcript.text) and not transcript.tool_calls and "text" in _last_delta(said)
+    text, others = bool(transcript.text), bool(transcript.reasoning or transcript.tool_calls)
+    if text and provider.continues != "no" and not transcript.tool_calls and "text" in _last_delta(said):
+        return "continue"
+    if not text and (on_failure == "continue_or_fail" or not others):
+        return "anew"
+    return "fail" if on_failure == "continue_or_fail" else "restart"
 
 
 def _last_delta(said: Reading) -> Delta:

@@ -15,16 +15,20 @@ from shared.cluster import connect_to_logs
 from shared.connections import open_client
 from shared.keys import Keys
 from shared.logs import configure_logs
+from shared.presence import PresenceKeys
 from shared.queue import JOB, Queue, job_deserializer, job_serializer
 from shared.scripts import load_scripts
 from shared.settings import BadSettings, Configuration, environment, load
 from shared.streams import Streams
+from shared.turns import Turns
 from shared.vital import start_vital
 from worker.cancellations import listen
 from worker.carried import FENCED
 from worker.endings import Endings
 from worker.generation import Generations
+from worker.intake import Intake
 from worker.leases import Leases
+from worker.line import Line
 from worker.link import Link
 from worker.log_writer import LogWriter
 from worker.providers.client import ProviderClient
@@ -32,6 +36,7 @@ from worker.reconcile import Reconciler
 from worker.sweep import Sweep
 from worker.upkeep import Upkeep
 from worker.waking import WakingWorker
+from worker.watchers import Watchers
 
 log = structlog.get_logger("worker")
 
@@ -65,9 +70,12 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
     # arq adds 10 s to the longest time-out for the life of its in-progress mark.
     in_progress_ms = int((job_timeout_s + 10) * 1000)
     sweep = Sweep(streams, queue, leases, lease_ms=settings.lease_ms, in_progress_ms=in_progress_ms)
-    upkeep = Upkeep(name, queue, leases, sweep, writer)
+    watchers = Watchers(PresenceKeys(log_client, keys))
+    upkeep = Upkeep(name, queue, leases, sweep, writer, watchers)
     endings = Endings(settings, streams, queue, writer)
-    generations = Generations(settings, configuration.providers, client, streams, queue, writer, endings, name)
+    line = Line(Turns(queue_client, keys))
+    intake = Intake(client, writer, line, watchers)
+    generations = Generations(settings, configuration.providers, intake, streams, queue, writer, endings, name)
 
     def cancelled(stream_id: str) -> None:
         for carried in writer.held():
@@ -81,8 +89,12 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
 
     async def start(ctx: dict[str, Any]) -> None:
         await client.open()
-        listening = listen(queue_client, keys.cancelled_channel, cancelled)
-        for work, about in ((writer.run(), "log"), (upkeep.run(), "upkeep"), (listening, "cancellations")):
+        for work, about in (
+            (writer.run(), "log"),
+            (upkeep.run(), "upkeep"),
+            (listen(queue_client, keys.cancelled_channel, cancelled), "cancellations"),
+            (line.run(), "line"),
+        ):
             background.append(start_vital(work, about))
         log.info("worker_started", worker=name, max_streams=settings.max_streams)
 

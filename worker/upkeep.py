@@ -13,6 +13,8 @@ from shared.queue import Queue
 from worker.leases import TICK_S, Leases
 from worker.log_writer import LogWriter
 from worker.sweep import Sweep
+from worker.watchers import TICK_S as WATCHERS_TICK_S
+from worker.watchers import Watchers
 
 FORGET_WORKER_MS: Final = 60_000
 SWEEP_S: Final = 0.5
@@ -29,12 +31,15 @@ class Upkeep:
     leases back.
     """
 
-    def __init__(self, worker: str, queue: Queue, leases: Leases, sweep: Sweep, writer: LogWriter) -> None:
+    def __init__(
+        self, worker: str, queue: Queue, leases: Leases, sweep: Sweep, writer: LogWriter, watchers: Watchers
+    ) -> None:
         self._worker = worker
         self._queue = queue
         self._leases = leases
         self._sweep = sweep
         self._writer = writer
+        self._watchers = watchers
 
     async def run(self) -> None:
         """Tick until cancelled."""
@@ -43,6 +48,7 @@ class Upkeep:
             group.create_task(self._every(TICK_S, self._writer.tick))
             group.create_task(self._every(TICK_S, self._show_life))
             group.create_task(self._every(SWEEP_S, self._sweep.tick))
+            group.create_task(self._every(WATCHERS_TICK_S, self._watchers.tick))
 
     async def _every(self, period_s: float, tick: Callable[[], Awaitable[object]]) -> None:
         loop = asyncio.get_running_loop()

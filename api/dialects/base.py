@@ -1,5 +1,6 @@
 """What every dialect offers."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from shared.ids import Cursor
@@ -10,15 +11,27 @@ class Dialect(Protocol):
     """Encodes what a viewer gets. Stateless: one shared buffer serves all viewers of a log and dialect."""
 
     name: str
+    last_words: frozenset[str]
+    """Types of events behind which a viewer gets nothing more."""
+    restarts: bool
+    """Whether it can take back what was said, by ``restart`` and ``snapshot``."""
 
     def entry(self, entry: Entry) -> bytes:
         """One event of the log, ready to be sent; b'' where this dialect has no word for it."""
         ...
 
+    def batch(self, entries: Sequence[Entry]) -> bytes:
+        """Events that leave together, for a viewer that asked for batches."""
+        ...
+
     def snapshot(self, data: dict[str, Any], as_of: Cursor | None) -> bytes:
-        """Everything said so far, as of an id."""
+        """Everything said so far, as of an id. (To a viewer that saw something only where it ``restarts``.)"""
         ...
 
     def gone(self) -> bytes:
         """The log vanished (erased, or expired) under its viewer."""
+        ...
+
+    def lost(self) -> bytes:
+        """What this viewer saw can't be joined to what is there, and not be taken back: its last event."""
         ...

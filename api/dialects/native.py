@@ -4,9 +4,10 @@ Deltas are unnamed, so ``source.onmessage`` just works; all others are named by 
 named ``error``, which EventSource uses itself.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
-from shared.events import FAILED, SNAPSHOT, encode_data
+from shared.events import FAILED, SNAPSHOT, TERMINAL, encode_data
 from shared.ids import Cursor
 from shared.log import Entry
 from shared.sse import encode_event
@@ -18,9 +19,14 @@ class NativeDialect:
     """See :class:`api.dialects.base.Dialect`."""
 
     name = "native"
+    last_words = TERMINAL
+    restarts = True
 
     def entry(self, entry: Entry) -> bytes:
         return encode_event(entry.type, entry.data, entry.cursor.encode())
+
+    def batch(self, entries: Sequence[Entry]) -> bytes:
+        return b"".join(map(self.entry, entries))
 
     def snapshot(self, data: dict[str, Any], as_of: Cursor | None) -> bytes:
         return encode_event(SNAPSHOT, encode_data(data), None if as_of is None else as_of.encode())
@@ -28,3 +34,6 @@ class NativeDialect:
     def gone(self) -> bytes:
         data = {"code": "stream_gone", "message": GONE_TEXT, "retryable": False}
         return encode_event(FAILED, encode_data(data), None)
+
+    def lost(self) -> bytes:
+        raise AssertionError("a snapshot takes back what was said")

@@ -2,7 +2,7 @@
 -- is refused.
 -- ARGV: nonce, data, retention in ms, keep the prompt (1 or 0), epoch (0: a new one; else that of the very
 --       cancel that is written again because the server lost it)
--- Out:  cancelled <id> | ended <status> | gone
+-- Out:  cancelled <id> | ended <status> | gone | settling: try again in a moment (see prelude.lua)
 local nonce, data, retention_ms, keep_prompt, again = unpack(ARGV)
 if redis.call('EXISTS', META) == 0 then
   return 'gone'
@@ -14,6 +14,9 @@ end
 local status = field('status')
 if terminal(status) then
   return 'ended ' .. status
+end
+if again == '0' and settling() then
+  return 'settling'
 end
 assert(ALLOWED[status]['cancelled'])
 local now = now_ms()

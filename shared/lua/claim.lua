@@ -1,8 +1,8 @@
 -- Take a stream: a new epoch, which fences every older writer, a new attempt, and its opening event.
--- ARGV: nonce, worker, lease in ms, most tries; how to go on (continue, restart, or '' where that was not
---       looked at yet), and the log's last id when it was looked at
+-- ARGV: nonce, worker, lease in ms, most tries; how to go on (continue, restart, anew: as restart, but nothing that
+--       counts was said; fail; or '' where that was not looked at yet), and the log's last id when it was looked at
 -- Out:  {answer, request or the last event's data}, answer being one of
---   look <last id>: on_failure is continue, and something was said. Nothing was changed: read what was said,
+--   look <last id>: on_failure is continue (or continue_or_fail), and something was said. Nothing was changed: read what was said,
 --       and claim again with how to go on
 --   run <opening> <epoch> <attempt> <tries left> <created> <now>
 --   end <why> <epoch> <attempt>: the caller has the lease and closes the stream with <epoch>-0; why is
@@ -49,9 +49,12 @@ elseif attempt > 0 and field('on_failure') == 'fail' and (said or released ~= 'h
 elseif released ~= 'handover' and tries >= most_tries then
   why = 'attempts_exhausted'
 end
-local may_continue = said and field('on_failure') == 'continue'
+local may_continue = said and string.sub(field('on_failure'), 1, 8) == 'continue'
 if may_continue and not why and (how == '' or seen ~= last_id) then
   return {'look ' .. last_id, field('request')}
+end
+if may_continue and how == 'fail' then
+  why = why or 'worker_lost'
 end
 if why then
   take(epoch, worker, lease_ms)
@@ -63,6 +66,8 @@ assert(ALLOWED[status]['running'])
 local opening = said and 'restart' or 'started'
 if may_continue and how == 'continue' then
   opening = 'continued'
+elseif may_continue and how == 'anew' then
+  opening = 'started'
 end
 attempt = open_attempt(opening, epoch, worker, lease_ms, last_id, now, released ~= 'handover')
 return {

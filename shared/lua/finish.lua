@@ -1,9 +1,10 @@
 -- End a stream by its writer: the terminal event, the last of the snapshot, the record, the expiry.
 -- ARGV: nonce, epoch, n, status, data, retention in ms, keep the prompt (1 or 0),
---       snapshot: id as of which ('' for none), offset, chunk; then field and value pairs
+--       snapshot: id as of which ('' for none), offset, chunk; again (1: this end was written before, and lost);
+--       then field and value pairs
 -- Out:  finished <id> | ended <status> | fenced | behind <last id> | mismatch <length> | gone |
 --       settling: try again in a moment (see prelude.lua)
-local nonce, epoch, n, status, data, retention_ms, keep_prompt, as_of, offset, chunk = unpack(ARGV, 1, 10)
+local nonce, epoch, n, status, data, retention_ms, keep_prompt, as_of, offset, chunk, again = unpack(ARGV, 1, 11)
 if redis.call('EXISTS', META) == 0 then
   return 'gone'
 end
@@ -17,7 +18,7 @@ end
 if field('epoch') ~= epoch then
   return 'fenced'
 end
-if settling() then
+if again ~= '1' and settling() then
   return 'settling'
 end
 assert(ALLOWED[field('status')][status] or n == '0')
@@ -37,8 +38,8 @@ if n == '0' then
   entry[5], entry[6] = 'a', last_id
 end
 redis.call('XADD', LOG, 'NOMKSTREAM', id, unpack(entry))
-if #ARGV > 10 then
-  redis.call('HSET', META, unpack(ARGV, 11))
+if #ARGV > 11 then
+  redis.call('HSET', META, unpack(ARGV, 12))
 end
 close(status, now_ms(), retention_ms, keep_prompt)
 return remember('finish', nonce, 'finished', id)

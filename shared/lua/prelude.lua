@@ -51,13 +51,13 @@ local function remember(operation, nonce, ...)
 end
 
 -- Whether the server started a moment ago and this stream is older: it may have lost its last seconds, and
--- whoever wrote then (a worker, an API process) writes that again first; a claim would fence it, an end forestall
--- a cancel. Reconnecting takes up to a second, and repeating a cancel waits for the workers: four cover both.
--- (Where rights do not allow INFO nobody waits: then a lost end may come back as a new attempt.)
+-- whoever wrote then (a worker, an API process) writes that again first: a claim would fence it, an end forestall
+-- the end that was lost. Reconnecting takes up to a second, repeating a cancel waits two for the workers, and a
+-- second connection may be needed: five cover that. (Where rights do not allow INFO nobody waits.)
 local function settling()
   local info = redis.pcall('INFO', 'server')
   local up_s = type(info) == 'string' and tonumber(string.match(info, 'uptime_in_seconds:(%d+)'))
-  return up_s and up_s < 4 and tonumber(field('created_ms')) < now_ms() - up_s * 1000
+  return up_s and up_s < 5 and tonumber(field('created_ms')) < now_ms() - up_s * 1000
 end
 
 -- The stream belongs to this worker, under this epoch.

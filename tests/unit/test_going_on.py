@@ -7,7 +7,7 @@ from shared.ids import Cursor
 from shared.log import Entry
 from shared.providers import Provider
 from shared.streams import Reading
-from worker.going_on import asked_of, can_continue
+from worker.going_on import asked_of, how_to_go_on
 
 CAN = Provider("local", "openai", "http://x", "", continues="prefill")
 CANNOT = Provider("local", "openai", "http://x", "")
@@ -20,24 +20,29 @@ def reading(tail: list[dict], snapshot: list[dict] | None = None) -> Reading:
 
 
 @pytest.mark.parametrize(
-    ("said", "may"),
+    ("said", "how", "strictly"),
     [
-        (reading([{"text": "a"}]), True),
-        (reading([{"reasoning": "r"}, {"text": "a"}]), True),
-        (reading([{"text": "a"}, {"reasoning": "r"}]), False),
-        (reading([{"reasoning": "r"}]), False),
-        (reading([{"text": "a"}, TOOL]), False),
-        (reading([TOOL, {"text": "a"}]), False),
-        (reading([], [{"text": "a"}]), True),
-        (reading([], [{"text": "a"}, {"reasoning": "r"}]), False),
-        (reading([{"text": "b"}], [TOOL]), False),
-        (reading([]), False),
-        (None, False),
+        (reading([{"text": "a"}]), "continue", "continue"),
+        (reading([{"reasoning": "r"}, {"text": "a"}]), "continue", "continue"),
+        (reading([{"text": "a"}, {"reasoning": "r"}]), "restart", "fail"),
+        (reading([{"reasoning": "r"}]), "restart", "anew"),
+        (reading([TOOL]), "restart", "anew"),
+        (reading([{"text": "a"}, TOOL]), "restart", "fail"),
+        (reading([TOOL, {"text": "a"}]), "restart", "fail"),
+        (reading([], [{"text": "a"}]), "continue", "continue"),
+        (reading([], [{"text": "a"}, {"reasoning": "r"}]), "restart", "fail"),
+        (reading([{"text": "b"}], [TOOL]), "restart", "fail"),
+        (reading([]), "anew", "anew"),
+        (None, "restart", "restart"),
     ],
 )
-def test_only_text_can_be_carried_on(said: Reading | None, may: bool) -> None:
-    assert can_continue(CAN, said) is may
-    assert not can_continue(CANNOT, said)
+def test_only_text_can_be_carried_on_and_whoever_forbids_it_sees_no_text_taken_back(
+    said: Reading | None, how: str, strictly: str
+) -> None:
+    assert how_to_go_on(CAN, said, "continue") == how
+    assert how_to_go_on(CAN, said, "continue_or_fail") == strictly
+    assert how_to_go_on(CANNOT, said, "continue") != "continue"
+    assert how_to_go_on(CANNOT, said, "continue_or_fail") == {"continue": "fail"}.get(strictly, strictly)
 
 
 def test_the_prefix_is_all_that_was_said_and_the_limit_is_what_is_left() -> None:

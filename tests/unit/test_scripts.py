@@ -55,7 +55,7 @@ async def say(redis: Any, epoch: int, n: int, kind: str = "message", data: str =
 async def finish(streams: Streams, epoch: int, n: int, status: str = "done", **more: Any) -> str:
     nonce = more.get("nonce", new_nonce())
     step = more.get("step", ("", 0, b""))
-    raw = await streams.call("finish", ID, nonce, epoch, n, status, b"{}", 60_000, 0, *step, "result", b"{}")
+    raw = await streams.call("finish", ID, nonce, epoch, n, status, b"{}", 60_000, 0, *step, 0, "result", b"{}")
     return str(raw.decode())
 
 

@@ -1,0 +1,168 @@
+"""The article's endpoints, under its own paths and event names, and now resumable (see :mod:`api.dialects.plain`).
+
+Each event's id names the stream too, ``<stream>/<cursor>``: EventSource comes back to the very same URL, and its
+``Last-Event-ID`` says that the stream is to be gone on with, not made once more. The first bytes of an answer
+carry an id, so that a connection lost before the first token starts no second generation either. (A redirect to
+the stream's own URL would break ``curl`` without ``-L``, and httpx.)
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Annotated, Any, Final, Literal
+
+import structlog
+from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+from redis.exceptions import RedisError
+
+from api.batching import BatchLimits
+from api.dialects.plain import PlainBatchDialect, PlainDialect
+from api.doors import own_fields, owner_of, services
+from api.opening import AWAY_NOW, MAX_BATCH, Wanted, bad_cursor, come_back, open_viewer
+from api.problems import documented
+from api.requests import CreateStream
+from api.routes import beat
+from shared.connections import AWAY
+from shared.ids import BadCursor, Cursor, parse_cursor
+from shared.sse import encode_event, encode_id
+
+PING_S: Final = 5.0
+PING: Final = encode_event("ping", b"", None)
+PAUSE_AFTER_S: Final = 30.0
+ABANDON_AFTER_S: Final = 300.0
+
+log = structlog.get_logger("api")
+
+router = APIRouter(tags=["the article's endpoints"])
+
+_STREAMED: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"content": {"text/event-stream": {}}, "description": "The answer as it comes"},
+    204: {"description": "Last-Event-ID is the last event: nothing follows"},
+    **documented(400, 401, 404, 413, 422, 429, 503),
+}
+
+
+class Ask(BaseModel):
+    """What is asked, and how it shall come."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    prompt: Annotated[str, Field(min_length=1)]
+    model: Annotated[str, Field(max_length=200)] = ""
+    mode: Literal["stream", "batch"] = "stream"
+    max_size: Annotated[int, Field(ge=1, le=MAX_BATCH, description="pieces that fill a batch")] = 10
+    flush_interval: Annotated[float, Field(ge=0.001, le=60, description="how long a piece may wait (s)")] = 0.1
+
+
+class AskAware(BaseModel):
+    """What is asked."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    prompt: Annotated[str, Field(min_length=1)]
+    model: Annotated[str, Field(max_length=200)] = ""
+
+
+class Ok(BaseModel):
+    """The answer to a heartbeat."""
+
+    status: Literal["ok"] = "ok"
+
+
+Returning = Annotated[str | None, Header(alias="last-event-id", description="the id of the last event received")]
+
+
+@router.get("/chat/stream", response_class=Response, responses=_STREAMED)
+async def stream_by_url(
+    request: Request, ask: Annotated[Ask, Query()], last_event_id: Returning = None
+) -> Response:
+    """Ask, and read the answer; an EventSource that comes back goes on with the same answer."""
+    return await _stream(request, ask, last_event_id)
+
+
+@router.post("/chat/stream", response_class=Response, responses=_STREAMED)
+async def stream(request: Request, ask: Ask, last_event_id: Returning = None) -> Response:
+    """Ask, and read the answer."""
+    return await _stream(request, ask, last_event_id)
+
+
+@router.post("/stream/aware", response_class=Response, responses=_STREAMED)
+async def stream_aware(request: Request, ask: AskAware, last_event_id: Returning = None) -> Response:
+    """Ask, and read the answer; the model pauses while nobody reads and no heartbeat comes."""
+    asked = CreateStream(
+        model=ask.model,
+        prompt=ask.prompt,
+        on_failure="continue_or_fail",
+        flow="client",
+        pause_after=PAUSE_AFTER_S,
+        abandon_after=ABANDON_AFTER_S,
+    )
+    return await _answer(
+        request,
+        asked,
+        last_event_id,
+        lambda stream_id: Wanted(
+            stream_id,
+            None,
+            PlainDialect(stream_id),
+            preamble=encode_event("stream_id", stream_id.encode(), start_id(stream_id)),
+            ping=PING,
+            ping_s=PING_S,
+        ),
+    )
+
+
+@router.post("/stream/heartbeat", responses=documented(401, 404, 503))
+async def heartbeat(request: Request, stream_id: str) -> Ok:
+    """The client's sign of life."""
+    await beat(request, stream_id)
+    return Ok()
+
+
+async def _stream(request: Request, ask: Ask, last_event_id: str | None) -> Response:
+    asked = CreateStream(model=ask.model, prompt=ask.prompt, on_failure="continue_or_fail")
+
+    def wanted(stream_id: str) -> Wanted:
+        preamble = encode_id(start_id(stream_id))
+        if ask.mode == "stream":
+            return Wanted(stream_id, None, PlainDialect(stream_id), preamble=preamble)
+        batch = BatchLimits(ask.max_size, ask.flush_interval)
+        return Wanted(stream_id, None, PlainBatchDialect(stream_id), batch, preamble)
+
+    return await _answer(request, asked, last_event_id, wanted)
+
+
+async def _answer(
+    request: Request, asked: CreateStream, last_event_id: str | None, wanted: Callable[[str], Wanted]
+) -> Response:
+    """Go on with the stream that Last-Event-ID names, or make one; then read it."""
+    has = services(request)
+    if has.viewing.full:
+        return come_back(has, "too many viewers here")
+    if last_event_id:
+        stream_id, position = read_id(last_event_id)
+        reading = replace(wanted(stream_id), position=position)
+    else:
+        stream_id, *_ = await has.creation.create(asked, owner_of(request), None)
+        reading = wanted(stream_id)
+    try:
+        text_from, pause = await own_fields(request, stream_id, "text_from", "pause_after_ms")
+        return await open_viewer(has, reading, text_from or "", pause)
+    except (*AWAY, RedisError) as error:
+        log.warning("viewer_sent_back", error=type(error).__name__)
+        # The id goes along: who comes back goes on with the stream that was made.
+        return come_back(has, AWAY_NOW, b"" if last_event_id else reading.preamble)
+
+
+def start_id(stream_id: str) -> bytes:
+    """The SSE id in front of all events of a stream."""
+    return stream_id.encode() + b"/"
+
+
+def read_id(last_event_id: str) -> tuple[str, Cursor | None]:
+    """The stream and the cursor that an SSE id of these endpoints names. Raises :class:`Problem` (400)."""
+    stream_id, _, rest = last_event_id.partition("/")
+    try:
+        return stream_id, parse_cursor(rest)
+    except BadCursor:
+        raise bad_cursor() from None

@@ -1,0 +1,54 @@
+"""A viewer that asked for batches: it gets fewer, larger events, and waits for them in the log.
+
+The shared buffer tells how much waits; when a batch is due one page of the log brings it, and is gathered (see
+:mod:`api.batching`). So what waits costs no memory, and an outage or a reconnection loses none of it.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from api.batching import Batching, BatchLimits, gather
+from api.follow import Follow
+from api.reader import PAGE, Reader
+from api.viewer import LOOK_S, Viewer
+from shared.ids import Cursor
+from shared.log import Entry
+from shared.streams import Streams
+
+
+class BatchedViewer(Viewer):
+    """See :class:`api.viewer.Viewer`."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        streams: Streams,
+        follow: Follow,
+        text_from: Cursor,
+        stopping: Callable[[], bool],
+        limits: BatchLimits,
+    ) -> None:
+        super().__init__(reader, streams, follow, text_from, stopping)
+        self._batching = Batching(limits, asyncio.get_running_loop().time)
+
+    async def _from_buffer(self, sequence: int) -> tuple[bytes, bool]:
+        follow = self._follow
+        waiting = follow.buffer.end - sequence
+        ended = follow.terminal is not None
+        if not self._batching.is_due(waiting) and not (waiting and ended):
+            return b"", ended
+        entries = await self._pages(min(waiting, self._batching.size, PAGE))
+        if entries is None:
+            return await self._next()
+        self._batching.sent()
+        chunk, ended = self._encode(entries)
+        found = None if self._last is None else follow.buffer.at(self._last)
+        self._sequence = None if found is None else found + 1
+        return chunk, ended
+
+    def _written(self, entries: Sequence[Entry]) -> bytes:
+        return self._dialect.batch(gather(entries))
+
+    async def _wait_for(self, change: asyncio.Event, at_most_s: float = LOOK_S) -> None:
+        left_s = self._batching.left_s()
+        await super()._wait_for(change, at_most_s if left_s is None else left_s)

@@ -1,0 +1,70 @@
+"""Batches: events that wait for each other, by size and by age. Pure: the clock is handed in.
+
+Nothing is dropped: what waits stays in the log, and only its count is held here. Nothing is held for longer than
+the interval either: a batch is due by its age even when no further event comes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from shared.events import MESSAGE, Delta, copy_delta, decode_data, encode_data, merge
+from shared.log import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """``size``: pieces of the answer that fill a batch; ``age_s``: how long the first of them may wait."""
+
+    size: int
+    age_s: float
+
+
+class Batching:
+    """When a batch is due."""
+
+    def __init__(self, limits: BatchLimits, clock: Callable[[], float]) -> None:
+        """``clock``: seconds."""
+        self._limits = limits
+        self._clock = clock
+        self._since: float | None = None
+
+    @property
+    def size(self) -> int:
+        return self._limits.size
+
+    def is_due(self, waiting: int) -> bool:
+        """Whether what waits (so many events) should leave now. Starts the clock when the first one waits."""
+        if not waiting:
+            self._since = None
+            return False
+        if self._since is None:
+            self._since = self._clock()
+        return waiting >= self._limits.size or self._clock() - self._since >= self._limits.age_s
+
+    def left_s(self) -> float | None:
+        """Seconds until what waits is due by its age; None while nothing waits."""
+        if self._since is None:
+            return None
+        return max(0.0, self._since + self._limits.age_s - self._clock())
+
+    def sent(self) -> None:
+        """What waited has left."""
+        self._since = None
+
+
+def gather(entries: Sequence[Entry]) -> list[Entry]:
+    """The same events with neighbouring deltas of one kind merged, each under the id of its last piece."""
+    gathered: list[Entry] = []
+    delta: Delta | None = None
+    for entry in entries:
+        if entry.type != MESSAGE:
+            gathered.append(entry)
+            delta = None
+            continue
+        piece = decode_data(entry.data)
+        if delta is not None and merge(delta, piece):
+            gathered[-1] = entry._replace(data=encode_data(delta))
+        else:
+            delta = copy_delta(piece)
+            gathered.append(entry)
+    return gathered

@@ -1,0 +1,96 @@
+"""The plain dialect: the article's events, to the letter. Raw text, and a named end.
+
+``event: message`` with the raw text as data (a line break inside becomes one ``data:`` line more; SSE has no
+other, so CR and CRLF arrive as LF), at the end ``event: done`` with empty data. In batches: ``event: batch`` and
+at the end ``event: final``, both ``{"content": …}``. What goes wrong is ``event: error`` with ``{"code",
+"message"}``. The ids are ``<stream>/<cursor>``, so that a GET that comes back names its stream by itself.
+
+It has no word for ``restart`` and ``snapshot``. So text that was shown is never shown again: where it would have
+to be, the viewer gets its error event, and that is the end. Reasoning and tool calls have no word here either.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from api.dialects.native import GONE_TEXT
+from shared.events import CANCELLED, DONE, FAILED, MESSAGE, RESTART, TERMINAL, decode_data, encode_data
+from shared.ids import Cursor
+from shared.log import Entry
+from shared.sse import encode_event, encode_named
+
+RESTARTED_TEXT: Final = "The answer began anew, which can't be shown here without repeating text. Ask again."
+LOST_TEXT: Final = "What was shown so far can't be joined to what the log still has. Ask again."
+
+
+class PlainDialect:
+    """See :class:`api.dialects.base.Dialect`."""
+
+    name = "plain"
+    last_words = TERMINAL | {RESTART}
+    restarts = False
+
+    def __init__(self, stream_id: str) -> None:
+        self._stream = stream_id.encode() + b"/"
+
+    def entry(self, entry: Entry) -> bytes:
+        cursor = entry.cursor
+        if entry.type == MESSAGE:
+            text = decode_data(entry.data).get("text")
+            return encode_named("message", text.encode(), self.id(cursor)) if text else b""
+        if entry.type == DONE:
+            return encode_event("done", b"", self.id(cursor))
+        return self._bad_end(entry)
+
+    def batch(self, entries: Sequence[Entry]) -> bytes:
+        return b"".join(map(self.entry, entries))
+
+    def snapshot(self, data: dict[str, Any], as_of: Cursor | None) -> bytes:
+        text = data["text"]
+        return encode_named("message", text.encode(), self.id(as_of)) if text else b""
+
+    def gone(self) -> bytes:
+        return self._error("stream_gone", GONE_TEXT, None)
+
+    def lost(self) -> bytes:
+        return self._error("text_lost", LOST_TEXT, None)
+
+    def id(self, cursor: Cursor | None) -> bytes | None:
+        """An SSE id: the stream and the cursor."""
+        return None if cursor is None else self._stream + cursor.encode()
+
+    def _bad_end(self, entry: Entry) -> bytes:
+        if entry.type == RESTART:
+            return self._error("restarted", RESTARTED_TEXT, entry.cursor)
+        if entry.type == CANCELLED:
+            reason = decode_data(entry.data).get("reason", "")
+            return self._error("cancelled", f"The answer was stopped ({reason}).", entry.cursor)
+        if entry.type == FAILED:
+            data = decode_data(entry.data)
+            return self._error(data["code"], data["message"], entry.cursor)
+        return b""
+
+    def _error(self, code: str, message: str, cursor: Cursor | None) -> bytes:
+        return encode_event("error", encode_data({"code": code, "message": message}), self.id(cursor))
+
+
+class PlainBatchDialect(PlainDialect):
+    """The same in batches."""
+
+    name = "plain-batch"
+
+    def entry(self, entry: Entry) -> bytes:
+        return self.batch([entry])
+
+    def batch(self, entries: Sequence[Entry]) -> bytes:
+        text = "".join(decode_data(entry.data).get("text", "") for entry in entries if entry.type == MESSAGE)
+        last = entries[-1]
+        if last.type == DONE:
+            return self._content("final", text, last.cursor)
+        head = self._content("batch", text, last.cursor) if text else b""
+        return head + self._bad_end(last)
+
+    def snapshot(self, data: dict[str, Any], as_of: Cursor | None) -> bytes:
+        return self._content("batch", data["text"], as_of) if data["text"] else b""
+
+    def _content(self, name: str, text: str, cursor: Cursor | None) -> bytes:
+        return encode_event(name, encode_data({"content": text}), self.id(cursor))

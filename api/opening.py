@@ -1,0 +1,133 @@
+"""Opening a viewer's response: from a cursor to an SSE response, in any dialect.
+
+Trouble that passes (Redis away, too many viewers) is a 200 that ends with ``retry:`` and a comment, for EventSource
+gives up for ever on any other status.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+import structlog
+from fastapi import Depends, Query, Response
+from redis.exceptions import RedisError
+
+from api.batched_viewer import BatchedViewer
+from api.batching import BatchLimits
+from api.dialects.base import Dialect
+from api.problems import Problem
+from api.responses import SseResponse
+from api.services import Services
+from api.viewer import RETRY_MS, Viewer
+from shared.connections import AWAY
+from shared.ids import Cursor, parse_cursor
+from shared.sse import COMMENT, encode_comment, encode_retry
+
+FULL: Final = "too many viewers of this stream"
+AWAY_NOW: Final = "Redis is away"
+MAX_BATCH: Final = 1000
+MAX_BATCH_MS: Final = 60_000
+"""A proxy closes what says nothing for a minute."""
+
+log = structlog.get_logger("api")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a viewer wants: a stream, from behind ``position`` (None: from the start), spoken in a dialect."""
+
+    stream_id: str
+    position: Cursor | None
+    dialect: Dialect
+    batch: BatchLimits | None = None
+    preamble: bytes = b""
+    """Sent before everything else."""
+    ping: bytes = COMMENT
+    """What keeps proxies awake."""
+    ping_s: float | None = None
+    """How often; None: as it is configured."""
+
+
+async def open_viewer(has: Services, wanted: Wanted, text_from: str, pause_after_ms: str | None) -> Response:
+    """The response that a viewer reads; 204 where it has seen everything.
+
+    ``text_from`` and ``pause_after_ms`` are the record's fields. Raises one of AWAY, or a RedisError.
+    """
+    first = parse_cursor(text_from)
+    assert first is not None
+    with has.viewing.follow(wanted.stream_id, wanted.dialect, first) as follow:
+        await has.viewing.loaded(follow)
+        parts = (has.reader, has.streams, follow, first, has.viewing.is_stopping)
+        viewer = Viewer(*parts) if wanted.batch is None else BatchedViewer(*parts, wanted.batch)
+        if not await viewer.open(wanted.position):
+            return Response(status_code=204)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        if wanted.preamble:
+            yield wanted.preamble
+        with has.viewing.follow(wanted.stream_id, wanted.dialect, first) as follow:
+            viewer.attach(follow)
+            async with has.presence.shown(wanted.stream_id, pause_after_ms):
+                async for chunk in viewer.stream():
+                    yield chunk
+
+    seated = _seated(has, wanted.stream_id, has.viewing.counted(chunks()))
+    return SseResponse(seated, has.watch, wanted.ping_s or has.settings.keepalive_s, wanted.ping)
+
+
+async def _seated(has: Services, stream_id: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The chunks, for one who found a seat."""
+    try:
+        async with has.seats.taken(stream_id) as seated:
+            if seated:
+                async for chunk in chunks:
+                    yield chunk
+            else:
+                yield _farewell(FULL)
+    except (*AWAY, RedisError):
+        yield _farewell(AWAY_NOW)
+
+
+def come_back(has: Services, why: str, preamble: bytes = b"") -> Response:
+    """A 200 that ends, for trouble that passes."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield preamble + _farewell(why)
+
+    return SseResponse(chunks(), has.watch, has.settings.keepalive_s)
+
+
+def _farewell(why: str) -> bytes:
+    return encode_retry(2 * RETRY_MS) + encode_comment(f"{why}; come back soon")
+
+
+def batch_of(size: int | None, age_ms: float | None) -> BatchLimits | None:
+    """The batches that a viewer asked for, by size or age or both; None: none."""
+    if size is None and age_ms is None:
+        return None
+    return BatchLimits(size or MAX_BATCH, (MAX_BATCH_MS if age_ms is None else age_ms) / 1000)
+
+
+def _asked(
+    batch_size: Annotated[
+        int | None, Query(ge=1, le=MAX_BATCH, description="gather so many pieces of the answer into one event")
+    ] = None,
+    batch_ms: Annotated[
+        int | None,
+        Query(ge=1, le=MAX_BATCH_MS, description="gather for so long (with batch_size: whichever is first)"),
+    ] = None,
+) -> BatchLimits | None:
+    return batch_of(batch_size, batch_ms)
+
+
+Batches = Annotated[BatchLimits | None, Depends(_asked)]
+"""The query's ``batch_size`` and ``batch_ms``."""
+
+
+def bad_cursor() -> Problem:
+    """A Last-Event-ID that can't be one."""
+    return Problem(
+        400,
+        "bad_cursor",
+        "Last-Event-ID must be the id of an event that you received, like 1795341803123-7, or be left out.",
+    )

@@ -1,0 +1,63 @@
+-- A turn at a provider: asked for once and again until it is given, then kept while it lasts. On the queue's server.
+-- KEYS: line (sorted set: member by its order of arrival), seen (sorted set: member by the ms until which it waits),
+--       running (sorted set: member by the ms until which it runs), used (hash: second -> "<requests> <tokens>"),
+--       arrivals (string: counts them)
+-- ARGV: member, life of a sign of life in ms, most at once, requests a minute, tokens a minute (0: no limit, each),
+--       tokens that this request is reckoned to take
+-- Out:  {'go', second} (also to one that runs: it goes on) | {'wait', place in line, the limit's name}
+local member, life_ms = ARGV[1], tonumber(ARGV[2])
+local most, per_minute, tokens, reckoned = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local LINE, SEEN, RUNNING, USED, ARRIVALS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local KEPT_MS = 3600000
+local t = redis.call('TIME')
+local second = tonumber(t[1])
+local now = second * 1000 + math.floor(tonumber(t[2]) / 1000)
+
+redis.call('ZREMRANGEBYSCORE', RUNNING, '-inf', now)
+if redis.call('ZSCORE', RUNNING, member) then
+  redis.call('ZADD', RUNNING, now + life_ms, member)
+  return {'go', 0}
+end
+for _, dead in ipairs(redis.call('ZRANGEBYSCORE', SEEN, '-inf', now)) do
+  redis.call('ZREM', SEEN, dead)
+  redis.call('ZREM', LINE, dead)
+end
+if not redis.call('ZSCORE', LINE, member) then
+  redis.call('ZADD', LINE, redis.call('INCR', ARRIVALS), member)
+end
+redis.call('ZADD', SEEN, now + life_ms, member)
+for _, key in ipairs({LINE, SEEN, RUNNING, ARRIVALS}) do
+  redis.call('PEXPIRE', key, KEPT_MS)
+end
+
+-- Whoever stands in front may be slower to ask: its share is left to it.
+local ahead = redis.call('ZRANK', LINE, member)
+if most > 0 and ahead >= most - redis.call('ZCARD', RUNNING) then
+  return {'wait', ahead + 1, 'max_concurrent'}
+end
+if per_minute > 0 or tokens > 0 then
+  local requests_used, tokens_used = 0, 0
+  local all = redis.call('HGETALL', USED)
+  for i = 1, #all, 2 do
+    if tonumber(all[i]) <= second - 60 then
+      redis.call('HDEL', USED, all[i])
+    else
+      local r, n = string.match(all[i + 1], '^(%d+) (%-?%d+)$')
+      requests_used, tokens_used = requests_used + tonumber(r), tokens_used + tonumber(n)
+    end
+  end
+  if per_minute > 0 and requests_used + ahead >= per_minute then
+    return {'wait', ahead + 1, 'requests_per_minute'}
+  end
+  -- One that is larger than the whole minute goes when nothing else was used.
+  if tokens > 0 and tokens_used + reckoned * (ahead + 1) > tokens and (tokens_used > 0 or ahead > 0) then
+    return {'wait', ahead + 1, 'tokens_per_minute'}
+  end
+  local r, n = string.match(redis.call('HGET', USED, second) or '0 0', '^(%d+) (%-?%d+)$')
+  redis.call('HSET', USED, second, string.format('%.0f %.0f', r + 1, n + reckoned))
+  redis.call('PEXPIRE', USED, 61000)
+end
+redis.call('ZREM', LINE, member)
+redis.call('ZREM', SEEN, member)
+redis.call('ZADD', RUNNING, now + life_ms, member)
+return {'go', second}

@@ -1,0 +1,139 @@
+"""The intake: what one provider says, into one attempt's log; held back by whoever has a say.
+
+Theory of operation. Everything that holds a generation back stops the reading of its provider, and so, by TCP,
+the provider itself; nothing is queued here. In the order in which they act: the provider's own limits (a turn,
+before the request), a viewer that is there (``flow: "client"``), the log (what is unwritten is bounded), and the
+pace. The first two say so in the log: ``waiting`` with the place in line, ``paused``, ``resumed``. A provider that
+closes while it is held back is met as any upstream that breaks off: by ``on_failure``.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from shared.events import FINISHING, PAUSED, RESUMED, WAITING, split_delta
+from shared.providers import Provider
+from shared.turns import Asking, Turn
+from worker.carried import Carried
+from worker.line import Line, Waiting
+from worker.log_writer import LogWriter
+from worker.pace import CHARACTERS_A_TOKEN, Pace
+from worker.providers.base import Finish, GenerationRequest, Said, Usage
+from worker.providers.client import ProviderClient
+from worker.watchers import Watched, Watchers
+
+RECKONED_ANSWER = 1000
+"""Tokens that an answer is reckoned to take where the request names no limit; put right when it ends."""
+
+
+class Abandoned(Exception):
+    """Nobody watched for too long."""
+
+
+@dataclass(slots=True)
+class Course:
+    """How one attempt went, as far as it is known. Times of the event loop's clock (s)."""
+
+    began: float
+    reason: str | None = None
+    usage: Usage | None = None
+    first_token_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """When a generation pauses for its viewers, and when it gives up (s)."""
+
+    abandon_after_s: float
+
+
+class Intake:
+    """Reads providers for one worker process."""
+
+    def __init__(self, client: ProviderClient, writer: LogWriter, line: Line, watchers: Watchers) -> None:
+        self._client = client
+        self._writer = writer
+        self._line = line
+        self._watchers = watchers
+
+    async def read(
+        self, carried: Carried, provider: Provider, asked: GenerationRequest, flow: Flow | None, course: Course
+    ) -> None:
+        """Read until the provider ends. Raises ProviderError, and :class:`Abandoned`."""
+        with self._watchers.asked(carried.stream_id) if flow else nullcontext() as watched:
+            async with self._turn(carried, provider, asked) as waiting:
+                try:
+                    await self._pause(carried, watched, flow)
+                    await self._read(carried, provider, asked, watched, flow, course)
+                finally:
+                    if waiting is not None and course.usage is not None:
+                        waiting.used = (course.usage.input_tokens or 0) + (course.usage.output_tokens or 0)
+
+    async def _read(
+        self,
+        carried: Carried,
+        provider: Provider,
+        asked: GenerationRequest,
+        watched: Watched | None,
+        flow: Flow | None,
+        course: Course,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        writer = self._writer
+        pace = Pace(provider.rate_per_second, loop.time) if provider.rate_per_second else None
+        async with aclosing(self._client.generate(provider, asked)) as events:
+            async for event in events:
+                if isinstance(event, Said):
+                    if course.first_token_at is None:
+                        course.first_token_at = loop.time()
+                    for piece in split_delta(event.delta):
+                        carried.say(piece)
+                        writer.touch(carried)
+                        if carried.full:
+                            await carried.room()
+                    if pace is not None and (wait_s := pace.wait_s(event.delta)):
+                        await asyncio.sleep(wait_s)
+                    if watched is not None:
+                        await self._pause(carried, watched, flow)
+                elif isinstance(event, Finish):
+                    course.reason = event.reason
+                    carried.note(FINISHING, {"finish_reason": event.reason})
+                    writer.touch(carried)
+                elif isinstance(event, Usage):
+                    course.usage = event
+
+    @asynccontextmanager
+    async def _turn(
+        self, carried: Carried, provider: Provider, asked: GenerationRequest
+    ) -> AsyncIterator[Waiting | None]:
+        """A turn at the provider, where it has limits."""
+        if not (provider.max_concurrent or provider.requests_per_minute or provider.tokens_per_minute):
+            yield None
+            return
+        size = sum(len(str(message.get("content") or "")) for message in asked.messages)
+        reckoned = size // CHARACTERS_A_TOKEN + (asked.max_tokens or RECKONED_ANSWER)
+
+        def told(turn: Turn) -> None:
+            self._note(carried, WAITING, {"place": turn.place, "limit": turn.limit, "provider": provider.name})
+
+        asking = Asking(f"{carried.stream_id}:{carried.epoch}", provider, reckoned)
+        async with self._line.turn(asking, told) as waiting:
+            yield waiting
+
+    async def _pause(self, carried: Carried, watched: Watched | None, flow: Flow | None) -> None:
+        """Wait while nobody watches. Raises :class:`Abandoned`."""
+        if watched is None or flow is None or watched.somebody.is_set():
+            return
+        self._note(carried, PAUSED, {})
+        try:
+            async with asyncio.timeout(flow.abandon_after_s):
+                await watched.somebody.wait()
+        except TimeoutError:
+            raise Abandoned from None
+        self._note(carried, RESUMED, {})
+
+    def _note(self, carried: Carried, kind: str, data: dict[str, Any]) -> None:
+        carried.note(kind, data)
+        self._writer.touch(carried)

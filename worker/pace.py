@@ -1,0 +1,32 @@
+"""Pace: at most so many tokens a second from one provider to one stream. Pure: the clock is handed in.
+
+A piece counts as one token, as providers stream them, or as one for each four characters where it is longer. A
+second's worth may come at once; reading then stops until the rest is due, and TCP holds the provider.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from shared.events import Delta
+
+CHARACTERS_A_TOKEN: Final = 4
+
+
+class Pace:
+    """Tells how long to wait."""
+
+    def __init__(self, per_second: float, clock: Callable[[], float]) -> None:
+        """``per_second``: tokens; 0: any number. ``clock``: seconds."""
+        self._per_second = per_second
+        self._clock = clock
+        self._free_at = clock()
+
+    def wait_s(self, delta: Delta) -> float:
+        """Count a piece. Out: seconds to wait before the next one is read."""
+        if not self._per_second:
+            return 0.0
+        size = len(delta.get("text") or delta.get("reasoning") or "")
+        tokens = max(1, size // CHARACTERS_A_TOKEN)
+        now = self._clock()
+        self._free_at = max(self._free_at, now - 1.0) + tokens / self._per_second
+        return max(0.0, self._free_at - now)

@@ -1,0 +1,61 @@
+"""Watchers: which streams with ``flow: "client"`` somebody watches, asked once a second for all of them."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import structlog
+from redis.exceptions import RedisError
+
+from shared.connections import AWAY
+from shared.presence import PresenceKeys
+
+TICK_S: Final = 1.0
+
+log = structlog.get_logger("worker.watchers")
+
+
+class Watched:
+    """Whether somebody watches one stream. Unknown counts as yes: an outage pauses nobody."""
+
+    def __init__(self) -> None:
+        self.somebody = asyncio.Event()
+        self.somebody.set()
+
+    def tell(self, there: bool) -> None:
+        if there:
+            self.somebody.set()
+        else:
+            self.somebody.clear()
+
+
+class Watchers:
+    """Asks for all streams of one worker that want to know."""
+
+    def __init__(self, presence: PresenceKeys) -> None:
+        self._presence = presence
+        self._asked: dict[str, Watched] = {}
+
+    @contextmanager
+    def asked(self, stream_id: str) -> Iterator[Watched]:
+        """Keep asking for this stream as long as the block lasts."""
+        watched = self._asked[stream_id] = Watched()
+        try:
+            yield watched
+        finally:
+            if self._asked.get(stream_id) is watched:
+                del self._asked[stream_id]
+
+    async def tick(self) -> None:
+        """Ask once."""
+        asked = dict(self._asked)
+        if not asked:
+            return
+        try:
+            present = await self._presence.present(list(asked))
+        except (*AWAY, RedisError) as error:
+            log.info("watchers_not_asked", error=type(error).__name__)
+            return
+        for watched, there in zip(asked.values(), present, strict=True):
+            watched.tell(there)
