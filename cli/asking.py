@@ -17,7 +17,7 @@ from typing import Final, Literal
 
 Choice = Literal["stop", "detach", "go on"]
 
-QUESTION: Final = "Stop the answer (s), detach and let it go on (d), or keep watching (Enter)? "
+QUESTION: Final = "Stop the answer (s), detach from it (d), or go on (Enter)? "
 KEYS: Final[dict[str, Choice]] = {
     "s": "stop",
     "d": "detach",
@@ -54,7 +54,8 @@ async def ask(got: "asyncio.Queue[signal.Signals]") -> Choice:
     try:
         print(QUESTION, end="", file=sys.stderr, flush=True)
         choice = await _first(fd, got)
-        print(choice, file=sys.stderr, flush=True)
+        # Where it goes on, the question leaves no trace.
+        print("\r\x1b[2K" if choice == "go on" else f"{choice}\n", end="", file=sys.stderr, flush=True)
         return choice
     finally:
         termios.tcsetattr(fd, termios.TCSADRAIN, before)

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markdown import Markdown
-from rich.segment import Segments
+from rich.segment import Segment, Segments
 from rich.text import Text
 
 from cli.answer import Answer, Change, summary
@@ -56,7 +56,7 @@ class TerminalView:
         """The live region appears; also after a :meth:`pause`."""
         if self._task is None and not self._over:
             self._live = Live(
-                self._region(),
+                self,
                 console=self._console,
                 auto_refresh=False,
                 transient=True,
@@ -113,12 +113,17 @@ class TerminalView:
 
     def _print_block(self, text: str) -> None:
         if text.strip():
-            self._print(Text(text.strip("\n"), style="dim italic") if self._kind == "reasoning" else Markdown(text))
+            # Links are shown with their address: what a model says of an address need not be so.
+            reasoning = self._kind == "reasoning"
+            what = Text(text, style="dim italic") if reasoning else Markdown(text, hyperlinks=False)
+            lines = self._console.render_lines(what, pad=False, new_lines=True)
+            while lines and _is_blank(lines[0]):
+                del lines[0]
+            while lines and _is_blank(lines[-1]):
+                del lines[-1]
+            self._print(Segments([segment for line in lines for segment in line]))
 
     def _print(self, what: RenderableType) -> None:
-        if self._live is not None:
-            # The region that is redrawn below the print must not show again what was printed.
-            self._live.update(self._region())
         self._console.print(Group(*self._gap(), what))
         self._printed = True
 
@@ -136,9 +141,10 @@ class TerminalView:
             self._print_block(block)
         self._dirty = False
         if self._live is not None:
-            self._live.update(self._region(), refresh=True)
+            self._live.refresh()
 
-    def _region(self) -> RenderableType:
+    def __rich__(self) -> RenderableType:
+        """The live region as it is now: rich redraws it below everything that is printed."""
         style = "dim italic" if self._kind == "reasoning" else ""
         lines = []
         if tail := self._tail.strip("\n"):
@@ -148,6 +154,10 @@ class TerminalView:
         seconds = time.monotonic() - self._began
         status = Text(f"{seconds:.0f} s  {self._status}".rstrip(), style="dim", no_wrap=True, overflow="ellipsis")
         return Group(*self._gap(), *(Segments(line) for line in lines), status)
+
+
+def _is_blank(line: list[Segment]) -> bool:
+    return not any(segment.text.strip() or (segment.style and segment.style.bgcolor) for segment in line)
 
 
 class Begun(Exception):
