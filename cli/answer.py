@@ -123,12 +123,16 @@ def summary(answer: Answer) -> str:
     return " · ".join(parts)
 
 
+SHORTEST_MS: Final = 100
+"""A shorter answer came in one piece, and its speed says nothing."""
+
+
 def _figures(result: dict[str, Any]) -> list[str]:
     tokens = (result.get("usage") or {}).get("output_tokens")
     timings = result.get("timings") or {}
     first_ms, total_ms = timings.get("first_token_ms"), timings.get("total_ms")
     found = [] if tokens is None else [f"{tokens} tokens"]
-    if tokens and first_ms is not None and total_ms is not None and total_ms > first_ms:
+    if tokens and first_ms is not None and total_ms is not None and total_ms - first_ms >= SHORTEST_MS:
         found.append(f"{tokens * 1000 / (total_ms - first_ms):.0f} tokens/s")
     if first_ms is not None:
         found.append(f"first after {first_ms / 1000:.2f} s")

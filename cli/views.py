@@ -77,7 +77,8 @@ class TerminalView:
                 self._tail += harmless(change.text)
             case "anew":
                 self._tail = ""
-                self._print(Text(f"── {change.text} What stands above is void. ──", style="yellow"))
+                void = "What stands above is void." if self._printed else "The text so far is dropped."
+                self._print(Text(f"── {change.text} {void} ──", style="yellow"))
             case "note":
                 self._status = change.text
 
