@@ -7,3 +7,7 @@ class CannotStart(Exception):
 
 class ChildFailed(CannotStart):
     """A child process did not become ready, or died too often. The text carries its last log lines."""
+
+
+class NoAnswer(Exception):
+    """A server refuses, or can't be reached. The text, all that is shown, says what happened and what to do."""

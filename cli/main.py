@@ -1,6 +1,7 @@
 """The front door's composition root: reads the environment, and hands it on."""
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,13 +10,26 @@ from rich.console import Console
 from rich.text import Text
 
 from cli import model
+from cli.chat import DEFAULT_URL, EXIT_CODES, Server, Watching, converse, request
 from cli.doctor import examine, report
-from cli.errors import CannotStart
+from cli.errors import CannotStart, NoAnswer
+from cli.pipes import asked_on_stdin, checked, write_out
 from cli.up import Options, run_up
+from cli.views import PlainView, TerminalView, View
 from shared.api_keys import BadApiKeys, new_api_key
+from shared.ids import BadCursor, is_stream_id, parse_cursor
 from shared.settings import BadSettings, check_open, environment, load
 
 DATA_DIR = Path(".headrace")
+
+Url = Annotated[
+    str | None,
+    typer.Option(help=f"The server to ask. (default: HEADRACE_URL or {DEFAULT_URL})", show_default=False),
+]
+Key = Annotated[
+    str | None, typer.Option(help="The server's key for you. (default: HEADRACE_KEY)", show_default=False)
+]
+Raw = Annotated[bool, typer.Option("--raw", help="Plain text as it comes, also on a terminal.")]
 
 
 def up(
@@ -84,6 +98,72 @@ def new_key(name: Annotated[str, typer.Argument(help="Whose key it is: the owner
     print(f"\n  {entry}\n")
 
 
+def chat(
+    prompt: Annotated[
+        str, typer.Argument(help="The question; without one: stdin, or a conversation on a terminal.")
+    ] = "",
+    model: Annotated[str, typer.Option(help="provider/name, or a name of the default provider.")] = "",
+    system: Annotated[str, typer.Option(help="Instructions that stand before the conversation.")] = "",
+    url: Url = None,
+    key: Key = None,
+    raw: Raw = False,
+) -> None:
+    """Ask a model, and see the answer come; it survives lost connections. Ctrl-C asks: stop it, or let it go on.
+
+    Exit codes: 0 answered, 1 failed, 2 wrongly called, 3 detached (it goes on), 130 stopped.
+    """
+    watching = _watching(url, key, raw)
+    try:
+        turns = [{"role": "system", "content": checked(system)}] if system else []
+        if not prompt and watching.may_ask:
+            raise typer.Exit(EXIT_CODES[converse(watching, model, turns)])
+        turns.append({"role": "user", "content": checked(prompt or asked_on_stdin())})
+        ending, _ = asyncio.run(watching.watch(request(model, turns)))
+    except NoAnswer as error:
+        watching.say(str(error), "red")
+        raise typer.Exit(1) from None
+    raise typer.Exit(EXIT_CODES[ending])
+
+
+def tail(
+    stream_id: Annotated[str, typer.Argument(metavar="ID", help="The stream, as `headrace chat` told it.")],
+    cursor: Annotated[str, typer.Option("--from", help="An event's id: show only what came behind it.")] = "",
+    url: Url = None,
+    key: Key = None,
+    raw: Raw = False,
+) -> None:
+    """Show an answer from its beginning, and follow it to its end. Exit codes as `headrace chat` has them."""
+    watching = _watching(url, key, raw)
+    try:
+        parse_cursor(cursor)
+    except BadCursor:
+        raise typer.BadParameter("An event's id looks like 1795341803123-7.", param_hint="--from") from None
+    if not is_stream_id(stream_id):
+        raise typer.BadParameter("A stream's id has 24 letters, digits, - or _.", param_hint="ID")
+    try:
+        ending, _ = asyncio.run(watching.watch(None, stream_id, cursor))
+    except NoAnswer as error:
+        watching.say(str(error), "red")
+        raise typer.Exit(1) from None
+    raise typer.Exit(EXIT_CODES[ending])
+
+
+def _watching(url: str | None, key: str | None, raw: bool) -> Watching:
+    env = environment()
+    server = Server(
+        url=(url or env.get("HEADRACE_URL", "").strip() or DEFAULT_URL).rstrip("/"),
+        key=(env.get("HEADRACE_KEY", "") if key is None else key).strip(),
+    )
+    notes, on_terminal = Console(stderr=True), sys.stdout.isatty()
+
+    def view() -> View:
+        if raw or not on_terminal:
+            return PlainView(write_out, notes, on_terminal=on_terminal)
+        return TerminalView(Console(highlight=False))
+
+    return Watching(server, view, notes, may_ask=on_terminal and sys.stdin.isatty())
+
+
 def build_app() -> typer.Typer:
     """The command line: every command, and the function behind it."""
     app = typer.Typer(
@@ -93,6 +173,8 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.command("up")(up)
+    app.command("chat")(chat)
+    app.command("tail")(tail)
     app.command("model")(model.serve)
     app.command("doctor")(doctor)
     key = typer.Typer(help="API keys.", no_args_is_help=True)

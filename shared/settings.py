@@ -19,6 +19,9 @@ from shared.providers import PRESETS, BadProvider, Provider, load_providers
 
 PREFIX = "HEADRACE_"
 
+OF_CALLERS = frozenset({"HEADRACE_URL", "HEADRACE_KEY"})
+"""`headrace chat` reads these: where a server is, and a key of it. To a server they are no settings."""
+
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -136,7 +139,7 @@ def load(env: Mapping[str, str]) -> Configuration:
     values: dict[str, Any] = {
         name.removeprefix(PREFIX).lower(): value.strip()
         for name, value in env.items()
-        if name.startswith(PREFIX) and value.strip()
+        if name.startswith(PREFIX) and name not in OF_CALLERS and value.strip()
     }
     try:
         settings = Settings.model_validate(values)

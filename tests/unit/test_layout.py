@@ -57,8 +57,11 @@ def test_arq_is_where_jobs_are_sent_and_where_the_worker_is_built() -> None:
     assert importers("arq") == {"shared/queue.py", "worker/main.py", "worker/waking.py"}
 
 
-def test_http_clients_stay_with_the_providers() -> None:
-    assert within(importers("httpx", "httpx_aiohttp", "aiohttp"), "worker/providers/")
+def test_http_clients_stay_with_the_providers_and_the_terminal_s_one() -> None:
+    """`headrace chat` is a caller like any other: it speaks to the API over HTTP, from one module."""
+    clients = importers("httpx", "httpx_aiohttp", "aiohttp")
+    assert within(clients, "worker/providers/", "cli/client.py")
+    assert importers("httpx_aiohttp", "aiohttp") & importers_below("cli/") == set()
 
 
 def test_redis_commands_are_sent_by_shared_alone() -> None:
@@ -104,6 +107,8 @@ PURE = (
     "shared/transitions.py",
     "shared/keys.py",
     "shared/providers.py",
+    "cli/answer.py",
+    "cli/blocks.py",
     "api/buffers.py",
     "api/dialects/native.py",
     "worker/providers/base.py",

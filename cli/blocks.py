@@ -1,0 +1,35 @@
+"""Where Markdown that still grows can be cut: what stands before a cut never looks otherwise. Pure, no I/O."""
+
+import re
+from typing import Final
+
+_FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def settled(text: str) -> int:
+    """The length of the blocks at the front that are complete.
+
+    A cut lies behind blank lines, outside code fences, and before a line that is whole and not indented (an
+    indented one may belong to the list item above).
+    """
+    cut, at, fence, blank = 0, 0, "", False
+    for line in text.splitlines(keepends=True):
+        if not line.endswith("\n"):
+            break
+        if blank and not fence and line.strip() and not line[0].isspace():
+            cut = at
+        found = _FENCE.match(line)
+        if fence:
+            if found and found[1].startswith(fence) and not found[2].strip():
+                fence = ""
+        elif found and not (found[1][0] == "`" and "`" in found[2]):
+            fence = found[1]
+        blank = not line.strip()
+        at += len(line)
+    return cut
+
+
+def harmless(text: str) -> str:
+    """The text as a terminal may get it: what could steer the terminal, or turn the writing, is made visible."""
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))

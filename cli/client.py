@@ -1,0 +1,191 @@
+"""Talking to a Headrace server: create, read to the end whatever is lost on the way, stop.
+
+Theory of operation. Creating carries an ``Idempotency-Key``, so it is repeated until an answer comes, and makes one
+stream however often it arrived. Reading comes back behind the last event after every loss; only events count as
+progress (see :mod:`cli.patience`). What stays so (4xx) ends at once, what passes (no connection, 5xx, 429, a
+response that ends) is tried again. The key goes with every call, the events too: a read token is for those who
+can't send a key, and what is not used can't expire.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import httpx
+
+from cli.answer import Answer, BadEvent, Change
+from cli.errors import NoAnswer
+from cli.patience import Patience
+from shared.settings import is_loopback
+from shared.sse import SseError, SseParser
+
+SILENCE_S: Final = 50.0
+"""Comments come every 15 s: three missing ones mean that nobody is there."""
+CONNECT_S: Final = 5.0
+ANSWER_S: Final = 10.0
+"""The server itself gives up on Redis after 2 s."""
+CREATE_TRIES: Final = 5
+STOP_TRIES: Final = 3
+PASSES: Final = frozenset({429, 500, 502, 503, 504})
+
+Note = Callable[[str], None]
+
+
+@asynccontextmanager
+async def open_http(url: str, key: str) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client for the server at ``url``. Raises :class:`NoAnswer` for an URL or a key that is none."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise NoAnswer(
+            f"{url!r} is no server's address. It looks like http://127.0.0.1:8000 (--url or HEADRACE_URL)."
+        )
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise NoAnswer("The key holds characters that no key has. Copy it again (--key or HEADRACE_KEY).")
+    timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    # A proxy of the environment is for the world outside, never for this machine.
+    outside = not is_loopback(parts.hostname)
+    try:
+        made = httpx.AsyncClient(base_url=url, headers=headers, timeout=timeout, trust_env=outside)
+    except (httpx.InvalidURL, ValueError) as error:
+        raise NoAnswer(f"{url!r} can't be used: {error}") from None
+    async with made as http:
+        yield http
+
+
+class Client:
+    """Speaks to one server. ``note`` is told, for people, whenever something is tried again."""
+
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        note: Note,
+        patience: Callable[[int | None], Patience] = lambda most: Patience() if most is None else Patience(most),
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """``patience`` makes one for so many tries (None: its own default); ``sleep`` waits so many seconds."""
+        self._http = http
+        self._note = note
+        self._patience = patience
+        self._sleep = sleep
+
+    async def create(self, body: Mapping[str, Any]) -> str:
+        """Ask for one generation. Out: the stream's id. Raises :class:`NoAnswer`."""
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        made = await self._call("/v1/streams", CREATE_TRIES, body, headers)
+        return str(made["id"])
+
+    async def stop(self, stream_id: str) -> None:
+        """Cancel a stream. Raises :class:`NoAnswer`."""
+        await self._call(f"/v1/streams/{stream_id}/cancel", STOP_TRIES)
+
+    async def changes(self, stream_id: str, answer: Answer) -> AsyncIterator[Change]:
+        """Read behind ``answer.cursor`` until it has ended. Raises :class:`NoAnswer`."""
+        patience = self._patience(None)
+        while not answer.ending:
+            why, asked_s = "the connection was lost", 0.0
+            parser = SseParser()
+            try:
+                async with self._events(stream_id, answer.cursor) as response:
+                    if response.status_code == 204:
+                        raise NoAnswer("This answer had ended before that cursor: nothing follows.")
+                    if response.status_code in PASSES:
+                        why, asked_s = f"the server answered {response.status_code}", _retry_after_s(response)
+                    else:
+                        await _refuse_all_but(response, "text/event-stream")
+                        async with aclosing(response.aiter_bytes()) as chunks:
+                            async for chunk in chunks:
+                                for event in parser.feed(chunk):
+                                    patience.succeeded()
+                                    for change in answer.take(event):
+                                        yield change
+                                    if answer.ending:
+                                        return
+                        why = "the server closed the connection"
+            except httpx.TransportError as error:
+                why = _why(error)
+            except (SseError, BadEvent) as error:
+                raise NoAnswer(f"The server sends {error}. Is it a Headrace server of this version?") from None
+            if parser.retry_ms is not None:
+                asked_s = max(asked_s, parser.retry_ms / 1000)
+            await self._wait(patience, why, asked_s)
+
+    def _events(self, stream_id: str, cursor: str) -> Any:
+        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+        if cursor:
+            headers["Last-Event-ID"] = cursor
+        timeout = httpx.Timeout(SILENCE_S, connect=CONNECT_S)
+        return self._http.stream("GET", f"/v1/streams/{stream_id}/events", headers=headers, timeout=timeout)
+
+    async def _call(
+        self, path: str, most: int, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        patience = self._patience(most)
+        while True:
+            asked_s = 0.0
+            try:
+                response = await self._http.post(path, json=body, headers=headers)
+            except httpx.TransportError as error:
+                why = _why(error)
+            else:
+                if response.is_success:
+                    return _object(response)
+                why = _detail(response)
+                if response.status_code not in PASSES:
+                    raise NoAnswer(why)
+                asked_s = _retry_after_s(response)
+            await self._wait(patience, why, asked_s)
+
+    async def _wait(self, patience: Patience, why: str, asked_s: float) -> None:
+        delay_s = patience.next_s(asked_s)
+        if delay_s is None:
+            raise NoAnswer(f"{self._http.base_url}: {why} (gave up after {patience.tried} tries).")
+        self._note(f"{why}; trying again in {delay_s:.1f} s ({patience.tried} of {patience.most - 1})")
+        await self._sleep(delay_s)
+
+
+def _why(error: httpx.TransportError) -> str:
+    match error:
+        case httpx.ConnectError() | httpx.ConnectTimeout():
+            return "nothing answers there"
+        case httpx.TimeoutException():
+            return "the server is silent"
+    return "the connection was lost"
+
+
+async def _refuse_all_but(response: httpx.Response, media_type: str) -> None:
+    if response.status_code != 200:
+        await response.aread()
+        raise NoAnswer(_detail(response))
+    if not response.headers.get("content-type", "").startswith(media_type):
+        raise NoAnswer(f"{response.url} answers, but not with {media_type}. Is it a Headrace server?")
+
+
+def _object(response: httpx.Response) -> dict[str, Any]:
+    try:
+        found = response.json()
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not isinstance(found.get("id"), str):
+        raise NoAnswer(f"{response.url} answers, but not as a Headrace server does. Check --url.")
+    return found
+
+
+def _detail(response: httpx.Response) -> str:
+    """What a problem document says; for 401, also where a key goes."""
+    try:
+        found = response.json()
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not isinstance(found.get("detail"), str):
+        return f"{response.url} answered {response.status_code}. Is it a Headrace server? Check --url."
+    more = " (--key or HEADRACE_KEY)" if response.status_code == 401 else ""
+    return f"{found['detail']}{more}"
+
+
+def _retry_after_s(response: httpx.Response) -> float:
+    value = response.headers.get("retry-after", "")
+    return float(value) if value.isascii() and value.isdigit() and len(value) < 10 else 0.0

@@ -1,0 +1,236 @@
+"""What an answer looks like on a terminal: settled blocks as Markdown, and a live tail below them.
+
+Theory of operation. Only the end of a text that grows can still change its look. So whatever is settled (see
+:mod:`cli.blocks`) is printed once, as Markdown, and scrolls away as any output does; the rest is a live region,
+plain, and never higher than the screen, because a terminal can't redraw what has scrolled away. Pieces are
+collected and painted at most every ``REFRESH_S``: tokens come faster than eyes see. Nothing is ever printed
+twice, and what was printed is never taken back: where the text begins anew, a line says so.
+"""
+
+import asyncio
+import contextlib
+import time
+from typing import Final, Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markdown import Markdown
+from rich.segment import Segment, Segments
+from rich.text import Text
+
+from cli.answer import Answer, Change, summary
+from cli.blocks import harmless, settled
+
+REFRESH_S: Final = 0.08
+BELOW: Final = 3
+"""Lines that the live tail leaves free: its status, the blank line above, the cursor."""
+
+
+class View(Protocol):
+    """Shows one answer: what changes, what is tried again, a pause while something is asked, and the end."""
+
+    def start(self) -> None: ...
+    def show(self, change: Change) -> None: ...
+    def waiting(self, why: str) -> None: ...
+    def pause(self) -> None: ...
+    def end(self, answer: Answer | None) -> None:
+        """The last word; None: no end was seen. Safe to call again."""
+
+
+class TerminalView:
+    """The live view. Made for one answer, inside a running event loop."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live: Live | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._kind = "text"
+        self._tail = ""
+        self._status = "waiting for the first word"
+        self._dirty = False
+        self._printed = False
+        self._began = time.monotonic()
+        self._over = False
+
+    def start(self) -> None:
+        """The live region appears; also after a :meth:`pause`."""
+        if self._task is None and not self._over:
+            self._live = Live(
+                self,
+                console=self._console,
+                auto_refresh=False,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._live.start(refresh=True)
+            self._task = asyncio.create_task(self._redraw())
+
+    def show(self, change: Change) -> None:
+        self._dirty = True
+        self._status = ""
+        match change.kind:
+            case "text" | "reasoning":
+                if change.kind != self._kind:
+                    self._settle()
+                    self._kind = change.kind
+                self._tail += harmless(change.text)
+            case "anew":
+                self._tail = ""
+                void = "What stands above is void." if self._printed else "The text so far is dropped."
+                self._print(Text(f"── {change.text} {void} ──", style="yellow"))
+            case "note":
+                self._status = change.text
+
+    def waiting(self, why: str) -> None:
+        self._dirty, self._status = True, harmless(why)
+
+    def pause(self) -> None:
+        """The live region is gone; what comes is kept until :meth:`start`."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def end(self, answer: Answer | None) -> None:
+        if self._over:
+            return
+        self._over = True
+        self._settle()
+        self.pause()
+        if answer is None or not answer.ending:
+            return
+        for call in answer.transcript.tool_calls:
+            self._print(Text(harmless(f"→ {call['name']}({call['arguments']})"), style="cyan"))
+        style = {"done": "dim", "failed": "red"}.get(answer.ending, "yellow")
+        self._print(Text(harmless(summary(answer)), style=style))
+
+    def _settle(self) -> None:
+        """Print all of the tail."""
+        tail, self._tail = self._tail, ""
+        self._print_block(tail)
+
+    def _print_block(self, text: str) -> None:
+        if text.strip():
+            # Links are shown with their address: what a model says of an address need not be so.
+            reasoning = self._kind == "reasoning"
+            what = Text(text, style="dim italic") if reasoning else Markdown(text, hyperlinks=False)
+            lines = self._console.render_lines(what, pad=False, new_lines=True)
+            while lines and _is_blank(lines[0]):
+                del lines[0]
+            while lines and _is_blank(lines[-1]):
+                del lines[-1]
+            self._print(Segments([segment for line in lines for segment in line]))
+
+    def _print(self, what: RenderableType) -> None:
+        self._console.print(Group(*self._gap(), what))
+        self._printed = True
+
+    def _gap(self) -> list[RenderableType]:
+        return [Text("")] if self._printed else []
+
+    async def _redraw(self) -> None:
+        while self._live is not None:
+            self._paint()
+            await asyncio.sleep(REFRESH_S)
+
+    def _paint(self) -> None:
+        if self._dirty and (cut := settled(self._tail)):
+            block, self._tail = self._tail[:cut], self._tail[cut:]
+            self._print_block(block)
+        self._dirty = False
+        if self._live is not None:
+            self._live.refresh()
+
+    def __rich__(self) -> RenderableType:
+        """The live region as it is now: rich redraws it below everything that is printed."""
+        style = "dim italic" if self._kind == "reasoning" else ""
+        lines = []
+        if tail := self._tail.strip("\n"):
+            lines = self._console.render_lines(Text(tail, style=style), pad=False, new_lines=True)
+            # The tail's own end, as far as the screen is high.
+            lines = lines[-max(1, self._console.height - BELOW) :]
+        seconds = time.monotonic() - self._began
+        status = Text(f"{seconds:.0f} s  {self._status}".rstrip(), style="dim", no_wrap=True, overflow="ellipsis")
+        return Group(*self._gap(), *(Segments(line) for line in lines), status)
+
+
+def _is_blank(line: list[Segment]) -> bool:
+    return not any(segment.text.strip() or (segment.style and segment.style.bgcolor) for segment in line)
+
+
+class Begun(Exception):
+    """What was written can't be taken back, and the answer is another one now."""
+
+
+class PlainView:
+    """Writes the text as it comes, and nothing else; notes go to ``notes``.
+
+    What a pipe has taken can't be taken back. So when an answer begins anew, what agrees with the written text is
+    not written again, and :class:`Begun` is raised where it does not agree. A terminal gets a note instead.
+    """
+
+    def __init__(self, write: "Write", notes: Console, *, on_terminal: bool) -> None:
+        """``on_terminal``: control characters are made visible there, and a line ends the answer."""
+        self._write = write
+        self._notes = notes
+        self._on_terminal = on_terminal
+        self._written: list[str] = []
+        self._owed = ""
+        self._over = False
+
+    def start(self) -> None:
+        pass
+
+    def pause(self) -> None:
+        if self._on_terminal:
+            self._notes.print()
+
+    def show(self, change: Change) -> None:
+        if change.kind == "text":
+            self._take(change.text)
+        elif change.kind == "anew":
+            if self._on_terminal:
+                self._write("\n" if self._written else "")
+                self._written.clear()
+            self._owed = "".join(self._written)
+            self._note(change.text)
+
+    def _take(self, text: str) -> None:
+        known = min(len(text), len(self._owed))
+        if text[:known] != self._owed[:known]:
+            raise Begun
+        self._owed, text = self._owed[known:], text[known:]
+        if text:
+            self._written.append(text)
+            self._write(harmless(text) if self._on_terminal else text)
+
+    def waiting(self, why: str) -> None:
+        self._note(why)
+
+    def end(self, answer: Answer | None) -> None:
+        if self._over:
+            return
+        self._over = True
+        if self._on_terminal and self._written:
+            self._write("\n")
+        if answer is None or not answer.ending:
+            return
+        if self._owed and answer.ending == "done":
+            raise Begun
+        for call in answer.transcript.tool_calls:
+            self._note(f"→ {call['name']}({call['arguments']})")
+        if answer.ending != "done" or self._notes.is_terminal:
+            self._note(summary(answer))
+
+    def _note(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._notes.print(Text(harmless(text), style="dim"), soft_wrap=True, highlight=False)
+
+
+class Write(Protocol):
+    """Writes a piece of text at once."""
+
+    def __call__(self, text: str, /) -> object: ...

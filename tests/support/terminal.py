@@ -1,0 +1,118 @@
+"""A program at a terminal of its own: typed into, and seen as a person sees it."""
+
+import fcntl
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+from cli.process import end_with_parent
+from tests.support.processes import END_WITHIN_S, wait_until
+
+COLUMNS, ROWS = 80, 24
+_STEPS = re.compile(r"\x1b\[(\d*)([A-Za-z])|\x1b\[\?\d+[hl]|\x1b\[[\d;]*m|(\r)|(\n)|([^\x1b\r\n]+)")
+
+
+def screen(output: str) -> str:
+    """What stands on a terminal after this output, with what has scrolled away above it.
+
+    It knows the few movements that the output of rich has: lines up, line erased, line begin.
+    """
+    lines, row, column = [""], 0, 0
+    for count, step, start, feed, text in _STEPS.findall(output):
+        if step == "A":
+            row = max(0, row - int(count or 1))
+        elif step == "K":
+            lines[row] = ""
+        elif start:
+            column = 0
+        elif feed:
+            row, column = row + 1, 0
+            lines += [""] * (row + 1 - len(lines))
+        elif text:
+            lines[row] = lines[row][:column].ljust(column) + text + lines[row][column + len(text) :]
+            column += len(text)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+class Terminal:
+    """A process whose stdin, stdout and stderr are one terminal. A context manager: gone when the block ends."""
+
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str], directory: Path) -> None:
+        self._ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+        die_with_us = end_with_parent(signal.SIGKILL)
+
+        def at_its_terminal() -> None:
+            die_with_us()
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+        self._popen = subprocess.Popen(
+            list(argv),
+            env={**env, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS), "LINES": str(ROWS)},
+            cwd=directory,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            preexec_fn=at_its_terminal,
+        )
+        os.close(theirs)
+        self._seen = bytearray()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                piece = os.read(self._ours, 65536)
+            except OSError:  # the last writer is gone
+                return
+            if not piece:
+                return
+            self._seen += piece
+
+    @property
+    def output(self) -> str:
+        """All bytes that came, as text."""
+        return self._seen.decode("utf-8", "replace")
+
+    @property
+    def screen(self) -> str:
+        return screen(self.output)
+
+    def until(self, text: str) -> None:
+        """Wait until the text stands on the screen."""
+        wait_until(lambda: text in self.screen, what=f"{text!r} on the screen:\n{self.screen}")
+
+    def type(self, keys: str) -> None:
+        os.write(self._ours, keys.encode())
+
+    def wait(self) -> int:
+        """Wait for its end. Out: the exit code."""
+        code = self._popen.wait(2 * END_WITHIN_S)
+        self._reader.join(END_WITHIN_S)
+        return code
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._popen.poll() is None:
+            self._popen.kill()
+            self._popen.wait(END_WITHIN_S)
+        self._reader.join(END_WITHIN_S)
+        os.close(self._ours)
+
+
+def headrace(*arguments: str) -> tuple[str, ...]:
+    """The command line that runs `headrace`."""
+    return (sys.executable, "-P", "-m", "cli", *arguments)
