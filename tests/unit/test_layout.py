@@ -103,6 +103,7 @@ PURE = (
     "shared/sse.py",
     "shared/transitions.py",
     "shared/keys.py",
+    "shared/prices.py",
     "shared/providers.py",
     "api/buffers.py",
     "api/dialects/native.py",

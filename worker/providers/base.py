@@ -32,7 +32,12 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the provider counts (and bills) them."""
+    """Tokens as the provider counts (and bills) them.
+
+    ``cached_tokens`` are part of ``input_tokens``, and ``reasoning_tokens`` of ``output_tokens``: OpenAI counts
+    them so. Where a wire format counts them beside (Anthropic its cached tokens, Google its thoughts), the adapter
+    adds them. None: the provider did not say.
+    """
 
     input_tokens: int | None
     output_tokens: int | None
