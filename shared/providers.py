@@ -53,7 +53,8 @@ class Preset(BaseModel):
     def _no_secret(cls, fields: object) -> object:
         if isinstance(fields, dict) and "api_key" in fields:
             raise ValueError(
-                'api_key: a key does not belong into this file: put it into a variable, and name that in `key = "MY_KEY"`'
+                "api_key: a key does not belong into this file: put it into a variable, and name that in "
+                '`key = "MY_KEY"`'
             )
         return fields
 

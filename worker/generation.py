@@ -10,6 +10,8 @@ before anything else happens, for every token read from then on would be paid fo
 - Refused (4xx, filtered content): ``failed`` at once; nobody else would fare better.
 - Broken off: ``on_failure`` decides. ``continue`` and ``restart`` give the stream back and claim it anew,
   within the tries that the claim counts; ``fail`` ends it.
+- Failed before its first token, with fallbacks left: the stream is given back, moved to the next one (see
+  :mod:`shared.fallbacks`), and claimed anew at once.
 - SIGTERM: what is said is written, the stream is given back as a hand-over (which is no try), and a job
   for the next attempt wakes another worker.
 """
@@ -18,7 +20,7 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Final
 
 import msgspec
@@ -27,11 +29,14 @@ from redis.exceptions import RedisError
 
 from shared.connections import AWAY
 from shared.events import CONTINUED, DONE, FAILED, FINISHING, split_delta
+from shared.fallbacks import moved_on, with_tried
+from shared.prices import Prices, cost
 from shared.providers import Provider
 from shared.queue import Queue
 from shared.settings import Settings
 from shared.streams import Claim, Reading, Streams
 from worker.carried import LOG_FULL, LOST, Carried
+from worker.course import FILTERED, FULL, INTERNAL, Course, Failure, not_here
 from worker.endings import Endings
 from worker.going_on import asked_of, can_continue
 from worker.log_writer import LogWriter
@@ -43,42 +48,11 @@ WAITS: Final = {"provisional": 0.02, "settling": 0.2}
 """A provisional record is confirmed within milliseconds (or expires); a server settles within seconds (s)."""
 WAIT_LIMIT_S: Final = 60.0
 
+AT_ONCE: Final = "at once"
 RETRY_FIRST_S: Final = 0.25
 RETRY_MAX_S: Final = 5.0
 
 log = structlog.get_logger("worker.generation")
-
-
-@dataclass(slots=True)
-class Course:
-    """How one attempt went, as far as it is known. Times of the event loop's clock (s)."""
-
-    began: float
-    reason: str | None = None
-    usage: Usage | None = None
-    first_token_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why an attempt ended before its finish reason. ``refusal``: nobody else would fare better."""
-
-    code: str
-    message: str
-    retryable: bool = True
-    refusal: bool = False
-
-
-FILTERED: Final = Failure(
-    "content_filtered", "The provider's content filter ended the answer. Change the request.", False, True
-)
-INTERNAL: Final = Failure("internal_error", "The worker met an error of its own (its log tells more). Try again.")
-FULL: Final = Failure(
-    LOG_FULL,
-    "Redis is at its memory limit and refused the answer. Raise maxmemory or shorten HEADRACE_RETENTION_S, "
-    "then try again.",
-    refusal=True,
-)
 
 
 class Generations:
@@ -88,6 +62,7 @@ class Generations:
         self,
         settings: Settings,
         providers: Mapping[str, Provider],
+        prices: Prices,
         client: ProviderClient,
         streams: Streams,
         queue: Queue,
@@ -97,6 +72,7 @@ class Generations:
     ) -> None:
         self._settings = settings
         self._providers = providers
+        self._prices = prices
         self._client = client
         self._streams = streams
         self._queue = queue
@@ -113,10 +89,12 @@ class Generations:
                 await self._queue.drop(job)
             if claim.outcome == "end":
                 await self._endings.end_for_another(stream_id, claim)
-            if claim.outcome != "run" or not await self._attempt(stream_id, claim, said):
+            due = claim.outcome == "run" and await self._attempt(stream_id, claim, said)
+            if not due:
                 return
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, RETRY_MAX_S)
+            if due != AT_ONCE:
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, RETRY_MAX_S)
 
     async def _claim(self, stream_id: str) -> tuple[Claim, Reading | None]:
         """Claim the stream. Out: what came of it, and what was said so far where the attempt continues that."""
@@ -129,7 +107,8 @@ class Generations:
             )
             if claim.outcome == "look":
                 seen, said = claim.seen, await self._streams.read(stream_id)
-                if not can_continue(self._providers[msgspec.json.decode(claim.request)["provider"]], said):
+                provider = self._providers.get(msgspec.json.decode(claim.request)["provider"])
+                if provider is None or not can_continue(provider, said):
                     said = None
                 how = "restart" if said is None else "continue"
                 continue
@@ -138,31 +117,41 @@ class Generations:
             await asyncio.sleep(WAITS[claim.outcome])
             waited_s += WAITS[claim.outcome]
 
-    async def _attempt(self, stream_id: str, claim: Claim, said: Reading | None) -> bool:
-        """Carry one attempt to its end. Out: whether another attempt is due here."""
+    async def _attempt(self, stream_id: str, claim: Claim, said: Reading | None) -> bool | str:
+        """Carry one attempt to its end. Out: whether another attempt is due here (AT_ONCE: without a pause)."""
         carried = self._writer.carry(stream_id, claim)
         course = Course(asyncio.get_running_loop().time())
         try:
             request = msgspec.json.decode(claim.request)
-            provider = self._providers[request["provider"]]
-            asked = asked_of(request, provider, said)
+            course.may_fall_back = bool(request.get("fallbacks"))
+            provider = self._providers.get(request["provider"])
             if said is not None:
                 carried.go_on(said.snapshot, said.deltas())
-            failure = await self._carry(carried, provider, asked, course)
+            failure = (
+                not_here(request["provider"])
+                if provider is None
+                else await self._carry(carried, provider, asked_of(request, provider, said), course)
+            )
             if carried.stopped.done() and failure is not FULL:
                 log.info("attempt_stopped", stream=stream_id, why=carried.stopped.result())
                 return carried.stopped.result() == LOST
             common = {"attempt": claim.attempt, "timings": self._timings(claim, course)}
             if failure is None:
                 usage = None if course.usage is None else asdict(course.usage)
-                data = {"finish_reason": course.reason, "usage": usage, "cost": None, **common}
+                data = {"finish_reason": course.reason, "usage": usage, "cost": course.cost, **common}
                 await self._endings.end(carried, DONE, data)
                 return False
+            unsaid = failure.by_provider and course.first_token_at is None
+            if unsaid and (fallback := moved_on(request, failure.code)):
+                log.info("fell_back", stream=stream_id, code=failure.code, provider=fallback["provider"])
+                await self._endings.fall_back(carried, fallback)
+                return AT_ONCE
             if request["on_failure"] != "fail" and claim.tries_left > 0 and not failure.refusal:
                 log.info("attempt_failed", stream=stream_id, code=failure.code, tries_left=claim.tries_left)
                 await self._endings.give_back(carried)
                 return True
-            data = {"code": failure.code, "message": failure.message, "retryable": failure.retryable, **common}
+            message = with_tried(failure.message, request)
+            data = {"code": failure.code, "message": message, "retryable": failure.retryable, **common}
             await self._endings.end(carried, FAILED, data)
             return False
         except asyncio.CancelledError:
@@ -171,7 +160,7 @@ class Generations:
         finally:
             self._writer.drop(carried)
             if course.usage is not None:
-                await self._endings.charge(carried, msgspec.json.encode(asdict(course.usage)))
+                await self._endings.charge(carried, asdict(course.usage), course.cost)
 
     async def _carry(
         self, carried: Carried, provider: Provider, asked: GenerationRequest, course: Course
@@ -202,7 +191,8 @@ class Generations:
         error = upstream.exception()
         if isinstance(error, ProviderError):
             # What the client has tried several times already is not tried again by another attempt.
-            return Failure(error.code, str(error), error.retryable, error.refusal or error.code in RETRIED)
+            refusal = error.refusal or error.code in RETRIED
+            return Failure(error.code, str(error), error.retryable, refusal, by_provider=True)
         if error is not None:
             log.error("generation_broke", stream=carried.stream_id, exc_info=error)
             return INTERNAL
@@ -225,10 +215,13 @@ class Generations:
                             await carried.room()
                 elif isinstance(event, Finish):
                     course.reason = event.reason
+                    if course.is_filtered_unsaid(event):
+                        continue  # A reason in the log is final: the next claim would end the stream with it.
                     carried.note(FINISHING, {"finish_reason": event.reason})
                     writer.touch(carried)
                 elif isinstance(event, Usage):
                     course.usage = event
+                    course.cost = cost(self._prices, provider.name, asked.model, asdict(event))
 
     def _timings(self, claim: Claim, course: Course) -> dict[str, int | None]:
         """All from the stream's creation on, in ms."""

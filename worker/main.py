@@ -13,6 +13,7 @@ from arq.worker import func
 
 from shared.cluster import connect_to_logs
 from shared.connections import open_client
+from shared.fallbacks import MAX_FALLBACKS
 from shared.keys import Keys
 from shared.logs import configure_logs
 from shared.queue import JOB, Queue, job_deserializer, job_serializer
@@ -61,13 +62,15 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
     )
     client = ProviderClient(settings)
     leases = Leases(streams, name, settings.lease_ms, writer.held, writer.doubt)
-    job_timeout_s = settings.max_stream_s * (settings.max_attempts + 1) + JOB_MARGIN_S
+    job_timeout_s = settings.max_stream_s * (settings.max_attempts + MAX_FALLBACKS + 1) + JOB_MARGIN_S
     # arq adds 10 s to the longest time-out for the life of its in-progress mark.
     in_progress_ms = int((job_timeout_s + 10) * 1000)
     sweep = Sweep(streams, queue, leases, lease_ms=settings.lease_ms, in_progress_ms=in_progress_ms)
     upkeep = Upkeep(name, queue, leases, sweep, writer)
     endings = Endings(settings, streams, queue, writer)
-    generations = Generations(settings, configuration.providers, client, streams, queue, writer, endings, name)
+    generations = Generations(
+        settings, configuration.providers, configuration.prices, client, streams, queue, writer, endings, name
+    )
 
     def cancelled(stream_id: str) -> None:
         for carried in writer.held():

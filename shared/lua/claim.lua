@@ -38,15 +38,17 @@ local last_id, last_type, last_data = last_entry()
 local now = now_ms()
 local epoch = int(next_epoch(now))
 local released = field('released')
+-- A hand-over and a fallback are nobody's failure to answer.
+local counts = released ~= 'handover' and released ~= 'fallback'
 local attempt, tries = tonumber(field('attempt')), tonumber(field('tries'))
 local said = last_type ~= 'queued' and last_type ~= 'started' and last_type ~= 'restart'
 
 local why
 if last_type == 'finishing' then
   why = 'finishing'
-elseif attempt > 0 and field('on_failure') == 'fail' and (said or released ~= 'handover') then
+elseif attempt > 0 and field('on_failure') == 'fail' and (said or counts) then
   why = 'worker_lost'
-elseif released ~= 'handover' and tries >= most_tries then
+elseif counts and tries >= most_tries then
   why = 'attempts_exhausted'
 end
 local may_continue = said and field('on_failure') == 'continue'
@@ -64,7 +66,7 @@ local opening = said and 'restart' or 'started'
 if may_continue and how == 'continue' then
   opening = 'continued'
 end
-attempt = open_attempt(opening, epoch, worker, lease_ms, last_id, now, released ~= 'handover')
+attempt = open_attempt(opening, epoch, worker, lease_ms, last_id, now, counts)
 return {
   remember('claim', nonce, 'run', opening, epoch, int(attempt), int(most_tries - tonumber(field('tries'))),
     field('created_ms'), int(now)),

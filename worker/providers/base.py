@@ -32,12 +32,7 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the provider counts (and bills) them.
-
-    ``cached_tokens`` are part of ``input_tokens``, and ``reasoning_tokens`` of ``output_tokens``: OpenAI counts
-    them so. Where a wire format counts them beside (Anthropic its cached tokens, Google its thoughts), the adapter
-    adds them. None: the provider did not say.
-    """
+    """Tokens as the provider counts (and bills) them."""
 
     input_tokens: int | None
     output_tokens: int | None
