@@ -52,7 +52,10 @@ def describe(stream_id: str, reading: Reading) -> dict[str, Any]:
     record = reading.record
     result = json_field(record, "result") or {}
     transcript = reading.transcript()
-    usage = {name.partition(":")[2]: json_field(record, name) for name in record if name.startswith("usage:")}
+    usage, costs = (
+        {name.partition(":")[2]: json_field(record, name) for name in record if name.startswith(kind)}
+        for kind in ("usage:", "cost:")
+    )
     last = reading.tail[-1].cursor if reading.tail else reading.as_of
     error = None
     if record["status"] == "failed":
@@ -69,6 +72,7 @@ def describe(stream_id: str, reading: Reading) -> dict[str, Any]:
         "usage": result.get("usage"),
         "usage_by_attempt": usage,
         "cost": result.get("cost"),
+        "cost_by_attempt": costs,
         "timings": result.get("timings"),
         "error": error,
         "last_event_id": str(last),

@@ -22,8 +22,9 @@ from api.presence import Presence
 from api.problems import Problem, redis_away
 from api.repeats import Repeats
 from api.requests import CreateStream
+from shared.fallbacks import speaker
 from shared.ids import idempotent_stream_id, new_stream_id
-from shared.providers import Provider, UnknownModel, resolve_model
+from shared.providers import Provider, Target, UnknownModel, resolve_model
 from shared.queue import Queue
 from shared.settings import Settings
 from shared.streams import Streams
@@ -64,10 +65,7 @@ class Creation:
         Raises :class:`Problem`: unknown models, prompts that are too long, a limit that is reached, a key used
         for another request, Redis away.
         """
-        try:
-            target = resolve_model(asked.model, self._providers, self._settings.default_model)
-        except UnknownModel as error:
-            raise Problem(422, error.code, str(error)) from None
+        target, *fallbacks = self._targets(asked)
         turns = asked.turns()
         size = sum(len(turn["content"].encode("utf-8", "surrogatepass")) for turn in turns)
         if size > self._settings.max_prompt_bytes:
@@ -88,8 +86,10 @@ class Creation:
             "provider": target.provider.name,
             "model": target.model,
             "messages": turns,
-            **asked.model_dump(exclude={"model", "prompt", "messages"}, exclude_none=True),
+            **asked.model_dump(exclude={"model", "prompt", "messages", "fallbacks"}, exclude_none=True),
         }
+        if fallbacks:
+            request["fallbacks"] = [{"provider": to.provider.name, "model": to.model} for to in fallbacks]
         try:
             hashed = hashlib.sha256(msgspec.json.encode(request)).hexdigest()
             # Behind the hash: a setting that changes makes no other request of a repeated one.
@@ -100,18 +100,30 @@ class Creation:
             ) from None
         try:
             async with asyncio.timeout(CREATE_TIMEOUT_S):
-                return await self._run_steps(
-                    body, hashed, target.provider.name, target.full_name, asked, owner, key
-                )
+                return await self._run_steps(body, hashed, speaker(request), asked, owner, key)
         except TimeoutError:
             raise redis_away() from None
+
+    def _targets(self, asked: CreateStream) -> list[Target]:
+        """Where the request goes: to its model, and to its fallbacks."""
+        wanted = [asked.model, *(asked.fallbacks or [])]
+        try:
+            found = [resolve_model(model, self._providers, self._settings.default_model) for model in wanted]
+        except UnknownModel as error:
+            raise Problem(422, error.code, str(error)) from None
+        names = [target.full_name for target in found]
+        for name in names:
+            if names.count(name) > 1:
+                raise Problem(
+                    422, "duplicate_fallback", f"{name} stands twice among model and fallbacks. Name it once."
+                )
+        return found
 
     async def _run_steps(
         self,
         body: bytes,
         hashed: str,
-        provider: str,
-        model: str,
+        speaks: dict[str, str],
         asked: CreateStream,
         owner: str,
         key: str | None,
@@ -124,20 +136,13 @@ class Creation:
                 raise Problem(422, "bad_idempotency_key", f"An Idempotency-Key has 1 to {MAX_KEY} characters.")
             stream_id = idempotent_stream_id(secret, owner, key)
         now_ms = await self._admitting.admit(owner, stream_id, repeatable=key is not None)
-        about = msgspec.json.encode({"model": model, "provider": provider})
-        fields: dict[str, str | bytes] = {
-            "request": body,
-            "about": about,
-            "model": model,
-            "provider": provider,
-            "on_failure": asked.on_failure,
-        }
+        fields: dict[str, str | bytes] = {"request": body, **speaks, "on_failure": asked.on_failure}
         pause_after_ms = str(int(asked.pause_after * 1000)) if asked.flow == "client" else None
         if pause_after_ms is not None:
             fields["pause_after_ms"] = pause_after_ms
 
         async def write(epoch: int) -> tuple[str, bool, int]:
-            return await self._write(stream_id, hashed, owner, about, fields, now_ms, epoch)
+            return await self._write(stream_id, hashed, owner, speaks["about"].encode(), fields, now_ms, epoch)
 
         status, met, epoch = await write(0)
         if not met:
@@ -146,7 +151,7 @@ class Creation:
         if TRANSITIONS[status]:  # type: ignore[index]
             # One that was met, too: who made it may have been told that it failed, and keeps nothing.
             self._repeats.remember(stream_id, lambda: write(epoch))
-        return stream_id, status, model, met
+        return stream_id, status, speaks["model"], met
 
     async def _write(
         self,

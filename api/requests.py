@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from shared.fallbacks import MAX_FALLBACKS
+
 MAX_MESSAGES = 1000
 MAX_TOKENS = 1_000_000
 MAX_STOPS = 16
@@ -26,6 +28,10 @@ class CreateStream(BaseModel):
     model: Annotated[str, Field(max_length=200, description="provider/name, or a name of the default provider")] = (
         ""
     )
+    fallbacks: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=200)]] | None,
+        Field(max_length=MAX_FALLBACKS, description="models that are asked in turn while none has said a token"),
+    ] = None
     prompt: Annotated[str | None, Field(min_length=1, description="short for one user message")] = None
     messages: Annotated[list[Message] | None, Field(min_length=1, max_length=MAX_MESSAGES)] = None
     max_tokens: Annotated[int | None, Field(ge=1, le=MAX_TOKENS)] = None

@@ -103,7 +103,8 @@ async def _provider(provider: Provider) -> list[Finding]:
     if provider.missing:
         return []
     try:
-        return [provider_finding(provider.name, await ask_models(provider, ASK_WITHIN_S), "")]
+        status = await ask_models(provider, ASK_WITHIN_S)
+        return [provider_finding(provider.name, status, "", provider.key_variable)]
     except ProviderError as error:
         return [provider_finding(provider.name, None, str(error))]
 

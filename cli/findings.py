@@ -118,10 +118,10 @@ def worker_findings(workers: int, waiting: int, max_queue: int) -> list[Finding]
     return [there, queue]
 
 
-def provider_finding(name: str, status: int | None, error: str) -> Finding:
-    """In: the status of its list of models, or None and why there is none."""
+def provider_finding(name: str, status: int | None, error: str, key: str = "") -> Finding:
+    """In: the status of its list of models, or None and why there is none; the variable that holds its key."""
     check = f"provider {name}"
-    key = f"{name.upper()}_API_KEY"
+    key = key or f"{name.upper()}_API_KEY"
     if status is None:
         return Finding(check, "mend", error, f"Correct {name.upper()}_BASE_URL, or start what should be there.")
     if status in (401, 403):

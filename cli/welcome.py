@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cli.model import missing_wheels
-from shared.providers import UnknownModel, load_providers, resolve_model
-from shared.settings import is_loopback
+from shared.providers import UnknownModel, resolve_model
+from shared.settings import is_loopback, load
 
 
 def label(name: str) -> str:
@@ -55,7 +55,7 @@ def welcome(
 
 
 def _no_default(env: Mapping[str, str], default_model: str) -> str:
-    providers = load_providers(env)
+    providers = load(env).providers
     try:
         resolve_model("", providers, default_model)
     except UnknownModel as error:
@@ -63,7 +63,7 @@ def _no_default(env: Mapping[str, str], default_model: str) -> str:
         return (
             f"So the default model {default_model!r} can't answer: {error}\n"
             + (f"Providers that are ready: {ready}. " if ready else "No other provider is configured. ")
-            + "Set a key (OPENAI_API_KEY, HOLYSHEEP_API_KEY or DEEPSEEK_API_KEY)\nor LOCAL_BASE_URL, and "
+            + "Set a key (OPENAI_API_KEY, HOLYSHEEP_API_KEY, …)\nor LOCAL_BASE_URL, and "
             "HEADRACE_DEFAULT_MODEL=provider/model, in the environment or in .env."
         )
     return ""

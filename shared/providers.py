@@ -1,42 +1,70 @@
-"""Which providers there are, and how a caller's ``model`` names one. Pure: the environment is handed in.
+"""Which providers there are, and how a caller's ``model`` names one. Pure: tables and environment are handed in.
 
-A provider is configured by ``<NAME>_BASE_URL``, ``<NAME>_API_KEY`` and, optionally, ``<NAME>_MODELS`` (a
-comma-separated list; without it any model name is passed on). Callers name models, never addresses.
+What is known of a provider stands in a table (``shared/providers.toml``, and the user's file over it). The
+environment wins over it: ``<NAME>_BASE_URL``, ``<NAME>_API_KEY``, ``<NAME>_MODELS`` (a comma-separated list;
+without it any model name is passed on), ``<NAME>_CONTINUES`` and the four limits. Callers name models, never
+addresses.
 
-``<NAME>_CONTINUES`` says how the provider carries on from given assistant text, for ``on_failure=continue``:
-``no``; ``prefill``, where a last message of the assistant is simply continued (llama.cpp); or ``vllm``, which
-wants two flags beside it.
+``continues`` says how the provider carries on from given assistant text, for ``on_failure=continue``: ``no``;
+``prefill``, where a last message of the assistant is simply continued (llama.cpp); or ``vllm``, which wants two
+flags beside it.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal, get_args
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Continues = Literal["no", "prefill", "vllm"]
+WireFormat = Literal["openai", "anthropic", "google"]
+"""The names of the adapters in ``worker/providers``."""
+
+Limit = Annotated[int, Field(ge=0)]
+Url = Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")]
+
+NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
+"""In capitals it begins the names of variables."""
+VARIABLES: Final = ("continues", "max_concurrent", "requests_per_minute", "tokens_per_minute", "rate_per_second")
+"""Fields that ``<NAME>_<FIELD>`` replaces as they are."""
 
 
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """What is known of a provider before anything is configured."""
+class Preset(BaseModel):
+    """What is known of a provider before the environment is looked at: a row of the table."""
 
-    wire_format: str
-    """The name of an adapter in ``worker/providers``."""
-    base_url: str | None
-    needs_key: bool = True
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    wire_format: WireFormat
+    base_url: Url | None = None
+    usual_url: Url | None = None
+    """What ``<NAME>_BASE_URL`` usually is, where it must be set."""
+    key: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None = None
+    """The variable that holds the key; None: none is needed."""
+    models: tuple[str, ...] = ()
     continues: Continues = "no"
+    max_concurrent: Limit = 0
+    requests_per_minute: Limit = 0
+    tokens_per_minute: Limit = 0
+    rate_per_second: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
-
-PRESETS: Final[dict[str, Preset]] = {
-    "openai": Preset("openai", "https://api.openai.com/v1"),
-    "holysheep": Preset("openai", "https://api.holysheep.ai/v1"),
-    "deepseek": Preset("openai", "https://api.deepseek.com/v1"),
-    "local": Preset("openai", None, needs_key=False, continues="prefill"),
-}
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secret(cls, fields: object) -> object:
+        if isinstance(fields, dict) and "api_key" in fields:
+            raise ValueError(
+                "api_key: a key does not belong into this file: put it into a variable, and name that in "
+                '`key = "MY_KEY"`'
+            )
+        return fields
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """One provider, ready to be called (or ``missing`` names the variable that must be set first)."""
+    """One provider, ready to be called (or ``missing`` names the variable that must be set first).
+
+    The limits hold for all workers together (0: none); ``rate_per_second`` is in tokens, for each stream.
+    """
 
     name: str
     wire_format: str
@@ -51,10 +79,16 @@ class Provider:
     tokens_per_minute: int = 0
     rate_per_second: float = 0.0
     """Tokens a second of one stream."""
+    key: str = ""
+    """The variable that holds the key, for people."""
+
+    @property
+    def key_variable(self) -> str:
+        return self.key or f"{self.name.upper()}_API_KEY"
 
 
 class BadProvider(ValueError):
-    """A provider's variable can't be used; the text names it."""
+    """A provider can't be used as it is set; the text names it, or its variable."""
 
 
 class UnknownModel(LookupError):
@@ -77,32 +111,56 @@ class Target:
         return f"{self.provider.name}/{self.model}"
 
 
-def load_providers(env: Mapping[str, str]) -> dict[str, Provider]:
-    """All providers of the presets, as this environment configures them. Raises :class:`BadProvider`."""
-    providers = {}
-    for name, preset in PRESETS.items():
-        prefix = name.upper()
-        base_url = env.get(f"{prefix}_BASE_URL", "").strip() or preset.base_url or ""
-        api_key = env.get(f"{prefix}_API_KEY", "").strip()
-        missing = None
-        if not base_url:
-            missing = f"{prefix}_BASE_URL"
-        elif preset.needs_key and not api_key:
-            missing = f"{prefix}_API_KEY"
-        models = tuple(m.strip() for m in env.get(f"{prefix}_MODELS", "").split(",") if m.strip())
-        continues = env.get(f"{prefix}_CONTINUES", "").strip() or preset.continues
-        if continues not in get_args(Continues):
-            raise BadProvider(f"{prefix}_CONTINUES must be one of {', '.join(get_args(Continues))}")
-        providers[name] = Provider(
-            name,
-            preset.wire_format,
-            base_url.rstrip("/"),
-            api_key,
-            models,
-            missing,
-            continues,  # type: ignore[arg-type]
+def load_providers(env: Mapping[str, str], presets: Mapping[str, Preset]) -> dict[str, Provider]:
+    """All providers of the table, as this environment configures them. Raises :class:`BadProvider`."""
+    return {name: _load(name, preset, env) for name, preset in presets.items()}
+
+
+def _load(name: str, preset: Preset, env: Mapping[str, str]) -> Provider:
+    if not NAME.fullmatch(name) or name == "headrace":
+        raise BadProvider(
+            f"A provider can't be called {name!r}: small letters, digits and _ after a first letter, at most 40, "
+            "and not headrace, whose variables are the settings."
         )
-    return providers
+    prefix = name.upper()
+    row = _overridden(prefix, preset, env)
+    base_url = env.get(f"{prefix}_BASE_URL", "").strip() or preset.base_url or ""
+    usual_key = f"{prefix}_API_KEY"
+    key = usual_key if env.get(usual_key, "").strip() or not preset.key else preset.key
+    api_key = env.get(key, "").strip()
+    missing = None
+    if not base_url:
+        missing = f"{prefix}_BASE_URL" + (f" (usually {preset.usual_url})" if preset.usual_url else "")
+    elif preset.key and not api_key:
+        missing = preset.key
+    models = tuple(m.strip() for m in env.get(f"{prefix}_MODELS", "").split(",") if m.strip())
+    return Provider(
+        name,
+        row.wire_format,
+        base_url.rstrip("/"),
+        api_key,
+        models or row.models,
+        missing,
+        row.continues,
+        row.max_concurrent,
+        row.requests_per_minute,
+        row.tokens_per_minute,
+        row.rate_per_second,
+        key,
+    )
+
+
+def _overridden(prefix: str, preset: Preset, env: Mapping[str, str]) -> Preset:
+    """The row with the fields that variables replace."""
+    given = {field: env.get(f"{prefix}_{field.upper()}", "").strip() for field in VARIABLES}
+    given = {field: value for field, value in given.items() if value}
+    if not given:
+        return preset
+    try:
+        return Preset.model_validate({**preset.model_dump(), **given})
+    except ValidationError as error:
+        told = [f"{prefix}_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()]
+        raise BadProvider("; ".join(told)) from None
 
 
 def resolve_model(model: str, providers: Mapping[str, Provider], default_model: str) -> Target:

@@ -15,7 +15,9 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from shared.api_keys import ApiKeys, parse_api_keys
-from shared.providers import PRESETS, BadProvider, Provider, load_providers
+from shared.prices import Price, Prices
+from shared.providers import BadProvider, Preset, Provider, load_providers
+from shared.tables import BadTable, load_table
 
 PREFIX = "HEADRACE_"
 
@@ -45,6 +47,8 @@ class Settings(BaseModel):
     key_prefix: str = Field("headrace", pattern=r"^[A-Za-z0-9_.-]{1,40}$", description="front of every key")
 
     default_model: str = Field("local/smollm2", description="model of a request that names none")
+    providers_file: str = Field("", description="TOML file of more providers, or of other values for known ones")
+    prices_file: str = Field("", description="TOML file of more prices, or of other values for known ones")
     log_cap: int = Field(4096, ge=50, description="entries a log keeps at least (MAXLEN ~)")
     retention_s: Positive = Field(86_400, description="life of a finished stream")
     keep_prompt: bool = Field(False, description="keep the request in the record when the stream has ended")
@@ -120,12 +124,13 @@ class Settings(BaseModel):
 
 
 class Configuration(BaseModel):
-    """The settings and the providers, as the environment gives them."""
+    """The settings, the providers and the prices, as the environment gives them."""
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
     settings: Settings
     providers: dict[str, Provider]
+    prices: Prices
 
 
 def environment(directory: Path | None = None) -> dict[str, str]:
@@ -155,14 +160,28 @@ def load(env: Mapping[str, str]) -> Configuration:
             f"{PREFIX}REDIS_URL names a cluster, which holds the logs; the queue needs a server of its own: set "
             f"{PREFIX}QUEUE_URL."
         )
-    default_provider = settings.default_model.partition("/")[0]
-    if default_provider not in PRESETS or "/" not in settings.default_model:
-        known = ", ".join(sorted(PRESETS))
-        raise BadSettings(f"{PREFIX}DEFAULT_MODEL must be provider/name, with a provider of these: {known}")
     try:
-        return Configuration(settings=settings, providers=load_providers(env))
+        providers = load_providers(env, load_presets(settings.providers_file))
+        prices = load_prices(settings.prices_file)
     except BadProvider as error:
         raise BadSettings(str(error)) from None
+    except BadTable as error:
+        raise BadSettings(f"Settings that can't be used: {error}") from None
+    if settings.default_model.partition("/")[0] not in providers or "/" not in settings.default_model:
+        known = ", ".join(sorted(providers))
+        raise BadSettings(f"{PREFIX}DEFAULT_MODEL must be provider/name, with a provider of these: {known}")
+    return Configuration(settings=settings, providers=providers, prices=prices)
+
+
+def load_presets(user_file: str = "") -> dict[str, Preset]:
+    """The table of providers, with the user's file ('': none) over it. Raises :class:`shared.tables.BadTable`."""
+    return {name: preset for (name,), preset in load_table("providers.toml", user_file, Preset, 1).items()}
+
+
+def load_prices(user_file: str = "") -> Prices:
+    """The catalogue of prices, with the user's file ('': none) over it. Raises :class:`shared.tables.BadTable`."""
+    table = load_table("prices.toml", user_file, Price, 2)
+    return {(provider, model): price for (provider, model), price in table.items()}
 
 
 def check_open(settings: Settings, host: str) -> None:

@@ -131,9 +131,12 @@ class Streams:
             case _:
                 return Claim(words[0])
 
-    async def release(self, stream_id: str, epoch: int, how: str) -> tuple[str, ...]:
-        """Give a stream back: ``how`` is ``handover`` or ``retry``."""
-        return await self._answer("release", stream_id, new_nonce(), epoch, how)
+    async def release(
+        self, stream_id: str, epoch: int, how: str, fields: Mapping[str, str | bytes] | None = None
+    ) -> tuple[str, ...]:
+        """Give a stream back: ``how`` is ``handover``, ``retry`` or ``fallback`` (with the fields that change)."""
+        pairs = [part for pair in (fields or {}).items() for part in pair]
+        return await self._answer("release", stream_id, new_nonce(), epoch, how, *pairs)
 
     async def cancel(
         self, stream_id: str, data: bytes, retention_ms: int, keep_prompt: bool, nonce: str, epoch: int = 0
@@ -142,9 +145,9 @@ class Streams:
         that it got the first time)."""
         return await self._answer("cancel", stream_id, nonce, data, retention_ms, int(keep_prompt), epoch)
 
-    async def charge(self, stream_id: str, attempt: int, usage: bytes) -> None:
-        """Note what one attempt used."""
-        await self.call("charge", stream_id, attempt, usage)
+    async def charge(self, stream_id: str, attempt: int, usage: bytes, cost: bytes = b"null") -> None:
+        """Note what one attempt used and cost (both as JSON)."""
+        await self.call("charge", stream_id, attempt, usage, cost)
 
     async def renew(self, worker: str, held: Sequence[tuple[str, int]], lease_ms: int) -> list[str]:
         """Renew the leases of all (stream, epoch) pairs in one round trip. Out: held, lost or doubtful, each.

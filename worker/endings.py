@@ -8,11 +8,13 @@ import asyncio
 import contextlib
 from typing import Any, Final
 
+import msgspec
 import structlog
 from redis.exceptions import RedisError
 
 from shared.connections import AWAY
 from shared.events import DONE, FAILED, FINISHING, decode_data, encode_data
+from shared.fallbacks import speaker
 from shared.queue import Queue, job_id
 from shared.settings import Settings
 from shared.streams import Claim, Streams, new_nonce
@@ -111,11 +113,18 @@ class Endings:
         await self._writer.settled(carried)
         await self._streams.release(carried.stream_id, carried.epoch, "retry")
 
-    async def charge(self, carried: Carried, usage: bytes) -> None:
-        """Note what this attempt used, whatever became of it."""
+    async def fall_back(self, carried: Carried, request: dict[str, Any]) -> None:
+        """Give the stream back, moved to this request: whoever claims it next asks that one's provider."""
+        await self._writer.settled(carried)
+        moved: dict[str, str | bytes] = {"request": msgspec.json.encode(request), **speaker(request)}
+        await self._streams.release(carried.stream_id, carried.epoch, "fallback", moved)
+
+    async def charge(self, carried: Carried, usage: dict[str, Any], cost: dict[str, Any] | None) -> None:
+        """Note what this attempt used and cost (None: unknown), whatever became of it."""
+        told = msgspec.json.encode(usage), msgspec.json.encode(cost)
         try:
             async with asyncio.timeout(HANDOVER_S):
-                await self._streams.charge(carried.stream_id, carried.attempt, usage)
+                await self._streams.charge(carried.stream_id, carried.attempt, *told)
         except (*AWAY, RedisError) as error:
             log.warning("usage_not_noted", stream=carried.stream_id, error=type(error).__name__)
 

@@ -10,6 +10,8 @@ before anything else happens, for every token read from then on would be paid fo
 - Refused (4xx, filtered content): ``failed`` at once; nobody else would fare better.
 - Broken off: ``on_failure`` decides. ``continue`` and ``restart`` give the stream back and claim it anew,
   within the tries that the claim counts; ``fail`` ends it.
+- Failed before its first token, with fallbacks left: the stream is given back, moved to the next one (see
+  :mod:`shared.fallbacks`), and claimed anew at once.
 - SIGTERM: what is said is written, the stream is given back as a hand-over (which is no try), and a job
   for the next attempt wakes another worker.
 """
@@ -17,7 +19,7 @@ before anything else happens, for every token read from then on would be paid fo
 import asyncio
 import contextlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Final
 
 import msgspec
@@ -26,14 +28,16 @@ from redis.exceptions import RedisError
 
 from shared.connections import AWAY
 from shared.events import CANCELLED, CONTINUED, DONE, FAILED
+from shared.fallbacks import moved_on, with_tried
 from shared.providers import Provider
 from shared.queue import Queue
 from shared.settings import Settings
 from shared.streams import Claim, Reading, Streams
 from worker.carried import LOG_FULL, LOST, Carried
+from worker.course import ABANDONED, FILTERED, FULL, INTERNAL, Course, Failure, not_here
 from worker.endings import Endings
 from worker.going_on import asked_of, how_to_go_on
-from worker.intake import Abandoned, Course, Flow, Intake
+from worker.intake import Abandoned, Flow, Intake
 from worker.log_writer import LogWriter
 from worker.providers.base import GenerationRequest, ProviderError
 from worker.providers.retries import RETRIED
@@ -42,33 +46,11 @@ WAITS: Final = {"provisional": 0.02, "settling": 0.2}
 """A provisional record is confirmed within milliseconds (or expires); a server settles within seconds (s)."""
 WAIT_LIMIT_S: Final = 60.0
 
+AT_ONCE: Final = "at once"
 RETRY_FIRST_S: Final = 0.25
 RETRY_MAX_S: Final = 5.0
 
 log = structlog.get_logger("worker.generation")
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why an attempt ended before its finish reason. ``refusal``: nobody else would fare better."""
-
-    code: str
-    message: str
-    retryable: bool = True
-    refusal: bool = False
-
-
-FILTERED: Final = Failure(
-    "content_filtered", "The provider's content filter ended the answer. Change the request.", False, True
-)
-INTERNAL: Final = Failure("internal_error", "The worker met an error of its own (its log tells more). Try again.")
-ABANDONED: Final = Failure("abandoned", "")
-FULL: Final = Failure(
-    LOG_FULL,
-    "Redis is at its memory limit and refused the answer. Raise maxmemory or shorten HEADRACE_RETENTION_S, "
-    "then try again.",
-    refusal=True,
-)
 
 
 class Generations:
@@ -103,10 +85,12 @@ class Generations:
                 await self._queue.drop(job)
             if claim.outcome == "end":
                 await self._endings.end_for_another(stream_id, claim)
-            if claim.outcome != "run" or not await self._attempt(stream_id, claim, said):
+            due = claim.outcome == "run" and await self._attempt(stream_id, claim, said)
+            if not due:
                 return
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, RETRY_MAX_S)
+            if due != AT_ONCE:
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, RETRY_MAX_S)
 
     async def _claim(self, stream_id: str) -> tuple[Claim, Reading | None]:
         """Claim the stream. Out: what came of it, and what was said so far where the attempt continues that."""
@@ -120,42 +104,53 @@ class Generations:
             if claim.outcome == "look":
                 seen, said = claim.seen, await self._streams.read(stream_id)
                 request = msgspec.json.decode(claim.request)
-                how = how_to_go_on(self._providers[request["provider"]], said, request["on_failure"])
+                provider = self._providers.get(request["provider"])
+                how = "restart" if provider is None else how_to_go_on(provider, said, request["on_failure"])
                 continue
             if claim.outcome not in WAITS or waited_s > WAIT_LIMIT_S:
                 return claim, said if claim.opening == CONTINUED else None
             await asyncio.sleep(WAITS[claim.outcome])
             waited_s += WAITS[claim.outcome]
 
-    async def _attempt(self, stream_id: str, claim: Claim, said: Reading | None) -> bool:
-        """Carry one attempt to its end. Out: whether another attempt is due here."""
+    async def _attempt(self, stream_id: str, claim: Claim, said: Reading | None) -> bool | str:
+        """Carry one attempt to its end. Out: whether another attempt is due here (AT_ONCE: without a pause)."""
         carried = self._writer.carry(stream_id, claim)
         course = Course(asyncio.get_running_loop().time())
         try:
             request = msgspec.json.decode(claim.request)
-            provider = self._providers[request["provider"]]
-            asked = asked_of(request, provider, said)
+            course.may_fall_back = bool(request.get("fallbacks"))
+            provider = self._providers.get(request["provider"])
             if said is not None:
                 carried.go_on(said.snapshot, said.deltas())
             flow = Flow(request["abandon_after"]) if request.get("flow") == "client" else None
-            failure = await self._carry(carried, provider, asked, flow, course)
+            failure = (
+                not_here(request["provider"])
+                if provider is None
+                else await self._carry(carried, provider, asked_of(request, provider, said), flow, course)
+            )
             if carried.stopped.done() and failure is not FULL:
                 log.info("attempt_stopped", stream=stream_id, why=carried.stopped.result())
                 return carried.stopped.result() == LOST
             common = {"attempt": claim.attempt, "timings": self._timings(claim, course)}
             if failure is None:
                 usage = None if course.usage is None else asdict(course.usage)
-                data = {"finish_reason": course.reason, "usage": usage, "cost": None, **common}
+                data = {"finish_reason": course.reason, "usage": usage, "cost": course.cost, **common}
                 await self._endings.end(carried, DONE, data)
                 return False
             if failure is ABANDONED:
                 await self._endings.end(carried, CANCELLED, {"by": "headrace", "reason": "abandoned", **common})
                 return False
-            if self._may_try_again(request, provider, claim, course) and not failure.refusal:
+            unsaid = failure.by_provider and course.first_token_at is None
+            if unsaid and (fallback := moved_on(request, failure.code)):
+                log.info("fell_back", stream=stream_id, code=failure.code, provider=fallback["provider"])
+                await self._endings.fall_back(carried, fallback)
+                return AT_ONCE
+            if not failure.refusal and self._may_try_again(request, claim, course):
                 log.info("attempt_failed", stream=stream_id, code=failure.code, tries_left=claim.tries_left)
                 await self._endings.give_back(carried)
                 return True
-            data = {"code": failure.code, "message": failure.message, "retryable": failure.retryable, **common}
+            message = with_tried(failure.message, request)
+            data = {"code": failure.code, "message": message, "retryable": failure.retryable, **common}
             await self._endings.end(carried, FAILED, data)
             return False
         except asyncio.CancelledError:
@@ -164,13 +159,13 @@ class Generations:
         finally:
             self._writer.drop(carried)
             if course.usage is not None:
-                await self._endings.charge(carried, msgspec.json.encode(asdict(course.usage)))
+                await self._endings.charge(carried, asdict(course.usage), course.cost)
 
-    def _may_try_again(self, request: Mapping[str, Any], provider: Provider, claim: Claim, course: Course) -> bool:
+    def _may_try_again(self, request: Mapping[str, Any], claim: Claim, course: Course) -> bool:
         """Whether another attempt may mend what ended this one."""
         said = course.first_token_at is not None or claim.opening == CONTINUED
-        if request["on_failure"] == "continue_or_fail" and said and provider.continues == "no":
-            return False
+        if request["on_failure"] == "continue_or_fail" and said:
+            return claim.tries_left > 0 and self._providers[request["provider"]].continues != "no"
         return request["on_failure"] != "fail" and claim.tries_left > 0
 
     async def _carry(
@@ -204,7 +199,8 @@ class Generations:
             return ABANDONED
         if isinstance(error, ProviderError):
             # What the client has tried several times already is not tried again by another attempt.
-            return Failure(error.code, str(error), error.retryable, error.refusal or error.code in RETRIED)
+            refusal = error.refusal or error.code in RETRIED
+            return Failure(error.code, str(error), error.retryable, refusal, by_provider=True)
         if error is not None:
             log.error("generation_broke", stream=carried.stream_id, exc_info=error)
             return INTERNAL

@@ -10,13 +10,15 @@ closes while it is held back is met as any upstream that breaks off: by ``on_fai
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from shared.events import FINISHING, PAUSED, RESUMED, WAITING, split_delta
+from shared.prices import Prices, cost
 from shared.providers import Provider
 from shared.turns import Asking, Turn
 from worker.carried import Carried
+from worker.course import Course
 from worker.line import Line, Waiting
 from worker.log_writer import LogWriter
 from worker.pace import CHARACTERS_A_TOKEN, Pace
@@ -32,16 +34,6 @@ class Abandoned(Exception):
     """Nobody watched for too long."""
 
 
-@dataclass(slots=True)
-class Course:
-    """How one attempt went, as far as it is known. Times of the event loop's clock (s)."""
-
-    began: float
-    reason: str | None = None
-    usage: Usage | None = None
-    first_token_at: float | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Flow:
     """When a generation pauses for its viewers, and when it gives up (s)."""
@@ -52,11 +44,14 @@ class Flow:
 class Intake:
     """Reads providers for one worker process."""
 
-    def __init__(self, client: ProviderClient, writer: LogWriter, line: Line, watchers: Watchers) -> None:
+    def __init__(
+        self, client: ProviderClient, writer: LogWriter, line: Line, watchers: Watchers, prices: Prices
+    ) -> None:
         self._client = client
         self._writer = writer
         self._line = line
         self._watchers = watchers
+        self._prices = prices
 
     async def read(
         self, carried: Carried, provider: Provider, asked: GenerationRequest, flow: Flow | None, course: Course
@@ -99,10 +94,13 @@ class Intake:
                         await self._pause(carried, watched, flow)
                 elif isinstance(event, Finish):
                     course.reason = event.reason
+                    if course.is_filtered_unsaid(event):
+                        continue  # A reason in the log is final: the next claim would end the stream with it.
                     carried.note(FINISHING, {"finish_reason": event.reason})
                     writer.touch(carried)
                 elif isinstance(event, Usage):
                     course.usage = event
+                    course.cost = cost(self._prices, provider.name, asked.model, asdict(event))
 
     @asynccontextmanager
     async def _turn(

@@ -13,6 +13,7 @@ from arq.worker import func
 
 from shared.cluster import connect_to_logs
 from shared.connections import open_client
+from shared.fallbacks import MAX_FALLBACKS
 from shared.keys import Keys
 from shared.logs import configure_logs
 from shared.presence import PresenceKeys
@@ -66,7 +67,7 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
     )
     client = ProviderClient(settings)
     leases = Leases(streams, name, settings.lease_ms, writer.held, writer.doubt)
-    job_timeout_s = settings.max_stream_s * (settings.max_attempts + 1) + JOB_MARGIN_S
+    job_timeout_s = settings.max_stream_s * (settings.max_attempts + MAX_FALLBACKS + 1) + JOB_MARGIN_S
     # arq adds 10 s to the longest time-out for the life of its in-progress mark.
     in_progress_ms = int((job_timeout_s + 10) * 1000)
     sweep = Sweep(streams, queue, leases, lease_ms=settings.lease_ms, in_progress_ms=in_progress_ms)
@@ -74,7 +75,7 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
     upkeep = Upkeep(name, queue, leases, sweep, writer, watchers)
     endings = Endings(settings, streams, queue, writer)
     line = Line(Turns(queue_client, keys))
-    intake = Intake(client, writer, line, watchers)
+    intake = Intake(client, writer, line, watchers, configuration.prices)
     generations = Generations(settings, configuration.providers, intake, streams, queue, writer, endings, name)
 
     def cancelled(stream_id: str) -> None:

@@ -11,10 +11,12 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import structlog
 from redis.exceptions import RedisError, ResponseError
 
 from shared.cluster import LogConnection
+from shared.fallbacks import speaker
 from shared.keys import Keys
 from shared.log import Entry, append_commands, append_outcome, last_command, read_entries
 from shared.resp import is_out_of_memory, is_trouble
@@ -81,7 +83,10 @@ class Reconciler:
 
     async def _claim_again(self, connection: LogConnection, carried: Carried) -> Outcome:
         keys = self.keys.stream(carried.stream_id)
-        args = (self.worker, carried.epoch, self.lease_ms, carried.claim.opening, carried.claim.seen)
+        claim = carried.claim
+        speaks = speaker(msgspec.json.decode(claim.request))
+        pairs: list[str | bytes] = ["request", claim.request, *(part for pair in speaks.items() for part in pair)]
+        args = (self.worker, carried.epoch, self.lease_ms, claim.opening, claim.seen, *pairs)
         (answer,) = await connection.exchange([("EVALSHA", self.reclaim.sha, len(keys), *keys, *args)])
         if isinstance(answer, ResponseError):
             raise answer

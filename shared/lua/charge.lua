@@ -1,6 +1,6 @@
--- Note what one attempt used. Not fenced: what was paid was paid.
--- ARGV: attempt, usage as JSON
+-- Note what one attempt used and cost. Not fenced: what was paid was paid.
+-- ARGV: attempt, usage as JSON, cost as JSON
 if redis.call('EXISTS', META) == 1 then
-  redis.call('HSET', META, 'usage:' .. ARGV[1], ARGV[2])
+  redis.call('HSET', META, 'usage:' .. ARGV[1], ARGV[2], 'cost:' .. ARGV[1], ARGV[3])
 end
 return 'ok'

@@ -9,6 +9,7 @@
 --       finishing (the finish reason was read, only the end is missing), worker_lost or attempts_exhausted
 --   settling: try again in a moment (see prelude.lua)
 --   leased | ended <status> | provisional | gone
+local HOLDS = {waiting = true, paused = true, resumed = true}
 local nonce, worker, lease_ms, most_tries = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local how, seen = ARGV[5], ARGV[6]
 if redis.call('EXISTS', META) == 0 then
@@ -38,15 +39,28 @@ local last_id, last_type, last_data = last_entry()
 local now = now_ms()
 local epoch = int(next_epoch(now))
 local released = field('released')
+-- A hand-over and a fallback are nobody's failure to answer.
+local counts = released ~= 'handover' and released ~= 'fallback'
 local attempt, tries = tonumber(field('attempt')), tonumber(field('tries'))
-local said = last_type ~= 'queued' and last_type ~= 'started' and last_type ~= 'restart'
+local said_type = last_type
+if HOLDS[last_type] then
+  -- Held back: what was said stands before that.
+  for _, entry in ipairs(redis.call('XREVRANGE', LOG, '+', '-', 'COUNT', 100)) do
+    local kind = entry[2][2]
+    if not HOLDS[kind] then
+      said_type = kind
+      break
+    end
+  end
+end
+local said = said_type ~= 'queued' and said_type ~= 'started' and said_type ~= 'restart'
 
 local why
 if last_type == 'finishing' then
   why = 'finishing'
-elseif attempt > 0 and field('on_failure') == 'fail' and (said or released ~= 'handover') then
+elseif attempt > 0 and field('on_failure') == 'fail' and (said or counts) then
   why = 'worker_lost'
-elseif released ~= 'handover' and tries >= most_tries then
+elseif counts and tries >= most_tries then
   why = 'attempts_exhausted'
 end
 local may_continue = said and string.sub(field('on_failure'), 1, 8) == 'continue'
@@ -69,7 +83,7 @@ if may_continue and how == 'continue' then
 elseif may_continue and how == 'anew' then
   opening = 'started'
 end
-attempt = open_attempt(opening, epoch, worker, lease_ms, last_id, now, released ~= 'handover')
+attempt = open_attempt(opening, epoch, worker, lease_ms, last_id, now, counts)
 return {
   remember('claim', nonce, 'run', opening, epoch, int(attempt), int(most_tries - tonumber(field('tries'))),
     field('created_ms'), int(now)),

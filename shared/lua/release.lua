@@ -1,5 +1,6 @@
 -- Give a stream back before its end, so that the next claim need not wait for the lease.
--- ARGV: nonce, epoch, how: handover (no try is counted) or retry
+-- ARGV: nonce, epoch, how: handover or fallback (no try is counted) or retry; then field and value pairs, for a
+--       fallback: the request that it moved to, and what the record tells of who speaks
 -- Out:  released <attempt> | fenced | gone
 local nonce, epoch, how = unpack(ARGV)
 if redis.call('EXISTS', META) == 0 then
@@ -13,5 +14,5 @@ if field('epoch') ~= epoch or terminal(field('status')) then
   return 'fenced'
 end
 redis.call('DEL', LEASE)
-redis.call('HSET', META, 'released', how)
+redis.call('HSET', META, 'released', how, unpack(ARGV, 4))
 return remember('release', nonce, 'released', field('attempt'))

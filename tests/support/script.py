@@ -24,6 +24,7 @@ DEFAULTS: dict[str, Any] = {
     "raw": None,  # this text is the whole body
     "content_type": "text/event-stream",
     "headers": {},
+    "models": {},  # other values for calls of these models: {"model": {…}}
     # Faults: "fail_times" limits them to the first N calls of the name; afterwards all is fine.
     "fail_times": None,
     "status": 200,
@@ -88,4 +89,5 @@ def script_of(request: dict[str, Any]) -> dict[str, Any]:
         script = {}
     last = request["messages"][-1]
     prefix = last["content"] if last.get("role") == "assistant" else ""
-    return {**DEFAULTS, **(script if isinstance(script, dict) else {}), "prefix": prefix}
+    asked = script if isinstance(script, dict) else {}
+    return {**DEFAULTS, **asked, **asked.get("models", {}).get(request.get("model"), {}), "prefix": prefix}

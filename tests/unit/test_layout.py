@@ -106,6 +106,7 @@ PURE = (
     "shared/sse.py",
     "shared/transitions.py",
     "shared/keys.py",
+    "shared/prices.py",
     "shared/providers.py",
     "cli/answer.py",
     "cli/blocks.py",

@@ -4,8 +4,7 @@ import re
 from pathlib import Path
 
 from shared.events import TERMINAL
-from shared.providers import PRESETS
-from shared.settings import PREFIX, Settings
+from shared.settings import PREFIX, Settings, load_presets, load_prices
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
@@ -19,9 +18,18 @@ def test_every_setting_stands_in_the_table_with_its_default() -> None:
 
 
 def test_every_provider_stands_in_its_table() -> None:
-    for name, preset in PRESETS.items():
-        assert f"| `{name}` |" in README
-        assert preset.base_url is None or preset.base_url in README
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", README, re.MULTILINE))
+    for name, preset in load_presets().items():
+        url = preset.base_url or preset.usual_url
+        assert f"`{preset.key or name.upper() + '_BASE_URL'}`" in rows[name]
+        assert f"`{preset.wire_format}`" in rows[name]
+        assert url is None or f"`{url}`" in rows[name]
+        assert preset.continues == "no" or f"`{preset.continues}`" in rows[name]
+
+
+def test_every_price_stands_in_its_table() -> None:
+    for (provider, model), price in load_prices().items():
+        assert f"| `{provider}/{model}` | {price.input:f} | {price.output:f} |" in README
 
 
 def test_every_terminal_event_is_handled_by_the_browser_snippet() -> None:

@@ -352,3 +352,59 @@ async def test_a_look_may_lead_to_a_restart(streams: Streams, redis: Any) -> Non
     reading = await streams.read(ID)
     assert reading is not None
     assert reading.transcript().text == ""
+
+
+MOVED = {"request": '{"q":2}', "about": '{"model":"m2"}', "model": "m2"}
+
+
+async def test_a_fallback_moves_the_stream_to_who_speaks_next_and_is_no_try(streams: Streams, redis: Any) -> None:
+    await created(streams)
+    one = await claim(streams, tries=1)
+    assert one.tries_left == 0
+    assert await streams.release(ID, one.epoch, "fallback", MOVED) == ("released", "1")
+    two = await claim(streams, "w2", tries=1)
+    assert (two.outcome, two.opening, two.attempt, two.tries_left) == ("run", "started", 2, 0)
+    assert two.request == b'{"q":2}'
+    assert json.loads((await entries(redis))[-1].data) == {"attempt": 2, "model": "m2"}
+    assert await redis.hget(KEYS.meta, "model") == b"m2"
+
+
+async def test_a_worker_that_dies_after_a_fallback_does_not_bring_the_first_model_back(
+    streams: Streams, redis: Any
+) -> None:
+    await created(streams)
+    one = await claim(streams)
+    await streams.release(ID, one.epoch, "fallback", MOVED)
+    await claim(streams, "w2")
+    await redis.delete(KEYS.lease)
+    three = await claim(streams, "w3")
+    assert (three.attempt, three.tries_left, three.request) == (3, 1, b'{"q":2}')
+
+
+async def test_a_fallback_by_a_fenced_worker_moves_nothing(streams: Streams, redis: Any) -> None:
+    await created(streams)
+    one = await claim(streams)
+    await redis.delete(KEYS.lease)
+    await claim(streams, "w2")
+    assert await streams.release(ID, one.epoch, "fallback", MOVED) == ("fenced",)
+    assert await redis.hmget(KEYS.meta, "request", "model") == [b'{"q":1}', b"m"]
+
+
+async def test_a_stream_created_to_fail_falls_back_all_the_same_while_nothing_was_said(streams: Streams) -> None:
+    await created(streams, on_failure="fail")
+    one = await claim(streams)
+    await streams.release(ID, one.epoch, "fallback", MOVED)
+    assert (await claim(streams, "w2")).outcome == "run"
+
+
+async def test_a_claim_that_was_lost_with_its_fallback_is_opened_again_by_who_spoke(
+    streams: Streams, redis: Any
+) -> None:
+    await created(streams)
+    one = await claim(streams)
+    await redis.delete(KEYS.lease)
+    epoch = one.epoch + 5
+    pairs = [part for pair in MOVED.items() for part in pair]
+    assert await streams.call("reclaim", ID, "w2", epoch, LEASE_MS, "started", "", *pairs) == b"open"
+    assert json.loads((await entries(redis))[-1].data)["model"] == "m2"
+    assert await redis.hmget(KEYS.meta, "request", "model") == [b'{"q":2}', b"m2"]

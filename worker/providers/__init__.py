@@ -1,7 +1,7 @@
 """The registry of wire formats: one file each, found by its name.
 
-``worker/providers/<wire_format>.py`` defines ``ADAPTER``; nothing else has to change to add one (a preset
-in :mod:`shared.providers` then names it).
+``worker/providers/<wire_format>.py`` defines ``ADAPTER``; beside it only :data:`shared.providers.WireFormat` has to
+learn its name, so that the table of providers may use it.
 """
 
 import re

@@ -40,7 +40,7 @@ def of_status(
             retry_after_s=retry_after_s,
         )
     if status in (401, 403):
-        text = f"{head} does not accept the key (status {status}): check {variable}_API_KEY.{says}"
+        text = f"{head} does not accept the key (status {status}): check {provider.key_variable}.{says}"
         return ProviderError("provider_auth", text, refusal=True)
     if status == 404:
         text = f"{head} does not know the model {model!r}, or {variable}_BASE_URL is wrong.{says}"
@@ -84,7 +84,7 @@ def refused_in_200(provider: Provider, sentence: str) -> ProviderError:
 
 def bad_key(provider: Provider) -> ProviderError:
     """The key can't stand in a header."""
-    variable = f"{provider.name.upper()}_API_KEY"
+    variable = provider.key_variable
     text = f"The key of the provider {provider.name!r} has characters that can't be sent: check {variable}."
     return ProviderError("provider_auth", text, refusal=True)
 

@@ -1,0 +1,64 @@
+"""How one attempt goes, and why it ends before its finish reason. Pure."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from worker.carried import LOG_FULL
+from worker.providers.base import Finish, Usage
+
+
+@dataclass(slots=True)
+class Course:
+    """How one attempt went, as far as it is known. Times of the event loop's clock (s)."""
+
+    began: float
+    may_fall_back: bool = False
+    reason: str | None = None
+    usage: Usage | None = None
+    cost: dict[str, Any] | None = None
+    first_token_at: float | None = None
+
+    def is_filtered_unsaid(self, finish: Finish) -> bool:
+        """Whether a content filter let nothing through, and a fallback is there to be asked instead."""
+        return self.may_fall_back and self.first_token_at is None and finish.reason == "content_filter"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt ended before its finish reason. ``refusal``: nobody else would fare better with the same
+    provider; ``by_provider``: another provider may."""
+
+    code: str
+    message: str
+    retryable: bool = True
+    refusal: bool = False
+    by_provider: bool = False
+
+
+FILTERED: Final = Failure(
+    "content_filtered",
+    "The provider's content filter ended the answer. Change the request.",
+    retryable=False,
+    refusal=True,
+    by_provider=True,
+)
+INTERNAL: Final = Failure("internal_error", "The worker met an error of its own (its log tells more). Try again.")
+ABANDONED: Final = Failure("abandoned", "Nobody watched for too long.")
+FULL: Final = Failure(
+    LOG_FULL,
+    "Redis is at its memory limit and refused the answer. Raise maxmemory or shorten HEADRACE_RETENTION_S, "
+    "then try again.",
+    refusal=True,
+)
+
+
+def not_here(provider: str) -> Failure:
+    """The worker's table lacks what the API's has."""
+    return Failure(
+        "provider_not_configured",
+        f"The worker knows no provider {provider!r}: give the API and the workers the same "
+        "HEADRACE_PROVIDERS_FILE, and start them again.",
+        retryable=False,
+        refusal=True,
+        by_provider=True,
+    )
