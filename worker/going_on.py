@@ -19,12 +19,13 @@ more than it would be over it otherwise."""
 
 
 def can_continue(provider: Provider, said: Reading | None) -> bool:
-    """Whether this provider can carry on from this. Not where reasoning or a tool call was under way, or where
-    there was a tool call at all: neither can be given back to it as text."""
+    """Whether this provider can carry on from this. Not where reasoning was under way, or where there was a tool
+    call or anything else of its own at all: none of it can be given back to it as text."""
     if said is None or provider.continues == "no":
         return False
     transcript = said.transcript()
-    return bool(transcript.text) and not transcript.tool_calls and "text" in _last_delta(said)
+    whole = not transcript.tool_calls and not transcript.provider
+    return bool(transcript.text) and whole and "text" in _last_delta(said)
 
 
 def _last_delta(said: Reading) -> Delta:
@@ -49,6 +50,7 @@ def asked_of(request: Mapping[str, Any], provider: Provider, said: Reading | Non
         top_p=request.get("top_p"),
         stop=request.get("stop") or [],
         tools=request.get("tools") or [],
+        options=request.get("provider_options") or {},
         prefix=prefix,
         continues=provider.continues,
     )

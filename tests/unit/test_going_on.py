@@ -28,6 +28,7 @@ def reading(tail: list[dict], snapshot: list[dict] | None = None) -> Reading:
         (reading([{"reasoning": "r"}]), False),
         (reading([{"text": "a"}, TOOL]), False),
         (reading([TOOL, {"text": "a"}]), False),
+        (reading([{"provider": {"type": "citations_delta", "data": {}}}, {"text": "a"}]), False),
         (reading([], [{"text": "a"}]), True),
         (reading([], [{"text": "a"}, {"reasoning": "r"}]), False),
         (reading([{"text": "b"}], [TOOL]), False),
