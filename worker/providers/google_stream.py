@@ -32,6 +32,7 @@ from worker.providers.wire import (
 
 _FINISH_REASONS: Final[dict[str, FinishReason]] = {
     "STOP": "stop",
+    "FUNCTION_CALL": "tool_calls",  # no word of Google's own: gateways carry OpenAI's over
     "MAX_TOKENS": "length",
     "SAFETY": "content_filter",
     "RECITATION": "content_filter",
