@@ -122,13 +122,13 @@ def snapshot_lines(deltas: Iterable[Delta]) -> bytes:
 class Transcript:
     """What was said so far: the sum of deltas, in order."""
 
-    __slots__ = ("_reasoning", "_text", "provider", "tool_calls")
+    __slots__ = ("_reasoning", "_text", "provider_parts", "tool_calls")
 
     def __init__(self) -> None:
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self.tool_calls: list[dict[str, Any]] = []
-        self.provider: list[dict[str, Any]] = []
+        self.provider_parts: list[dict[str, Any]] = []
 
     @property
     def text(self) -> str:
@@ -147,7 +147,7 @@ class Transcript:
         elif "tool_call" in delta:
             self._add_tool_call(delta["tool_call"])
         elif "provider" in delta:
-            self.provider.append(delta["provider"])
+            self.provider_parts.append(delta["provider"])
 
     def _add_tool_call(self, piece: dict[str, Any]) -> None:
         call = next((c for c in self.tool_calls if c["index"] == piece["index"]), None)
@@ -178,6 +178,6 @@ class Transcript:
             data["reasoning"] = self.reasoning
         if self.tool_calls:
             data["tool_calls"] = self.tool_calls
-        if self.provider:
-            data["provider"] = self.provider
+        if self.provider_parts:  # not "provider": that is a record's word for who speaks
+            data["provider_parts"] = self.provider_parts
         return data

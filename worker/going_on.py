@@ -24,7 +24,7 @@ def can_continue(provider: Provider, said: Reading | None) -> bool:
     if said is None or provider.continues == "no":
         return False
     transcript = said.transcript()
-    whole = not transcript.tool_calls and not transcript.provider
+    whole = not transcript.tool_calls and not transcript.provider_parts
     return bool(transcript.text) and whole and "text" in _last_delta(said)
 
 

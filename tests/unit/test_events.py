@@ -109,4 +109,4 @@ def test_what_has_no_word_stands_for_itself_and_in_order() -> None:
     assert lines.count(b"\n") == 4
     transcript = Transcript()
     transcript.add_lines(lines)
-    assert transcript.as_data() == {"text": "ab", "provider": [one["provider"], two["provider"]]}
+    assert transcript.as_data() == {"text": "ab", "provider_parts": [one["provider"], two["provider"]]}

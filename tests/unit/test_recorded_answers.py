@@ -139,5 +139,5 @@ def test_a_recorded_answer_adds_up_to_one_transcript(name: str) -> None:
     told = transcript.as_data()
     assert told["text"].startswith("流れ 🌊\n👩")
     assert all(one["id"] and one["name"] and one["arguments"] for one in told["tool_calls"])
-    kinds = [one["type"] for one in told.get("provider", [])]
+    kinds = [one["type"] for one in told.get("provider_parts", [])]
     assert len(kinds) == sum("provider" in m.delta for m in MEANINGS[name] if isinstance(m, Said))
