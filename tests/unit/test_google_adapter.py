@@ -12,6 +12,7 @@ from tests.support.provider_calls import KEY, calm_client
 from tests.support.replay import replaying
 from worker.providers import adapter
 from worker.providers.base import Finish, GenerationRequest, ProviderError, ProviderEvent, Refusal, Said, Usage
+from worker.providers.probe import ask_models
 
 google = adapter("google")
 HELLO = [{"role": "user", "content": "hi"}]
@@ -213,6 +214,13 @@ async def test_a_wrong_key_is_an_auth_error_though_its_status_is_400() -> None:
             await anext(client.generate(Provider("google", "google", base_url, KEY), GenerationRequest("m", HELLO)))
     assert (caught.value.code, caught.value.refusal) == ("provider_auth", True)
     assert "GOOGLE_API_KEY" in str(caught.value)
+
+
+async def test_the_doctors_question_sees_a_wrong_key_as_one() -> None:
+    raw = json.dumps(WRONG_KEY).encode()
+    for body, status in ((raw, 401), (b"{}", 400)):
+        async with replaying(body, status=400, kind="application/json") as base_url:
+            assert await ask_models(Provider("google", "google", base_url, KEY), 5) == status
 
 
 @pytest.mark.parametrize("details", [None, {}, "x", [None], [{"reason": 1}], [{"reason": "OTHER"}]])
