@@ -39,23 +39,26 @@ LOOK: list[dict[str, Any]] = [{"role": "user", "content": "Look at the tide."}]
 """Asked with a tool, which llmock calls as its schema says."""
 
 PLACES = {
-    "openai": ("/v1", "gpt-4o"),
-    "anthropic": ("/anthropic/v1", "claude-sonnet-4-6"),
-    "google": ("/gemini/v1beta", "gemini-2.5-pro"),
+    "openai": ("/v1", "gpt-4o", 1),
+    "anthropic": ("/anthropic/v1", "claude-sonnet-4-6", 3),
+    "google": ("/gemini/v1beta", "gemini-2.5-pro", 0),
 }
-"""Where llmock speaks each wire format, and a model that it knows there."""
+"""Where llmock speaks each wire format, a model that it knows there, and how many events stand before the text."""
 
 
 class Llmock:
     """llmock's own API, over one connection pool."""
 
     def __init__(self, port: int, http: httpx.AsyncClient, wire_format: str) -> None:
-        path, self.model = PLACES[wire_format]
+        path, self.model, self._head = PLACES[wire_format]
         self.provider = Provider("local", wire_format, f"http://127.0.0.1:{port}{path}", KEY)
         self._admin = f"http://127.0.0.1:{port}/_llmock"
         self._http = http
 
     async def play(self, **behaviour: Any) -> None:
+        """``after_chunks`` counts words of the text."""
+        if "after_chunks" in behaviour:
+            behaviour["after_chunks"] += self._head
         response = await self._http.post(f"{self._admin}/scenario", json={"behaviors": [behaviour]})
         response.raise_for_status()
 
@@ -154,11 +157,11 @@ async def test_scripted_tool_calls_come_through(llmock: Llmock) -> None:
     [
         ({"type": "fail", "status": 429, "retry_after": 0.6}, []),
         ({"type": "fail", "status": 503}, []),
-        ({"type": "stream_fault", "kind": "disconnect", "after_chunks": 5}, ["upstream_cut"]),
-        ({"type": "stream_fault", "kind": "truncate", "after_chunks": 5}, ["upstream_cut"]),
-        ({"type": "stream_fault", "kind": "malformed", "after_chunks": 5}, ["provider_garbage"]),
+        ({"type": "stream_fault", "kind": "disconnect", "after_chunks": 2}, ["upstream_cut"]),
+        ({"type": "stream_fault", "kind": "truncate", "after_chunks": 2}, ["upstream_cut"]),
+        ({"type": "stream_fault", "kind": "malformed", "after_chunks": 2}, ["provider_garbage"]),
         (
-            {"type": "stream_fault", "kind": "stall", "after_chunks": 5, "stall_seconds": 30},
+            {"type": "stream_fault", "kind": "stall", "after_chunks": 2, "stall_seconds": 30},
             ["upstream_silent"],
         ),
         ({"type": "slow_first_token", "seconds": 30}, ["first_token_timeout"]),

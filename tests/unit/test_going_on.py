@@ -41,6 +41,13 @@ def test_only_text_can_be_carried_on(said: Reading | None, may: bool) -> None:
     assert not can_continue(CANNOT, said)
 
 
+def test_tools_and_options_are_asked_in_every_attempt() -> None:
+    request = {"model": "m", "messages": [], "tools": [{"name": "f"}], "provider_options": {"seed": 1}}
+    for said in (None, reading([{"text": "a"}])):
+        asked = asked_of(request, CAN, said)
+        assert (asked.tools, asked.options) == ([{"name": "f"}], {"seed": 1})
+
+
 def test_the_prefix_is_all_that_was_said_and_the_limit_is_what_is_left() -> None:
     request = {"model": "m", "messages": [], "max_tokens": 100, "temperature": 0.5}
     asked = asked_of(request, CAN, reading([{"text": "cd"}], [{"text": "ab" * 20}]))
