@@ -66,8 +66,10 @@ class Creation:
         for another request, Redis away.
         """
         target, *fallbacks = self._targets(asked)
-        turns = asked.turns()
-        size = sum(len(turn["content"].encode("utf-8", "surrogatepass")) for turn in turns)
+        try:
+            size = asked.size()
+        except UnicodeEncodeError:
+            raise _half_character() from None
         if size > self._settings.max_prompt_bytes:
             raise Problem(
                 413,
@@ -82,10 +84,17 @@ class Creation:
                 "answer_too_long",
                 f"An answer may have {most} tokens here (HEADRACE_MAX_ANSWER_TOKENS). Ask for at most as many.",
             )
+        if most and (names := asked.limits_in_options()):
+            raise Problem(
+                422,
+                "answer_too_long",
+                f"An answer's length is limited here (HEADRACE_MAX_ANSWER_TOKENS): leave {', '.join(names)} out of "
+                "provider_options, and ask by max_tokens.",
+            )
         request = {
             "provider": target.provider.name,
             "model": target.model,
-            "messages": turns,
+            "messages": asked.turns(),
             **asked.model_dump(exclude={"model", "prompt", "messages", "fallbacks"}, exclude_none=True),
         }
         if fallbacks:
@@ -95,9 +104,7 @@ class Creation:
             # Behind the hash: a setting that changes makes no other request of a repeated one.
             body = msgspec.json.encode({**request, "max_tokens": asked.max_tokens or most} if most else request)
         except UnicodeEncodeError:
-            raise Problem(
-                422, "invalid_request", "The prompt holds half a surrogate pair, which is no character."
-            ) from None
+            raise _half_character() from None
         try:
             async with asyncio.timeout(CREATE_TIMEOUT_S):
                 return await self._run_steps(body, hashed, speaker(request), asked, owner, key)
@@ -185,3 +192,7 @@ class Creation:
         if answer[0] == "exists":
             return status, True, int(answer[4])
         return status, False, int(answer[1].partition("-")[0])
+
+
+def _half_character() -> Problem:
+    return Problem(422, "invalid_request", "The prompt holds half a surrogate pair, which is no character.")

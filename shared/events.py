@@ -5,7 +5,10 @@ A *delta* is the data of a ``message`` event: a dict with exactly one of the key
 - ``text``: str, a piece of the answer;
 - ``reasoning``: str, a piece of the model's reasoning;
 - ``tool_call``: ``{"index": int, "id"?: str, "name"?: str, "arguments"?: str}``, a piece of one tool call:
-  ``id`` and ``name`` come once, ``arguments`` is appended.
+  ``id`` and ``name`` come once, ``arguments`` is appended;
+- ``provider``: ``{"type": str, "data": any JSON}``, what a provider sends that has no word above, under its own
+  name: citations, signatures, searches that it ran itself. Each stands for itself; an answer's share is bounded
+  where it is read (:data:`worker.providers.wire.MAX_KEPT_BYTES`).
 
 A *snapshot* is kept in Redis as lines, one JSON delta a line, so that it grows by APPEND alone.
 """
@@ -123,12 +126,13 @@ def snapshot_lines(deltas: Iterable[Delta]) -> bytes:
 class Transcript:
     """What was said so far: the sum of deltas, in order."""
 
-    __slots__ = ("_reasoning", "_text", "tool_calls")
+    __slots__ = ("_reasoning", "_text", "provider_parts", "tool_calls")
 
     def __init__(self) -> None:
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self.tool_calls: list[dict[str, Any]] = []
+        self.provider_parts: list[dict[str, Any]] = []
 
     @property
     def text(self) -> str:
@@ -146,6 +150,8 @@ class Transcript:
             self._reasoning.append(delta["reasoning"])
         elif "tool_call" in delta:
             self._add_tool_call(delta["tool_call"])
+        elif "provider" in delta:
+            self.provider_parts.append(delta["provider"])
 
     def _add_tool_call(self, piece: dict[str, Any]) -> None:
         call = next((c for c in self.tool_calls if c["index"] == piece["index"]), None)
@@ -176,4 +182,6 @@ class Transcript:
             data["reasoning"] = self.reasoning
         if self.tool_calls:
             data["tool_calls"] = self.tool_calls
+        if self.provider_parts:  # not "provider": that is a record's word for who speaks
+            data["provider_parts"] = self.provider_parts
         return data

@@ -85,8 +85,8 @@ class Carried:
         for kind in ("text", "reasoning"):
             if kind in delta:
                 self._pending_size += len(delta[kind])
-        if "tool_call" in delta:
-            self._pending_size += len(delta["tool_call"].get("arguments", "")) + 64
+        if "tool_call" in delta or "provider" in delta:
+            self._pending_size += len(encode_data(delta))
         if self._pending and self._pending[-1][0] == MESSAGE and merge(self._pending[-1][1], delta):
             return
         self._pending.append((MESSAGE, copy_delta(delta)))

@@ -21,16 +21,16 @@ more than it would be over it otherwise."""
 def how_to_go_on(provider: Provider, said: Reading | None, on_failure: str) -> str:
     """How another attempt goes on behind what was said: continue, anew, restart or fail (see ``claim.lua``).
 
-    Continuing can't be where reasoning or a tool call was under way, or where there was a tool call at all:
-    neither can be given back to a provider as text. ``continue_or_fail`` takes no text back.
+    Continuing can't be where reasoning was under way, or where there was a tool call or anything else of the
+    provider's own at all: none of it can be given back to it as text. ``continue_or_fail`` takes no text back.
     """
     if said is None:
         return "restart"
     transcript = said.transcript()
-    text, others = bool(transcript.text), bool(transcript.reasoning or transcript.tool_calls)
-    if text and provider.continues != "no" and not transcript.tool_calls and "text" in _last_delta(said):
+    others = bool(transcript.tool_calls or transcript.provider_parts)
+    if transcript.text and provider.continues != "no" and not others and "text" in _last_delta(said):
         return "continue"
-    if not text and (on_failure == "continue_or_fail" or not others):
+    if not transcript.text and (on_failure == "continue_or_fail" or not (others or transcript.reasoning)):
         return "anew"
     return "fail" if on_failure == "continue_or_fail" else "restart"
 
@@ -57,6 +57,7 @@ def asked_of(request: Mapping[str, Any], provider: Provider, said: Reading | Non
         top_p=request.get("top_p"),
         stop=request.get("stop") or [],
         tools=request.get("tools") or [],
+        options=request.get("provider_options") or {},
         prefix=prefix,
         continues=provider.continues,
     )

@@ -8,12 +8,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
+import pytest
 import pytest_asyncio
 
+from shared.providers import Provider
+from tests.support.processes import Child
+from tests.support.provider_calls import calm_client, text_of
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 from tests.support.up import Up
 from tests.support.viewing import Seen, view_to_end
+from worker.providers.base import Finish, GenerationRequest, ProviderError, Usage
 
 
 @pytest_asyncio.fixture
@@ -93,3 +98,30 @@ async def test_the_real_model_s_sentence_goes_on_after_its_worker_was_killed(mod
     assert seen.text == record["text"]
     assert len(seen.text) > len(before)
     print(json.dumps({"before": before[-60:], "behind": seen.text[len(before) : len(before) + 60]}))
+
+
+@pytest.mark.parametrize("prefix", ["", "The sky is", "The sky is "])
+async def test_the_real_model_says_the_same_over_both_of_its_wire_formats(model: Child, prefix: str) -> None:
+    turns = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Why is the sky blue?"}]
+    asked = GenerationRequest("smollm2", turns, max_tokens=12, temperature=0.0, prefix=prefix, continues="prefill")
+    async with calm_client() as client:
+        for wire_format in ("openai", "anthropic"):
+            provider = Provider("local", wire_format, model.url, "")
+            events = [event async for event in client.generate(provider, asked)]
+            said = " ".join((prefix + text_of(events)).split())
+            assert said.startswith("The sky ")
+            assert "  " not in prefix + text_of(events)
+            assert [event for event in events if isinstance(event, Finish)] == [Finish("length")]
+            counted = [event for event in events if isinstance(event, Usage)][-1]
+            assert counted.output_tokens == 12
+            assert counted.input_tokens
+
+
+async def test_the_real_model_s_refusal_has_its_code_over_both_of_its_wire_formats(model: Child) -> None:
+    asked = GenerationRequest("smollm2", [{"role": "user", "content": "x " * 5000}])
+    async with calm_client() as client:
+        for wire_format in ("openai", "anthropic"):
+            with pytest.raises(ProviderError) as caught:
+                await anext(client.generate(Provider("local", wire_format, model.url, ""), asked))
+            assert (caught.value.code, caught.value.refusal) == ("provider_refused", True)
+            assert "context size" in str(caught.value)

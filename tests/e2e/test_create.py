@@ -6,6 +6,7 @@ import json
 import pytest
 from redis.asyncio import Redis
 
+from tests.support.conversation import CONVERSATION, TOOL
 from tests.support.stack import Stack
 from tests.support.viewing import view_to_end
 
@@ -42,12 +43,21 @@ async def test_a_key_used_for_another_request_is_refused(shared_stack: Stack) ->
     assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_conflict")
 
 
+IMAGE = {"type": "image", "data": "aGlo" * 100_000, "media_type": "image/png"}
+CODES = {
+    "image_too_large": "prompt_too_large",
+    "no_such_part": "invalid_request",
+    "reserved_option": "invalid_request",
+}
 WRONG = {
     "unknown_provider": (422, {"prompt": "x", "model": "nobody/model"}),
     "provider_not_configured": (422, {"prompt": "x", "model": "openai/gpt-4.1"}),
     "invalid_request": (422, {"prompt": ""}),
     "unknown_field": (422, {"prompt": "x", "colour": "blue"}),
     "prompt_too_large": (413, {"prompt": "x" * 300_000}),
+    "image_too_large": (413, {"messages": [{"role": "user", "content": [IMAGE]}]}),
+    "no_such_part": (422, {"messages": [{"role": "user", "content": [{"type": "audio"}]}]}),
+    "reserved_option": (422, {"prompt": "x", "provider_options": {"stream": False}}),
     "body_too_large": (413, {"prompt": "x" * 1_100_000}),
 }
 
@@ -55,6 +65,7 @@ WRONG = {
 @pytest.mark.parametrize("code", WRONG)
 async def test_wrong_input_is_a_problem_document_with_its_code(shared_stack: Stack, code: str) -> None:
     status, body = WRONG[code]
+    code = CODES.get(code, code)
     answer = await shared_stack.client.post("/v1/streams", json=body)
     assert answer.headers["content-type"] == "application/problem+json"
     problem = answer.json()
@@ -174,3 +185,35 @@ async def test_models_and_health_are_told(shared_stack: Stack) -> None:
     assert {"id": "local/*", "provider": "local"} in models["models"]
     assert (await shared_stack.client.get("/readyz")).json()["workers"] == 2
     assert "headrace_viewers" in (await shared_stack.client.get("/metrics")).text
+
+
+async def test_a_conversation_with_images_and_tools_is_answered(shared_stack: Stack) -> None:
+    script = {"name": "talk", "tokens": 3, "tool_call": True}
+    body = {
+        "messages": [*CONVERSATION[:-1], {"role": "user", "content": json.dumps(script)}],
+        "tools": [TOOL],
+        "provider_options": {"seed": 7, "logit_bias": {"5": None}},
+    }
+    answer = await shared_stack.client.post("/v1/streams", json=body)
+    assert answer.status_code == 202, answer.text
+    record = await shared_stack.until_status(answer.json()["id"], "done")
+    assert record["finish_reason"] == "tool_calls"
+    assert record["tool_calls"][0]["name"]
+    asked = shared_stack.calls("talk")[0].asked
+    assert asked["tools"] == [{"type": "function", "function": TOOL}]
+    assert (asked["seed"], asked["logit_bias"]) == (7, {"5": None})
+    assert asked["messages"][1]["content"][1]["image_url"]["url"] == "https://example.com/a.png"
+
+
+async def test_what_a_provider_sends_that_has_no_word_is_told_and_kept(shared_stack: Stack) -> None:
+    raw = (
+        'data: {"choices":[{"delta":{"content":"a","annotations":[{"url":"x"}]}}]}\n\n'
+        'data: {"choices":[{"delta":{"content":"b"},"finish_reason":"stop"}]}\n\n'
+    )
+    made = await shared_stack.create({"raw": raw})
+    seen = await view_to_end(shared_stack.client, made["events_url"])
+    kept = {"type": "annotations", "data": [{"url": "x"}]}
+    deltas = [data for kind, data in seen.events if kind == "message"]
+    assert deltas == [{"text": "a"}, {"provider": kept}, {"text": "b"}]
+    record = await shared_stack.record(made["id"])
+    assert (record["text"], record["provider"], record["provider_parts"]) == ("ab", "local", [kept])

@@ -1,6 +1,8 @@
-"""The provider client against llmock, a stand-in that is not ours, run as a process, with its verdict."""
+"""The provider client against llmock, a stand-in that is not ours, run as a process, with its verdict: over all
+three wire formats."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.provider_calls import at, calm_client, text_of
+from shared.providers import Provider
+from tests.support.conversation import CONVERSATION, TOOL
+from tests.support.provider_calls import KEY, calm_client, text_of
 from worker.providers.base import Finish, GenerationRequest, ProviderError, ProviderEvent, Said, Usage
 from worker.providers.client import ProviderClient
 
@@ -30,15 +34,31 @@ uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off")).run(soc
 """
 
 
+TIDES: list[dict[str, Any]] = [{"role": "user", "content": "Tell me about tides."}]
+LOOK: list[dict[str, Any]] = [{"role": "user", "content": "Look at the tide."}]
+"""Asked with a tool, which llmock calls as its schema says."""
+
+PLACES = {
+    "openai": ("/v1", "gpt-4o", 1),
+    "anthropic": ("/anthropic/v1", "claude-sonnet-4-6", 3),
+    "google": ("/gemini/v1beta", "gemini-2.5-pro", 0),
+}
+"""Where llmock speaks each wire format, a model that it knows there, and how many events stand before the text."""
+
+
 class Llmock:
     """llmock's own API, over one connection pool."""
 
-    def __init__(self, port: int, http: httpx.AsyncClient) -> None:
-        self.base_url = f"http://127.0.0.1:{port}/v1"
+    def __init__(self, port: int, http: httpx.AsyncClient, wire_format: str) -> None:
+        path, self.model, self._head = PLACES[wire_format]
+        self.provider = Provider("local", wire_format, f"http://127.0.0.1:{port}{path}", KEY)
         self._admin = f"http://127.0.0.1:{port}/_llmock"
         self._http = http
 
     async def play(self, **behaviour: Any) -> None:
+        """``after_chunks`` counts words of the text."""
+        if "after_chunks" in behaviour:
+            behaviour["after_chunks"] += self._head
         response = await self._http.post(f"{self._admin}/scenario", json={"behaviors": [behaviour]})
         response.raise_for_status()
 
@@ -62,10 +82,10 @@ def process() -> Any:
             run.kill()
 
 
-@pytest.fixture
-async def llmock(process: int) -> AsyncIterator[Llmock]:
+@pytest.fixture(params=PLACES)
+async def llmock(process: int, request: pytest.FixtureRequest) -> AsyncIterator[Llmock]:
     async with httpx.AsyncClient(trust_env=False, timeout=10) as http:
-        server = Llmock(process, http)
+        server = Llmock(process, http, request.param)
         async with asyncio.timeout(20):
             while True:
                 with suppress(httpx.TransportError):
@@ -75,19 +95,21 @@ async def llmock(process: int) -> AsyncIterator[Llmock]:
         yield server
 
 
-async def attempt(client: ProviderClient, server: Llmock, tokens: int = 64) -> list[ProviderEvent]:
-    messages = [{"role": "user", "content": "Tell me about tides."}]
-    request = GenerationRequest("gpt-4o", messages, max_tokens=tokens)
-    return [event async for event in client.generate(at(server.base_url), request)]
+async def attempt(client: ProviderClient, server: Llmock, messages: list[dict[str, Any]]) -> list[ProviderEvent]:
+    tools = [TOOL] if messages is LOOK else []
+    request = GenerationRequest(server.model, messages, max_tokens=64, stop=["###"], tools=tools)
+    return [event async for event in client.generate(server.provider, request)]
 
 
-async def attempts(server: Llmock, **settings: Any) -> tuple[list[ProviderEvent], list[str]]:
+async def attempts(
+    server: Llmock, messages: list[dict[str, Any]] = TIDES, **settings: Any
+) -> tuple[list[ProviderEvent], list[str]]:
     """What a worker does: another attempt for what may pass. Out: the answer, and the codes before it."""
     codes: list[str] = []
     async with calm_client(**settings) as client:
         while len(codes) < 3:
             try:
-                return await attempt(client, server), codes
+                return await attempt(client, server, messages), codes
             except ProviderError as error:
                 codes.append(error.code)
                 if error.refusal:
@@ -101,8 +123,24 @@ async def test_a_calm_answer_is_whole_with_its_usage(llmock: Llmock) -> None:
     assert text_of(events) == "Ebb and flow, über Nacht 🌊."
     assert codes == []
     assert [e for e in events if isinstance(e, Finish)] == [Finish("stop")]
-    assert sum(isinstance(e, Usage) for e in events) == 1
+    counted = [e for e in events if isinstance(e, Usage)][-1]
+    assert counted.input_tokens
+    assert counted.output_tokens
     assert (await llmock.verdict())["findings"] == []
+
+
+async def test_a_whole_conversation_is_taken(llmock: Llmock) -> None:
+    await llmock.play(type="reply", text="I see.")
+    events, codes = await attempts(llmock, CONVERSATION)
+    assert (text_of(events), codes) == ("I see.", [])
+
+
+async def test_a_tool_is_called_as_its_schema_says(llmock: Llmock) -> None:
+    events, _ = await attempts(llmock, LOOK)
+    calls = [e.delta["tool_call"] for e in events if isinstance(e, Said) and "tool_call" in e.delta]
+    assert "".join(c.get("name", "") for c in calls) == "look"
+    assert set(json.loads("".join(c.get("arguments", "") for c in calls))) == {"at"}
+    assert [e for e in events if isinstance(e, Finish)] == [Finish("tool_calls")]
 
 
 async def test_scripted_tool_calls_come_through(llmock: Llmock) -> None:
@@ -119,11 +157,11 @@ async def test_scripted_tool_calls_come_through(llmock: Llmock) -> None:
     [
         ({"type": "fail", "status": 429, "retry_after": 0.6}, []),
         ({"type": "fail", "status": 503}, []),
-        ({"type": "stream_fault", "kind": "disconnect", "after_chunks": 3}, ["upstream_cut"]),
-        ({"type": "stream_fault", "kind": "truncate", "after_chunks": 3}, ["upstream_cut"]),
-        ({"type": "stream_fault", "kind": "malformed", "after_chunks": 3}, ["provider_garbage"]),
+        ({"type": "stream_fault", "kind": "disconnect", "after_chunks": 2}, ["upstream_cut"]),
+        ({"type": "stream_fault", "kind": "truncate", "after_chunks": 2}, ["upstream_cut"]),
+        ({"type": "stream_fault", "kind": "malformed", "after_chunks": 2}, ["provider_garbage"]),
         (
-            {"type": "stream_fault", "kind": "stall", "after_chunks": 3, "stall_seconds": 30},
+            {"type": "stream_fault", "kind": "stall", "after_chunks": 2, "stall_seconds": 30},
             ["upstream_silent"],
         ),
         ({"type": "slow_first_token", "seconds": 30}, ["first_token_timeout"]),

@@ -21,6 +21,8 @@ class Call:
     closed_by: str | None = None
     closed_at: float | None = None
     model: str = ""
+    asked: dict[str, Any] = field(default_factory=dict, repr=False)
+    """The request's body; not shown over HTTP."""
     released: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
 
     def close(self, by: str) -> None:
@@ -28,7 +30,7 @@ class Call:
             self.closed_by, self.closed_at = by, time.monotonic()
 
     def shown(self) -> dict[str, Any]:
-        return {key: value for key, value in vars(self).items() if key != "released"}
+        return {key: value for key, value in vars(self).items() if key not in ("released", "asked")}
 
 
 def behind(tokens: list[str], prefix: str) -> list[str]:

@@ -97,7 +97,7 @@ class ScriptedProvider:
         script = script_of(request)
         name = script["name"]
         self._counts[name] += 1
-        call = Call(name, self._counts[name], time.monotonic(), model=str(request.get("model")))
+        call = Call(name, self._counts[name], time.monotonic(), model=str(request.get("model")), asked=request)
         self.calls.append(call)
         if script["fail_times"] is not None and call.call > script["fail_times"]:
             script.update({fault: DEFAULTS[fault] for fault in FAULTS})

@@ -99,3 +99,14 @@ def test_data_is_one_line_of_json(data: dict[str, str]) -> None:
     assert b"\n" not in raw
     assert b"\r" not in raw
     assert decode_data(raw) == data
+
+
+def test_what_has_no_word_stands_for_itself_and_in_order() -> None:
+    one, two = ({"provider": {"type": "citation", "data": [n]}} for n in (1, 2))
+    assert not merge(copy_delta(one), two)
+    assert split_delta({"provider": {"type": "image", "data": "x" * MAX_DELTA_BYTES}})[1:] == []
+    lines = snapshot_lines([{"text": "a"}, one, two, {"text": "b"}])
+    assert lines.count(b"\n") == 4
+    transcript = Transcript()
+    transcript.add_lines(lines)
+    assert transcript.as_data() == {"text": "ab", "provider_parts": [one["provider"], two["provider"]]}

@@ -29,6 +29,7 @@ def reading(tail: list[dict], snapshot: list[dict] | None = None) -> Reading:
         (reading([TOOL]), "restart", "anew"),
         (reading([{"text": "a"}, TOOL]), "restart", "fail"),
         (reading([TOOL, {"text": "a"}]), "restart", "fail"),
+        (reading([{"provider": {"type": "citations_delta", "data": {}}}, {"text": "a"}]), "restart", "fail"),
         (reading([], [{"text": "a"}]), "continue", "continue"),
         (reading([], [{"text": "a"}, {"reasoning": "r"}]), "restart", "fail"),
         (reading([{"text": "b"}], [TOOL]), "restart", "fail"),
@@ -43,6 +44,13 @@ def test_only_text_can_be_carried_on_and_whoever_forbids_it_sees_no_text_taken_b
     assert how_to_go_on(CAN, said, "continue_or_fail") == strictly
     assert how_to_go_on(CANNOT, said, "continue") != "continue"
     assert how_to_go_on(CANNOT, said, "continue_or_fail") == {"continue": "fail"}.get(strictly, strictly)
+
+
+def test_tools_and_options_are_asked_in_every_attempt() -> None:
+    request = {"model": "m", "messages": [], "tools": [{"name": "f"}], "provider_options": {"seed": 1}}
+    for said in (None, reading([{"text": "a"}])):
+        asked = asked_of(request, CAN, said)
+        assert (asked.tools, asked.options) == ([{"name": "f"}], {"seed": 1})
 
 
 def test_the_prefix_is_all_that_was_said_and_the_limit_is_what_is_left() -> None:

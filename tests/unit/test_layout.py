@@ -113,7 +113,14 @@ PURE = (
     "api/buffers.py",
     "api/dialects/native.py",
     "worker/providers/base.py",
+    "worker/providers/wire.py",
     "worker/providers/openai.py",
+    "worker/providers/openai_stream.py",
+    "worker/providers/anthropic.py",
+    "worker/providers/anthropic_stream.py",
+    "worker/providers/google.py",
+    "worker/providers/google_stream.py",
+    "api/messages.py",
 )
 
 

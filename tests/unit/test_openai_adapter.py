@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from shared.sse import ServerSentEvent, SseParser
+from shared.sse import ServerSentEvent
+from tests.support.conversation import CONVERSATION, TOOL
 from worker.providers import UnknownWireFormat, adapter
 from worker.providers.base import (
-    End,
     Finish,
     GenerationRequest,
     ProviderEvent,
+    Refusal,
     Said,
     Usage,
 )
@@ -23,62 +24,11 @@ examples = settings(deadline=None, max_examples=80)
 
 def read(data: Any, event: str = "message") -> list[ProviderEvent]:
     text = data if isinstance(data, str) else json.dumps(data)
-    return list(openai.read(ServerSentEvent(event, text, "")))
+    return list(openai.reader(GenerationRequest("m", [])).read(ServerSentEvent(event, text, "")))
 
 
 def read_delta(**delta: Any) -> list[ProviderEvent]:
     return read({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
-
-
-# Shapes as recorded from OpenAI (usage chunk, tool calls), DeepSeek (reasoning), llama.cpp (timings) and
-# OpenRouter (comments while it waits); CR LF in the middle, and a last event without its blank line.
-TRANSCRIPT = (
-    ": OPENROUTER PROCESSING\n\n"
-    'data: {"id":"c","object":"chat.completion.chunk","choices":[{"index":0,'
-    '"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}]}\n\n'
-    'data: {"choices":[{"index":0,"delta":{"content":null,"reasoning_content":"Höhe?"}}]}\n\n'
-    'data:{"choices":[{"index":0,"delta":{"content":"流れ 🌊"},"finish_reason":null}],"usage":null}\r\n\r\n'
-    'data: {"choices":[{"index":0,\ndata: "delta":{"content":"\\n\\ud83d\\udc69"}}]}\n\n'
-    'data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"call_a","type":"function",'
-    '"function":{"name":"look_up","arguments":""}}]}}]}\n\n'
-    'data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,'
-    '"function":{"arguments":"{\\"q\\":"}}]}}]}\n\n'
-    'data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"1}"}}]}}]}\n\n'
-    'data: {"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}],'
-    '"timings":{"predicted_ms":9.1}}\n\n'
-    'data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":12,"total_tokens":21,'
-    '"prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":3}}}\n\n'
-    "data: [DONE]"
-).encode()
-
-MEANING = [
-    Said({"reasoning": "Höhe?"}),
-    Said({"text": "流れ 🌊"}),
-    Said({"text": "\n👩"}),
-    Said({"tool_call": {"index": 0, "id": "call_a", "name": "look_up"}}),
-    Said({"tool_call": {"index": 0, "arguments": '{"q":'}}),
-    Said({"tool_call": {"index": 0, "arguments": "1}"}}),
-    Finish("tool_calls"),
-    Usage(9, 12, 4, 3),
-    End(),
-]
-
-
-def test_a_recorded_transcript_means_the_same_at_every_split_point() -> None:
-    for cut in range(len(TRANSCRIPT) + 1):
-        parser = SseParser()
-        events = [*parser.feed(TRANSCRIPT[:cut]), *parser.feed(TRANSCRIPT[cut:])]
-        last = parser.finish()
-        assert last is not None
-        assert [m for event in [*events, last] for m in openai.read(event)] == MEANING
-
-
-def test_a_recorded_transcript_means_the_same_byte_by_byte() -> None:
-    parser = SseParser()
-    events = [event for at in range(len(TRANSCRIPT)) for event in parser.feed(TRANSCRIPT[at : at + 1])]
-    last = parser.finish()
-    assert last is not None
-    assert [m for event in [*events, last] for m in openai.read(event)] == MEANING
 
 
 @pytest.mark.parametrize(
@@ -158,7 +108,7 @@ def test_deepseeks_word_for_cached_tokens_is_known() -> None:
 )
 def test_an_error_bodys_sentence_is_found(body: Any, sentence: str) -> None:
     raw = body if isinstance(body, str) else json.dumps(body)
-    assert openai.refusal(400, raw.encode()) == sentence
+    assert openai.refusal(raw.encode()).sentence == sentence
 
 
 def test_the_call_asks_for_a_stream_with_usage_and_leaves_out_what_was_not_asked() -> None:
@@ -175,11 +125,68 @@ def test_the_call_asks_for_a_stream_with_usage_and_leaves_out_what_was_not_asked
 
 
 def test_the_call_passes_on_what_was_asked_and_sends_no_key_where_there_is_none() -> None:
-    wanted = GenerationRequest("m", [], max_tokens=5, temperature=0.0, top_p=1.0, stop=["."], tools=[{"a": 1}])
+    wanted = GenerationRequest("m", [], max_tokens=5, temperature=0.0, top_p=1.0, stop=["."], tools=[TOOL])
     call = openai.call(wanted, "")
     assert "Authorization" not in call.headers
-    asked = {"max_tokens": 5, "temperature": 0.0, "top_p": 1.0, "stop": ["."], "tools": [{"a": 1}]}
+    asked = {"max_tokens": 5, "temperature": 0.0, "top_p": 1.0, "stop": ["."]}
     assert asked.items() <= call.body.items()
+    assert call.body["tools"] == [{"type": "function", "function": TOOL}]
+
+
+def test_a_whole_conversation_is_put_into_its_messages() -> None:
+    call = openai.call(GenerationRequest("m", CONVERSATION), "")
+    assert call.body["messages"] == [
+        {"role": "system", "content": "Be short."},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "What is it?"},
+                {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}},
+            ],
+        },
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [
+                {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at":"a"}'}},
+                {"id": "c2", "type": "function", "function": {"name": "look", "arguments": "{}"}},
+            ],
+        },
+        {"role": "tool", "tool_call_id": "c1", "content": '{"seen":"流れ"}'},
+        {"role": "tool", "tool_call_id": "c2", "content": "nothing"},
+        {"role": "user", "content": "And now?"},
+    ]
+
+
+def test_options_go_last_into_the_body_and_the_newer_limit_replaces_the_older() -> None:
+    options = {"max_completion_tokens": 9, "temperature": 0.5, "seed": None}
+    call = openai.call(GenerationRequest("m", [], max_tokens=5, temperature=0.1, options=options), "")
+    assert options.items() <= call.body.items()
+    assert "max_tokens" not in call.body
+
+
+def test_what_has_no_word_is_kept_under_its_own_name_and_noise_is_not() -> None:
+    note = {"type": "url_citation", "url_citation": {"url": "https://example.com"}}
+    assert read_delta(content="a", annotations=[note], reasoning_details=[{}], audio=None) == [
+        Said({"text": "a"}),
+        Said({"provider": {"type": "annotations", "data": [note]}}),
+    ]
+    chunk = {
+        "choices": [{"delta": {}, "logprobs": {"content": [1]}}],
+        "system_fingerprint": "x",
+        "obfuscation": "y",
+    }
+    assert read(chunk) == [Said({"provider": {"type": "logprobs", "data": {"content": [1]}}})]
+
+
+@pytest.mark.parametrize(
+    ("code", "about"),
+    [("invalid_api_key", "key"), ("model_not_found", "model"), ("content_filter", "content"), ("x", ""), ([], "")],
+)
+def test_what_a_refusal_is_about_stands_in_its_code(code: Any, about: str) -> None:
+    body = json.dumps({"error": {"message": "no", "code": code}}).encode()
+    assert openai.refusal(body) == Refusal("no", about)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["nobody", "client", "base", "../openai", "os", "", "Openai"])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from shared.sse import ServerSentEvent
 from worker.providers import adapter
 from worker.providers.base import (
+    GenerationRequest,
     ProviderError,
     ProviderEvent,
     Said,
@@ -22,7 +23,7 @@ examples = settings(deadline=None, max_examples=80)
 
 def read(data: Any, event: str = "message") -> list[ProviderEvent]:
     text = data if isinstance(data, str) else json.dumps(data)
-    return list(openai.read(ServerSentEvent(event, text, "")))
+    return list(openai.reader(GenerationRequest("m", [])).read(ServerSentEvent(event, text, "")))
 
 
 def refused(data: Any, event: str = "message") -> ProviderError:
@@ -96,7 +97,7 @@ def test_whatever_comes_is_an_event_or_a_provider_error(data: str, event: str) -
             if isinstance(meaning, Said):
                 ((kind, value),) = meaning.delta.items()
                 assert value
-                assert isinstance(value, dict if kind == "tool_call" else str)
+                assert isinstance(value, dict if kind in ("tool_call", "provider") else str)
         code = ""
     except ProviderError as error:
         code = error.code
@@ -130,4 +131,4 @@ def test_any_value_at_any_place_of_a_chunk_is_an_event_or_a_provider_error(value
 @examples
 @given(st.one_of(jsons.map(json.dumps).map(str.encode), st.binary()), st.sampled_from([200, 400, 500]))
 def test_any_error_body_gives_a_sentence_or_none(body: bytes, status: int) -> None:
-    assert isinstance(openai.refusal(status, body), str)
+    assert isinstance(openai.refusal(body).sentence, str)

@@ -17,7 +17,7 @@ import httpx
 from shared.providers import Provider
 from shared.sse import ServerSentEvent, SseError, SseParser
 from worker.providers import failures
-from worker.providers.base import Adapter, End, Finish, ProviderError, ProviderEvent, Said
+from worker.providers.base import End, Finish, ProviderError, ProviderEvent, Reader, Said
 from worker.providers.patience import Patience
 
 USAGE_WAIT_S: Final = 5.0
@@ -34,11 +34,11 @@ class Answer:
     """A response whose headers are there; ``close`` it whatever happens."""
 
     def __init__(
-        self, provider: Provider, wire: Adapter, response: httpx.Response, patience: Patience, idle_s: float
+        self, provider: Provider, reader: Reader, response: httpx.Response, patience: Patience, idle_s: float
     ) -> None:
         self.ended = False
         self._provider = provider
-        self._wire = wire
+        self._reader = reader
         self._response = response
         self._chunks = response.aiter_bytes()
         self._patience = patience
@@ -67,7 +67,7 @@ class Answer:
         """What one read means, piece by piece. Raises ProviderError at the place where it went wrong."""
         try:
             for event in self._parse(chunk):
-                for meaning in () if self._over else self._wire.read(event):
+                for meaning in () if self._over else self._reader.read(event):
                     yield from self._note(meaning)
         except SseError:
             if not self._finished:

@@ -15,6 +15,9 @@ from shared.sse import ServerSentEvent
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "other"]
 
+About = Literal["", "key", "model", "content", "request"]
+"""What a refusal is about, where the provider says it in words of its own; '' where its status has to tell."""
+
 
 @dataclass(frozen=True, slots=True)
 class Said:
@@ -32,7 +35,8 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the provider counts (and bills) them."""
+    """Tokens as the provider counts (and bills) them, in one meaning for all: ``input_tokens`` has the
+    ``cached_tokens`` in it, and ``output_tokens`` the ``reasoning_tokens``. The last one of an answer counts."""
 
     input_tokens: int | None
     output_tokens: int | None
@@ -74,7 +78,8 @@ class ProviderError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """What is asked of a provider; ``messages`` are ``{"role", "content"}`` as the caller gave them."""
+    """What is asked of a provider; ``messages`` and ``tools`` are as the caller gave them (``api/messages.py``
+    says what they may hold), ``options`` goes last into the body, past all that is known of it here."""
 
     model: str
     messages: list[dict[str, Any]]
@@ -83,6 +88,7 @@ class GenerationRequest:
     top_p: float | None = None
     stop: list[str] = field(default_factory=list)
     tools: list[dict[str, Any]] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
     prefix: str = ""
     """What the assistant said already: the provider carries on behind it, in the way of ``continues``."""
     continues: Continues = "no"
@@ -97,6 +103,22 @@ class HttpCall:
     body: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What the body of an error response says: a sentence for people ('' for none), and what it is about."""
+
+    sentence: str
+    about: About = ""
+
+
+class Reader(Protocol):
+    """Reads one answer; what it must remember from event to event is its own."""
+
+    def read(self, event: ServerSentEvent) -> Iterable[ProviderEvent]:
+        """The meaning of one event. Raises :class:`ProviderError` for an error event and for garbage."""
+        ...
+
+
 class Adapter(Protocol):
     """One wire format. Registered by its file: ``worker/providers/<wire_format>.py`` defines ``ADAPTER``."""
 
@@ -104,10 +126,10 @@ class Adapter(Protocol):
         """The HTTP call that asks for this generation as a stream."""
         ...
 
-    def read(self, event: ServerSentEvent) -> Iterable[ProviderEvent]:
-        """The meaning of one event. Raises :class:`ProviderError` for an error event and for garbage."""
+    def reader(self, request: GenerationRequest) -> Reader:
+        """A reader of one answer to this request."""
         ...
 
-    def refusal(self, status: int, body: bytes) -> str:
-        """The provider's own sentence in an error response's body, for people; '' where there is none."""
+    def refusal(self, body: bytes) -> Refusal:
+        """What an error response's body says."""
         ...

@@ -107,7 +107,7 @@ class ProviderClient:
         except BaseException:
             patience.close()
             raise
-        answer = Answer(provider, wire, response, patience, self._settings.idle_timeout_s)
+        answer = Answer(provider, wire.reader(request), response, patience, self._settings.idle_timeout_s)
         try:
             await _check(provider, wire, request, response, answer)
         except BaseException:
@@ -144,10 +144,10 @@ async def _check(
     status = response.status_code
     if status == 200 and kind == "text/event-stream":
         return
-    sentence = wire.refusal(status, await answer.error_body())
+    refusal = wire.refusal(await answer.error_body())
     if status != 200:
         wait_s = parse_retry_after(response.headers.get("retry-after"), datetime.now(UTC))
-        raise failures.of_status(provider, request.model, status, sentence, wait_s)
-    if sentence and kind == "application/json":
-        raise failures.refused_in_200(provider, sentence)
+        raise failures.of_status(provider, request.model, status, refusal, wait_s)
+    if refusal.sentence and kind == "application/json":
+        raise failures.refused_in_200(provider, refusal.sentence)
     raise failures.garbage(provider, f"with {kind or 'no content type'}")

@@ -9,7 +9,7 @@ import aiohttp
 import httpx
 
 from shared.providers import Provider
-from worker.providers.base import ProviderError
+from worker.providers.base import ProviderError, Refusal
 
 MAX_SENTENCE: Final = 500
 """Characters of an error's text: a person reads a few lines, and a provider may send a page."""
@@ -19,11 +19,13 @@ TRANSPORT_ERRORS: Final = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientErro
 
 
 def of_status(
-    provider: Provider, model: str, status: int, sentence: str, retry_after_s: float | None
+    provider: Provider, model: str, status: int, refusal: Refusal, retry_after_s: float | None
 ) -> ProviderError:
     """The error that a response other than 200 is."""
     variable = provider.name.upper()
-    says = f" It says: {sentence}" if sentence else ""
+    says = f" It says: {refusal.sentence}" if refusal.sentence else ""
+    # Some say in words what others say by the status: Google refuses a wrong key with 400.
+    about = refusal.about if 400 <= status < 500 else ""
     head = f"The provider {provider.name!r}"
     if status == 429:
         return ProviderError(
@@ -39,10 +41,13 @@ def of_status(
             retryable=True,
             retry_after_s=retry_after_s,
         )
-    if status in (401, 403):
+    if about == "content":
+        text = f"{head} refuses this content: change the request.{says}"
+        return ProviderError("content_filtered", text, refusal=True)
+    if status in (401, 403) or about == "key":
         text = f"{head} does not accept the key (status {status}): check {provider.key_variable}.{says}"
         return ProviderError("provider_auth", text, refusal=True)
-    if status == 404:
+    if status == 404 or about == "model":
         text = f"{head} does not know the model {model!r}, or {variable}_BASE_URL is wrong.{says}"
         return ProviderError("provider_unknown_model", text, refusal=True)
     if status >= 400:

@@ -1,0 +1,208 @@
+"""The Anthropic messages adapter: what is asked, what each event means, and that nothing else gets out of it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from shared.sse import ServerSentEvent
+from tests.support.conversation import CONVERSATION, TOOL
+from worker.providers import adapter
+from worker.providers.anthropic import DEFAULT_MAX_TOKENS
+from worker.providers.base import End, Finish, GenerationRequest, ProviderError, ProviderEvent, Refusal, Said, Usage
+
+anthropic = adapter("anthropic")
+HELLO = [{"role": "user", "content": "hi"}]
+
+
+def read(*events: dict[str, Any] | str, prefix: str = "", name: str = "message") -> list[ProviderEvent]:
+    reader = anthropic.reader(GenerationRequest("m", [], prefix=prefix))
+    texts = [event if isinstance(event, str) else json.dumps(event) for event in events]
+    return [meaning for text in texts for meaning in reader.read(ServerSentEvent(name, text, ""))]
+
+
+def text(said: str) -> dict[str, Any]:
+    return {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": said}}
+
+
+def refused(event: dict[str, Any] | str, name: str = "message") -> ProviderError:
+    with pytest.raises(ProviderError) as caught:
+        read(event, name=name)
+    return caught.value
+
+
+def test_the_call_has_its_headers_and_the_limit_that_anthropic_wants() -> None:
+    call = anthropic.call(GenerationRequest("claude", HELLO), "sk-secret")
+    assert call.path == "/messages"
+    assert call.headers["x-api-key"] == "sk-secret"
+    assert call.headers["anthropic-version"] == "2023-06-01"
+    assert "sk-secret" not in repr(call)
+    assert call.body == {
+        "model": "claude",
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}],
+        "max_tokens": DEFAULT_MAX_TOKENS,
+        "stream": True,
+    }
+    assert "x-api-key" not in anthropic.call(GenerationRequest("claude", HELLO), "").headers
+
+
+def test_the_call_passes_on_what_was_asked_and_options_go_last() -> None:
+    wanted = GenerationRequest(
+        "m",
+        HELLO,
+        max_tokens=5,
+        temperature=0.0,
+        top_p=1.0,
+        stop=["."],
+        tools=[TOOL],
+        options={"thinking": {"type": "enabled", "budget_tokens": 1024}, "temperature": None},
+    )
+    body = anthropic.call(wanted, "").body
+    assert {"max_tokens": 5, "top_p": 1.0, "stop_sequences": ["."]}.items() <= body.items()
+    assert body["tools"] == [
+        {"name": "look", "description": "Looks at a thing.", "input_schema": TOOL["parameters"]}
+    ]
+    assert body["thinking"]["budget_tokens"] == 1024
+    assert body["temperature"] is None
+
+
+def test_a_whole_conversation_is_put_into_its_turns() -> None:
+    body = anthropic.call(GenerationRequest("m", CONVERSATION), "").body
+    assert body["system"] == "Be short."
+    assert body["messages"] == [
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "What is it?"},
+                {"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}},
+                {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}},
+            ],
+        },
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "tool_use", "id": "c1", "name": "look", "input": {"at": "a"}},
+                {"type": "tool_use", "id": "c2", "name": "look", "input": {}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "c1", "content": '{"seen":"流れ"}'},
+                {"type": "tool_result", "tool_use_id": "c2", "content": "nothing"},
+                {"type": "text", "text": "And now?"},
+            ],
+        },
+    ]
+
+
+def test_a_prefix_is_sent_without_white_space_at_its_end_and_none_is_said_twice_at_the_seam() -> None:
+    asked = GenerationRequest("m", HELLO, prefix="Once upon \n", continues="prefill")
+    assert anthropic.call(asked, "").body["messages"][-1] == {
+        "role": "assistant",
+        "content": [{"type": "text", "text": "Once upon"}],
+    }
+    events = (text(" "), text("\n a time"), text(" there"))
+    assert read(*events, prefix="Once upon \n") == [Said({"text": "a time"}), Said({"text": " there"})]
+    assert read(text(" a time"), prefix="Once upon") == [Said({"text": " a time"})]
+
+
+def test_a_prefix_of_white_space_alone_is_not_sent() -> None:
+    assert len(anthropic.call(GenerationRequest("m", HELLO, prefix=" \n"), "").body["messages"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("end_turn", "stop"),
+        ("stop_sequence", "stop"),
+        ("max_tokens", "length"),
+        ("model_context_window_exceeded", "length"),
+        ("tool_use", "tool_calls"),
+        ("refusal", "content_filter"),
+        ("pause_turn", "other"),
+        ("something_new", "other"),
+    ],
+)
+def test_every_stop_reason_has_its_word(said: str, meant: Any) -> None:
+    assert read({"type": "message_delta", "delta": {"stop_reason": said}}) == [Finish(meant)]
+
+
+def test_counts_are_cumulative_and_what_is_null_did_not_change() -> None:
+    start = {"type": "message_start", "message": {"usage": {"input_tokens": 9, "output_tokens": 1}}}
+    usage = {"output_tokens": 7, "input_tokens": None, "cache_read_input_tokens": 4}
+    end = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage}
+    assert read(start, end) == [Usage(9, 1), Finish("stop"), Usage(13, 7, 4)]
+
+
+def test_the_stop_sequence_that_was_met_is_kept() -> None:
+    delta = {"stop_reason": "stop_sequence", "stop_sequence": "###"}
+    assert read({"type": "message_delta", "delta": delta}) == [
+        Said({"provider": {"type": "stop_sequence", "data": "###"}}),
+        Finish("stop"),
+    ]
+
+
+def test_a_tools_input_that_comes_whole_is_its_arguments() -> None:
+    block = {"type": "tool_use", "id": "a", "name": "f", "input": {"q": 1}}
+    start = {"type": "content_block_start", "index": 1, "content_block": block}
+    assert read(start, {"type": "content_block_stop", "index": 1}) == [
+        Said({"tool_call": {"index": 0, "id": "a", "name": "f"}}),
+        Said({"tool_call": {"index": 0, "arguments": '{"q":1}'}}),
+    ]
+
+
+def test_pings_and_stops_mean_nothing_and_the_end_is_the_end() -> None:
+    assert read("", {"type": "ping"}, {"type": "content_block_stop", "index": 0}) == []
+    assert read({"type": "message_stop"}) == [End()]
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "retryable"),
+    [
+        ("overloaded_error", "provider_error_event", True),
+        ("rate_limit_error", "provider_error_event", True),
+        ("api_error", "provider_error_event", True),
+        ("something_new", "provider_error_event", True),
+        ("authentication_error", "provider_auth", False),
+        ("permission_error", "provider_auth", False),
+        ("not_found_error", "provider_unknown_model", False),
+        ("invalid_request_error", "provider_refused", False),
+    ],
+)
+@pytest.mark.parametrize("name", ["error", "message"])
+def test_an_error_event_is_retryable_or_a_refusal_by_its_type(
+    kind: str, code: str, retryable: bool, name: str
+) -> None:
+    error = refused({"type": "error", "error": {"type": kind, "message": "Oh no"}}, name)
+    assert (error.code, error.retryable, error.refusal) == (code, retryable, not retryable)
+    assert "Oh no" in str(error)
+
+
+def test_an_error_responses_sentence_is_found() -> None:
+    body = {"type": "error", "error": {"type": "authentication_error", "message": "invalid x-api-key"}}
+    assert anthropic.refusal(json.dumps(body).encode()) == Refusal("invalid x-api-key")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "[]",
+        "x",
+        "{}",
+        {"type": 1},
+        {"type": "content_block_start"},
+        {"type": "content_block_start", "content_block": {"type": None}},
+        {"type": "content_block_start", "content_block": {"type": "text", "text": 1}},
+        {"type": "content_block_delta", "delta": {"type": "text_delta", "text": []}},
+        {"type": "content_block_delta", "delta": {}},
+        {"type": "content_block_delta", "index": -1, "delta": {"type": "text_delta"}},
+        {"type": "message_delta", "delta": {"stop_reason": 1}},
+        {"type": "message_delta", "usage": {"output_tokens": "1"}},
+        '{"type": "content_block_delta", "delta": {"type": "text_delta", "text": "\\ud83d"}}',
+        '{"type": "new", "data": ' + "[" * 100_000,
+    ],
+)
+def test_garbage_is_called_garbage(event: Any) -> None:
+    error = refused(event)
+    assert (error.code, error.retryable, error.refusal) == ("provider_garbage", True, False)

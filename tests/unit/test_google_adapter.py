@@ -1,0 +1,253 @@
+"""The Gemini adapter: what is asked, what each response means, and that nothing else gets out of it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from shared.providers import Provider
+from shared.sse import ServerSentEvent
+from tests.support.conversation import CONVERSATION, TOOL
+from tests.support.provider_calls import KEY, calm_client
+from tests.support.replay import replaying
+from worker.providers import adapter
+from worker.providers.base import Finish, GenerationRequest, ProviderError, ProviderEvent, Refusal, Said, Usage
+from worker.providers.probe import ask_models
+
+google = adapter("google")
+HELLO = [{"role": "user", "content": "hi"}]
+
+
+def read(*events: Any, name: str = "message") -> list[ProviderEvent]:
+    reader = google.reader(GenerationRequest("m", []))
+    texts = [event if isinstance(event, str) else json.dumps(event) for event in events]
+    return [meaning for text in texts for meaning in reader.read(ServerSentEvent(name, text, ""))]
+
+
+def parts(*parts: dict[str, Any], **candidate: Any) -> dict[str, Any]:
+    return {"candidates": [{"content": {"parts": list(parts), "role": "model"}, **candidate}]}
+
+
+def refused(event: Any, name: str = "message") -> ProviderError:
+    with pytest.raises(ProviderError) as caught:
+        read(event, name=name)
+    return caught.value
+
+
+def test_the_call_has_its_header_and_asks_for_events() -> None:
+    call = google.call(GenerationRequest("gemini-2.5-flash", HELLO), "key-secret")
+    assert call.path == "/models/gemini-2.5-flash:streamGenerateContent?alt=sse"
+    assert call.headers["x-goog-api-key"] == "key-secret"
+    assert "key-secret" not in repr(call)
+    assert call.body == {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}
+    assert "x-goog-api-key" not in google.call(GenerationRequest("m", HELLO), "").headers
+
+
+@pytest.mark.parametrize(
+    ("model", "segment"),
+    [
+        ("models/gemini-2.5-pro", "gemini-2.5-pro"),
+        ("../../v1/files", "..%2F..%2Fv1%2Ffiles"),
+        ("x:countTokens?key=1#", "x:countTokens%3Fkey=1%23"),
+        ("a%2Fb", "a%252Fb"),
+        ("..", ".."),
+        ("流れ @evil\r\nX: y", "%E6%B5%81%E3%82%8C%20@evil%0D%0AX:%20y"),
+    ],
+)
+async def test_a_model_is_one_segment_of_the_path_also_on_the_wire(model: str, segment: str) -> None:
+    seen: list[str] = []
+    body = json.dumps(parts({"text": "a"}, finishReason="STOP")).encode()
+    async with replaying(b"data: " + body + b"\n\n", seen=seen) as base_url, calm_client() as client:
+        events = client.generate(Provider("google", "google", base_url, KEY), GenerationRequest(model, HELLO))
+        assert [event async for event in events] == [Said({"text": "a"}), Finish("stop")]
+    assert seen[0].split("\r\n")[0] == f"POST /v1/models/{segment}:streamGenerateContent?alt=sse HTTP/1.1"
+
+
+def test_the_call_passes_on_what_was_asked_and_options_go_last() -> None:
+    wanted = GenerationRequest(
+        "m",
+        HELLO,
+        max_tokens=5,
+        temperature=0.0,
+        top_p=1.0,
+        stop=["."],
+        tools=[TOOL],
+        options={
+            "generationConfig": {"topP": 0.5, "thinkingConfig": {"includeThoughts": True}},
+            "safetySettings": [],
+        },
+    )
+    body = google.call(wanted, "").body
+    assert body["generationConfig"] == {
+        "maxOutputTokens": 5,
+        "temperature": 0.0,
+        "topP": 0.5,
+        "stopSequences": ["."],
+        "thinkingConfig": {"includeThoughts": True},
+    }
+    tool = {"name": "look", "description": "Looks at a thing.", "parametersJsonSchema": TOOL["parameters"]}
+    assert body["tools"] == [{"functionDeclarations": [tool]}]
+    assert body["safetySettings"] == []
+
+
+def test_a_whole_conversation_is_put_into_its_contents() -> None:
+    body = google.call(GenerationRequest("m", CONVERSATION), "").body
+    assert body["systemInstruction"] == {"parts": [{"text": "Be short."}]}
+    assert body["contents"] == [
+        {
+            "role": "user",
+            "parts": [
+                {"text": "What is it?"},
+                {"fileData": {"fileUri": "https://example.com/a.png"}},
+                {"inlineData": {"mimeType": "image/png", "data": "aGk="}},
+            ],
+        },
+        {
+            "role": "model",
+            "parts": [
+                {"functionCall": {"id": "c1", "name": "look", "args": {"at": "a"}}},
+                {"functionCall": {"id": "c2", "name": "look", "args": {}}},
+            ],
+        },
+        {
+            "role": "user",
+            "parts": [
+                {"functionResponse": {"id": "c1", "name": "look", "response": {"seen": "流れ"}}},
+                {"functionResponse": {"id": "c2", "name": "look", "response": {"result": "nothing"}}},
+                {"text": "And now?"},
+            ],
+        },
+    ]
+
+
+def test_a_prefix_is_the_models_own_last_turn() -> None:
+    body = google.call(GenerationRequest("m", HELLO, prefix="Once"), "").body
+    assert body["contents"][-1] == {"role": "model", "parts": [{"text": "Once"}]}
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("STOP", "stop"),
+        ("MAX_TOKENS", "length"),
+        ("SAFETY", "content_filter"),
+        ("RECITATION", "content_filter"),
+        ("BLOCKLIST", "content_filter"),
+        ("PROHIBITED_CONTENT", "content_filter"),
+        ("SPII", "content_filter"),
+        ("MALFORMED_FUNCTION_CALL", "other"),
+        ("OTHER", "other"),
+    ],
+)
+def test_every_finish_reason_has_its_word(said: str, meant: Any) -> None:
+    assert read(parts({"text": "a"}, finishReason=said))[-1] == Finish(meant)
+
+
+def test_a_reason_that_is_none_is_none() -> None:
+    assert read(parts({"text": "a"}, finishReason="FINISH_REASON_UNSPECIFIED")) == [Said({"text": "a"})]
+
+
+def test_a_stop_behind_an_earlier_call_is_tool_calls_and_calls_are_numbered_over_the_answer() -> None:
+    one = parts({"functionCall": {"name": "f", "args": {"a": 1}}})
+    two = parts({"functionCall": {"name": "g"}})
+    assert read(one, two, parts({"text": ""}, finishReason="STOP")) == [
+        Said({"tool_call": {"index": 0, "id": "call_0", "name": "f", "arguments": '{"a":1}'}}),
+        Said({"tool_call": {"index": 1, "id": "call_1", "name": "g", "arguments": "{}"}}),
+        Finish("tool_calls"),
+    ]
+
+
+def test_a_prompt_that_is_blocked_is_filtered_with_why() -> None:
+    feedback = {"blockReason": "SAFETY", "safetyRatings": [{"category": "X"}]}
+    assert read({"promptFeedback": feedback, "usageMetadata": {"promptTokenCount": 4}}) == [
+        Said({"provider": {"type": "promptFeedback", "data": feedback}}),
+        Finish("content_filter"),
+        Usage(4, None),
+    ]
+
+
+def test_ratings_are_noise_unless_they_ended_the_answer() -> None:
+    ratings = [{"category": "X", "probability": "LOW"}]
+    assert read(parts({"text": "a"}, safetyRatings=ratings)) == [Said({"text": "a"})]
+    assert read(parts(finishReason="SAFETY", safetyRatings=ratings)) == [
+        Said({"provider": {"type": "safetyRatings", "data": ratings}}),
+        Finish("content_filter"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "retryable"),
+    [
+        ("UNAVAILABLE", "provider_error_event", True),
+        ("RESOURCE_EXHAUSTED", "provider_error_event", True),
+        ("INTERNAL", "provider_error_event", True),
+        ("UNAUTHENTICATED", "provider_auth", False),
+        ("PERMISSION_DENIED", "provider_auth", False),
+        ("NOT_FOUND", "provider_unknown_model", False),
+        ("INVALID_ARGUMENT", "provider_refused", False),
+    ],
+)
+def test_an_error_in_the_stream_is_retryable_or_a_refusal_by_its_status(
+    status: str, code: str, retryable: bool
+) -> None:
+    error = refused({"error": {"code": 1, "message": "Oh no", "status": status}})
+    assert (error.code, error.retryable, error.refusal) == (code, retryable, not retryable)
+    assert "Oh no" in str(error)
+
+
+WRONG_KEY = {
+    "error": {
+        "code": 400,
+        "message": "API key not valid. Please pass a valid API key.",
+        "status": "INVALID_ARGUMENT",
+        "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}],
+    }
+}
+
+
+async def test_a_wrong_key_is_an_auth_error_though_its_status_is_400() -> None:
+    for body in (WRONG_KEY, [WRONG_KEY]):
+        assert google.refusal(json.dumps(body).encode()) == Refusal(WRONG_KEY["error"]["message"], "key")  # type: ignore[arg-type]
+    raw = json.dumps(WRONG_KEY).encode()
+    async with replaying(raw, status=400, kind="application/json") as base_url, calm_client() as client:
+        with pytest.raises(ProviderError) as caught:
+            await anext(client.generate(Provider("google", "google", base_url, KEY), GenerationRequest("m", HELLO)))
+    assert (caught.value.code, caught.value.refusal) == ("provider_auth", True)
+    assert "GOOGLE_API_KEY" in str(caught.value)
+
+
+async def test_the_doctors_question_sees_a_wrong_key_as_one() -> None:
+    raw = json.dumps(WRONG_KEY).encode()
+    for body, status in ((raw, 401), (b"{}", 400)):
+        async with replaying(body, status=400, kind="application/json") as base_url:
+            assert await ask_models(Provider("google", "google", base_url, KEY), 5) == status
+
+
+@pytest.mark.parametrize("details", [None, {}, "x", [None], [{"reason": 1}], [{"reason": "OTHER"}]])
+def test_other_refusals_are_what_their_status_says(details: Any) -> None:
+    body = {"error": {"message": "no", "details": details}}
+    assert google.refusal(json.dumps(body).encode()) == Refusal("no")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "[]",
+        "x",
+        "null",
+        {"candidates": {}},
+        {"candidates": [None]},
+        {"candidates": [{"content": []}]},
+        parts({"text": 1}),
+        parts({"functionCall": {"args": []}}),
+        {"candidates": [{"finishReason": 1}]},
+        {"usageMetadata": {"promptTokenCount": "1"}},
+        {"usageMetadata": {"promptTokenCount": 10**30}},
+        {"promptFeedback": {"blockReason": 1}},
+        '{"candidates": [{"content": {"parts": [{"text": "\\ud83d"}]}}]}',
+        "[" * 100_000,
+    ],
+)
+def test_garbage_is_called_garbage(event: Any) -> None:
+    error = refused(event)
+    assert (error.code, error.retryable, error.refusal) == ("provider_garbage", True, False)

@@ -1,0 +1,28 @@
+"""What has no word in the vocabulary is kept within a bound."""
+
+import pytest
+
+from shared.events import Delta, encode_data
+from worker.providers.base import ProviderError
+from worker.providers.wire import MAX_KEPT_BYTES, Others
+
+
+def kept(others: Others, *pieces: object) -> list[Delta]:
+    return [said.delta for piece in pieces for said in others.keep("kind", piece)]
+
+
+def test_an_answers_share_is_bounded_and_its_end_is_said_once() -> None:
+    pieces = kept(Others(), *["x" * 1000] * 5000)
+    assert pieces[-1] == {"provider": {"type": "omitted", "data": "kind"}}
+    assert all(piece["provider"]["type"] == "kind" for piece in pieces[:-1])
+    assert MAX_KEPT_BYTES - 2000 < sum(len(encode_data(piece)) for piece in pieces[:-1]) <= MAX_KEPT_BYTES
+
+
+def test_many_small_pieces_are_bounded_too() -> None:
+    assert len(kept(Others(), *range(100_000))) < MAX_KEPT_BYTES // 30
+
+
+def test_what_is_no_json_is_garbage() -> None:
+    with pytest.raises(ProviderError) as caught:
+        kept(Others(), "\ud800")
+    assert caught.value.code == "provider_garbage"

@@ -1,0 +1,143 @@
+"""A recorded answer of each wire format means the same at every split point.
+
+The bytes in ``tests/data`` follow the public API references event by event: multi-byte text and escapes, thinking,
+tools with and without arguments, pings, comments, events of types that are new.
+"""
+
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.events import Transcript
+from shared.providers import Provider
+from shared.sse import SseParser
+from tests.support.provider_calls import KEY, ask, calm_client
+from tests.support.replay import replaying
+from worker.providers import adapter
+from worker.providers.base import End, Finish, GenerationRequest, ProviderEvent, Said, Usage
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+def said(kind: str, value: Any) -> Said:
+    return Said({kind: value})
+
+
+def kept(kind: str, data: Any) -> Said:
+    return Said({"provider": {"type": kind, "data": data}})
+
+
+def call(index: int, **pieces: str) -> Said:
+    return Said({"tool_call": {"index": index, **pieces}})
+
+
+MEANINGS: dict[str, list[ProviderEvent]] = {
+    "openai": [
+        said("reasoning", "Höhe?"),
+        said("text", "流れ 🌊"),
+        said("text", "\n👩"),
+        call(0, id="call_a", name="look_up"),
+        call(0, arguments='{"q":'),
+        call(0, arguments="1}"),
+        Finish("tool_calls"),
+        Usage(9, 12, 4, 3),
+        End(),
+    ],
+    "anthropic": [
+        Usage(580, 2, 100),
+        said("reasoning", "Wie hoch? 高さ"),
+        kept("signature_delta", {"index": 0, "signature": "EqQBCgIYAhIM1gbcDa9GJwZA2b3h"}),
+        kept("server_tool_use", {"index": 1, "id": "srvtoolu_014hJ", "name": "web_search", "input": {}}),
+        kept("input_json_delta", {"index": 1, "partial_json": '{"query":"tide"}'}),
+        said("text", "流れ 🌊"),
+        kept(
+            "citations_delta",
+            {
+                "index": 2,
+                "citation": {
+                    "type": "web_search_result_location",
+                    "url": "https://example.com",
+                    "title": "Flut",
+                },
+            },
+        ),
+        said("text", "\n👩 Über"),
+        kept("context_trimmed", {"turns": 2}),
+        call(0, id="toolu_01T1x1fJ34qAmk2tNTrN7Up6", name="get_weather"),
+        call(0, arguments='{"location": "Sankt'),
+        call(0, arguments=' Pölten"}'),
+        call(1, id="toolu_02", name="get_time"),
+        call(1, arguments="{}"),
+        kept("server_tool_use", {"web_search_requests": 1}),
+        Finish("tool_calls"),
+        Usage(580, 89, 100),
+        End(),
+    ],
+    "google": [
+        said("reasoning", "Wie hoch? 高さ"),
+        Usage(12, 28, None, 28),
+        said("text", "流れ 🌊"),
+        Usage(12, 32, None, 28),
+        kept("executableCode", {"language": "PYTHON", "code": "print(1)"}),
+        said("text", "\n👩 Über"),
+        kept("inlineData", {"mimeType": "image/png", "data": "aGk="}),
+        Usage(12, 37, None, 28),
+        call(0, id="call_rCX0aLq_0", name="get_weather", arguments='{"location":"Sankt Pölten"}'),
+        kept("thoughtSignature", "CpYBAVSoXO4"),
+        call(1, id="own_id", name="get_time", arguments="{}"),
+        kept("groundingMetadata", {"webSearchQueries": ["Flut"]}),
+        kept("finishMessage", "Model generated function call(s)."),
+        Finish("tool_calls"),
+        Usage(12, 58, 5, 28),
+    ],
+}
+formats = pytest.mark.parametrize("name", MEANINGS)
+
+
+def recorded(name: str) -> bytes:
+    return (DATA / f"{name}.sse").read_bytes()
+
+
+def replay(name: str, chunks: list[bytes]) -> list[ProviderEvent]:
+    parser = SseParser()
+    reader = adapter(name).reader(GenerationRequest("m", []))
+    events = [event for chunk in chunks for event in parser.feed(chunk)]
+    last = parser.finish()
+    return [meaning for event in [*events, *([last] if last else [])] for meaning in reader.read(event)]
+
+
+@formats
+def test_a_recorded_answer_means_the_same_at_every_split_point(name: str) -> None:
+    raw = recorded(name)
+    for cut in range(len(raw) + 1):
+        assert replay(name, [raw[:cut], raw[cut:]]) == MEANINGS[name], cut
+
+
+@formats
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
+def test_a_recorded_answer_means_the_same_byte_by_byte(name: str, line_end: bytes) -> None:
+    raw = recorded(name).replace(b"\r\n", b"\n").replace(b"\n", line_end)
+    assert replay(name, [raw[at : at + 1] for at in range(len(raw))]) == MEANINGS[name]
+
+
+@formats
+async def test_a_recorded_answer_means_the_same_over_a_socket(name: str) -> None:
+    async with replaying(recorded(name), chunk_bytes=7) as base_url, calm_client() as client:
+        provider = Provider(name, name, base_url, KEY)
+        async with aclosing(client.generate(provider, ask("hello"))) as events:
+            assert [event async for event in events] == MEANINGS[name]
+
+
+@formats
+def test_a_recorded_answer_adds_up_to_one_transcript(name: str) -> None:
+    transcript = Transcript()
+    for meaning in MEANINGS[name]:
+        if isinstance(meaning, Said):
+            transcript.add(meaning.delta)
+    told = transcript.as_data()
+    assert told["text"].startswith("流れ 🌊\n👩")
+    assert all(one["id"] and one["name"] and one["arguments"] for one in told["tool_calls"])
+    kinds = [one["type"] for one in told.get("provider_parts", [])]
+    assert len(kinds) == sum("provider" in m.delta for m in MEANINGS[name] if isinstance(m, Said))
