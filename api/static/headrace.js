@@ -297,10 +297,8 @@ export class HeadraceStream {
     if (this.#isOver) return;
     if (lost?.code === "token_expired" && !this.#renewed) return this.#renew(lost);
     if (lost && !lost.retryable) throw lost;
-    if (this.connected) {
-      this.connected = false;
-      this.#progressed();
-    }
+    this.connected = false;
+    this.#progressed();
     if (this.#hurry) this.#hurry = false;
     else await this.#pause(++this.#failures, lost);
   }
