@@ -355,3 +355,17 @@ async def test_the_readme_s_snippet_shows_the_record_s_text(page: Page, headrace
     record = await (await page.request.get(headrace_url + url)).json()
     assert record["status"] == "done"
     assert await page.evaluate("document.getElementById('out').textContent") == record["text"]
+
+
+async def test_the_readme_s_module_shows_the_record_s_text(page: Page, headrace_url: str) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    snippet = re.search(r"```html\n(.*?)```", readme, re.DOTALL)
+    assert snippet
+    reads: list[str] = []
+    page.on("request", lambda request: reads.append(request.url) if "/events" in request.url else None)
+    code = snippet[1].replace("</script>", "window.stream = stream;\n</script>")
+    await page.route("**/snippet", lambda route: route.fulfill(body=code, content_type="text/html"))
+    await page.goto(headrace_url + "/snippet")
+    await page.wait_for_function("() => window.stream?.status === 'done'")
+    record = await (await page.request.get(reads[0].removesuffix("/events"))).json()
+    assert await page.evaluate("document.getElementById('out').textContent") == record["text"] != ""
