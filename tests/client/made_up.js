@@ -246,11 +246,11 @@ export const cases = [
   [
     "a create is repeated under one key, not before Retry-After",
     async (client) => {
-      const busy = [429, { code: "busy", detail: "Later." }, { "retry-after": "1" }];
+      const busy = [429, { code: "busy", detail: "Later." }, { "retry-after": "2" }];
       const { fetch, server } = hurried(client, [busy, CREATED, sse(["1-0", "done", DONE])]);
       await server.stream("?").finished;
       const [first, second] = fetch.calls;
-      check(second.at - first.at >= 999, `came back after ${second.at - first.at} ms`);
+      check(second.at - first.at >= 1_999, `came back after ${second.at - first.at} ms`);
       check(first.headers["Idempotency-Key"]?.length === 32, "no key");
       same(first.headers["Idempotency-Key"], second.headers["Idempotency-Key"]);
       const long = hurried(client, [[429, { code: "busy" }, { "retry-after": "3600" }]]);
@@ -274,6 +274,15 @@ export const cases = [
       same((await refused(stream.finished)).name, "AbortError");
       same(names(told), ["message"]);
       same(fetch.calls.map(({ method }) => method), ["POST", "GET"]);
+      const closing = hurried(client, [begun]);
+      const after = [];
+      const beside = closing.server.resume("s1", {
+        onMessage: (_, stream) => stream.close(),
+        onProgress: ({ status }) => status === "detached" && after.push("progress"),
+        onEvent: ({ type }) => type === "message" && after.push("event"),
+      });
+      await refused(beside.finished);
+      same([after, beside.lastEventId, beside.text], [[], "1-1", "a"]);
       const early = server.stream("?", { signal: AbortSignal.abort() });
       await refused(early.finished);
       same(fetch.calls.length, 2);
