@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.process_tree import adopt_orphans, children
 from tests.support.processes import Child, Server, start_model, start_server
-from tests.support.requirements import find_chromium, require_model
+from tests.support.requirements import find_chromium, find_node, require_model
 
 LEFT_WITHIN_S = 5.0
 """What was just told to end may take a moment."""
@@ -55,3 +55,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
 def chromium() -> Path:
     """The path of a Chromium. Skips by name without one; fails under CI=true."""
     return find_chromium()
+
+
+@pytest.fixture(scope="session")
+def node() -> Path:
+    """The path of a Node. Skips by name without one; fails under CI=true."""
+    return find_node()

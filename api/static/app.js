@@ -1,7 +1,7 @@
 // The chat page: wires the conversation on screen to its views, the composer and the list.
 
 import { TurnView } from "./answer.js";
-import { api } from "./api.js";
+import { headrace } from "./api.js";
 import { Conversation, isLive, sentence, shownStatus } from "./conversation.js";
 import { Sidebar } from "./sidebar.js";
 import { changedChat, listChats, readChat, recall, remember, removeChat, saveChat } from "./store.js";
@@ -46,7 +46,7 @@ async function deleteChat(id) {
   const streams = readChat(id)?.turns.map((turn) => turn.stream).filter(Boolean) ?? [];
   const ignoreMissing = (problem) => problem.status === 404 || Promise.reject(problem);
   try {
-    await Promise.all(streams.map((stream) => api.erase(stream).catch(ignoreMissing)));
+    await Promise.all(streams.map((stream) => headrace.erase(stream).catch(ignoreMissing)));
   } catch (problem) {
     toast(`Not deleted. ${sentence(problem)}`);
     return;
@@ -97,7 +97,7 @@ $("#turns").addEventListener("click", (event) => {
   const turn = [...views].find(([, view]) => view.element.contains(button))[0];
   const { action } = button.dataset;
   if (action === "copy") copy(turn.text ?? "", "Answer copied.");
-  if (action === "curl") api.freshPath(turn.stream).then((path) => copy(`curl -N '${location.origin}${path}'`, "curl command copied."));
+  if (action === "curl") copyCurl(turn.stream);
   if (action === "copy-code") copy(button.closest("figure").querySelector("code").textContent, "Code copied.");
   if (action === "again") open.again(turn, $("#model").value || undefined);
 });
@@ -129,7 +129,7 @@ $("#starters").addEventListener("click", (event) => event.target.closest("button
 
 async function loadModels(tries = 0) {
   try {
-    const { default: usual, models: offered } = await api.models();
+    const { default: usual, models: offered } = await headrace.models();
     const models = offered.filter(({ id }) => !id.endsWith("/*") && id !== usual);
     if (offered.some(({ id }) => id === usual || id === `${usual.split("/")[0]}/*`)) models.unshift({ id: usual });
     const wanted = recall("model");
@@ -181,6 +181,12 @@ async function copy(text, done) {
   } catch {
     toast("The browser lets a page copy on https and localhost only.");
   }
+}
+
+async function copyCurl(id) {
+  // With a token where one is needed; a link without one is still better than none.
+  const { events_url: path } = await headrace.links(id).catch(() => ({ events_url: `/v1/streams/${id}/events` }));
+  copy(`curl -N '${location.origin}${path}'`, "curl command copied.");
 }
 
 // --- scrolling: along with the end, unless the reader went up ----------------------------------------------
@@ -236,7 +242,7 @@ async function lookAtOthers() {
   const others = document.hidden ? [] : listChats().filter((chat) => chat.id !== open.chat.id && isLive(chat));
   for (const chat of others.slice(0, 3)) {
     const turn = chat.turns.find((each) => each.stream && !isFinal(each.status));
-    const status = await api.record(turn.stream).then((record) => record.status, (problem) => problem.status === 404 && "expired");
+    const status = await headrace.record(turn.stream).then((record) => record.status, (problem) => problem.status === 404 && "expired");
     if (isFinal(status)) saveChat(Object.assign(chat, { turns: chat.turns.map((each) => (each === turn ? { ...each, status } : each)) }));
     if (isFinal(status)) refresh();
   }

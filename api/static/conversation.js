@@ -6,16 +6,16 @@
 // no stream yet (send again under the same key: the server makes one stream of it), an unfinished stream
 // (follow it from its beginning), or a finished one (its record). Nothing else needs to be remembered.
 
-import { api, Problem } from "./api.js";
+import { headrace } from "./api.js";
 import { newChat, readChat, saveChat, uuid } from "./store.js";
-import { Follower, isFinal } from "./stream.js";
+import { answerOf, Follower, isFinal } from "./stream.js";
 
 const MAX_CONTEXT = 12_000; // characters of earlier turns: about 3,000 tokens, which small models still hold
-const STOP_MS = 1_500; // a cancel's event is there in well under a second; then the record is asked
+const STOP_MS = 1_500; // a cancel's event is there in well under a second; then it is asked for
 
 /** What happened, in a sentence for people. */
 export function sentence(problem) {
-  if (problem instanceof Problem) return problem.message;
+  if (problem.status) return problem.message;
   return navigator.onLine ? "The server can't be reached." : "You are offline.";
 }
 
@@ -64,7 +64,7 @@ export class Conversation {
 
   /** Connect anew: the network or the machine was away, and a dead connection may give no sign. */
   reconnect() {
-    for (const follower of this.#followers.values()) follower.connect();
+    for (const follower of this.#followers.values()) follower.reconnect();
   }
 
   /** Send again what could not be sent. */
@@ -96,25 +96,25 @@ export class Conversation {
     this.#submit(turn);
   }
 
-  /** Stop the answer that is under way. Raises what `api.cancel` raises. */
+  /** Stop the answer that is under way. Raises what the client's `cancel` raises. */
   async stop() {
     const turn = this.active;
     if (!turn) return;
     turn.stopping = !turn.stream; // then it is stopped as soon as it has one
     if (!turn.stream) return;
-    await api.cancel(turn.stream);
+    await headrace.cancel(turn.stream);
     const follower = this.#followers.get(turn);
-    setTimeout(() => follower?.settle(), STOP_MS);
+    setTimeout(() => follower?.reconnect(), STOP_MS);
   }
 
   async #submit(turn) {
     const sentAt = performance.now();
     this.#change(turn, { status: "sending", error: undefined, lost: false });
     try {
-      const created = await api.create({ model: turn.model, messages: this.#contextOf(turn) }, turn.key);
+      const created = await headrace.create({ model: turn.model, messages: this.#contextOf(turn) }, { idempotencyKey: turn.key });
       this.#change(turn, { status: "queued", stream: created.id, model: created.model ?? turn.model });
     } catch (problem) {
-      const away = !(problem instanceof Problem);
+      const away = !problem.status;
       const error = sentence(problem) + (away ? " Your message is kept, and goes out when the connection is back." : "");
       // What may have arrived keeps its key; what was refused would be refused again under it.
       const lost = away || problem.status >= 500;
@@ -140,27 +140,23 @@ export class Conversation {
 
   #follow(turn, sentAt) {
     turn.text = turn.reasoning = "";
-    const follower = new Follower(turn.stream, () => this.#absorb(turn, follower), sentAt);
+    const follower = new Follower(turn.stream, (values) => this.#absorb(turn, values), sentAt);
     this.#followers.set(turn, follower);
-    follower.connect();
   }
 
   async #check(turn) {
-    const follower = new Follower(turn.stream, () => this.#absorb(turn, follower));
     try {
-      follower.adopt(await api.record(turn.stream));
+      const record = await headrace.record(turn.stream);
+      if (isFinal(record.status)) this.#absorb(turn, answerOf(record));
     } catch (problem) {
-      if (problem.status === 404) follower.expire();
+      if (problem.status === 404) this.#absorb(turn, { status: "expired", away: false });
     }
   }
 
-  #absorb(turn, follower) {
-    const { status, away, text, reasoning, tools, finish, error } = follower;
+  #absorb(turn, values) {
     const before = shownStatus(turn);
-    if (status === "expired") Object.assign(turn, { status, away });
-    else Object.assign(turn, { status, away, text, reasoning, tools, finish, error, stats: follower.stats() });
-    turn.model = follower.model ?? turn.model;
-    if (isFinal(status)) {
+    Object.assign(turn, values, { model: values.model ?? turn.model });
+    if (isFinal(turn.status)) {
       if (this.#followers.delete(turn)) this.chat.updated = Date.now();
       this.#keep();
     }

@@ -215,10 +215,7 @@ DONE = {"finish_reason": "stop", "usage": None, "timings": {"queued_ms": 1, "fir
 
 
 async def serve(page: Page, answers: list[tuple[int, str]], record: dict[str, Any]) -> list[str]:
-    """Answer in the server's place: each viewer gets the next `(status, body)`. Out: the cursors, as they come.
-
-    Only a cursor in the query is seen here: Chromium adds its own Last-Event-ID behind the interception.
-    """
+    """Answer in the server's place: each viewer gets the next `(status, body)`. Out: the cursors, as they come."""
     cursors: list[str] = []
 
     async def on_create(route: Route) -> None:
@@ -226,7 +223,7 @@ async def serve(page: Page, answers: list[tuple[int, str]], record: dict[str, An
         await route.fulfill(status=202, json=created)
 
     async def on_events(route: Route) -> None:
-        cursors.append(route.request.url.partition("last_event_id=")[2])
+        cursors.append(route.request.headers.get("last-event-id", ""))
         status, body = answers[len(cursors) - 1]
         await route.fulfill(status=status, content_type="text/event-stream", body=body)
 
@@ -273,7 +270,7 @@ async def test_after_a_refusal_the_page_comes_back_with_its_cursor(page: Page, c
     cursors = await serve(page, answers, {"status": "running", "text": "a"})
     await ask(page, "Hello?")
     await wait_for_status(page, "done")
-    assert cursors == ["", "", "1-1"]
+    assert cursors == ["", "1-1", "1-1"]
     assert await raw_text(page) == "ab"
     assert [text for text in complaints if "503" not in text] == []
     complaints.clear()
@@ -358,3 +355,17 @@ async def test_the_readme_s_snippet_shows_the_record_s_text(page: Page, headrace
     record = await (await page.request.get(headrace_url + url)).json()
     assert record["status"] == "done"
     assert await page.evaluate("document.getElementById('out').textContent") == record["text"]
+
+
+async def test_the_readme_s_module_shows_the_record_s_text(page: Page, headrace_url: str) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    snippet = re.search(r"```html\n(.*?)```", readme, re.DOTALL)
+    assert snippet
+    reads: list[str] = []
+    page.on("request", lambda request: reads.append(request.url) if "/events" in request.url else None)
+    code = snippet[1].replace("</script>", "window.stream = stream;\n</script>")
+    await page.route("**/snippet", lambda route: route.fulfill(body=code, content_type="text/html"))
+    await page.goto(headrace_url + "/snippet")
+    await page.wait_for_function("() => window.stream?.status === 'done'")
+    record = await (await page.request.get(reads[0].removesuffix("/events"))).json()
+    assert await page.evaluate("document.getElementById('out').textContent") == record["text"] != ""

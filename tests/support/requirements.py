@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,6 +24,15 @@ def find_chromium() -> Path:
         if path := shutil.which(name):
             return Path(path)
     skip_or_fail("needs Chromium: none of chromium, chromium-browser, google-chrome is on PATH")
+
+
+def find_node() -> Path:
+    """Node 20 or newer on PATH, else the test is skipped (or failed under CI=true)."""
+    if path := shutil.which("node"):
+        version = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10).stdout
+        if int(version.strip().lstrip("v").split(".")[0] or 0) >= 20:
+            return Path(path)
+    skip_or_fail("needs Node 20 or newer: no such node is on PATH")
 
 
 def require_model() -> None:

@@ -1,0 +1,246 @@
+/** Headrace's client: see headrace.js for how it works, and the README for what its options mean. */
+
+export interface HeadraceOptions {
+  /** Where the server is; on its own pages it can be left out. */
+  baseUrl?: string;
+  /**
+   * A key of the server, or a function that gives one. A function is called again, with the key that was refused
+   * ("" if there was none), and may ask for another; null gives up.
+   */
+  key?: string | ((refused?: string) => string | null | undefined | Promise<string | null | undefined>);
+  /** In place of the global `fetch`. */
+  fetch?: typeof globalThis.fetch;
+}
+
+export interface Message {
+  role: "system" | "user" | "assistant" | "tool";
+  content: unknown;
+  [field: string]: unknown;
+}
+
+export interface ToolCall {
+  index: number;
+  id: string | null;
+  name: string | null;
+  arguments: string;
+}
+
+export interface Usage {
+  input_tokens: number | null;
+  output_tokens: number | null;
+  cached_tokens: number | null;
+  reasoning_tokens: number | null;
+  [field: string]: unknown;
+}
+
+export interface Timings {
+  queued_ms: number | null;
+  first_token_ms: number | null;
+  total_ms: number | null;
+}
+
+export type Status =
+  | "creating"
+  | "queued"
+  | "running"
+  | "done"
+  | "cancelled"
+  | "failed"
+  /** At its end before this client came; how it ended is known to those only who may read the record. */
+  | "ended"
+  /** Read no longer here; it goes on at the server. */
+  | "detached";
+
+export interface Progress {
+  /** Deltas so far, nearly the tokens; the provider's own count at the end. */
+  tokens: number | null;
+  /** Over the last seconds; at the end, over the whole answer. */
+  tokensPerSecond: number | null;
+  firstTokenMs: number | null;
+  /** More than 1 where a worker or its provider was lost. */
+  attempt: number;
+  status: Status;
+  /** False while the connection is being made or sought. */
+  connected: boolean;
+}
+
+export interface HeadraceEvent {
+  type:
+    | "queued"
+    | "started"
+    | "message"
+    | "restart"
+    | "continued"
+    | "snapshot"
+    | "finishing"
+    | "done"
+    | "failed"
+    | "cancelled"
+    | (string & {});
+  data: any;
+  /** Its place in the stream, for `lastEventId`. */
+  id: string | null;
+}
+
+export interface Created {
+  id: string;
+  status: string;
+  model: string;
+  events_url: string;
+  url: string;
+}
+
+export interface Links {
+  id: string;
+  events_url: string;
+  url: string;
+  expires_in_s: number | null;
+}
+
+export interface Result {
+  id: string;
+  status: "done" | "cancelled" | "ended";
+  model: string | null;
+  text: string;
+  reasoning: string;
+  toolCalls: ToolCall[];
+  provider: unknown[];
+  finishReason: string | null;
+  usage: Usage | null;
+  /** As the server has it; null where a price is unknown. */
+  cost: any;
+  timings: Timings | null;
+  attempt: number;
+}
+
+/** Callbacks and limits, for `stream` and `resume`. */
+export interface ReadOptions {
+  /** The next piece of text. */
+  onMessage?: (text: string, stream: HeadraceStream) => void;
+  /** What was shown is void; show this text instead, and go on behind it. */
+  onRestart?: (text: string, stream: HeadraceStream) => void;
+  /** It is complete, or was cancelled (`result.status`). */
+  onDone?: (result: Result, stream: HeadraceStream) => void;
+  /** It failed, or could not be created or read; nothing comes any more. */
+  onError?: (error: HeadraceError, stream: HeadraceStream) => void;
+  onProgress?: (progress: Progress, stream: HeadraceStream) => void;
+  /** Every event, also those that a later server may know. */
+  onEvent?: (event: HeadraceEvent, stream: HeadraceStream) => void;
+  /** Ends the reading, not the generation (that is `stop()`). */
+  signal?: AbortSignal;
+  /** Tries in a row that bring nothing new, before `onError` (5). */
+  maxReconnectAttempts?: number;
+  /** Longest pause between tries, in ms (30,000); the server's own wish may be longer. */
+  maxDelayMs?: number;
+  /** A connection silent for longer is given up, in ms (45,000; three keep-alive comments of the server). */
+  silenceMs?: number;
+  /** Longest event, in UTF-16 units (32 Mi). */
+  maxEventChars?: number;
+  /** Gives a new events_url when its token has expired; without it the server is asked, which needs a key. */
+  renew?: (id: string) => string | Promise<string>;
+}
+
+/** All fields of `POST /v1/streams`; those that this file does not know are sent too. */
+export interface StreamOptions extends ReadOptions {
+  onCreated?: (created: Created, stream: HeadraceStream) => void;
+  /** Made once by itself; the same key is the same stream. */
+  idempotencyKey?: string;
+  model?: string;
+  messages?: Message[];
+  max_tokens?: number;
+  temperature?: number;
+  top_p?: number;
+  stop?: string[];
+  on_failure?: "continue" | "restart" | "fail";
+  fallbacks?: string[];
+  [field: string]: unknown;
+}
+
+export interface ResumeOptions extends ReadOptions {
+  /** Go on behind this event; together with what was said up to it. */
+  lastEventId?: string;
+  text?: string;
+  reasoning?: string;
+  tool_calls?: ToolCall[];
+  /** `performance.now()` at the send, for `firstTokenMs`. */
+  sentAt?: number;
+}
+
+export class Headrace {
+  constructor(options?: HeadraceOptions);
+  /** Create a stream and read it. With `messages` the prompt is null. */
+  stream(prompt: string | null | undefined, options?: StreamOptions): HeadraceStream;
+  /** Read a stream that exists: from its beginning, or behind `lastEventId`. */
+  resume(streamIdOrEventsUrl: string | URL, options?: ResumeOptions): HeadraceStream;
+  create(
+    fields: Record<string, unknown>,
+    options?: { idempotencyKey?: string; signal?: AbortSignal },
+  ): Promise<Created>;
+  record(id: string): Promise<Record<string, any>>;
+  cancel(id: string, reason?: string): Promise<Created>;
+  erase(id: string): Promise<null>;
+  links(id: string): Promise<Links>;
+  models(): Promise<{ default: string; models: { id: string; provider: string }[] }>;
+}
+
+export class HeadraceStream implements AsyncIterable<HeadraceEvent> {
+  private constructor();
+  readonly id: string | null;
+  readonly eventsUrl: string | null;
+  readonly lastEventId: string;
+  readonly status: Status;
+  readonly connected: boolean;
+  readonly model: string | null;
+  readonly attempt: number;
+  readonly finishReason: string | null;
+  readonly usage: Usage | null;
+  readonly cost: any;
+  readonly timings: Timings | null;
+  /** Why it ended without a result: a HeadraceError, or the abort's reason. */
+  readonly error: any;
+  /** Everything said so far. */
+  readonly text: string;
+  readonly reasoning: string;
+  readonly toolCalls: ToolCall[];
+  /** What the provider said that has no other place, as it came. */
+  readonly provider: unknown[];
+  readonly finished: Promise<Result>;
+  /** Stop the generation on the server. */
+  stop(reason?: string): Promise<void>;
+  /** Read no longer; the generation goes on. */
+  close(): void;
+  /** Connect anew at once, for networks that changed and machines that slept. */
+  reconnect(): void;
+  progress(): Progress;
+  /** The whole text so far, each time it has changed. */
+  texts(): AsyncGenerator<string, void, undefined>;
+  [Symbol.asyncIterator](): AsyncGenerator<HeadraceEvent, void, undefined>;
+}
+
+export class HeadraceError extends Error {
+  constructor(
+    code: string,
+    message: string,
+    options?: { status?: number; retryable?: boolean; retryAfterMs?: number; cause?: unknown },
+  );
+  /** Stable, for programs: the server's own, or `unreachable`, `connection_lost`, `http_<status>` and such. */
+  readonly code: string;
+  /** The HTTP status, where the server refused. */
+  readonly status: number | undefined;
+  readonly retryable: boolean;
+  readonly retryAfterMs: number;
+}
+
+export interface SseEvent {
+  type: string;
+  data: string;
+  id: string;
+  hasId: boolean;
+}
+
+/** Takes reads of any size; gives events as the WHATWG standard has them. */
+export class SseParser {
+  constructor(maxEventChars?: number);
+  readonly retryMs: number | null;
+  feed(bytes: Uint8Array): SseEvent[];
+}

@@ -1,0 +1,90 @@
+"""The JavaScript client's types, package and documentation name what its code has."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+CODE = (ROOT / "api/static/headrace.js").read_text(encoding="utf-8")
+TYPES = (ROOT / "api/static/headrace.d.ts").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PACKAGE = json.loads((ROOT / "package.json").read_text(encoding="utf-8"))
+
+
+def block(text: str, opening: str) -> str:
+    """What stands between this line and the brace in the first column that closes it."""
+    found = re.search(rf"^{opening}\b[^\n]*\{{\n(.*?)^\}}", text, re.MULTILINE | re.DOTALL)
+    assert found, opening
+    return found[1]
+
+
+def members_of_code(name: str) -> set[str]:
+    """Public fields, getters and methods: what stands two spaces deep and is not private."""
+    body = block(CODE, f"export class {name}")
+    found = set(re.findall(r"^  (?:get |async )?\*?(\w+)(?: = |;|\()", body, re.MULTILINE))
+    if "[Symbol.asyncIterator]" in body:
+        found.add("Symbol.asyncIterator")
+    return found - {"constructor"}
+
+
+def members_of_types(name: str) -> set[str]:
+    body = block(TYPES, f"export class {name}")
+    found = set(re.findall(r"^  (?:private |readonly )?\[?([\w.]+)\]?\??[:(]", body, re.MULTILINE))
+    return found - {"constructor"}
+
+
+def fields_of_types(name: str) -> set[str]:
+    return set(re.findall(r"^  (\w+)\??: ", block(TYPES, f"export interface {name}"), re.MULTILINE))
+
+
+def options_of_code() -> tuple[set[str], set[str]]:
+    """The client's own options: of both calls, and of `resume` alone."""
+    own = re.search(r"const OWN = new Set\(\[(.*?)\]\)", CODE, re.DOTALL)
+    resumed = re.search(r"const OWN_RESUMED = new Set\(\[\.\.\.OWN, (.*?)\]\)", CODE)
+    assert own
+    assert resumed
+    return set(re.findall(r'"(\w+)"', own[1])), set(re.findall(r'"(\w+)"', resumed[1]))
+
+
+def test_the_types_name_every_export() -> None:
+    names = set(re.findall(r"^export class (\w+)", CODE, re.MULTILINE))
+    assert names == set(re.findall(r"^export class (\w+)", TYPES, re.MULTILINE)) != set()
+
+
+def test_the_types_name_every_public_member_and_no_other() -> None:
+    for name in ("Headrace", "HeadraceStream", "SseParser"):
+        assert members_of_code(name) == members_of_types(name) != set(), name
+
+
+def test_the_types_name_every_option() -> None:
+    own, resumed = options_of_code()
+    created = {"onCreated", "idempotencyKey"}
+    assert fields_of_types("ReadOptions") == own - created
+    assert fields_of_types("StreamOptions") >= created
+    assert fields_of_types("ResumeOptions") == resumed
+
+
+def test_the_types_name_what_progress_and_results_hold() -> None:
+    progress = re.search(r"\n  progress\(\) \{.*?return \{(.*?)\};", CODE, re.DOTALL)
+    result = re.search(r"const result = \{(.*?)\};", CODE)
+    assert progress
+    assert result
+    assert fields_of_types("Progress") == set(re.findall(r"^      (\w+)[:,]", progress[1], re.MULTILINE))
+    assert fields_of_types("Result") == set(re.findall(r"\w+", result[1]))
+
+
+def test_every_option_stands_in_the_readme() -> None:
+    own, _ = options_of_code()
+    named = set(re.findall(r"`(\w+)", README))
+    assert own - {"maxEventChars"} <= named
+    assert {"baseUrl", "key", "fetch"} <= named
+
+
+def test_the_package_holds_the_module_and_its_types() -> None:
+    files = {PACKAGE["exports"]["."][kind].removeprefix("./") for kind in ("types", "default")}
+    assert set(PACKAGE["files"]) == files
+    assert all((ROOT / file).is_file() for file in files)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert (PACKAGE["name"], PACKAGE["version"]) == (project["name"], project["version"])
+    assert not {"dependencies", "scripts"} & set(PACKAGE)
