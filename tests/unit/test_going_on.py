@@ -11,6 +11,7 @@ from worker.going_on import asked_of, how_to_go_on
 
 CAN = Provider("local", "openai", "http://x", "", continues="prefill")
 CANNOT = Provider("local", "openai", "http://x", "")
+PART = {"provider": {"type": "citations_delta", "data": {}}}
 TOOL = {"tool_call": {"index": 0, "name": "f", "arguments": "{"}}
 
 
@@ -29,7 +30,8 @@ def reading(tail: list[dict], snapshot: list[dict] | None = None) -> Reading:
         (reading([TOOL]), "restart", "anew"),
         (reading([{"text": "a"}, TOOL]), "restart", "fail"),
         (reading([TOOL, {"text": "a"}]), "restart", "fail"),
-        (reading([{"provider": {"type": "citations_delta", "data": {}}}, {"text": "a"}]), "restart", "fail"),
+        (reading([PART, {"text": "a"}]), "restart", "fail"),
+        (reading([PART]), "restart", "anew"),
         (reading([], [{"text": "a"}]), "continue", "continue"),
         (reading([], [{"text": "a"}, {"reasoning": "r"}]), "restart", "fail"),
         (reading([{"text": "b"}], [TOOL]), "restart", "fail"),
