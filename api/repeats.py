@@ -4,8 +4,9 @@ A server that restarts from its append-only file may have lost its last seconds 
 2), although the callers were answered. So whoever wrote keeps what it wrote until it is safe: until a server
 that has been up since before the write still answers KEEP_S after it. A server that is younger than a write
 gets it again: a create that was answered with 202 must lead to a stream, and what was cancelled or erased must
-not come back to life. Each write can be repeated without harm, under its first id. They are repeated in order,
-creates at once, and what ends streams a moment later: the workers first write again what was said before.
+not come back to life. Each write can be repeated without harm, under its first id. They are repeated in order and
+at once, but for cancels. These are announced at once, which keeps the stream from being claimed or ended by
+anybody else, and written a moment later: the workers first write again what was said before.
 
 The server's age decides, and not the moment when a connection broke: that is noticed late (a server may stand
 still before it dies) or not at all (nobody follows anything). On a cluster, where a replica that was promoted
@@ -51,8 +52,9 @@ class _Write:
     at: float
     since: float
     again: Callable[[], Awaitable[object]]
-    ends: bool
+    announce: Callable[[], Awaitable[object]] | None
     due: bool = False
+    announced: bool = False
 
 
 class Repeats:
@@ -65,10 +67,16 @@ class Repeats:
         self._ends_after = 0.0
         self._one_at_a_time = asyncio.Lock()
 
-    def remember(self, stream_id: str, again: Callable[[], Awaitable[object]], *, ends: bool = False) -> None:
-        """Something was written and acknowledged; ``again`` writes it once more. ``ends``: it ended a stream."""
+    def remember(
+        self,
+        stream_id: str,
+        again: Callable[[], Awaitable[object]],
+        announce: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
+        """Something was written and acknowledged; ``again`` writes it once more. What has to wait then for the
+        workers is announced first."""
         now = asyncio.get_running_loop().time()
-        self._writes.append(_Write(stream_id, now, now, again, ends))
+        self._writes.append(_Write(stream_id, now, now, again, announce))
 
     def forget(self, stream_id: str) -> None:
         """What was written of this stream counts no more."""
@@ -77,15 +85,15 @@ class Repeats:
         self._writes.extend(kept)
 
     async def returned(self) -> None:
-        """The server can be reached again, and may have lost anything: write at once what begins streams.
+        """The server can be reached again, and may have lost anything: write (or announce) it at once.
 
         Raises one of AWAY if it goes away again; what was not written yet stays due.
         """
         for write in self._writes:
-            write.due = True
+            write.due, write.announced = True, False
         self._ends_after = asyncio.get_running_loop().time() + ENDS_AFTER_S
         async with self._one_at_a_time:
-            await self._repeat(lambda write: not write.ends)
+            await self._repeat(ends=False)
 
     async def run(self) -> None:
         """Look after what is kept, until cancelled."""
@@ -107,24 +115,28 @@ class Repeats:
         # Whole seconds on both sides: it may have started up to one second later than they say.
         started_at = loop.time() - up_s + 1
         for write in list(self._writes):
-            if write.at < started_at:
-                write.due = True
+            if write.at < started_at and not write.due:
+                write.due, write.announced = True, False
             elif not write.due and write.at < asked_at - KEEP_S:
                 self._writes.remove(write)
-        ends = up_s >= ENDS_UP_S and asked_at >= self._ends_after
-        await self._repeat(lambda write: ends or not write.ends)
+        await self._repeat(ends=up_s >= ENDS_UP_S and asked_at >= self._ends_after)
 
-    async def _repeat(self, which: Callable[[_Write], bool]) -> None:
+    async def _repeat(self, *, ends: bool) -> None:
+        """Write what is due; ``ends``: also what was only announced so far."""
         loop = asyncio.get_running_loop()
-        due = [write for write in self._writes if write.due and which(write)]
+        due = [write for write in self._writes if write.due and (ends or not write.announced)]
         if due:
             log.info("written_again", count=len(due))
         for write in due:
             write.due = False
             try:
-                await write.again()
-                # Written again it is young again: the server may be lost once more.
-                write.at = loop.time()
+                if write.announce is not None and not (ends and write.announced):
+                    await write.announce()
+                    write.due = write.announced = True
+                else:
+                    await write.again()
+                    # Written again it is young again: the server may be lost once more.
+                    write.at = loop.time()
             except AWAY:
                 write.due = True
                 raise

@@ -97,11 +97,19 @@ class Cancellation:
             answer = await self._cancel(stream_id, data, nonce)
         if answer[0] == "cancelled":
             epoch = int(answer[1].partition("-")[0])
-            self._repeats.remember(stream_id, lambda: self._cancel(stream_id, data, nonce, epoch), ends=True)
+            self._repeats.remember(
+                stream_id,
+                lambda: self._cancel(stream_id, data, nonce, epoch),
+                announce=lambda: self._cancel(stream_id, data, nonce, epoch, announce=True),
+            )
         return answer
 
-    async def _cancel(self, stream_id: str, data: bytes, nonce: str, epoch: int = 0) -> tuple[str, ...]:
-        answer = await self._streams.cancel(stream_id, data, self._retention_ms, self._keep_prompt, nonce, epoch)
+    async def _cancel(
+        self, stream_id: str, data: bytes, nonce: str, epoch: int = 0, *, announce: bool = False
+    ) -> tuple[str, ...]:
+        answer = await self._streams.cancel(
+            stream_id, data, self._retention_ms, self._keep_prompt, nonce, epoch, announce=announce
+        )
         if answer[0] == "cancelled":
             await self._queue.cancelled(stream_id)
             await self._queue.finished(stream_id)
@@ -119,7 +127,7 @@ class Cancellation:
                 await self._erase(stream_id)
 
         self._repeats.forget(stream_id)
-        self._repeats.remember(stream_id, again, ends=True)
+        self._repeats.remember(stream_id, again)
         return True
 
     async def _erase(self, stream_id: str) -> bool:

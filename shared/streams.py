@@ -15,8 +15,9 @@ import stamina
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
+from shared.claims import Claim, read_claim
 from shared.connections import AWAY
-from shared.events import CONTINUED, MESSAGE, Delta, Transcript, decode_data
+from shared.events import MESSAGE, Delta, Transcript, decode_data
 from shared.keys import Keys
 from shared.log import Entry, read_entries
 from shared.scripts import Script
@@ -26,27 +27,6 @@ PROVISIONAL_MS = 60_000
 leftover."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What a claim led to. ``outcome``: run, look, end, leased, ended, provisional, settling or gone.
-
-    ``run``: ``opening``, ``epoch``, ``attempt``, ``tries_left``, ``queued_ms`` and ``request`` are set.
-    ``seen`` is the id behind which a ``continued`` attempt goes on.
-    ``look``: ``seen`` and ``request`` are set; claim again with how to go on.
-    ``end``: ``why``, ``epoch`` and ``attempt`` are set, and ``request`` holds the last event's data.
-    """
-
-    outcome: str
-    opening: str = ""
-    why: str = ""
-    epoch: int = 0
-    attempt: int = 0
-    tries_left: int = 0
-    queued_ms: int = 0
-    request: bytes = b""
-    seen: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,18 +98,7 @@ class Streams:
     ) -> Claim:
         """Take a stream for one attempt (see ``claim.lua`` for ``how`` and ``seen``)."""
         raw, extra = await self.call("claim", stream_id, new_nonce(), worker, lease_ms, max_tries, how, seen)
-        words = raw.decode().split()
-        match words:
-            case ["run", opening, epoch, attempt, left, created, now]:
-                queued_ms = int(now) - int(created)
-                after = seen if opening == CONTINUED else ""
-                return Claim("run", opening, "", int(epoch), int(attempt), int(left), queued_ms, extra, after)
-            case ["look", seen]:
-                return Claim("look", seen=seen, request=extra)
-            case ["end", why, epoch, attempt]:
-                return Claim("end", why=why, epoch=int(epoch), attempt=int(attempt), request=extra)
-            case _:
-                return Claim(words[0])
+        return read_claim(raw, extra, seen)
 
     async def release(
         self, stream_id: str, epoch: int, how: str, fields: Mapping[str, str | bytes] | None = None
@@ -139,11 +108,20 @@ class Streams:
         return await self._answer("release", stream_id, new_nonce(), epoch, how, *pairs)
 
     async def cancel(
-        self, stream_id: str, data: bytes, retention_ms: int, keep_prompt: bool, nonce: str, epoch: int = 0
+        self,
+        stream_id: str,
+        data: bytes,
+        retention_ms: int,
+        keep_prompt: bool,
+        nonce: str,
+        epoch: int = 0,
+        *,
+        announce: bool = False,
     ) -> tuple[str, ...]:
-        """End a stream from outside. The nonce is the caller's, who may have to write it again (with the epoch
-        that it got the first time)."""
-        return await self._answer("cancel", stream_id, nonce, data, retention_ms, int(keep_prompt), epoch)
+        """End a stream from outside. The nonce is the caller's, who may have to announce it, and write it, again
+        (with the epoch that it got the first time)."""
+        args = (nonce, data, retention_ms, int(keep_prompt), epoch, int(announce))
+        return await self._answer("cancel", stream_id, *args)
 
     async def charge(self, stream_id: str, attempt: int, usage: bytes, cost: bytes = b"null") -> None:
         """Note what one attempt used and cost (both as JSON)."""

@@ -60,7 +60,8 @@ class Line:
     def answer(self, call: Call, reply: Any, now: float) -> bool:
         """Take a call's reply. Out: False where the server is not ready for it: it goes once more, later."""
         if reply == SETTLING:
-            call.due_at = now + SETTLING_S
+            # Half of it, for a timer may fire a little early, and nobody would look again.
+            call.due_at = now + SETTLING_S / 2
             return False
         if call in self._calls:
             self._calls.remove(call)

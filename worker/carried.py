@@ -13,10 +13,10 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final
 
+from shared.claims import Claim
 from shared.events import MESSAGE, Delta, copy_delta, encode_data, merge, snapshot_lines
 from shared.ids import Cursor
 from shared.log import Entry
-from shared.streams import Claim
 
 KEEP_S: Final = 3.0
 MAX_UNWRITTEN: Final = 256 * 1024

@@ -12,12 +12,13 @@ import msgspec
 import structlog
 from redis.exceptions import RedisError
 
+from shared.claims import Claim
 from shared.connections import AWAY
 from shared.events import DONE, FAILED, FINISHING, decode_data, encode_data
 from shared.fallbacks import speaker
 from shared.queue import Queue, job_id
 from shared.settings import Settings
-from shared.streams import Claim, Streams, new_nonce
+from shared.streams import Streams, new_nonce
 from worker.carried import Carried
 from worker.log_writer import LogWriter
 

@@ -21,10 +21,10 @@ from typing import Any, Final
 import structlog
 from redis.exceptions import RedisError
 
+from shared.claims import Claim
 from shared.connections import AWAY
 from shared.resp import is_trouble
 from shared.scripts import Script
-from shared.streams import Claim
 from worker.batch import SETTLING_S, Batch, Call, Line
 from worker.carried import FENCED, GONE, KEEP_S, Carried
 from worker.link import Link
@@ -192,6 +192,10 @@ class LogWriter:
     def _refused(self, carried: Carried, outcome: Outcome) -> None:
         """An append was not (or perhaps not) written. Raises what speaks of the server, not of the stream."""
         self._doubtful.pop(carried, None)
+        if carried.stopped.done():
+            # It was fenced while this was in flight: what the log refused was never said.
+            carried.cut()
+            return
         if stays_doubtful(carried, outcome, asyncio.get_running_loop().time()):
             self._doubtful[carried] = None
 

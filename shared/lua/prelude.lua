@@ -54,7 +54,12 @@ end
 -- whoever wrote then (a worker, an API process) writes that again first: a claim would fence it, an end forestall
 -- the end that was lost. Reconnecting takes up to a second, repeating a cancel waits two for the workers, and a
 -- second connection may be needed: five cover that. (Where rights do not allow INFO nobody waits.)
+-- So does a cancel that is about to be written again (cancel.lua).
 local function settling()
+  local cancelling = tonumber(field('cancelling'))
+  if cancelling and now_ms() - cancelling < 60000 then
+    return true
+  end
   local info = redis.pcall('INFO', 'server')
   local up_s = type(info) == 'string' and tonumber(string.match(info, 'uptime_in_seconds:(%d+)'))
   return up_s and up_s < 5 and tonumber(field('created_ms')) < now_ms() - up_s * 1000

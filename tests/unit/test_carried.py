@@ -6,10 +6,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.claims import Claim
 from shared.events import FINISHING, MESSAGE, Transcript
 from shared.ids import Cursor
 from shared.log import Entry
-from shared.streams import Claim
 from worker.carried import FENCED, GONE, KEEP_S, LOST, MAX_UNWRITTEN, UNCLAIMED, Carried
 
 

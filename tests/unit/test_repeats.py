@@ -107,17 +107,17 @@ async def test_what_is_refused_for_ever_is_given_up(place: Place, monkeypatch: p
     assert place.written == []
 
 
-async def test_creates_come_back_at_once_and_ends_when_the_workers_had_their_turn(place: Place) -> None:
+async def test_creates_come_back_at_once_and_cancels_when_the_workers_had_their_turn(place: Place) -> None:
     async with looking_after(place) as repeats:
         repeats.remember("s", lambda: place.write("create"))
-        repeats.remember("s", lambda: place.write("cancel"), ends=True)
+        repeats.remember("s", lambda: place.write("cancel"), lambda: place.write("announced"))
         place.up_s = 0
         await repeats.returned()
-        assert place.written == ["create"]
+        assert place.written == ["create", "announced"]
         await asyncio.sleep(0.2)
         assert "cancel" not in place.written
         place.up_s = module.ENDS_UP_S
-        await until(place, "create", "cancel")
+        await until(place, "create", "announced", "cancel")
 
 
 async def test_what_was_written_again_may_be_lost_again(place: Place) -> None:
@@ -137,7 +137,7 @@ async def test_an_erased_stream_is_not_made_again(place: Place) -> None:
     async with looking_after(place) as repeats:
         repeats.remember("s", lambda: place.write("create"))
         repeats.forget("s")
-        repeats.remember("s", lambda: place.write("erase"), ends=True)
+        repeats.remember("s", lambda: place.write("erase"))
         place.up_s = module.ENDS_UP_S
         await repeats.returned()
         await until(place, "erase")

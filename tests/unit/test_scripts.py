@@ -9,10 +9,11 @@ import pytest
 import pytest_asyncio
 from fakeredis import FakeAsyncRedis
 
+from shared.claims import Claim
 from shared.keys import Keys
 from shared.log import RAW_REPLIES, read_entries
 from shared.scripts import FLAGS, load_scripts
-from shared.streams import PROVISIONAL_MS, Claim, Streams, new_nonce
+from shared.streams import PROVISIONAL_MS, Streams, new_nonce
 from shared.transitions import TRANSITIONS
 
 ID = "A" * 24
