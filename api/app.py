@@ -71,7 +71,7 @@ def build(configuration: Configuration) -> FastAPI:
     queue = Queue(queue_client, keys)
     servers = [log_client, queue_client] if settings.queue_url else [log_client]
     uptime = Uptime(*servers)
-    repeats = Repeats(uptime.up_s)
+    repeats = Repeats(uptime.up_s, uptime.trouble)
     cancellation = Cancellation(settings, streams, queue, repeats)
     reader = Reader(
         lambda: connect_to_logs(settings.redis_url),
@@ -122,6 +122,7 @@ def build(configuration: Configuration) -> FastAPI:
         background = (
             (reader.run(), "reader"),
             (repeats.run(), "repeats"),
+            (uptime.run(), "uptime"),
             (watch.run(), "send_watch"),
             (seats.run(), "seats"),
             (presence.run(), "presence"),

@@ -60,9 +60,11 @@ class _Write:
 class Repeats:
     """Remembers writes until they are safe."""
 
-    def __init__(self, up_s: Callable[[], Awaitable[int]]) -> None:
-        """``up_s`` asks for how many whole seconds the youngest server has been up."""
+    def __init__(self, up_s: Callable[[], Awaitable[int]], trouble: Callable[[], None]) -> None:
+        """``up_s`` asks for how many whole seconds the youngest server has been up; ``trouble`` is told of writes
+        that are refused."""
         self._up_s = up_s
+        self._trouble = trouble
         self._writes: deque[_Write] = deque(maxlen=MOST)
         self._ends_after = 0.0
         self._one_at_a_time = asyncio.Lock()
@@ -142,6 +144,7 @@ class Repeats:
                 raise
             except Exception as error:
                 write.due = loop.time() < write.since + GIVE_UP_S
+                self._trouble()
                 log.warning(
                     "not_written_again", stream=write.stream_id, error=type(error).__name__, tries_on=write.due
                 )

@@ -94,10 +94,19 @@ class Streams:
         return await self._answer("confirm", stream_id)
 
     async def claim(
-        self, stream_id: str, worker: str, lease_ms: int, max_tries: int, how: str = "", seen: str = ""
+        self,
+        stream_id: str,
+        worker: str,
+        lease_ms: int,
+        max_tries: int,
+        calm_ms: int,
+        how: str = "",
+        seen: str = "",
     ) -> Claim:
-        """Take a stream for one attempt (see ``claim.lua`` for ``how`` and ``seen``)."""
-        raw, extra = await self.call("claim", stream_id, new_nonce(), worker, lease_ms, max_tries, how, seen)
+        """Take a stream for one attempt. ``calm_ms``: for how long this worker had no trouble with the server (see
+        ``claim.lua``, also for ``how`` and ``seen``)."""
+        args = (worker, lease_ms, max_tries, how, seen, calm_ms)
+        raw, extra = await self.call("claim", stream_id, new_nonce(), *args)
         return read_claim(raw, extra, seen)
 
     async def release(

@@ -1,20 +1,29 @@
-"""How young the servers are: one that restarted lately may have lost what it said before."""
+"""How young the servers are, and how calm: one that restarted lately may have lost what it said before."""
 
 import asyncio
 from typing import Final
 
+import structlog
 from redis.asyncio import Redis
-from redis.exceptions import ReadOnlyError
+from redis.exceptions import ReadOnlyError, RedisError
+
+from shared.connections import AWAY
 
 SETTLED_S: Final = 5
 """Whoever wrote is back within a second (its longest backoff) and writes again what was lost (``prelude.lua``)."""
+LOOK_S: Final = 0.5
+SLOW_S: Final = 1.0
+"""An answer that takes longer comes from a server that stood still."""
+
+log = structlog.get_logger("uptime")
 
 
 class Uptime:
-    """The age of the youngest of some servers (or of a cluster's nodes)."""
+    """The age of the youngest of some servers (or of a cluster's nodes), and when one of them gave trouble."""
 
     def __init__(self, *clients: Redis) -> None:
         self._clients = clients
+        self._troubled_at: float | None = None
 
     async def up_s(self) -> int:
         """For how many whole seconds it has been up.
@@ -22,7 +31,8 @@ class Uptime:
         Raises one of :data:`shared.connections.AWAY`, or a RedisError: also for a server that is a replica just
         now, and takes no writes.
         """
-        told = await asyncio.gather(*(client.info("server", "replication") for client in self._clients))  # type: ignore[arg-type]
+        sections = ("server", "replication")
+        told = await asyncio.gather(*(client.info(*sections) for client in self._clients))  # type: ignore[arg-type]
         if any(answer.get("role") == "slave" for answer in told):
             raise ReadOnlyError("the server is a replica")
         # Of a cluster each node answers for itself.
@@ -31,4 +41,24 @@ class Uptime:
 
     async def is_settled(self) -> bool:
         """Whether what is missing now stays missing. Raises as :meth:`up_s`."""
-        return await self.up_s() >= SETTLED_S
+        now = asyncio.get_running_loop().time()
+        calm = self._troubled_at is None or now - self._troubled_at >= SETTLED_S
+        return calm and await self.up_s() >= SETTLED_S
+
+    def trouble(self) -> None:
+        """A server was away, or refused to write."""
+        self._troubled_at = asyncio.get_running_loop().time()
+
+    async def run(self) -> None:
+        """Notice trouble, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            asked_at = loop.time()
+            try:
+                await self.up_s()
+                if loop.time() - asked_at > SLOW_S:
+                    self.trouble()
+            except (*AWAY, RedisError) as error:
+                log.info("server_not_ready", error=type(error).__name__)
+                self.trouble()
+            await asyncio.sleep(LOOK_S)

@@ -18,7 +18,7 @@ before anything else happens, for every token read from then on would be paid fo
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -66,6 +66,7 @@ class Generations:
         queue: Queue,
         writer: LogWriter,
         endings: Endings,
+        calm_ms: Callable[[], int],
         worker: str,
     ) -> None:
         self._settings = settings
@@ -75,6 +76,7 @@ class Generations:
         self._queue = queue
         self._writer = writer
         self._endings = endings
+        self._calm_ms = calm_ms
         self._worker = worker
 
     async def generate(self, stream_id: str, job: str) -> None:
@@ -100,7 +102,7 @@ class Generations:
         how, seen, said = "", "", None
         while True:
             claim = await self._streams.claim(
-                stream_id, self._worker, settings.lease_ms, settings.max_attempts, how, seen
+                stream_id, self._worker, settings.lease_ms, settings.max_attempts, self._calm_ms(), how, seen
             )
             if claim.outcome == "look":
                 seen, said = claim.seen, await self._streams.read(stream_id)

@@ -15,6 +15,11 @@ SETTLE_S: Final = 3.0
 """After a reconnection a missing stream is waited for this long: its creator writes lost records again."""
 
 
+SLOW_S: Final = 1.0
+"""A PING that takes longer met a server that stood still."""
+CALM_MS: Final = 3_600_000
+
+
 class Link:
     """Holds the one connection. A new one knows all scripts, for a server that restarted has forgotten them."""
 
@@ -23,6 +28,7 @@ class Link:
         self._scripts = tuple(scripts)
         self._connection: LogConnection | None = None
         self._opened_at = 0.0
+        self._troubled_at: float | None = None
 
     @property
     def is_open(self) -> bool:
@@ -53,19 +59,35 @@ class Link:
             await connection.close()
             raise
         self._connection = connection
+        if self._troubled_at is not None:
+            self.trouble()
         self._opened_at = asyncio.get_running_loop().time()
+
+    def trouble(self) -> None:
+        """The server was away, slow, or refused to write just now."""
+        self._troubled_at = asyncio.get_running_loop().time()
+
+    def calm_ms(self) -> int:
+        """For how long there was no trouble (ms); a new worker has seen none."""
+        if self._troubled_at is None:
+            return CALM_MS
+        return min(CALM_MS, int((asyncio.get_running_loop().time() - self._troubled_at) * 1000))
 
     async def close(self) -> None:
         """Close at once, with whatever is in flight."""
+        self.trouble()
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
 
     async def is_alive(self) -> bool:
         """Whether the server answers on it; a connection that does not is closed."""
+        asked_at = asyncio.get_running_loop().time()
         try:
             await self.connection.exchange([("PING",)])
         except AWAY:
             await self.close()
             return False
+        if asyncio.get_running_loop().time() - asked_at > SLOW_S:
+            self.trouble()
         return True

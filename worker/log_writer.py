@@ -78,6 +78,8 @@ class LogWriter:
         """Stop writing this attempt; what still waits is forgotten."""
         if self._carried.get(carried.stream_id) is carried:
             del self._carried[carried.stream_id]
+        if carried in self._doubtful:
+            carried.cut()
         self._dirty.pop(carried, None)
         self._doubtful.pop(carried, None)
         self._line.drop(carried)

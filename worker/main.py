@@ -58,8 +58,9 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
     async def hint(names: bytes) -> None:
         await queue_client.publish(keys.wake_channel, names)
 
+    link = Link(lambda: connect_to_logs(settings.redis_url), scripts.values())
     writer = LogWriter(
-        Link(lambda: connect_to_logs(settings.redis_url), scripts.values()),
+        link,
         Reconciler(keys, scripts["reclaim"], name, settings.lease_ms, settings.log_cap),
         scripts,
         settings.flush_ms / 1000,
@@ -76,7 +77,9 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
     endings = Endings(settings, streams, queue, writer)
     line = Line(Turns(queue_client, keys))
     intake = Intake(client, writer, line, watchers, configuration.prices)
-    generations = Generations(settings, configuration.providers, intake, streams, queue, writer, endings, name)
+    generations = Generations(
+        settings, configuration.providers, intake, streams, queue, writer, endings, link.calm_ms, name
+    )
 
     def cancelled(stream_id: str) -> None:
         for carried in writer.held():

@@ -1,6 +1,7 @@
 -- Take a stream: a new epoch, which fences every older writer, a new attempt, and its opening event.
 -- ARGV: nonce, worker, lease in ms, most tries; how to go on (continue, restart, anew: as restart, but nothing that
---       counts was said; fail; or '' where that was not looked at yet), and the log's last id when it was looked at
+--       counts was said; fail; or '' where that was not looked at yet), the log's last id when it was looked at, and
+--       for how long this worker had no trouble with the server (ms)
 -- Out:  {answer, request or the last event's data}, answer being one of
 --   look <last id>: on_failure is continue (or continue_or_fail), and something was said. Nothing was changed: read what was said,
 --       and claim again with how to go on
@@ -11,7 +12,7 @@
 --   leased | ended <status> | provisional | gone
 local HOLDS = {waiting = true, paused = true, resumed = true}
 local nonce, worker, lease_ms, most_tries = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local how, seen = ARGV[5], ARGV[6]
+local how, seen, calm_ms = ARGV[5], ARGV[6], tonumber(ARGV[7])
 if redis.call('EXISTS', META) == 0 then
   return {'gone', ''}
 end
@@ -31,7 +32,7 @@ end
 if redis.call('EXISTS', LEASE) == 1 then
   return {'leased', ''}
 end
-if settling() then
+if settling(calm_ms) then
   return {'settling', ''}
 end
 

@@ -55,14 +55,17 @@ end
 -- the end that was lost. Reconnecting takes up to a second, repeating a cancel waits two for the workers, and a
 -- second connection may be needed: five cover that. (Where rights do not allow INFO nobody waits.)
 -- So does a cancel that is about to be written again (cancel.lua).
-local function settling()
+-- A server that stood still or took no writes meanwhile was not there for them: whoever asks may say for how long
+-- it has seen no such trouble (ms).
+local function settling(calm_ms)
   local cancelling = tonumber(field('cancelling'))
   if cancelling and now_ms() - cancelling < 60000 then
     return true
   end
   local info = redis.pcall('INFO', 'server')
   local up_s = type(info) == 'string' and tonumber(string.match(info, 'uptime_in_seconds:(%d+)'))
-  return up_s and up_s < 5 and tonumber(field('created_ms')) < now_ms() - up_s * 1000
+  local quiet_ms = math.min(up_s and up_s * 1000 or 3600000, calm_ms or 3600000)
+  return quiet_ms < 5000 and tonumber(field('created_ms')) < now_ms() - quiet_ms
 end
 
 -- The stream belongs to this worker, under this epoch.

@@ -43,7 +43,7 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Place:
 
 @asynccontextmanager
 async def looking_after(place: Place) -> AsyncIterator[Repeats]:
-    repeats = Repeats(place.age)
+    repeats = Repeats(place.age, lambda: None)
     task = asyncio.create_task(repeats.run())
     try:
         yield repeats

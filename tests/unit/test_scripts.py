@@ -18,6 +18,7 @@ from shared.transitions import TRANSITIONS
 
 ID = "A" * 24
 KEYS = Keys("t").stream(ID)
+CALM_MS = 3_600_000
 LEASE_MS = 3000
 
 
@@ -46,7 +47,7 @@ async def created(streams: Streams, on_failure: str = "restart") -> None:
 
 
 async def claim(streams: Streams, worker: str = "w1", tries: int = 3) -> Claim:
-    return await streams.claim(ID, worker, LEASE_MS, tries)
+    return await streams.claim(ID, worker, LEASE_MS, tries, CALM_MS)
 
 
 async def say(redis: Any, epoch: int, n: int, kind: str = "message", data: str = "{}") -> None:
@@ -331,9 +332,9 @@ async def test_a_stream_that_may_continue_is_looked_at_before_it_is_claimed(stre
     assert (look.outcome, look.seen) == ("look", f"{one.epoch}-1")
     assert not await redis.exists(KEYS.lease), "looking changes nothing"
     await say(redis, one.epoch, 2, data='{"text":"b"}')
-    stale = await streams.claim(ID, "w2", LEASE_MS, 3, "continue", look.seen)
+    stale = await streams.claim(ID, "w2", LEASE_MS, 3, CALM_MS, "continue", look.seen)
     assert (stale.outcome, stale.seen) == ("look", f"{one.epoch}-2")
-    two = await streams.claim(ID, "w2", LEASE_MS, 3, "continue", stale.seen)
+    two = await streams.claim(ID, "w2", LEASE_MS, 3, CALM_MS, "continue", stale.seen)
     assert (two.outcome, two.opening, two.attempt) == ("run", "continued", 2)
     opened = (await entries(redis))[-1]
     assert json.loads(opened.data) == {"after": f"{one.epoch}-2", "attempt": 2, "model": "m"}
@@ -348,7 +349,7 @@ async def test_a_look_may_lead_to_a_restart(streams: Streams, redis: Any) -> Non
     one = await claim(streams)
     await say(redis, one.epoch, 1, data='{"text":"a"}')
     await redis.delete(KEYS.lease)
-    two = await streams.claim(ID, "w2", LEASE_MS, 3, "restart", f"{one.epoch}-1")
+    two = await streams.claim(ID, "w2", LEASE_MS, 3, CALM_MS, "restart", f"{one.epoch}-1")
     assert two.opening == "restart"
     reading = await streams.read(ID)
     assert reading is not None
@@ -409,3 +410,24 @@ async def test_a_claim_that_was_lost_with_its_fallback_is_opened_again_by_who_sp
     assert await streams.call("reclaim", ID, "w2", epoch, LEASE_MS, "started", "", *pairs) == b"open"
     assert json.loads((await entries(redis))[-1].data)["model"] == "m2"
     assert await redis.hmget(KEYS.meta, "request", "model") == [b'{"q":2}', b"m2"]
+
+
+async def test_a_worker_that_had_trouble_leaves_older_streams_to_their_owners_for_a_moment(
+    streams: Streams,
+) -> None:
+    await create(streams)
+    await streams.confirm(ID)
+    await asyncio.sleep(0.05)
+    assert (await streams.claim(ID, "w", LEASE_MS, 3, 20)).outcome == "settling"
+    assert (await streams.claim(ID, "w", LEASE_MS, 3, 60_000)).outcome == "run"
+
+
+async def test_an_announced_cancel_keeps_others_from_claiming_and_ending(streams: Streams) -> None:
+    await create(streams)
+    await streams.confirm(ID)
+    one = await claim(streams)
+    answer = await streams.cancel(ID, b"{}", 60_000, False, "n", one.epoch + 5, announce=True)
+    assert answer == ("announced",)
+    assert await finish(streams, one.epoch, 1) == "settling"
+    written = await streams.cancel(ID, b"{}", 60_000, False, "n", one.epoch + 5)
+    assert written == ("cancelled", f"{one.epoch + 5}-0")

@@ -1,0 +1,216 @@
+"""A guard over the hot paths: it counts, and takes no times, so it says the same on every machine.
+
+What a token costs is counted as the bytecode instructions that our own code runs for it (C code and asyncio are not
+ours to change), the commands that Redis gets, and the writes that carry them. ``bench/guard.json`` holds what was
+counted when it was last looked at; more than a fifth above that fails. Instructions differ from one Python to the
+next, so they are compared with those of the same version alone.
+
+    python -m bench.guard            count, and compare
+    python -m bench.guard --write    take what was counted as the new measure (say why in the commit)
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from api.dialects.native import NativeDialect
+from api.follow import Follow
+from shared.claims import Claim
+from shared.ids import Cursor
+from shared.keys import Keys
+from shared.log import read_tails, tail_commands
+from shared.resp import Command, pack
+from shared.scripts import load_scripts
+from shared.sse import SseParser
+from worker.carried import Carried
+from worker.link import Link
+from worker.log_writer import LogWriter
+from worker.providers import adapter
+from worker.providers.base import GenerationRequest, Said
+from worker.reconcile import Reconciler
+
+ROOT = Path(__file__).parents[1]
+KEPT = Path(__file__).with_name("guard.json")
+OURS = tuple(f"{ROOT}/{package}/" for package in ("shared", "api", "worker"))
+ROUNDS = 40
+STREAMS = 10
+TOLERANCE = 1.2
+VIEWERS = 10
+WITHIN_S = 30.0
+
+Counts = dict[str, float]
+
+
+class Instructions:
+    """Counts the bytecode instructions of our packages."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count while the block runs."""
+        before = sys.gettrace()
+        sys.settrace(self._enter)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
+
+    def _enter(self, frame: FrameType, event: str, arg: Any) -> Any:
+        if not frame.f_code.co_filename.startswith(OURS):
+            return None
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        return self._step
+
+    def _step(self, frame: FrameType, event: str, arg: Any) -> Any:
+        if event == "opcode":
+            self.count += 1
+        return self._step
+
+
+class Wire:
+    """A server that takes everything, and counts it."""
+
+    one_log_a_read = False
+
+    def __init__(self) -> None:
+        self.writes = 0
+        self.commands = 0
+        self.closed = False
+
+    async def open(self) -> None:
+        return None
+
+    async def close(self) -> None:
+        return None
+
+    async def exchange(self, commands: Sequence[Command], timeout_s: float = 0) -> list[Any]:
+        pack(commands)
+        self.writes += 1
+        self.commands += len(commands)
+        last = [(b"1-0", [b"e", b"started", b"d", b"{}"])]
+        return [last if command[0] == "XREVRANGE" else b"OK" for command in commands]
+
+
+def _chunk(round_: int) -> bytes:
+    data = {"choices": [{"index": 0, "delta": {"content": f" token{round_}"}, "finish_reason": None}]}
+    return b"data: " + json.dumps(data).encode() + b"\n\n"
+
+
+async def worker_side() -> Counts:
+    """From the provider's bytes to Redis: STREAMS streams with one token each, ROUNDS times."""
+    wire, keys, scripts, counter = Wire(), Keys("g"), load_scripts(), Instructions()
+    link = Link(lambda: wire, scripts.values())  # type: ignore[arg-type, return-value]
+    writer = LogWriter(link, Reconciler(keys, scripts["reclaim"], "w", 3000, 4096), scripts, 0.0)
+    request = GenerationRequest(model="m", messages=[])
+    carried = [writer.carry(f"s{n}", Claim("run", "started", epoch=1, attempt=1)) for n in range(STREAMS)]
+    parsers = [(SseParser(), adapter("openai").reader(request)) for _ in range(STREAMS)]
+    running = asyncio.create_task(writer.run())
+    await _say(writer, carried, parsers, 0)
+    await _settled(carried)
+    wire.writes = wire.commands = 0
+    with counter.counted():
+        for round_ in range(1, ROUNDS + 1):
+            await _say(writer, carried, parsers, round_)
+            await _settled(carried)
+    running.cancel()
+    await asyncio.wait({running})
+    tokens = ROUNDS * STREAMS
+    return {
+        "worker: instructions a token": counter.count / tokens,
+        "worker: commands a token": wire.commands / tokens,
+        "worker: writes a token": wire.writes / tokens,
+    }
+
+
+async def _say(writer: LogWriter, carried: list[Carried], parsers: list[Any], round_: int) -> None:
+    for one, (parser, reader) in zip(carried, parsers, strict=True):
+        for event in parser.feed(_chunk(round_)):
+            for meaning in reader.read(event):
+                if isinstance(meaning, Said):
+                    one.say(meaning.delta)
+                    writer.touch(one)
+
+
+async def _settled(carried: list[Carried]) -> None:
+    async with asyncio.timeout(WITHIN_S):
+        while not all(one.settled for one in carried):
+            await asyncio.sleep(0)
+
+
+def api_side() -> Counts:
+    """From Redis's answer to a socket's bytes: STREAMS logs with one event each, VIEWERS viewers, ROUNDS times."""
+    counter = Instructions()
+    first = Cursor(1, 0)
+    follows = [Follow(f"s{n}", f"g:{{s{n}}}:log", NativeDialect(), first) for n in range(STREAMS)]
+    read = sent = 0
+    for round_ in range(ROUNDS):
+        raw = [
+            (follow.key.encode(), [(b"1-%d" % round_, [b"e", b"message", b"d", b'{"text":" token"}'])])
+            for follow in follows
+        ]
+        with counter.counted():
+            tail_commands([(follow.key, follow.position) for follow in follows], 500, one_each=False)
+            brought = dict(read_tails(raw))
+            for follow in follows:
+                follow.extend(brought[follow.key])
+        read += STREAMS
+    delivering = Instructions()
+    for round_ in range(ROUNDS):
+        with delivering.counted():
+            for follow in follows:
+                for _ in range(VIEWERS):
+                    follow.buffer.slice(round_)
+        sent += STREAMS * VIEWERS
+    return {
+        "api: instructions a token read": counter.count / read,
+        "api: instructions a slice for a viewer": delivering.count / sent,
+    }
+
+
+def compare(counted: Counts, kept: Counts) -> list[str]:
+    """What has grown by more than a fifth, for people."""
+    return [
+        f"{name}: {count:.2f}, and it was {kept[name]:.2f}"
+        for name, count in counted.items()
+        if name in kept and count > kept[name] * TOLERANCE
+    ]
+
+
+def main() -> None:
+    """Count, and compare or write."""
+    parser = argparse.ArgumentParser(prog="python -m bench.guard", description=__doc__)
+    parser.add_argument("--write", action="store_true", help="take what is counted as the new measure")
+    write = parser.parse_args().write
+    counted = asyncio.run(worker_side()) | api_side()
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    everything: dict[str, Counts] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    if write:
+        everything[version] = {name: round(count, 3) for name, count in counted.items()}
+        KEPT.write_text(json.dumps(everything, indent=2) + "\n", encoding="utf-8")
+    kept = everything.get(version)
+    for name, count in counted.items():
+        print(f"{name:42} {count:10.2f}" + (f"   (kept: {kept[name]:.2f})" if kept and name in kept else ""))
+    if kept is None:
+        print(f"bench/guard.json knows nothing of Python {version}: nothing was compared.")
+        return
+    grown = compare(counted, kept)
+    if grown:
+        sys.exit(
+            "The hot path has grown by more than a fifth:\n  "
+            + "\n  ".join(grown)
+            + "\nMake it cheaper; or, if it "
+            "must cost that, run `python -m bench.guard --write` and say in the commit what it buys."
+        )
+
+
+if __name__ == "__main__":
+    main()
