@@ -21,6 +21,7 @@ from cli.valkey import find_server, server_argv
 from shared.api_keys import new_api_key
 from shared.keys import Keys
 
+GATE_S = 60.0
 MAX_STREAMS = "4000"
 """The one setting that is not Headrace's default (200): the table wants one worker process under every load."""
 
@@ -66,6 +67,9 @@ class Contender:
     def reading(self, name: str) -> Asking:
         """A viewer that follows this stream from its beginning."""
         raise NotImplementedError
+
+    def go(self) -> None:
+        """Let what it writes itself begin, where that is gated."""
 
     def resuming(self, name: str) -> Asking:
         """One that has seen the beginning, and was cut off."""
@@ -227,8 +231,9 @@ class Durable(OfNode):
     key, title, asks = "durable", "(f) @durable-streams/server (npm), reading only", False
 
     def start(self) -> None:
-        self._start_node("durable.mjs", DATA_DIR=str(self.directory / "streams"))
+        self._start_node("durable.mjs")
         self._made = 0
+        self._gate = threading.Event()
         self._closing = threading.Event()
         self._owned.callback(self._closing.set)
 
@@ -236,15 +241,25 @@ class Durable(OfNode):
         self._made += 1
         name = f"/stream-{self._made}"
         call(self.port, "PUT", name, content_type="text/plain")
-        threading.Thread(target=self._write, args=(name, answer), daemon=True).start()
+        gate = self._gate if answer.gated else None
+        threading.Thread(target=self._write, args=(name, answer, gate), daemon=True).start()
         return name
 
-    def _write(self, name: str, answer: Answer) -> None:
+    def _write(self, name: str, answer: Answer, gate: threading.Event | None) -> None:
+        if gate and not gate.wait(GATE_S):
+            return
         began = time.monotonic() + answer.delay_ms / 1000
         for number in range(answer.tokens):
             if self._closing.wait(max(0.0, began + number / answer.rate - time.monotonic())):
                 return
-            call(self.port, "POST", name, f"{number}@{time.monotonic_ns()} ", content_type="text/plain")
+            try:
+                call(self.port, "POST", name, f"{number}@{time.monotonic_ns()} ", content_type="text/plain")
+            except BenchError:
+                return  # what its viewers miss is counted
+
+    def go(self) -> None:
+        self._gate.set()
+        self._gate = threading.Event()
 
     def reading(self, name: str) -> Asking:
         return Asking(self.port, get(f"{name}?offset=-1&live=sse"))

@@ -38,6 +38,10 @@ class Provider:
         """Tokens sent in all, and how late it was (µs) since the last look."""
         return dict(json.loads(call(self.port, "GET", "/stats")[0]))
 
+    def go(self) -> None:
+        """Let the answers begin that wait for it."""
+        call(self.port, "GET", "/go")
+
     def __enter__(self) -> "Provider":
         return self
 
@@ -84,8 +88,8 @@ class Viewers:
                 preexec_fn=end_with_parent(signal.SIGKILL),
             )
 
-    def wait_for(self, kind: str, within_s: float) -> dict[str, Any]:
-        """Wait for the line of this kind. Raises :class:`BenchError`."""
+    def wait_for(self, kind: str, within_s: float, *, or_else: bool = False) -> dict[str, Any]:
+        """Wait for the line of this kind. Raises :class:`BenchError` (``or_else``: comes back empty)."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             for line in self._out.read_text().splitlines():
@@ -94,8 +98,14 @@ class Viewers:
             if self._popen.poll() is not None:
                 break
             time.sleep(0.02)
+        if or_else:
+            return {}
         self.stop()
         raise BenchError(f"the viewers never came to '{kind}': {last_lines(self._errors) or 'they said nothing'}")
+
+    def leave(self) -> None:
+        """Let viewers go that stay (``idle``, ``stay``)."""
+        self._close_input()
 
     def finish(self, within_s: float) -> Seen:
         """Wait until they end. Raises :class:`BenchError` if they do not."""

@@ -33,6 +33,8 @@ SETTLE_S = 0.3
 IDLE_SETTLE_S = 1.0
 EDGE_MS = 300
 """Kept off the ends of the time in which latencies count: streams still start, or end already."""
+OPEN_S = 40.0
+"""For a thousand viewers to be there; the provider's first token may take Headrace's 60 s."""
 COLD_S = 90.0
 
 
@@ -91,39 +93,37 @@ class Bench:
         }
 
     def fan(self, contender: Contender, viewers: int, answer: Answer) -> Row:
-        """One stream, many viewers, who are all there before its first token. CPU is of the time between."""
+        """One gated stream, many viewers: it begins when all are there. CPU is of the time from there until all
+        have its last token; coming and going is not in it."""
         name = contender.open(answer)
-        begin, end = answer.delay_ms + EDGE_MS, int(answer.last_ms) - EDGE_MS
         following = Viewers(
             self.directory,
             contender.reading(name),
             viewers,
-            ramp_ms=answer.delay_ms // 2,
+            ramp_ms=viewers,
+            stay=True,
             tokens=answer.tokens,
-            from_ms=begin,
-            from_open=True,
-            to_ms=end,
-            timeout_ms=int(answer.last_ms + 1000 * GRACE_S),
+            timeout_ms=int(1000 * (OPEN_S + GRACE_S) + answer.last_ms),
         )
         try:
-            began = following.wait_for("began", GRACE_S)["ns"]
-            open_ms = following.wait_for("open", answer.delay_ms / 1000 + GRACE_S)["ms"]
-            begin = max(begin, open_ms + EDGE_MS)
-            _sleep_until(began + begin * 1_000_000)
+            open_ms = following.wait_for("open", OPEN_S)["ms"]
+            time.sleep(SETTLE_S)
             before = self._moment(contender)
-            _sleep_until(began + end * 1_000_000)
+            self.provider.go()
+            contender.go()
+            # One that can't keep up is measured as far as it came.
+            following.wait_for("told", answer.last_ms / 1000 + GRACE_S, or_else=True)
             after = self._moment(contender)
-            seen = following.finish(GRACE_S * 2)
+            following.leave()
+            seen = following.finish(GRACE_S)
         finally:
             following.stop()
         row = self._row(contender, before, after, seen) | _latencies(seen)
-        events = seen.total["counted"] * seen.total["events"] / max(1, seen.total["tokens"])
         return row | {
             "viewers": viewers,
             "open_ms": open_ms,
             "lost": viewers * answer.tokens - seen.total["tokens"],
-            "events_counted": events,
-            "cpu_us_per_event": sum(row["cpu_us"].values()) / max(1.0, events),
+            "cpu_us_per_event": sum(row["cpu_us"].values()) / max(1, seen.total["events"]),
         }
 
     def resume(self, contender: Contender, name: str, viewers: int, entries: int) -> Row:
@@ -150,8 +150,8 @@ class Bench:
         silent = Answer(tokens=1, rate=1, delay_ms=600_000)
         before = self._moment(contender)
         memory, connections = [], {}
+        asking = contender.reading(contender.open(silent)) if contender.shares else contender.asking(silent)
         with contextlib.ExitStack() as stack, _connections(contender) as server:
-            asking = contender.reading(contender.open(silent)) if contender.shares else contender.asking(silent)
             here = 0
             for count in counts:
                 stack.enter_context(idle_viewers(self.directory / f"idle-{count}", asking, count - here))
@@ -159,6 +159,10 @@ class Bench:
                 time.sleep(IDLE_SETTLE_S)
                 memory.append([count, _front_rss(contender)])
                 connections[str(count)] = _connected(server)
+        with _connections(contender) as server, idle_viewers(self.directory / "few", asking, counts[0]):
+            # Few after many: pools of connections grow with use, and stay.
+            time.sleep(IDLE_SETTLE_S)
+            connections[str(counts[0])] = _connected(server)
         after = self._moment(contender)
         return {
             "contender": contender.key,
@@ -231,10 +235,6 @@ def _latencies(seen: Seen) -> Row:
     names = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999, "max": 1.0}
     figures = {f"{name}_ms": percentile(seen.latency, share) / 1000 for name, share in names.items()}
     return figures | {"latency": sorted(seen.latency.items())}
-
-
-def _sleep_until(ns: int) -> None:
-    time.sleep(max(0.0, (ns - time.monotonic_ns()) / 1e9))
 
 
 def _memory_mb(contender: Contender) -> dict[str, float]:

@@ -29,8 +29,6 @@ RAMP_MS: Final = 5
 STEADY_S: Final = 3.0
 """How long all streams of a run shall be under way together, at least."""
 VIEWERS: Final = 1000
-FAN_DELAY_MS: Final = 4000
-"""Time for all viewers to be there before the first token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +177,7 @@ def first_tokens(session: Session, size: Size) -> None:
 
 def fan_out(session: Session, size: Size) -> None:
     """One stream, 1,000 viewers."""
-    answer = Answer(250, RATE, delay_ms=FAN_DELAY_MS)
+    answer = Answer(250, RATE, delay_ms=100, hold_ms=5000, gated=True)
     with session.running(_readers(size)) as contenders:
         for number in session.rounds(size.rounds):
             for contender in _turns(contenders, number, size):

@@ -17,10 +17,14 @@ class Answer:
     rate: float = 50
     delay_ms: int = 0
     hold_ms: int = 0
+    """Between the last token and the end."""
+    gated: bool = False
+    """It begins when the provider is told to (:meth:`bench.fleet.Contender.go`)."""
 
     @property
     def prompt(self) -> str:
-        return f"tokens={self.tokens} rate={self.rate:g} delay_ms={self.delay_ms} hold_ms={self.hold_ms}"
+        pauses = f"delay_ms={self.delay_ms} hold_ms={self.hold_ms} gate={self.gated:d}"
+        return f"tokens={self.tokens} rate={self.rate:g} {pauses}"
 
     @property
     def last_ms(self) -> float:

@@ -1,6 +1,7 @@
 /* A provider that costs nearly nothing: OpenAI's wire format, streamed, with timestamps for text.
  *
- * One thread and epoll. The prompt says what to stream: "tokens=400 rate=50 delay_ms=20 hold_ms=0". A token's
+ * One thread and epoll. The prompt says what to stream: "tokens=400 rate=50 delay_ms=20 hold_ms=0"; with "gate=1"
+ * the delay begins at the next GET /go, and hold_ms is the pause between the last token and the end. A token's
  * text is "<number>@<CLOCK_MONOTONIC, ns> ", stamped when it is written, so whoever receives it on this machine
  * knows how long it was under way, and whether one is missing. Each token is one chunk and one send(), as real
  * providers do it. Tokens that fell due within the same millisecond share one wake-up of this process.
@@ -40,6 +41,7 @@ typedef struct {
   size_t out_from, out_len, out_size;
   int64_t due_ns, interval_ns, hold_ns;
   long token, tokens;
+  int gated; /* waits for GET /go */
 } Conn;
 
 static Conn *conns[MAX_FD];
@@ -216,9 +218,21 @@ static int put_stats(Conn *c) {
   return put(c, text, (size_t)n);
 }
 
+static int open_gate(Conn *asking) {
+  for (int fd = 0; fd < MAX_FD; fd++) {
+    Conn *c = conns[fd];
+    if (!c || !c->gated) continue;
+    c->gated = 0;
+    schedule(c, now_ns() + c->due_ns);
+  }
+  const char *text = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+  return put(asking, text, strlen(text));
+}
+
 /* One whole request. False: the client is gone. */
 static int serve(Conn *c, const char *head, const char *body) {
   if (!strncmp(head, "GET /stats", 10)) return put_stats(c);
+  if (!strncmp(head, "GET /go", 7)) return open_gate(c);
   if (strncmp(head, "POST ", 5) || !strstr(head, "/chat/completions")) {
     const char *text = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
     return put(c, text, strlen(text));
@@ -227,7 +241,9 @@ static int serve(Conn *c, const char *head, const char *body) {
   c->tokens = (long)asked(body, "tokens=", 400);
   c->interval_ns = (int64_t)(1e9 / asked(body, "rate=", 50));
   c->hold_ns = (int64_t)(1e6 * asked(body, "hold_ms=", 0));
-  schedule(c, now_ns() + (int64_t)(1e6 * asked(body, "delay_ms=", 0)));
+  c->due_ns = (int64_t)(1e6 * asked(body, "delay_ms=", 0));
+  c->gated = asked(body, "gate=", 0) > 0;
+  if (!c->gated) schedule(c, now_ns() + c->due_ns);
   const char *text =
       "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
       "cache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n";

@@ -4,13 +4,12 @@
  * "events_url" stands for {} in a second request, whose answer is the stream. It then looks in every "data:" line
  * for "<number>@<CLOCK_MONOTONIC, ns> ", the provider's stamps (see provider.c): numbers must rise by one from 0
  * (with --resumed: from whatever comes first), or they are counted as wrong. A token's latency is the time of the
- * read that brought it minus its stamp; those stamped between --from-ms and --to-ms of this run are counted
- * (--from-open: and only when all viewers had been there for 0.3 s).
+ * read that brought it minus its stamp; those stamped between --from-ms and --to-ms of this run are counted.
  *
- * Prints JSON lines: {"kind":"began"} with the clock as the first request goes out, {"kind":"open"} when all responses
- * have begun, one {"kind":"stream"} for each viewer, and a {"kind":"total"} with the latencies as pairs of
- * [bucket in µs, count], buckets within 1.6 % of each other. With --idle it holds its viewers until
- * standard input ends.
+ * Prints JSON lines: {"kind":"open"} when all responses have begun, {"kind":"told"} when all viewers have their
+ * --tokens, one {"kind":"stream"} for each viewer, and a {"kind":"total"} with the latencies as pairs of
+ * [bucket in µs, count], buckets within 1.6 % of each other. A viewer leaves with its last token, but with --idle
+ * or --stay, then when standard input ends.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -29,14 +28,14 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { READ_BYTES = 256 * 1024, HEAD_BYTES = 16 * 1024, FINE = 64, BUCKETS = 40 * FINE, OPEN_EDGE_MS = 300 };
+enum { READ_BYTES = 256 * 1024, HEAD_BYTES = 16 * 1024, FINE = 64, BUCKETS = 40 * FINE };
 
 enum Stage { WAITING, CONNECTING, READY, ASKED, STREAMING, ENDED };
 enum Framing { UNTIL_CLOSE, BY_LENGTH, CHUNKED };
 enum Line { AT_START, IN_DATA, IN_EVENT, IN_OTHER };
 
 typedef struct {
-  int fd, status, following, restarts, wrong, done;
+  int fd, status, following, restarts, wrong, done, told;
   enum Stage stage;
   int64_t start_ns, asked_ns, first_ns, first_stamp_ns, last_ns;
   /* HTTP */
@@ -57,13 +56,13 @@ typedef struct {
 } Viewer;
 
 static struct {
-  int port, follow_port, count, ramp_ms, from_ms, to_ms, timeout_ms, preconnect, idle, resumed, from_open;
+  int port, follow_port, count, ramp_ms, from_ms, to_ms, timeout_ms, preconnect, idle, stay, resumed;
   long tokens;
   char *request, *follow;
 } opt = {.count = 1, .timeout_ms = 30000, .to_ms = 1 << 30};
 
 static Viewer *viewers;
-static int epoll_fd, opened, ended;
+static int epoll_fd, opened, told, ended;
 static int64_t began_ns, latency[BUCKETS], read_ns;
 static long counted;
 
@@ -71,6 +70,12 @@ static int64_t now_ns(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* A line for whoever waits for this moment. */
+static void say(const char *kind) {
+  printf("{\"kind\":\"%s\",\"ms\":%.1f}\n", kind, (now_ns() - began_ns) / 1e6);
+  fflush(stdout);
 }
 
 static void die(const char *what) {
@@ -284,10 +289,7 @@ static void take_head(Viewer *v) {
     v->stage = STREAMING;
     v->chunks = 0;
     if (++opened == opt.count) {
-      int open_ms = (int)((now_ns() - began_ns) / 1000000);
-      printf("{\"kind\":\"open\",\"count\":%d,\"ms\":%d}\n", opened, open_ms);
-      fflush(stdout);
-      if (opt.from_open && opt.from_ms < open_ms + OPEN_EDGE_MS) opt.from_ms = open_ms + OPEN_EDGE_MS;
+      say("open");
     }
   }
 }
@@ -319,7 +321,8 @@ static void take(Viewer *v, const char *bytes, size_t len) {
     if (v->framing == BY_LENGTH && (v->left -= (long)len) <= 0) v->body_over = 1;
   }
   if (v->body_over && opt.follow && !v->following) follow(v);
-  else if (v->body_over || v->done) end(v);
+  else if (v->body_over || (v->done && !opt.stay)) end(v);
+  else if (v->done && !v->told++ && ++told == opt.count) say("told");
 }
 
 static void start(Viewer *v, int64_t now) {
@@ -340,11 +343,6 @@ static void connected(Viewer *v, int all_ready) {
   else v->stage = READY;
 }
 
-static void say_began(void) {
-  printf("{\"kind\":\"began\",\"ns\":%lld}\n", (long long)began_ns);
-  fflush(stdout);
-}
-
 /* -- the run ------------------------------------------------------------------------------------------- */
 
 static char *read_file(const char *path) {
@@ -362,7 +360,7 @@ static void read_options(int argc, char **argv) {
     if (!strcmp(name, "--preconnect")) opt.preconnect = 1;
     else if (!strcmp(name, "--idle")) opt.idle = 1;
     else if (!strcmp(name, "--resumed")) opt.resumed = 1;
-    else if (!strcmp(name, "--from-open")) opt.from_open = 1;
+    else if (!strcmp(name, "--stay")) opt.stay = 1;
     else if (i + 1 == argc) exit(2);
     else if (!strcmp(name, "--request")) opt.request = read_file(argv[++i]);
     else if (!strcmp(name, "--follow")) opt.follow = read_file(argv[++i]);
@@ -423,7 +421,7 @@ int main(int argc, char **argv) {
   char *buffer = malloc(READ_BYTES);
   if (!buffer) die("malloc");
   struct epoll_event events[512];
-  if (opt.idle) {
+  if (opt.idle || opt.stay) {
     struct epoll_event e = {.events = EPOLLIN, .data.ptr = NULL};
     epoll_ctl(epoll_fd, EPOLL_CTL_ADD, 0, &e);
   }
@@ -433,17 +431,13 @@ int main(int argc, char **argv) {
   }
   int started = 0, ready = 0, stop = 0;
   began_ns = now_ns();
-  if (!opt.preconnect) say_began();
   if (opt.preconnect) started = opt.count; /* they start when all are connected, spread over the ramp */
   int64_t go_ns = opt.preconnect ? 0 : began_ns, deadline = began_ns + opt.timeout_ms * 1000000LL;
   int asked = opt.preconnect ? 0 : opt.count;
   while (!stop && ended < opt.count) {
     int64_t now = now_ns();
     if (now > deadline) break;
-    if (opt.preconnect && !go_ns && ready == opt.count) {
-      began_ns = go_ns = now;
-      say_began();
-    }
+    if (opt.preconnect && !go_ns && ready == opt.count) began_ns = go_ns = now;
     int *next = opt.preconnect ? &asked : &started;
     while (go_ns && *next < opt.count && now - go_ns >= (int64_t)*next * opt.ramp_ms * 1000000LL / opt.count)
       start(&viewers[(*next)++], now);
