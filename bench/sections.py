@@ -17,17 +17,13 @@ from bench.wire import Answer
 
 LIMIT_MS: Final = 50.0
 """The article's promise: a token is there within 50 ms. Past it a contender counts as saturated."""
-STEP: Final = 1.25
-"""From one load to the next in the search for that limit."""
 MOST_STEPS: Final = 6
 FEWEST_STREAMS: Final = 5
 MOST_STREAMS: Final = 2500
 SEEN: Final = 20
 RATE: Final = 50.0
-RAMP_MS: Final = 5
-"""Between one stream's beginning and the next one's: 200 a second, and at least a second for all of them."""
-STEADY_S: Final = 3.0
-"""How long all streams of a run shall be under way together, at least."""
+RAMP_MS: Final = 10
+"""Between one stream's beginning and the next one's: 100 a second, and at least a second for all of them."""
 VIEWERS: Final = 1000
 
 
@@ -41,7 +37,11 @@ class Size:
     tokens: int
     curve_tokens: int
     curve: tuple[int, ...]
+    steady_s: float
+    """How long all streams of a run are under way together, at least."""
     limit_rounds: int
+    step: float
+    """From one load to the next in the search for the limit."""
     overload: tuple[float, ...]
     """Multiples of the limit."""
     idle: tuple[int, ...]
@@ -58,7 +58,9 @@ FULL: Final = Size(
     tokens=400,
     curve_tokens=200,
     curve=(25, 50, 100, 200, 400, 800),
+    steady_s=3,
     limit_rounds=5,
+    step=1.25,
     overload=(1.5, 3.0),
     idle=(10, 500, 1000, 2000),
     cold_rounds=5,
@@ -68,11 +70,13 @@ FULL: Final = Size(
 )
 SHORT: Final = Size(
     rounds=1,
-    peer_rounds=1,
-    tokens=150,
+    peer_rounds=0,
+    tokens=125,
     curve_tokens=100,
     curve=(),
+    steady_s=1.5,
     limit_rounds=1,
+    step=1.5,
     overload=(3.0,),
     idle=(10, 1000),
     cold_rounds=1,
@@ -87,12 +91,14 @@ def curves(session: Session, size: Size) -> None:
 
     Past LIMIT_MS by so much a contender's curve has been seen, and ends.
     """
+    if not size.curve:
+        return
     with session.running([kind for kind in ALL if kind.asks]) as contenders:
         for contender in contenders:
             warm_up(session, contender)
         for count in size.curve:
             for contender in list(contenders):
-                row = _streams(session, "curve", 0, contender, count, size.curve_tokens)
+                row = _streams(session, size, "curve", 0, contender, count, size.curve_tokens)
                 if not row.get("p99_ms", 0) <= SEEN * LIMIT_MS:
                     contenders.remove(contender)
             session.step()
@@ -101,17 +107,18 @@ def curves(session: Session, size: Size) -> None:
 def load(session: Session, size: Size) -> None:
     """100 streams, of each contender; then 400 of Headrace in turns with (b) at its own best load."""
     best = best_load(session.rows)
-    with session.running([kind for kind in ALL if kind.asks]) as contenders:
+    kinds = [kind for kind in ALL if kind.asks and (size.peer_rounds or kind in (Direct, Shared, Headrace))]
+    with session.running(kinds) as contenders:
         for contender in contenders:
             warm_up(session, contender)
         for number in session.rounds(size.rounds):
             for contender in contenders:
                 if isinstance(contender, Direct | Headrace) or number < size.peer_rounds:
-                    _streams(session, "load", number, contender, 100, size.tokens)
+                    _streams(session, size, "load", number, contender, 100, size.tokens)
                 if isinstance(contender, Headrace):
-                    _streams(session, "load", number, contender, 400, size.tokens)
+                    _streams(session, size, "load", number, contender, 400, size.tokens)
                 if isinstance(contender, Shared):
-                    _streams(session, "best load", number, contender, best, size.tokens)
+                    _streams(session, size, "best load", number, contender, best, size.tokens)
 
 
 def limits(session: Session, size: Size) -> None:
@@ -125,8 +132,10 @@ def limits(session: Session, size: Size) -> None:
                 at[contender.key] = _limit(session, size, number, contender, at[contender.key])
         for times in size.overload:
             for contender in contenders:
+                if isinstance(contender, TwoOfEach):
+                    continue
                 count = min(MOST_STREAMS, int(times * at[contender.key]))
-                _streams(session, f"overload {times:g}", 0, contender, count, size.curve_tokens)
+                _streams(session, size, f"overload {times:g}", 0, contender, count, size.curve_tokens)
             session.step()
 
 
@@ -135,7 +144,7 @@ def _limit(session: Session, size: Size, number: int, contender: Contender, coun
     below: Row | None = None
     above: Row | None = None
     for _ in range(MOST_STEPS):
-        row = _streams(session, "limit", number, contender, count, size.curve_tokens)
+        row = _streams(session, size, "limit", number, contender, count, size.curve_tokens)
         if "error" in row:
             return count
         if row["p99_ms"] <= LIMIT_MS and not row["lost"]:
@@ -144,7 +153,11 @@ def _limit(session: Session, size: Size, number: int, contender: Contender, coun
             above = row
         if (below and above) or count in (FEWEST_STREAMS, MOST_STREAMS):
             break
-        count = min(MOST_STREAMS, math.ceil(count * STEP)) if below else max(FEWEST_STREAMS, int(count / STEP))
+        count = (
+            min(MOST_STREAMS, math.ceil(count * size.step))
+            if below
+            else max(FEWEST_STREAMS, int(count / size.step))
+        )
     found = below or above
     assert found is not None
     session.note(
@@ -187,7 +200,7 @@ def fan_out(session: Session, size: Size) -> None:
 
 def resumes(session: Session, size: Size) -> None:
     """1,000 viewers come back at once to a log of 1,000 tokens that nobody reads."""
-    answer = Answer(1000, rate=100, hold_ms=25_000)
+    answer = Answer(1000, rate=150, hold_ms=25_000)
     with session.running(_readers(size)) as contenders:
         for number in session.rounds(size.rounds):
             turns = _turns(contenders, number, size)
@@ -228,10 +241,12 @@ def warm_up(session: Session, contender: Contender) -> None:
     session.measure("warm-up", 0, contender.title, take)
 
 
-def _streams(session: Session, section: str, number: int, contender: Contender, count: int, tokens: int) -> Row:
+def _streams(
+    session: Session, size: Size, section: str, number: int, contender: Contender, count: int, tokens: int
+) -> Row:
     """``count`` streams of at least so many tokens; of more if they would not all be under way together."""
     ramp_ms = max(1000, RAMP_MS * count)
-    answer = Answer(max(tokens, int(RATE * (ramp_ms / 1000 + STEADY_S))), RATE)
+    answer = Answer(max(tokens, int(RATE * (ramp_ms / 1000 + size.steady_s))), RATE)
     take = partial(session.bench.streams, contender, count, answer, ramp_ms)
     return session.measure(section, number, f"{contender.title}, {count} streams", take)
 
