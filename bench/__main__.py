@@ -2,6 +2,7 @@
 
 import argparse
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -54,6 +55,8 @@ def run(size: Size, only: list[str], results: Path, console: Console) -> None:
 def main() -> None:
     """Run as the command line says."""
     asked = options()
+    # Told to end, it ends what it started, as for Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # What is not a terminal has no width of its own.
     console = Console(width=None if sys.stdout.isatty() else 140)
     if not sys.platform.startswith("linux"):

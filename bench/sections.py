@@ -20,7 +20,10 @@ LIMIT_MS: Final = 50.0
 MOST_STEPS: Final = 6
 FEWEST_STREAMS: Final = 5
 MOST_STREAMS: Final = 2500
-SEEN: Final = 20
+OVERRUN: Final = 0.5
+"""Share of the rate that was asked for; below it a contender has no more to show."""
+KEPT_UP: Final = 0.9
+"""The same, for a load to count as carried: less means that streams began late, however quick their tokens."""
 RATE: Final = 50.0
 RAMP_MS: Final = 10
 """Between one stream's beginning and the next one's: 100 a second, and at least a second for all of them."""
@@ -89,7 +92,7 @@ SHORT: Final = Size(
 def curves(session: Session, size: Size) -> None:
     """CPU and latency against the number of streams, each contender once. First, for others begin from it.
 
-    Past LIMIT_MS by so much a contender's curve has been seen, and ends.
+    A contender that is overrun ends its curve there: more load only takes longer.
     """
     if not size.curve:
         return
@@ -99,7 +102,7 @@ def curves(session: Session, size: Size) -> None:
         for count in size.curve:
             for contender in list(contenders):
                 row = _streams(session, size, "curve", 0, contender, count, size.curve_tokens)
-                if not row.get("p99_ms", 0) <= SEEN * LIMIT_MS:
+                if "error" in row or delivered(row) < OVERRUN:
                     contenders.remove(contender)
             session.step()
 
@@ -147,7 +150,7 @@ def _limit(session: Session, size: Size, number: int, contender: Contender, coun
         row = _streams(session, size, "limit", number, contender, count, size.curve_tokens)
         if "error" in row:
             return count
-        if row["p99_ms"] <= LIMIT_MS and not row["lost"]:
+        if row["p99_ms"] <= LIMIT_MS and delivered(row) >= KEPT_UP and not row["lost"]:
             below = row
         else:
             above = row
@@ -258,6 +261,11 @@ def _readers(size: Size) -> list[type[Contender]]:
 
 def _turns(contenders: Sequence[Contender], number: int, size: Size) -> list[Contender]:
     return [one for one in contenders if isinstance(one, Headrace) or number < size.peer_rounds]
+
+
+def delivered(row: Row) -> float:
+    """Share of the rate that was asked for."""
+    return float(row["tokens_per_s"] / (row["streams"] * row["rate"]))
 
 
 def best_load(rows: Sequence[Row]) -> int:
