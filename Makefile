@@ -1,5 +1,6 @@
 # make up     install into .venv what is missing, then run Headrace on http://127.0.0.1:8000
 # make test   everything that is tested        make check  linter, format, types
+# make bench  the figures of docs/performance.md, on this machine
 # make clean  remove what was installed or built; data in .headrace stays
 #
 # Needed: make, and python3 of 3.11 or newer with venv. No root. More arguments: make up ARGS="--port 8001"
@@ -10,7 +11,7 @@ PY := $(VENV)/bin/python
 LOG := $(VENV)/install.log
 FILES := pyproject.toml constraints.txt requirements-model.txt Makefile
 
-.PHONY: up test chaos check clean
+.PHONY: up test chaos bench check clean
 .DELETE_ON_ERROR:
 
 up: $(VENV)/installed
@@ -24,13 +25,17 @@ test: $(VENV)/installed-for-tests
 chaos: $(VENV)/installed-for-tests
 	$(PY) -m tests.chaos --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
+# Headrace beside its peers, in one run: 25 minutes, or three with ARGS=--short. Needs Linux, gcc; node for two of them.
+bench: $(VENV)/installed
+	@$(PY) -m bench $(ARGS)
+
 check: $(VENV)/installed-for-tests
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist bench/build bench/node/node_modules *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # pip says a lot, so a dot stands for each package, and all that it said is shown if it fails.
 # $(1): what is installed, for people; $(2): pip's arguments. Fails as pip does.

@@ -1,0 +1,278 @@
+"""The contenders: how each is started, how it is asked for a stream, and which processes count as it."""
+
+import json
+import re
+import shutil
+import signal
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import ClassVar, Self
+
+import redis
+
+from bench.spawn import BenchError, Child, clean_env
+from bench.toolchain import NODE, why_no_node
+from bench.wire import Answer, Asking, accepts, call, get, post
+from cli.sockets import free_port
+from cli.valkey import find_server, server_argv
+from shared.api_keys import new_api_key
+from shared.keys import Keys
+
+GATE_S = 60.0
+MAX_STREAMS = "4000"
+"""The one setting that is not Headrace's default (200): the table wants one worker process under every load."""
+
+
+_PORT = re.compile(r"^port (\d+)$", re.MULTILINE)
+
+
+class Contender:
+    """One that runs while its block lasts. Below, each says how it is started and asked."""
+
+    key: ClassVar[str]
+    title: ClassVar[str]
+    asks: ClassVar[bool] = True
+    """Viewers may ask it for streams of their own (else it is for reading only)."""
+    shares: ClassVar[bool] = True
+    """Many viewers may follow one stream, and come back to it."""
+
+    def __init__(self, directory: Path, provider_url: str) -> None:
+        self.directory = directory / self.key
+        self.provider_url = provider_url
+        self.port = 0
+        self.redis_url = ""
+        self.roots: list[int] = []
+        self._owned = ExitStack()
+
+    @staticmethod
+    def why_not() -> str:
+        """Why it can't run on this machine; '' if it can."""
+        return ""
+
+    def start(self) -> None:
+        """Start its processes, and wait until it answers."""
+        raise NotImplementedError
+
+    def asking(self, answer: Answer) -> Asking:
+        """A viewer that asks for a stream of its own."""
+        raise NotImplementedError
+
+    def open(self, answer: Answer) -> str:
+        """Make a stream that nobody follows yet. Out: its name."""
+        raise NotImplementedError
+
+    def reading(self, name: str) -> Asking:
+        """A viewer that follows this stream from its beginning."""
+        raise NotImplementedError
+
+    def go(self) -> None:
+        """Let what it writes itself begin, where that is gated."""
+
+    def resuming(self, name: str) -> Asking:
+        """One that has seen the beginning, and was cut off."""
+        return self.reading(name)
+
+    def __enter__(self) -> Self:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self.start()
+        except BaseException:
+            self._owned.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._owned.close()
+
+    def _run(self, name: str, *argv: str, **env: str) -> Child:
+        child = self._owned.enter_context(Child(name, argv, self.directory, clean_env(**env)))
+        self.roots.append(child.pid)
+        return child
+
+    def _start_redis(self) -> None:
+        """A server as `headrace up` starts it: append-only file on."""
+        port = free_port()
+        argv = server_argv(find_server(), port, self.directory)
+        child = self._owned.enter_context(Child("redis", argv, self.directory, orphaned=signal.SIGTERM))
+        self.roots.append(child.pid)
+        child.wait_until(lambda: accepts(port))
+        self.redis_url = f"redis://127.0.0.1:{port}/0"
+
+    def _start_uvicorn(self, module: str, **env: str) -> None:
+        """As the documentation of FastAPI says: ``uvicorn module:app``."""
+        self.port = free_port()
+        address = ("--host", "127.0.0.1", "--port", str(self.port), "--backlog", "2048")
+        argv = (sys.executable, "-m", "uvicorn", f"{module}:app", *address, "--no-access-log")
+        child = self._run(self.key, *argv, PROVIDER_URL=self.provider_url, PROVIDER_KEY="bench", **env)
+        child.wait_until(lambda: accepts(self.port))
+
+
+class Direct(Contender):
+    key, title, shares = "direct", "(a) direct proxy, a client per request", False
+
+    def start(self) -> None:
+        self._start_uvicorn(f"bench.contenders.{self.key}")
+
+    def asking(self, answer: Answer) -> Asking:
+        return Asking(self.port, post("/chat/stream", json.dumps({"prompt": answer.prompt})))
+
+
+class Shared(Direct):
+    key, title = "shared", "(b) direct proxy, one shared client"
+
+
+class Headrace(Contender):
+    """``headrace up``: the embedded server with its append-only file, the API, a worker; with an API key."""
+
+    key, title = "headrace", "(c) Headrace"
+    processes = 1
+
+    def start(self) -> None:
+        secret, entry = new_api_key("bench")
+        self._auth = f"Bearer {secret}"
+        count = str(self.processes)
+        options = ("--port", "0", "--no-model", "--api", count, "--workers", count, "--data-dir", "data")
+        child = self._run(
+            "up",
+            *(sys.executable, "-P", "-m", "cli", "up", *options),
+            LOCAL_BASE_URL=self.provider_url,
+            HEADRACE_API_KEYS=entry,
+            HEADRACE_MAX_STREAMS=MAX_STREAMS,
+        )
+        child.wait_until(lambda: "Headrace is up: " in child.output(), within_s=60)
+        state = json.loads((self.directory / "data" / "up.json").read_text())
+        self.port = int(state["url"].rpartition(":")[2])
+        self.redis_url = state["redis_url"]
+
+    def asking(self, answer: Answer) -> Asking:
+        create = post("/v1/streams", json.dumps({"prompt": answer.prompt}), Authorization=self._auth)
+        return Asking(self.port, create, get("{}"))
+
+    def open(self, answer: Answer) -> str:
+        body = json.dumps({"prompt": answer.prompt})
+        content, _ = call(self.port, "POST", "/v1/streams", body, Authorization=self._auth)
+        return str(json.loads(content)["events_url"])
+
+    def reading(self, name: str) -> Asking:
+        return Asking(self.port, get(name))
+
+    def resuming(self, name: str) -> Asking:
+        return Asking(self.port, get(name, Last_Event_ID=first_entry(self.redis_url, name)))
+
+
+class TwoOfEach(Headrace):
+    key, title, processes = "headrace2", "(c) Headrace, two API and two worker processes", 2
+
+
+class Xread(Contender):
+    """Headrace's worker and server, and an app in place of its API."""
+
+    key, title = "xread", "(d) Headrace's log, an XREAD per viewer"
+
+    def start(self) -> None:
+        self._start_redis()
+        env = {"HEADRACE_REDIS_URL": self.redis_url, "HEADRACE_MAX_STREAMS": MAX_STREAMS}
+        worker = self._run("worker", sys.executable, "-P", "-m", "worker", LOCAL_BASE_URL=self.provider_url, **env)
+        worker.wait_until(lambda: "worker_started" in worker.output())
+        self._start_uvicorn("bench.contenders.xread", **env)
+
+    def asking(self, answer: Answer) -> Asking:
+        return Asking(self.port, post("/streams", json.dumps({"prompt": answer.prompt})), get("{}"))
+
+    def open(self, answer: Answer) -> str:
+        content, _ = call(self.port, "POST", "/streams", json.dumps({"prompt": answer.prompt}))
+        return str(json.loads(content)["events_url"])
+
+    def reading(self, name: str) -> Asking:
+        return Asking(self.port, get(name))
+
+    def resuming(self, name: str) -> Asking:
+        return Asking(self.port, get(name, Last_Event_ID=first_entry(self.redis_url, name)))
+
+
+class OfNode(Contender):
+    """One from npm."""
+
+    @staticmethod
+    def why_not() -> str:
+        return why_no_node()
+
+    def _start_node(self, script: str, **env: str) -> None:
+        node = shutil.which("node") or "node"
+        child = self._run(self.key, node, str(NODE / script), NODE_ENV="production", **env)
+        child.wait_until(lambda: _PORT.search(child.output()))
+        self.port = int(_PORT.findall(child.output())[0])
+
+
+class Resumable(OfNode):
+    key, title = "resumable", "(e) resumable-stream (npm)"
+
+    def start(self) -> None:
+        self._start_redis()
+        self._start_node("resumable.mjs", REDIS_URL=self.redis_url, PROVIDER_URL=self.provider_url)
+
+    def asking(self, answer: Answer) -> Asking:
+        return Asking(self.port, post("/", json.dumps({"prompt": answer.prompt})))
+
+    def open(self, answer: Answer) -> str:
+        _, headers = call(self.port, "POST", "/", json.dumps({"prompt": answer.prompt}))
+        return str(headers["x-stream-id"])
+
+    def reading(self, name: str) -> Asking:
+        return Asking(self.port, get(f"/{name}"))
+
+
+class Durable(OfNode):
+    """For reading only: what it serves is written into it by a thread of this process, an append for each token."""
+
+    key, title, asks = "durable", "(f) @durable-streams/server (npm), reading only", False
+
+    def start(self) -> None:
+        self._start_node("durable.mjs")
+        self._made = 0
+        self._gate = threading.Event()
+        self._closing = threading.Event()
+        self._owned.callback(self._closing.set)
+
+    def open(self, answer: Answer) -> str:
+        self._made += 1
+        name = f"/stream-{self._made}"
+        call(self.port, "PUT", name, content_type="text/plain")
+        gate = self._gate if answer.gated else None
+        threading.Thread(target=self._write, args=(name, answer, gate), daemon=True).start()
+        return name
+
+    def _write(self, name: str, answer: Answer, gate: threading.Event | None) -> None:
+        if gate and not gate.wait(GATE_S):
+            return
+        began = time.monotonic() + answer.delay_ms / 1000
+        for number in range(answer.tokens):
+            if self._closing.wait(max(0.0, began + number / answer.rate - time.monotonic())):
+                return
+            try:
+                call(self.port, "POST", name, f"{number}@{time.monotonic_ns()} ", content_type="text/plain")
+            except BenchError:
+                return  # what its viewers miss is counted
+
+    def go(self) -> None:
+        self._gate.set()
+        self._gate = threading.Event()
+
+    def reading(self, name: str) -> Asking:
+        return Asking(self.port, get(f"{name}?offset=-1&live=sse"))
+
+
+ALL: tuple[type[Contender], ...] = (Direct, Shared, Headrace, Xread, Resumable, Durable)
+
+
+def first_entry(redis_url: str, events_url: str) -> str:
+    """The id of the first event of a stream's log: what a viewer has seen that was cut off at the beginning."""
+    found = re.search(r"/streams/([^/]+)/events", events_url)
+    if not found:
+        raise BenchError(f"{events_url} names no stream")
+    with redis.Redis.from_url(redis_url) as client:
+        entries = client.xrange(Keys("headrace").log(found[1]), count=1)
+    return str(entries[0][0].decode())

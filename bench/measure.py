@@ -1,0 +1,275 @@
+"""One measurement each: put a load on one contender, and write down what came of it as a row (JSON).
+
+A row holds what was measured and nothing that was judged, so that tables and plots are made from the rows alone.
+Times are in the unit that their name ends with; ``cpu_us`` is by role of process, over the whole run: creating
+the streams, telling them to their end, and the idle time in between.
+"""
+
+import contextlib
+import http.client
+import json
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import redis
+
+from bench.accounting import Reading, Used, cpu_ns, role, rss_bytes, tree
+from bench.figures import percentile, quantile, slope
+from bench.fleet import Contender, Headrace
+from bench.load import GRACE_S, Provider, Seen, Viewers, idle_viewers
+from bench.spawn import BenchError, Child, clean_env
+from bench.wire import Answer
+
+Row = dict[str, Any]
+
+SETTLE_S = 0.3
+"""Behind the last token: what finishes a stream belongs to it."""
+IDLE_SETTLE_S = 1.0
+EDGE_MS = 300
+"""Kept off the ends of the time in which latencies count: streams still start, or end already."""
+OPEN_S = 40.0
+"""For a thousand viewers to be there; the provider's first token may take Headrace's 60 s."""
+COLD_S = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What a contender and the provider had used until then."""
+
+    contender: Reading
+    provider_ns: int
+
+
+class Bench:
+    """What all measurements share: the provider, and a folder for what is short-lived."""
+
+    def __init__(self, directory: Path, provider: Provider) -> None:
+        self.directory = directory
+        self.provider = provider
+
+    def streams(
+        self, contender: Contender, count: int, answer: Answer, ramp_ms: int, *, together: bool = False
+    ) -> Row:
+        """``count`` viewers, each with a stream of its own, begun within ``ramp_ms`` (``together``: connected
+        before, and all asking at the same moment)."""
+        begin, end = ramp_ms + answer.delay_ms + EDGE_MS, int(answer.last_ms)
+        whole_s = (ramp_ms + answer.last_ms) / 1000 + GRACE_S
+        with _connections(contender) as server:
+            self.provider.stats()
+            before = self._moment(contender)
+            trips = _round_trips(server)
+            viewers = Viewers(
+                self.directory,
+                contender.asking(answer),
+                count,
+                ramp_ms=ramp_ms,
+                preconnect=together,
+                tokens=answer.tokens,
+                from_ms=begin,
+                to_ms=end,
+                timeout_ms=int(1000 * whole_s),
+            )
+            seen = viewers.finish(whole_s + GRACE_S)
+            time.sleep(SETTLE_S)
+            after = self._moment(contender)
+            trips = _round_trips(server) - trips
+        row = self._row(contender, before, after, seen) | _latencies(seen)
+        first = [stream["first_ms"] - answer.delay_ms for stream in seen.streams if stream["first_ms"] >= 0]
+        return row | {
+            "streams": count,
+            "answer_tokens": answer.tokens,
+            "rate": answer.rate,
+            "lost": count * answer.tokens - seen.total["tokens"],
+            "tokens_per_s": 1000 * seen.total["counted"] / max(1, end - begin),
+            "first_p50_ms": quantile(first, 0.5),
+            "first_p99_ms": quantile(first, 0.99),
+            "round_trips": trips,
+        }
+
+    def fan(self, contender: Contender, viewers: int, answer: Answer) -> Row:
+        """One gated stream, many viewers: it begins when all are there. CPU is of the time from there until all
+        have its last token; coming and going is not in it."""
+        name = contender.open(answer)
+        following = Viewers(
+            self.directory,
+            contender.reading(name),
+            viewers,
+            ramp_ms=viewers,
+            stay=True,
+            tokens=answer.tokens,
+            timeout_ms=int(1000 * (OPEN_S + GRACE_S) + answer.last_ms),
+        )
+        try:
+            open_ms = following.wait_for("open", OPEN_S)["ms"]
+            time.sleep(SETTLE_S)
+            before = self._moment(contender)
+            self.provider.go()
+            contender.go()
+            # One that can't keep up is measured as far as it came.
+            following.wait_for("told", answer.last_ms / 1000 + GRACE_S, or_else=True)
+            after = self._moment(contender)
+            following.leave()
+            seen = following.finish(GRACE_S)
+        finally:
+            following.stop()
+        row = self._row(contender, before, after, seen) | _latencies(seen)
+        return row | {
+            "viewers": viewers,
+            "open_ms": open_ms,
+            "lost": viewers * answer.tokens - seen.total["tokens"],
+            "cpu_us_per_event": sum(row["cpu_us"].values()) / max(1, seen.total["events"]),
+        }
+
+    def resume(self, contender: Contender, name: str, viewers: int, entries: int) -> Row:
+        """Many viewers come back at once to a log of ``entries`` tokens, and read it to its end."""
+        before = self._moment(contender)
+        asking = contender.resuming(name)
+        seen = Viewers(
+            self.directory, asking, viewers, tokens=entries, resumed=True, timeout_ms=int(1000 * GRACE_S)
+        ).finish(2 * GRACE_S)
+        after = self._moment(contender)
+        behind = [stream["last_ms"] for stream in seen.streams if stream["last_ms"] >= 0]
+        return self._row(contender, before, after, seen) | {
+            "viewers": viewers,
+            "entries": entries,
+            "caught_up_s": max(behind, default=float("nan")) / 1000,
+            "left_behind": sum(stream["tokens"] < entries for stream in seen.streams),
+            "caught_up_p50_s": quantile(behind, 0.5) / 1000,
+            "events_each": seen.total["events"] / viewers,
+            "lost": viewers * entries - seen.total["tokens"],
+        }
+
+    def idle(self, contender: Contender, counts: Sequence[int]) -> Row:
+        """Viewers to whom nothing is said, in rising number: memory of the API process, Redis connections."""
+        silent = Answer(tokens=1, rate=1, delay_ms=600_000)
+        before = self._moment(contender)
+        memory, connections = [], {}
+        asking = contender.reading(contender.open(silent)) if contender.shares else contender.asking(silent)
+        with contextlib.ExitStack() as stack, _connections(contender) as server:
+            here = 0
+            for count in counts:
+                stack.enter_context(idle_viewers(self.directory / f"idle-{count}", asking, count - here))
+                here = count
+                time.sleep(IDLE_SETTLE_S)
+                memory.append([count, _front_rss(contender)])
+                connections[str(count)] = _connected(server)
+        with _connections(contender) as server, idle_viewers(self.directory / "few", asking, counts[0]):
+            # Few after many: pools of connections grow with use, and stay.
+            time.sleep(IDLE_SETTLE_S)
+            connections[str(counts[0])] = _connected(server)
+        after = self._moment(contender)
+        return {
+            "contender": contender.key,
+            "memory": memory,
+            "bytes_per_viewer": slope([(x, y) for x, y in memory]),
+            "connections": connections,
+            "steal": Used.between(before.contender, after.contender).steal,
+        }
+
+    def _moment(self, contender: Contender) -> Moment:
+        return Moment(Reading.take(contender.roots), cpu_ns(self.provider.pid))
+
+    def _row(self, contender: Contender, before: Moment, after: Moment, seen: Seen) -> Row:
+        used = Used.between(before.contender, after.contender)
+        provider_ns = after.provider_ns - before.provider_ns
+        total = seen.total
+        return {
+            "contender": contender.key,
+            "cpu_us": {name: round(ns / 1000, 1) for name, ns in used.cpu_ns.items()},
+            "tokens": total["tokens"],
+            "wrong": total["wrong"],
+            "restarts": total["restarts"],
+            "refused": dict(Counter(stream["status"] for stream in seen.streams if stream["status"] >= 400)),
+            "rss_mb": _memory_mb(contender),
+            "tokens_per_event": total["tokens"] / max(1, total["events"]),
+            "events_per_write": total["events"] / max(1, total["chunks"]),
+            "tokens_per_read": total["tokens"] / max(1, total["reads"]),
+            "bytes_per_token": total["bytes"] / max(1, total["tokens"]),
+            "provider_us_per_token": provider_ns / 1000 / max(1, total["tokens"]),
+            "viewer_us_per_token": seen.cpu_ns / 1000 / max(1, total["tokens"]),
+            "provider_lag_p99_ms": self.provider.stats()["lag_p99_us"] / 1000,
+            "steal": round(used.steal, 4),
+            "idle": round(used.idle, 4),
+            "others": round(used.others(provider_ns + seen.cpu_ns), 4),
+            "seconds": round(used.seconds, 2),
+        }
+
+
+def cold(directory: Path) -> Row:
+    """`headrace up` in a new data folder, until the first token of the local model has come."""
+    before = Reading.take([])
+    began = time.monotonic()
+    argv = (sys.executable, "-P", "-m", "cli", "up", "--port", "0", "--data-dir", "data")
+    with Child("up", argv, directory, clean_env()) as child:
+        child.wait_until(lambda: "Headrace is up: " in child.output(), within_s=COLD_S)
+        up_s = time.monotonic() - began
+        found = re.search(r"Headrace is up: http://[^:]+:(\d+)", child.output())
+        assert found
+        first_s = _first_token_s(int(found[1]), began)
+    steal = Used.between(before, Reading.take([])).steal
+    return {"contender": Headrace.key, "up_s": up_s, "first_token_s": first_s, "steal": steal}
+
+
+def _first_token_s(port: int, began: float) -> float:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=COLD_S)
+    body = json.dumps({"prompt": "Why is the sky blue?", "max_tokens": 8})
+    connection.request("POST", "/v1/streams", body, {"Content-Type": "application/json"})
+    made = json.loads(connection.getresponse().read())
+    connection.request("GET", made["events_url"])
+    answer = connection.getresponse()
+    while line := answer.readline():
+        if line.startswith(b'data: {"text"'):
+            return time.monotonic() - began
+        if line.startswith((b"event: failed", b"event: done")):
+            break
+    raise BenchError("the local model said nothing: is its wheel installed? (make up says why it is not)")
+
+
+def _latencies(seen: Seen) -> Row:
+    names = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999, "max": 1.0}
+    figures = {f"{name}_ms": percentile(seen.latency, share) / 1000 for name, share in names.items()}
+    return figures | {"latency": sorted(seen.latency.items())}
+
+
+def _memory_mb(contender: Contender) -> dict[str, float]:
+    """What its processes hold now, by role."""
+    found: dict[str, float] = {}
+    for pid in tree(contender.roots):
+        found[role(pid)] = round(found.get(role(pid), 0) + rss_bytes(pid) / 1e6, 1)
+    return found
+
+
+def _front_rss(contender: Contender) -> int:
+    """Of the processes that hold the viewers."""
+    return sum(rss_bytes(pid) for pid in tree(contender.roots) if role(pid) in ("api", "node"))
+
+
+@contextlib.contextmanager
+def _connections(contender: Contender) -> "Iterator[redis.Redis | None]":
+    """A client of the contender's own server, to ask what it counts; None where it has none."""
+    if not contender.redis_url:
+        yield None
+        return
+    with redis.Redis.from_url(contender.redis_url) as client:
+        client.ping()
+        yield client
+
+
+def _round_trips(server: "redis.Redis | None") -> int:
+    """Reads from clients so far: a round trip is at least one (a large batch takes several)."""
+    return int(_info(server, "stats")["total_reads_processed"]) if server else 0
+
+
+def _connected(server: "redis.Redis | None") -> int | None:
+    """Its clients, without the one that asks."""
+    return int(_info(server, "clients")["connected_clients"]) - 1 if server else None
+
+
+def _info(server: redis.Redis, section: str) -> dict[str, Any]:
+    return cast(dict[str, Any], server.info(section))

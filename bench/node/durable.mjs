@@ -1,0 +1,7 @@
+// (f) @durable-streams/server as its README starts it: in memory, its default and its fastest form (in files it calls
+// fsync for each append). Here for reading only.
+import { DurableStreamTestServer } from "@durable-streams/server";
+
+const server = new DurableStreamTestServer({ port: 0, host: "127.0.0.1" });
+const url = await server.start();
+console.log(`port ${new URL(url).port}`);

@@ -1,0 +1,302 @@
+"""What is measured, in which order: each section is a few contenders, a load, and rounds."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Final
+
+from bench.figures import rate_at
+from bench.fleet import ALL, Contender, Direct, Headrace, Shared, TwoOfEach
+from bench.measure import Row, cold
+from bench.session import Session
+from bench.table import cpu_per_token
+from bench.wire import Answer
+
+LIMIT_MS: Final = 50.0
+"""The article's promise: a token is there within 50 ms. Past it a contender counts as saturated."""
+MOST_STEPS: Final = 6
+FEWEST_STREAMS: Final = 5
+MOST_STREAMS: Final = 2500
+OVERRUN: Final = 0.5
+"""Share of the rate that was asked for; below it a contender has no more to show."""
+KEPT_UP: Final = 0.9
+"""The same, for a load to count as carried: less means that streams began late, however quick their tokens."""
+RATE: Final = 50.0
+RAMP_MS: Final = 10
+"""Between one stream's beginning and the next one's: 100 a second, and at least a second for all of them."""
+VIEWERS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much of everything: the whole run, or the short one."""
+
+    rounds: int
+    peer_rounds: int
+    """Of contenders that no row of the table is against."""
+    tokens: int
+    curve_tokens: int
+    curve: tuple[int, ...]
+    steady_s: float
+    """How long all streams of a run are under way together, at least."""
+    limit_rounds: int
+    step: float
+    """From one load to the next in the search for the limit."""
+    overload: tuple[float, ...]
+    """Multiples of the limit."""
+    idle: tuple[int, ...]
+    cold_rounds: int
+    peers: bool
+    """Whether contenders that no line of the table is against read and wait, too."""
+    spare_s: float
+    most_s: float
+
+
+FULL: Final = Size(
+    rounds=5,
+    peer_rounds=3,
+    tokens=400,
+    curve_tokens=200,
+    curve=(25, 50, 100, 200, 400, 800),
+    steady_s=3,
+    limit_rounds=5,
+    step=1.25,
+    overload=(1.5, 3.0),
+    idle=(10, 500, 1000, 2000),
+    cold_rounds=5,
+    peers=True,
+    spare_s=150,
+    most_s=22 * 60,
+)
+SHORT: Final = Size(
+    rounds=1,
+    peer_rounds=0,
+    tokens=125,
+    curve_tokens=100,
+    curve=(),
+    steady_s=1.5,
+    limit_rounds=1,
+    step=1.5,
+    overload=(3.0,),
+    idle=(10, 1000),
+    cold_rounds=1,
+    peers=False,
+    spare_s=5,
+    most_s=120,
+)
+
+
+def curves(session: Session, size: Size) -> None:
+    """CPU and latency against the number of streams, each contender once. First, for others begin from it.
+
+    A contender that is overrun ends its curve there: more load only takes longer.
+    """
+    if not size.curve:
+        return
+    with session.running([kind for kind in ALL if kind.asks]) as contenders:
+        for contender in contenders:
+            warm_up(session, contender)
+        for count in size.curve:
+            for contender in list(contenders):
+                row = _streams(session, size, "curve", 0, contender, count, size.curve_tokens)
+                if "error" in row or delivered(row) < OVERRUN:
+                    contenders.remove(contender)
+            session.step()
+
+
+def load(session: Session, size: Size) -> None:
+    """100 streams, of each contender; then 400 of Headrace in turns with (b) at its own best load."""
+    best = best_load(session.rows)
+    kinds = [kind for kind in ALL if kind.asks and (size.peer_rounds or kind in (Direct, Shared, Headrace))]
+    with session.running(kinds) as contenders:
+        for contender in contenders:
+            warm_up(session, contender)
+        for number in session.rounds(size.rounds):
+            for contender in contenders:
+                if isinstance(contender, Direct | Headrace) or number < size.peer_rounds:
+                    _streams(session, size, "load", number, contender, 100, size.tokens)
+                if isinstance(contender, Headrace):
+                    _streams(session, size, "load", number, contender, 400, size.tokens)
+                if isinstance(contender, Shared):
+                    _streams(session, size, "best load", number, contender, best, size.tokens)
+
+
+def limits(session: Session, size: Size) -> None:
+    """The rate at which a token in a hundred takes longer than LIMIT_MS; then what lies beyond it."""
+    with session.running([Shared, Headrace, TwoOfEach]) as contenders:
+        at = {contender.key: guess(session.rows, contender.key) for contender in contenders}
+        for contender in contenders:
+            warm_up(session, contender)
+        for number in session.rounds(size.limit_rounds):
+            for contender in contenders:
+                at[contender.key] = _limit(session, size, number, contender, at[contender.key])
+        for times in size.overload:
+            for contender in contenders:
+                if isinstance(contender, TwoOfEach):
+                    continue
+                count = min(MOST_STREAMS, int(times * at[contender.key]))
+                _streams(session, size, f"overload {times:g}", 0, contender, count, size.curve_tokens)
+            session.step()
+
+
+def _limit(session: Session, size: Size, number: int, contender: Contender, count: int) -> int:
+    """Walk to where p99 passes LIMIT_MS, and write down the rate there. Out: the streams there."""
+    below: Row | None = None
+    above: Row | None = None
+    for _ in range(MOST_STEPS):
+        row = _streams(session, size, "limit", number, contender, count, size.curve_tokens)
+        if "error" in row:
+            return count
+        if row["p99_ms"] <= LIMIT_MS and delivered(row) >= KEPT_UP and not row["lost"]:
+            below = row
+        else:
+            above = row
+        if (below and above) or count in (FEWEST_STREAMS, MOST_STREAMS):
+            break
+        count = (
+            min(MOST_STREAMS, math.ceil(count * size.step))
+            if below
+            else max(FEWEST_STREAMS, int(count / size.step))
+        )
+    found = below or above
+    assert found is not None
+    session.note(
+        {
+            "section": "limit found",
+            "round": number,
+            "contender": contender.key,
+            "tokens_per_s": rate_at(LIMIT_MS, below, above),
+            "bracketed": below is not None and above is not None,
+            "streams": found["streams"],
+            "cpu_us": found["cpu_us"],
+            "idle": found["idle"],
+            "seconds": found["seconds"],
+        }
+    )
+    return int(found["streams"])
+
+
+def first_tokens(session: Session, size: Size) -> None:
+    """100 streams asked for at the same moment: how much later than the provider's the first token comes."""
+    answer = Answer(20, RATE, delay_ms=200)
+    with session.running([Direct, Shared, Headrace]) as contenders:
+        for contender in contenders:
+            warm_up(session, contender)
+        for number in session.rounds(size.rounds):
+            for contender in contenders:
+                take = partial(session.bench.streams, contender, 100, answer, 0, together=True)
+                session.measure("first token", number, contender.title, take)
+
+
+def fan_out(session: Session, size: Size) -> None:
+    """One stream, 1,000 viewers."""
+    answer = Answer(250, RATE, delay_ms=100, hold_ms=5000, gated=True)
+    with session.running(_readers(size)) as contenders:
+        for number in session.rounds(size.rounds):
+            for contender in _turns(contenders, number, size):
+                take = partial(session.bench.fan, contender, VIEWERS, answer)
+                session.measure("fan-out", number, contender.title, take)
+
+
+def resumes(session: Session, size: Size) -> None:
+    """1,000 viewers come back at once to a log of 1,000 tokens that nobody reads."""
+    answer = Answer(1000, rate=150, hold_ms=25_000)
+    with session.running(_readers(size)) as contenders:
+        for number in session.rounds(size.rounds):
+            turns = _turns(contenders, number, size)
+            names = [contender.open(answer) for contender in turns]
+            session.pause(answer.last_ms / 1000 + 0.5, f"resume, round {number + 1}: the logs are written")
+            for contender, name in zip(turns, names, strict=True):
+                take = partial(session.bench.resume, contender, name, VIEWERS, answer.tokens)
+                session.measure("resume", number, contender.title, take)
+
+
+def idle_viewers(session: Session, size: Size) -> None:
+    """Memory of the process that holds the viewers, and Redis connections; each time in new processes."""
+    for number in session.rounds(size.rounds):
+        kinds = [kind for kind in (*_readers(size), Shared) if kind is Headrace or (size.peers and not number)]
+        for kind in kinds:
+            with session.running([kind]) as contenders:
+                for contender in contenders:
+                    take = partial(session.bench.idle, contender, size.idle)
+                    session.measure("idle viewers", number, contender.title, take)
+
+
+def cold_starts(session: Session, size: Size) -> None:
+    """`headrace up` in a new folder, to the first token of the local model."""
+    for number in session.rounds(size.cold_rounds):
+
+        def take() -> Row:
+            return cold(Path(mkdtemp(dir=session.directory)))
+
+        session.measure("cold start", number, Headrace.title, take)
+
+
+def warm_up(session: Session, contender: Contender) -> None:
+    """A few streams that nobody counts: imports, pools and caches belong to no figure."""
+
+    def take() -> Row:
+        return session.bench.streams(contender, 5, Answer(10, RATE), 100) | {"steal": 0}
+
+    session.measure("warm-up", 0, contender.title, take)
+
+
+def _streams(
+    session: Session, size: Size, section: str, number: int, contender: Contender, count: int, tokens: int
+) -> Row:
+    """``count`` streams of at least so many tokens; of more if they would not all be under way together."""
+    ramp_ms = max(1000, RAMP_MS * count)
+    answer = Answer(max(tokens, int(RATE * (ramp_ms / 1000 + size.steady_s))), RATE)
+    take = partial(session.bench.streams, contender, count, answer, ramp_ms)
+    return session.measure(section, number, f"{contender.title}, {count} streams", take)
+
+
+def _readers(size: Size) -> list[type[Contender]]:
+    """Those whose streams many viewers may share."""
+    return [kind for kind in ALL if kind.shares] if size.peers else [Headrace]
+
+
+def _turns(contenders: Sequence[Contender], number: int, size: Size) -> list[Contender]:
+    return [one for one in contenders if isinstance(one, Headrace) or number < size.peer_rounds]
+
+
+def delivered(row: Row) -> float:
+    """Share of the rate that was asked for."""
+    return float(row["tokens_per_s"] / (row["streams"] * row["rate"]))
+
+
+def best_load(rows: Sequence[Row]) -> int:
+    """Of (b)'s loads in the curve, the one at which a token costs it least."""
+    found = {
+        row["streams"]: cpu_per_token(row)
+        for row in rows
+        if row["section"] == "curve" and row.get("contender") == Shared.key and row.get("tokens")
+    }
+    return min(found, key=lambda streams: found[streams]) if found else 100
+
+
+def guess(rows: Sequence[Row], key: str) -> int:
+    """Where to begin the search for a limit: the highest load so far that was within it."""
+    key = Headrace.key if key == TwoOfEach.key else key
+    within = [
+        row["streams"]
+        for row in rows
+        if row["section"] in ("curve", "load") and row.get("contender") == key and row["p99_ms"] <= LIMIT_MS
+    ]
+    return max(within, default=50)
+
+
+SECTIONS: Final[dict[str, tuple[Callable[[Session, Size], None], Callable[[Size], int]]]] = {
+    "curves": (curves, lambda size: len(size.curve)),
+    "load": (load, lambda size: size.rounds),
+    "limits": (limits, lambda size: size.limit_rounds + len(size.overload)),
+    "first": (first_tokens, lambda size: size.rounds),
+    "fan": (fan_out, lambda size: size.rounds),
+    "resume": (resumes, lambda size: size.rounds),
+    "idle": (idle_viewers, lambda size: size.rounds),
+    "cold": (cold_starts, lambda size: size.cold_rounds),
+}
+"""Each section, and how many steps of the progress it takes."""

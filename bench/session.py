@@ -1,0 +1,144 @@
+"""One run of the benchmark: contenders that run side by side, rounds, raw rows, and what is thrown away.
+
+Theory of operation. A figure is the median of rounds in which the contenders take turns, so that what slows the
+machine down slows all of them. All contenders of a section run all the time; those whose turn it is not are idle.
+A measurement during which the hypervisor took more than STEAL of the machine's time is thrown away and repeated,
+until the time for that is used up; from then on it is kept and marked, and the table says so.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from bench.fleet import Contender
+from bench.load import Provider
+from bench.measure import Bench, Row
+from bench.spawn import BenchError
+
+STEAL = 0.02
+
+
+class Session:
+    """Takes measurements, and writes them down."""
+
+    def __init__(
+        self,
+        directory: Path,
+        provider: Provider,
+        rows_to: IO[str],
+        console: Console,
+        progress: Progress,
+        spare_s: float,
+        most_s: float,
+    ) -> None:
+        """``spare_s``: how long measurements may be repeated in all. ``most_s``: after this long each section
+        makes do with one round."""
+        self.bench = Bench(directory, provider)
+        self.directory = directory
+        self.console = console
+        self.rows: list[Row] = []
+        self._provider = provider
+        self._rows_to = rows_to
+        self._spare_s = spare_s
+        self._late_at = time.monotonic() + most_s
+        self._progress = progress
+        self._skipped: dict[str, str] = {}
+        self._starts = 0
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Contenders that can't run here, by title, and why."""
+        return self._skipped
+
+    @contextmanager
+    def running(self, kinds: Sequence[type[Contender]]) -> Iterator[list[Contender]]:
+        """Those of these contenders that can run on this machine, running."""
+        with ExitStack() as stack:
+            found = []
+            for kind in kinds:
+                why = kind.why_not()
+                if why:
+                    self._skip(kind, why)
+                    continue
+                self._say(f"starting {kind.title}")
+                self._starts += 1
+                folder = self.directory / str(self._starts)
+                found.append(stack.enter_context(kind(folder, self._provider.url)))
+            yield found
+
+    def _skip(self, kind: type[Contender], why: str) -> None:
+        if kind.title not in self._skipped:
+            self._skipped[kind.title] = why
+            self.console.print(f"  skipped: {kind.title}: {why}", style="yellow", highlight=False)
+
+    def measure(self, section: str, number: int, what: str, take: Callable[[], Row]) -> Row:
+        """One measurement of a round, repeated while it was disturbed and there is time for that.
+
+        One that fails is written down as a row with ``error``, and the run goes on.
+        """
+        while True:
+            self._say(f"{section}, round {number + 1}: {what}")
+            began = time.monotonic()
+            try:
+                row = take()
+            except BenchError as error:
+                self.console.print(f"  {section}: {what}: {error}", style="red", highlight=False)
+                return self._write({"section": section, "round": number, "what": what, "error": str(error)[:500]})
+            row = {"section": section, "round": number, "what": what, **row}
+            took = time.monotonic() - began
+            if row["steal"] > STEAL and self._spare_s >= took:
+                self._spare_s -= took
+                self._write(row | {"thrown_away": True})
+                continue
+            return self._write(row | ({"disturbed": True} if row["steal"] > STEAL else {}))
+
+    def note(self, row: Row) -> Row:
+        """Write down what follows from several measurements."""
+        return self._write(row)
+
+    def _write(self, row: Row) -> Row:
+        self.rows.append(row)
+        self._rows_to.write(json.dumps(row) + "\n")
+        self._rows_to.flush()
+        return row
+
+    def pause(self, seconds: float, what: str) -> None:
+        """Wait for something that takes its time."""
+        self._say(what)
+        time.sleep(seconds)
+
+    def rounds(self, count: int) -> Iterator[int]:
+        """The rounds of a section, each a step of the progress; the first alone if time has run out."""
+        for number in range(count):
+            if number and time.monotonic() > self._late_at:
+                self.note({"section": "left out", "rounds": count - number})
+                return
+            yield number
+            self.step()
+
+    def step(self) -> None:
+        """One more step of the plan is done."""
+        self._progress.advance(self._progress.task_ids[0])
+
+    def _say(self, what: str) -> None:
+        self._progress.update(self._progress.task_ids[0], description=what[:70])
+
+
+def new_progress(console: Console, steps: int) -> Progress:
+    """A bar over the whole run: what is being measured, how far, how long."""
+    columns = (
+        SpinnerColumn(),
+        BarColumn(24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    progress = Progress(*columns, console=console)
+    progress.add_task("starting", total=steps)
+    return progress

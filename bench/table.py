@@ -1,0 +1,311 @@
+"""The table: what each row of it means, in code, and whether it was met. Pure: raw rows in, text out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bench.figures import Spread, ratios
+
+Row = Mapping[str, Any]
+Rounds = dict[int, float]
+"""A figure of each round."""
+
+OTHERS: Final = 0.05
+"""Share of the machine that other programs may use before the reader is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One row of the table."""
+
+    name: str
+    figure: Callable[[Sequence[Row]], Spread | None]
+    form: str
+    must: float
+    aim: float | None
+    more_is_better: bool = False
+    remark: Callable[[Sequence[Row]], str] = lambda rows: ""
+
+    def meets(self, value: float, bound: float) -> bool:
+        return value >= bound if self.more_is_better else value <= bound
+
+
+def rounds(
+    rows: Sequence[Row], section: str, contender: str, figure: Callable[[Row], float], **where: object
+) -> Rounds:
+    """A figure of this contender in each round of a section. Rows that were thrown away count for nothing;
+    of a round's disturbed rows the last one counts, for want of better."""
+    return {
+        row["round"]: figure(row)
+        for row in rows
+        if row["section"] == section
+        and row.get("contender") == contender
+        and not row.get("thrown_away")
+        and "error" not in row
+        and all(row.get(name) == value for name, value in where.items())
+    }
+
+
+def cpu_per_token(row: Row) -> float:
+    """µs, of all processes, over the whole run."""
+    return float(sum(row["cpu_us"].values()) / row["tokens"]) if row["tokens"] else float("nan")
+
+
+def _of(name: str) -> Callable[[Row], float]:
+    return lambda row: float(row[name])
+
+
+def _cpu(rows: Sequence[Row], contender: str, streams: int, section: str = "load") -> Rounds:
+    return rounds(rows, section, contender, cpu_per_token, streams=streams)
+
+
+def _p99(rows: Sequence[Row], contender: str) -> Rounds:
+    return rounds(rows, "load", contender, _of("p99_ms"), streams=100)
+
+
+def _best(rows: Sequence[Row]) -> Rounds:
+    return rounds(rows, "best load", "shared", cpu_per_token)
+
+
+def _limit(rows: Sequence[Row], contender: str) -> Rounds:
+    return rounds(rows, "limit found", contender, _of("tokens_per_s"))
+
+
+def _plain(
+    section: str, figure: Callable[[Row], float], **where: object
+) -> Callable[[Sequence[Row]], Spread | None]:
+    return lambda rows: Spread.of(rounds(rows, section, "headrace", figure, **where).values())
+
+
+def _side_by_side(
+    unit: str, *parts: tuple[str, Callable[[Sequence[Row]], Rounds]]
+) -> Callable[[Sequence[Row]], str]:
+    """``Headrace 81, (b) 130 µs``: the medians behind a ratio."""
+
+    def remark(rows: Sequence[Row]) -> str:
+        said = []
+        for name, figure in parts:
+            spread = Spread.of(figure(rows).values())
+            said.append(f"{name} {spread.median:,.4g}" if spread else f"{name} –")
+        return ", ".join(said) + f" {unit}"
+
+    return remark
+
+
+def _second_core(rows: Sequence[Row]) -> str:
+    """What the machine did at the limit of one API and one worker process."""
+    found = [row for row in rows if row["section"] == "limit found" and row.get("contender") == "headrace"]
+    if not found:
+        return ""
+    row = found[-1]
+    shares = ", ".join(f"{name} {us / row['seconds'] / 1e4:.0f} %" for name, us in row["cpu_us"].items())
+    return f"of one core, with one of each at its limit: {shares}; the machine idle {100 * row['idle']:.0f} %"
+
+
+def _connections(row: Row) -> float:
+    counts = row["connections"]
+    return float(counts["1000"] - counts["10"])
+
+
+LINES: Final = (
+    Line(
+        "CPU per delivered token, 100 streams, against (a)",
+        lambda rows: ratios(_cpu(rows, "headrace", 100), _cpu(rows, "direct", 100)),
+        "{:.2f}×",
+        0.45,
+        0.30,
+        remark=_side_by_side(
+            "µs",
+            ("Headrace", lambda rows: _cpu(rows, "headrace", 100)),
+            ("(a)", lambda rows: _cpu(rows, "direct", 100)),
+        ),
+    ),
+    Line(
+        "the same against (b)",
+        lambda rows: ratios(_cpu(rows, "headrace", 100), _cpu(rows, "shared", 100)),
+        "{:.2f}×",
+        0.7,
+        0.5,
+        remark=_side_by_side("µs", ("(b)", lambda rows: _cpu(rows, "shared", 100))),
+    ),
+    Line(
+        "the same at 400 streams, against (b) at its own best load",
+        lambda rows: ratios(_cpu(rows, "headrace", 400), _best(rows)),
+        "{:.2f}×",
+        0.4,
+        0.3,
+        remark=_side_by_side(
+            "µs",
+            ("Headrace", lambda rows: _cpu(rows, "headrace", 400)),
+            ("(b)", _best),
+        ),
+    ),
+    Line(
+        "tokens/s with p99 under 50 ms, against (b)'s",
+        lambda rows: ratios(_limit(rows, "headrace"), _limit(rows, "shared")),
+        "{:.1f}×",
+        2.5,
+        5,
+        more_is_better=True,
+        remark=_side_by_side(
+            "tokens/s",
+            ("Headrace", lambda rows: _limit(rows, "headrace")),
+            ("(b)", lambda rows: _limit(rows, "shared")),
+        ),
+    ),
+    Line(
+        "latency, provider's byte → viewer's byte, p99 at 100 streams",
+        _plain("load", _of("p99_ms"), streams=100),
+        "{:.1f} ms",
+        15,
+        8,
+        remark=_side_by_side(
+            "ms", ("(b)", lambda rows: rounds(rows, "load", "shared", _of("p99_ms"), streams=100))
+        ),
+    ),
+    Line(
+        "added to the time to first token, 100 streams together, p50",
+        _plain("first token", _of("first_p50_ms")),
+        "{:.0f} ms",
+        10,
+        4,
+        remark=_side_by_side(
+            "ms", ("(b)", lambda rows: rounds(rows, "first token", "shared", _of("first_p50_ms")))
+        ),
+    ),
+    Line(
+        "the same, p99",
+        _plain("first token", _of("first_p99_ms")),
+        "{:.0f} ms",
+        50,
+        20,
+        remark=_side_by_side(
+            "ms", ("(b)", lambda rows: rounds(rows, "first token", "shared", _of("first_p99_ms")))
+        ),
+    ),
+    Line("1 stream, 1,000 viewers, 50 events/s: p99", _plain("fan-out", _of("p99_ms")), "{:.0f} ms", 50, 20),
+    Line("the same: CPU an event", _plain("fan-out", _of("cpu_us_per_event")), "{:.1f} µs", 16, 10),
+    Line(
+        "memory per idle viewer in the API process",
+        _plain("idle viewers", lambda row: row["bytes_per_viewer"] / 1024),
+        "{:.0f} KiB",
+        48,
+        25,
+    ),
+    Line(
+        "1,000 viewers resume a 1,000-entry log at once: all caught up",
+        _plain("resume", _of("caught_up_s")),
+        "{:.2f} s",
+        1.0,
+        0.4,
+        remark=lambda rows: _incomplete(rows),
+    ),
+    Line(
+        "Redis connections: with 1,000 viewers, more than with 10",
+        _plain("idle viewers", _connections),
+        "{:.0f}",
+        0,
+        None,
+    ),
+    Line(
+        "Redis round trips per token at 100 streams, worker and API together",
+        _plain("load", lambda row: row["round_trips"] / max(1, row["tokens"]), streams=100),
+        "{:.2f}",
+        0.2,
+        0.1,
+    ),
+    Line(
+        "two API and two worker processes against one of each: tokens/s with p99 under 50 ms",
+        lambda rows: ratios(_limit(rows, "headrace2"), _limit(rows, "headrace")),
+        "{:.2f}×",
+        1.5,
+        None,
+        more_is_better=True,
+        remark=_second_core,
+    ),
+    Line(
+        "cold `headrace up` to the first token of the local model, wheels installed",
+        _plain("cold start", _of("first_token_s")),
+        "{:.1f} s",
+        8,
+        4,
+    ),
+)
+
+
+def _incomplete(rows: Sequence[Row]) -> str:
+    behind = sum(rounds(rows, "resume", "headrace", _of("left_behind")).values())
+    return f"{behind:.0f} viewers did not get all of it" if behind else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One line with its figure."""
+
+    line: Line
+    spread: Spread | None
+    remark: str
+
+    def show(self, value: float) -> str:
+        return self.line.form.format(value)
+
+    @property
+    def figure(self) -> str:
+        if self.spread is None:
+            return "not measured"
+        low, high = self.show(self.spread.low), self.show(self.spread.high)
+        return f"{self.show(self.spread.median)} ({low} – {high}, n = {self.spread.rounds})"
+
+    @property
+    def bounds(self) -> tuple[str, str]:
+        return self.show(self.line.must), "" if self.line.aim is None else self.show(self.line.aim)
+
+    @property
+    def verdict(self) -> str:
+        if self.spread is None:
+            return "–"
+        if not self.line.meets(self.spread.median, self.line.must):
+            return "missed"
+        if self.line.aim is None or self.line.meets(self.spread.median, self.line.aim):
+            return "met"
+        return "must met, aim missed" if self.line.aim is not None else "met"
+
+
+def judge(rows: Sequence[Row]) -> list[Judged]:
+    """Every line of the table, from the raw rows of a run."""
+    return [Judged(line, line.figure(rows), line.remark(rows)) for line in LINES]
+
+
+def faults(rows: Sequence[Row]) -> list[str]:
+    """What a reader of the table has to know: what was thrown away, disturbed, lost or wrong."""
+    said = []
+    thrown = sum(bool(row.get("thrown_away")) for row in rows)
+    disturbed = sum(bool(row.get("disturbed")) for row in rows)
+    if thrown:
+        said.append(
+            f"{thrown} measurements were thrown away, for the hypervisor took more than 2 % of the machine."
+        )
+    if disturbed:
+        said.append(
+            f"{disturbed} measurements stand although it took more than 2 %: the time for repeating was used up. "
+            "Latencies suffer most from that; run it again on a quieter machine."
+        )
+    busy = sum(row.get("others", 0) > OTHERS for row in rows)
+    if busy:
+        said.append(f"In {busy} measurements other programs used more than {OTHERS:.0%} of the machine.")
+    left_out = sum(row["rounds"] for row in rows if row["section"] == "left out")
+    if left_out:
+        said.append(f"{left_out} rounds were left out, for the time was up.")
+    for row in rows:
+        if row.get("thrown_away") or row["section"].startswith(("curve", "limit", "overload")):
+            continue
+        if "error" in row:
+            said.append(f"{row['section']}: {row['what']}: {row['error'].splitlines()[0]}")
+        elif row.get("wrong") or row.get("restarts"):
+            said.append(
+                f"{row['section']}: {row['what']}: {row['wrong']} tokens out of order, {row['restarts']} restarts"
+            )
+        elif row.get("lost"):
+            refused = "".join(f", {count} × HTTP {status}" for status, count in row["refused"].items())
+            said.append(f"{row['section']}: {row['what']}: {row['lost']:,} tokens had not come in time{refused}")
+    return said

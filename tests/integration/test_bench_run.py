@@ -1,0 +1,43 @@
+"""The benchmark's harness, for seconds: two contenders, five streams."""
+
+import io
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bench.fleet import Headrace, Shared
+from bench.load import Provider
+from bench.session import Session, new_progress
+from bench.wire import Answer
+
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the benchmark reads /proc"),
+    pytest.mark.skipif(not (shutil.which("gcc") or shutil.which("cc")), reason="there is no C compiler"),
+]
+
+
+def test_every_token_is_seen_once_and_every_process_is_paid_for(tmp_path: Path) -> None:
+    answer = Answer(tokens=40, rate=50)
+    console, rows = Console(file=io.StringIO()), io.StringIO()
+    with Provider(tmp_path) as provider, new_progress(console, 1) as progress:
+        session = Session(tmp_path, provider, rows, console, progress, spare_s=0, most_s=60)
+        with session.running([Shared, Headrace]) as contenders:
+            found = {
+                contender.key: session.measure(
+                    "smoke", 0, contender.title, partial(session.bench.streams, contender, 5, answer, 300)
+                )
+                for contender in contenders
+            }
+    assert set(found) == {"shared", "headrace"}, console.file
+    for row in found.values():
+        assert (row["tokens"], row["lost"], row["wrong"], row["refused"]) == (200, 0, 0, {})
+        assert sum(count for _, count in row["latency"]) > 20
+        assert 0 < row["p50_ms"] <= row["p99_ms"]
+    assert set(found["headrace"]["cpu_us"]) == {"cli", "api", "worker", "redis"}
+    assert all(us > 0 for us in found["headrace"]["cpu_us"].values())
+    assert found["headrace"]["round_trips"] > 10
+    assert len(rows.getvalue().splitlines()) == 2
