@@ -33,6 +33,7 @@ check: $(VENV)/installed-for-tests
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(PY) -m bench.guard
 
 clean:
 	rm -rf $(VENV) build dist bench/build bench/node/node_modules *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

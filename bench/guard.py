@@ -38,7 +38,8 @@ from worker.reconcile import Reconciler
 ROOT = Path(__file__).parents[1]
 KEPT = Path(__file__).with_name("guard.json")
 OURS = tuple(f"{ROOT}/{package}/" for package in ("shared", "api", "worker"))
-ROUNDS = 40
+ROUNDS = 150
+"""Three seconds of a usual stream: as much as a worker keeps of it."""
 STREAMS = 10
 TOLERANCE = 1.2
 VIEWERS = 10

@@ -138,10 +138,8 @@ class Carried:
     # -- what the log writer does ------------------------------------------------------------------
 
     def take(self, now: float) -> list[Entry]:
-        """Give the pending events their ids, at most a quarter of the cap: out they go, in this order.
-
-        More than that in one write could trim what no snapshot holds yet.
-        """
+        """Give the pending events their ids, in order. At most a quarter of the cap: more in one write could trim
+        what no snapshot holds yet."""
         count = max(1, self._cap // 4)
         taken, self._pending = self._pending[:count], self._pending[count:]
         entries = []
@@ -157,13 +155,14 @@ class Carried:
 
     def written(self, now: float) -> None:
         """Everything in flight was acknowledged."""
-        for sent in self._sent:
-            if sent.entry.cursor.n > self._written_n:
-                sent.at = now
-                self._fresh_entries += 1
-                if sent.delta is not None:
-                    self._fresh.append(sent.delta)
-        self._written_n = self._next_n - 1
+        # 150 entries of a usual stream are kept: only the last ones, which were in flight, are touched.
+        newest = self._next_n - 1
+        for index in range(self._written_n - newest, 0):
+            self._sent[index].at = now
+            if (delta := self._sent[index].delta) is not None:
+                self._fresh.append(delta)
+        self._fresh_entries += newest - self._written_n
+        self._written_n = newest
         self._sent_size = 0
         self._refused_since = None
         while self._sent and self._sent[0].at < now - KEEP_S:
