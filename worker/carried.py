@@ -183,9 +183,9 @@ class Carried:
             self._sent.pop()
         self._next_n = self._written_n + 1
 
-    def end(self, now: float, end_args: tuple[str | bytes | int, ...] | None = None) -> "Carried":
-        """This attempt says no more; ``end_args`` are those of the ``finish`` that ended its stream."""
-        self.ended_at, self.end_args = now, end_args
+    def end(self, now: float) -> "Carried":
+        """This attempt says no more. (``end_args`` are those of the ``finish`` that ended its stream.)"""
+        self.ended_at = now
         return self
 
     def keep_anew(self, now: float) -> None:

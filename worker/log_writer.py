@@ -75,7 +75,10 @@ class LogWriter:
         return self._carried[stream_id]
 
     def drop(self, carried: Carried) -> None:
-        """Stop writing this attempt; what still waits is forgotten."""
+        """Stop writing this attempt; what still waits is forgotten. What was said is kept for a while: it may be
+        lost with the server's last seconds, whoever goes on from there."""
+        if carried.ended_at is not None:
+            return
         if self._carried.get(carried.stream_id) is carried:
             del self._carried[carried.stream_id]
         if carried in self._doubtful:
@@ -83,14 +86,12 @@ class LogWriter:
         self._dirty.pop(carried, None)
         self._doubtful.pop(carried, None)
         self._line.drop(carried)
-        if carried.stopped.done() and carried.stopped.result() == FENCED:
-            # What fenced it (a cancel, a claim) may be lost with the server's last seconds, and its words too.
-            self._ended.append(carried.end(asyncio.get_running_loop().time()))
+        self._ended.append(carried.end(asyncio.get_running_loop().time()))
 
     def retire(self, carried: Carried, end_args: tuple[str | bytes | int, ...]) -> None:
         """The stream ended by ``finish`` with these arguments: kept until no restart can lose it."""
         self.drop(carried)
-        self._ended.append(carried.end(asyncio.get_running_loop().time(), end_args))
+        carried.end_args = end_args
 
     def touch(self, carried: Carried) -> None:
         """This attempt has something to say."""
@@ -139,7 +140,7 @@ class LogWriter:
                 try:
                     if not self._link.is_open:
                         await self._link.open()
-                        self._doubtful = dict.fromkeys([*self._carried.values(), *self._ended])
+                        self._doubtful = dict.fromkeys([*self._ended, *self._carried.values()])
                         for carried in self._doubtful:
                             carried.keep_anew(loop.time())
                     await self._reconcile()

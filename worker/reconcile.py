@@ -93,8 +93,8 @@ class Reconciler:
         log.info("claimed_again", stream=carried.stream_id, answer=answer.decode())
         if answer == b"open":
             return await self._write_again(connection, carried, carried.kept())
-        # Its creator may be about to write the record again.
-        return GONE if answer in (b"gone", b"provisional") else LOST
+        # Its creator, or the worker before, may be about to write again what this stands on.
+        return GONE if answer in (b"gone", b"provisional", b"behind") else LOST
 
     async def _write_again(self, connection: LogConnection, carried: Carried, entries: Sequence[Entry]) -> Outcome:
         if not entries:

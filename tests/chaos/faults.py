@@ -16,6 +16,9 @@ HARMLESS = ""
 APART_S = 4.5
 """A writer keeps what it wrote for 3 s; a fault that takes 2 s of the log away stays clear of it."""
 
+REST_S = 6.0
+"""After a loss the server stays up, and takes writes, for so long: those who keep what it lost write it again."""
+
 Strike = Callable[[World, random.Random], Awaitable[str]]
 
 
