@@ -5,12 +5,13 @@ The shared buffer tells how much waits; when a batch is due one page of the log 
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 
 from api.batching import Batching, BatchLimits, gather
 from api.follow import Follow
 from api.reader import PAGE, Reader
-from api.viewer import LOOK_S, Viewer
+from api.viewer import Viewer
 from shared.ids import Cursor
 from shared.log import Entry
 from shared.streams import Streams
@@ -49,6 +50,7 @@ class BatchedViewer(Viewer):
     def _written(self, entries: Sequence[Entry]) -> bytes:
         return self._dialect.batch(gather(entries))
 
-    async def _wait_for(self, change: asyncio.Event, at_most_s: float = LOOK_S) -> None:
-        left_s = self._batching.left_s()
-        await super()._wait_for(change, at_most_s if left_s is None else left_s)
+    async def _wait_for(self, change: asyncio.Event) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._batching.left_s()):
+                await super()._wait_for(change)

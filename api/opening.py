@@ -62,30 +62,24 @@ async def open_viewer(has: Services, wanted: Wanted, text_from: str, pause_after
         if not await viewer.open(wanted.position):
             return Response(status_code=204)
 
+    # One generator for everything: each that stands in between costs every chunk of every viewer a hop.
     async def chunks() -> AsyncIterator[bytes]:
-        if wanted.preamble:
-            yield wanted.preamble
-        with has.viewing.follow(wanted.stream_id, wanted.dialect, first) as follow:
-            viewer.attach(follow)
-            async with has.presence.shown(wanted.stream_id, pause_after_ms):
-                async for chunk in viewer.stream():
-                    yield chunk
+        try:
+            async with has.seats.taken(wanted.stream_id) as seated:
+                if not seated:
+                    yield _farewell(FULL)
+                    return
+                with has.viewing.counted(), has.viewing.follow(wanted.stream_id, wanted.dialect, first) as follow:
+                    viewer.attach(follow)
+                    async with has.presence.shown(wanted.stream_id, pause_after_ms):
+                        if wanted.preamble:
+                            yield wanted.preamble
+                        async for chunk in viewer.stream():
+                            yield chunk
+        except (*AWAY, RedisError):
+            yield _farewell(AWAY_NOW)
 
-    seated = _seated(has, wanted.stream_id, has.viewing.counted(chunks()))
-    return SseResponse(seated, has.watch, wanted.ping_s or has.settings.keepalive_s, wanted.ping)
-
-
-async def _seated(has: Services, stream_id: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The chunks, for one who found a seat."""
-    try:
-        async with has.seats.taken(stream_id) as seated:
-            if seated:
-                async for chunk in chunks:
-                    yield chunk
-            else:
-                yield _farewell(FULL)
-    except (*AWAY, RedisError):
-        yield _farewell(AWAY_NOW)
+    return SseResponse(chunks(), has.watch, wanted.ping_s or has.settings.keepalive_s, wanted.ping)
 
 
 def come_back(has: Services, why: str, preamble: bytes = b"") -> Response:

@@ -1,8 +1,8 @@
 """What the routes work with: made by the composition root, handed over in ``app.state``."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -62,12 +62,12 @@ class Viewing:
         async with asyncio.timeout(LOAD_TIMEOUT_S):
             await follow.loaded.wait()
 
-    async def counted(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The same chunks, counted as a viewer while they last."""
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """One viewer more as long as the block lasts."""
         self.viewers += 1
         try:
-            async for chunk in chunks:
-                yield chunk
+            yield
         finally:
             self.viewers -= 1
 

@@ -36,7 +36,6 @@ STOP_RETRY_MS: Final = (500, 3000)
 AWAY_S: Final = 0.5
 FIRST_PAGE: Final = 64
 """Entries of 1 KiB fill a write with that; the pages then grow or shrink with what they bring."""
-LOOK_S: Final = 5.0
 OVERHEAD: Final = 64
 """Bytes around an event's data, about: its id, its name and the line ends."""
 
@@ -115,12 +114,10 @@ class Viewer:
     def _position(self) -> tuple[int | None, Cursor | None, bool]:
         return self._sequence, self._last, self._needs_snapshot
 
-    async def _wait_for(self, change: asyncio.Event, at_most_s: float = LOOK_S) -> None:
-        try:
-            async with asyncio.timeout(at_most_s):
-                await change.wait()
-        except TimeoutError:
-            return
+    async def _wait_for(self, change: asyncio.Event) -> None:
+        """Wait for something to do. Without a time-out, which would cost a timer for every token of every viewer:
+        the reader looks at all logs every few seconds, and whoever stops the process wakes all viewers."""
+        await change.wait()
 
     async def _next(self) -> tuple[bytes, bool]:
         """What is due now: (bytes, whether that was the end). No bytes and no end: wait for a change."""

@@ -18,9 +18,12 @@ from shared.events import (
     FAILED,
     FRESH,
     MESSAGE,
+    PAUSED,
     RESTART,
+    RESUMED,
     SNAPSHOT,
     TERMINAL,
+    WAITING,
     Transcript,
     decode_data,
 )
@@ -76,6 +79,10 @@ class Answer:
             return self._replace(data)
         elif kind in FRESH:
             return self._begin(kind)
+        elif kind == WAITING:
+            return [Change("note", f"Waiting for a turn at {data.get('provider')}: place {data.get('place')}.")]
+        elif kind in (PAUSED, RESUMED):
+            return [Change("note", "Paused: nobody watched." if kind == PAUSED else "Resumed.")]
         elif kind == CONTINUED:
             return [Change("note", f"Attempt {self.attempt} goes on behind the last word.")]
         return []

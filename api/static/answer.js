@@ -9,6 +9,8 @@ const WORDS = {
   sending: "Sending",
   unsent: "Not sent",
   queued: "Queued",
+  waiting: "Waiting for its turn",
+  paused: "Paused",
   thinking: "Thinking",
   streaming: "Streaming",
   reconnecting: "Reconnecting…",

@@ -42,7 +42,9 @@ export interface Timings {
 export type Status =
   | "creating"
   | "queued"
+  | "waiting"
   | "running"
+  | "paused"
   | "done"
   | "cancelled"
   | "failed"
@@ -189,6 +191,8 @@ export class HeadraceStream implements AsyncIterable<HeadraceEvent> {
   readonly eventsUrl: string | null;
   readonly lastEventId: string;
   readonly status: Status;
+  /** Its place in the line at the provider, while it waits there. */
+  readonly place: number | null;
   readonly connected: boolean;
   readonly model: string | null;
   readonly attempt: number;

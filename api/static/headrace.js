@@ -100,6 +100,8 @@ export class HeadraceStream {
   eventsUrl = null;
   lastEventId = "";
   status = "creating";
+  /** Its place in the line at the provider, while it waits there. */
+  place = null;
   connected = false;
   model = null;
   attempt = 1;
@@ -438,6 +440,16 @@ export class HeadraceStream {
         break;
       case "continued":
         this.#open(data);
+        break;
+      case "waiting":
+        this.status = "waiting";
+        this.place = data.place ?? null;
+        break;
+      case "paused":
+        this.status = "paused";
+        break;
+      case "resumed":
+        this.status = "running";
         break;
       case "finishing":
         this.finishReason = data.finish_reason ?? null;
