@@ -186,6 +186,7 @@ class Carried:
     def end(self, now: float) -> "Carried":
         """This attempt says no more. (``end_args`` are those of the ``finish`` that ended its stream.)"""
         self.ended_at = now
+        self._pending = []
         return self
 
     def keep_anew(self, now: float) -> None:

@@ -208,7 +208,7 @@ class LogWriter:
         batch = Batch(self._keys, self._scripts, self._cap)
         for carried in [carried for carried in self._dirty if carried not in self._doubtful]:
             del self._dirty[carried]
-            if carried.has_pending and not carried.in_flight:
+            if carried.has_pending and not carried.in_flight and not carried.stopped.done():
                 batch.append(carried, carried.take(now))
         for call in self._line.due(now):
             if call.carried not in self._doubtful:

@@ -86,7 +86,9 @@ class Reconciler:
         claim = carried.claim
         speaks = speaker(msgspec.json.decode(claim.request))
         pairs: list[str | bytes] = ["request", claim.request, *(part for pair in speaks.items() for part in pair)]
-        args = (self.worker, carried.epoch, self.lease_ms, claim.opening, claim.seen, *pairs)
+        # One that has ended only says again what it said: its stream is for others to go on with.
+        lease_ms = self.lease_ms if carried.ended_at is None else 0
+        args = (self.worker, carried.epoch, lease_ms, claim.opening, claim.seen, *pairs)
         (answer,) = await connection.exchange([("EVALSHA", self.reclaim.sha, len(keys), *keys, *args)])
         if isinstance(answer, ResponseError):
             raise answer

@@ -12,6 +12,9 @@ from shared.ids import Cursor
 from shared.log import Entry
 from shared.sse import encode_event
 
+BEGINNING: Final = Cursor(0, 0)
+"""In front of every log; whoever comes back with it gets a snapshot again."""
+
 GONE_TEXT: Final = "This stream was erased, or has expired. Nothing more will come; create a new one."
 
 
@@ -29,7 +32,8 @@ class NativeDialect:
         return b"".join(map(self.entry, entries))
 
     def snapshot(self, data: dict[str, Any], as_of: Cursor | None) -> bytes:
-        return encode_event(SNAPSHOT, encode_data(data), None if as_of is None else as_of.encode())
+        # Also one of nothing has an id: whoever is cut off right behind it must not go on behind what it replaced.
+        return encode_event(SNAPSHOT, encode_data(data), (as_of or BEGINNING).encode())
 
     def gone(self) -> bytes:
         data = {"code": "stream_gone", "message": GONE_TEXT, "retryable": False}

@@ -32,7 +32,8 @@ end
 if redis.call('EXISTS', LEASE) == 1 then
   return {'leased', ''}
 end
-if settling(calm_ms) then
+-- One that was given back had been written to its end.
+if settling(field('released') == '' and calm_ms or nil) then
   return {'settling', ''}
 end
 

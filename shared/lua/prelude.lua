@@ -71,7 +71,9 @@ end
 -- The stream belongs to this worker, under this epoch.
 local function take(epoch, worker, lease_ms)
   redis.call('HSET', META, 'epoch', epoch, 'claimed_epoch', epoch, 'worker', worker, 'released', '')
-  redis.call('SET', LEASE, worker .. ':' .. epoch, 'PX', lease_ms)
+  if tonumber(lease_ms) > 0 then
+    redis.call('SET', LEASE, worker .. ':' .. epoch, 'PX', lease_ms)
+  end
 end
 
 -- Begin the next attempt: its opening event, and what the record says of it. From `started` and `restart` the

@@ -1,6 +1,6 @@
 -- Open an attempt again whose claim the server lost: it restarted from its append-only file without its last
 -- seconds. The worker still has everything that this attempt said, and writes it again behind this opening.
--- ARGV: worker, epoch, lease in ms, opening, id behind which a `continued` attempt went on ('' for others); then
+-- ARGV: worker, epoch, lease in ms (0: the attempt has ended, and takes none), opening, id behind which a `continued` attempt went on ('' for others); then
 --       field and value pairs: who speaks, for a fallback may be lost, too
 -- Out:  open | fenced | ended <status> | provisional | gone | behind (the log ends before that id: whoever wrote
 --       the attempt before is about to write it again)
@@ -18,7 +18,7 @@ end
 local last_id = last_entry()
 local holder = redis.call('GET', LEASE)
 local mine = worker .. ':' .. epoch
-if holder == mine and last_id == epoch .. '-0' then
+if last_id == epoch .. '-0' and (holder == mine or lease_ms == '0') then
   return 'open'
 end
 local others = holder and string.sub(holder, 1, #worker + 1) ~= worker .. ':'
