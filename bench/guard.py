@@ -12,12 +12,15 @@ next, so they are compared with those of the same version alone.
 import argparse
 import asyncio
 import json
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+import structlog
 
 from api.dialects.native import NativeDialect
 from api.follow import Follow
@@ -191,6 +194,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.guard", description=__doc__)
     parser.add_argument("--write", action="store_true", help="take what is counted as the new measure")
     write = parser.parse_args().write
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     counted = asyncio.run(worker_side()) | api_side()
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     everything: dict[str, Counts] = json.loads(KEPT.read_text()) if KEPT.exists() else {}

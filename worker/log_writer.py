@@ -81,10 +81,9 @@ class LogWriter:
             return
         if self._carried.get(carried.stream_id) is carried:
             del self._carried[carried.stream_id]
-        if carried in self._doubtful:
-            carried.cut()
         self._dirty.pop(carried, None)
-        self._doubtful.pop(carried, None)
+        if self._doubtful.pop(carried, self) is None:
+            carried.cut()
         self._line.drop(carried)
         self._ended.append(carried.end(asyncio.get_running_loop().time()))
 
@@ -183,7 +182,9 @@ class LogWriter:
             else:
                 self._accepted(carried)
                 carried.keep_anew(asyncio.get_running_loop().time())
-                if carried.end_args is not None:  # where the end is there, its nonce makes this change nothing
+                if carried.ended_at is None:
+                    self._snapshots.keep(carried, anew=True)
+                elif carried.end_args is not None:  # where the end is there, its nonce makes this change nothing
                     self._line_up(Call(carried, "finish", carried.end_args))
 
     def _accepted(self, carried: Carried) -> None:
@@ -196,8 +197,7 @@ class LogWriter:
         """An append was not (or perhaps not) written. Raises what speaks of the server, not of the stream."""
         self._doubtful.pop(carried, None)
         if carried.stopped.done():
-            # It was fenced while this was in flight: what the log refused was never said.
-            carried.cut()
+            carried.cut()  # fenced while this was in flight: what the log refused was never said
             return
         if stays_doubtful(carried, outcome, asyncio.get_running_loop().time()):
             self._doubtful[carried] = None

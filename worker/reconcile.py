@@ -101,7 +101,8 @@ class Reconciler:
     async def _write_again(self, connection: LogConnection, carried: Carried, entries: Sequence[Entry]) -> Outcome:
         if not entries:
             return True
-        commands = append_commands(self.keys.log(carried.stream_id), self.cap, entries)
+        # Nothing is trimmed for them: the snapshot that held what they push out may be lost as well.
+        commands = append_commands(self.keys.log(carried.stream_id), self.cap + len(entries), entries)
         replies: list[Any] = await connection.exchange(commands)
         outcome = append_outcome(replies)
         if outcome is True:
