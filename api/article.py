@@ -112,7 +112,7 @@ async def stream_aware(request: Request, ask: AskAware, last_event_id: Returning
     )
 
 
-@router.post("/stream/heartbeat", responses=documented(401, 404, 503))
+@router.post("/stream/heartbeat", responses=documented(401, 404, 422, 503))
 async def heartbeat(request: Request, stream_id: str) -> Ok:
     """The client's sign of life."""
     await beat(request, stream_id)

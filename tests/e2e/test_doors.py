@@ -63,6 +63,10 @@ async def refusal(answer: httpx.Response) -> tuple[int, str]:
 
 
 ROUTES = [
+    ("GET", "/chat/stream"),
+    ("POST", "/chat/stream"),
+    ("POST", "/stream/aware"),
+    ("POST", "/stream/heartbeat"),
     ("POST", "/v1/streams"),
     ("GET", "/v1/streams/{id}"),
     ("GET", "/v1/streams/{id}/events"),

@@ -1,7 +1,9 @@
 """Programs from npm for tests: installed once into ``tests/js/node_modules``, which git ignores."""
 
 import fcntl
+import os
 import shutil
+import ssl
 import subprocess
 from pathlib import Path
 
@@ -28,10 +30,16 @@ def node_script(path: str) -> list[str]:
             command = [npm, "install", "--no-audit", "--no-fund", "--no-package-lock", "--prefix", str(FOLDER)]
             try:
                 done = subprocess.run(
-                    command, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, check=False
+                    command, env=_env(), capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, check=False
                 )
             except subprocess.TimeoutExpired:
                 skip_or_fail(f"needs {path} from npm, and npm install took longer than {INSTALL_TIMEOUT_S} s")
             if done.returncode or not script.is_file():
                 skip_or_fail(f"needs {path} from npm, and npm install failed: {done.stderr[-500:]}")
     return [node, str(script)]
+
+
+def _env() -> dict[str, str]:
+    """Node trusts the certificates that it brought along; Python and the rest of the machine trust the system's."""
+    cafile = ssl.get_default_verify_paths().cafile
+    return {**({"NODE_EXTRA_CA_CERTS": cafile} if cafile else {}), **os.environ}
