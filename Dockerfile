@@ -2,12 +2,12 @@
 # What changes seldom comes first: after a change of code only the last layers are built again.
 
 FROM python:3.11-slim AS packages
-ENV PYTHONUNBUFFERED=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+ENV PYTHONUNBUFFERED=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_CACHE_DIR=/var/cache/pip
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin headrace
 WORKDIR /app
 COPY pyproject.toml constraints.txt ./
 # The dependencies alone, without the code that needs them: pip itself can't tell the two apart.
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/var/cache/pip \
     python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
       > /tmp/requirements.txt \
  && pip install -c constraints.txt -r /tmp/requirements.txt \
@@ -18,7 +18,7 @@ FROM packages AS model
 RUN --mount=type=tmpfs,target=/var/lib/apt/lists --mount=type=tmpfs,target=/var/cache/apt \
     apt-get update && apt-get install -y --no-install-recommends libgomp1
 COPY requirements-model.txt ./
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/var/cache/pip \
     pip install --no-deps --only-binary :all: -r requirements-model.txt
 COPY cli ./cli
 USER headrace

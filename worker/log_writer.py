@@ -75,14 +75,14 @@ class LogWriter:
         return self._carried[stream_id]
 
     def drop(self, carried: Carried) -> None:
-        """Stop writing this attempt; what still waits is forgotten. What was said is kept for a while: it may be
-        lost with the server's last seconds, whoever goes on from there."""
+        """Stop writing this attempt. What was said is kept for a while: the server's last seconds may be lost."""
         if carried.ended_at is not None:
             return
         if self._carried.get(carried.stream_id) is carried:
             del self._carried[carried.stream_id]
         self._dirty.pop(carried, None)
-        if self._doubtful.pop(carried, self) is None:
+        if carried in self._doubtful:
+            del self._doubtful[carried]
             carried.cut()
         self._line.drop(carried)
         self._ended.append(carried.end(asyncio.get_running_loop().time()))
