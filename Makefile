@@ -17,9 +17,9 @@ FILES := pyproject.toml constraints.txt requirements-model.txt Makefile
 up: $(VENV)/installed
 	@exec $(VENV)/bin/headrace up $(ARGS)
 
-# Two at a time: most tests wait for processes, and whole files stay together for the processes they share.
+# Three at a time, even on two cores: most tests wait for processes. Whole files stay together for what they share.
 test: $(VENV)/installed-for-tests
-	$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+	$(PY) -m pytest -n 3 --dist loadfile $(ARGS)
 
 # Real processes under faults: make chaos MINUTES=5 (default 1), and SEED=… to repeat a run.
 chaos: $(VENV)/installed-for-tests

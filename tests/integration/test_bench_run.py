@@ -35,7 +35,8 @@ def test_every_token_is_seen_once_and_every_process_is_paid_for(tmp_path: Path) 
     assert set(found) == {"shared", "headrace"}, console.file
     for row in found.values():
         assert (row["tokens"], row["lost"], row["wrong"], row["refused"]) == (200, 0, 0, {})
-        assert sum(count for _, count in row["latency"]) > 20
+        # A busy machine gathers tokens: how many events there are is not promised, one a stream is.
+        assert sum(count for _, count in row["latency"]) >= 5
         assert 0 < row["p50_ms"] <= row["p99_ms"]
     assert set(found["headrace"]["cpu_us"]) == {"cli", "api", "worker", "redis"}
     assert all(us > 0 for us in found["headrace"]["cpu_us"].values())
