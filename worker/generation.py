@@ -45,7 +45,8 @@ from worker.providers.retries import RETRIED
 
 WAITS: Final = {"provisional": 0.02, "settling": 0.2}
 """A provisional record is confirmed within milliseconds (or expires); a server settles within seconds (s)."""
-WAIT_LIMIT_S: Final = 60.0
+WAIT_LIMIT_S: Final = 2.0
+"""Less than a lease: what nobody claimed for as long gets a new job by the sweep, perhaps in this very worker."""
 
 AT_ONCE: Final = "at once"
 RETRY_FIRST_S: Final = 0.25

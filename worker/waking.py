@@ -62,6 +62,13 @@ class WakingWorker(Worker):
         if not self.burst:
             await self._wait_for_work()
 
+    async def run_job(self, job_id: str, score: int) -> None:
+        """As arq does. What the server refuses costs a line, no traceback: the sweep gives the stream a new job."""
+        try:
+            await super().run_job(job_id, score)
+        except (*AWAY, RedisError) as error:
+            log.warning("job_left", job=job_id, error=type(error).__name__)
+
     def _release_sem_dec_counter_on_complete(self) -> None:
         super()._release_sem_dec_counter_on_complete()
         self._freed.set()

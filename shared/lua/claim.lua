@@ -16,6 +16,7 @@ local how, seen, calm_ms = ARGV[5], ARGV[6], tonumber(ARGV[7])
 if redis.call('EXISTS', META) == 0 then
   return {'gone', ''}
 end
+write_announced()
 local status = field('status')
 if terminal(status) then
   return {'ended ' .. status, ''}

@@ -12,6 +12,7 @@ local answer = remembered('finish', nonce)
 if answer then
   return answer
 end
+write_announced()
 if terminal(field('status')) then
   return 'ended ' .. field('status')
 end

@@ -54,12 +54,11 @@ end
 -- whoever wrote then (a worker, an API process) writes that again first: a claim would fence it, an end forestall
 -- the end that was lost. Reconnecting takes up to a second, repeating a cancel waits two for the workers, and a
 -- second connection may be needed: five cover that. (Where rights do not allow INFO nobody waits.)
--- So does a cancel that is about to be written again (cancel.lua).
+-- So does a cancel that was announced (see write_announced).
 -- A server that stood still or took no writes meanwhile was not there for them: whoever asks may say for how long
 -- it has seen no such trouble (ms).
 local function settling(calm_ms)
-  local cancelling = tonumber(field('cancelling'))
-  if cancelling and now_ms() - cancelling < 60000 then
+  if field('cancelling') ~= '' then
     return true
   end
   local info = redis.pcall('INFO', 'server')
@@ -119,5 +118,27 @@ local function close(status, now, retention_ms, keep_prompt)
   end
   for _, key in ipairs({META, LOG, SNAPSHOT}) do
     redis.call('PEXPIRE', key, retention_ms)
+  end
+end
+
+-- End the stream from outside, under this epoch. Out: the cancel's answer.
+local function write_cancel(nonce, epoch, retention_ms, keep_prompt, data)
+  local id = epoch .. '-0'
+  local last_id = last_entry()
+  redis.call('XADD', LOG, 'NOMKSTREAM', id, 'e', 'cancelled', 'd', data, 'a', last_id)
+  redis.call('HSET', META, 'epoch', epoch, 'result', data)
+  redis.call('HDEL', META, 'cancelling')
+  close('cancelled', now_ms(), retention_ms, keep_prompt)
+  return remember('cancel', nonce, 'cancelled', id)
+end
+
+-- A cancel that the server lost is announced before it is written again: the worker first writes again what was said
+-- before, and meanwhile nobody claims or ends the stream. An API process that died in between never writes it, so
+-- the announcement says all of it, and whoever asks for the stream ten seconds later does.
+local function write_announced()
+  local at, nonce, epoch, retention_ms, keep_prompt, data =
+    string.match(field('cancelling'), '^(%d+) (%S+) (%d+) (%d+) (%d) (.*)$')
+  if at and now_ms() - tonumber(at) >= 10000 and not terminal(field('status')) then
+    write_cancel(nonce, int(math.max(tonumber(epoch), next_epoch(0))), retention_ms, keep_prompt, data)
   end
 end

@@ -14,9 +14,9 @@ for every viewer. A stream cancelled with a 200 is cancelled; every upstream is 
 
 *What is left out.* Redis and the process that wrote lost together within the same two seconds may lose what both
 forgot, and Headrace promises nothing else. So a fault that may take log entries away (``LOSS``) and one that
-takes away or stops a process that remembers them (``WRITER``) are never closer than ``APART_S``; and after a
-loss the server gets ``REST_S`` without another fault of its own, to be told again what it lost. A stream whose
-very creation fell into the lost seconds is no exception: whoever got a 202 gets a stream.
+takes away or stops a process that remembers them (``WRITER``) are never closer than ``APART_S``. Losses alone may
+follow each other at once. A stream whose creation fell into the lost seconds is no exception: whoever got a 202
+gets a stream.
 
 A seed chooses the same faults and streams again, not the same microseconds: repeat a run to meet a rare order.
 """

@@ -13,11 +13,9 @@ from tests.chaos.world import World
 WRITER = "writer"
 LOSS = "loss"
 HARMLESS = ""
-APART_S = 4.5
-"""A writer keeps what it wrote for 3 s; a fault that takes 2 s of the log away stays clear of it."""
-
-REST_S = 6.0
-"""After a loss the server stays up, and takes writes, for so long: those who keep what it lost write it again."""
+APART_S = 2.5
+"""From the end of one to the beginning of the other: the two seconds that may be lost, and half a second for what
+this suite can't see to the moment."""
 
 Strike = Callable[[World, random.Random], Awaitable[str]]
 

@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Sequence
 
-from tests.chaos.faults import APART_S, HARMLESS, LOSS, REST_S, WRITER, Fault
+from tests.chaos.faults import APART_S, HARMLESS, LOSS, WRITER, Fault
 from tests.chaos.world import Struck, World
 
 PHASE_S = {WRITER: (6.0, 14.0), LOSS: (6.0, 10.0)}
@@ -56,8 +56,6 @@ class Schedule:
         busy = {fault.group for fault in self._active.values()}
         apart = other not in {f.danger for f in self._active.values()} and now - self._last[other] > APART_S
         allowed = {HARMLESS, *([self._phase] if apart else [])}
-        if now - self._last[LOSS] <= REST_S:
-            busy.add("redis")
         fit = [f for f in self._faults if f.danger in allowed and f.group not in busy]
         if not fit or len(self._active) >= self._rng.choice((1, 1, 2, AT_ONCE)):
             return None

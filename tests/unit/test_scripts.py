@@ -431,3 +431,28 @@ async def test_an_announced_cancel_keeps_others_from_claiming_and_ending(streams
     assert await finish(streams, one.epoch, 1) == "settling"
     written = await streams.cancel(ID, b"{}", 60_000, False, "n", one.epoch + 5)
     assert written == ("cancelled", f"{one.epoch + 5}-0")
+
+
+@pytest.mark.parametrize("who", ["claim", "finish", "cancel"])
+async def test_an_announced_cancel_whose_process_died_is_written_by_whoever_comes(
+    who: str, streams: Streams, redis: Any
+) -> None:
+    await create(streams)
+    await streams.confirm(ID)
+    one = await claim(streams)
+    cancelled = b'{"by": "client"}'
+    await streams.cancel(ID, cancelled, 60_000, False, "n", one.epoch + 5, announce=True)
+    announced = (await redis.hget(KEYS.meta, "cancelling")).decode()
+    at, _, rest = announced.partition(" ")
+    await redis.hset(KEYS.meta, "cancelling", f"{int(at) - 10_000} {rest}")
+    if who == "claim":
+        assert (await claim(streams, "w2")).outcome == "ended"
+    elif who == "finish":
+        assert await finish(streams, one.epoch, 1) == "ended cancelled"
+    else:
+        assert await streams.cancel(ID, b"{}", 60_000, False, "other") == ("ended", "cancelled")
+    last = (await entries(redis))[-1]
+    assert (last.cursor.encode(), last.type, last.data) == (b"%d-0" % (one.epoch + 5), "cancelled", cancelled)
+    # The process was only slow: it learns that its cancel is there.
+    again = await streams.cancel(ID, cancelled, 60_000, False, "n", one.epoch + 5)
+    assert again == ("cancelled", f"{one.epoch + 5}-0")
