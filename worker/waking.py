@@ -38,6 +38,7 @@ class WakingWorker(Worker):
         self._wake_client = wake_client
         self._wake_key = wake_key
         self._queue = queue
+        self._running: dict[str, asyncio.Task[Any]] = {}
         self._pop: asyncio.Task[Any] | None = None
         self._freed = asyncio.Event()
 
@@ -63,11 +64,19 @@ class WakingWorker(Worker):
             await self._wait_for_work()
 
     async def run_job(self, job_id: str, score: int) -> None:
-        """As arq does. What the server refuses costs a line, no traceback: the sweep gives the stream a new job."""
+        """As arq does, but for two things. A job that runs here is not run twice: arq would forget the first one,
+        and SIGTERM not reach it. What the server refuses costs a line, no traceback: the sweep gives a new job."""
+        first = self._running.get(job_id)
+        if first is not None:
+            self.tasks[job_id] = first
+            return
+        self._running[job_id] = self.tasks[job_id]
         try:
             await super().run_job(job_id, score)
         except (*AWAY, RedisError) as error:
             log.warning("job_left", job=job_id, error=type(error).__name__)
+        finally:
+            del self._running[job_id]
 
     def _release_sem_dec_counter_on_complete(self) -> None:
         super()._release_sem_dec_counter_on_complete()
