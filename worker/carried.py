@@ -22,9 +22,9 @@ KEEP_S: Final = 3.0
 MAX_UNWRITTEN: Final = 256 * 1024
 """Characters an attempt may hold unwritten before it stops reading its provider: TCP then holds the
 provider. A few seconds of the fastest models, and 50 MiB over 200 streams in the worst case."""
-
-REFUSED_LIMIT_S: Final = 5.0
-"""A server at its memory limit for this long fails the stream, clearly, instead of holding the provider."""
+REFUSED_LIMIT_S: Final = (5.0, 60.0)
+"""A server at its memory limit for this long fails the stream, clearly, instead of holding the provider; one that
+has ended holds nothing, and what was lost of it stays due as long as a create does."""
 
 FENCED: Final = "fenced"
 GONE: Final = "gone"
@@ -172,7 +172,7 @@ class Carried:
     def held_up(self, now: float) -> None:
         """The server refuses to take more, for want of memory: not for ever."""
         self._refused_since = self._refused_since or now
-        if now - self._refused_since > REFUSED_LIMIT_S:
+        if now - self._refused_since > REFUSED_LIMIT_S[self.ended_at is not None]:
             self.stop(LOG_FULL)
 
     def cut(self) -> None:

@@ -10,7 +10,7 @@ from shared.claims import Claim
 from shared.events import FINISHING, MESSAGE, Transcript
 from shared.ids import Cursor
 from shared.log import Entry
-from worker.carried import FENCED, GONE, KEEP_S, LOST, MAX_UNWRITTEN, UNCLAIMED, Carried
+from worker.carried import FENCED, GONE, KEEP_S, LOG_FULL, LOST, MAX_UNWRITTEN, UNCLAIMED, Carried
 
 
 def carry(cap: int = 100) -> Carried:
@@ -149,3 +149,15 @@ def test_a_flush_takes_no_more_than_a_quarter_of_the_cap() -> None:
         taken.append(carried.take(0.0))
         carried.written(0.0)
     assert [len(entries) for entries in taken] == [2] * 5
+
+
+def test_a_full_server_fails_what_runs_within_seconds_and_what_has_ended_after_a_minute() -> None:
+    running, ended = carry(), carry()
+    ended.end(0.0)
+    for carried in (running, ended):
+        carried.held_up(10.0)
+        carried.held_up(16.0)
+    assert running.stopped.result() == LOG_FULL
+    assert not ended.stopped.done()
+    ended.held_up(71.0)
+    assert ended.stopped.result() == LOG_FULL
