@@ -19,7 +19,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Headrace under faults.")
     parser.add_argument("--minutes", type=float, default=1.0, help="how long faults strike")
     parser.add_argument("--seed", default="", help="the seed of a run to be repeated")
-    parser.add_argument("--streams", type=int, default=14, help="streams at once")
+    parser.add_argument("--streams", type=int, default=20, help="streams at once")
     parser.add_argument("--on-failure", default="restart,continue", help="what streams ask for, comma-separated")
     parser.add_argument("--keep", action="store_true", help="keep logs and evidence of a run without fault too")
     asked = parser.parse_args()

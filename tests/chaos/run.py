@@ -28,7 +28,7 @@ async def run_chaos(
     seed: str,
     seconds: float,
     *,
-    at_once: int = 14,
+    at_once: int = 20,
     on_failure: tuple[str, ...] = ("restart", "continue"),
     faults: Sequence[Fault] = FAULTS,
 ) -> Result:
