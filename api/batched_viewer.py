@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from api.batching import Batching, BatchLimits, gather
 from api.follow import Follow
 from api.reader import PAGE, Reader
+from api.sink import Sink
 from api.viewer import Viewer
 from shared.ids import Cursor
 from shared.log import Entry
@@ -27,9 +28,10 @@ class BatchedViewer(Viewer):
         follow: Follow,
         text_from: Cursor,
         stopping: Callable[[], bool],
+        sink: Sink,
         limits: BatchLimits,
     ) -> None:
-        super().__init__(reader, streams, follow, text_from, stopping)
+        super().__init__(reader, streams, follow, text_from, stopping, sink)
         self._batching = Batching(limits, asyncio.get_running_loop().time)
 
     async def _from_buffer(self, sequence: int) -> tuple[bytes, bool]:
@@ -50,7 +52,10 @@ class BatchedViewer(Viewer):
     def _written(self, entries: Sequence[Entry]) -> bytes:
         return self._dialect.batch(gather(entries))
 
-    async def _wait_for(self, change: asyncio.Event) -> None:
+    async def _wait(self, changes: int) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._batching.left_s()):
-                await super()._wait_for(change)
+                await super()._wait(changes)
+
+    def push(self, framed: bytes, start: int, behind: int, last: Cursor) -> bool:
+        return False

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Protocol
 
 from api.buffers import SharedBuffer
 from api.dialects.base import Dialect
+from api.sink import frame
 from shared.events import FRESH
 from shared.ids import MAX_PART, Cursor, follows
 from shared.log import Entry
@@ -15,12 +17,26 @@ def just_before(cursor: Cursor) -> Cursor:
     return Cursor(cursor.epoch, cursor.n - 1) if cursor.n else Cursor(max(cursor.epoch - 1, 0), MAX_PART)
 
 
+class Waiting(Protocol):
+    """A viewer that waits for something to do."""
+
+    def push(self, framed: bytes, start: int, behind: int, last: Cursor) -> bool:
+        """Take the events between two sequence numbers, the last of them with this id, as a framed chunk.
+
+        Out: False if it can't, or did not take all: then it has to be woken."""
+        ...
+
+    def wake(self) -> None:
+        """Look around."""
+        ...
+
+
 class Follow:
     """One log in one dialect.
 
     ``position`` is the last id read; ``generation`` counts how often the buffer had to be thrown away (a gap,
     or a buffer ahead of its log), after which every viewer needs a snapshot; ``terminal`` is the last
-    event's id once it was read; ``gone`` says that the log vanished.
+    event's id once it was read; ``gone`` says that the log vanished; ``changes`` counts whatever happens.
     """
 
     def __init__(self, stream_id: str, key: str, dialect: Dialect, text_from: Cursor) -> None:
@@ -34,10 +50,12 @@ class Follow:
         self.gone = False
         self.loaded = asyncio.Event()
         self.viewers = 0
-        self._changed = asyncio.Event()
+        self.changes = 0
+        self._waiting: dict[Waiting, None] = {}
 
     def extend(self, entries: Sequence[Entry]) -> None:
         """Take what the log brought, in order."""
+        start, generation = self.buffer.end, self.generation
         for entry in entries:
             if not (follows(self.buffer.last, entry.cursor, entry.after) or entry.type in FRESH):
                 self.reset()
@@ -45,7 +63,21 @@ class Follow:
             self.position = entry.cursor
             if entry.type in self.dialect.last_words:
                 self.terminal = entry.cursor
-        self.notify()
+        if self.terminal is None and self.generation == generation and start >= self.buffer.base:
+            self._push(start)
+        else:
+            self.notify()
+
+    def _push(self, start: int) -> None:
+        """Send what just came to those who wait for it; wake those who can't take it so."""
+        self.changes += 1
+        if not self._waiting:
+            return
+        chunk, behind = self.buffer.slice(start)
+        framed, last = frame(chunk), self.buffer.cursor_before(behind)
+        for waiting in [one for one in self._waiting if not one.push(framed, start, behind, last)]:
+            del self._waiting[waiting]
+            waiting.wake()
 
     def reset(self) -> None:
         """What was read can't be joined to what is there: viewers get a snapshot."""
@@ -67,10 +99,15 @@ class Follow:
 
     def notify(self) -> None:
         """Wake all viewers that wait."""
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        self.changes += 1
+        waiting, self._waiting = self._waiting, {}
+        for one in waiting:
+            one.wake()
 
-    @property
-    def change(self) -> asyncio.Event:
-        """Set at the next change. Taken before looking, it misses none."""
-        return self._changed
+    def wait(self, waiting: Waiting) -> None:
+        """Push to this viewer, or wake it, at the next change."""
+        self._waiting[waiting] = None
+
+    def leave(self, waiting: Waiting) -> None:
+        """This viewer waits no more."""
+        self._waiting.pop(waiting, None)

@@ -4,7 +4,7 @@ Trouble that passes (Redis away, too many viewers) is a 200 that ends with ``ret
 gives up for ever on any other status.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -18,6 +18,7 @@ from api.dialects.base import Dialect
 from api.problems import Problem
 from api.responses import SseResponse
 from api.services import Services
+from api.sink import Sink
 from api.viewer import RETRY_MS, Viewer
 from shared.connections import AWAY
 from shared.ids import Cursor, parse_cursor
@@ -55,15 +56,16 @@ async def open_viewer(has: Services, wanted: Wanted, text_from: str, pause_after
     """
     first = parse_cursor(text_from)
     assert first is not None
+    sink = Sink()
     with has.viewing.follow(wanted.stream_id, wanted.dialect, first) as follow:
         await has.viewing.loaded(follow)
-        parts = (has.reader, has.streams, follow, first, has.viewing.is_stopping)
+        parts = (has.reader, has.streams, follow, first, has.viewing.is_stopping, sink)
         viewer = Viewer(*parts) if wanted.batch is None else BatchedViewer(*parts, wanted.batch)
         if not await viewer.open(wanted.position):
             return Response(status_code=204)
 
     # One generator for everything: each that stands in between costs every chunk of every viewer a hop.
-    async def chunks() -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncGenerator[bytes, None]:
         try:
             async with has.seats.taken(wanted.stream_id) as seated:
                 if not seated:
@@ -79,16 +81,16 @@ async def open_viewer(has: Services, wanted: Wanted, text_from: str, pause_after
         except (*AWAY, RedisError):
             yield _farewell(AWAY_NOW)
 
-    return SseResponse(chunks(), has.watch, wanted.ping_s or has.settings.keepalive_s, wanted.ping)
+    return SseResponse(chunks(), sink, has.watch, wanted.ping_s or has.settings.keepalive_s, wanted.ping)
 
 
 def come_back(has: Services, why: str, preamble: bytes = b"") -> Response:
     """A 200 that ends, for trouble that passes."""
 
-    async def chunks() -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncGenerator[bytes, None]:
         yield preamble + _farewell(why)
 
-    return SseResponse(chunks(), has.watch, has.settings.keepalive_s)
+    return SseResponse(chunks(), Sink(), has.watch, has.settings.keepalive_s)
 
 
 def _farewell(why: str) -> bytes:

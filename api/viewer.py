@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 from api.buffers import SLICE_BYTES
 from api.follow import Follow
 from api.reader import PAGE, Reader
+from api.sink import Sink
 from shared.connections import AWAY
 from shared.events import FRESH, Transcript
 from shared.ids import Cursor, follows, parse_cursor
@@ -52,6 +53,7 @@ class Viewer:
         follow: Follow,
         text_from: Cursor,
         stopping: Callable[[], bool],
+        sink: Sink,
     ) -> None:
         self._reader = reader
         self._streams = streams
@@ -59,6 +61,8 @@ class Viewer:
         self._dialect = follow.dialect
         self._text_from = text_from
         self._stopping = stopping
+        self._sink = sink
+        self._woken: asyncio.Future[None] | None = None
         self._generation = follow.generation
         self._sequence: int | None = None
         self._last: Cursor | None = None
@@ -98,7 +102,7 @@ class Viewer:
             if self._stopping():
                 yield encode_retry(random.randint(*STOP_RETRY_MS))  # noqa: S311
                 return
-            change, before = self._follow.change, self._position
+            changes, before = self._follow.changes, self._position
             try:
                 chunk, ended = await self._next()
             except (*AWAY, RedisError) as error:
@@ -108,16 +112,37 @@ class Viewer:
             if chunk:
                 yield chunk
             elif not ended and self._position == before:
-                await self._wait_for(change)
+                await self._wait(changes)
 
     @property
     def _position(self) -> tuple[int | None, Cursor | None, bool]:
         return self._sequence, self._last, self._needs_snapshot
 
-    async def _wait_for(self, change: asyncio.Event) -> None:
-        """Wait for something to do. Without a time-out, which would cost a timer for every token of every viewer:
-        the reader looks at all logs every few seconds, and whoever stops the process wakes all viewers."""
-        await change.wait()
+    async def _wait(self, changes: int) -> None:
+        """Wait for something to do, unless it came since there were so many changes. No time-out, which would cost
+        a timer for every token of every viewer: the reader looks at all logs every few seconds, and whoever stops
+        the process wakes all viewers."""
+        follow = self._follow
+        if follow.changes != changes:
+            return
+        self._woken = asyncio.get_running_loop().create_future()
+        follow.wait(self)
+        try:
+            await self._woken
+        finally:
+            follow.leave(self)
+
+    def push(self, framed: bytes, start: int, behind: int, last: Cursor) -> bool:
+        """See :class:`api.follow.Waiting`."""
+        if self._sequence != start or not self._sink.write(framed):
+            return False
+        self._sequence, self._last = behind, last
+        return behind == self._follow.buffer.end
+
+    def wake(self) -> None:
+        """See :class:`api.follow.Waiting`."""
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
 
     async def _next(self) -> tuple[bytes, bool]:
         """What is due now: (bytes, whether that was the end). No bytes and no end: wait for a change."""

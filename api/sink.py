@@ -1,0 +1,48 @@
+"""The sink: a viewer's socket, for whoever has ready bytes.
+
+Theory of operation. A viewer that has got everything so far waits at the end of the shared buffer. What comes then
+is the same for all of them, so the reader frames it once and writes it to each socket itself: no task wakes up, and
+nothing runs through the response's generators, the framework and the server's framing. A socket that is full takes
+nothing this way; its viewer wakes up, and goes on at its own pace.
+
+With 1,000 viewers of 50 events/s that costs ENDED_FIGURE.
+"""
+
+from typing import Any, Protocol
+
+
+class Connection(Protocol):
+    """What is needed of the server's HTTP protocol."""
+
+    flow: Any
+    transport: Any
+
+
+def frame(data: bytes) -> bytes:
+    """One chunk of a chunked body (RFC 9112, section 7.1); b'' of nothing, for an empty chunk is the end."""
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+
+
+class Sink:
+    """Open while a response's body is under way."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self) -> None:
+        self._connection: Connection | None = None
+
+    def open(self, connection: Connection) -> None:
+        """The response's head was sent, with a chunked body."""
+        self._connection = connection
+
+    def close(self) -> None:
+        """Nothing may be written any more."""
+        self._connection = None
+
+    def write(self, framed: bytes) -> bool:
+        """Hand framed bytes to the socket. Out: False if it takes none now; nothing was written then."""
+        connection = self._connection
+        if connection is None or connection.flow.write_paused:
+            return False
+        connection.transport.write(framed)
+        return True

@@ -1,0 +1,108 @@
+"""A followed log: what just came goes straight to the viewers that wait for it; nothing goes twice or is left."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from api.buffers import SLICE_BYTES
+from api.dialects.native import NativeDialect
+from api.follow import Follow
+from api.sink import Sink, frame
+from shared.events import DONE, MESSAGE, STARTED
+from shared.ids import Cursor
+from shared.log import Entry
+
+
+class Waiter:
+    """As a viewer that stands at the buffer's end."""
+
+    def __init__(self, follow: Follow, sink: Sink) -> None:
+        self.follow, self.sink = follow, sink
+        self.sequence = follow.buffer.end
+        self.last: Cursor | None = None
+        self.woken = 0
+        follow.wait(self)
+
+    def push(self, framed: bytes, start: int, behind: int, last: Cursor) -> bool:
+        if not self.sink.write(framed):
+            return False
+        self.sequence, self.last = behind, last
+        return behind == self.follow.buffer.end
+
+    def wake(self) -> None:
+        self.woken += 1
+
+
+def entry(n: int, kind: str = MESSAGE, data: bytes = b'{"text":"x"}') -> Entry:
+    return Entry(Cursor(5, n), kind, data, None)
+
+
+def followed() -> Follow:
+    follow = Follow("s", "log:s", NativeDialect(), Cursor(5, 0))
+    follow.extend([entry(0, STARTED, b"{}")])
+    return follow
+
+
+def opened(*, full: bool = False) -> tuple[Sink, list[bytes]]:
+    written: list[bytes] = []
+    connection: Any = SimpleNamespace(
+        flow=SimpleNamespace(write_paused=full), transport=SimpleNamespace(write=written.append)
+    )
+    sink = Sink()
+    sink.open(connection)
+    return sink, written
+
+
+def test_what_comes_is_written_to_every_waiting_socket_and_wakes_nobody() -> None:
+    follow = followed()
+    sinks = [opened() for _ in range(3)]
+    waiters = [Waiter(follow, sink) for sink, _ in sinks]
+    follow.extend([entry(1), entry(2)])
+    chunk, behind = follow.buffer.slice(1)
+    for waiter, (_, written) in zip(waiters, sinks, strict=True):
+        assert written == [frame(chunk)]
+        assert (waiter.sequence, waiter.last, waiter.woken) == (behind, Cursor(5, 2), 0)
+    follow.extend([entry(3)])
+    assert [len(written) for _, written in sinks] == [2, 2, 2]
+
+
+def test_a_full_or_closed_socket_is_woken_once_and_gets_nothing_until_it_waits_again() -> None:
+    follow = followed()
+    (full, unread), (open_sink, written) = opened(full=True), opened()
+    slow, quick, gone = Waiter(follow, full), Waiter(follow, open_sink), Waiter(follow, Sink())
+    follow.extend([entry(1)])
+    follow.extend([entry(2)])
+    assert unread == []
+    assert (slow.woken, gone.woken, quick.woken) == (1, 1, 0)
+    assert slow.sequence == 1
+    assert len(written) == 2
+
+
+def test_more_than_one_write_takes_wakes_for_the_rest() -> None:
+    follow = followed()
+    sink, written = opened()
+    waiter = Waiter(follow, sink)
+    large = b'{"text":"%b"}' % (b"x" * (SLICE_BYTES // 2))
+    follow.extend([entry(n, data=large) for n in range(1, 4)])
+    assert len(written) == 1
+    assert 1 < waiter.sequence < follow.buffer.end
+    assert waiter.woken == 1
+
+
+def test_the_end_a_gap_and_a_rewind_wake_and_push_nothing() -> None:
+    for happens in (
+        lambda follow: follow.extend([entry(1, DONE, b"{}")]),
+        lambda follow: follow.extend([entry(3)]),
+        lambda follow: follow.rewind(Cursor(5, 0)),
+        lambda follow: follow.vanish(),
+    ):
+        follow = followed()
+        sink, written = opened()
+        waiter, changes = Waiter(follow, sink), follow.changes
+        happens(follow)
+        assert (written, waiter.woken) == ([], 1)
+        assert follow.changes > changes
+
+
+def test_an_entry_without_a_word_in_the_dialect_is_no_empty_chunk() -> None:
+    assert frame(b"") == b""
+    assert frame(b"0123456789abcdef") == b"10\r\n0123456789abcdef\r\n"
