@@ -71,8 +71,8 @@ def build(configuration: Configuration) -> FastAPI:
     queue = Queue(queue_client, keys)
     servers = [log_client, queue_client] if settings.queue_url else [log_client]
     uptime = Uptime(*servers)
-    repeats = Repeats(uptime.up_s, uptime.trouble)
-    cancellation = Cancellation(settings, streams, queue, repeats)
+    repeats = Repeats(uptime.up_s, uptime.trouble.note)
+    cancellation = Cancellation(settings, streams, queue, repeats, uptime.trouble)
     reader = Reader(
         lambda: connect_to_logs(settings.redis_url),
         log_client,

@@ -33,9 +33,10 @@ MOST: Final = 10_000
 LOOK_S: Final = 0.5
 """How often the server's age is asked while anything is kept."""
 
-ENDS_AFTER_S: Final = 2.0
-ENDS_UP_S: Final = 2
-"""Workers are back within a second (their longest backoff), and compare at once. Nobody claims or ends an older
+ENDS_AFTER_S: Final = 4.0
+ENDS_UP_S: Final = 4
+"""Workers are back within a second (their longest backoff) and compare at once, which takes a slow network a few
+round trips of a second. Nobody claims or ends an older
 stream before the server is up for five seconds (``prelude.lua``)."""
 
 GIVE_UP_S: Final = 60.0

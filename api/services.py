@@ -22,7 +22,7 @@ from shared.providers import Provider
 from shared.queue import Queue
 from shared.settings import Settings
 from shared.streams import Streams
-from shared.uptime import Uptime
+from shared.uptime import Trouble, Uptime
 
 LOAD_TIMEOUT_S: Final = 5.0
 
@@ -75,12 +75,15 @@ class Viewing:
 class Cancellation:
     """Cancels and erases streams."""
 
-    def __init__(self, settings: Settings, streams: Streams, queue: Queue, repeats: Repeats) -> None:
+    def __init__(
+        self, settings: Settings, streams: Streams, queue: Queue, repeats: Repeats, trouble: Trouble
+    ) -> None:
         self._retention_ms = int(settings.retention_s * 1000)
         self._keep_prompt = settings.keep_prompt
         self._streams = streams
         self._queue = queue
         self._repeats = repeats
+        self._trouble = trouble
 
     async def cancel(self, stream_id: str, data: bytes, nonce: str) -> tuple[str, ...]:
         """Write the terminal event under a new epoch, and tell the worker and the readers.
@@ -107,8 +110,9 @@ class Cancellation:
     async def _cancel(
         self, stream_id: str, data: bytes, nonce: str, epoch: int = 0, *, announce: bool = False
     ) -> tuple[str, ...]:
+        calm_ms = self._trouble.calm_ms()
         answer = await self._streams.cancel(
-            stream_id, data, self._retention_ms, self._keep_prompt, nonce, epoch, announce=announce
+            stream_id, data, self._retention_ms, self._keep_prompt, nonce, calm_ms, epoch, announce=announce
         )
         if answer[0] == "cancelled":
             await self._queue.cancelled(stream_id)

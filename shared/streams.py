@@ -21,6 +21,7 @@ from shared.events import MESSAGE, Delta, Transcript, decode_data
 from shared.keys import Keys
 from shared.log import Entry, read_entries
 from shared.scripts import Script
+from shared.uptime import CALM_MS
 
 PROVISIONAL_MS = 60_000
 """Life of a record that nobody confirmed: long enough for every retry of its creator, short enough to be no
@@ -123,13 +124,14 @@ class Streams:
         retention_ms: int,
         keep_prompt: bool,
         nonce: str,
+        calm_ms: int = CALM_MS,
         epoch: int = 0,
         *,
         announce: bool = False,
     ) -> tuple[str, ...]:
         """End a stream from outside. The nonce is the caller's, who may have to announce it, and write it, again
-        (with the epoch that it got the first time)."""
-        args = (nonce, data, retention_ms, int(keep_prompt), epoch, int(announce))
+        (with the epoch that it got the first time). ``calm_ms``: as for :meth:`claim`."""
+        args = (nonce, data, retention_ms, int(keep_prompt), epoch, int(announce), calm_ms)
         return await self._answer("cancel", stream_id, *args)
 
     async def charge(self, stream_id: str, attempt: int, usage: bytes, cost: bytes = b"null") -> None:

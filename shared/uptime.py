@@ -18,12 +18,37 @@ SLOW_S: Final = 1.0
 log = structlog.get_logger("uptime")
 
 
+CALM_MS: Final = 3_600_000
+"""Calm for so long is calm for ever."""
+
+
+class Trouble:
+    """When a server was away, slow, or refused to write, as one process saw it."""
+
+    def __init__(self) -> None:
+        self._at: float | None = None
+
+    @property
+    def known(self) -> bool:
+        return self._at is not None
+
+    def note(self) -> None:
+        """There is some now."""
+        self._at = asyncio.get_running_loop().time()
+
+    def calm_ms(self) -> int:
+        """For how long there was none; a new process has seen none."""
+        if self._at is None:
+            return CALM_MS
+        return min(CALM_MS, int((asyncio.get_running_loop().time() - self._at) * 1000))
+
+
 class Uptime:
     """The age of the youngest of some servers (or of a cluster's nodes), and when one of them gave trouble."""
 
     def __init__(self, *clients: Redis) -> None:
         self._clients = clients
-        self._troubled_at: float | None = None
+        self.trouble = Trouble()
 
     async def up_s(self) -> int:
         """For how many whole seconds it has been up.
@@ -41,13 +66,7 @@ class Uptime:
 
     async def is_settled(self) -> bool:
         """Whether what is missing now stays missing. Raises as :meth:`up_s`."""
-        now = asyncio.get_running_loop().time()
-        calm = self._troubled_at is None or now - self._troubled_at >= SETTLED_S
-        return calm and await self.up_s() >= SETTLED_S
-
-    def trouble(self) -> None:
-        """A server was away, or refused to write."""
-        self._troubled_at = asyncio.get_running_loop().time()
+        return self.trouble.calm_ms() >= SETTLED_S * 1000 and await self.up_s() >= SETTLED_S
 
     async def run(self) -> None:
         """Notice trouble, until cancelled."""
@@ -57,8 +76,8 @@ class Uptime:
             try:
                 await self.up_s()
                 if loop.time() - asked_at > SLOW_S:
-                    self.trouble()
+                    self.trouble.note()
             except (*AWAY, RedisError) as error:
                 log.info("server_not_ready", error=type(error).__name__)
-                self.trouble()
+                self.trouble.note()
             await asyncio.sleep(LOOK_S)

@@ -10,6 +10,7 @@ from shared.cluster import LogConnection
 from shared.connections import AWAY
 from shared.resp import Command
 from shared.scripts import Script
+from shared.uptime import Trouble
 
 SETTLE_S: Final = 3.0
 """After a reconnection a missing stream is waited for this long: its creator writes lost records again."""
@@ -17,7 +18,6 @@ SETTLE_S: Final = 3.0
 
 SLOW_S: Final = 1.0
 """A PING that takes longer met a server that stood still."""
-CALM_MS: Final = 3_600_000
 
 
 class Link:
@@ -28,7 +28,7 @@ class Link:
         self._scripts = tuple(scripts)
         self._connection: LogConnection | None = None
         self._opened_at = 0.0
-        self._troubled_at: float | None = None
+        self.trouble = Trouble()
 
     @property
     def is_open(self) -> bool:
@@ -59,23 +59,13 @@ class Link:
             await connection.close()
             raise
         self._connection = connection
-        if self._troubled_at is not None:
-            self.trouble()
+        if self.trouble.known:
+            self.trouble.note()
         self._opened_at = asyncio.get_running_loop().time()
-
-    def trouble(self) -> None:
-        """The server was away, slow, or refused to write just now."""
-        self._troubled_at = asyncio.get_running_loop().time()
-
-    def calm_ms(self) -> int:
-        """For how long there was no trouble (ms); a new worker has seen none."""
-        if self._troubled_at is None:
-            return CALM_MS
-        return min(CALM_MS, int((asyncio.get_running_loop().time() - self._troubled_at) * 1000))
 
     async def close(self) -> None:
         """Close at once, with whatever is in flight."""
-        self.trouble()
+        self.trouble.note()
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
@@ -89,5 +79,5 @@ class Link:
             await self.close()
             return False
         if asyncio.get_running_loop().time() - asked_at > SLOW_S:
-            self.trouble()
+            self.trouble.note()
         return True

@@ -79,7 +79,7 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
     line = Line(Turns(queue_client, keys))
     intake = Intake(client, writer, line, watchers, configuration.prices)
     generations = Generations(
-        settings, configuration.providers, intake, streams, queue, writer, endings, link.calm_ms, name
+        settings, configuration.providers, intake, streams, queue, writer, endings, link.trouble.calm_ms, name
     )
 
     def cancelled(stream_id: str) -> None:

@@ -1,9 +1,10 @@
 -- End a stream from outside: the terminal event goes under a new epoch, so that the worker's next append
 -- is refused.
 -- ARGV: nonce, data, retention in ms, keep the prompt (1 or 0), epoch (0: a new one; else that of the very
---       cancel that is written again because the server lost it), and 1 to announce that (see prelude.lua)
+--       cancel that is written again because the server lost it), 1 to announce that, and for how long the caller had no
+--       trouble with the server in ms (see prelude.lua for both)
 -- Out:  cancelled <id> | announced | ended <status> | gone | settling: try again in a moment (see prelude.lua)
-local nonce, data, retention_ms, keep_prompt, again, announce = unpack(ARGV)
+local nonce, data, retention_ms, keep_prompt, again, announce, calm_ms = unpack(ARGV)
 if redis.call('EXISTS', META) == 0 then
   return 'gone'
 end
@@ -16,7 +17,7 @@ local status = field('status')
 if terminal(status) then
   return 'ended ' .. status
 end
-if again == '0' and settling() then
+if again == '0' and settling(tonumber(calm_ms)) then
   return 'settling'
 end
 assert(ALLOWED[status]['cancelled'])

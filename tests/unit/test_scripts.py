@@ -426,10 +426,10 @@ async def test_an_announced_cancel_keeps_others_from_claiming_and_ending(streams
     await create(streams)
     await streams.confirm(ID)
     one = await claim(streams)
-    answer = await streams.cancel(ID, b"{}", 60_000, False, "n", one.epoch + 5, announce=True)
+    answer = await streams.cancel(ID, b"{}", 60_000, False, "n", CALM_MS, one.epoch + 5, announce=True)
     assert answer == ("announced",)
     assert await finish(streams, one.epoch, 1) == "settling"
-    written = await streams.cancel(ID, b"{}", 60_000, False, "n", one.epoch + 5)
+    written = await streams.cancel(ID, b"{}", 60_000, False, "n", CALM_MS, one.epoch + 5)
     assert written == ("cancelled", f"{one.epoch + 5}-0")
 
 
@@ -441,7 +441,7 @@ async def test_an_announced_cancel_whose_process_died_is_written_by_whoever_come
     await streams.confirm(ID)
     one = await claim(streams)
     cancelled = b'{"by": "client"}'
-    await streams.cancel(ID, cancelled, 60_000, False, "n", one.epoch + 5, announce=True)
+    await streams.cancel(ID, cancelled, 60_000, False, "n", CALM_MS, one.epoch + 5, announce=True)
     announced = (await redis.hget(KEYS.meta, "cancelling")).decode()
     at, _, rest = announced.partition(" ")
     await redis.hset(KEYS.meta, "cancelling", f"{int(at) - 10_000} {rest}")
@@ -454,5 +454,13 @@ async def test_an_announced_cancel_whose_process_died_is_written_by_whoever_come
     last = (await entries(redis))[-1]
     assert (last.cursor.encode(), last.type, last.data) == (b"%d-0" % (one.epoch + 5), "cancelled", cancelled)
     # The process was only slow: it learns that its cancel is there.
-    again = await streams.cancel(ID, cancelled, 60_000, False, "n", one.epoch + 5)
+    again = await streams.cancel(ID, cancelled, 60_000, False, "n", CALM_MS, one.epoch + 5)
     assert again == ("cancelled", f"{one.epoch + 5}-0")
+
+
+async def test_a_process_that_had_trouble_cancels_no_older_stream_for_a_moment(streams: Streams) -> None:
+    await create(streams)
+    await streams.confirm(ID)
+    await asyncio.sleep(0.05)
+    assert await streams.cancel(ID, b"{}", 60_000, False, "n", 20) == ("settling",)
+    assert (await streams.cancel(ID, b"{}", 60_000, False, "n", 60_000))[0] == "cancelled"
