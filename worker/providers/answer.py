@@ -9,8 +9,8 @@ Nothing is queued: what one read of at most 16 KiB brought is handed out before 
 consumer stops the reading, and TCP holds the provider.
 """
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import AsyncIterator, Iterator
+from typing import Final, cast
 
 import httpx
 
@@ -40,7 +40,7 @@ class Answer:
         self._provider = provider
         self._reader = reader
         self._response = response
-        self._chunks = response.aiter_bytes()
+        self._chunks = _chunks(response)
         self._patience = patience
         self._idle_s = idle_s
         self._parser = SseParser()
@@ -124,3 +124,11 @@ class Answer:
         """Let go of the connection at once: kept if the body was read to its end, closed otherwise."""
         self._patience.close()
         await self._response.aclose()
+
+
+def _chunks(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The body, read by read. Where nothing is encoded (and we ask for that) the stream itself: two generators and
+    two buffers less for every token."""
+    if response.headers.get("content-encoding", "identity") != "identity":
+        return response.aiter_bytes()
+    return aiter(cast(httpx.AsyncByteStream, response.stream))
