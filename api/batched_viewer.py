@@ -1,6 +1,6 @@
 """A viewer that asked for batches: it gets fewer, larger events, and waits for them in the log.
 
-The shared buffer tells how much waits; when a batch is due one page of the log brings it, and is gathered (see
+The shared buffer tells what waits; when a batch is due one page of the log brings it, and is gathered (see
 :mod:`api.batching`). So what waits costs no memory, and an outage or a reconnection loses none of it.
 """
 
@@ -36,15 +36,15 @@ class BatchedViewer(Viewer):
 
     async def _from_buffer(self, sequence: int) -> tuple[bytes, bool]:
         follow = self._follow
-        waiting = follow.buffer.end - sequence
-        ended = follow.terminal is not None
-        if not self._batching.is_due(waiting) and not (waiting and ended):
-            return b"", ended
-        entries = await self._pages(min(waiting, self._batching.size, PAGE))
+        behind = self._batching.due(follow.buffer, sequence)
+        if behind is None:
+            return b"", follow.terminal is not None and sequence == follow.buffer.end
+        entries = await self._pages(min(behind - sequence, PAGE))
         if entries is None:
             return await self._next()
-        self._batching.sent()
         chunk, ended = self._encode(entries)
+        if chunk or not entries:
+            self._batching.sent()
         found = None if self._last is None else follow.buffer.at(self._last)
         self._sequence = None if found is None else found + 1
         return chunk, ended

@@ -1,12 +1,14 @@
-"""Batches: events that wait for each other, by size and by age. Pure: the clock is handed in.
+"""Batches: pieces of the answer that wait for each other, by size and by age. Pure: the clock is handed in.
 
 Nothing is dropped: what waits stays in the log, and only its count is held here. Nothing is held for longer than
-the interval either: a batch is due by its age even when no further event comes.
+the interval either: a batch is due by its age even when no further piece comes. And only pieces wait: any other
+event that the viewer is told of (its place in line, a pause, the end) leaves at once, with what was said before it.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from api.buffers import SharedBuffer
 from shared.events import MESSAGE, Delta, copy_delta, decode_data, encode_data, merge
 from shared.log import Entry
 
@@ -28,18 +30,22 @@ class Batching:
         self._clock = clock
         self._since: float | None = None
 
-    @property
-    def size(self) -> int:
-        return self._limits.size
+    def due(self, buffer: SharedBuffer, sequence: int) -> int | None:
+        """Behind which sequence number the events end that should leave now; None: nothing should.
 
-    def is_due(self, waiting: int) -> bool:
-        """Whether what waits (so many events) should leave now. Starts the clock when the first one waits."""
-        if not waiting:
+        Starts the clock when the first piece waits.
+        """
+        pieces = buffer.pieces(sequence)
+        if not pieces:
             self._since = None
-            return False
-        if self._since is None:
+        elif self._since is None:
             self._since = self._clock()
-        return waiting >= self._limits.size or self._clock() - self._since >= self._limits.age_s
+        news = buffer.behind_news(sequence)
+        full = buffer.behind_pieces(sequence, self._limits.size) if pieces >= self._limits.size else None
+        if news is not None or full is not None:
+            return min(behind for behind in (news, full) if behind is not None)
+        old = self._since is not None and self._clock() - self._since >= self._limits.age_s
+        return buffer.end if old else None
 
     def left_s(self) -> float | None:
         """Seconds until what waits is due by its age; None while nothing waits."""

@@ -3,6 +3,9 @@
 A viewer is an index into it (a *sequence number*, counted from the buffer's first event and never reused),
 and its catch-up is one slice, whoever else reads the same. Events leave at the front in halves, so that
 the bytes are moved seldom; a viewer that falls behind the front reads pages of the log instead.
+
+For viewers that gather, it tells *pieces* of the answer from all other events. Of those there are few, so they are
+what is noted; an event without bytes, for which the dialect has no word, is no piece and no news.
 """
 
 from bisect import bisect_left, bisect_right
@@ -21,7 +24,7 @@ SLICE_BYTES: Final = 64 * 1024
 class SharedBuffer:
     """Ready bytes with their end offsets."""
 
-    __slots__ = ("_bytes", "_cursors", "_ends", "_offset", "base")
+    __slots__ = ("_bytes", "_cursors", "_ends", "_news", "_offset", "_others", "base")
 
     def __init__(self) -> None:
         self.base = 0
@@ -29,6 +32,8 @@ class SharedBuffer:
         self._ends: list[int] = []
         self._bytes = bytearray()
         self._offset = 0
+        self._others: list[int] = []
+        self._news = -1
 
     @property
     def end(self) -> int:
@@ -39,8 +44,12 @@ class SharedBuffer:
     def last(self) -> Cursor | None:
         return self._cursors[-1] if self._cursors else None
 
-    def append(self, cursor: Cursor, data: bytes) -> None:
-        """Add the next event."""
+    def append(self, cursor: Cursor, data: bytes, *, piece: bool = False) -> None:
+        """Add the next event; ``piece``: it is one of the answer's."""
+        if not (piece and data):
+            self._others.append(self.end)
+        if data and not piece:
+            self._news = self.end
         self._bytes += data
         self._cursors.append(cursor)
         self._ends.append(self._offset + len(self._bytes))
@@ -55,6 +64,7 @@ class SharedBuffer:
         del self._cursors[:count], self._ends[:count]
         self._offset = end
         self.base += count
+        del self._others[: bisect_left(self._others, self.base)]
 
     def clear(self) -> None:
         """Forget everything; sequence numbers go on."""
@@ -78,6 +88,25 @@ class SharedBuffer:
             return b"", sequence
         chunk = bytes(memoryview(self._bytes)[start - self._offset : self._ends[stop - 1] - self._offset])
         return chunk, self.base + stop
+
+    def pieces(self, sequence: int) -> int:
+        """How many pieces of the answer there are from this sequence number on."""
+        return self.end - sequence - (len(self._others) - bisect_left(self._others, sequence))
+
+    def behind_pieces(self, sequence: int, count: int) -> int:
+        """The sequence number behind the next ``count`` pieces (there must be as many), all else between them
+        counted in."""
+        behind = sequence + count
+        for other in self._others[bisect_left(self._others, sequence) :]:
+            if other >= behind:
+                break
+            behind += 1
+        return behind
+
+    def behind_news(self, sequence: int) -> int | None:
+        """The sequence number behind the last event from there on that is said and is no piece; None: there is
+        none."""
+        return self._news + 1 if self._news >= sequence else None
 
     def cursor_before(self, sequence: int) -> Cursor:
         """The id of the event right before this sequence number (it must still be here)."""

@@ -7,7 +7,7 @@ from typing import Protocol
 from api.buffers import SharedBuffer
 from api.dialects.base import Dialect
 from api.sink import frame
-from shared.events import FRESH
+from shared.events import FRESH, MESSAGE
 from shared.ids import MAX_PART, Cursor, follows
 from shared.log import Entry
 
@@ -59,7 +59,7 @@ class Follow:
         for entry in entries:
             if not (follows(self.buffer.last, entry.cursor, entry.after) or entry.type in FRESH):
                 self.reset()
-            self.buffer.append(entry.cursor, self.dialect.entry(entry))
+            self.buffer.append(entry.cursor, self.dialect.entry(entry), piece=entry.type == MESSAGE)
             self.position = entry.cursor
             if entry.type in self.dialect.last_words:
                 self.terminal = entry.cursor

@@ -82,6 +82,13 @@ async def test_batches_hold_everything_and_the_rest_is_final(stack: Stack) -> No
     assert 3 <= len(events) <= 12
 
 
+async def test_the_first_batch_is_as_large_as_the_others(stack: Stack) -> None:
+    script = {"text": " ".join(f"tide-{n}" for n in range(10)), "interval_ms": 100}
+    params = {"mode": "batch", "max_size": 4, "flush_interval": 30}
+    events = parsed((await ask(stack, script, **params)).content)
+    assert [len(json.loads(event.data)["content"].split()) for event in events] == [4, 4, 2]
+
+
 async def test_a_batch_is_sent_by_its_age_when_no_further_token_comes(stack: Stack) -> None:
     script = {"tokens": 6, "interval_ms": 1, "linger_ms": 4000, "seed": 2}
     came: list[float] = []

@@ -80,6 +80,20 @@ async def test_a_batch_goes_by_its_age(stack: Stack) -> None:
     await stack.client.post(f"{made['url']}/cancel")
 
 
+async def test_a_batching_viewer_learns_its_place_in_line_while_it_waits(stack: Stack) -> None:
+    holding = [await stack.create({"tokens": 1, "hang_after": 1, "name": "held"}, model="few/any") for _ in "12"]
+    for one in holding:
+        await stack.until_status(one["id"], "running")
+    made = await stack.create({"tokens": 5}, model="few/any")
+    url = made["events_url"] + "?batch_ms=50000"
+    async with asyncio.timeout(20), stack.client.stream("GET", url, timeout=30) as response:
+        async for line in response.aiter_lines():
+            if line == "event: waiting":
+                break
+    for one in (made, *holding):
+        await stack.client.post(f"{one['url']}/cancel")
+
+
 @pytest.mark.parametrize("query", ["batch_size=0", "batch_size=x", "batch_ms=0", "batch_ms=600000"])
 async def test_batches_out_of_bounds_are_refused(stack: Stack, query: str) -> None:
     made = await stack.create({"tokens": 1})

@@ -36,6 +36,28 @@ def test_events_are_found_by_their_ids(steps: list[int]) -> None:
     assert buffer.cursor_before(buffer.end) == Cursor(7, n)
 
 
+@given(st.lists(st.sampled_from(".!-"), max_size=40), st.data())
+def test_pieces_and_news_are_told_apart(events: list[str], data: st.DataObject) -> None:
+    buffer = SharedBuffer()
+    for n, event in enumerate(events):
+        buffer.append(Cursor(1, n), b"" if event == "-" else b"x", piece=event == ".")
+    start = data.draw(st.integers(0, len(events)))
+    pieces = [n + 1 for n in range(start, len(events)) if events[n] == "."]
+    news = [n + 1 for n in range(start, len(events)) if events[n] == "!"]
+    assert buffer.pieces(start) == len(pieces)
+    assert buffer.behind_news(start) == (news[-1] if news else None)
+    assert [buffer.behind_pieces(start, n + 1) for n in range(len(pieces))] == pieces
+
+
+def test_pieces_are_counted_right_behind_what_has_left() -> None:
+    buffer = SharedBuffer()
+    for n in range(MAX_EVENTS * 3):
+        buffer.append(Cursor(1, n), b"x", piece=n % 2 == 0)
+    assert buffer.base
+    assert buffer.pieces(buffer.end - 100) == 50
+    assert buffer.pieces(buffer.base) == (buffer.end - buffer.base) // 2
+
+
 def test_old_events_leave_and_the_rest_keeps_its_numbers() -> None:
     buffer = SharedBuffer()
     for n in range(MAX_EVENTS * 3):
