@@ -82,11 +82,13 @@ class PlainBatchDialect(PlainDialect):
         return self.batch([entry])
 
     def batch(self, entries: Sequence[Entry]) -> bytes:
-        text = "".join(decode_data(entry.data).get("text", "") for entry in entries if entry.type == MESSAGE)
+        said = [entry for entry in entries if entry.type == MESSAGE]
+        text = "".join(decode_data(entry.data).get("text", "") for entry in said)
         last = entries[-1]
         if last.type == DONE:
             return self._content("final", text, last.cursor)
-        head = self._content("batch", text, last.cursor) if text else b""
+        # Under the id of the end, whoever is cut off between the two would never learn of the error.
+        head = self._content("batch", text, said[-1].cursor) if text else b""
         return head + self._bad_end(last)
 
     def snapshot(self, data: dict[str, Any], as_of: Cursor | None) -> bytes:
