@@ -11,14 +11,15 @@ from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
 import structlog
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 
 from api.batching import BatchLimits
 from api.dialects.plain import PlainBatchDialect, PlainDialect
 from api.doors import own_fields, owner_of, services
-from api.opening import AWAY_NOW, MAX_BATCH, Wanted, bad_cursor, come_back, open_viewer
+from api.opening import AWAY_NOW, MAX_BATCH, MAX_BATCH_MS, Wanted, bad_cursor, batch_of, come_back, open_viewer
 from api.problems import documented
 from api.requests import CreateStream
 from api.routes import beat
@@ -42,18 +43,6 @@ _STREAMED: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-class Ask(BaseModel):
-    """What is asked, and how it shall come."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    prompt: Annotated[str, Field(min_length=1)]
-    model: Annotated[str, Field(max_length=200)] = ""
-    mode: Literal["stream", "batch"] = "stream"
-    max_size: Annotated[int, Field(ge=1, le=MAX_BATCH, description="pieces that fill a batch")] = 10
-    flush_interval: Annotated[float, Field(ge=0.001, le=60, description="how long a piece may wait (s)")] = 0.1
-
-
 class AskAware(BaseModel):
     """What is asked."""
 
@@ -61,6 +50,31 @@ class AskAware(BaseModel):
 
     prompt: Annotated[str, Field(min_length=1)]
     model: Annotated[str, Field(max_length=200)] = ""
+    batch_size: Annotated[
+        int | None, Field(ge=1, le=MAX_BATCH, description="gather so many pieces of the answer into one event")
+    ] = None
+    batch_ms: Annotated[
+        int | None,
+        Field(ge=1, le=MAX_BATCH_MS, description="gather for so long (with batch_size: whichever is first)"),
+    ] = None
+
+    def batches(self) -> BatchLimits | None:
+        """The batches that are asked for; None: none."""
+        return batch_of(self.batch_size, self.batch_ms)
+
+
+class Ask(AskAware):
+    """What is asked, and how it shall come."""
+
+    mode: Literal["stream", "batch"] = "stream"
+    max_size: Annotated[int, Field(ge=1, le=MAX_BATCH, description="pieces that fill a batch")] = 10
+    flush_interval: Annotated[float, Field(ge=0.001, le=60, description="how long a piece may wait (s)")] = 0.1
+
+
+class AskByUrl(Ask):
+    """The same in a URL. Unknown names are refused as in a body: a mistyped one would cost a generation."""
+
+    last_event_id: Annotated[str | None, Field(description="for those who can't set headers")] = None
 
 
 class Ok(BaseModel):
@@ -72,21 +86,34 @@ class Ok(BaseModel):
 Returning = Annotated[str | None, Header(alias="last-event-id", description="the id of the last event received")]
 
 
+async def _body_only(request: Request) -> None:
+    """A field in the URL of a POST would be ignored in silence: refused as any other that is not known."""
+    wrong = [
+        {"type": "extra_forbidden", "loc": ("query", name), "msg": "send it in the body, not in the URL"}
+        for name in request.query_params
+    ]
+    if wrong:
+        raise RequestValidationError(wrong)
+
+
+_BODY_ONLY: Final = [Depends(_body_only)]
+
+
 @router.get("/chat/stream", response_class=Response, responses=_STREAMED)
 async def stream_by_url(
-    request: Request, ask: Annotated[Ask, Query()], last_event_id: Returning = None
+    request: Request, ask: Annotated[AskByUrl, Query()], last_event_id: Returning = None
 ) -> Response:
     """Ask, and read the answer; an EventSource that comes back goes on with the same answer."""
-    return await _stream(request, ask, last_event_id)
+    return await _stream(request, ask, ask.last_event_id if last_event_id is None else last_event_id)
 
 
-@router.post("/chat/stream", response_class=Response, responses=_STREAMED)
+@router.post("/chat/stream", response_class=Response, responses=_STREAMED, dependencies=_BODY_ONLY)
 async def stream(request: Request, ask: Ask, last_event_id: Returning = None) -> Response:
     """Ask, and read the answer."""
     return await _stream(request, ask, last_event_id)
 
 
-@router.post("/stream/aware", response_class=Response, responses=_STREAMED)
+@router.post("/stream/aware", response_class=Response, responses=_STREAMED, dependencies=_BODY_ONLY)
 async def stream_aware(request: Request, ask: AskAware, last_event_id: Returning = None) -> Response:
     """Ask, and read the answer; the model pauses while nobody reads and no heartbeat comes."""
     asked = CreateStream(
@@ -105,6 +132,7 @@ async def stream_aware(request: Request, ask: AskAware, last_event_id: Returning
             stream_id,
             None,
             PlainDialect(stream_id),
+            ask.batches(),
             preamble=encode_event("stream_id", stream_id.encode(), start_id(stream_id)),
             ping=PING,
             ping_s=PING_S,
@@ -125,8 +153,8 @@ async def _stream(request: Request, ask: Ask, last_event_id: str | None) -> Resp
     def wanted(stream_id: str) -> Wanted:
         preamble = encode_id(start_id(stream_id))
         if ask.mode == "stream":
-            return Wanted(stream_id, None, PlainDialect(stream_id), preamble=preamble)
-        batch = BatchLimits(ask.max_size, ask.flush_interval)
+            return Wanted(stream_id, None, PlainDialect(stream_id), ask.batches(), preamble)
+        batch = ask.batches() or BatchLimits(ask.max_size, ask.flush_interval)
         return Wanted(stream_id, None, PlainBatchDialect(stream_id), batch, preamble)
 
     return await _answer(request, asked, last_event_id, wanted)
@@ -165,4 +193,4 @@ def read_id(last_event_id: str) -> tuple[str, Cursor | None]:
     try:
         return stream_id, parse_cursor(rest)
     except BadCursor:
-        raise bad_cursor() from None
+        raise bad_cursor("6JEhHeqYA2iXsNxQhUyh5B9R/1795341803123-7") from None

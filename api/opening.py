@@ -120,10 +120,10 @@ Batches = Annotated[BatchLimits | None, Depends(_asked)]
 """The query's ``batch_size`` and ``batch_ms``."""
 
 
-def bad_cursor() -> Problem:
-    """A Last-Event-ID that can't be one."""
+def bad_cursor(example: str = "1795341803123-7") -> Problem:
+    """A Last-Event-ID that can't be one; ``example``: what one looks like there."""
     return Problem(
         400,
         "bad_cursor",
-        "Last-Event-ID must be the id of an event that you received, like 1795341803123-7, or be left out.",
+        f"Last-Event-ID must be the id of an event that you received, like {example}, or be left out.",
     )

@@ -89,6 +89,25 @@ async def test_the_first_batch_is_as_large_as_the_others(stack: Stack) -> None:
     assert [len(json.loads(event.data)["content"].split()) for event in events] == [4, 4, 2]
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "AWARE"])
+async def test_raw_text_comes_in_batches_too(stack: Stack, method: str) -> None:
+    script = {"text": " ".join(f"tide-{n}" for n in range(10)), "interval_ms": 50}
+    asked = {"prompt": json.dumps(script), "batch_size": 4, "batch_ms": 30_000}
+    path = "/stream/aware" if method == "AWARE" else "/chat/stream"
+    how = {"params": asked} if method == "GET" else {"json": asked}
+    answer = await stack.client.request("GET" if method == "GET" else "POST", path, timeout=60, **how)
+    messages = [event.data.split() for event in parsed(answer.content) if event.event == "message"]
+    assert [len(words) for words in messages] == [4, 4, 2]
+    assert texts(parsed(answer.content)) == script["text"]
+
+
+@pytest.mark.parametrize("path", ["/chat/stream", "/stream/aware"])
+async def test_a_field_in_the_url_of_a_post_is_refused_and_not_ignored(stack: Stack, path: str) -> None:
+    answer = await stack.client.post(path, params={"batch_ms": 200}, json={"prompt": "x"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "unknown_field")
+    assert "batch_ms: send it in the body" in answer.json()["detail"]
+
+
 async def test_a_batch_is_sent_by_its_age_when_no_further_token_comes(stack: Stack) -> None:
     script = {"tokens": 6, "interval_ms": 1, "linger_ms": 4000, "seed": 2}
     came: list[float] = []
@@ -124,6 +143,8 @@ async def test_an_event_source_that_comes_back_goes_on_with_the_same_answer(stac
     assert len(stack.calls("back")) == 1, "one generation, however often it came back"
     again = await stack.client.get("/chat/stream", params={"prompt": "x"}, headers={"Last-Event-ID": last})
     assert again.status_code == 204
+    in_the_url = await stack.client.get("/chat/stream", params={"prompt": "x", "last_event_id": last})
+    assert in_the_url.status_code == 204
 
 
 async def test_a_connection_lost_before_the_first_token_starts_no_second_generation(stack: Stack) -> None:
@@ -160,6 +181,8 @@ async def test_the_models_error_is_an_event(stack: Stack) -> None:
         ("GET", {"prompt": "x", "model": "nobody/none"}, 422, "unknown_provider"),
         ("GET", {"prompt": "x", "mode": "other"}, 422, "invalid_request"),
         ("GET", {"prompt": "x", "max_size": 0}, 422, "invalid_request"),
+        ("GET", {"prompt": "x", "batch_ms": 0}, 422, "invalid_request"),
+        ("GET", {"prompt": "x", "mdoe": "batch"}, 422, "unknown_field"),
     ],
 )
 async def test_bad_asks_are_clear(stack: Stack, method: str, params: dict, status: int, code: str) -> None:
@@ -172,6 +195,8 @@ async def test_a_last_event_id_that_is_none_is_a_400_and_an_unknown_stream_a_404
     for last, status in (("A" * 24 + "/x", 400), ("A" * 24 + "/1-1", 404), ("nonsense", 404)):
         answer = await stack.client.get("/chat/stream", params={"prompt": "x"}, headers={"Last-Event-ID": last})
         assert answer.status_code == status, last
+        if status == 400:
+            assert "/1795341803123-7," in answer.json()["detail"], "as ids are here: the stream, and the cursor"
 
 
 async def test_the_aware_stream_names_itself_first_and_takes_heartbeats(stack: Stack) -> None:
