@@ -56,6 +56,8 @@ def describe(stream_id: str, reading: Reading) -> dict[str, Any]:
         {name.partition(":")[2]: json_field(record, name) for name in record if name.startswith(kind)}
         for kind in ("usage:", "cost:")
     )
+    # Only ``done`` tells them. Of an answer that failed or was stopped it is what its last attempt told, if any.
+    attempt = str(reading.attempt)
     last = reading.tail[-1].cursor if reading.tail else reading.as_of
     error = None
     if record["status"] == "failed":
@@ -69,9 +71,9 @@ def describe(stream_id: str, reading: Reading) -> dict[str, Any]:
         "on_failure": record.get("on_failure"),
         **transcript.as_data(),
         "finish_reason": result.get("finish_reason"),
-        "usage": result.get("usage"),
+        "usage": result.get("usage", usage.get(attempt)),
         "usage_by_attempt": usage,
-        "cost": result.get("cost"),
+        "cost": result.get("cost", costs.get(attempt)),
         "cost_by_attempt": costs,
         "timings": result.get("timings"),
         "error": error,

@@ -47,7 +47,8 @@ _ABOUT: Final[dict[Any, About]] = {
     "request_too_large": "request",
     "billing_error": "request",
 }
-"""What no other try would mend; ``overloaded_error``, ``rate_limit_error``, ``api_error`` pass."""
+"""What no other try would mend; ``overloaded_error``, ``rate_limit_error``, ``api_error`` pass. They have not the
+code of the same trouble told by a status (529): that one says that nothing was generated, and ends the answer."""
 
 
 class _Usage(msgspec.Struct, frozen=True):
