@@ -3,10 +3,12 @@
 import re
 from pathlib import Path
 
+from cli.main import build_app
 from shared.events import TERMINAL
 from shared.settings import PREFIX, Settings, load_presets, load_prices
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_every_setting_stands_in_the_table_with_its_default() -> None:
@@ -37,3 +39,22 @@ def test_every_terminal_event_is_handled_by_the_browser_snippet() -> None:
     assert snippet
     assert len(snippet[1].splitlines()) < 10
     assert all(f'"{event}"' in snippet[1] for event in (*TERMINAL, "restart", "snapshot"))
+
+
+def test_every_command_is_told_of() -> None:
+    app = build_app()
+    commands = {command.name for command in app.registered_commands}
+    commands |= {
+        f"{group.name} {command.name}"
+        for group in app.registered_groups
+        if group.typer_instance is not None
+        for command in group.typer_instance.registered_commands
+    }
+    assert {"up", "doctor", "key new"} <= commands
+    shown = {name for name in commands if re.search(rf"(`|\$ )headrace {name}\b", README)}
+    assert shown == commands - {"model"}, "headrace up starts the model by itself"
+
+
+def test_every_page_of_the_docs_is_a_link() -> None:
+    pages = {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")}
+    assert pages == set(re.findall(r"\]\((docs/[^)#]+)", README))
