@@ -74,8 +74,7 @@ async def open_viewer(has: Services, wanted: Wanted, text_from: str, pause_after
                 with has.viewing.counted(), has.viewing.follow(wanted.stream_id, wanted.dialect, first) as follow:
                     viewer.attach(follow)
                     async with has.presence.shown(wanted.stream_id, pause_after_ms):
-                        if wanted.preamble:
-                            yield wanted.preamble
+                        yield encode_retry(RETRY_MS) + wanted.preamble
                         async for chunk in viewer.stream():
                             yield chunk
         except (*AWAY, RedisError):
@@ -88,7 +87,7 @@ def come_back(has: Services, why: str, preamble: bytes = b"") -> Response:
     """A 200 that ends, for trouble that passes."""
 
     async def chunks() -> AsyncGenerator[bytes, None]:
-        yield preamble + _farewell(why)
+        yield _farewell(why) + preamble
 
     return SseResponse(chunks(), Sink(), has.watch, has.settings.keepalive_s)
 

@@ -96,7 +96,6 @@ class Viewer:
 
     async def stream(self) -> AsyncIterator[bytes]:
         """Everything from there on, in writes ready to be sent, until the terminal event or the stop."""
-        yield encode_retry(RETRY_MS)
         ended = False
         while not ended:
             if self._stopping():

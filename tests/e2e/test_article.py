@@ -45,6 +45,8 @@ async def test_the_answer_comes_as_raw_text_and_ends_with_an_empty_done(stack: S
     assert [(event.event, event.data) for event in events if event.event != "message"] == [("done", "")]
     assert len(events) > 5
     assert answer.content.count(b"event: message\ndata: ") == len(events) - 1
+    assert answer.content.startswith(b"retry: 1000\nid: ")
+    assert answer.content.count(b"retry:") == 1
 
 
 async def test_a_post_streams_the_same(stack: Stack) -> None:
