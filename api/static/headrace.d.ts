@@ -18,6 +18,14 @@ export interface Message {
   [field: string]: unknown;
 }
 
+/** A function that the model may ask for. */
+export interface Tool {
+  name: string;
+  description?: string;
+  /** A JSON schema of the arguments, an object's. */
+  parameters: Record<string, unknown>;
+}
+
 export interface ToolCall {
   index: number;
   id: string | null;
@@ -147,14 +155,27 @@ export interface StreamOptions extends ReadOptions {
   onCreated?: (created: Created, stream: HeadraceStream) => void;
   /** Made once by itself; the same key is the same stream. */
   idempotencyKey?: string;
+  /** `provider/name`, or a name of the default model's provider. */
   model?: string;
+  /** Asked in turn while none has said a token. */
+  fallbacks?: string[];
+  /** In place of the prompt, which is then null. */
   messages?: Message[];
   max_tokens?: number;
   temperature?: number;
   top_p?: number;
   stop?: string[];
-  on_failure?: "continue" | "restart" | "fail";
-  fallbacks?: string[];
+  tools?: Tool[];
+  /** Put into the provider's request as they are. */
+  provider_options?: Record<string, unknown>;
+  /** What to do when an attempt ends before its finish reason ("continue"). */
+  on_failure?: "continue" | "continue_or_fail" | "restart" | "fail";
+  /** "client": pause while nobody reads and no heartbeat comes, and give up in the end ("none"). */
+  flow?: "none" | "client";
+  /** With flow "client": seconds without a sign of life, until it pauses (30). */
+  pause_after?: number;
+  /** With flow "client": seconds of pausing, until it is given up (300). */
+  abandon_after?: number;
   [field: string]: unknown;
 }
 

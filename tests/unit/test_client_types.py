@@ -4,6 +4,10 @@ import json
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
+
+from api.messages import Tool
+from api.requests import CreateStream
 
 ROOT = Path(__file__).parents[2]
 CODE = (ROOT / "api/static/headrace.js").read_text(encoding="utf-8")
@@ -63,6 +67,37 @@ def test_the_types_name_every_option() -> None:
     assert fields_of_types("ReadOptions") == own - created
     assert fields_of_types("StreamOptions") >= created
     assert fields_of_types("ResumeOptions") == resumed
+
+
+def types_of(schema: dict[str, Any]) -> set[str]:
+    """A field of the API as TypeScript has it."""
+    if "anyOf" in schema:
+        return set().union(*map(types_of, schema["anyOf"])) - {"null"}
+    if "enum" in schema:
+        return {f'"{value}"' for value in schema["enum"]}
+    if "$ref" in schema:
+        return {schema["$ref"].rpartition("/")[2]}
+    if schema["type"] == "array":
+        return {f"{one}[]" for one in types_of(schema["items"])}
+    names = {"integer": "number", "object": "Record<string, unknown>"}
+    return {names.get(schema["type"], schema["type"])}
+
+
+def typed_fields(name: str) -> dict[str, set[str]]:
+    found = re.findall(r"^  (\w+)\??: (.*);$", block(TYPES, f"export interface {name}"), re.MULTILINE)
+    return {field: set(types.split(" | ")) for field, types in found}
+
+
+def test_the_types_have_every_field_of_the_create_call_and_all_its_values() -> None:
+    fields: dict[str, Any] = dict(CreateStream.model_json_schema()["properties"])
+    del fields["prompt"]  # a parameter of its own
+    fields["messages"] = {"type": "array", "items": {"$ref": "Message"}}  # one interface for all roles
+    typed = typed_fields("StreamOptions")
+    assert {name: types_of(schema) for name, schema in fields.items()} == {
+        name: types for name, types in typed.items() if name not in ("onCreated", "idempotencyKey")
+    }
+    tool: dict[str, Any] = Tool.model_json_schema()["properties"]
+    assert {name: types_of(schema) for name, schema in tool.items()} == typed_fields("Tool")
 
 
 def test_the_types_name_what_progress_and_results_hold() -> None:
