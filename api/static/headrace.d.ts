@@ -1,7 +1,7 @@
 /** Headrace's client: see headrace.js for how it works, and the README for what its options mean. */
 
 export interface HeadraceOptions {
-  /** Where the server is; on its own pages it can be left out. */
+  /** Where the server is; on its own pages it can be left out, and where all links are whole addresses. */
   baseUrl?: string;
   /**
    * A key of the server, or a function that gives one. A function is called again, with the key that was refused
@@ -248,7 +248,11 @@ export class HeadraceError extends Error {
     message: string,
     options?: { status?: number; retryable?: boolean; retryAfterMs?: number; cause?: unknown },
   );
-  /** Stable, for programs: the server's own, or `unreachable`, `connection_lost`, `http_<status>` and such. */
+  /**
+   * Stable, for programs: the server's own (docs/errors.md), or this client's: `unreachable` (it never answered),
+   * `connection_lost` (it did, and then no more), `no_base_url`, `timeout`, `no_event_stream`, `bad_event`,
+   * `event_too_large`, and `http_<status>` where an answer has no code.
+   */
   readonly code: string;
   /** The HTTP status, where the server refused. */
   readonly status: number | undefined;

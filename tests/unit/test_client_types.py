@@ -109,6 +109,15 @@ def test_the_types_name_what_progress_and_results_hold() -> None:
     assert fields_of_types("Result") == set(re.findall(r"\w+", result[1]))
 
 
+def test_every_code_of_the_client_stands_with_its_types() -> None:
+    codes = set(re.findall(r'new HeadraceError\("(\w+)"', CODE)) | set(re.findall(r'\["(\w+)", `', CODE))
+    assert {"unreachable", "connection_lost", "no_base_url"} <= codes
+    told = re.search(r"Stable, for programs:(.*?)\*/", TYPES, re.DOTALL)
+    assert told
+    inner = {"reconnecting"}  # ends a connection for the next one, and reaches nobody
+    assert codes - inner == set(re.findall(r"`(\w+)`", told[1]))
+
+
 def test_every_option_stands_in_the_readme() -> None:
     own, _ = options_of_code()
     named = set(re.findall(r"`(\w+)", README))
