@@ -129,14 +129,17 @@ export interface ReadOptions {
   onMessage?: (text: string, stream: HeadraceStream) => void;
   /** What was shown is void; show this text instead, and go on behind it. */
   onRestart?: (text: string, stream: HeadraceStream) => void;
-  /** It is complete, or was cancelled (`result.status`). */
+  /** It is complete, or was cancelled (`result.status`). This or `onError` is the last call, but for an abort. */
   onDone?: (result: Result, stream: HeadraceStream) => void;
   /** It failed, or could not be created or read; nothing comes any more. */
   onError?: (error: HeadraceError, stream: HeadraceStream) => void;
   onProgress?: (progress: Progress, stream: HeadraceStream) => void;
   /** Every event, also those that a later server may know. */
   onEvent?: (event: HeadraceEvent, stream: HeadraceStream) => void;
-  /** Ends the reading, not the generation (that is `stop()`). */
+  /**
+   * Ends the reading, not the generation (that is `stop()`). An abort is the caller's own act, as `close()` is: no
+   * callback is called behind it, neither `onDone` nor `onError`; `finished` rejects with the signal's reason.
+   */
   signal?: AbortSignal;
   /** Tries in a row that bring nothing new, before `onError` (5). */
   maxReconnectAttempts?: number;
@@ -232,7 +235,7 @@ export class HeadraceStream implements AsyncIterable<HeadraceEvent> {
   readonly finished: Promise<Result>;
   /** Stop the generation on the server. */
   stop(reason?: string): Promise<void>;
-  /** Read no longer; the generation goes on. */
+  /** Read no longer; the generation goes on. As an abort of `signal`. */
   close(): void;
   /** Connect anew at once, for networks that changed and machines that slept. */
   reconnect(): void;
