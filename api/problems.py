@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
+from api.faults import faults
 from shared.connections import AWAY
 from shared.resp import is_out_of_memory
 
@@ -111,7 +112,7 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        return _invalid(error).response()
+        return _invalid(error, request.headers.get("content-type", "")).response()
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
@@ -139,14 +140,11 @@ def add_handlers(app: FastAPI) -> None:
         app.exception_handler(kind)(away)
 
 
-def _invalid(error: RequestValidationError) -> Problem:
+def _invalid(error: RequestValidationError, content_type: str) -> Problem:
     found = error.errors()
     if any(item["type"] == "json_invalid" for item in found):
         return Problem(400, "bad_json", BAD_JSON)
-    errors = [
-        {"field": ".".join(str(part) for part in item["loc"][1:]) or "body", "message": item["msg"]}
-        for item in found[:20]
-    ]
+    errors = faults(found, error.body, content_type)
     known = {"unknown_field": "extra_forbidden"}
     code = next(
         (name for name, kind in known.items() if all(item["type"] == kind for item in found)),
