@@ -27,7 +27,7 @@ class ProblemDocument(BaseModel):
     type: str = Field(description="urn:headrace:<code>")
     title: str
     status: int
-    code: str = Field(description="stable; made for programs")
+    code: str = Field(description="stable; made for programs; /docs#errors lists all")
     detail: str = Field(description="what happened and what to do; made for people")
 
 
@@ -145,10 +145,7 @@ def _invalid(error: RequestValidationError, content_type: str) -> Problem:
     if any(item["type"] == "json_invalid" for item in found):
         return Problem(400, "bad_json", BAD_JSON)
     errors = faults(found, error.body, content_type)
-    known = {"unknown_field": "extra_forbidden"}
-    code = next(
-        (name for name, kind in known.items() if all(item["type"] == kind for item in found)),
-        "invalid_request",
-    )
+    unknown = all(item["type"] == "extra_forbidden" for item in found)
+    code = "unknown_field" if unknown else "invalid_request"
     sentence = "; ".join(f"{item['field']}: {item['message']}" for item in errors)
     return Problem(422, code, f"The request can't be used: {sentence}.", errors=errors)
