@@ -54,7 +54,6 @@ function showOther() {
   const other = $("#model-other");
   other.hidden = !isOpen(value);
   other.required = !other.hidden;
-  other.placeholder = `name at ${providerOf(value)}`;
 }
 
 $("#model").addEventListener("change", () => {
