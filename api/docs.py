@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.responses import HTMLResponse
 
 from api.doors import OPEN
+from api.errors import ERRORS, HEAD
 from api.problems import ProblemDocument
 
 DOCS_HEADERS: Final = {
@@ -65,10 +66,21 @@ def _page(document: dict[str, Any]) -> str:
         '<link rel="stylesheet" href="/static/docs.css"></head><body><main>'
         f"<h1>{escape(document['info']['title'])} API</h1><p>{escape(document['info']['description'])}</p>"
         "<p>Where keys are set, send yours as <code>Authorization: Bearer &lt;key&gt;</code>. Errors are problem "
-        "documents (RFC 9457) with a stable <code>code</code>. For programs: "
+        'documents (RFC 9457) with a stable <code>code</code>: <a href="#errors">all of them</a>. For programs: '
         '<a href="/openapi.json">openapi.json</a>.</p>'
-        f"{''.join(calls)}</main></body></html>"
+        f"{''.join(calls)}{_errors()}</main></body></html>"
     )
+
+
+def _errors() -> str:
+    head = "".join(f"<th scope=col>{escape(word)}</th>" for word in HEAD)
+    rows = "".join(
+        f"<tr><th scope=row><code>{row.code}</code></th>"
+        + "".join(f"<td>{escape(word.replace('`', ''))}</td>" for word in row[1:])
+        + "</tr>"
+        for row in ERRORS
+    )
+    return f'<section id="errors"><h2>Errors</h2><table><thead><tr>{head}</tr></thead>{rows}</table></section>'
 
 
 def _call(method: str, path: str, operation: dict[str, Any], document: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 MAX_MESSAGES: Final = 1000
 MAX_PARTS: Final = 100
@@ -76,31 +76,51 @@ class ToolCall(_Strict):
         return arguments
 
 
+def _kind_of_content(content: Any) -> str | None:
+    return "text" if isinstance(content, str) else "parts" if isinstance(content, list) else None
+
+
+ContentKind: Final = Discriminator(
+    _kind_of_content,
+    custom_error_type="content_kind",
+    custom_error_message="Input should be text, or a list of parts",
+)
+"""Tells the two apart before either is looked into, so that what is wrong with one is told alone."""
+OnlyText = Annotated[
+    Annotated[Text, Tag("text")]
+    | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS), Tag("parts")],
+    ContentKind,
+]
+TextAndImages = Annotated[
+    Annotated[Text, Tag("text")]
+    | Annotated[
+        list[Annotated[TextPart | ImagePart, Field(discriminator="type")]],
+        Field(min_length=1, max_length=MAX_PARTS),
+        Tag("parts"),
+    ],
+    ContentKind,
+]
+
+
 class SystemTurn(_Strict):
     """What the model shall be and heed. Some providers know one system prompt only: several are joined."""
 
     role: Literal["system"]
-    content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS)]
+    content: OnlyText
 
 
 class UserTurn(_Strict):
     """What the user says and shows."""
 
     role: Literal["user"]
-    content: (
-        Text
-        | Annotated[
-            list[Annotated[TextPart | ImagePart, Field(discriminator="type")]],
-            Field(min_length=1, max_length=MAX_PARTS),
-        ]
-    )
+    content: TextAndImages
 
 
 class AssistantTurn(_Strict):
     """What the model said, and the tools that it called."""
 
     role: Literal["assistant"]
-    content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS)] | None = None
+    content: OnlyText | None = None
     tool_calls: Annotated[list[ToolCall] | None, Field(min_length=1, max_length=MAX_TOOLS)] = None
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
+from api.faults import faults
 from shared.connections import AWAY
 from shared.resp import is_out_of_memory
 
@@ -26,7 +27,7 @@ class ProblemDocument(BaseModel):
     type: str = Field(description="urn:headrace:<code>")
     title: str
     status: int
-    code: str = Field(description="stable; made for programs")
+    code: str = Field(description="stable; made for programs; /docs#errors lists all")
     detail: str = Field(description="what happened and what to do; made for people")
 
 
@@ -111,7 +112,7 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        return _invalid(error).response()
+        return _invalid(error, request.headers.get("content-type", "")).response()
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
@@ -139,18 +140,12 @@ def add_handlers(app: FastAPI) -> None:
         app.exception_handler(kind)(away)
 
 
-def _invalid(error: RequestValidationError) -> Problem:
+def _invalid(error: RequestValidationError, content_type: str) -> Problem:
     found = error.errors()
     if any(item["type"] == "json_invalid" for item in found):
         return Problem(400, "bad_json", BAD_JSON)
-    errors = [
-        {"field": ".".join(str(part) for part in item["loc"][1:]) or "body", "message": item["msg"]}
-        for item in found[:20]
-    ]
-    known = {"unknown_field": "extra_forbidden"}
-    code = next(
-        (name for name, kind in known.items() if all(item["type"] == kind for item in found)),
-        "invalid_request",
-    )
+    errors = faults(found, error.body, content_type)
+    unknown = all(item["type"] == "extra_forbidden" for item in found)
+    code = "unknown_field" if unknown else "invalid_request"
     sentence = "; ".join(f"{item['field']}: {item['message']}" for item in errors)
     return Problem(422, code, f"The request can't be used: {sentence}.", errors=errors)

@@ -2,12 +2,15 @@
 
 What is known of a provider stands in a table (``shared/providers.toml``, and the user's file over it). The
 environment wins over it: ``<NAME>_BASE_URL``, ``<NAME>_API_KEY``, ``<NAME>_MODELS`` (a comma-separated list;
-without it any model name is passed on), ``<NAME>_CONTINUES`` and the four limits. Callers name models, never
-addresses.
+without it any model name is passed on), ``<NAME>_CONTINUES``, ``<NAME>_MAX_TOKENS_NAME`` and the four limits.
+Callers name models, never addresses.
 
 ``continues`` says how the provider carries on from given assistant text, for ``on_failure=continue``: ``no``;
 ``prefill``, where a last message of the assistant is simply continued (llama.cpp); or ``vllm``, which wants two
 flags beside it.
+
+``max_tokens_name`` is how the OpenAI wire format names the limit of an answer: OpenAI's reasoning models refuse
+``max_tokens``, and all its models know ``max_completion_tokens``; other servers may know the older name alone.
 """
 
 import re
@@ -18,6 +21,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Continues = Literal["no", "prefill", "vllm"]
+MaxTokensName = Literal["max_tokens", "max_completion_tokens"]
 WireFormat = Literal["openai", "anthropic", "google"]
 """The names of the adapters in ``worker/providers``."""
 
@@ -26,7 +30,14 @@ Url = Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")]
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
 """In capitals it begins the names of variables."""
-VARIABLES: Final = ("continues", "max_concurrent", "requests_per_minute", "tokens_per_minute", "rate_per_second")
+VARIABLES: Final = (
+    "continues",
+    "max_tokens_name",
+    "max_concurrent",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "rate_per_second",
+)
 """Fields that ``<NAME>_<FIELD>`` replaces as they are."""
 
 
@@ -43,6 +54,7 @@ class Preset(BaseModel):
     """The variable that holds the key; None: none is needed."""
     models: tuple[str, ...] = ()
     continues: Continues = "no"
+    max_tokens_name: MaxTokensName = "max_tokens"
     max_concurrent: Limit = 0
     requests_per_minute: Limit = 0
     tokens_per_minute: Limit = 0
@@ -81,6 +93,7 @@ class Provider:
     """Tokens a second of one stream."""
     key: str = ""
     """The variable that holds the key, for people."""
+    max_tokens_name: MaxTokensName = "max_tokens"
 
     @property
     def key_variable(self) -> str:
@@ -147,6 +160,7 @@ def _load(name: str, preset: Preset, env: Mapping[str, str]) -> Provider:
         row.tokens_per_minute,
         row.rate_per_second,
         key,
+        row.max_tokens_name,
     )
 
 

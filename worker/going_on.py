@@ -60,4 +60,5 @@ def asked_of(request: Mapping[str, Any], provider: Provider, said: Reading | Non
         options=request.get("provider_options") or {},
         prefix=prefix,
         continues=provider.continues,
+        max_tokens_name=provider.max_tokens_name,
     )

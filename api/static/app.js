@@ -3,6 +3,7 @@
 import { TurnView } from "./answer.js";
 import { headrace } from "./api.js";
 import { Conversation, isLive, sentence, shownStatus } from "./conversation.js";
+import { chosenModel, hasModel, loadModels } from "./models.js";
 import { Sidebar } from "./sidebar.js";
 import { changedChat, listChats, readChat, recall, remember, removeChat, saveChat } from "./store.js";
 import { isFinal } from "./stream.js";
@@ -73,7 +74,7 @@ function onTurn(turn, moved) {
 }
 
 function send(text) {
-  if (!open.send(text, $("#model").value || undefined)) return false;
+  if (!hasModel() || !open.send(text, chosenModel())) return false;
   send.time = performance.now();
   history.replaceState(null, "", `#${open.chat.id}`);
   remember("open", open.chat.id);
@@ -99,7 +100,7 @@ $("#turns").addEventListener("click", (event) => {
   if (action === "copy") copy(turn.text ?? "", "Answer copied.");
   if (action === "curl") copyCurl(turn.stream);
   if (action === "copy-code") copy(button.closest("figure").querySelector("code").textContent, "Code copied.");
-  if (action === "again") open.again(turn, $("#model").value || undefined);
+  if (action === "again" && hasModel()) open.again(turn, chosenModel());
 });
 
 // --- composer -----------------------------------------------------------------------------------------------
@@ -126,23 +127,6 @@ $("#stop").addEventListener("click", stop);
 $("#new").addEventListener("click", startNew);
 $("#new-small").addEventListener("click", startNew);
 $("#starters").addEventListener("click", (event) => event.target.closest("button") && send(event.target.textContent));
-
-async function loadModels(tries = 0) {
-  try {
-    const { default: usual, models: offered } = await headrace.models();
-    const models = offered.filter(({ id }) => !id.endsWith("/*") && id !== usual);
-    if (offered.some(({ id }) => id === usual || id === `${usual.split("/")[0]}/*`)) models.unshift({ id: usual });
-    const wanted = recall("model");
-    const chosen = models.some(({ id }) => id === wanted) ? wanted : usual;
-    $("#model").replaceChildren(...models.map(({ id }) => new Option(id.split("/").slice(1).join("/") || id, id, false, id === chosen)));
-    $("#model").hidden = models.length < 2;
-    $("#model-name").textContent = models.length === 1 ? models[0].id.split("/").at(-1) : "";
-  } catch {
-    // Until they are known the server's own choice serves. Ten tries are about eight minutes.
-    if (tries < 10) setTimeout(() => loadModels(tries + 1), Math.min(60_000, 1_000 * 2 ** tries));
-  }
-}
-$("#model").addEventListener("change", () => remember("model", $("#model").value));
 
 // --- what the reader sees and hears -------------------------------------------------------------------------
 

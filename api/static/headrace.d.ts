@@ -1,7 +1,7 @@
 /** Headrace's client: see headrace.js for how it works, and the README for what its options mean. */
 
 export interface HeadraceOptions {
-  /** Where the server is; on its own pages it can be left out. */
+  /** Where the server is; on its own pages it can be left out, and where all links are whole addresses. */
   baseUrl?: string;
   /**
    * A key of the server, or a function that gives one. A function is called again, with the key that was refused
@@ -16,6 +16,14 @@ export interface Message {
   role: "system" | "user" | "assistant" | "tool";
   content: unknown;
   [field: string]: unknown;
+}
+
+/** A function that the model may ask for. */
+export interface Tool {
+  name: string;
+  description?: string;
+  /** A JSON schema of the arguments, an object's. */
+  parameters: Record<string, unknown>;
 }
 
 export interface ToolCall {
@@ -121,14 +129,17 @@ export interface ReadOptions {
   onMessage?: (text: string, stream: HeadraceStream) => void;
   /** What was shown is void; show this text instead, and go on behind it. */
   onRestart?: (text: string, stream: HeadraceStream) => void;
-  /** It is complete, or was cancelled (`result.status`). */
+  /** It is complete, or was cancelled (`result.status`). This or `onError` is the last call, but for an abort. */
   onDone?: (result: Result, stream: HeadraceStream) => void;
   /** It failed, or could not be created or read; nothing comes any more. */
   onError?: (error: HeadraceError, stream: HeadraceStream) => void;
   onProgress?: (progress: Progress, stream: HeadraceStream) => void;
   /** Every event, also those that a later server may know. */
   onEvent?: (event: HeadraceEvent, stream: HeadraceStream) => void;
-  /** Ends the reading, not the generation (that is `stop()`). */
+  /**
+   * Ends the reading, not the generation (that is `stop()`). An abort is the caller's own act, as `close()` is: no
+   * callback is called behind it, neither `onDone` nor `onError`; `finished` rejects with the signal's reason.
+   */
   signal?: AbortSignal;
   /** Tries in a row that bring nothing new, before `onError` (5). */
   maxReconnectAttempts?: number;
@@ -147,14 +158,27 @@ export interface StreamOptions extends ReadOptions {
   onCreated?: (created: Created, stream: HeadraceStream) => void;
   /** Made once by itself; the same key is the same stream. */
   idempotencyKey?: string;
+  /** `provider/name`, or a name of the default model's provider. */
   model?: string;
+  /** Asked in turn while none has said a token. */
+  fallbacks?: string[];
+  /** In place of the prompt, which is then null. */
   messages?: Message[];
   max_tokens?: number;
   temperature?: number;
   top_p?: number;
   stop?: string[];
-  on_failure?: "continue" | "restart" | "fail";
-  fallbacks?: string[];
+  tools?: Tool[];
+  /** Put into the provider's request as they are. */
+  provider_options?: Record<string, unknown>;
+  /** What to do when an attempt ends before its finish reason ("continue"). */
+  on_failure?: "continue" | "continue_or_fail" | "restart" | "fail";
+  /** "client": pause while nobody reads and no heartbeat comes, and give up in the end ("none"). */
+  flow?: "none" | "client";
+  /** With flow "client": seconds without a sign of life, until it pauses (30). */
+  pause_after?: number;
+  /** With flow "client": seconds of pausing, until it is given up (300). */
+  abandon_after?: number;
   [field: string]: unknown;
 }
 
@@ -211,7 +235,7 @@ export class HeadraceStream implements AsyncIterable<HeadraceEvent> {
   readonly finished: Promise<Result>;
   /** Stop the generation on the server. */
   stop(reason?: string): Promise<void>;
-  /** Read no longer; the generation goes on. */
+  /** Read no longer; the generation goes on. As an abort of `signal`. */
   close(): void;
   /** Connect anew at once, for networks that changed and machines that slept. */
   reconnect(): void;
@@ -227,7 +251,11 @@ export class HeadraceError extends Error {
     message: string,
     options?: { status?: number; retryable?: boolean; retryAfterMs?: number; cause?: unknown },
   );
-  /** Stable, for programs: the server's own, or `unreachable`, `connection_lost`, `http_<status>` and such. */
+  /**
+   * Stable, for programs: the server's own (docs/errors.md), or this client's: `unreachable` (it never answered),
+   * `connection_lost` (it did, and then no more), `no_base_url`, `timeout`, `no_event_stream`, `bad_event`,
+   * `event_too_large`, and `http_<status>` where an answer has no code.
+   */
   readonly code: string;
   /** The HTTP status, where the server refused. */
   readonly status: number | undefined;

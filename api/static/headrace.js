@@ -121,6 +121,7 @@ export class HeadraceStream {
   #limit = null; // of the connection that is open or being opened
   #hurry = false; // `reconnect` ended the connection: no pause
   #failures = 0; // in a row, without a new event between them
+  #met = false; // the server has answered once
   #retryMs = RETRY_MS;
   #renewed = false;
   #last = null; // the terminal event
@@ -268,6 +269,7 @@ export class HeadraceStream {
     const headers = { "Idempotency-Key": this.#options.idempotencyKey ?? newKey() };
     const asked = { body: fields, headers, signal: this.#over.signal };
     const created = await this.#insist(() => this.#wire.call("POST", "/v1/streams", asked));
+    this.#met = true;
     if (this.#isOver) return;
     Object.assign(this, { id: created.id, eventsUrl: created.events_url, model: created.model, status: "queued" });
     this.#report("onCreated", created);
@@ -313,7 +315,7 @@ export class HeadraceStream {
     if (!/^text\/event-stream\b/i.test(response.headers.get("content-type") ?? "")) {
       throw new HeadraceError("no_event_stream", "Something else than the server answered.", { retryable: true });
     }
-    this.connected = true;
+    this.connected = this.#met = true;
     this.#openedAt = performance.now();
     this.#progressed();
     const parser = new SseParser(this.#options.maxEventChars ?? MAX_EVENT_CHARS);
@@ -387,7 +389,10 @@ export class HeadraceStream {
     if (failures > most || error?.retryAfterMs > Math.max(maxDelayMs, MAX_RETRY_MS)) {
       if (error?.status) throw error;
       const times = most === 1 ? "once" : `${most} times`;
-      throw new HeadraceError("connection_lost", `The connection was lost, and looked for ${times} in vain.`, { retryable: true, cause: error });
+      const [code, said] = this.#met
+        ? ["connection_lost", `The connection was lost, and looked for ${times} in vain.`]
+        : ["unreachable", `The server can't be reached; after the first try it was looked for ${times}.`];
+      throw new HeadraceError(code, said, { retryable: true, cause: error });
     }
     const growing = Math.min(maxDelayMs, Math.max(this.#retryMs, 100) * 2 ** (failures - 1));
     const pauseMs = Math.max(this.#retryMs, growing, error?.retryAfterMs ?? 0) * (1 + Math.random() * JITTER);
@@ -690,7 +695,7 @@ class Wire {
   constructor(base, key, fetcher) {
     this.#base = base;
     this.#key = key;
-    this.#fetch = fetcher ?? ((...all) => globalThis.fetch(...all));
+    this.#fetch = fetcher ?? ((url, ...more) => globalThis.fetch(addressed(url), ...more));
   }
 
   /** One try. Out: the JSON that was answered, or null. Raises HeadraceError, or why `signal` was aborted. */
@@ -808,6 +813,18 @@ function compareIds(a, b) {
 }
 
 const compareDigits = (a, b) => a.length - b.length || (a === b ? 0 : a < b ? -1 : 1);
+
+/** The same address, if a server can be there; it is not worth a second try where none can. */
+function addressed(url) {
+  let found;
+  try {
+    found = new URL(url, globalThis.location?.href);
+  } catch {
+    // as what has another protocol
+  }
+  if (/^https?:$/.test(found?.protocol)) return url;
+  throw new HeadraceError("no_base_url", `There can be no server at '${url}'. Give a baseUrl, like "https://chat.example.com".`);
+}
 
 function unreachable(cause) {
   return new HeadraceError("unreachable", "The server can't be reached.", { retryable: true, cause });

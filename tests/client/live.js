@@ -213,13 +213,13 @@ export const cases = [
     },
   ],
   [
-    "a server that stays away ends with an error after so many tries",
+    "a server that nobody ever met ends with an error after so many tries",
     async ({ client, control }) => {
       const baseUrl = await control("nobody");
       const options = { maxReconnectAttempts: 2, maxDelayMs: 50 };
       let told = null;
       const error = await refused(new client.Headrace({ baseUrl }).stream("?", { ...options, onError: (e) => (told = e) }).finished);
-      same([error.code, error === told], ["connection_lost", true]);
+      same([error.code, error === told], ["unreachable", true]);
     },
   ],
 ];

@@ -148,6 +148,37 @@ export const cases = [
     },
   ],
   [
+    "a server that never answered is unreachable, not lost",
+    async (client) => {
+      const away = new TypeError("fetch failed");
+      const hurry = { maxReconnectAttempts: 1, maxDelayMs: 1 };
+      for (const [answers, run] of [
+        [[away, away], ({ server, callbacks }) => server.stream("?", { ...callbacks, ...hurry })],
+        [[away, away], ({ server, callbacks }) => server.resume("s1", { ...callbacks, ...hurry })],
+      ]) {
+        const made = hurried(client, answers);
+        const error = await refused(run(made).finished);
+        same([error.code, error.retryable, names(made.told), made.fetch.calls.length], ["unreachable", true, ["error"], 2]);
+      }
+      const met = hurried(client, [CREATED, away, away]);
+      same((await refused(met.server.stream("?", hurry).finished)).code, "connection_lost");
+    },
+  ],
+  [
+    "an address where no server can be is an error at once",
+    async ({ Headrace }) => {
+      // On a page, an empty base is that page's own server.
+      const bases = globalThis.location ? ["localhost:8000"] : ["", "localhost:8000", "//made.up"];
+      for (const baseUrl of bases) {
+        const told = [];
+        const stream = new Headrace({ baseUrl }).stream("?", { onError: ({ code }) => told.push(code) });
+        const error = await refused(stream.finished);
+        same([error.code, error.retryable, told], ["no_base_url", false, ["no_base_url"]]);
+        same((await refused(new Headrace({ baseUrl }).models())).code, "no_base_url");
+      }
+    },
+  ],
+  [
     "retry is honoured, and pauses grow behind it",
     async (client) => {
       const ask = "retry: 120\n:\n";

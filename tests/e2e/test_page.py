@@ -290,6 +290,57 @@ async def test_a_failure_shows_its_message_and_a_way_on(page: Page) -> None:
     assert await page.is_visible(".again")
 
 
+async def offer(page: Page, *ids: str, usual: str) -> None:
+    """Show the page with these models."""
+
+    async def on_models(route: Route) -> None:
+        models = [{"id": name, "provider": name.partition("/")[0]} for name in ids]
+        await route.fulfill(json={"default": usual, "models": models})
+
+    await page.route("**/v1/models", on_models)
+    await page.reload()
+    await page.wait_for_function("() => document.querySelector('#model').options.length > 0")
+
+
+async def asked_model(page: Page, question: str) -> Any:
+    """Ask. Out: the model that the create call named."""
+    async with page.expect_request("**/v1/streams") as asked:
+        await ask(page, question)
+    body = (await asked.value).post_data_json
+    assert isinstance(body, dict)
+    return body.get("model")
+
+
+async def test_a_provider_that_lists_no_models_takes_any_name_and_a_name_that_two_have_says_whose(
+    page: Page,
+) -> None:
+    await serve(page, [(200, sse(("1-0", "done", DONE)))] * 2, {"status": "done", "text": ""})
+    offered = ("local/small", "mine/small", "mine/big", "openai/*")
+    await offer(page, *offered, usual="local/small")
+    labels = await page.eval_on_selector_all("#model option", "all => all.map((one) => one.label)")
+    assert labels == ["local/small", "mine/small", "big", "openai: another model…"]
+    assert await page.is_hidden("#model-other")
+    await page.select_option("#model", "openai/*")
+    await page.fill("#prompt", "Hello?")
+    await page.press("#prompt", "Enter")
+    # Nothing was sent: the name is missing.
+    assert await page.input_value("#prompt") == "Hello?"
+    await page.fill("#model-other", " gpt-4.1 ")
+    assert await asked_model(page, "Hello?") == "openai/gpt-4.1"
+    await wait_for_status(page, "done")
+    await offer(page, *offered, usual="local/small")
+    assert await page.input_value("#model-other") == "gpt-4.1"
+    await page.select_option("#model", "mine/big")
+    assert await page.is_hidden("#model-other")
+    assert await asked_model(page, "And now?") == "mine/big"
+
+
+async def test_where_only_a_key_is_set_the_page_asks_for_the_models_name(page: Page) -> None:
+    await offer(page, "openai/*", usual="local/small")
+    assert await page.is_visible("#model")
+    assert await page.is_visible("#model-other")
+
+
 MARKDOWN = """Text with **bold**, *italic*, `a < b`, snake_case_name and https://example.com/a.
 
 # Title

@@ -4,6 +4,10 @@ import json
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
+
+from api.messages import Tool
+from api.requests import CreateStream
 
 ROOT = Path(__file__).parents[2]
 CODE = (ROOT / "api/static/headrace.js").read_text(encoding="utf-8")
@@ -65,6 +69,37 @@ def test_the_types_name_every_option() -> None:
     assert fields_of_types("ResumeOptions") == resumed
 
 
+def types_of(schema: dict[str, Any]) -> set[str]:
+    """A field of the API as TypeScript has it."""
+    if "anyOf" in schema:
+        return set().union(*map(types_of, schema["anyOf"])) - {"null"}
+    if "enum" in schema:
+        return {f'"{value}"' for value in schema["enum"]}
+    if "$ref" in schema:
+        return {schema["$ref"].rpartition("/")[2]}
+    if schema["type"] == "array":
+        return {f"{one}[]" for one in types_of(schema["items"])}
+    names = {"integer": "number", "object": "Record<string, unknown>"}
+    return {names.get(schema["type"], schema["type"])}
+
+
+def typed_fields(name: str) -> dict[str, set[str]]:
+    found = re.findall(r"^  (\w+)\??: (.*);$", block(TYPES, f"export interface {name}"), re.MULTILINE)
+    return {field: set(types.split(" | ")) for field, types in found}
+
+
+def test_the_types_have_every_field_of_the_create_call_and_all_its_values() -> None:
+    fields: dict[str, Any] = dict(CreateStream.model_json_schema()["properties"])
+    del fields["prompt"]  # a parameter of its own
+    fields["messages"] = {"type": "array", "items": {"$ref": "Message"}}  # one interface for all roles
+    typed = typed_fields("StreamOptions")
+    assert {name: types_of(schema) for name, schema in fields.items()} == {
+        name: types for name, types in typed.items() if name not in ("onCreated", "idempotencyKey")
+    }
+    tool: dict[str, Any] = Tool.model_json_schema()["properties"]
+    assert {name: types_of(schema) for name, schema in tool.items()} == typed_fields("Tool")
+
+
 def test_the_types_name_what_progress_and_results_hold() -> None:
     progress = re.search(r"\n  progress\(\) \{.*?return \{(.*?)\};", CODE, re.DOTALL)
     result = re.search(r"const result = \{(.*?)\};", CODE)
@@ -72,6 +107,25 @@ def test_the_types_name_what_progress_and_results_hold() -> None:
     assert result
     assert fields_of_types("Progress") == set(re.findall(r"^      (\w+)[:,]", progress[1], re.MULTILINE))
     assert fields_of_types("Result") == set(re.findall(r"\w+", result[1]))
+
+
+def test_every_code_of_the_client_stands_with_its_types() -> None:
+    codes = set(re.findall(r'new HeadraceError\("(\w+)"', CODE)) | set(re.findall(r'\["(\w+)", `', CODE))
+    assert {"unreachable", "connection_lost", "no_base_url"} <= codes
+    told = re.search(r"Stable, for programs:(.*?)\*/", TYPES, re.DOTALL)
+    assert told
+    inner = {"reconnecting"}  # ends a connection for the next one, and reaches nobody
+    assert codes - inner == set(re.findall(r"`(\w+)`", told[1]))
+
+
+def test_what_an_abort_leaves_uncalled_is_said_where_callbacks_are_promised() -> None:
+    """What it does is a case of tests/client/made_up.js."""
+    rows = {row.split("|")[1].strip(): row for row in README.splitlines() if row.startswith("| `")}
+    assert "none after your own abort" in rows["`onDone(result)` `onError(error)`"]
+    assert "no callback" in rows["`signal`"]
+    assert "AbortError" in rows["`signal`"]
+    said = TYPES.partition("  signal?: AbortSignal")[0].rpartition("/**")[2]
+    assert "neither `onDone` nor `onError`" in said
 
 
 def test_every_option_stands_in_the_readme() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from shared.providers import Provider, UnknownModel, WireFormat, load_providers, resolve_model
 from shared.settings import BadSettings, load, load_presets
+from worker.going_on import asked_of
 from worker.providers import adapter
 
 DEFAULT = "local/smollm2"
@@ -150,6 +151,19 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
     assert (openai.tokens_per_minute, openai.rate_per_second) == (4, 5.5)
 
 
+def test_openais_own_limit_is_named_as_its_reasoning_models_want_it_and_may_be_renamed(tmp_path: Path) -> None:
+    def name(provider: str, table: str = "", **env: str) -> str:
+        found = configured(tmp_path, table, **env)[provider]
+        return asked_of({"model": "o4-mini", "messages": []}, found, None).max_tokens_name
+
+    assert name("openai") == "max_completion_tokens"
+    assert name("local") == "max_tokens"
+    assert name("openai", '[openai]\nmax_tokens_name = "max_tokens"') == "max_tokens"
+    mine = '[mine]\nwire_format = "openai"\nbase_url = "http://x"\nmax_tokens_name = "max_completion_tokens"'
+    assert name("mine", mine) == "max_completion_tokens"
+    assert name("mine", mine, MINE_MAX_TOKENS_NAME="max_tokens") == "max_tokens"
+
+
 @pytest.mark.parametrize(
     ("table", "said"),
     [
@@ -159,6 +173,7 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
         ('[openai]\nbase_url = "ftp://x"', "[openai] base_url: "),
         ('[openai]\nwire_format = "soap"', "[openai] wire_format: "),
         ('[openai]\ncontinues = "maybe"', "[openai] continues: "),
+        ('[openai]\nmax_tokens_name = "n"', "[openai] max_tokens_name: "),
         ("[openai]\nmax_concurrent = -1", "[openai] max_concurrent: "),
         ("[openai]\nrate_per_second = nan", "[openai] rate_per_second: "),
         ('[mine]\nbase_url = "http://x"', "[mine] wire_format: "),
@@ -181,7 +196,9 @@ def test_a_file_that_is_not_there_is_named() -> None:
         load({"HEADRACE_PROVIDERS_FILE": "/nowhere/mine.toml"})
 
 
-@pytest.mark.parametrize("variable", ["OPENAI_CONTINUES", "OPENAI_MAX_CONCURRENT", "LOCAL_RATE_PER_SECOND"])
+@pytest.mark.parametrize(
+    "variable", ["OPENAI_CONTINUES", "OPENAI_MAX_TOKENS_NAME", "OPENAI_MAX_CONCURRENT", "LOCAL_RATE_PER_SECOND"]
+)
 def test_a_variable_that_can_not_be_used_is_named(variable: str) -> None:
     with pytest.raises(BadSettings, match=f"{variable}: "):
         load({variable: "-1"})

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cli.main import build_app
 from shared.events import TERMINAL
+from shared.providers import VARIABLES
 from shared.settings import PREFIX, Settings, load_presets, load_prices
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +28,10 @@ def test_every_provider_stands_in_its_table() -> None:
         assert f"`{preset.wire_format}`" in rows[name]
         assert url is None or f"`{url}`" in rows[name]
         assert preset.continues == "no" or f"`{preset.continues}`" in rows[name]
+
+
+def test_every_variable_of_a_provider_is_named() -> None:
+    assert [name for name in VARIABLES if f"`<NAME>_{name.upper()}`" not in README] == []
 
 
 def test_every_price_stands_in_its_table() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from shared.events import Delta
-from shared.providers import Continues
+from shared.providers import Continues, MaxTokensName
 from shared.sse import ServerSentEvent
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "other"]
@@ -92,6 +92,8 @@ class GenerationRequest:
     prefix: str = ""
     """What the assistant said already: the provider carries on behind it, in the way of ``continues``."""
     continues: Continues = "no"
+    max_tokens_name: MaxTokensName = "max_tokens"
+    """Of the limit, in the OpenAI wire format."""
 
 
 @dataclass(frozen=True, slots=True)

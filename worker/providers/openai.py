@@ -3,8 +3,9 @@
 Source: the OpenAI API reference, "Chat / Create chat completion".
 """
 
-from typing import Any, Final
+from typing import Any, Final, get_args
 
+from shared.providers import MaxTokensName
 from worker.providers.base import About, GenerationRequest, HttpCall, Refusal
 from worker.providers.openai_stream import OpenAIReader
 from worker.providers.wire import decode, error_object, sentence_of
@@ -26,10 +27,10 @@ class OpenAIAdapter:
         headers = {"Accept": "text/event-stream"}
         if api_key:
             headers["Authorization"] = f"Bearer {api_key}"
-        # The newer name of the same limit; a provider that knows it refuses both together.
-        newer = "max_completion_tokens" in request.options
+        # Two names of one limit: a provider that knows both refuses them together.
+        limited = any(name in request.options for name in get_args(MaxTokensName))
         optional: dict[str, Any] = {
-            "max_tokens": None if newer else request.max_tokens,
+            request.max_tokens_name: None if limited else request.max_tokens,
             "temperature": request.temperature,
             "top_p": request.top_p,
             "stop": request.stop or None,
