@@ -11,6 +11,7 @@ back, for another worker has room.
 """
 
 import asyncio
+import signal
 from typing import Any, Final
 
 import structlog
@@ -38,6 +39,7 @@ class WakingWorker(Worker):
         self._wake_client = wake_client
         self._wake_key = wake_key
         self._queue = queue
+        self._ending = False
         self._running: dict[str, asyncio.Task[Any]] = {}
         self._pop: asyncio.Task[Any] | None = None
         self._freed = asyncio.Event()
@@ -53,7 +55,16 @@ class WakingWorker(Worker):
                 await asyncio.sleep(AWAY_S)
         await super().main()
 
+    def handle_sig(self, signum: signal.Signals) -> None:
+        """End, as arq does, also where the cancellation of its loop gets lost on its way: chaos saw a worker that
+        gave two streams back, and went on."""
+        self._ending = True
+        self.allow_pick_jobs = False
+        super().handle_sig(signum)
+
     async def _poll_iteration(self) -> None:
+        if self._ending:
+            raise asyncio.CancelledError
         try:
             await super()._poll_iteration()
         except (*AWAY, RedisError) as error:

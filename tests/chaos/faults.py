@@ -13,9 +13,9 @@ from tests.chaos.world import World
 WRITER = "writer"
 LOSS = "loss"
 HARMLESS = ""
-APART_S = 2.5
-"""From the end of one to the beginning of the other: the two seconds that may be lost, and half a second for what
-this suite can't see to the moment."""
+APART_S = 4.5
+"""From the end of one to the beginning of the other: the two seconds that may be lost, and what the others need to
+write that again over a slow network (a connection takes six round trips, of up to 0.7 s)."""
 
 Strike = Callable[[World, random.Random], Awaitable[str]]
 
