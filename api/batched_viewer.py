@@ -45,8 +45,7 @@ class BatchedViewer(Viewer):
         chunk, ended = self._encode(entries)
         if chunk or not entries:
             self._batching.sent()
-        found = None if self._last is None else follow.buffer.at(self._last)
-        self._sequence = None if found is None else found + 1
+        self._sequence = None if self._last is None else follow.buffer.behind(self._last)
         return chunk, ended
 
     def _written(self, entries: Sequence[Entry]) -> bytes:

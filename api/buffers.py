@@ -24,10 +24,11 @@ SLICE_BYTES: Final = 64 * 1024
 class SharedBuffer:
     """Ready bytes with their end offsets."""
 
-    __slots__ = ("_bytes", "_cursors", "_ends", "_news", "_offset", "_others", "base")
+    __slots__ = ("_before", "_bytes", "_cursors", "_ends", "_news", "_offset", "_others", "base")
 
     def __init__(self) -> None:
         self.base = 0
+        self._before: Cursor | None = None
         self._cursors: list[Cursor] = []
         self._ends: list[int] = []
         self._bytes = bytearray()
@@ -44,8 +45,11 @@ class SharedBuffer:
     def last(self) -> Cursor | None:
         return self._cursors[-1] if self._cursors else None
 
-    def append(self, cursor: Cursor, data: bytes, *, piece: bool = False) -> None:
-        """Add the next event; ``piece``: it is one of the answer's."""
+    def append(self, cursor: Cursor, data: bytes, *, after: Cursor | None = None, piece: bool = False) -> None:
+        """Add the next event. ``after``: the id behind which it comes, where that is told; ``piece``: it is one of
+        the answer's."""
+        if not self._cursors:
+            self._before = after
         if not (piece and data):
             self._others.append(self.end)
         if data and not piece:
@@ -60,6 +64,7 @@ class SharedBuffer:
         if not count:
             return
         end = self._ends[count - 1]
+        self._before = self._cursors[count - 1]
         del self._bytes[: end - self._offset]
         del self._cursors[:count], self._ends[:count]
         self._offset = end
@@ -76,6 +81,14 @@ class SharedBuffer:
         if index < len(self._cursors) and self._cursors[index] == cursor:
             return self.base + index
         return None
+
+    def behind(self, cursor: Cursor) -> int | None:
+        """The sequence number of what comes behind this event, which was here, or right in front of what is here;
+        None where neither is so."""
+        if cursor == self._before:
+            return self.base
+        found = self.at(cursor)
+        return None if found is None else found + 1
 
     def slice(self, sequence: int) -> tuple[bytes, int]:
         """Bytes from this sequence number on (whole events, SLICE_BYTES or one event at most), and the

@@ -59,7 +59,8 @@ class Follow:
         for entry in entries:
             if not (follows(self.buffer.last, entry.cursor, entry.after) or entry.type in FRESH):
                 self.reset()
-            self.buffer.append(entry.cursor, self.dialect.entry(entry), piece=entry.type == MESSAGE)
+            data = self.dialect.entry(entry)
+            self.buffer.append(entry.cursor, data, after=entry.after, piece=entry.type == MESSAGE)
             self.position = entry.cursor
             if entry.type in self.dialect.last_words:
                 self.terminal = entry.cursor

@@ -103,7 +103,7 @@ def batch_of(size: int | None, age_ms: float | None) -> BatchLimits | None:
     return BatchLimits(size or MAX_BATCH, (MAX_BATCH_MS if age_ms is None else age_ms) / 1000)
 
 
-def _asked(
+async def _asked(
     batch_size: Annotated[
         int | None, Query(ge=1, le=MAX_BATCH, description="gather so many pieces of the answer into one event")
     ] = None,

@@ -76,9 +76,9 @@ class Viewer:
         """
         wanted = self._text_from if cursor is None else cursor
         self._last = cursor
-        found = self._follow.buffer.at(wanted)
-        if found is not None:
-            self._sequence = found if cursor is None else found + 1
+        buffer = self._follow.buffer
+        self._sequence = buffer.at(wanted) if cursor is None else buffer.behind(cursor)
+        if self._sequence is not None:
             return cursor is None or cursor != self._follow.terminal
         entries = await self._reader.page(self._follow.stream_id, wanted, after=False, count=1)
         if not entries or entries[0].cursor != wanted:
@@ -169,12 +169,9 @@ class Viewer:
 
     async def _catch_up(self) -> tuple[bytes, bool]:
         """One page of the log: from behind the last event that this viewer got, or from the text's opening."""
-        self._sequence = None
-        if self._last is not None:
-            found = self._follow.buffer.at(self._last)
-            if found is not None:
-                self._sequence = found + 1
-                return await self._next()
+        self._sequence = None if self._last is None else self._follow.buffer.behind(self._last)
+        if self._sequence is not None:
+            return await self._next()
         entries = await self._pages(self._page)
         return await self._next() if entries is None else self._encode(entries)
 

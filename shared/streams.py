@@ -5,6 +5,7 @@ sent again with the same nonce, a bounded number of times; what is raised in the
 :data:`shared.connections.AWAY`, and then the step may or may not have happened.
 """
 
+import asyncio
 import json
 import secrets
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ PROVISIONAL_MS = 60_000
 """Life of a record that nobody confirmed: long enough for every retry of its creator, short enough to be no
 leftover."""
 
+FIRST_WAIT_S = 0.05
 T = TypeVar("T")
 
 
@@ -214,8 +216,15 @@ class Streams:
             return await self._client.eval(script.text, len(keys), *keys, *args)  # type: ignore[misc, arg-type]
 
     async def _repeat(self, call: Any) -> Any:
+        try:
+            return await call()
+        except AWAY:
+            if self._tries == 1:
+                raise
+        # Made only now that it is needed: it costs as much as the call.
+        await asyncio.sleep(FIRST_WAIT_S)
         async for attempt in stamina.retry_context(
-            on=AWAY, attempts=self._tries, timeout=None, wait_initial=0.05, wait_max=1.0
+            on=AWAY, attempts=self._tries - 1, timeout=None, wait_initial=2 * FIRST_WAIT_S, wait_max=1.0
         ):
             with attempt:
                 return await call()

@@ -93,3 +93,19 @@ def test_clearing_forgets_the_events_and_goes_on_counting() -> None:
     assert (buffer.base, buffer.end, buffer.last) == (1, 1, None)
     buffer.append(Cursor(2, 0), b"b")
     assert buffer.slice(1) == (b"b", 2)
+
+
+def test_whoever_stands_right_in_front_of_what_is_here_goes_on_from_it() -> None:
+    buffer = SharedBuffer()
+    buffer.append(Cursor(2, 0), b"a", after=Cursor(1, 0))
+    assert buffer.behind(Cursor(1, 0)) == 0
+    assert buffer.behind(Cursor(2, 0)) == 1
+    assert buffer.behind(Cursor(1, 1)) is None
+    for n in range(1, MAX_EVENTS + 1):
+        buffer.append(Cursor(2, n), b"x")
+    assert buffer.base > 0
+    assert buffer.behind(Cursor(1, 0)) is None
+    assert buffer.behind(Cursor(2, buffer.base - 1)) == buffer.base
+    buffer.clear()
+    buffer.append(Cursor(9, 0), b"b")
+    assert buffer.behind(Cursor(2, MAX_EVENTS)) is None
