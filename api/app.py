@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+import anyio
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse
@@ -128,6 +129,7 @@ def build(configuration: Configuration) -> FastAPI:
             (presence.run(), "presence"),
         )
         tasks = [start_vital(work, name) for work, name in background]
+        anyio.Lock()  # loads the library's backend, for which the first viewer would wait 90 ms
         try:
             yield
         finally:

@@ -6,10 +6,10 @@ gives up for ever on any other status.
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Final
 
 import structlog
-from fastapi import Depends, Query, Response
+from fastapi import Response
 from redis.exceptions import RedisError
 
 from api.batched_viewer import BatchedViewer
@@ -101,22 +101,6 @@ def batch_of(size: int | None, age_ms: float | None) -> BatchLimits | None:
     if size is None and age_ms is None:
         return None
     return BatchLimits(size or MAX_BATCH, (MAX_BATCH_MS if age_ms is None else age_ms) / 1000)
-
-
-async def _asked(
-    batch_size: Annotated[
-        int | None, Query(ge=1, le=MAX_BATCH, description="gather so many pieces of the answer into one event")
-    ] = None,
-    batch_ms: Annotated[
-        int | None,
-        Query(ge=1, le=MAX_BATCH_MS, description="gather for so long (with batch_size: whichever is first)"),
-    ] = None,
-) -> BatchLimits | None:
-    return batch_of(batch_size, batch_ms)
-
-
-Batches = Annotated[BatchLimits | None, Depends(_asked)]
-"""The query's ``batch_size`` and ``batch_ms``."""
 
 
 def bad_cursor(example: str = "1795341803123-7") -> Problem:
