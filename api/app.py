@@ -37,6 +37,7 @@ from api.responses import Protocol, SendWatch
 from api.seats import Seats
 from api.services import Cancellation, Services, Viewing
 from shared.cluster import connect_to_logs
+from shared.collector import calm_collector
 from shared.connections import open_client
 from shared.keys import Keys
 from shared.limits import Limits
@@ -224,6 +225,7 @@ def main() -> None:
         headers=ALL_HEADERS,
         timeout_graceful_shutdown=STOP_S,
     )
+    calm_collector()
     sockets = None if listener is None else [listener]
     Server(config, app.state.services.viewing).run(sockets=sockets)
 

@@ -112,10 +112,10 @@ class SseParser:
         """Whether a read is one whole event of one ``data`` line and nothing else, as providers send most of them:
         taken as it is, that costs a sixth of the instructions."""
         return (
-            chunk.startswith(b"data: ")
-            and chunk.endswith(b"\n\n")
-            and chunk.count(b"\n") == 2
-            and self._started
+            self._started
+            and chunk.startswith(b"data: ")
+            and chunk.find(b"\n") == len(chunk) - 2
+            and chunk.endswith(b"\n")
             and not (self._line or self._data or self._event or self._after_cr)
             and b"\r" not in chunk
             and len(chunk) <= self._max_bytes

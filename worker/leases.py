@@ -44,6 +44,12 @@ class Leases:
         self._doubt = doubt
         self._steady_since: float | None = None
         self._last_tick: float | None = None
+        self._renewed: frozenset[str] = frozenset()
+
+    @property
+    def renewed(self) -> frozenset[str]:
+        """The streams whose leases this worker renewed at the last tick."""
+        return self._renewed
 
     def steady_s(self) -> float:
         """For how long every tick came in time and renewed (s)."""
@@ -68,6 +74,7 @@ class Leases:
             return
         if self._steady_since is None:
             self._steady_since = now
+        self._renewed = frozenset(c.stream_id for c, answer in zip(held, still, strict=True) if answer == "held")
         for carried, answer in zip(held, still, strict=True):
             if answer == "lost":
                 carried.stop(FENCED)

@@ -13,6 +13,7 @@ from arq.worker import func
 from redis.exceptions import RedisError
 
 from shared.cluster import connect_to_logs
+from shared.collector import calm_collector
 from shared.connections import AWAY, open_client
 from shared.fallbacks import MAX_FALLBACKS
 from shared.keys import Keys
@@ -151,4 +152,6 @@ def main() -> None:
     configure_logs(settings.log_level, settings.log_format)
     name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
     asyncio.set_event_loop(uvloop.new_event_loop())
-    build(configuration, name).run()
+    worker = build(configuration, name)
+    calm_collector()
+    worker.run()

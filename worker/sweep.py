@@ -68,9 +68,10 @@ class Sweep:
     async def _sweep_page(self, page: list[str]) -> tuple[int, int]:
         ended: list[str] = []
         idle: list[tuple[str, int]] = []
-        for stream_id, (status, confirmed, attempt, lease) in zip(
-            page, await self._streams.liveness(page), strict=True
-        ):
+        # What this worker itself carries is not asked for: with one worker that is all there is.
+        others = [stream_id for stream_id in page if stream_id not in self._leases.renewed]
+        found = await self._streams.liveness(others)
+        for stream_id, (status, confirmed, attempt, lease) in zip(others, found, strict=True):
             # A status that this version does not know is another one's to judge.
             if status is None or not TRANSITIONS.get(status, {status}):  # type: ignore[call-overload]
                 ended.append(stream_id)

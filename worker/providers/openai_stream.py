@@ -11,7 +11,7 @@ and what stands around the choices in every chunk alike (``id``, ``system_finger
 """
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -82,7 +82,29 @@ class _Chunk(msgspec.Struct, frozen=True):
     error: Any = None
 
 
+class _PlainDelta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    content: str
+    role: str | None = None
+
+
+class _PlainChoice(msgspec.Struct, frozen=True):
+    delta: _PlainDelta
+    index: Literal[0] | None = None
+    logprobs: None = None
+    finish_reason: None = None
+
+
+class _PlainChunk(msgspec.Struct, frozen=True):
+    """A piece of text and nothing else, as almost all chunks are: read at once, without a dict between, in two
+    thirds of the time."""
+
+    choices: tuple[_PlainChoice]
+    usage: None = None
+    error: None = None
+
+
 _chunks: Final = msgspec.json.Decoder(_Chunk)
+_plain_chunks: Final = msgspec.json.Decoder(_PlainChunk)
 
 
 class OpenAIReader:
@@ -96,6 +118,15 @@ class OpenAIReader:
 
         Raises :class:`ProviderError` with ``provider_error_event`` or ``provider_garbage``.
         """
+        if event.event == "message":
+            try:
+                (plain,) = _plain_chunks.decode(event.data).choices
+            except UNREADABLE:
+                pass
+            else:
+                if plain.delta.content:
+                    yield Said({"text": plain.delta.content})
+                return
         data = event.data.strip()
         if event.event == "error":
             raise error_event(sentence_in(decode(data)) or data)
