@@ -130,7 +130,7 @@ def build(configuration: Configuration) -> FastAPI:
             (presence.run(), "presence"),
         )
         tasks = [start_vital(work, name) for work, name in background]
-        anyio.Lock()  # loads the library's backend, for which the first viewer would wait 90 ms
+        anyio.Lock()  # loads the library's backend, for which the first viewer would wait a tenth of a second
         try:
             yield
         finally:

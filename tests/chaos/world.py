@@ -14,6 +14,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from tests.chaos import blockable_worker
 from tests.support.processes import Child, Server, base_env, start_api, start_server, start_worker
 from tests.support.scripted_provider import ScriptedProvider
 from tests.support.tcp_proxy import TcpProxy
@@ -111,7 +112,7 @@ class World:
         )
         name = f"{slot.kind}-{slot.number}-{slot.starts}"
         if slot.kind == "worker":
-            slot.child = await asyncio.to_thread(start_worker, env, self.directory, name)
+            slot.child = await asyncio.to_thread(start_worker, env, self.directory, name, blockable_worker.__name__)
         else:
             port = int(slot.child.url.rpartition(":")[2]) if slot.child else 0
             slot.child = await asyncio.to_thread(start_api, env, self.directory, name, port)

@@ -216,9 +216,9 @@ def start_api(env: Mapping[str, str], directory: Path, name: str = "api", port: 
     return child
 
 
-def start_worker(env: Mapping[str, str], directory: Path, name: str = "worker") -> Child:
+def start_worker(env: Mapping[str, str], directory: Path, name: str = "worker", module: str = "worker") -> Child:
     """`python -m worker`; ready when it says that it has started. One name for each in a folder."""
-    child = Child(name, (sys.executable, "-P", "-m", "worker"), env, directory)
+    child = Child(name, (sys.executable, "-P", "-m", module), env, directory)
     child.wait_ready(lambda: "worker_started" in child.output())
     return child
 
