@@ -59,7 +59,7 @@ FULL: Final = Size(
     rounds=5,
     peer_rounds=3,
     tokens=400,
-    curve_tokens=200,
+    curve_tokens=120,
     curve=(25, 50, 100, 200, 400, 800),
     steady_s=3,
     limit_rounds=5,
@@ -68,7 +68,7 @@ FULL: Final = Size(
     idle=(10, 500, 1000, 2000),
     cold_rounds=5,
     peers=True,
-    spare_s=150,
+    spare_s=100,
     most_s=22 * 60,
 )
 SHORT: Final = Size(
