@@ -17,7 +17,7 @@ local status = field('status')
 if terminal(status) then
   return 'ended ' .. status
 end
-if again == '0' and settling(tonumber(calm_ms)) then
+if again == '0' and settling(tonumber(calm_ms), 15) then
   return 'settling'
 end
 assert(ALLOWED[status]['cancelled'])

@@ -56,13 +56,17 @@ end
 -- second connection may be needed: five cover that. (Where rights do not allow INFO nobody waits.)
 -- So does a cancel that was announced (see write_announced).
 -- A server that stood still or took no writes meanwhile was not there for them: whoever asks may say for how long
--- it has seen no such trouble (ms).
-local function settling(calm_ms)
+-- it has seen no such trouble (ms). For a cancel that counts only near a restart, where there may be something to
+-- write again (within_s): a stop must not wait for as long as a bad network lasts.
+local function settling(calm_ms, within_s)
   if field('cancelling') ~= '' then
     return true
   end
   local info = redis.pcall('INFO', 'server')
   local up_s = type(info) == 'string' and tonumber(string.match(info, 'uptime_in_seconds:(%d+)'))
+  if within_s and up_s and up_s >= within_s then
+    calm_ms = nil
+  end
   local quiet_ms = math.min(up_s and up_s * 1000 or 3600000, calm_ms or 3600000)
   return quiet_ms < 5000 and tonumber(field('created_ms')) < now_ms() - quiet_ms
 end

@@ -80,8 +80,8 @@ class Load:
             self.streams.append(stream)
             try:
                 await self._live(stream)
-            except (AssertionError, TimeoutError) as error:
-                stream.wrong.append(f"{type(error).__name__}: {error}")
+            except* (AssertionError, TimeoutError) as found:
+                stream.wrong += [f"{type(error).__name__}: {error}" for error in found.exceptions]
                 stream.ended = True
             await asyncio.sleep(PAUSE_S)
 
