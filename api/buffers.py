@@ -74,6 +74,8 @@ class SharedBuffer:
     def clear(self) -> None:
         """Forget everything; sequence numbers go on."""
         self._drop(len(self._cursors))
+        # What comes next may come from before it: a log that lost its end is written again.
+        self._before = None
 
     def at(self, cursor: Cursor) -> int | None:
         """The sequence number of this very event; None where it is not here."""

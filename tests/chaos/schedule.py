@@ -56,6 +56,9 @@ class Schedule:
         other = LOSS if self._phase == WRITER else WRITER
         busy = {fault.group for fault in self._active.values()}
         apart = other not in {f.danger for f in self._active.values()} and now - self._last[other] > APART_S
+        if self._phase == WRITER and not apart:
+            # What struck the server now would put the border off, and the phase never begin.
+            busy.add("redis")
         allowed = {HARMLESS, *([self._phase] if apart else [])}
         fit = [f for f in self._faults if f.danger in allowed and f.group not in busy]
         if not fit or len(self._active) >= self._rng.choice((1, 1, 2, AT_ONCE)):

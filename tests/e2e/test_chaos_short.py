@@ -8,7 +8,8 @@ from tests.chaos.faults import LOSS, WRITER
 from tests.chaos.report import print_table, write_evidence
 from tests.chaos.run import FAULTS, run_chaos
 
-SEED = "1"
+SEED = "3"
+"""One of those that begin with losses: then there is time for both dangers, however slow the machine."""
 SECONDS = 27
 
 

@@ -107,5 +107,6 @@ def test_whoever_stands_right_in_front_of_what_is_here_goes_on_from_it() -> None
     assert buffer.behind(Cursor(1, 0)) is None
     assert buffer.behind(Cursor(2, buffer.base - 1)) == buffer.base
     buffer.clear()
+    assert buffer.behind(Cursor(2, MAX_EVENTS)) is None
     buffer.append(Cursor(9, 0), b"b")
     assert buffer.behind(Cursor(2, MAX_EVENTS)) is None
