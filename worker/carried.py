@@ -14,23 +14,27 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from shared.claims import Claim
-from shared.events import MESSAGE, Delta, copy_delta, encode_data, merge, snapshot_lines
+from shared.events import MESSAGE, Delta, copy_delta, encode_data, merge
 from shared.ids import Cursor
 from shared.log import Entry
+from worker.snapshot_text import SnapshotText
 
 KEEP_S: Final = 3.0
 MAX_UNWRITTEN: Final = 256 * 1024
 """Characters an attempt may hold unwritten before it stops reading its provider: TCP then holds the
 provider. A few seconds of the fastest models, and 50 MiB over 200 streams in the worst case."""
-REFUSED_LIMIT_S: Final = (5.0, 60.0)
-"""A server at its memory limit for this long fails the stream, clearly, instead of holding the provider; one that
-has ended holds nothing, and what was lost of it stays due as long as a create does."""
 
 FENCED: Final = "fenced"
 GONE: Final = "gone"
 LOST: Final = "lost"
 LOG_FULL: Final = "log_full"
 UNCLAIMED: Final = "unclaimed"
+
+HELD_UP_S: Final = {LOG_FULL: 5.0, GONE: 10.0}
+"""A server at its memory limit for this long fails the stream, clearly, instead of holding the provider. One
+that lost the stream gets it again from its creator, who looks twice a second."""
+ENDED_HELD_UP_S: Final = 60.0
+"""What has ended holds no provider: what was lost of it stays due as long as a create does."""
 
 
 @dataclass(slots=True)
@@ -55,7 +59,7 @@ class Carried:
         self.epoch = claim.epoch
         self.attempt = claim.attempt
         self.stopped: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._refused_since: float | None = None
+        self._held_up_since: float | None = None
         self.end_args: tuple[str | bytes | int, ...] | None = None
         self.ended_at: float | None = None
         self._cap = cap
@@ -65,17 +69,13 @@ class Carried:
         self._sent_size = 0
         self._next_n = 1
         self._written_n = 0
-        self._fresh: list[Delta] = []
+        self._text = SnapshotText()
         self._fresh_entries = 0
-        self._kept: list[bytes] = []
-        self._kept_size = 0
         self._moved = asyncio.Event()
 
     def go_on(self, snapshot: bytes, deltas: list[Delta]) -> None:
-        """This attempt continues another one, which said this: snapshots must go on telling it."""
-        self._kept = [snapshot] if snapshot else []
-        self._kept_size = len(snapshot)
-        self._fresh = list(deltas)
+        """This attempt continues another one, which said this."""
+        self._text.go_on(snapshot, deltas)
         self._fresh_entries = len(deltas)
 
     # -- what the generation says ------------------------------------------------------------------
@@ -160,23 +160,30 @@ class Carried:
         for index in range(self._written_n - newest, 0):
             self._sent[index].at = now
             if (delta := self._sent[index].delta) is not None:
-                self._fresh.append(delta)
+                self._text.fresh.append(delta)
         self._fresh_entries += newest - self._written_n
         self._written_n = newest
         self._sent_size = 0
-        self._refused_since = None
+        self._held_up_since = None
         while self._sent and self._sent[0].at < now - KEEP_S:
             self._sent.popleft()
         self._moved.set()
 
-    def held_up(self, now: float) -> None:
-        """The server refuses to take more, for want of memory: not for ever."""
-        self._refused_since = self._refused_since or now
-        if now - self._refused_since > REFUSED_LIMIT_S[self.ended_at is not None]:
-            self.stop(LOG_FULL)
+    def held_up(self, now: float, why: str) -> bool:
+        """The server has no memory for more (LOG_FULL), or does not know the stream (GONE): not for ever.
 
-    def cut(self) -> None:
-        """Forget what the log refused for good: the next event takes the place behind the last written."""
+        Out: whether this attempt still waits for it.
+        """
+        self._held_up_since = self._held_up_since or now
+        if now - self._held_up_since > (HELD_UP_S[why] if self.ended_at is None else ENDED_HELD_UP_S):
+            self.stop(why)
+        return not self.stopped.done()
+
+    def cut(self, last: Cursor | None = None) -> None:
+        """Forget what the log refused for good: the next event takes the place behind the last written (which is
+        ``last``, where the log itself tells it)."""
+        if last is not None and last.epoch == self.epoch:
+            self._written_n = last.n
         self._pending = []
         self._pending_size = self._sent_size = 0
         while self._sent and self._sent[-1].entry.cursor.n > self._written_n:
@@ -193,6 +200,7 @@ class Carried:
         """A new connection: whatever is written again is as young as if it were written for the first time."""
         for sent in self._sent:
             sent.at = now
+        self._held_up_since = None
         if self.ended_at is not None:
             self.ended_at = now
 
@@ -209,6 +217,7 @@ class Carried:
         if last is None:
             return GONE
         if last.cursor.epoch > self.epoch:
+            self.cut(last.after)  # else it would be written again, should the log lose what fenced it
             return FENCED
         newest = self._next_n - 1
         kept = {sent.entry.cursor.n: sent.entry for sent in self._sent}
@@ -236,15 +245,5 @@ class Carried:
 
         ``anew``: everything again, from offset 0 (the server's snapshot has another length than ours).
         """
-        if self._fresh:
-            chunk = snapshot_lines(self._fresh)
-            self._kept.append(chunk)
-            self._fresh = []
-        else:
-            chunk = b""
         self._fresh_entries = 0
-        offset = 0 if anew else self._kept_size
-        if anew:
-            chunk = b"".join(self._kept)
-        self._kept_size = offset + len(chunk)
-        return str(self.last_written), offset, chunk
+        return str(self.last_written), *self._text.step(anew=anew)

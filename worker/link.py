@@ -12,10 +12,6 @@ from shared.resp import Command
 from shared.scripts import Script
 from shared.uptime import Trouble
 
-SETTLE_S: Final = 3.0
-"""After a reconnection a missing stream is waited for this long: its creator writes lost records again."""
-
-
 SLOW_S: Final = 1.0
 """A PING that takes longer met a server that stood still."""
 
@@ -27,17 +23,11 @@ class Link:
         self._connect = connect
         self._scripts = tuple(scripts)
         self._connection: LogConnection | None = None
-        self._opened_at = 0.0
         self.trouble = Trouble()
 
     @property
     def is_open(self) -> bool:
         return self._connection is not None
-
-    @property
-    def is_fresh(self) -> bool:
-        """Whether it was opened a moment ago: a stream that is missing then may be about to come back."""
-        return asyncio.get_running_loop().time() < self._opened_at + SETTLE_S
 
     @property
     def connection(self) -> LogConnection:
@@ -61,7 +51,6 @@ class Link:
         self._connection = connection
         if self.trouble.known:
             self.trouble.note()
-        self._opened_at = asyncio.get_running_loop().time()
 
     async def close(self) -> None:
         """Close at once, with whatever is in flight."""

@@ -172,7 +172,7 @@ class LogWriter:
     async def _reconcile(self) -> None:
         doubtful = list(self._doubtful)
         async for carried, outcome in self._reconciler.reconcile(self._link.connection, doubtful):
-            if outcome == GONE and self._link.is_fresh:
+            if outcome == GONE and carried.held_up(asyncio.get_running_loop().time(), GONE):
                 continue
             if isinstance(outcome, str):
                 self._doubtful.pop(carried, None)

@@ -21,7 +21,7 @@ from shared.keys import Keys
 from shared.log import Entry, append_commands, append_outcome, last_command, read_entries
 from shared.resp import is_out_of_memory, is_trouble
 from shared.scripts import Script
-from worker.carried import GONE, LOST, UNCLAIMED, Carried
+from worker.carried import GONE, LOG_FULL, LOST, UNCLAIMED, Carried
 
 Outcome = ResponseError | bool | str | None
 """True (all is there), a reason to stop (see :mod:`worker.carried`), or what a refused append led to."""
@@ -37,7 +37,7 @@ def stays_doubtful(carried: Carried, outcome: Outcome, now: float) -> bool:
     if outcome is None:
         carried.stop(GONE)
     elif is_out_of_memory(outcome):
-        carried.held_up(now)
+        carried.held_up(now, LOG_FULL)
     elif isinstance(outcome, RedisError) and is_trouble(outcome):
         raise outcome
     elif "equal or smaller" not in str(outcome):

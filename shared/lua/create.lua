@@ -26,4 +26,7 @@ redis.call('HSET', META, 'status', 'queued', 'confirmed', '0', 'epoch', epoch, '
 redis.call('XADD', LOG, id, 'e', 'queued', 'd', data)
 redis.call('PEXPIRE', META, life_ms)
 redis.call('PEXPIRE', LOG, life_ms)
+if again ~= '0' then
+  redis.call('HSET', META, 'restored_ms', int(now))
+end
 return remember('create', nonce, 'created', id, int(now))

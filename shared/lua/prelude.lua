@@ -54,12 +54,15 @@ end
 -- whoever wrote then (a worker, an API process) writes that again first: a claim would fence it, an end forestall
 -- the end that was lost. Reconnecting takes up to a second, repeating a cancel waits two for the workers, and a
 -- second connection may be needed: five cover that. (Where rights do not allow INFO nobody waits.)
--- So does a cancel that was announced (see write_announced).
+-- So does a cancel that was announced (see write_announced), and a record that its creator had to write again: however
+-- late that is, the worker that spoke comes right behind it.
 -- A server that stood still or took no writes meanwhile was not there for them: whoever asks may say for how long
 -- it has seen no such trouble (ms). For a cancel that counts only near a restart, where there may be something to
 -- write again (within_s): a stop must not wait for as long as a bad network lasts.
+local SETTLED_MS = 5000
 local function settling(calm_ms, within_s)
-  if field('cancelling') ~= '' then
+  local restored_ms = tonumber(field('restored_ms')) or 0
+  if field('cancelling') ~= '' or now_ms() < restored_ms + SETTLED_MS then
     return true
   end
   local info = redis.pcall('INFO', 'server')
@@ -68,7 +71,7 @@ local function settling(calm_ms, within_s)
     calm_ms = nil
   end
   local quiet_ms = math.min(up_s and up_s * 1000 or 3600000, calm_ms or 3600000)
-  return quiet_ms < 5000 and tonumber(field('created_ms')) < now_ms() - quiet_ms
+  return quiet_ms < SETTLED_MS and tonumber(field('created_ms')) < now_ms() - quiet_ms
 end
 
 -- The stream belongs to this worker, under this epoch.

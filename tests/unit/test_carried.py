@@ -73,6 +73,27 @@ def test_the_log_s_last_entry_tells_why_to_stop() -> None:
     assert carried.compare(Entry(entries[1].cursor, MESSAGE, b'{"text":"another"}')) == LOST
 
 
+def test_what_a_fence_refused_is_not_written_again_when_the_fence_is_lost() -> None:
+    carried = carry()
+    entries = said(carried, 2)
+    for text in ("in flight", "refused"):
+        carried.say({"text": text})
+        entries += carried.take(0.0)
+    assert carried.compare(Entry(Cursor(6, 0), "cancelled", b"{}", after=entries[2].cursor)) == FENCED
+    carried.end(0.0)
+    assert carried.compare(entries[0]) == entries[1:3]
+
+
+def test_a_missing_stream_is_waited_for_from_each_new_connection_on() -> None:
+    carried = carry()
+    assert carried.held_up(10.0, GONE)
+    carried.keep_anew(15.0)
+    assert carried.held_up(16.0, GONE)
+    assert carried.held_up(25.0, GONE)
+    assert not carried.held_up(27.0, GONE)
+    assert carried.stopped.result() == GONE
+
+
 def test_more_lost_than_was_kept_is_lost() -> None:
     carried = carry()
     said(carried, 3, now=0.0)
@@ -155,9 +176,9 @@ def test_a_full_server_fails_what_runs_within_seconds_and_what_has_ended_after_a
     running, ended = carry(), carry()
     ended.end(0.0)
     for carried in (running, ended):
-        carried.held_up(10.0)
-        carried.held_up(16.0)
+        carried.held_up(10.0, LOG_FULL)
+        carried.held_up(16.0, LOG_FULL)
     assert running.stopped.result() == LOG_FULL
     assert not ended.stopped.done()
-    ended.held_up(71.0)
+    ended.held_up(71.0, LOG_FULL)
     assert ended.stopped.result() == LOG_FULL

@@ -36,9 +36,11 @@ def streams(redis: Any) -> Streams:
     return Streams(redis, Keys("t"), load_scripts(shebang=False), tries=1)
 
 
-async def create(streams: Streams, on_failure: str = "restart", request_hash: str = "h") -> tuple[str, ...]:
+async def create(
+    streams: Streams, on_failure: str = "restart", request_hash: str = "h", epoch: int = 0
+) -> tuple[str, ...]:
     fields = {"request": '{"q":1}', "about": '{"model":"m"}', "model": "m", "on_failure": on_failure}
-    return await streams.create(ID, request_hash, "owner", b"{}", fields)
+    return await streams.create(ID, request_hash, "owner", b"{}", fields, epoch)
 
 
 async def created(streams: Streams, on_failure: str = "restart") -> None:
@@ -464,3 +466,14 @@ async def test_a_process_that_had_trouble_cancels_no_older_stream_for_a_moment(s
     await asyncio.sleep(0.05)
     assert await streams.cancel(ID, b"{}", 60_000, False, "n", 20) == ("settling",)
     assert (await streams.cancel(ID, b"{}", 60_000, False, "n", 60_000))[0] == "cancelled"
+
+
+async def test_a_record_that_its_creator_had_to_write_again_is_left_to_its_worker_for_a_moment(
+    streams: Streams, redis: Any
+) -> None:
+    await create(streams, epoch=1000)
+    await streams.confirm(ID)
+    assert (await claim(streams, "w2")).outcome == "settling"
+    assert await streams.call("reclaim", ID, "w", 2000, 0, "started", "", "request", b"{}") == b"open"
+    await redis.hincrby(KEYS.meta, "restored_ms", -5_000)
+    assert (await claim(streams, "w2")).outcome == "run"
