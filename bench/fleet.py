@@ -16,7 +16,7 @@ import redis
 from bench.spawn import BenchError, Child, clean_env
 from bench.toolchain import NODE, why_no_node
 from bench.wire import Answer, Asking, accepts, call, get, post
-from cli.sockets import free_port
+from cli.sockets import held_port
 from cli.valkey import find_server, server_argv
 from shared.api_keys import new_api_key
 from shared.keys import Keys
@@ -94,7 +94,7 @@ class Contender:
 
     def _start_redis(self) -> None:
         """A server as `headrace up` starts it: append-only file on."""
-        port = free_port()
+        port = self._owned.enter_context(held_port())
         argv = server_argv(find_server(), port, self.directory)
         child = self._owned.enter_context(Child("redis", argv, self.directory, orphaned=signal.SIGTERM))
         self.roots.append(child.pid)
@@ -103,7 +103,7 @@ class Contender:
 
     def _start_uvicorn(self, module: str, **env: str) -> None:
         """As the documentation of FastAPI says: ``uvicorn module:app``."""
-        self.port = free_port()
+        self.port = self._owned.enter_context(held_port())
         address = ("--host", "127.0.0.1", "--port", str(self.port), "--backlog", "2048")
         argv = (sys.executable, "-m", "uvicorn", f"{module}:app", *address, "--no-access-log")
         child = self._run(self.key, *argv, PROVIDER_URL=self.provider_url, PROVIDER_KEY="bench", **env)

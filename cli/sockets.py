@@ -3,6 +3,9 @@
 import asyncio
 import errno
 import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from cli.errors import CannotStart
 
@@ -43,10 +46,27 @@ def _refusal(host: str, port: int, error: OSError | UnicodeError) -> str:
     )
 
 
+@contextmanager
+def held_port() -> Iterator[int]:
+    """A free loopback port that the system gives to nobody else while this lasts, and that a program which is told it
+    can listen on all the same (with SO_REUSEADDR, as servers do), again after a restart, too.
+
+    Two that looked for a port at the same moment would else meet at one server and not know it. Linux alone keeps a
+    port that is only bound; elsewhere it is one that was free a moment ago.
+    """
+    with socket.socket() as seat:
+        seat.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        seat.bind(("127.0.0.1", 0))
+        port = int(seat.getsockname()[1])
+        if sys.platform != "linux":
+            seat.close()
+        yield port
+
+
 def free_port() -> int:
     """A loopback port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    with held_port() as port:
+        return port
 
 
 def reachable_host(host: str) -> str:

@@ -12,7 +12,7 @@ from rich.console import Console
 from cli.datadir import DataDir
 from cli.plan import Address, Plan, children_env, embedded_url
 from cli.progress import Progress
-from cli.sockets import base_url, free_port, listen
+from cli.sockets import base_url, held_port, listen
 from cli.supervisor import Supervisor
 from cli.valkey import check_server, find_server, without_password
 from cli.welcome import label, welcome, why_no_model
@@ -51,8 +51,8 @@ async def run_up(options: Options, console: Console) -> None:
             await check_server(options.redis_url)
         program = None if options.redis_url else find_server()
         no_model = why_no_model(options.env, options.model)
-        model_port = free_port() if no_model is None else None
-        server_port = free_port()
+        model_port = owned.enter_context(held_port()) if no_model is None else None
+        server_port = owned.enter_context(held_port())
         redis_url = options.redis_url or embedded_url(server_port)
 
         env = children_env(options.env, redis_url, options.host, port, model_port)

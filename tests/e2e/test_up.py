@@ -136,7 +136,9 @@ def test_the_command_that_it_prints_streams_an_answer_when_pasted(tmp_path: Path
         pytest.skip("needs curl")
     with Up(tmp_path, env=base_env(**local_provider(model.url))) as up:
         up.wait_up()
-        command = re.search(r"^curl .*\n.*$", up.output(), re.MULTILINE)
+        printed = r"^curl .*\n.*\n$"
+        up.wait_ready(lambda: re.search(printed, up.output(), re.MULTILINE))
+        command = re.search(printed, up.output(), re.MULTILINE)
         assert command
         # A few words are enough; then the answer is still under way when everything is stopped.
         said = subprocess.run(

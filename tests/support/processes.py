@@ -20,7 +20,7 @@ import pytest
 
 from cli.model import NAME as MODEL_NAME
 from cli.process import end_with_parent, ending, last_lines
-from cli.sockets import free_port
+from cli.sockets import free_port, held_port
 from cli.valkey import find_server, server_argv
 from tests.support.probes import http_ok, pong
 
@@ -155,7 +155,8 @@ class Server:
 
     def __init__(self, directory: Path, port: int | None = None, **config: str) -> None:
         """``config``: more of the server's own settings, ``_`` for ``-`` (``maxmemory="10mb"``)."""
-        self.port = port or free_port()
+        self._held = held_port()
+        self.port = port or self._held.__enter__()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._directory = directory
         self._config = [x for name, value in config.items() for x in (f"--{name.replace('_', '-')}", value)]

@@ -17,7 +17,7 @@ from cli.errors import CannotStart, ChildFailed
 from cli.main import build_app
 from cli.plan import children_env
 from cli.process import Command, Process, begin_log, bound_log, last_lines
-from cli.sockets import answers_ok, base_url, listen
+from cli.sockets import answers_ok, base_url, held_port, listen
 from cli.supervisor import Restarts, Spec, Supervisor
 from cli.welcome import try_it, why_no_model
 from tests.support.process_tree import is_alive
@@ -195,6 +195,15 @@ async def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     finally:
         outer.kill()
         await outer.stop(1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone keeps a port that is only bound")
+def test_a_held_port_is_open_to_who_is_told_it_again_and_again_and_to_nobody_else() -> None:
+    with held_port() as port:
+        for _ in range(2):
+            listen("127.0.0.1", port).close()
+        with socket.socket() as stranger, pytest.raises(OSError, match="in use"):
+            stranger.bind(("127.0.0.1", port))
 
 
 def test_a_busy_port_is_named_together_with_the_way_out() -> None:
