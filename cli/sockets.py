@@ -48,8 +48,8 @@ def _refusal(host: str, port: int, error: OSError | UnicodeError) -> str:
 
 @contextmanager
 def held_port() -> Iterator[int]:
-    """A free loopback port that the system gives to nobody else while this lasts, and that a program which is told it
-    can listen on all the same (with SO_REUSEADDR, as servers do), again after a restart, too.
+    """A free loopback port that the system gives to nobody else while this lasts. A program that is told it can
+    listen on it all the same (with SO_REUSEADDR, as servers do), and again after a restart.
 
     Two that looked for a port at the same moment would else meet at one server and not know it. Linux alone keeps a
     port that is only bound; elsewhere it is one that was free a moment ago.
