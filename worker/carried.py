@@ -175,9 +175,10 @@ class Carried:
         Out: whether this attempt still waits for it.
         """
         self._held_up_since = self._held_up_since or now
-        if now - self._held_up_since > (HELD_UP_S[why] if self.ended_at is None else ENDED_HELD_UP_S):
+        waits = now - self._held_up_since <= (HELD_UP_S[why] if self.ended_at is None else ENDED_HELD_UP_S)
+        if not waits:
             self.stop(why)
-        return not self.stopped.done()
+        return waits
 
     def cut(self, last: Cursor | None = None) -> None:
         """Forget what the log refused for good: the next event takes the place behind the last written (which is

@@ -94,6 +94,15 @@ def test_a_missing_stream_is_waited_for_from_each_new_connection_on() -> None:
     assert carried.stopped.result() == GONE
 
 
+def test_what_was_fenced_and_then_lost_with_its_fence_waits_for_its_creator_too() -> None:
+    carried = carry()
+    carried.stop(FENCED)
+    carried.end(0.0)
+    assert carried.held_up(10.0, GONE)
+    assert carried.held_up(70.0, GONE)
+    assert not carried.held_up(71.0, GONE)
+
+
 def test_more_lost_than_was_kept_is_lost() -> None:
     carried = carry()
     said(carried, 3, now=0.0)
