@@ -39,6 +39,7 @@ from api.services import Cancellation, Services, Viewing
 from shared.cluster import connect_to_logs
 from shared.collector import calm_collector
 from shared.connections import open_client
+from shared.joined import JoinedCreate
 from shared.keys import Keys
 from shared.limits import Limits
 from shared.logs import configure_logs
@@ -69,8 +70,10 @@ def build(configuration: Configuration) -> FastAPI:
     keys = Keys(settings.key_prefix)
     log_client = open_client(settings.redis_url)
     queue_client = open_client(settings.queue_redis_url)
-    streams = Streams(log_client, keys, load_scripts())
+    scripts = load_scripts()
+    streams = Streams(log_client, keys, scripts)
     queue = Queue(queue_client, keys)
+    joined = None if settings.queue_url else JoinedCreate(queue_client, keys, scripts, queue)
     servers = [log_client, queue_client] if settings.queue_url else [log_client]
     uptime = Uptime(*servers)
     repeats = Repeats(uptime.up_s, uptime.trouble.note)
@@ -109,7 +112,9 @@ def build(configuration: Configuration) -> FastAPI:
         queue=queue,
         reader=reader,
         viewing=viewing,
-        creation=Creation(settings, configuration.providers, streams, queue, admitting, repeats, presence, secret),
+        creation=Creation(
+            settings, configuration.providers, streams, queue, admitting, repeats, presence, secret, joined
+        ),
         cancellation=cancellation,
         admitting=admitting,
         tokens=ReadTokens(settings, secret),

@@ -4,7 +4,7 @@ Theory of operation. First the limits (see :mod:`api.admission`). Then the steps
 its ``queued`` event and a life of 60 s; the stream into ``unfinished`` and the job into the queue; then the record
 is confirmed, and only then 202 is answered. A crash before the confirmation leaves nothing behind (the record
 expires, and no worker claims a provisional stream); one after it leaves a stream that runs. A 503 deletes nothing:
-it lets it expire.
+it lets it expire. Where log and queue live on one server all steps go there at once (:mod:`shared.joined`).
 
 With an ``Idempotency-Key`` the id is HMAC(secret, owner, key), so every caller with that key meets the same
 record and runs all the steps itself, harmlessly: each of them is idempotent.
@@ -16,24 +16,30 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import msgspec
+import structlog
+from redis.exceptions import NoScriptError
 
 from api.admission import Admitting
 from api.presence import Presence
 from api.problems import Problem, redis_away
 from api.repeats import Repeats
 from api.requests import CreateStream
+from shared.connections import AWAY
 from shared.fallbacks import speaker
 from shared.ids import idempotent_stream_id, new_stream_id
+from shared.joined import JoinedCreate
 from shared.providers import Provider, Target, UnknownModel, resolve_model
 from shared.queue import Queue
 from shared.settings import Settings
-from shared.streams import Streams
+from shared.streams import Streams, new_nonce
 from shared.transitions import TRANSITIONS
 
 CREATE_TIMEOUT_S: Final = 1.8
 """A caller learns within two seconds that Redis is away."""
 
 MAX_KEY: Final = 255
+
+log = structlog.get_logger("api.creation")
 
 
 class Creation:
@@ -49,7 +55,9 @@ class Creation:
         repeats: Repeats,
         presence: Presence,
         secret: Callable[[], Awaitable[bytes]],
+        joined: JoinedCreate | None,
     ) -> None:
+        """``joined``: None where log and queue live on two servers."""
         self._settings = settings
         self._providers = providers
         self._streams = streams
@@ -58,6 +66,7 @@ class Creation:
         self._repeats = repeats
         self._presence = presence
         self._secret = secret
+        self._joined = joined
 
     async def create(self, asked: CreateStream, owner: str, key: str | None) -> tuple[str, str, str, bool]:
         """Create a stream, or meet the one that this key made. Out: (id, status, model, whether it was met).
@@ -148,10 +157,12 @@ class Creation:
         if pause_after_ms is not None:
             fields["pause_after_ms"] = pause_after_ms
 
-        async def write(epoch: int) -> tuple[str, bool, int]:
-            return await self._write(stream_id, hashed, owner, speaks["about"].encode(), fields, now_ms, epoch)
+        made = (stream_id, hashed, owner, speaks["about"].encode(), fields, now_ms)
 
-        status, met, epoch = await write(0)
+        async def write(epoch: int) -> tuple[str, bool, int]:
+            return await self._write(*made, epoch)
+
+        status, met, epoch = await (write(0) if key is not None else self._write_at_once(*made))
         if not met:
             # Who creates it is about to watch.
             await self._presence.beat(stream_id, pause_after_ms)
@@ -159,6 +170,26 @@ class Creation:
             # One that was met, too: who made it may have been told that it failed, and keeps nothing.
             self._repeats.remember(stream_id, lambda: write(epoch))
         return stream_id, status, speaks["model"], met
+
+    async def _write_at_once(
+        self,
+        stream_id: str,
+        request_hash: str,
+        owner: str,
+        about: bytes,
+        fields: dict[str, str | bytes],
+        now_ms: int,
+    ) -> tuple[str, bool, int]:
+        """As :meth:`_write`, of a stream that nobody knows yet: in one round trip, where that can be."""
+        nonce = new_nonce()
+        if self._joined is not None:
+            try:
+                answer = await self._joined.create(stream_id, nonce, request_hash, owner, about, fields, now_ms)
+            except (*AWAY, NoScriptError) as error:
+                log.info("create_by_steps", stream=stream_id, error=type(error).__name__)
+            else:
+                return "queued", False, _epoch(answer[1])
+        return await self._write(stream_id, request_hash, owner, about, fields, now_ms, 0, nonce)
 
     async def _write(
         self,
@@ -169,9 +200,10 @@ class Creation:
         fields: dict[str, str | bytes],
         now_ms: int,
         epoch: int,
+        nonce: str = "",
     ) -> tuple[str, bool, int]:
         """All steps, from the provisional record to the wake-up. Out: (status, whether it was met, epoch)."""
-        answer = await self._streams.create(stream_id, request_hash, owner, about, fields, epoch)
+        answer = await self._streams.create(stream_id, request_hash, owner, about, fields, epoch, nonce)
         status, attempt = "queued", 0
         if answer[0] == "conflict":
             raise Problem(
@@ -191,7 +223,11 @@ class Creation:
             await self._queue.wake()
         if answer[0] == "exists":
             return status, True, int(answer[4])
-        return status, False, int(answer[1].partition("-")[0])
+        return status, False, _epoch(answer[1])
+
+
+def _epoch(entry_id: str) -> int:
+    return int(entry_id.partition("-")[0])
 
 
 def _half_character() -> Problem:

@@ -12,6 +12,7 @@ import msgspec
 from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
 from arq.jobs import serialize_job
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 
 from shared.keys import Keys
 
@@ -48,20 +49,28 @@ class Queue:
 
         ``server_ms`` is the Redis server's clock, as the script that made the stream told it.
         """
+        async with self._client.pipeline(transaction=True) as pipe:
+            self.put_on(pipe, stream_id, attempt, server_ms)
+            await pipe.execute()
+
+    def put_on(self, pipe: Pipeline, stream_id: str, attempt: int, server_ms: int) -> None:
+        """As :meth:`put`, as a part of somebody's transaction."""
         name = job_id(stream_id, attempt)
         job = serialize_job(JOB, (stream_id,), {}, None, server_ms, serializer=job_serializer)
-        async with self._client.pipeline(transaction=True) as pipe:
-            pipe.zadd(self._keys.unfinished, {stream_id: server_ms}, nx=True)
-            pipe.set(job_key_prefix + name, job, px=JOB_LIFE_MS)
-            pipe.zadd(self._keys.queue, {name: server_ms - CLOCK_SLACK_MS}, nx=True)
-            await pipe.execute()
+        pipe.zadd(self._keys.unfinished, {stream_id: server_ms}, nx=True)
+        pipe.set(job_key_prefix + name, job, px=JOB_LIFE_MS)
+        pipe.zadd(self._keys.queue, {name: server_ms - CLOCK_SLACK_MS}, nx=True)
 
     async def wake(self) -> None:
         """Wake one waiting worker (or leave the wake-up for the next that waits)."""
         async with self._client.pipeline(transaction=False) as pipe:
-            pipe.lpush(self._keys.queue_wake, b"1")
-            pipe.ltrim(self._keys.queue_wake, 0, WAKE_LIMIT - 1)
+            self.wake_on(pipe)
             await pipe.execute()
+
+    def wake_on(self, pipe: Pipeline) -> None:
+        """As :meth:`wake`, as a part of somebody's pipeline."""
+        pipe.lpush(self._keys.queue_wake, b"1")
+        pipe.ltrim(self._keys.queue_wake, 0, WAKE_LIMIT - 1)
 
     async def drop(self, name: str) -> None:
         """Take a job out of arq's keys: once claimed, the lease and the sweep carry the stream."""

@@ -85,12 +85,12 @@ class Streams:
         queued_data: bytes,
         fields: Mapping[str, str | bytes],
         epoch: int = 0,
+        nonce: str = "",
     ) -> tuple[str, ...]:
         """Make a provisional record. Out: the script's answer, split (see ``create.lua``, also for ``epoch``)."""
         pairs = [part for pair in fields.items() for part in pair]
-        return await self._answer(
-            "create", stream_id, new_nonce(), PROVISIONAL_MS, request_hash, owner, queued_data, epoch, *pairs
-        )
+        args = (nonce or new_nonce(), PROVISIONAL_MS, request_hash, owner, queued_data, epoch, *pairs)
+        return await self._answer("create", stream_id, *args)
 
     async def confirm(self, stream_id: str) -> tuple[str, ...]:
         """Make a provisional record last."""
