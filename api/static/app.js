@@ -10,7 +10,6 @@ import { isFinal } from "./stream.js";
 
 const SLEPT_MS = 20_000; // hidden longer than this, a connection may be dead without a sign
 const LIVE_MS = 5_000; // how often the records of answers in other conversations are looked at
-const DOUBLE_MS = 500; // the second click of a double click on "send" must not be a "stop"
 const TOAST_MS = 5_000;
 const NEAR_PX = 48; // so close to the end counts as reading along
 
@@ -75,7 +74,6 @@ function onTurn(turn, moved) {
 
 function send(text) {
   if (!hasModel() || !open.send(text, chosenModel())) return false;
-  send.time = performance.now();
   history.replaceState(null, "", `#${open.chat.id}`);
   remember("open", open.chat.id);
   follow.end = true;
@@ -84,7 +82,6 @@ function send(text) {
 }
 
 async function stop() {
-  if (performance.now() - send.time < DOUBLE_MS) return;
   try {
     await open.stop();
   } catch (problem) {
@@ -123,7 +120,8 @@ input.addEventListener("keydown", (event) => {
   $("#composer").requestSubmit();
 });
 document.addEventListener("keydown", (event) => event.key === "Escape" && open.active && stop());
-$("#stop").addEventListener("click", stop);
+// The second click of a double click on "send" lands on "stop", and means nothing.
+$("#stop").addEventListener("click", (event) => event.detail < 2 && stop());
 $("#new").addEventListener("click", startNew);
 $("#new-small").addEventListener("click", startNew);
 $("#starters").addEventListener("click", (event) => event.target.closest("button") && send(event.target.textContent));
