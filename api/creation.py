@@ -27,7 +27,7 @@ from api.requests import CreateStream
 from shared.connections import AWAY
 from shared.fallbacks import speaker
 from shared.ids import idempotent_stream_id, new_stream_id
-from shared.joined import JoinedCreate
+from shared.joined import JoinedCreate, NewStream
 from shared.providers import Provider, Target, UnknownModel, resolve_model
 from shared.queue import Queue
 from shared.settings import Settings
@@ -157,53 +157,34 @@ class Creation:
         if pause_after_ms is not None:
             fields["pause_after_ms"] = pause_after_ms
 
-        made = (stream_id, hashed, owner, speaks["about"].encode(), fields, now_ms)
-
-        async def write(epoch: int) -> tuple[str, bool, int]:
-            return await self._write(*made, epoch)
-
-        status, met, epoch = await (write(0) if key is not None else self._write_at_once(*made))
+        new = NewStream(stream_id, hashed, owner, speaks["about"].encode(), fields, now_ms)
+        status, met, epoch = await (self._write(new) if key is not None else self._write_at_once(new))
         if not met:
             # Who creates it is about to watch.
             await self._presence.beat(stream_id, pause_after_ms)
         if TRANSITIONS[status]:  # type: ignore[index]
             # One that was met, too: who made it may have been told that it failed, and keeps nothing.
-            self._repeats.remember(stream_id, lambda: write(epoch))
+            self._repeats.remember(stream_id, lambda: self._write(new, epoch))
         return stream_id, status, speaks["model"], met
 
-    async def _write_at_once(
-        self,
-        stream_id: str,
-        request_hash: str,
-        owner: str,
-        about: bytes,
-        fields: dict[str, str | bytes],
-        now_ms: int,
-    ) -> tuple[str, bool, int]:
+    async def _write_at_once(self, new: NewStream) -> tuple[str, bool, int]:
         """As :meth:`_write`, of a stream that nobody knows yet: in one round trip, where that can be."""
         nonce = new_nonce()
         if self._joined is not None:
             try:
-                answer = await self._joined.create(stream_id, nonce, request_hash, owner, about, fields, now_ms)
+                answer = await self._joined.create(new, nonce)
             except (*AWAY, NoScriptError) as error:
-                log.info("create_by_steps", stream=stream_id, error=type(error).__name__)
+                log.info("create_by_steps", stream=new.stream_id, error=type(error).__name__)
             else:
                 return "queued", False, _epoch(answer[1])
-        return await self._write(stream_id, request_hash, owner, about, fields, now_ms, 0, nonce)
+        return await self._write(new, nonce=nonce)
 
-    async def _write(
-        self,
-        stream_id: str,
-        request_hash: str,
-        owner: str,
-        about: bytes,
-        fields: dict[str, str | bytes],
-        now_ms: int,
-        epoch: int,
-        nonce: str = "",
-    ) -> tuple[str, bool, int]:
+    async def _write(self, new: NewStream, epoch: int = 0, nonce: str = "") -> tuple[str, bool, int]:
         """All steps, from the provisional record to the wake-up. Out: (status, whether it was met, epoch)."""
-        answer = await self._streams.create(stream_id, request_hash, owner, about, fields, epoch, nonce)
+        stream_id = new.stream_id
+        answer = await self._streams.create(
+            stream_id, new.request_hash, new.owner, new.queued, new.fields, epoch, nonce
+        )
         status, attempt = "queued", 0
         if answer[0] == "conflict":
             raise Problem(
@@ -214,7 +195,7 @@ class Creation:
         if answer[0] == "exists":
             status, attempt = answer[1], int(answer[3])
         if status == "queued":
-            await self._queue.put(stream_id, attempt + 1, now_ms)
+            await self._queue.put(stream_id, attempt + 1, new.now_ms)
         if TRANSITIONS[status]:  # type: ignore[index]
             confirmed = await self._streams.confirm(stream_id)
             if confirmed[0] == "gone":

@@ -9,13 +9,26 @@ With a round trip for each step a burst of creates stands in line five times.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
 from shared.keys import Keys
 from shared.queue import Queue
 from shared.scripts import Script
-from shared.streams import PROVISIONAL_MS
+from shared.streams import create_args
+
+
+@dataclass(frozen=True, slots=True)
+class NewStream:
+    """A stream to be made; ``queued`` is the data of its first event, ``now_ms`` the queue server's clock."""
+
+    stream_id: str
+    request_hash: str
+    owner: str
+    queued: bytes
+    fields: Mapping[str, str | bytes]
+    now_ms: int
 
 
 class JoinedCreate:
@@ -29,16 +42,7 @@ class JoinedCreate:
         self._queue = queue
         self._loaded = False
 
-    async def create(
-        self,
-        stream_id: str,
-        nonce: str,
-        request_hash: str,
-        owner: str,
-        queued_data: bytes,
-        fields: Mapping[str, str | bytes],
-        server_ms: int,
-    ) -> tuple[str, ...]:
+    async def create(self, new: NewStream, nonce: str) -> tuple[str, ...]:
         """Make the record, enqueue the job of its first attempt, confirm it, and wake a worker.
 
         Out: the answer of ``create.lua``, split. Raises one of :data:`shared.connections.AWAY` (nobody knows
@@ -48,12 +52,11 @@ class JoinedCreate:
             for script in (self._create, self._confirm):
                 await self._client.script_load(script.text)
             self._loaded = True
-        keys = self._keys.stream(stream_id)
-        pairs = [part for pair in fields.items() for part in pair]
-        args = (nonce, PROVISIONAL_MS, request_hash, owner, queued_data, 0, *pairs)
+        keys = self._keys.stream(new.stream_id)
+        args = create_args(nonce, new.request_hash, new.owner, new.queued, new.fields)
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.evalsha(self._create.sha, len(keys), *keys, *args)  # type: ignore[arg-type]
-            self._queue.put_on(pipe, stream_id, 1, server_ms)
+            self._queue.put_on(pipe, new.stream_id, 1, new.now_ms)
             pipe.evalsha(self._confirm.sha, len(keys), *keys)
             self._queue.wake_on(pipe)
             created, *_ = await pipe.execute()

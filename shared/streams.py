@@ -88,8 +88,7 @@ class Streams:
         nonce: str = "",
     ) -> tuple[str, ...]:
         """Make a provisional record. Out: the script's answer, split (see ``create.lua``, also for ``epoch``)."""
-        pairs = [part for pair in fields.items() for part in pair]
-        args = (nonce or new_nonce(), PROVISIONAL_MS, request_hash, owner, queued_data, epoch, *pairs)
+        args = create_args(nonce or new_nonce(), request_hash, owner, queued_data, fields, epoch)
         return await self._answer("create", stream_id, *args)
 
     async def confirm(self, stream_id: str) -> tuple[str, ...]:
@@ -234,6 +233,14 @@ class Streams:
 def _texts(flat: Sequence[bytes]) -> dict[str, str]:
     pairs = zip(flat[::2], flat[1::2], strict=True)
     return {name.decode(): value.decode("utf-8", "replace") for name, value in pairs}
+
+
+def create_args(
+    nonce: str, request_hash: str, owner: str, queued: bytes, fields: Mapping[str, str | bytes], epoch: int = 0
+) -> tuple[str | bytes | int, ...]:
+    """What ``create.lua`` takes."""
+    pairs = [part for pair in fields.items() for part in pair]
+    return nonce, PROVISIONAL_MS, request_hash, owner, queued, epoch, *pairs
 
 
 def json_field(record: Mapping[str, str], name: str) -> Any:

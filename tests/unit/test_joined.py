@@ -7,7 +7,7 @@ import pytest_asyncio
 from fakeredis import FakeAsyncRedis
 from redis.exceptions import NoScriptError
 
-from shared.joined import JoinedCreate
+from shared.joined import JoinedCreate, NewStream
 from shared.keys import Keys
 from shared.queue import Queue
 from shared.scripts import Script, load_scripts
@@ -28,7 +28,7 @@ class Made:
         self.joined = JoinedCreate(redis, KEYS, scripts, self.queue)
 
     async def create(self, stream_id: str = ID, nonce: str = "n") -> tuple[str, ...]:
-        return await self.joined.create(stream_id, nonce, "hash", "owner", b"{}", FIELDS, 1_000)
+        return await self.joined.create(NewStream(stream_id, "hash", "owner", b"{}", FIELDS, 1_000), nonce)
 
 
 @pytest_asyncio.fixture
