@@ -63,9 +63,9 @@ def append_outcome(replies: Sequence[Any]) -> ResponseError | bool | None:
     return True if last else None
 
 
-def last_command(key: str) -> Command:
-    """What reads the log's last entry."""
-    return ("XREVRANGE", key, "+", "-", "COUNT", 1)
+def last_command(key: str, upto: Cursor | None = None) -> Command:
+    """What reads the log's last entry (up to this id)."""
+    return ("XREVRANGE", key, "+" if upto is None else upto.encode(), "-", "COUNT", 1)
 
 
 def page_command(key: str, first: Cursor, count: int, *, after: bool = False) -> Command:

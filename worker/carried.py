@@ -31,10 +31,10 @@ LOG_FULL: Final = "log_full"
 UNCLAIMED: Final = "unclaimed"
 
 HELD_UP_S: Final = {LOG_FULL: 5.0, GONE: 10.0}
-"""A server at its memory limit for this long fails the stream, clearly, instead of holding the provider. One
-that lost the stream gets it again from its creator, who looks twice a second."""
+"""A server at its memory limit for this long fails the stream, instead of holding the provider. One that lost the
+stream gets it again from its creator, who looks twice a second."""
 ENDED_HELD_UP_S: Final = 60.0
-"""What has ended holds no provider: what was lost of it stays due as long as a create does."""
+"""What has ended holds no provider; what was lost of it stays due as long as a create does."""
 
 
 @dataclass(slots=True)
@@ -59,7 +59,8 @@ class Carried:
         self.epoch = claim.epoch
         self.attempt = claim.attempt
         self.stopped: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._held_up_since: float | None = None
+        self._held_up: dict[str, float] = {}  # why, since when
+        self._overruled = False
         self.end_args: tuple[str | bytes | int, ...] | None = None
         self.ended_at: float | None = None
         self._cap = cap
@@ -67,7 +68,7 @@ class Carried:
         self._pending_size = 0
         self._sent: deque[Sent] = deque()
         self._sent_size = 0
-        self._next_n = 1
+        self.next_n = 1
         self._written_n = 0
         self._text = SnapshotText()
         self._fresh_entries = 0
@@ -105,7 +106,7 @@ class Carried:
 
     @property
     def in_flight(self) -> bool:
-        return self._written_n < self._next_n - 1
+        return self._written_n < self.next_n - 1
 
     @property
     def has_pending(self) -> bool:
@@ -114,10 +115,6 @@ class Carried:
     @property
     def last_written(self) -> Cursor:
         return Cursor(self.epoch, self._written_n)
-
-    @property
-    def next_n(self) -> int:
-        return self._next_n
 
     def stop(self, reason: str) -> None:
         """Whoever waits for this attempt learns that it may not write any more."""
@@ -144,8 +141,8 @@ class Carried:
         taken, self._pending = self._pending[:count], self._pending[count:]
         entries = []
         for kind, data in taken:
-            entry = Entry(Cursor(self.epoch, self._next_n), kind, encode_data(data))
-            self._next_n += 1
+            entry = Entry(Cursor(self.epoch, self.next_n), kind, encode_data(data))
+            self.next_n += 1
             self._sent.append(Sent(entry, data if kind == MESSAGE else None, now))
             self._sent_size += len(entry.data)
             entries.append(entry)
@@ -156,7 +153,7 @@ class Carried:
     def written(self, now: float) -> None:
         """Everything in flight was acknowledged."""
         # 150 entries of a usual stream are kept: only the last ones, which were in flight, are touched.
-        newest = self._next_n - 1
+        newest = self.next_n - 1
         for index in range(self._written_n - newest, 0):
             self._sent[index].at = now
             if (delta := self._sent[index].delta) is not None:
@@ -164,32 +161,34 @@ class Carried:
         self._fresh_entries += newest - self._written_n
         self._written_n = newest
         self._sent_size = 0
-        self._held_up_since = None
+        self._held_up.clear()
         while self._sent and self._sent[0].at < now - KEEP_S:
             self._sent.popleft()
         self._moved.set()
 
     def held_up(self, now: float, why: str) -> bool:
-        """The server has no memory for more (LOG_FULL), or does not know the stream (GONE): not for ever.
-
-        Out: whether this attempt still waits for it.
-        """
-        self._held_up_since = self._held_up_since or now
-        waits = now - self._held_up_since <= (HELD_UP_S[why] if self.ended_at is None else ENDED_HELD_UP_S)
+        """The server has no memory for more, or does not know the stream. Out: whether this waits, for a time."""
+        since = self._held_up.setdefault(why, now)
+        waits = now - since <= (HELD_UP_S[why] if self.ended_at is None else ENDED_HELD_UP_S)
         if not waits:
             self.stop(why)
         return waits
 
-    def cut(self, last: Cursor | None = None) -> None:
-        """Forget what the log refused for good: the next event takes the place behind the last written (which is
-        ``last``, where the log itself tells it)."""
-        if last is not None and last.epoch == self.epoch:
-            self._written_n = last.n
+    def fence(self, last: Cursor | None) -> None:
+        """A later epoch stands behind ``last`` (None: trimmed). What this attempt has behind that counts no more,
+        also where the log loses what fenced it."""
+        if last is not None:
+            self._overruled = last.epoch < self.epoch
+            self._written_n = 0 if self._overruled else last.n
+        self.cut()
+
+    def cut(self) -> None:
+        """Forget what the log refused for good: the next event takes the place behind the last written."""
         self._pending = []
         self._pending_size = self._sent_size = 0
         while self._sent and self._sent[-1].entry.cursor.n > self._written_n:
             self._sent.pop()
-        self._next_n = self._written_n + 1
+        self.next_n = self._written_n + 1
 
     def end(self, now: float) -> "Carried":
         """This attempt says no more. (``end_args`` are those of the ``finish`` that ended its stream.)"""
@@ -201,7 +200,7 @@ class Carried:
         """A new connection: whatever is written again is as young as if it were written for the first time."""
         for sent in self._sent:
             sent.at = now
-        self._held_up_since = None
+        self._held_up.pop(GONE, None)
         if self.ended_at is not None:
             self.ended_at = now
 
@@ -217,10 +216,9 @@ class Carried:
         """
         if last is None:
             return GONE
-        if last.cursor.epoch > self.epoch:
-            self.cut(last.after)  # else it would be written again, should the log lose what fenced it
+        if last.cursor.epoch > self.epoch or self._overruled:
             return FENCED
-        newest = self._next_n - 1
+        newest = self.next_n - 1
         kept = {sent.entry.cursor.n: sent.entry for sent in self._sent}
         if last.cursor.epoch < self.epoch:
             return UNCLAIMED if all(number in kept for number in range(1, newest + 1)) else LOST

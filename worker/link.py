@@ -13,7 +13,7 @@ from shared.scripts import Script
 from shared.uptime import Trouble
 
 SLOW_S: Final = 1.0
-"""A PING that takes longer met a server that stood still."""
+"""A question that takes longer met a server that stood still."""
 
 
 class Link:
@@ -67,6 +67,10 @@ class Link:
         except AWAY:
             await self.close()
             return False
+        self.answered(asked_at)
+        return True
+
+    def answered(self, asked_at: float) -> None:
+        """The server answered now what it was asked then (loop time, s)."""
         if asyncio.get_running_loop().time() - asked_at > SLOW_S:
             self.trouble.note()
-        return True

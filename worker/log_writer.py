@@ -27,6 +27,7 @@ from shared.resp import is_trouble
 from shared.scripts import Script
 from worker.batch import SETTLING_S, Batch, Call, Line
 from worker.carried import FENCED, GONE, KEEP_S, Carried
+from worker.doubts import DOUBT_S, Doubts, may_come_back
 from worker.link import Link
 from worker.reconcile import Outcome, Reconciler, stays_doubtful
 from worker.snapshots import Snapshots
@@ -60,7 +61,7 @@ class LogWriter:
         self._carried: dict[str, Carried] = {}
         self._ended: list[Carried] = []
         self._dirty: dict[Carried, None] = {}
-        self._doubtful: dict[Carried, None] = {}
+        self._doubts = Doubts()
         self._line = Line()
         self._work = asyncio.Event()
         self._snapshots = Snapshots(self._line_up, self.doubt)
@@ -81,8 +82,7 @@ class LogWriter:
         if self._carried.get(carried.stream_id) is carried:
             del self._carried[carried.stream_id]
         self._dirty.pop(carried, None)
-        if carried in self._doubtful:
-            del self._doubtful[carried]
+        if self._doubts.discard(carried):
             carried.cut()
         self._line.drop(carried)
         self._ended.append(carried.end(asyncio.get_running_loop().time()))
@@ -110,7 +110,7 @@ class LogWriter:
 
     def doubt(self, carried: Carried) -> None:
         """Compare this attempt with its log before anything else is written."""
-        self._doubtful[carried] = None
+        self._doubts.add(carried)
         self._work.set()
 
     async def call(self, carried: Carried, name: str, *args: str | bytes | int) -> tuple[str, ...]:
@@ -139,8 +139,8 @@ class LogWriter:
                 try:
                     if not self._link.is_open:
                         await self._link.open()
-                        self._doubtful = dict.fromkeys([*self._ended, *self._carried.values()])
-                        for carried in self._doubtful:
+                        self._doubts.add(*self._ended, *self._carried.values())
+                        for carried in self._doubts.all():
                             carried.keep_anew(loop.time())
                     await self._reconcile()
                     await self._flush(loop.time())
@@ -152,9 +152,6 @@ class LogWriter:
                     backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
                 else:
                     backoff_s = FIRST_BACKOFF_S
-                    if self._doubtful:
-                        await asyncio.sleep(MAX_BACKOFF_S / 10)
-                        self._work.set()
         finally:
             await self._link.close()
 
@@ -162,56 +159,58 @@ class LogWriter:
         """Once a second: forget what ended long enough ago, and notice a dead connection while idle."""
         since = asyncio.get_running_loop().time() - KEEP_S
         if self._link.is_open and await self._link.is_alive():
-            waiting = {*self._doubtful, *self._line.waiting()}
+            waiting = self._doubts.all() | self._line.waiting()
             self._ended = [c for c in self._ended if c in waiting or (c.ended_at or since) > since]
         else:
             self._work.set()
 
-    # -- comparing ----------------------------------------------------------------------------------
-
     async def _reconcile(self) -> None:
-        doubtful = list(self._doubtful)
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
+        if doubtful := self._doubts.due(asked_at):
+            loop.call_later(DOUBT_S, self._work.set)
         async for carried, outcome in self._reconciler.reconcile(self._link.connection, doubtful):
-            if outcome == GONE and carried.held_up(asyncio.get_running_loop().time(), GONE):
+            self._link.answered(asked_at)
+            if outcome == GONE and may_come_back(carried, self._link.trouble.calm_ms(), loop.time()):
                 continue
             if isinstance(outcome, str):
-                self._doubtful.pop(carried, None)
+                self._doubts.discard(carried)
                 carried.stop(outcome)
             elif outcome is not True:
                 self._refused(carried, outcome)
             else:
                 self._accepted(carried)
-                carried.keep_anew(asyncio.get_running_loop().time())
+                carried.keep_anew(loop.time())
                 if carried.ended_at is None:
                     self._snapshots.keep(carried, anew=True)
                 elif carried.end_args is not None:  # where the end is there, its nonce makes this change nothing
                     self._line_up(Call(carried, "finish", carried.end_args))
 
     def _accepted(self, carried: Carried) -> None:
-        self._doubtful.pop(carried, None)
+        self._doubts.discard(carried)
         carried.written(asyncio.get_running_loop().time())
         if carried.has_pending:
             self.touch(carried)
 
     def _refused(self, carried: Carried, outcome: Outcome) -> None:
         """An append was not (or perhaps not) written. Raises what speaks of the server, not of the stream."""
-        self._doubtful.pop(carried, None)
+        self._doubts.discard(carried)
         if carried.stopped.done():
             carried.cut()  # fenced while this was in flight: what the log refused was never said
             return
         if stays_doubtful(carried, outcome, asyncio.get_running_loop().time()):
-            self._doubtful[carried] = None
+            self._doubts.keep(carried)
 
     # -- flushing -----------------------------------------------------------------------------------
 
     async def _flush(self, now: float) -> None:
         batch = Batch(self._keys, self._scripts, self._cap)
-        for carried in [carried for carried in self._dirty if carried not in self._doubtful]:
+        for carried in [carried for carried in self._dirty if carried not in self._doubts]:
             del self._dirty[carried]
             if carried.has_pending and not carried.in_flight and not carried.stopped.done():
                 batch.append(carried, carried.take(now))
         for call in self._line.due(now):
-            if call.carried not in self._doubtful:
+            if call.carried not in self._doubts:
                 batch.call(call)
         if not batch.commands:
             return

@@ -17,11 +17,12 @@ from redis.exceptions import RedisError, ResponseError
 
 from shared.cluster import LogConnection
 from shared.fallbacks import speaker
+from shared.ids import MAX_PART, Cursor
 from shared.keys import Keys
 from shared.log import Entry, append_commands, append_outcome, last_command, read_entries
 from shared.resp import is_out_of_memory, is_trouble
 from shared.scripts import Script
-from worker.carried import GONE, LOG_FULL, LOST, UNCLAIMED, Carried
+from worker.carried import FENCED, GONE, LOG_FULL, LOST, UNCLAIMED, Carried
 
 Outcome = ResponseError | bool | str | None
 """True (all is there), a reason to stop (see :mod:`worker.carried`), or what a refused append led to."""
@@ -73,13 +74,24 @@ class Reconciler:
                 log.error("log_unreadable", stream=carried.stream_id, detail=str(reply)[:200])
                 yield carried, LOST
                 continue
-            verdict = carried.compare(next(iter(read_entries(reply)), None))
+            last = next(iter(read_entries(reply)), None)
+            verdict = carried.compare(last)
+            if verdict == FENCED and last is not None:
+                carried.fence(last.after or await self._last_before_fence(connection, carried))
             if verdict == UNCLAIMED:
                 yield carried, await self._claim_again(connection, carried)
             elif isinstance(verdict, str):
                 yield carried, verdict
             else:
                 yield carried, await self._write_again(connection, carried, verdict)
+
+    async def _last_before_fence(self, connection: LogConnection, carried: Carried) -> Cursor | None:
+        """The last entry up to this attempt's epoch; None where it was trimmed."""
+        upto = Cursor(carried.epoch, MAX_PART)
+        (reply,) = await connection.exchange([last_command(self.keys.log(carried.stream_id), upto)])
+        if isinstance(reply, ResponseError):
+            raise reply
+        return next((entry.cursor for entry in read_entries(reply)), None)
 
     async def _claim_again(self, connection: LogConnection, carried: Carried) -> Outcome:
         keys = self.keys.stream(carried.stream_id)

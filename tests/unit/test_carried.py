@@ -79,9 +79,28 @@ def test_what_a_fence_refused_is_not_written_again_when_the_fence_is_lost() -> N
     for text in ("in flight", "refused"):
         carried.say({"text": text})
         entries += carried.take(0.0)
-    assert carried.compare(Entry(Cursor(6, 0), "cancelled", b"{}", after=entries[2].cursor)) == FENCED
+    assert carried.compare(Entry(Cursor(6, 0), "cancelled", b"{}")) == FENCED
+    carried.fence(entries[2].cursor)
     carried.end(0.0)
     assert carried.compare(entries[0]) == entries[1:3]
+
+
+def test_an_attempt_that_another_one_overruled_never_comes_back() -> None:
+    carried = carry()
+    said(carried, 2)
+    assert carried.compare(Entry(Cursor(6, 2), MESSAGE, b"{}")) == FENCED
+    carried.fence(Cursor(4, 7))
+    carried.end(0.0)
+    assert carried.compare(Entry(Cursor(4, 7), MESSAGE, b"{}")) == FENCED
+
+
+def test_where_a_fence_stands_that_was_trimmed_only_what_was_acknowledged_counts() -> None:
+    carried = carry()
+    entries = said(carried, 2)
+    carried.say({"text": "in flight"})
+    carried.take(0.0)
+    carried.fence(None)
+    assert carried.compare(entries[0]) == entries[1:]
 
 
 def test_a_missing_stream_is_waited_for_from_each_new_connection_on() -> None:
