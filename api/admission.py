@@ -9,9 +9,10 @@ from typing import Final
 
 from api.problems import Problem
 from shared.limits import Admission, Limits
+from shared.new_stream import PROVISIONAL_MS
 from shared.queue import Queue
 from shared.settings import Settings
-from shared.streams import PROVISIONAL_MS, Streams
+from shared.streams import Streams
 from shared.transitions import TRANSITIONS
 
 QUEUE_WAIT_S: Final = 5

@@ -27,11 +27,12 @@ from api.requests import CreateStream
 from shared.connections import AWAY
 from shared.fallbacks import speaker
 from shared.ids import idempotent_stream_id, new_stream_id
-from shared.joined import JoinedCreate, NewStream
+from shared.joined import JoinedCreate
+from shared.new_stream import NewStream, new_nonce
 from shared.providers import Provider, Target, UnknownModel, resolve_model
 from shared.queue import Queue
 from shared.settings import Settings
-from shared.streams import Streams, new_nonce
+from shared.streams import Streams
 from shared.transitions import TRANSITIONS
 
 CREATE_TIMEOUT_S: Final = 1.8
@@ -157,8 +158,8 @@ class Creation:
         if pause_after_ms is not None:
             fields["pause_after_ms"] = pause_after_ms
 
-        new = NewStream(stream_id, hashed, owner, speaks["about"].encode(), fields, now_ms)
-        status, met, epoch = await (self._write(new) if key is not None else self._write_at_once(new))
+        new = NewStream(stream_id, hashed, owner, speaks["about"].encode(), fields, now_ms, known=key is not None)
+        status, met, epoch = await (self._write(new) if new.known else self._write_at_once(new))
         if not met:
             # Who creates it is about to watch.
             await self._presence.beat(stream_id, pause_after_ms)
@@ -182,9 +183,7 @@ class Creation:
     async def _write(self, new: NewStream, epoch: int = 0, nonce: str = "") -> tuple[str, bool, int]:
         """All steps, from the provisional record to the wake-up. Out: (status, whether it was met, epoch)."""
         stream_id = new.stream_id
-        answer = await self._streams.create(
-            stream_id, new.request_hash, new.owner, new.queued, new.fields, epoch, nonce
-        )
+        answer = await self._streams.create(new, epoch, nonce)
         status, attempt = "queued", 0
         if answer[0] == "conflict":
             raise Problem(

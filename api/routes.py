@@ -12,7 +12,7 @@ from api.problems import documented, no_such_stream
 from api.requests import Cancel, CreateStream
 from shared.connections import AWAY
 from shared.events import encode_data
-from shared.streams import new_nonce
+from shared.new_stream import new_nonce
 
 router = APIRouter(prefix="/v1", tags=["streams"], responses=documented(401, 413, 422, 503))
 

@@ -9,26 +9,13 @@ With a round trip for each step a burst of creates stands in line five times.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
 from shared.keys import Keys
+from shared.new_stream import NewStream
 from shared.queue import Queue
 from shared.scripts import Script
-from shared.streams import create_args
-
-
-@dataclass(frozen=True, slots=True)
-class NewStream:
-    """A stream to be made; ``queued`` is the data of its first event, ``now_ms`` the queue server's clock."""
-
-    stream_id: str
-    request_hash: str
-    owner: str
-    queued: bytes
-    fields: Mapping[str, str | bytes]
-    now_ms: int
 
 
 class JoinedCreate:
@@ -53,7 +40,7 @@ class JoinedCreate:
                 await self._client.script_load(script.text)
             self._loaded = True
         keys = self._keys.stream(new.stream_id)
-        args = create_args(nonce, new.request_hash, new.owner, new.queued, new.fields)
+        args = new.args(nonce)
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.evalsha(self._create.sha, len(keys), *keys, *args)  # type: ignore[arg-type]
             self._queue.put_on(pipe, new.stream_id, 1, new.now_ms)

@@ -7,7 +7,6 @@ sent again with the same nonce, a bounded number of times; what is raised in the
 
 import asyncio
 import json
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -21,12 +20,9 @@ from shared.connections import AWAY
 from shared.events import MESSAGE, Delta, Transcript, decode_data
 from shared.keys import Keys
 from shared.log import Entry, read_entries
+from shared.new_stream import NewStream, new_nonce
 from shared.scripts import Script
 from shared.uptime import CALM_MS
-
-PROVISIONAL_MS = 60_000
-"""Life of a record that nobody confirmed: long enough for every retry of its creator, short enough to be no
-leftover."""
 
 FIRST_WAIT_S = 0.05
 T = TypeVar("T")
@@ -63,11 +59,6 @@ class Reading:
         return transcript
 
 
-def new_nonce() -> str:
-    """Tells one caller's call from all others (96 bits)."""
-    return secrets.token_hex(12)
-
-
 class Streams:
     """The streams of one log server (or cluster)."""
 
@@ -77,19 +68,9 @@ class Streams:
         self._scripts = scripts
         self._tries = tries
 
-    async def create(
-        self,
-        stream_id: str,
-        request_hash: str,
-        owner: str,
-        queued_data: bytes,
-        fields: Mapping[str, str | bytes],
-        epoch: int = 0,
-        nonce: str = "",
-    ) -> tuple[str, ...]:
+    async def create(self, new: NewStream, epoch: int = 0, nonce: str = "") -> tuple[str, ...]:
         """Make a provisional record. Out: the script's answer, split (see ``create.lua``, also for ``epoch``)."""
-        args = create_args(nonce or new_nonce(), request_hash, owner, queued_data, fields, epoch)
-        return await self._answer("create", stream_id, *args)
+        return await self._answer("create", new.stream_id, *new.args(nonce or new_nonce(), epoch))
 
     async def confirm(self, stream_id: str) -> tuple[str, ...]:
         """Make a provisional record last."""
@@ -233,14 +214,6 @@ class Streams:
 def _texts(flat: Sequence[bytes]) -> dict[str, str]:
     pairs = zip(flat[::2], flat[1::2], strict=True)
     return {name.decode(): value.decode("utf-8", "replace") for name, value in pairs}
-
-
-def create_args(
-    nonce: str, request_hash: str, owner: str, queued: bytes, fields: Mapping[str, str | bytes], epoch: int = 0
-) -> tuple[str | bytes | int, ...]:
-    """What ``create.lua`` takes."""
-    pairs = [part for pair in fields.items() for part in pair]
-    return nonce, PROVISIONAL_MS, request_hash, owner, queued, epoch, *pairs
 
 
 def json_field(record: Mapping[str, str], name: str) -> Any:

@@ -18,6 +18,7 @@ from sse_starlette.sse import EventSourceResponse
 
 from shared.ids import new_stream_id
 from shared.keys import Keys
+from shared.new_stream import NewStream
 from shared.queue import Queue
 from shared.scripts import load_scripts
 from shared.streams import Streams
@@ -53,7 +54,7 @@ async def create(request: Request, asked: Asked) -> dict[str, str]:
     about = json.dumps({"model": MODEL, "provider": "local"}).encode()
     fields = {"request": body, "about": about, "model": MODEL, "provider": "local", "on_failure": "continue"}
     stream_id = new_stream_id()
-    await streams.create(stream_id, hashlib.sha256(body.encode()).hexdigest(), "", about, fields, 0)
+    await streams.create(NewStream(stream_id, hashlib.sha256(body.encode()).hexdigest(), "", about, fields))
     await queue.put(stream_id, 1, int(time.time() * 1000))
     await streams.confirm(stream_id)
     await queue.wake()

@@ -60,17 +60,20 @@ end
 -- it has seen no such trouble (ms). For a cancel that counts only near a restart, where there may be something to
 -- write again (within_s): a stop must not wait for as long as a bad network lasts.
 local SETTLED_MS = 5000
+local function up_s()
+  local info = redis.pcall('INFO', 'server')
+  return type(info) == 'string' and tonumber(string.match(info, 'uptime_in_seconds:(%d+)')) or nil
+end
 local function settling(calm_ms, within_s)
   local restored_ms = tonumber(field('restored_ms')) or 0
   if field('cancelling') ~= '' or now_ms() < restored_ms + SETTLED_MS then
     return true
   end
-  local info = redis.pcall('INFO', 'server')
-  local up_s = type(info) == 'string' and tonumber(string.match(info, 'uptime_in_seconds:(%d+)'))
-  if within_s and up_s and up_s >= within_s then
+  local up = up_s()
+  if within_s and up and up >= within_s then
     calm_ms = nil
   end
-  local quiet_ms = math.min(up_s and up_s * 1000 or 3600000, calm_ms or 3600000)
+  local quiet_ms = math.min(up and up * 1000 or 3600000, calm_ms or 3600000)
   return quiet_ms < SETTLED_MS and tonumber(field('created_ms')) < now_ms() - quiet_ms
 end
 

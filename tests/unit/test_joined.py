@@ -7,8 +7,9 @@ import pytest_asyncio
 from fakeredis import FakeAsyncRedis
 from redis.exceptions import NoScriptError
 
-from shared.joined import JoinedCreate, NewStream
+from shared.joined import JoinedCreate
 from shared.keys import Keys
+from shared.new_stream import NewStream
 from shared.queue import Queue
 from shared.scripts import Script, load_scripts
 from shared.streams import Streams
@@ -16,6 +17,10 @@ from shared.streams import Streams
 ID = "abc"
 KEYS = Keys("t")
 FIELDS = {"request": "{}", "about": "{}", "model": "m", "on_failure": "continue"}
+
+
+def new(stream_id: str = ID) -> NewStream:
+    return NewStream(stream_id, "hash", "owner", b"{}", FIELDS, 1_000)
 
 
 class Made:
@@ -28,7 +33,7 @@ class Made:
         self.joined = JoinedCreate(redis, KEYS, scripts, self.queue)
 
     async def create(self, stream_id: str = ID, nonce: str = "n") -> tuple[str, ...]:
-        return await self.joined.create(NewStream(stream_id, "hash", "owner", b"{}", FIELDS, 1_000), nonce)
+        return await self.joined.create(new(stream_id), nonce)
 
 
 @pytest_asyncio.fixture
@@ -40,7 +45,7 @@ async def made() -> AsyncIterator[Made]:
 async def test_one_round_trip_leaves_what_the_single_steps_leave(made: Made) -> None:
     answer = await made.create()
     assert answer[0] == "created"
-    other = await made.streams.create("other", "hash", "owner", b"{}", FIELDS)
+    other = await made.streams.create(new("other"))
     await made.queue.put("other", 1, 1_000)
     await made.streams.confirm("other")
     await made.queue.wake()
@@ -55,8 +60,8 @@ async def test_one_round_trip_leaves_what_the_single_steps_leave(made: Made) -> 
 
 async def test_the_single_steps_meet_what_was_made_when_its_reply_was_lost(made: Made) -> None:
     answer = await made.create(nonce="mine")
-    assert await made.streams.create(ID, "hash", "owner", b"{}", FIELDS, 0, "mine") == answer
-    assert (await made.streams.create(ID, "hash", "owner", b"{}", FIELDS, 0, "another"))[0] == "exists"
+    assert await made.streams.create(new(), nonce="mine") == answer
+    assert (await made.streams.create(new(), nonce="another"))[0] == "exists"
 
 
 async def test_a_server_that_forgot_the_scripts_makes_no_stream(made: Made) -> None:
@@ -65,4 +70,4 @@ async def test_a_server_that_forgot_the_scripts_makes_no_stream(made: Made) -> N
     with pytest.raises(NoScriptError):
         await made.create()
     assert not await made.redis.exists(KEYS.stream(ID).meta)
-    assert (await made.streams.create(ID, "hash", "owner", b"{}", FIELDS))[0] == "created"
+    assert (await made.streams.create(new()))[0] == "created"

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 import pytest_asyncio
@@ -12,8 +13,9 @@ from fakeredis import FakeAsyncRedis
 from shared.claims import Claim
 from shared.keys import Keys
 from shared.log import RAW_REPLIES, read_entries
+from shared.new_stream import PROVISIONAL_MS, NewStream, new_nonce
 from shared.scripts import FLAGS, load_scripts
-from shared.streams import PROVISIONAL_MS, Streams, new_nonce
+from shared.streams import Streams
 from shared.transitions import TRANSITIONS
 
 ID = "A" * 24
@@ -40,7 +42,7 @@ async def create(
     streams: Streams, on_failure: str = "restart", request_hash: str = "h", epoch: int = 0
 ) -> tuple[str, ...]:
     fields = {"request": '{"q":1}', "about": '{"model":"m"}', "model": "m", "on_failure": on_failure}
-    return await streams.create(ID, request_hash, "owner", b"{}", fields, epoch)
+    return await streams.create(NewStream(ID, request_hash, "owner", b"{}", fields), epoch)
 
 
 async def created(streams: Streams, on_failure: str = "restart") -> None:
@@ -477,3 +479,17 @@ async def test_a_record_that_its_creator_had_to_write_again_is_left_to_its_worke
     assert await streams.call("reclaim", ID, "w", 2000, 0, "started", "", "request", b"{}") == b"open"
     await redis.hincrby(KEYS.meta, "restored_ms", -5_000)
     assert (await claim(streams, "w2")).outcome == "run"
+
+
+async def test_a_stream_made_in_the_place_of_a_lost_one_gives_its_place_back_until_somebody_begins_it(
+    streams: Streams, redis: Any
+) -> None:
+    await created(streams)
+    made_ms = int(await redis.hget(KEYS.meta, "created_ms"))
+    assert await create(streams, epoch=made_ms - 50) == ("created", f"{made_ms - 50}-0", ANY)
+    assert [entry.cursor.epoch for entry in await entries(redis)] == [made_ms - 50]
+    assert (await create(streams, epoch=made_ms))[0] == "exists"
+    await streams.confirm(ID)
+    await redis.hdel(KEYS.meta, "restored_ms")
+    await claim(streams)
+    assert (await create(streams, epoch=made_ms - 100))[0] == "exists"
