@@ -1,7 +1,7 @@
 """Admission: a create passes the limits of its key before anything is spent or written (see :mod:`shared.limits`).
 
 Refused is a 429 whose code names the limit, with ``Retry-After``. A repeated create whose stream is already there
-is never refused: it costs nothing.
+is never refused: it takes nothing.
 """
 
 import math
@@ -33,13 +33,13 @@ class Admitting:
 
         ``repeatable``: it carries an Idempotency-Key, so its stream may be there already.
         """
-        found = await self._limits.admit(owner, stream_id)
-        if found.refusal == "too_many_streams" and await self._make_room(owner):
-            found = await self._limits.admit(owner, stream_id, again=True)
-        if not found.refusal:
-            return found.now_ms
         if repeatable and (await self._streams.fields(stream_id, "status"))[0] is not None:
             return await self._queue.now_ms()
+        found = await self._limits.admit(owner, stream_id)
+        if found.refusal == "too_many_streams" and await self._make_room(owner):
+            found = await self._limits.admit(owner, stream_id)
+        if not found.refusal:
+            return found.now_ms
         raise self._refusal(found)
 
     async def forget(self, owner: str, stream_id: str) -> None:

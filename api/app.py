@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import secrets
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -35,6 +34,7 @@ from api.reader import Reader
 from api.repeats import Repeats
 from api.responses import Protocol, SendWatch
 from api.seats import Seats
+from api.secret import Secret
 from api.services import Cancellation, Services, Viewing
 from shared.cluster import connect_to_logs
 from shared.collector import calm_collector
@@ -77,11 +77,17 @@ def build(configuration: Configuration) -> FastAPI:
     servers = [log_client, queue_client] if settings.queue_url else [log_client]
     uptime = Uptime(*servers)
     repeats = Repeats(uptime.up_s, uptime.trouble.note)
+    secret = Secret(settings.secret, queue)
+
+    async def returned() -> None:
+        await secret.returned()
+        await repeats.returned()
+
     cancellation = Cancellation(settings, streams, queue, repeats, uptime.trouble)
     reader = Reader(
         lambda: connect_to_logs(settings.redis_url),
         log_client,
-        Hints(queue_client, keys.wake_channel, repeats.returned),
+        Hints(queue_client, keys.wake_channel, returned),
         keys,
         uptime,
         settings.linger_s,
@@ -98,12 +104,6 @@ def build(configuration: Configuration) -> FastAPI:
     viewing = Viewing(reader, settings.viewers)
     presence = Presence(PresenceKeys(log_client, keys))
     watch = SendWatch(settings.send_timeout_s)
-    known_secret: list[bytes] = [settings.secret.encode()] if settings.secret else []
-
-    async def secret() -> bytes:
-        if not known_secret:
-            known_secret.append((await queue.secret(secrets.token_urlsafe(32))).encode())
-        return known_secret[0]
 
     parts = Services(
         settings=settings,

@@ -21,8 +21,8 @@ class Hints:
     """Listens to one channel."""
 
     def __init__(self, client: Redis, channel: str, returned: Callable[[], Awaitable[None]]) -> None:
-        """``returned`` is called once the server is back (also by the reader, of the log's server, which may be
-        another one)."""
+        """``returned`` is called whenever the server can be reached, for the first time or again (also by the
+        reader, of the log's server, which may be another one)."""
         self._client = client
         self._channel = channel
         self.returned = returned
@@ -30,14 +30,11 @@ class Hints:
     async def listen(self, hinted: Callable[[bytes], None], subscribed: Callable[[], None]) -> None:
         """Call ``hinted`` with each message, and ``subscribed`` whenever hints may have been missed."""
         backoff_s = FIRST_BACKOFF_S
-        lost = False
         while True:
             try:
                 async with self._client.pubsub(ignore_subscribe_messages=True) as pubsub:
                     await pubsub.subscribe(self._channel)
-                    if lost:
-                        await self.returned()
-                    lost = False
+                    await self.returned()
                     backoff_s = FIRST_BACKOFF_S
                     subscribed()
                     while True:
@@ -46,6 +43,5 @@ class Hints:
                             hinted(message["data"])
             except (*AWAY, RedisError) as error:
                 log.warning("hints_away", error=type(error).__name__)
-                lost = True
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)

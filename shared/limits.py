@@ -53,12 +53,10 @@ class Limits:
         self._admit = _load("admit")
         self._seat = _load("seat")
 
-    async def admit(self, owner: str, stream_id: str, *, again: bool = False) -> Admission:
-        """Ask for one creation; ``again`` after :meth:`drop` made room: it is not counted twice."""
+    async def admit(self, owner: str, stream_id: str) -> Admission:
+        """Ask for one creation; what is refused takes nothing."""
         keys = (self._keys.creations(owner), self._keys.streams_of(owner), self._keys.queue)
-        raw, number = await self._run(
-            self._admit, keys, (stream_id, *self._limits, int(not again), STREAMS_LIFE_MS)
-        )
+        raw, number = await self._run(self._admit, keys, (stream_id, *self._limits, STREAMS_LIFE_MS))
         answer = raw.decode()
         if answer == "ok":
             return Admission("", now_ms=int(number))

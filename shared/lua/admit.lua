@@ -1,7 +1,7 @@
 -- Whether a key may create one more stream. On the queue's server, on keys without a hash tag.
 -- KEYS: the key's rate (string), the key's streams (sorted set: id by ms), arq's queue (sorted set)
 -- ARGV: stream id, creations per minute, streams at once, jobs that may wait (0: no limit, for each of the three),
---       count this creation (1 or 0), life of the sorted set in ms
+--       life of the sorted set in ms. What is refused takes nothing.
 -- Out:  {'ok', now in ms} | {'queue_full', 0} | {'rate_limited', ms to wait} | {'too_many_streams', 0}
 local per_minute, at_once, waiting = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local t = redis.call('TIME')
@@ -10,7 +10,10 @@ local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 if waiting > 0 and redis.call('ZCARD', KEYS[3]) >= waiting then
   return {'queue_full', 0}
 end
-if per_minute > 0 and ARGV[5] == '1' then
+if at_once > 0 and not redis.call('ZSCORE', KEYS[2], ARGV[1]) and redis.call('ZCARD', KEYS[2]) >= at_once then
+  return {'too_many_streams', 0}
+end
+if per_minute > 0 then
   -- The string holds the moment at which all that was taken is given back; it runs a minute ahead at most.
   local free_at = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now) + 60000 / per_minute
   if free_at - now > 60000 then
@@ -19,10 +22,7 @@ if per_minute > 0 and ARGV[5] == '1' then
   redis.call('SET', KEYS[1], string.format('%.3f', free_at), 'PX', 60000)
 end
 if at_once > 0 then
-  if not redis.call('ZSCORE', KEYS[2], ARGV[1]) and redis.call('ZCARD', KEYS[2]) >= at_once then
-    return {'too_many_streams', 0}
-  end
   redis.call('ZADD', KEYS[2], 'NX', now, ARGV[1])
-  redis.call('PEXPIRE', KEYS[2], ARGV[6])
+  redis.call('PEXPIRE', KEYS[2], ARGV[5])
 end
 return {'ok', now}

@@ -56,13 +56,17 @@ async def test_creations_per_minute_are_counted_for_each_key_on_all_processes(tm
     settings = {"HEADRACE_API_KEYS": f"{one},{two}", "HEADRACE_CREATIONS_PER_MINUTE": "4"}
     async with running_stack(tmp_path, apis=2, **settings) as stack:
         answers = []
-        for number in range(5):
+        for _ in range(3):
+            repeated = {"Authorization": f"Bearer {alice}", "Idempotency-Key": "k"}
+            answer = await stack.client.post("/v1/streams", json={"prompt": "{}"}, headers=repeated)
+            assert answer.status_code == 202, "however often it is repeated, it is one of the four"
+        for number in range(4):
             url = f"{stack.apis[number % 2].url}/v1/streams"
             headers = {"Authorization": f"Bearer {alice}"}
             answers.append(await stack.client.post(url, json={"prompt": "{}"}, headers=headers))
-        assert [answer.status_code for answer in answers] == [202] * 4 + [429]
-        assert await refused(answers[4]) == "rate_limited"
-        assert 10 <= int(answers[4].headers["retry-after"]) <= 15
+        assert [answer.status_code for answer in answers] == [202] * 3 + [429]
+        assert await refused(answers[3]) == "rate_limited"
+        assert 10 <= int(answers[3].headers["retry-after"]) <= 15
         assert (await post(stack, Authorization=f"Bearer {bob}")).status_code == 202
 
 

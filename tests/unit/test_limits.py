@@ -74,10 +74,11 @@ async def test_so_many_streams_at_once_and_room_when_one_is_dropped(redis: Any) 
     assert await redis.pttl(KEYS.streams_of("a")) > 0, "an owner who never comes back leaves nothing for ever"
 
 
-async def test_asking_again_is_not_counted_twice(redis: Any) -> None:
-    some = limits(redis, per_minute=1, at_once=1)
-    assert (await some.admit("a", "1")).refusal == ""
-    assert (await some.admit("a", "2", again=True)).refusal == "too_many_streams"
+async def test_what_is_refused_for_want_of_room_takes_nothing_of_the_rate(redis: Any) -> None:
+    some = limits(redis, per_minute=2, at_once=1)
+    assert await admitted(some, "a", "1", "2", "2", "2") == ["", *["too_many_streams"] * 3]
+    await some.drop("a", ["1"])
+    assert await admitted(some, "a", "2") == [""]
 
 
 async def test_a_full_queue_refuses_everybody_and_takes_nothing(redis: Any) -> None:
