@@ -11,7 +11,7 @@ PY := $(VENV)/bin/python
 LOG := $(VENV)/install.log
 FILES := pyproject.toml constraints.txt requirements-model.txt Makefile
 
-.PHONY: up test chaos bench check clean
+.PHONY: up test chaos fuzz bench check clean
 .DELETE_ON_ERROR:
 
 up: $(VENV)/installed
@@ -24,6 +24,10 @@ test: $(VENV)/installed-for-tests
 # Real processes under faults: make chaos MINUTES=5 (default 1), and SEED=… to repeat a run.
 chaos: $(VENV)/installed-for-tests
 	$(PY) -m tests.chaos --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+# The parsers and the API under inputs made up by chance, for long: 5,000 requests and 260,000 inputs, half an hour.
+fuzz: $(VENV)/installed-for-tests
+	FUZZ=long $(PY) -m pytest tests/unit/test_fuzz.py tests/integration/test_schema.py $(ARGS)
 
 # Headrace beside its peers, in one run: 25 minutes, or three with ARGS=--short. Needs Linux, gcc; node for two of them.
 bench: $(VENV)/installed

@@ -52,7 +52,7 @@ async def run_up(options: Options, console: Console) -> None:
         program = None if options.redis_url else find_server()
         no_model = why_no_model(options.env, options.model)
         model_port = owned.enter_context(held_port()) if no_model is None else None
-        server_port = owned.enter_context(held_port())
+        server_port = owned.enter_context(held_port()) if program else 0
         redis_url = options.redis_url or embedded_url(server_port)
 
         env = children_env(options.env, redis_url, options.host, port, model_port)

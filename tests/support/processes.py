@@ -155,8 +155,8 @@ class Server:
 
     def __init__(self, directory: Path, port: int | None = None, **config: str) -> None:
         """``config``: more of the server's own settings, ``_`` for ``-`` (``maxmemory="10mb"``)."""
-        self._held = held_port()
-        self.port = port or self._held.__enter__()
+        self._held = contextlib.ExitStack()
+        self.port = port or self._held.enter_context(held_port())
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._directory = directory
         self._config = [x for name, value in config.items() for x in (f"--{name.replace('_', '-')}", value)]
@@ -177,7 +177,7 @@ class Server:
         self._child.kill()
 
     def stop(self) -> None:
-        """SIGTERM: nothing is lost."""
+        """SIGTERM: nothing is lost. The port is held on, for it may be started again."""
         self._child.terminate()
 
     def start_again(self) -> None:
@@ -196,6 +196,7 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        self._held.close()
 
 
 start_server = Server

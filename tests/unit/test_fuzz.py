@@ -1,6 +1,6 @@
 """Fuzzing what strangers send: the provider's bytes and the viewer's cursor.
 
-Short in `make test`. The long run is `FUZZ=long pytest tests/unit/test_fuzz.py`: 190,000 inputs.
+Short in `make test`. The long run is `FUZZ=long pytest tests/unit/test_fuzz.py`: 260,000 inputs.
 """
 
 import os
@@ -120,7 +120,7 @@ cursors = st.one_of(
 )
 
 
-@fuzz(30_000)
+@fuzz(100_000)
 @given(cursors)
 def test_a_text_is_the_cursor_that_it_says_or_refused(text: str) -> None:
     try:
