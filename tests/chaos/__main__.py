@@ -43,7 +43,7 @@ def main() -> int:
         return 0
     for stream in result.wrong:
         console.print(f"{stream.story.name} {stream.id}: {'; '.join(stream.wrong)}", markup=False, highlight=False)
-    for text in result.broken:
+    for text in result.broken + result.slow:
         console.print(text, markup=False)
     evidence = write_evidence(result, directory, everything=asked.keep)
     console.print(f"The evidence: {evidence}; logs of all processes beside it.")

@@ -9,10 +9,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from tests.chaos.faults import Fault
 from tests.chaos.invariant import sent
 from tests.chaos.load import Stream
 from tests.chaos.process_faults import ENDED, KILLED
-from tests.chaos.timings import cancels, shown, take_overs
+from tests.chaos.timings import TakeOver, cancels, shown, take_overs, too_slow
 from tests.chaos.world import Struck
 from tests.support.scripted_answer import Call
 
@@ -31,13 +32,21 @@ class Result:
     false_starts: int = 0
     """Processes that had to be started more than once, because Redis was away just then."""
 
+    def take_overs(self, kind: Fault) -> list[TakeOver]:
+        return take_overs(kind, self.struck, self.streams, self.calls)
+
+    @property
+    def slow(self) -> list[str]:
+        """Promises on time that were not kept."""
+        return [text for kind in (KILLED, ENDED) for text in too_slow(kind, self.take_overs(kind))]
+
     @property
     def wrong(self) -> list[Stream]:
         return [stream for stream in self.streams if stream.wrong]
 
     @property
     def violations(self) -> int:
-        return sum(len(stream.wrong) for stream in self.streams) + len(self.broken)
+        return sum(len(stream.wrong) for stream in self.streams) + len(self.broken) + len(self.slow)
 
     @property
     def faults(self) -> Counter[str]:
@@ -64,8 +73,8 @@ def print_table(result: Result, console: Console) -> None:
         "calls of the provider": str(len(result.calls)),
         "tokens sent": str(sum(call.sent for call in result.calls)),
         "slowest stream": f"{slowest.took_s:.1f} s ({slowest.story.name}, attempts: {attempts})",
-        "take-over of a killed worker": shown(take_overs(KILLED, result.struck, result.streams, result.calls)),
-        "hand-over at SIGTERM": shown(take_overs(ENDED, result.struck, result.streams, result.calls)),
+        "take-over of a killed worker": shown(result.take_overs(KILLED)),
+        "hand-over at SIGTERM": shown(result.take_overs(ENDED)),
         "upstream closed after a cancel": f"slowest {max(closed):.2f} s of {len(closed)}" if closed else "-",
         "creates, cancels and looks turned away": str(result.refusals),
         "starts that had to be repeated": str(result.false_starts),
@@ -87,6 +96,7 @@ def write_evidence(result: Result, directory: Path, *, everything: bool = False)
             {
                 "seed": result.seed,
                 "broken": result.broken,
+                "slow": result.slow,
                 "faults": [asdict(fault) for fault in result.struck],
                 "streams": [_evidence(stream, result) for stream in result.streams if stream.wrong or everything],
             },

@@ -1,4 +1,4 @@
-"""Take-overs and cancels, timed from what the provider saw. Pure."""
+"""Take-overs and cancels, timed from what the provider saw, and what is promised of them. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,11 +7,17 @@ from statistics import median
 
 from tests.chaos.faults import Fault
 from tests.chaos.load import Stream
+from tests.chaos.process_faults import ENDED, KILLED
 from tests.chaos.world import Struck
 from tests.support.scripted_answer import Call
 
 CLOSED_WITHIN_S = 2.5
 """A worker told to stop writes its last words first; a killed one's sockets close at once."""
+
+PROMISED_S = {KILLED.name: 5.0, ENDED.name: 1.0}
+"""The README's word for a worker that alone was killed, or told to stop: the median take-over is under this."""
+ENOUGH = 3
+"""Of fewer the median is one busy moment of the machine."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,17 @@ def shown(found: Sequence[TakeOver]) -> str:
     text = f"slowest {max(clean):.2f} s, median {median(clean):.2f} s of {len(clean)}" if clean else "none alone"
     other = [one.seconds for one in found if not one.clean]
     return text + (f" (amid other faults: slowest {max(other):.2f} s of {len(other)})" if other else "")
+
+
+def too_slow(kind: Fault, found: Sequence[TakeOver]) -> list[str]:
+    """What breaks the promise, for people: one text or none."""
+    clean = [one.seconds for one in found if one.clean]
+    most = PROMISED_S[kind.name]
+    if len(clean) < ENOUGH or median(clean) < most:
+        return []
+    return [
+        f"{kind.name}, alone: the median take-over was {median(clean):.2f} s of {len(clean)}, not under {most:g} s"
+    ]
 
 
 def cancels(streams: Sequence[Stream], calls: Sequence[Call]) -> list[float]:

@@ -16,9 +16,11 @@ SECONDS = 27
 async def test_nothing_is_lost_doubled_or_reordered_whatever_dies(tmp_path: Path) -> None:
     result = await run_chaos(tmp_path, SEED, SECONDS, at_once=10)
     print_table(result, Console(width=116))
-    evidence = write_evidence(result, tmp_path) if result.violations else None
+    # Of time (`result.slow`) this machine says nothing: other tests run beside this one.
+    wrong = result.wrong or result.broken
+    evidence = write_evidence(result, tmp_path) if wrong else None
     told = [f"{stream.story.name}: {'; '.join(stream.wrong)}" for stream in result.wrong]
-    assert not result.violations, f"{told + result.broken}; the evidence: {evidence}"
+    assert not wrong, f"{told + result.broken}; the evidence: {evidence}"
     # A run in which nothing happened proves nothing.
     dangers = {fault.danger for fault in FAULTS if result.faults[fault.name]}
     assert {WRITER, LOSS} <= dangers, "a process and the end of the log were lost"

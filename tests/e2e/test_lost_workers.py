@@ -10,7 +10,10 @@ from tests.support.stack import Stack, running_stack
 from tests.support.viewing import view_to_end
 
 TAKE_OVER_S = 8.0
-"""A lease of 3 s, half a second for the sweep, and room for a busy machine; usually about 3 s."""
+"""A lease of 3 s, half a second for the sweep, and room for a busy machine; usually about 3 s. What is promised (a
+median under 5 s) is held by the long chaos run, which has enough of them: see `tests/chaos/timings.py`."""
+HAND_OVER_S = 2.5
+"""Less than a lease, and room for a busy machine; usually 0.2 s. Promised is a median under 1 s, as above."""
 
 
 async def test_a_killed_worker_is_replaced_and_viewers_see_one_restart(stack: Stack) -> None:
@@ -89,23 +92,47 @@ async def test_a_worker_told_to_stop_hands_its_stream_over_at_once(stack: Stack)
             await asyncio.sleep(0.01)
     took_s = time.monotonic() - told_at
     print(f"handed over after {took_s:.2f} s")
-    # A lease would take three seconds.
-    assert took_s < 2.5
+    assert took_s < HAND_OVER_S
     seen = await view_to_end(stack.client, made["events_url"])
     assert seen.text == script_text(script, call=2)
 
 
-async def test_a_worker_with_a_drain_time_lets_its_streams_run_on(tmp_path: Path) -> None:
-    script = {"tokens": 40, "interval_ms": 40, "name": "drain", "numbered": True}
-    async with running_stack(tmp_path, workers=2, HEADRACE_DRAIN_S="10") as stack:
-        made = await stack.create(script)
+async def test_a_drain_time_lets_streams_run_on_and_at_its_end_another_worker_has_the_rest(tmp_path: Path) -> None:
+    drain_s = 1
+    short = {"tokens": 40, "name": "short", "hang_after": 20}
+    long = {"tokens": 1000, "interval_ms": 40, "name": "long"}
+    settings = {"HEADRACE_DRAIN_S": str(drain_s), "LOCAL_CONTINUES": "prefill"}
+    async with running_stack(tmp_path, workers=1, **settings) as stack:
+        made = await stack.create(short)
+        made_long = await stack.create(long)
+        viewing = asyncio.create_task(view_to_end(stack.client, made_long["events_url"]))
         await stack.until_said(made["id"], 20)
-        carrier = await stack.carrier(made["id"])
-        carrier.send(signal.SIGTERM)
+        await stack.until_said(made_long["id"], 20)
+        drained = stack.workers[0]
+        await stack.add_worker()
+        drained.send(signal.SIGTERM)
+        told_at = time.monotonic()
+        stack.provider.release("short")
         record = await stack.until_status(made["id"], "done")
-        assert record["text"] == script_text(script, call=1)
+        assert record["text"] == script_text(short)
         assert record["attempt"] == 1
-        assert await asyncio.to_thread(carrier.wait, 10) == 0
+        said = len((await stack.record(made_long["id"]))["text"])
+        async with asyncio.timeout(TAKE_OVER_S):
+            while len(stack.calls("long")) < 2:
+                await asyncio.sleep(0.01)
+        took_s = time.monotonic() - told_at
+        print(f"drained for {drain_s} s, and handed over after {took_s:.2f} s")
+        assert drain_s - 0.1 < took_s < drain_s + HAND_OVER_S
+        carried_on = stack.calls("long")[1].asked["messages"][-1]
+        assert carried_on["role"] == "assistant"
+        assert len(carried_on["content"]) > said, "it ran on while its worker drained"
+        await stack.until_said(made_long["id"], len(carried_on["content"]) + 20)
+        await stack.client.post(f"/v1/streams/{made_long['id']}/cancel")
+        seen = await viewing
+        assert seen.types == ["started", "continued", "cancelled"]
+        assert script_text(long).startswith(seen.text)
+        assert len(seen.text) > len(carried_on["content"])
+        assert await asyncio.to_thread(drained.wait, 10) == 0
 
 
 async def test_an_input_that_kills_every_worker_ends_as_failed(tmp_path: Path) -> None:
