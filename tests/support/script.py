@@ -8,6 +8,7 @@ from typing import Any
 DEFAULTS: dict[str, Any] = {
     "name": "",  # calls are counted by it
     "tokens": 20,
+    "times": 1,  # each word of the answer is said so often, in one token
     "interval_ms": 0,  # between tokens
     "seed": 0,
     "text": None,  # an exact answer, instead of words from the seed
@@ -61,7 +62,7 @@ def script_tokens(script: dict[str, Any], call: int = 1) -> list[str]:
         return head + re.findall(r"\s*\S{1,6}|\s+", wanted["text"])
     choose = random.Random(f"{wanted['seed']}/{call if wanted['numbered'] else 0}")
     words = _WORDS.split("|")
-    return head + [choose.choice(words) for _ in range(wanted["tokens"] - len(head))]
+    return head + [choose.choice(words) * wanted["times"] for _ in range(wanted["tokens"] - len(head))]
 
 
 def script_text(script: dict[str, Any], call: int = 1) -> str:
