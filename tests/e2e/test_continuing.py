@@ -80,12 +80,14 @@ async def test_the_real_model_s_sentence_goes_on_after_its_worker_was_killed(mod
     with Up(tmp_path) as up:
         await asyncio.to_thread(up.wait_up)
         async with httpx.AsyncClient(base_url=up.url, timeout=30) as client:
-            body = {"prompt": "Tell a long story about a mill at a river.", "max_tokens": 120, "temperature": 0}
+            body = {"prompt": "Tell a long story about a mill at a river.", "max_tokens": 60, "temperature": 0}
+            # At temperature 0, on one machine, the model says the same again, and behind any of its words as well.
+            unbroken = await view_to_end(client, (await client.post("/v1/streams", json=body)).json()["events_url"])
             made = (await client.post("/v1/streams", json=body)).json()
             seen = Seen()
             viewing = asyncio.create_task(view_to_end(client, made["events_url"], seen=seen))
             async with asyncio.timeout(60):
-                while len(seen.text) < 120:
+                while len(seen.text) < len(unbroken.text) / 3:
                     await asyncio.sleep(0.02)
             before = seen.text
             workers = [pid for name, pid in up.state()["children"].items() if name.startswith("worker")]
@@ -94,9 +96,11 @@ async def test_the_real_model_s_sentence_goes_on_after_its_worker_was_killed(mod
             await asyncio.wait_for(viewing, 60)
             record = (await client.get(made["url"])).json()
     assert seen.types == ["started", "continued", "finishing", "done"]
-    assert seen.text.startswith(before)
     assert seen.text == record["text"]
-    assert len(seen.text) > len(before)
+    # What is left of max_tokens is reckoned from the text, so one of the two may end some words earlier.
+    common = min(len(seen.text), len(unbroken.text))
+    assert common > len(before) + 40
+    assert seen.text[:common] == unbroken.text[:common]
     print(json.dumps({"before": before[-60:], "behind": seen.text[len(before) : len(before) + 60]}))
 
 
