@@ -5,7 +5,7 @@ import contextlib
 import resource
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,7 +16,7 @@ import pytest_asyncio
 from shared.sse import SseParser
 from tests.chaos.viewer import Viewer
 from tests.support.bare_provider import MIB, bare_provider, bulk_text
-from tests.support.script import script_text
+from tests.support.script import script_text, script_tokens
 from tests.support.sse_socket import SseSocket
 from tests.support.stack import Stack, running_stack
 from tests.support.viewing import view_to_end
@@ -27,6 +27,8 @@ SEND_TIMEOUT_S = 2
 STORM = 1000
 STORM_S = 40.0
 """Seconds alone; tests may run beside others."""
+AT_ONCE = 100
+"""Of those that leave; those that come back come all at once."""
 STALLED = 30
 BULK_MIB = 8
 """More than two sockets hold, so that a viewer that reads nothing is noticed."""
@@ -129,30 +131,53 @@ async def test_a_viewer_that_reads_a_byte_a_second_has_the_exact_text_when_it_dr
     assert [seen.kind for seen in viewer.events].count("started") == 1
 
 
+async def length_of(url: str, text: str, *, ended: bool) -> int:
+    """How many bytes tell all of this text, and the end as well if that is wanted."""
+    viewer, parser, length = Viewer("scout"), SseParser(), 0
+    async with await SseSocket.open(url) as response, aclosing(response.body(1)) as pieces:
+        while viewer.answer.text != text or viewer.over != ended:
+            length += 1
+            for event in parser.feed(await anext(pieces)):
+                viewer.take(event)
+    return length
+
+
+async def leave_after(count: int, url: str, room: asyncio.Semaphore) -> Viewer:
+    """Read so many bytes of the body, and drop the connection. Out: the viewer, which knows what it understood."""
+    viewer, parser = Viewer(f"{count} bytes"), SseParser()
+    async with room, await SseSocket.open(url) as response, aclosing(response.body()) as pieces:
+        while count:
+            piece = (await anext(pieces))[:count]
+            count -= len(piece)
+            for event in parser.feed(piece):
+                viewer.take(event)
+    return viewer
+
+
+async def leave_at_every_byte(url: str, length: int, wanted: str, release: Callable[[], None]) -> None:
+    """So many viewers leave, each at another byte, and come back with what they understood."""
+    room = asyncio.Semaphore(AT_ONCE)
+    viewers = await asyncio.gather(*(leave_after(count, url, room) for count in range(length + 1)))
+    back = [asyncio.create_task(come(viewer, url)) for viewer in viewers]
+    release()
+    await asyncio.gather(*back)
+    assert [viewer.habit for viewer in viewers if viewer.answer.text != wanted] == []
+    assert [viewer.habit for viewer in viewers if len({e.id for e in viewer.events}) != len(viewer.events)] == []
+
+
 async def test_a_viewer_may_leave_at_every_byte(stack: Stack) -> None:
-    script = {"tokens": 120, "interval_ms": 10, "name": "bytes"}
+    script = {"tokens": 5, "interval_ms": 10, "hang_after": 3, "name": "bytes"}
     made = await stack.create(script)
     url = stack.apis[0].url + made["events_url"]
-
-    async def leave_after(count: int) -> None:
-        """Read so many bytes, drop the connection, and come back with what was understood."""
-        viewer = Viewer(f"{count} bytes")
-        parser = SseParser()
-        left = count
-        async with await SseSocket.open(url) as response, aclosing(response.body(1)) as pieces:
-            while left:
-                for event in parser.feed(await anext(pieces)):
-                    viewer.take(event)
-                left -= 1
-        while not viewer.over:
-            await viewer.read(url)
-        assert viewer.answer.text == script_text(script), count
-        assert len({seen.id for seen in viewer.events}) == len(viewer.events), count
-
-    # While it runs, and once more when it has ended.
-    await asyncio.gather(*(leave_after(count) for count in range(0, 2048, 37)))
+    said, wanted = "".join(script_tokens(script)[:3]), script_text(script)
+    await stack.until_said(made["id"], len(said))
+    running = await length_of(url, said, ended=False)
+    await leave_at_every_byte(url, running, wanted, lambda: stack.provider.release("bytes"))
     await stack.until_status(made["id"], "done")
-    await asyncio.gather(*(leave_after(count) for count in range(1, 2048, 37)))
+    ended = await length_of(url, wanted, ended=True)
+    await leave_at_every_byte(url, ended, wanted, lambda: None)
+    print(f"left at {running} bytes while it ran, at {ended} when it had ended")
+    assert ended > running > 100
 
 
 async def come(viewer: Viewer, url: str) -> None:
