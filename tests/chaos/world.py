@@ -42,7 +42,8 @@ class Slot:
     kind: str
     number: int
     redis: TcpProxy
-    provider: TcpProxy
+    far: TcpProxy
+    """A worker's provider is behind it; of an API process: that process itself, for viewers and callers."""
     child: Child | None = None
     starts: int = 0
     busy: bool = False
@@ -75,7 +76,8 @@ class World:
 
     @property
     def urls(self) -> list[str]:
-        return [slot.child.url for slot in self.of("api") if slot.child]
+        """Where viewers and callers find the API processes: at their proxies."""
+        return [f"http://127.0.0.1:{slot.far.port}" for slot in self.of("api")]
 
     async def start(self, slot: Slot) -> None:
         """Start the slot's process, as often as it takes: a supervisor would do so too."""
@@ -107,15 +109,15 @@ class World:
         env = base_env(
             f"redis://127.0.0.1:{slot.redis.port}/0",
             LOCAL_CONTINUES="prefill",
-            LOCAL_BASE_URL=f"http://127.0.0.1:{slot.provider.port}/v1",
+            LOCAL_BASE_URL=f"http://127.0.0.1:{slot.far.port if slot.kind == 'worker' else self.provider.port}/v1",
             **SETTINGS,
         )
         name = f"{slot.kind}-{slot.number}-{slot.starts}"
         if slot.kind == "worker":
             slot.child = await asyncio.to_thread(start_worker, env, self.directory, name, blockable_worker.__name__)
         else:
-            port = int(slot.child.url.rpartition(":")[2]) if slot.child else 0
-            slot.child = await asyncio.to_thread(start_api, env, self.directory, name, port)
+            slot.child = await asyncio.to_thread(start_api, env, self.directory, name, slot.far.target_port)
+            slot.far.target_port = int(slot.child.url.rpartition(":")[2])
 
     @contextlib.contextmanager
     def holding(self, kind: str, rng: random.Random) -> Iterator[Slot | None]:
@@ -167,8 +169,8 @@ async def running_world(directory: Path, *, workers: int = 3, apis: int = 2) -> 
         for kind, count in (("api", apis), ("worker", workers)):
             for number in range(1, count + 1):
                 redis = await stack.enter_async_context(TcpProxy(server.port))
-                upstream = await stack.enter_async_context(TcpProxy(provider.port))
-                world.slots.append(Slot(kind, number, redis, upstream))
+                far = await stack.enter_async_context(TcpProxy(provider.port if kind == "worker" else 0))
+                world.slots.append(Slot(kind, number, redis, far))
         await asyncio.gather(*(world.start(slot) for slot in world.slots))
         background = [asyncio.create_task(world.remember_sizes()), asyncio.create_task(world.watch())]
         try:

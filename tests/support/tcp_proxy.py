@@ -4,7 +4,8 @@ Theory of operation. Every direction of every connection is one task that reads 
 that bytes of a direction never overtake each other and TCP's own backpressure reaches through. Faults are
 attributes that every task looks at for each piece; they hold for old connections and new ones. ``cut`` counts
 bytes of all connections together and breaks each of them in the middle of the piece in which the count ends:
-both sides see a reset behind a part of a message, as after a lost cable.
+both sides see a reset behind a part of a message, as after a lost cable. Who has no port yet (it will be known when
+its process has started) gets one in ``target_port``; until then connections are reset.
 """
 
 import asyncio
@@ -20,12 +21,12 @@ CONNECT_S = 2.0
 class TcpProxy:
     """Passes connections on to one loopback port. ``async with TcpProxy(port) as proxy: proxy.port``."""
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int = 0) -> None:
         self.port = 0
+        self.target_port = target_port
         self.delay_s = 0.0
         self.step_s = 0.0
         self.cuts = 0
-        self._target_port = target_port
         self._budget: int | None = None
         self._open_gate = asyncio.Event()
         self._open_gate.set()
@@ -49,6 +50,11 @@ class TcpProxy:
     @property
     def connections(self) -> int:
         return len(self._writers) // 2
+
+    @property
+    def is_cut_due(self) -> bool:
+        """Whether a cut waits for its bytes."""
+        return self._budget is not None
 
     # -- faults -------------------------------------------------------------------------------------
 
@@ -90,7 +96,7 @@ class TcpProxy:
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(CONNECT_S):
-                far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+                far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
         except OSError:
             _reset(writer)
             return
