@@ -33,3 +33,5 @@ class Fault:
     """Now and then nothing else strikes for this long, so that a take-over can be timed,"""
     calm_s: float = 0.0
     """nor had struck for this long before."""
+    first: bool = False
+    """No run is without it: as long as it has not struck, it is drawn before all others."""

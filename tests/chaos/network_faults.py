@@ -76,13 +76,16 @@ async def swallow(choose: Choose, world: World, rng: random.Random) -> str:
     return await _for_a_while(choose(world, rng), rng, harm, 5)
 
 
+VIEWERS_CUT = Fault(
+    "viewers' network: cut at a byte", "viewers cut", HARMLESS, partial(cut, outside), weight=4, first=True
+)
 FAULTS = (
     Fault("network: cut at a byte", "cut", HARMLESS, partial(cut, inside), weight=4),
     Fault("network: delayed", "slow", HARMLESS, partial(delay, inside)),
     Fault("network: one byte at a time", "slow", WRITER, partial(dribble, inside)),
     Fault("network: swallowed", "slow", WRITER, partial(swallow, inside)),
     # No process loses here what it remembers, so these are harmless beside any other.
-    Fault("viewers' network: cut at a byte", "viewers cut", HARMLESS, partial(cut, outside), weight=4),
+    VIEWERS_CUT,
     Fault("viewers' network: delayed", "viewers slow", HARMLESS, partial(delay, outside)),
     Fault("viewers' network: one byte at a time", "viewers slow", HARMLESS, partial(dribble, outside)),
     Fault("viewers' network: swallowed", "viewers slow", HARMLESS, partial(swallow, outside)),

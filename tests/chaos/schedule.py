@@ -2,7 +2,8 @@
 
 Theory of operation. The run alternates between phases in which faults of one danger may strike, beside the
 harmless ones; at a border only harmless ones strike until APART_S have passed since the last of the other danger
-was over. Up to ``AT_ONCE`` strike at the same time.
+was over. Up to ``AT_ONCE`` strike at the same time. What no run may be without is drawn first, so that also a short
+run on a slow machine has it.
 """
 
 import asyncio
@@ -63,6 +64,9 @@ class Schedule:
         fit = [f for f in self._faults if f.danger in allowed and f.group not in busy]
         if not fit or len(self._active) >= self._rng.choice((1, 1, 2, AT_ONCE)):
             return None
+        seen = {struck.name for struck in self._world.struck}
+        if firsts := [fault for fault in fit if fault.first and fault.name not in seen]:
+            return self._rng.choice(firsts)
         # At a border what is only harmless would come too often.
         if not apart and self._rng.random() < 0.5:
             return None
