@@ -46,6 +46,7 @@ class ApiKeys:
 
 def parse_api_keys(text: str) -> ApiKeys:
     """Read comma-separated ``NAME:hash`` entries. Raises :class:`BadApiKeys`."""
+    # Errors name an entry by its number alone: a secret in the place of an entry looks like a name.
     entries = []
     for number, entry in enumerate((part.strip() for part in text.split(",")), 1):
         if not entry:
@@ -55,8 +56,8 @@ def parse_api_keys(text: str) -> ApiKeys:
             raise BadApiKeys(f"entry {number} has no name of 1 to 64 letters, digits, '_', '.' or '-'")
         if not _DIGEST.fullmatch(digest):
             raise BadApiKeys(
-                f"entry {number} ({name}) is not NAME:hash with the 64 hex digits that "
-                f"`headrace key new {name}` prints (the hash, not the secret itself)"
+                f"entry {number} is not NAME:hash with the 64 hex digits that "
+                "`headrace key new NAME` prints (the hash, not the secret itself)"
             )
         entries.append((name, bytes.fromhex(digest)))
     if text.strip() and not entries:
