@@ -9,10 +9,9 @@ nobody would read, so it closes the connection as well.
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.connection import (
     AbstractConnection,
     Connection,
@@ -26,6 +25,7 @@ from redis.exceptions import ClusterError, RedisClusterException
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from shared.cluster_client import open_cluster_client
 from shared.log import RAW_REPLIES
 from shared.resp import Command, pack
 
@@ -54,15 +54,24 @@ the same with ten viewers and with ten thousand."""
 
 
 class _Translating(AbstractConnection):
-    """Tells a connection that was reset while it was idle as what it is: uvloop has closed its transport then,
-    and says so by a RuntimeError at the next write, which nobody would take for a lost server."""
+    """Tells a connection that is closed already as what it is, and not by an error that nobody would take for a
+    lost server. One that was reset while it was idle: uvloop has closed its transport, and says so by a
+    RuntimeError at the next write. One of a cluster that another call closed, with all others, because a node had
+    failed: there is nothing to write to any more, or to read from (an AttributeError)."""
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         try:
             await super().send_packed_command(command, check_health)
-        except RuntimeError as error:
+        except (RuntimeError, AttributeError) as error:
             await self.disconnect(nowait=True)
             raise RedisConnectionError(f"the connection was reset: {error}") from error
+
+    async def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super().read_response(*args, **kwargs)
+        except (RuntimeError, AttributeError) as error:
+            await self.disconnect(nowait=True)
+            raise RedisConnectionError(f"the connection was closed: {error}") from error
 
 
 class _Tcp(_Translating, Connection):
@@ -109,7 +118,13 @@ def open_client(url: str, timeout_s: float = EXCHANGE_TIMEOUT_S) -> Redis:
     """
     seeds = cluster_seeds(url)
     if seeds:
-        return _open_cluster_client(seeds[0], timeout_s)
+        addresses = [
+            (found.get("host", "localhost"), found.get("port", 6379)) for _, found in map(_settings, seeds)
+        ]
+        kind, settings = _settings(seeds[0])
+        return open_cluster_client(
+            addresses, kind, RAW_REPLIES, **settings, socket_timeout=timeout_s, max_connections=POOL_SIZE
+        )
     kind, settings = _settings(url)
     pool = BlockingConnectionPool(
         connection_class=kind,
@@ -123,18 +138,6 @@ def open_client(url: str, timeout_s: float = EXCHANGE_TIMEOUT_S) -> Redis:
     for name in RAW_REPLIES:
         client.response_callbacks.pop(name, None)
     return client
-
-
-def _open_cluster_client(seed: str, timeout_s: float) -> Redis:
-    client = RedisCluster.from_url(
-        seed, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=timeout_s, max_connections=POOL_SIZE
-    )
-    for name in RAW_REPLIES:
-        client.response_callbacks.pop(name, None)
-        for node in client.nodes_manager.startup_nodes.values():
-            node.response_callbacks.pop(name, None)
-    # It offers what is used of a single server's client: scripts, hashes, plain keys, pipelines.
-    return cast(Redis, client)
 
 
 class OwnedConnection:

@@ -1,0 +1,73 @@
+"""The client of a cluster, on a real one: it comes back from anything, and asks every master."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from cli.sockets import free_port
+from shared.connections import AWAY, POOL_SIZE, open_client
+from tests.support.processes import Server, start_server
+
+SLOTS = 16384
+WAIT_S = 15.0
+
+
+@pytest_asyncio.fixture
+async def alone(tmp_path: Path) -> AsyncIterator[Server]:
+    """A cluster of one node."""
+    with start_server(tmp_path, cluster_enabled="yes") as server:
+        async with Redis(port=server.port) as redis:
+            await redis.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
+        yield server
+
+
+async def until_set(client: Redis) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            try:
+                await client.set("a", "b")
+                return
+            except AWAY:
+                await asyncio.sleep(0.05)
+
+
+async def test_it_finds_a_cluster_again_that_was_away_as_a_whole(alone: Server) -> None:
+    client = open_client(f"redis+cluster://127.0.0.1:{alone.port}")
+    await until_set(client)
+    await asyncio.to_thread(alone.kill)
+    for _ in range(2 * POOL_SIZE):
+        with pytest.raises(AWAY):
+            await client.set("a", "b")
+    await asyncio.to_thread(alone.start_again)
+    await until_set(client)
+    assert await client.get("a") == b"b"
+    await client.aclose()
+
+
+async def test_calls_that_are_given_up_take_no_connection_with_them(alone: Server) -> None:
+    client = open_client(f"redis+cluster://127.0.0.1:{alone.port}")
+    await until_set(client)
+    alone.pause()
+    for _ in range(2 * POOL_SIZE):
+        # Two at once: one has the connection that is there, the other one opens its own.
+        for failure in await asyncio.gather(*(soon(client.get("a")) for _ in range(2)), return_exceptions=True):
+            assert isinstance(failure, AWAY)
+    alone.resume()
+    await until_set(client)
+    assert await asyncio.gather(*(client.get("a") for _ in range(POOL_SIZE))) == [b"b"] * POOL_SIZE
+    await client.aclose()
+
+
+async def soon(asked: Awaitable[bytes]) -> bytes:
+    async with asyncio.timeout(0.02):
+        return await asked
+
+
+async def test_any_node_of_its_url_will_do_to_find_the_others(alone: Server) -> None:
+    client = open_client(f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{alone.port}")
+    await until_set(client)
+    await client.aclose()
