@@ -26,10 +26,12 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz", responses=documented(503))
 async def readyz(request: Request) -> dict[str, object]:
-    """Redis answers, and at least one worker is there."""
-    queue = services(request).queue
+    """The log's and the queue's Redis answer (of a cluster: every master), and at least one worker is there."""
+    parts = services(request)
+    queue = parts.queue
     try:
         async with asyncio.timeout(READY_TIMEOUT_S):
+            await parts.uptime.up_s()
             workers = await queue.workers(await queue.now_ms() - WORKER_SEEN_MS)
             waiting = await queue.waiting()
     except (*AWAY, RedisError):

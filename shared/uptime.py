@@ -1,10 +1,11 @@
 """How young the servers are, and how calm: one that restarted lately may have lost what it said before."""
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import ReadOnlyError, RedisError
 
 from shared.connections import AWAY
@@ -14,6 +15,8 @@ SETTLED_S: Final = 5
 LOOK_S: Final = 0.5
 SLOW_S: Final = 1.0
 """An answer that takes longer comes from a server that stood still."""
+
+SECTIONS: Final = ("server", "replication")
 
 log = structlog.get_logger("uptime")
 
@@ -44,7 +47,7 @@ class Trouble:
 
 
 class Uptime:
-    """The age of the youngest of some servers (or of a cluster's nodes), and when one of them gave trouble."""
+    """The age of the youngest of some servers (of a cluster: of its masters), and when one of them gave trouble."""
 
     def __init__(self, *clients: Redis) -> None:
         self._clients = clients
@@ -57,13 +60,8 @@ class Uptime:
         Raises one of :data:`shared.connections.AWAY`, or a RedisError: also for a server that is a replica just
         now, and takes no writes.
         """
-        sections = ("server", "replication")
-        told = await asyncio.gather(*(client.info(*sections) for client in self._clients))  # type: ignore[arg-type]
-        if any(answer.get("role") == "slave" for answer in told):
-            raise ReadOnlyError("the server is a replica")
-        # Of a cluster each node answers for itself.
-        servers = [info for answer in told for info in ([answer] if "redis_version" in answer else answer.values())]
-        return min(int(info["uptime_in_seconds"]) for info in servers)
+        told = await asyncio.gather(*(_masters(client) for client in self._clients))
+        return min(int(info["uptime_in_seconds"]) for masters in told for info in masters)
 
     async def is_settled(self) -> bool:
         """Whether what is missing now stays missing. Raises as :meth:`up_s`."""
@@ -88,3 +86,18 @@ class Uptime:
                 self.trouble.note()
             self._asked_at = None
             await asyncio.sleep(LOOK_S)
+
+
+async def _masters(client: Redis) -> list[dict[str, Any]]:
+    """INFO of the server, or of each master of a cluster (which knows of itself alone). Raises as :meth:`up_s`."""
+    if not isinstance(client, RedisCluster):
+        told = [await client.info(*SECTIONS)]  # type: ignore[arg-type]
+    else:
+        await client.initialize()
+        answers = await client.info(*SECTIONS, target_nodes=client.get_primaries())
+        told = [answers] if "role" in answers else list(answers.values())
+    if any(answer.get("role") == "slave" for answer in told):
+        if isinstance(client, RedisCluster):
+            await client.aclose()  # the next call learns who is the master now
+        raise ReadOnlyError("the server is a replica")
+    return told

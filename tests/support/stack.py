@@ -92,6 +92,11 @@ class Stack:
             while (await redis.info("server"))["uptime_in_seconds"] < SETTLED_S:
                 await asyncio.sleep(0.1)
 
+    async def until_ready(self) -> None:
+        async with asyncio.timeout(WAIT_S):
+            while (await self.client.get("/readyz")).status_code != 200:
+                await asyncio.sleep(0.05)
+
     def calls(self, name: str) -> list[Call]:
         return [call for call in self.provider.calls if call.name == name]
 
