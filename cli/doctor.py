@@ -6,7 +6,7 @@ It only looks: nothing is written, and no question takes longer than :data:`ASK_
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -20,11 +20,13 @@ from cli.findings import (
     Finding,
     clock_finding,
     door_findings,
+    of_nodes,
     provider_finding,
     redis_findings,
     worker_findings,
 )
 from cli.valkey import without_password
+from shared.cluster import node_urls
 from shared.connections import AWAY, open_client
 from shared.keys import Keys
 from shared.providers import Provider, UnknownModel, resolve_model
@@ -44,30 +46,46 @@ async def examine(configuration: Configuration) -> list[Finding]:
     urls = {"Redis": settings.redis_url}
     if settings.queue_url and settings.queue_url != settings.redis_url:
         urls["queue's Redis"] = settings.queue_url
-    asked = [_server(name, url) for name, url in urls.items()]
+    asked = [_said(name, url, _servers(name, url)) for name, url in urls.items()]
     answers = await asyncio.gather(*asked, _workers(settings), *map(_provider, configuration.providers.values()))
     found = [finding for answer in answers for finding in answer]
     return [*found, _default_model(settings, configuration.providers), *door_findings(settings)]
 
 
-async def _server(name: str, url: str) -> list[Finding]:
+async def _said(name: str, url: str, looking: Awaitable[list[Finding]]) -> list[Finding]:
+    """What was found, or why nothing could be."""
     shown = without_password(url)
     try:
-        client = open_client(url, ASK_WITHIN_S)
+        return await looking
     except ValueError as error:
         return [Finding(name, "mend", f"{shown} is no Redis URL ({error})", "It looks like redis://HOST:6379/0.")]
-    try:
-        info: dict[str, Any] = await client.info("everything")
-        seconds, micros = await client.time()
-        apart_s = seconds + micros / 1e6 - time.time()
-        found = [*redis_findings(info, await _save(client)), clock_finding(apart_s)]
     except AWAY as error:
         return [_away(name, shown, error)]
     except RedisError as error:
         return [Finding(name, "mend", f"{shown} refuses: {error}", "Correct the password and rights in its URL.")]
+
+
+async def _servers(name: str, url: str) -> list[Finding]:
+    """Of a cluster each node is asked: a replica may be the next master."""
+    nodes = await node_urls(url)
+    if nodes == [url]:
+        return await _server(name, url)
+    found = await asyncio.gather(*(_said(name, node, _server(name, node, node=True)) for node in nodes))
+    return of_nodes(
+        {node.rpartition("/")[2].rpartition("@")[2]: said for node, said in zip(nodes, found, strict=True)}
+    )
+
+
+async def _server(name: str, url: str, *, node: bool = False) -> list[Finding]:
+    client = open_client(url, ASK_WITHIN_S)
+    try:
+        info: dict[str, Any] = await client.info("everything")
+        seconds, micros = await client.time()
+        apart_s = seconds + micros / 1e6 - time.time()
+        found = [*redis_findings(info, await _config(client), node=node), clock_finding(apart_s)]
     finally:
         await client.aclose()
-    return [Finding(name, "ok", f"answers at {shown}"), *found]
+    return [Finding(name, "ok", "answers" if node else f"answers at {without_password(url)}"), *found]
 
 
 def _away(name: str, shown: str, error: BaseException) -> Finding:
@@ -75,13 +93,12 @@ def _away(name: str, shown: str, error: BaseException) -> Finding:
     return Finding(name, "mend", f"nothing answers at {shown} ({why})", "Start it, or correct the URL or password.")
 
 
-async def _save(client: Redis) -> str | None:
-    """The server's ``save`` setting; None where it is not told."""
+async def _config(client: Redis) -> dict[str, str]:
+    """What the server tells of how it is kept on disk; nothing where CONFIG is forbidden (on many hosted ones)."""
     try:
-        found: dict[str, str] = await client.config_get("save")
+        return dict(await client.config_get("save", "appendfsync"))  # type: ignore[arg-type]
     except RedisError:
-        return None
-    return found.get("save")
+        return {}
 
 
 async def _workers(settings: Settings) -> list[Finding]:

@@ -1,7 +1,7 @@
 """What `headrace doctor` makes of what it saw: facts in, findings out. Pure, no I/O."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from cli.valkey import OLDEST_MAJOR
@@ -24,9 +24,36 @@ class Finding:
     mend: str = ""
 
 
-def redis_findings(info: Mapping[str, Any], save: str | None) -> list[Finding]:
-    """In: all sections of INFO; the ``save`` setting, None where the server does not tell."""
-    return [_version(info), _role(info), _persistence(info, save), _writing(info), _eviction(info), _memory(info)]
+def redis_findings(info: Mapping[str, Any], config: Mapping[str, str], *, node: bool = False) -> list[Finding]:
+    """In: all sections of INFO; the settings ``save`` and ``appendfsync``, none where the server does not tell;
+    whether it is one of a cluster's nodes, which may be replicas."""
+    return [
+        _version(info),
+        _role(info, node),
+        _persistence(info, config),
+        _writing(info),
+        _eviction(info),
+        _memory(info),
+    ]
+
+
+def of_nodes(found: Mapping[str, Sequence[Finding]]) -> list[Finding]:
+    """What was found at each node of a cluster (address -> findings), as of one server: a line for a check that is
+    ok everywhere, and a line for each node where it is not."""
+    checks: dict[str, dict[str, Finding]] = {}
+    for address, findings in found.items():
+        for finding in findings:
+            checks.setdefault(finding.check, {})[address] = finding
+    lines = []
+    for check, by_node in checks.items():
+        wrong = {address: finding for address, finding in by_node.items() if finding.state != "ok"}
+        if not wrong:
+            said = {finding.said for finding in by_node.values()}
+            lines.append(
+                Finding(check, "ok", f"{said.pop() if len(said) == 1 else 'well'}, on {len(by_node)} nodes")
+            )
+        lines += [replace(finding, said=f"{address}: {finding.said}") for address, finding in wrong.items()]
+    return lines
 
 
 def _version(info: Mapping[str, Any]) -> Finding:
@@ -42,15 +69,16 @@ def _version(info: Mapping[str, Any]) -> Finding:
     )
 
 
-def _role(info: Mapping[str, Any]) -> Finding:
-    if info.get("role", "master") == "master":
-        return Finding("role", "ok", "takes writes")
+def _role(info: Mapping[str, Any], node: bool) -> Finding:
+    if info.get("role", "master") == "master" or node:
+        return Finding("role", "ok", "takes writes" if not node else "masters, and replicas that stand by")
     return Finding("role", "mend", "a replica, which takes no writes", "Point HEADRACE_REDIS_URL at its master.")
 
 
-def _persistence(info: Mapping[str, Any], save: str | None) -> Finding:
+def _persistence(info: Mapping[str, Any], config: Mapping[str, str]) -> Finding:
     if int(info.get("aof_enabled", 0)):
-        return Finding("persistence", "ok", "append-only file")
+        return _append_only(config.get("appendfsync"))
+    save = config.get("save")
     if save:
         return Finding(
             "persistence",
@@ -64,6 +92,24 @@ def _persistence(info: Mapping[str, Any], save: str | None) -> Finding:
         "nothing is written to disk" if save is not None else "no append-only file",
         "Set appendonly yes and appendfsync everysec, or a restart of the server loses every stream.",
     )
+
+
+def _append_only(fsync: str | None) -> Finding:
+    if fsync is None:
+        return Finding(
+            "persistence",
+            "note",
+            "append-only file; the server does not tell its appendfsync",
+            "See to it that it is everysec, or always: then a crash loses a second at most.",
+        )
+    if fsync == "no":
+        return Finding(
+            "persistence",
+            "mend",
+            "append-only file, but appendfsync no: a crash of its machine loses half a minute, and more",
+            "Set appendfsync everysec: then it is a second.",
+        )
+    return Finding("persistence", "ok", f"append-only file, appendfsync {fsync}")
 
 
 def _writing(info: Mapping[str, Any]) -> Finding:

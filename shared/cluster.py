@@ -11,14 +11,14 @@ about), and a client library's cluster pipeline (it retries unseen).
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from shared.connections import EXCHANGE_TIMEOUT_S, OwnedConnection, cluster_seeds
+from shared.connections import AWAY, EXCHANGE_TIMEOUT_S, OwnedConnection, cluster_seeds
 from shared.log import key_of
 from shared.resp import Command, is_trouble
 
@@ -45,7 +45,7 @@ class ClusterConnection:
             try:
                 masters = await self._masters(seed)
                 await self._connect_all(masters)
-            except (RedisConnectionError, OSError, ResponseError) as failure:
+            except (*AWAY, ResponseError) as failure:
                 error = failure
                 await self._close_nodes()
             else:
@@ -54,20 +54,9 @@ class ClusterConnection:
         raise error
 
     async def _masters(self, seed: str) -> list[tuple[str, list[tuple[int, int]]]]:
-        connection = self._connect(seed)
-        await connection.open()
-        try:
-            (reply,) = await connection.exchange([("CLUSTER", "SLOTS")])
-        finally:
-            await connection.close()
-        if isinstance(reply, ResponseError):
-            raise reply
-        scheme, _, rest = seed.partition("://")
-        login = rest.rpartition("@")[0]
         found: dict[str, list[tuple[int, int]]] = {}
-        for first, last, (host, port, *_), *_ in reply:
-            where = f"{scheme}://{login + '@' if login else ''}{host.decode()}:{port}"
-            found.setdefault(where, []).append((first, last))
+        for first, last, (master, *_) in _slot_ranges(await _slots(self._connect(seed)), seed):
+            found.setdefault(master, []).append((first, last))
         if sum(last - first + 1 for ranges in found.values() for first, last in ranges) != SLOTS:
             raise RedisConnectionError("the cluster does not serve all slots")
         return list(found.items())
@@ -136,6 +125,47 @@ class ClusterConnection:
         nodes, self._nodes = self._nodes, []
         for node in nodes:
             await node.close()
+
+
+async def _slots(connection: OwnedConnection) -> Any:
+    await connection.open()
+    try:
+        (reply,) = await connection.exchange([("CLUSTER", "SLOTS")])
+    finally:
+        await connection.close()
+    return reply
+
+
+def _slot_ranges(reply: Any, seed: str) -> Iterator[tuple[int, int, list[str]]]:
+    """CLUSTER SLOTS: first, last, and the URLs of the master and of its replicas, with the seed's login."""
+    if isinstance(reply, ResponseError):
+        raise reply
+    scheme, _, rest = seed.partition("://")
+    login = rest.rpartition("@")[0]
+    for first, last, *nodes in reply:
+        yield (
+            first,
+            last,
+            [f"{scheme}://{login + '@' if login else ''}{host.decode()}:{port}" for host, port, *_ in nodes],
+        )
+
+
+async def node_urls(url: str) -> list[str]:
+    """Every node of a cluster that serves, masters and replicas; of a single server, its own URL.
+
+    Raises one of :data:`shared.connections.AWAY`, or a RedisError.
+    """
+    seeds = cluster_seeds(url)
+    if not seeds:
+        return [url]
+    error: Exception = RedisConnectionError("no seed of the cluster answers")
+    for seed in seeds:
+        try:
+            reply = await _slots(OwnedConnection(seed))
+            return sorted({node for *_, nodes in _slot_ranges(reply, seed) for node in nodes})
+        except (*AWAY, ResponseError) as failure:
+            error = failure
+    raise error
 
 
 LogConnection = OwnedConnection | ClusterConnection

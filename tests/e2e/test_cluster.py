@@ -1,17 +1,26 @@
 """The log side on a real Redis Cluster of three masters, one of which fails over; the queue on one server."""
 
 import asyncio
+import contextlib
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from redis.asyncio import Redis
 
+from cli.doctor import examine
+from shared.connections import AWAY, open_client
 from shared.keys import Keys
+from shared.settings import load
+from shared.uptime import SETTLED_S, Uptime
 from tests.support.cluster import Cluster, running_cluster
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 from tests.support.viewing import view_to_end
+
+WAIT_S = 20.0
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -64,6 +73,25 @@ async def test_a_killed_worker_is_replaced_on_the_cluster(stack: Stack) -> None:
     assert seen.text == script_text(script, call=2)
 
 
+async def test_the_doctor_looks_at_every_node(stack: Stack, cluster: Cluster) -> None:
+    configuration = load(stack.env())
+    asked = await examine(configuration)
+    assert {f.check for f in asked if f.state != "ok"} == set()
+    ill = cluster.nodes[1::2]
+    for number, node in enumerate(ill):
+        async with Redis(port=node.port) as redis:
+            await redis.config_set("maxmemory-policy", "allkeys-lru")
+            await redis.config_set("appendfsync", "no" if number else "everysec")
+    found = await examine(configuration)
+    for node in ill:
+        async with Redis(port=node.port) as redis:
+            await redis.config_set("maxmemory-policy", "noeviction")
+            await redis.config_set("appendfsync", "everysec")
+    bad = {(f.check, f.said.partition(": ")[0]) for f in found if f.state == "mend"}
+    wanted = {("eviction", f"127.0.0.1:{node.port}") for node in ill}
+    assert bad == wanted | {("persistence", f"127.0.0.1:{node.port}") for node in ill[1:]}
+
+
 async def test_a_fail_over_of_a_master_loses_nothing(stack: Stack, cluster: Cluster) -> None:
     script = {"tokens": 250, "interval_ms": 40, "name": "over", "numbered": True}
     made = await stack.create(script)
@@ -77,3 +105,43 @@ async def test_a_fail_over_of_a_master_loses_nothing(stack: Stack, cluster: Clus
     record = await stack.record(made["id"])
     assert record["status"] == "done"
     assert seen.text == record["text"] == script_text(script, call=len(stack.calls("over")))
+
+
+async def test_a_restart_of_any_master_shows_in_the_age_of_the_cluster(cluster: Cluster) -> None:
+    client = open_client(cluster.url)
+    uptime = Uptime(client)
+    try:
+        async with asyncio.timeout(WAIT_S):
+            while await uptime.up_s() < SETTLED_S:
+                await asyncio.sleep(0.1)
+        # redis-py asks one master where it is not told to ask all of them.
+        asked = (await client.info("server"))["tcp_port"]
+        masters = await asyncio.to_thread(cluster.masters)
+        await asyncio.to_thread(next(node for node in masters if node.port != asked).start_again)
+        assert await age(uptime) < SETTLED_S
+    finally:
+        await client.aclose()
+
+
+async def age(uptime: Uptime) -> int:
+    """Once all masters answer: a connection may be one to a server that is gone now."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            with contextlib.suppress(*AWAY):
+                return await uptime.up_s()
+            await asyncio.sleep(0.02)
+
+
+async def test_the_api_is_not_ready_while_a_master_is_gone(stack: Stack, cluster: Cluster) -> None:
+    for master in await asyncio.to_thread(cluster.masters):
+        await stack.until_ready()
+        master.pause()
+        began = time.monotonic()
+        answer = await stack.client.get("/readyz")
+        took_s = time.monotonic() - began
+        master.resume()
+        assert answer.status_code == 503
+        assert answer.json()["code"] == "redis_unavailable"
+        assert took_s < 3.0, "a generous reading of one and a half seconds"
+    # It may have been replaced meanwhile.
+    await stack.until_ready()

@@ -25,6 +25,15 @@ class Cluster:
         seeds = ",".join(f"127.0.0.1:{node.port}" for node in nodes)
         self.url = f"redis+cluster://{seeds}"
 
+    def masters(self) -> list[Server]:
+        """The nodes that serve now."""
+        found = []
+        for node in self.nodes:
+            with contextlib.suppress(RedisError, OSError), Redis(port=node.port) as redis:
+                if redis.info("replication")["role"] == "master":
+                    found.append(node)
+        return found
+
     def master_of(self, key: str) -> Server:
         """The node that serves this key now."""
         for node in self.nodes:

@@ -12,6 +12,7 @@ from cli.findings import (
     Finding,
     clock_finding,
     door_findings,
+    of_nodes,
     provider_finding,
     redis_findings,
     worker_findings,
@@ -24,31 +25,53 @@ from shared.settings import load
 HEALTHY: dict[str, Any] = {"redis_version": "7.2.4", "aof_enabled": 1, "maxmemory_policy": "noeviction"}
 
 
-def wrong(info: dict[str, Any], save: str | None = "") -> dict[str, str]:
+def told(save: str = "", appendfsync: str = "everysec") -> dict[str, str]:
+    return {"save": save, "appendfsync": appendfsync}
+
+
+def wrong(info: dict[str, Any], config: dict[str, str]) -> dict[str, str]:
     """What is not ok: check -> state."""
-    return {f.check: f.state for f in redis_findings({**HEALTHY, **info}, save) if f.state != "ok"}
+    return {f.check: f.state for f in redis_findings({**HEALTHY, **info}, config) if f.state != "ok"}
 
 
 @pytest.mark.parametrize(
-    ("info", "save", "found"),
+    ("info", "config", "found"),
     [
-        ({}, "", {}),
-        ({"redis_version": "6.2.14"}, "", {"version": "mend"}),
-        ({"redis_version": "7.2.4", "valkey_version": "8.0.1"}, "", {}),
-        ({"role": "slave"}, "", {"role": "mend"}),
-        ({"aof_enabled": 0}, "", {"persistence": "mend"}),
-        ({"aof_enabled": 0}, None, {"persistence": "mend"}),
-        ({"aof_enabled": 0}, "3600 1", {"persistence": "note"}),
-        ({"maxmemory_policy": "allkeys-lru"}, "", {"eviction": "mend"}),
-        ({"aof_last_write_status": "err"}, "", {"disk": "mend"}),
-        ({"maxmemory": 100, "used_memory": 95}, "", {"memory": "mend"}),
-        ({"maxmemory": 100, "used_memory": 50}, "", {}),
+        ({}, told(), {}),
+        ({}, told(appendfsync="always"), {}),
+        ({}, told(appendfsync="no"), {"persistence": "mend"}),
+        ({}, {}, {"persistence": "note"}),
+        ({"redis_version": "6.2.14"}, told(), {"version": "mend"}),
+        ({"redis_version": "7.2.4", "valkey_version": "8.0.1"}, told(), {}),
+        ({"role": "slave"}, told(), {"role": "mend"}),
+        ({"aof_enabled": 0}, told(), {"persistence": "mend"}),
+        ({"aof_enabled": 0}, {}, {"persistence": "mend"}),
+        ({"aof_enabled": 0}, told("3600 1"), {"persistence": "note"}),
+        ({"maxmemory_policy": "allkeys-lru"}, told(), {"eviction": "mend"}),
+        ({"aof_last_write_status": "err"}, told(), {"disk": "mend"}),
+        ({"maxmemory": 100, "used_memory": 95}, told(), {"memory": "mend"}),
+        ({"maxmemory": 100, "used_memory": 50}, told(), {}),
     ],
 )
 def test_what_is_wrong_with_a_server_is_found(
-    info: dict[str, Any], save: str | None, found: dict[str, str]
+    info: dict[str, Any], config: dict[str, str], found: dict[str, str]
 ) -> None:
-    assert wrong(info, save) == found
+    assert wrong(info, config) == found
+
+
+def test_of_a_cluster_the_nodes_are_named_where_something_is_wrong() -> None:
+    well, ill = ({**HEALTHY, "role": role} for role in ("slave", "master"))
+    ill["maxmemory_policy"] = "allkeys-lru"
+    found = of_nodes(
+        {
+            "a:1": redis_findings(well, told(), node=True),
+            "b:2": redis_findings(ill, told(appendfsync="no"), node=True),
+        }
+    )
+    bad = {f.check: f.said.partition(" ")[0] for f in found if f.state != "ok"}
+    assert bad == {"persistence": "b:2:", "eviction": "b:2:"}
+    assert {f.check for f in found if f.state == "ok"} == {"version", "role", "disk", "memory"}
+    assert next(f.said for f in found if f.check == "version") == "Redis 7.2.4, on 2 nodes"
 
 
 @pytest.mark.parametrize(("apart_s", "state"), [(0.01, "ok"), (-5, "note"), (45, "mend"), (-3600, "mend")])
@@ -89,8 +112,8 @@ def test_who_gets_in() -> None:
 
 def test_whatever_must_be_mended_says_how() -> None:
     everything: list[Finding] = [
-        *redis_findings({"redis_version": "6", "role": "slave", "maxmemory": 1, "used_memory": 1}, None),
-        *redis_findings({"redis_version": "7", "maxmemory_policy": "x", "rdb_last_bgsave_status": "err"}, ""),
+        *redis_findings({"redis_version": "6", "role": "slave", "maxmemory": 1, "used_memory": 1}, {}),
+        *redis_findings({"redis_version": "7", "maxmemory_policy": "x", "rdb_last_bgsave_status": "err"}, told()),
         clock_finding(99),
         *worker_findings(0, 10, 10),
         provider_finding("openai", None, "away"),
