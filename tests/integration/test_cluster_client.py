@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
 
 from cli.sockets import free_port
 from shared.connections import AWAY, POOL_SIZE, open_client
@@ -70,4 +71,19 @@ async def soon(asked: Awaitable[bytes]) -> bytes:
 async def test_any_node_of_its_url_will_do_to_find_the_others(alone: Server) -> None:
     client = open_client(f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{alone.port}")
     await until_set(client)
+    await client.aclose()
+
+
+async def test_a_connection_that_is_closed_under_a_call_is_told_as_a_lost_one(alone: Server) -> None:
+    client = open_client(f"redis+cluster://127.0.0.1:{alone.port}")
+    assert isinstance(client, RedisCluster)
+    await client.initialize()
+    connection = client.get_default_node().acquire_connection()
+    await connection.connect()
+    # redis-py closes all connections when a node has failed, also one that is about to be written to.
+    sending = asyncio.create_task(connection.send_command("PING"))
+    await asyncio.sleep(0)
+    await connection.disconnect(nowait=True)
+    with pytest.raises(AWAY):
+        await sending
     await client.aclose()
