@@ -8,7 +8,8 @@ import httpx
 from tests.chaos.world import World
 
 AGAIN_S = 0.2
-ANSWER_S = 8.0
+ANSWER_S = 3.0
+"""Less than a network swallows, so that what was done, and its reply lost, is asked for again."""
 MOST_S = 60.0
 """Nothing that a fault does lasts this long."""
 PASSING = (429, 503)

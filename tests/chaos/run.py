@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 
+from shared.keys import Keys
 from tests.chaos import network_faults, process_faults, redis_faults
 from tests.chaos.client import Client
 from tests.chaos.faults import Fault
@@ -53,8 +54,17 @@ async def run_chaos(
             seed, time.monotonic() - began, load.streams, world.struck, world.provider.calls, client.refusals
         )
         result.broken += world.deaths
+        result.broken += await _unasked(world, {stream.id for stream in load.streams})
         result.false_starts = len(world.false_starts)
     return result
+
+
+async def _unasked(world: World, known: set[str]) -> list[str]:
+    """Streams that nobody was given: a create that was repeated, for its reply was lost, made a second one."""
+    found = await world.command("KEYS", Keys("headrace").stream("*").meta)
+    assert isinstance(found, list)
+    ids = {key.decode().partition("{")[2].partition("}")[0] for key in found}
+    return [f"a stream that no caller was given: {stream_id}" for stream_id in sorted(ids - known)]
 
 
 async def _until_closed(world: World) -> None:

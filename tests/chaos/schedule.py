@@ -64,16 +64,19 @@ class Schedule:
         fit = [f for f in self._faults if f.danger in allowed and f.group not in busy]
         if not fit or len(self._active) >= self._rng.choice((1, 1, 2, AT_ONCE)):
             return None
-        seen = {struck.name for struck in self._world.struck}
-        if firsts := [fault for fault in fit if fault.first and fault.name not in seen]:
-            return self._rng.choice(firsts)
+        if due := [fault for fault in fit if self._is_due(fault)]:
+            return self._rng.choice(due)
         # At a border what is only harmless would come too often.
         if not apart and self._rng.random() < 0.5:
             return None
         return self._rng.choices(fit, [fault.weight * (3 if fault.danger else 1) for fault in fit])[0]
 
+    def _is_due(self, fault: Fault) -> bool:
+        """Whether the run may not be without it, and still is."""
+        return fault.first and all(struck.name != fault.name for struck in self._world.struck)
+
     async def _begin(self, fault: Fault) -> None:
-        alone_s = fault.alone_s if self._rng.random() < ALONE else 0.0
+        alone_s = fault.alone_s if self._rng.random() < ALONE and not self._is_due(fault) else 0.0
         if alone_s:
             if self._active:
                 await asyncio.wait(self._active, timeout=FINISH_S)
