@@ -10,9 +10,10 @@ from tests.chaos.redis_faults import END_LOST
 from tests.chaos.report import print_table, write_evidence
 from tests.chaos.run import run_chaos
 
-SEED = "3"
-"""One of those that begin with losses: then there is time for both dangers, however slow the machine."""
-SECONDS = 27
+SEED = "29"
+"""One of those that begin with losses, and with a short phase of them (6 s; see :mod:`tests.chaos.schedule`): then
+there is time for both dangers, however slow the machine."""
+SECONDS = 24
 
 
 async def test_nothing_is_lost_doubled_or_reordered_whatever_dies(tmp_path: Path) -> None:
