@@ -54,7 +54,7 @@ export const cases = [
   [
     "an API process that is killed and started again under a reader costs no token and doubles none",
     async (context) => {
-      const script = { name: "killed", tokens: 80, interval_ms: 40, seed: 3 };
+      const script = { name: "killed", tokens: 130, interval_ms: 40, seed: 3 };
       const { stream, shown } = show(context, script);
       await until(() => shown.text.length > 30, "the first words");
       await context.control("restart_api");
@@ -62,7 +62,7 @@ export const cases = [
       const result = await stream.finished;
       const text = await context.control("text", script);
       same([result.text, shown.text], [text, text]);
-      same([result.status, shown.restarts, result.usage.output_tokens], ["done", 0, 80]);
+      same([result.status, shown.restarts, result.usage.output_tokens], ["done", 0, 130]);
       checkOrder(shown.ids);
       const { tokens, tokensPerSecond, firstTokenMs, attempt } = stream.progress();
       check(tokens === 80 && tokensPerSecond > 5 && firstTokenMs >= 0 && attempt === 1, JSON.stringify(stream.progress()));
@@ -203,7 +203,7 @@ export const cases = [
       const { id, events_url: link } = await server.create({ prompt: JSON.stringify(script) });
       const text = await control("text", script);
       same((await keyless.resume(link).finished).text, text);
-      await new Promise((resolve) => setTimeout(resolve, 1_100));
+      await new Promise((resolve) => setTimeout(resolve, 3_100));
       same((await refused(keyless.resume(link).finished)).code, "token_expired");
       const renewed = server.resume(link);
       same((await renewed.finished).text, text);

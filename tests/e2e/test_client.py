@@ -68,7 +68,7 @@ async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench
     async with running_stack(tmp_path_factory.mktemp("stack"), HEADRACE_LOG_CAP="50") as stack:
         keyed = stack.env() | {
             "HEADRACE_API_KEYS": ENTRY,
-            "HEADRACE_TOKEN_LIFE_S": "1",
+            "HEADRACE_TOKEN_LIFE_S": "3",
             "HEADRACE_CORS_ORIGINS": stack.apis[0].url,
         }
         stack.apis.append(await asyncio.to_thread(start_api, keyed, stack.directory, "api-keyed"))

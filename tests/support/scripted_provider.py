@@ -19,6 +19,7 @@ import sys
 import time
 from collections import Counter
 from typing import Any, Self
+from weakref import WeakSet
 
 from tests.support.script import DEFAULTS, FAULTS, script_of, script_reasoning, script_text, script_tokens
 from tests.support.scripted_answer import Call, ScriptedAnswer, respond
@@ -37,6 +38,7 @@ class ScriptedProvider:
         self._counts: Counter[str] = Counter()
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
+        self._writers: WeakSet[asyncio.StreamWriter] = WeakSet()
 
     @property
     def base_url(self) -> str:
@@ -53,6 +55,10 @@ class ScriptedProvider:
         for task in self._connections:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
+        # Tasks that had not begun yet, and connections whose client does not read, are still open.
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.sleep(0)
 
     def release(self, name: str) -> None:
         """Let all calls of this name that hang, or would, go on."""
@@ -61,6 +67,11 @@ class ScriptedProvider:
                 call.released.set()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert self._server is not None
+        if not self._server.is_serving():  # accepted in the last moment
+            writer.transport.abort()
+            return
+        self._writers.add(writer)
         task = asyncio.create_task(self._serve(reader, writer))
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)

@@ -97,7 +97,7 @@ class TcpProxy:
         try:
             async with asyncio.timeout(CONNECT_S):
                 far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             _reset(writer)
             return
         self._writers |= {writer, far_writer}
