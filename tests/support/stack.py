@@ -100,6 +100,11 @@ class Stack:
     def calls(self, name: str) -> list[Call]:
         return [call for call in self.provider.calls if call.name == name]
 
+    def end_processes(self) -> None:
+        """End all API and worker processes. Blocks until they have ended."""
+        for child in [*self.apis, *self.workers]:
+            child.terminate()
+
     async def carrier(self, stream_id: str) -> Child:
         """The worker process that holds this stream, as its record tells."""
         async with Redis.from_url(self.server.url) as redis:
@@ -119,8 +124,9 @@ async def running_stack(
         made.server = await asyncio.to_thread(start_server, directory)
         if logs:
             settings |= {"HEADRACE_REDIS_URL": logs, "HEADRACE_QUEUE_URL": made.server.url}
-        stack.callback(made.server.stop)
-        stack.callback(lambda: [child.terminate() for child in [*made.apis, *made.workers]])
+        # In a thread: the provider's connections are closed by this loop, while the processes end.
+        stack.push_async_callback(asyncio.to_thread, made.server.stop)
+        stack.push_async_callback(asyncio.to_thread, made.end_processes)
         await asyncio.gather(*(made.add_api() for _ in range(apis)), *(made.add_worker() for _ in range(workers)))
         made.client = await stack.enter_async_context(httpx.AsyncClient(base_url=made.apis[0].url, timeout=10))
         yield made
