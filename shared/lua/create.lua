@@ -32,13 +32,9 @@ redis.call('XADD', LOG, id, 'e', 'queued', 'd', data)
 redis.call('PEXPIRE', META, life_ms)
 redis.call('PEXPIRE', LOG, life_ms)
 -- Who spoke in it comes right behind a record that is written again. One that may only seem to be new, for the server
--- has just started, is left alone until whoever made it before is back and has written it again: API processes
--- reconnect within a second, and do so at once.
-local BACK_MS = 3000
-local up_ms = again == '0' and known == '1' and (up_s() or BACK_MS) * 1000
-if again ~= '0' then
-  redis.call('HSET', META, 'restored_ms', int(now))
-elseif up_ms and up_ms < BACK_MS then
-  redis.call('HSET', META, 'restored_ms', int(now - up_ms - SETTLED_MS + BACK_MS))
+-- has just started, is left alone until whoever made it before had the time to write it again.
+local up = again == '0' and known == '1' and up_s()
+if again ~= '0' or (up and up * 1000 < SETTLED_MS) then
+  redis.call('HSET', META, 'restored_ms', int(now - (up or 0) * 1000))
 end
 return remember('create', nonce, 'created', id, int(now))
