@@ -75,27 +75,38 @@ async def test_curl_reads_it(stack: Stack) -> None:
     assert texts(parsed(out)) == script_text({"tokens": 5})
 
 
+async def pieces_of(stack: Stack, events: list[ServerSentEvent]) -> list[str]:
+    """What the stream's worker wrote, piece by piece: one that was held up writes two tokens as one."""
+    stream_id = events[-1].id.partition("/")[0]
+    answer = await stack.client.get(f"/v1/streams/{stream_id}/events")
+    return [
+        json.loads(event.data)["text"] for event in SseParser().feed(answer.content) if event.event == "message"
+    ]
+
+
+def in_fours(pieces: list[str]) -> list[str]:
+    assert len(pieces) > 4
+    return ["".join(pieces[start : start + 4]) for start in range(0, len(pieces), 4)]
+
+
 async def test_batches_hold_everything_and_the_rest_is_final(stack: Stack) -> None:
     script = {"tokens": 60, "interval_ms": 3, "seed": 5}
     events = parsed((await ask(stack, script, mode="batch", max_size=10, flush_interval=5)).content)
     assert {event.event for event in events} == {"batch", "final"}
     assert events[-1].event == "final"
     assert "".join(json.loads(event.data)["content"] for event in events) == script_text(script)
-    assert 2 <= len(events) <= 12  # a worker that was held up writes several tokens as one piece
-
-
-def assert_batches_of_four(sizes: list[int]) -> None:
-    """Of ten words: 4, 4 and 2; one more where a worker that was held up wrote two tokens as one piece."""
-    assert sum(sizes) == 10
-    assert len(sizes) >= 2
-    assert all(4 <= size <= 6 for size in sizes[:-1])
+    pieces = await pieces_of(stack, events)
+    assert len(pieces) > 10
+    assert [json.loads(event.data)["content"] for event in events if event.event == "batch"] == [
+        "".join(pieces[start : start + 10]) for start in range(0, len(pieces) - len(pieces) % 10, 10)
+    ]
 
 
 async def test_the_first_batch_is_as_large_as_the_others(stack: Stack) -> None:
     script = {"text": " ".join(f"tide-{n}" for n in range(10)), "interval_ms": 100}
     params = {"mode": "batch", "max_size": 4, "flush_interval": 30}
     events = parsed((await ask(stack, script, **params)).content)
-    assert_batches_of_four([len(json.loads(event.data)["content"].split()) for event in events])
+    assert [json.loads(event.data)["content"] for event in events] == in_fours(await pieces_of(stack, events))
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "AWARE"])
@@ -105,8 +116,8 @@ async def test_raw_text_comes_in_batches_too(stack: Stack, method: str) -> None:
     path = "/stream/aware" if method == "AWARE" else "/chat/stream"
     how = {"params": asked} if method == "GET" else {"json": asked}
     answer = await stack.client.request("GET" if method == "GET" else "POST", path, timeout=60, **how)
-    messages = [event.data.split() for event in parsed(answer.content) if event.event == "message"]
-    assert_batches_of_four([len(words) for words in messages])
+    messages = [event for event in parsed(answer.content) if event.event == "message"]
+    assert [event.data for event in messages] == in_fours(await pieces_of(stack, messages))
     assert texts(parsed(answer.content)) == script["text"]
 
 
