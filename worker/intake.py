@@ -8,12 +8,13 @@ closes while it is held back is met as any upstream that breaks off: by ``on_fai
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from shared.events import FINISHING, PAUSED, RESUMED, WAITING, split_delta
+from shared.events import FINISHING, PAUSED, RESUMED, WAITING, Delta, split_delta
 from shared.prices import Prices, cost
 from shared.providers import Provider
 from shared.turns import Asking, Turn
@@ -22,7 +23,7 @@ from worker.course import Course
 from worker.line import Line, Waiting
 from worker.log_writer import LogWriter
 from worker.pace import CHARACTERS_A_TOKEN, Pace
-from worker.providers.base import Finish, GenerationRequest, Said, Usage
+from worker.providers.base import Finish, GenerationRequest, ProviderEvent, Said, Usage
 from worker.providers.client import ProviderClient
 from worker.watchers import Watched, Watchers
 
@@ -78,29 +79,42 @@ class Intake:
         loop = asyncio.get_running_loop()
         writer = self._writer
         pace = Pace(provider.rate_per_second, loop.time) if provider.rate_per_second else None
-        async with aclosing(self._client.generate(provider, asked)) as events:
-            async for event in events:
-                if isinstance(event, Said):
-                    if course.first_token_at is None:
-                        course.first_token_at = loop.time()
-                    for piece in split_delta(event.delta):
-                        carried.say(piece)
-                        writer.touch(carried)
-                        if carried.full:
-                            await carried.room()
-                    if pace is not None and (wait_s := pace.wait_s(event.delta)):
-                        await asyncio.sleep(wait_s)
-                    if watched is not None:
-                        await self._pause(carried, watched, flow)
-                elif isinstance(event, Finish):
-                    course.reason = event.reason
-                    if course.is_filtered_unsaid(event):
-                        continue  # A reason in the log is final: the next claim would end the stream with it.
+        unsaid: deque[Delta] = deque()
+        wait_s = 0.0
+
+        def say() -> bool:
+            """Out: whether something is left, for too much is unwritten."""
+            while unsaid and not carried.full:
+                carried.say(unsaid.popleft())
+                writer.touch(carried)
+            return carried.full
+
+        def hear(event: ProviderEvent) -> bool:
+            nonlocal wait_s
+            if isinstance(event, Said):
+                if course.first_token_at is None:
+                    course.first_token_at = loop.time()
+                unsaid.extend(split_delta(event.delta))
+                if pace is not None:
+                    wait_s = pace.wait_s(event.delta)
+                return say() or wait_s > 0 or (watched is not None and not watched.somebody.is_set())
+            if isinstance(event, Finish):
+                course.reason = event.reason
+                if not course.is_filtered_unsaid(event):
+                    # A reason in the log is final: the next claim would end the stream with it.
                     carried.note(FINISHING, {"finish_reason": event.reason})
                     writer.touch(carried)
-                elif isinstance(event, Usage):
-                    course.usage = event
-                    course.cost = cost(self._prices, provider.name, asked.model, asdict(event))
+            elif isinstance(event, Usage):
+                course.usage = event
+                course.cost = cost(self._prices, provider.name, asked.model, asdict(event))
+            return False
+
+        async with self._client.answer(provider, asked) as answer:
+            while not await answer.tell(hear):
+                while say() and not carried.stopped.done():
+                    await carried.room()
+                await asyncio.sleep(wait_s)
+                await self._pause(carried, watched, flow)
 
     @asynccontextmanager
     async def _turn(

@@ -97,7 +97,6 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
     background: list[asyncio.Task[None]] = []
 
     async def start(ctx: dict[str, Any]) -> None:
-        await client.open()
         for work, about in (
             (writer.run(), "log"),
             (upkeep.run(), "upkeep"),
@@ -111,7 +110,7 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
-        await client.close()
+        client.close()
         await upkeep.sign_off()
         await queue_client.aclose()
         await log_client.aclose()

@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from shared.providers import Provider
 from tests.support.processes import Child
-from tests.support.provider_calls import calm_client, text_of
+from tests.support.provider_calls import calm_client, events_of, text_of
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 from tests.support.up import Up
@@ -111,7 +111,7 @@ async def test_the_real_model_says_the_same_over_both_of_its_wire_formats(model:
     async with calm_client() as client:
         for wire_format in ("openai", "anthropic"):
             provider = Provider("local", wire_format, model.url, "")
-            events = [event async for event in client.generate(provider, asked)]
+            events = [event async for event in events_of(client, provider, asked)]
             said = " ".join((prefix + text_of(events)).split())
             assert said.startswith("The sky ")
             assert "  " not in prefix + text_of(events)
@@ -126,6 +126,6 @@ async def test_the_real_model_s_refusal_has_its_code_over_both_of_its_wire_forma
     async with calm_client() as client:
         for wire_format in ("openai", "anthropic"):
             with pytest.raises(ProviderError) as caught:
-                await anext(client.generate(Provider("local", wire_format, model.url, ""), asked))
+                await anext(events_of(client, Provider("local", wire_format, model.url, ""), asked))
             assert (caught.value.code, caught.value.refusal) == ("provider_refused", True)
             assert "context size" in str(caught.value)

@@ -14,7 +14,7 @@ from shared.events import Transcript
 from shared.providers import Provider
 from tests.support.conversation import CONVERSATION, TOOL
 from tests.support.node import node_script
-from tests.support.provider_calls import KEY, calm_client
+from tests.support.provider_calls import KEY, calm_client, events_of
 from worker.providers.base import Finish, GenerationRequest, ProviderError, ProviderEvent, Said, Usage
 
 ANSWERS = Path(__file__).parents[1] / "data" / "aimock.json"
@@ -56,7 +56,7 @@ async def ask(provider: Provider, turns: list[dict[str, Any]] | str) -> list[Pro
         PLACES[provider.wire_format][1], messages, max_tokens=64, temperature=0.5, stop=["###"], tools=[TOOL]
     )
     async with calm_client(provider_tries=2, provider_retry_s=3) as client:
-        return [event async for event in client.generate(provider, request)]
+        return [event async for event in events_of(client, provider, request)]
 
 
 async def refused(provider: Provider, prompt: str) -> ProviderError:

@@ -16,7 +16,7 @@ import pytest
 
 from shared.providers import Provider
 from tests.support.conversation import CONVERSATION, TOOL
-from tests.support.provider_calls import KEY, calm_client, text_of
+from tests.support.provider_calls import KEY, calm_client, events_of, text_of
 from worker.providers.base import Finish, GenerationRequest, ProviderError, ProviderEvent, Said, Usage
 from worker.providers.client import ProviderClient
 
@@ -98,7 +98,7 @@ async def llmock(process: int, request: pytest.FixtureRequest) -> AsyncIterator[
 async def attempt(client: ProviderClient, server: Llmock, messages: list[dict[str, Any]]) -> list[ProviderEvent]:
     tools = [TOOL] if messages is LOOK else []
     request = GenerationRequest(server.model, messages, max_tokens=64, stop=["###"], tools=tools)
-    return [event async for event in client.generate(server.provider, request)]
+    return [event async for event in events_of(client, server.provider, request)]
 
 
 async def attempts(

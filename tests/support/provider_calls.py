@@ -3,8 +3,8 @@
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from functools import cache
 from typing import Any
 
@@ -28,9 +28,14 @@ def tls() -> ssl.SSLContext:
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
-def calm_client(**settings: Any) -> ProviderClient:
+@asynccontextmanager
+async def calm_client(**settings: Any) -> AsyncIterator[ProviderClient]:
     """A client that gives up on nothing, but for these settings."""
-    return ProviderClient(Settings(**{**CALM, **settings}), tls())
+    client = ProviderClient(Settings(**{**CALM, **settings}), tls())
+    try:
+        yield client
+    finally:
+        client.close()
 
 
 def ask(script: dict[str, Any] | str) -> GenerationRequest:
@@ -42,10 +47,29 @@ def at(base_url: str, key: str = KEY) -> Provider:
     return Provider("local", "openai", base_url, key)
 
 
+async def events_of(
+    client: ProviderClient, provider: Provider, request: GenerationRequest
+) -> AsyncGenerator[ProviderEvent, None]:
+    """What a provider says, event by event: none is told before the one in front of it was taken."""
+    heard: list[ProviderEvent] = []
+
+    def hear(event: ProviderEvent) -> bool:
+        heard.append(event)
+        return True
+
+    async with client.answer(provider, request) as answer:
+        over = False
+        while not over:
+            over = await answer.tell(hear)
+            for event in heard:
+                yield event
+            heard.clear()
+
+
 async def generate(base_url: str, script: dict[str, Any], **settings: Any) -> list[ProviderEvent]:
     async with (
         calm_client(**settings) as client,
-        aclosing(client.generate(at(base_url), ask(script))) as events,
+        aclosing(events_of(client, at(base_url), ask(script))) as events,
     ):
         return [event async for event in events]
 
@@ -62,7 +86,7 @@ async def refused(
     seen: list[ProviderEvent] = []
     async with calm_client(**{"provider_tries": 1, **settings}) as client:
         with pytest.raises(ProviderError) as caught:
-            await collect(client.generate(at(base_url), ask(script)), seen)
+            await collect(events_of(client, at(base_url), ask(script)), seen)
     assert KEY not in str(caught.value) + repr(caught.value)
     return caught.value, seen
 

@@ -8,7 +8,7 @@ import pytest
 from shared.providers import Provider
 from shared.sse import ServerSentEvent
 from tests.support.conversation import CONVERSATION, TOOL
-from tests.support.provider_calls import KEY, calm_client
+from tests.support.provider_calls import KEY, calm_client, events_of
 from tests.support.replay import replaying
 from worker.providers import adapter
 from worker.providers.base import Finish, GenerationRequest, ProviderError, ProviderEvent, Refusal, Said, Usage
@@ -48,17 +48,17 @@ def test_the_call_has_its_header_and_asks_for_events() -> None:
     [
         ("models/gemini-2.5-pro", "gemini-2.5-pro"),
         ("../../v1/files", "..%2F..%2Fv1%2Ffiles"),
-        ("x:countTokens?key=1#", "x:countTokens%3Fkey=1%23"),
+        ("x:countTokens?key=1#", "x%3AcountTokens%3Fkey%3D1%23"),
         ("a%2Fb", "a%252Fb"),
         ("..", ".."),
-        ("流れ @evil\r\nX: y", "%E6%B5%81%E3%82%8C%20@evil%0D%0AX:%20y"),
+        ("流れ @evil\r\nX: y", "%E6%B5%81%E3%82%8C%20%40evil%0D%0AX%3A%20y"),
     ],
 )
 async def test_a_model_is_one_segment_of_the_path_also_on_the_wire(model: str, segment: str) -> None:
     seen: list[str] = []
     body = json.dumps(parts({"text": "a"}, finishReason="STOP")).encode()
     async with replaying(b"data: " + body + b"\n\n", seen=seen) as base_url, calm_client() as client:
-        events = client.generate(Provider("google", "google", base_url, KEY), GenerationRequest(model, HELLO))
+        events = events_of(client, Provider("google", "google", base_url, KEY), GenerationRequest(model, HELLO))
         assert [event async for event in events] == [Said({"text": "a"}), Finish("stop")]
     assert seen[0].split("\r\n")[0] == f"POST /v1/models/{segment}:streamGenerateContent?alt=sse HTTP/1.1"
 
@@ -211,7 +211,9 @@ async def test_a_wrong_key_is_an_auth_error_though_its_status_is_400() -> None:
     raw = json.dumps(WRONG_KEY).encode()
     async with replaying(raw, status=400, kind="application/json") as base_url, calm_client() as client:
         with pytest.raises(ProviderError) as caught:
-            await anext(client.generate(Provider("google", "google", base_url, KEY), GenerationRequest("m", HELLO)))
+            await anext(
+                events_of(client, Provider("google", "google", base_url, KEY), GenerationRequest("m", HELLO))
+            )
     assert (caught.value.code, caught.value.refusal) == ("provider_auth", True)
     assert "GOOGLE_API_KEY" in str(caught.value)
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from shared.sse import SseParser
-from tests.support.provider_calls import FAST, ask, at, calm_client, closed, collect, generate, text_of
+from tests.support.provider_calls import FAST, ask, at, calm_client, closed, collect, events_of, generate, text_of
 from tests.support.scripted_provider import ScriptedProvider, script_reasoning, script_text
+from worker.providers.answer import Answer
 from worker.providers.base import End, Finish, ProviderEvent, Said, Usage
 
 
@@ -105,7 +106,7 @@ async def test_closing_the_generator_closes_the_upstream_but_not_the_client(
     upstream: ScriptedProvider,
 ) -> None:
     async with calm_client() as client:
-        events = client.generate(at(upstream.base_url), ask({"tokens": 5000, "interval_ms": 5}))
+        events = events_of(client, at(upstream.base_url), ask({"tokens": 5000, "interval_ms": 5}))
         await anext(events)
         await events.aclose()
         assert await closed(upstream.calls[0]) == "client"
@@ -122,23 +123,30 @@ async def test_cancelling_while_it_waits_to_try_again_ends_the_wait(upstream: Sc
             await asking
 
 
-async def test_a_timeout_and_a_cancellation_at_once_stay_a_cancellation(upstream: ScriptedProvider) -> None:
-    async with calm_client(first_token_timeout_s=0.2) as client:
-        events = client.generate(at(upstream.base_url), ask({"hang_before_first": True}))
-        asking = asyncio.create_task(collect(events, []))
-        # The timer has asked for its cancellation, and the task has not run yet: now comes ours.
-        async with asyncio.timeout(5):
-            while not asking.cancelling():
-                await asyncio.sleep(0)
+async def test_a_timeout_and_a_cancellation_at_once_stay_a_cancellation(
+    upstream: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = Answer._silent
+
+    def silent_and_cancelled(answer: Answer) -> None:
+        # The time is over, and the task that is to be told has not run yet: now comes ours.
+        silent(answer)
         asking.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await asking
+
+    monkeypatch.setattr(Answer, "_silent", silent_and_cancelled)
+    async with calm_client(first_token_timeout_s=0.2) as client:
+        events = events_of(client, at(upstream.base_url), ask({"hang_before_first": True}))
+        asking = asyncio.create_task(collect(events, []))
+        async with asyncio.timeout(5):
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+    assert asking.cancelled()
 
 
 async def test_a_reader_that_stops_holds_the_provider_by_tcp(upstream: ScriptedProvider) -> None:
     script = {"tokens": 200_000}
     async with calm_client() as client:
-        events = client.generate(at(upstream.base_url), ask(script))
+        events = events_of(client, at(upstream.base_url), ask(script))
         await anext(events)
         sent = -1
         async with asyncio.timeout(10):
@@ -154,7 +162,7 @@ async def test_more_streams_than_the_transports_own_limit_run_at_once(upstream: 
 
         async def one() -> str:
             script = {"name": "crowd", "hang_after": 1, "tokens": 2}
-            return text_of([e async for e in client.generate(at(upstream.base_url), ask(script))])
+            return text_of([e async for e in events_of(client, at(upstream.base_url), ask(script))])
 
         crowd = [asyncio.create_task(one()) for _ in range(120)]
         async with asyncio.timeout(20):

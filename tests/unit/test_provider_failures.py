@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.provider_calls import KEY, ask, at, calm_client, refused, text_of
+from tests.support.provider_calls import KEY, ask, at, calm_client, events_of, refused, text_of
 from tests.support.scripted_provider import ScriptedProvider, script_text
 from worker.providers.base import ProviderError
 
@@ -123,7 +123,7 @@ async def test_a_key_that_no_header_can_carry_is_an_auth_error_without_the_key(
     for key in ("schlüssel-geheim", "two\nlines-geheim"):
         async with calm_client() as client:
             with pytest.raises(ProviderError) as caught:
-                await anext(client.generate(at(upstream.base_url, key), ask({})))
+                await anext(events_of(client, at(upstream.base_url, key), ask({})))
         assert caught.value.code == "provider_auth"
         assert "geheim" not in str(caught.value)
         assert "LOCAL_API_KEY" in str(caught.value)

@@ -7,7 +7,18 @@ from typing import Any
 
 import pytest
 
-from tests.support.provider_calls import CALM, FAST, ask, at, calm_client, closed, generate, refused, text_of
+from tests.support.provider_calls import (
+    CALM,
+    FAST,
+    ask,
+    at,
+    calm_client,
+    closed,
+    events_of,
+    generate,
+    refused,
+    text_of,
+)
 from tests.support.scripted_provider import ScriptedProvider, script_text
 
 
@@ -59,7 +70,7 @@ async def test_a_slow_reader_does_not_make_the_provider_look_silent(upstream: Sc
     settings = {"idle_timeout_s": 0.2, "first_token_timeout_s": 0.2}
     async with calm_client(**settings) as client:
         events = []
-        async for event in client.generate(at(upstream.base_url), ask(script)):
+        async for event in events_of(client, at(upstream.base_url), ask(script)):
             events.append(event)
             await asyncio.sleep(0.25)
     assert text_of(events) == script_text(script)

@@ -13,7 +13,7 @@ import pytest
 from shared.events import Transcript
 from shared.providers import Provider
 from shared.sse import SseParser
-from tests.support.provider_calls import KEY, ask, calm_client
+from tests.support.provider_calls import KEY, ask, calm_client, events_of
 from tests.support.replay import replaying
 from worker.providers import adapter
 from worker.providers.base import End, Finish, GenerationRequest, ProviderEvent, Said, Usage
@@ -126,7 +126,7 @@ def test_a_recorded_answer_means_the_same_byte_by_byte(name: str, line_end: byte
 async def test_a_recorded_answer_means_the_same_over_a_socket(name: str) -> None:
     async with replaying(recorded(name), chunk_bytes=7) as base_url, calm_client() as client:
         provider = Provider(name, name, base_url, KEY)
-        async with aclosing(client.generate(provider, ask("hello"))) as events:
+        async with aclosing(events_of(client, provider, ask("hello"))) as events:
             assert [event async for event in events] == MEANINGS[name]
 
 

@@ -5,130 +5,181 @@ error; after it nothing is. What still comes then (usage, the end mark) is waite
 After the end mark the rest of the body is read and ignored, for a moment, because only a body read to
 its end leaves a connection that the next request can use.
 
-Nothing is queued: what one read of at most 16 KiB brought is handed out before the next is made, so a slow
-consumer stops the reading, and TCP holds the provider.
+Events are told in the very call that read them (see :mod:`worker.providers.upstream`). Who hears them may ask to be
+told no more for now: then what else the same read brought waits here, nothing is read, and TCP holds the provider.
 """
 
-from collections.abc import AsyncIterator, Iterator
-from typing import Final, cast
-
-import httpx
+import asyncio
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 from shared.providers import Provider
 from shared.sse import ServerSentEvent, SseError, SseParser
 from worker.providers import failures
 from worker.providers.base import End, Finish, ProviderError, ProviderEvent, Reader, Said
+from worker.providers.body import inflater
 from worker.providers.patience import Patience
+from worker.providers.upstream import Head
+from worker.providers.upstreams import Lent
 
 USAGE_WAIT_S: Final = 5.0
 """Usage comes right behind the finish reason; past this a provider that never closes sends none."""
 LINGER_S: Final = 0.2
 """The end of the body comes with the end mark; a new connection costs less than waiting longer."""
-MAX_ERROR_BYTES: Final = 64 * 1024
-"""An error is a sentence or two; a gateway's HTML page is not worth more."""
-ERROR_WAIT_S: Final = 5.0
-"""The status alone says what happened; its sentence is worth a short wait."""
+
+Hear = Callable[[ProviderEvent], bool]
+"""Takes one event; True asks to be told no more for now."""
 
 
 class Answer:
-    """A response whose headers are there; ``close`` it whatever happens."""
+    """A stream of events whose head is there; ``close`` it whatever happens."""
 
     def __init__(
-        self, provider: Provider, reader: Reader, response: httpx.Response, patience: Patience, idle_s: float
+        self, provider: Provider, reader: Reader, lent: Lent, head: Head, left_s: float, idle_s: float
     ) -> None:
-        self.ended = False
+        """``left_s``: how long the first token may still take; ``idle_s``: the longest silence between tokens."""
         self._provider = provider
         self._reader = reader
-        self._response = response
-        self._chunks = _chunks(response)
-        self._patience = patience
+        self._lent = lent
         self._idle_s = idle_s
+        self._patience = Patience(left_s, self._silent)
         self._parser = SseParser()
+        self._inflate = inflater(head)
+        self._rest: Iterator[ProviderEvent] | None = None
+        self._hear: Hear | None = None
+        self._turn: asyncio.Future[bool] | None = None
+        self._heard = False
         self._said = False
         self._finished = False
         self._over = False
+        self._ended = False
 
-    async def read(self) -> bytes:
-        """The next read; b"" is the end. Raises ProviderError for silence and a lost connection."""
-        try:
-            return await self._patience.wait(anext(self._chunks, b""))
-        except TimeoutError:
-            silent = failures.upstream_silent if self._said else failures.first_token_timeout
-            error = silent(self._provider)
-        except httpx.DecodingError:
-            error = failures.garbage(self._provider, "in an encoding that can't be read")
-        except failures.TRANSPORT_ERRORS:
-            error = failures.upstream_cut(self._provider)
-        if self._finished:
-            return b""
-        raise error from None
+    async def tell(self, hear: Hear) -> bool:
+        """Hand out events as they come. Out: True at the end, after exactly one ``Finish``; False as soon as
+        ``hear`` asked for a pause: call it again to go on.
 
-    def take(self, chunk: bytes) -> Iterator[ProviderEvent]:
-        """What one read means, piece by piece. Raises ProviderError at the place where it went wrong."""
+        Raises :class:`ProviderError`, behind all that came before the fault.
+        """
+        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._turn = turn
+        self._hear = hear
+        self._patience.begin()
         try:
-            for event in self._parse(chunk):
-                for meaning in () if self._over else self._reader.read(event):
-                    yield from self._note(meaning)
+            if self._rest is not None:
+                self._tell(self._rest)
+            if not turn.done():
+                upstream = self._lent.upstream
+                if self._heard:
+                    upstream.resume()
+                else:
+                    self._heard = True
+                    upstream.listen(self)
+            return await turn
+        finally:
+            self._turn = self._hear = None
+            self._patience.hold()
+
+    def close(self) -> None:
+        """Let go of the connection at once: kept if the body was read to its end, closed otherwise."""
+        self._patience.close()
+        self._lent.close()
+
+    # -- from the connection ------------------------------------------------------------------------
+
+    def take(self, chunk: bytes) -> None:
+        """See :class:`worker.providers.upstream.Listener`."""
+        if self._inflate is not None:
+            try:
+                chunk = self._inflate(chunk)
+            except zlib.error:
+                self._fail(failures.garbage(self._provider, "in an encoding that can't be read"))
+                return
+        self._tell(self._meanings(self._parser.feed(chunk)))
+
+    def end(self, *, cut: bool) -> None:
+        """See :class:`worker.providers.upstream.Listener`."""
+        last = None if cut else self._parser.finish()
+        self._tell(self._meanings(() if last is None else (last,), at_end=True))
+
+    # -- telling ------------------------------------------------------------------------------------
+
+    def _tell(self, events: Iterator[ProviderEvent]) -> None:
+        hear, turn = self._hear, self._turn
+        assert hear is not None
+        assert turn is not None
+        try:
+            for event in events:
+                if hear(event):
+                    self._rest = events
+                    self._lent.upstream.pause()
+                    self._settle(turn, ended=False)
+                    return
+        except Exception as error:
+            self._fail(error)
+            return
+        self._rest = None
+        if self._ended:
+            self._lent.upstream.pause()
+            self._settle(turn, ended=True)
+
+    def _meanings(self, events: Iterable[ServerSentEvent], *, at_end: bool = False) -> Iterator[ProviderEvent]:
+        """What events mean, piece by piece. Raises ProviderError at the place where it went wrong."""
+        try:
+            for event in events:
+                if self._over:
+                    continue
+                for meaning in self._reader.read(event):
+                    if self._is_news(meaning):
+                        yield meaning
         except SseError:
             if not self._finished:
                 raise failures.too_large(self._provider) from None
-            self.ended = True
+            self._ended = True
         except ProviderError:
             if not self._finished:
                 raise
-        if not chunk:
-            self._stop()
-            self.ended = True
+        if at_end:
+            if not self._finished:
+                raise failures.upstream_cut(self._provider)
+            self._ended = True
 
-    def _parse(self, chunk: bytes) -> Iterator[ServerSentEvent]:
-        if chunk:
-            return self._parser.feed(chunk)
-        last = self._parser.finish()
-        return iter(() if last is None else (last,))
-
-    def _note(self, meaning: ProviderEvent) -> Iterator[ProviderEvent]:
+    def _is_news(self, meaning: ProviderEvent) -> bool:
         if isinstance(meaning, Said):
             self._said = True
             if not self._finished:
                 self._patience.reset(self._idle_s)
         elif isinstance(meaning, Finish):
             if self._finished:  # some gateways repeat it beside the usage
-                return
+                return False
             self._finished = True
             self._patience.reset(USAGE_WAIT_S)
         elif isinstance(meaning, End):
-            self._stop()
+            if not self._finished:
+                raise failures.upstream_cut(self._provider)
             self._over = True
             self._patience.reset(LINGER_S)
-        yield meaning
+        return True
 
-    def _stop(self) -> None:
-        if not self._finished:
-            raise failures.upstream_cut(self._provider)
+    def _silent(self) -> None:
+        """The provider's time is over."""
+        if self._finished:
+            self._ended = True
+            if self._turn is not None:
+                self._settle(self._turn, ended=True)
+        elif self._said:
+            self._fail(failures.upstream_silent(self._provider))
+        else:
+            self._fail(failures.first_token_timeout(self._provider))
 
-    async def error_body(self) -> bytes:
-        """What a response that is no stream says, as far as it comes within the bounds."""
-        body = bytearray()
-        self._patience.reset(ERROR_WAIT_S)
-        try:
-            while len(body) < MAX_ERROR_BYTES:
-                chunk = await self._patience.wait(anext(self._chunks, b""))
-                if not chunk:
-                    break
-                body += chunk
-        except (TimeoutError, *failures.TRANSPORT_ERRORS):
-            pass  # what came so far is what there is
-        return bytes(body[:MAX_ERROR_BYTES])
+    def _fail(self, error: Exception) -> None:
+        self._lent.upstream.pause()
+        if isinstance(error, ProviderError):
+            error = failures.cleaned(error, self._provider.api_key)
+        if self._turn is not None and not self._turn.done():
+            self._turn.set_exception(error)
 
-    async def close(self) -> None:
-        """Let go of the connection at once: kept if the body was read to its end, closed otherwise."""
-        self._patience.close()
-        await self._response.aclose()
-
-
-def _chunks(response: httpx.Response) -> AsyncIterator[bytes]:
-    """The body, read by read. Where nothing is encoded (and we ask for that) the stream itself: two generators and
-    two buffers less for every token."""
-    if response.headers.get("content-encoding", "identity") != "identity":
-        return response.aiter_bytes()
-    return aiter(cast(httpx.AsyncByteStream, response.stream))
+    @staticmethod
+    def _settle(turn: "asyncio.Future[bool]", *, ended: bool) -> None:
+        if not turn.done():
+            turn.set_result(ended)

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+import msgspec
+
 from shared.events import Delta
 from shared.providers import Continues, MaxTokensName
 from shared.sse import ServerSentEvent
@@ -19,8 +21,7 @@ About = Literal["", "key", "model", "content", "request"]
 """What a refusal is about, where the provider says it in words of its own; '' where its status has to tell."""
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(msgspec.Struct, frozen=True):
     """A piece of the answer (see :mod:`shared.events` for the shape of a delta)."""
 
     delta: Delta

@@ -1,92 +1,57 @@
 """Calling a provider: connecting, trying again, timing, and closing at once.
 
-Theory of operation. :meth:`ProviderClient.generate` is an async generator that owns one connection at a time.
-Until the first token nothing was said, so a refusal that may pass is tried again, within two bounds (tries
-and time); from then on every failure is the caller's to decide, for only the caller knows what of the
-answer is in the log. Cancelling the task, or closing the generator, closes the connection before it returns,
-also while the provider is silent: the only waits are reads and short sleeps, and both can be cancelled. So::
+Theory of operation. An answer owns one connection. Until the first token nothing was said, so a refusal that may
+pass is tried again, within two bounds (tries and time); from then on every failure is the caller's to decide, for
+only the caller knows what of the answer is in the log. Leaving the block, or cancelling the task in it, closes the
+connection at once, also while the provider is silent. So::
 
-    async with contextlib.aclosing(client.generate(provider, request)) as events:
-        async for event in events: ...
+    async with client.answer(provider, request) as answer:
+        while not await answer.tell(hear): ...  # whatever hear wanted to wait for
 """
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Self
 
-import httpx
 import msgspec
-from httpx_aiohttp import AiohttpTransport
 
 from shared.providers import Provider
 from shared.settings import Settings
 from worker.providers import adapter, failures
 from worker.providers.answer import Answer
-from worker.providers.base import Adapter, GenerationRequest, ProviderError, ProviderEvent
-from worker.providers.patience import Patience
+from worker.providers.base import Adapter, GenerationRequest, ProviderError
+from worker.providers.body import beginning
 from worker.providers.retries import Tries, parse_retry_after
+from worker.providers.upstream import Head, UpstreamError
+from worker.providers.upstreams import Lent, Upstreams
 
 
 class ProviderClient:
-    """One per worker process: all streams share its connections (a client each costs 20-40 ms of CPU)."""
+    """One per worker process: all streams share its connections. Nothing is opened before the first request."""
 
     def __init__(self, settings: Settings, tls: ssl.SSLContext | None = None) -> None:
         """``tls``: the certificates to trust; None means certifi's, or those of ``SSL_CERT_FILE``."""
         self._settings = settings
-        self._tls = tls
-        self._http: httpx.AsyncClient | None = None
+        self._upstreams = Upstreams(settings.connect_timeout_s, tls)
 
-    async def open(self) -> None:
-        """Make the HTTP client; no connection is opened yet. The environment's proxies are not used."""
-        self._http = httpx.AsyncClient(
-            # The transport ignores the client's limits and stops at 100; 0 means none here, because
-            # max_streams bounds the connections already.
-            transport=AiohttpTransport(
-                verify=True if self._tls is None else self._tls, limits=httpx.Limits(max_connections=0)
-            ),
-            # "pool" covers looking up the name too; the times after connecting are Patience's.
-            timeout=httpx.Timeout(
-                None, connect=self._settings.connect_timeout_s, pool=self._settings.connect_timeout_s
-            ),
-            follow_redirects=False,
-            trust_env=False,
-        )
+    def close(self) -> None:
+        """Close the connections that are kept."""
+        self._upstreams.close()
 
-    async def close(self) -> None:
-        """Close all connections."""
-        if self._http is not None:
-            http, self._http = self._http, None
-            await http.aclose()
+    @asynccontextmanager
+    async def answer(self, provider: Provider, request: GenerationRequest) -> AsyncIterator[Answer]:
+        """Ask a provider; the answer is there as long as the block lasts.
 
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def generate(self, provider: Provider, request: GenerationRequest) -> AsyncGenerator[ProviderEvent, None]:
-        """Ask a provider, and yield what it says until it has finished.
-
-        A normal end means that exactly one ``Finish`` was among the events. Raises :class:`ProviderError`
-        otherwise, always without the key and with at most 500 characters; and
+        Raises :class:`ProviderError` (always without the key, and with at most 500 characters) and
         :class:`worker.providers.UnknownWireFormat`.
         """
+        answer = await self._ask_until_answered(provider, request)
         try:
-            answer = await self._ask_until_answered(provider, request)
-            try:
-                while not answer.ended:
-                    for event in answer.take(await answer.read()):
-                        yield event
-            finally:
-                await answer.close()
-        except ProviderError as error:
-            raise failures.cleaned(error, provider.api_key) from None
+            yield answer
+        finally:
+            answer.close()
 
     async def _ask_until_answered(self, provider: Provider, request: GenerationRequest) -> Answer:
         tries = Tries(self._settings.provider_tries, self._settings.provider_retry_s)
@@ -96,58 +61,49 @@ class ProviderClient:
             except ProviderError as error:
                 delay_s = tries.delay_after(error)
                 if delay_s is None:
-                    raise
+                    raise failures.cleaned(error, provider.api_key) from None
             await asyncio.sleep(delay_s)
 
     async def _ask(self, provider: Provider, request: GenerationRequest) -> Answer:
         wire = adapter(provider.wire_format)
-        patience = Patience(self._settings.first_token_timeout_s)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._settings.first_token_timeout_s
         try:
-            response = await self._send(provider, wire, request, patience)
-        except BaseException:
-            patience.close()
-            raise
-        answer = Answer(provider, wire.reader(request), response, patience, self._settings.idle_timeout_s)
-        try:
-            await _check(provider, wire, request, response, answer)
-        except BaseException:
-            await answer.close()
-            raise
-        return answer
-
-    async def _send(
-        self, provider: Provider, wire: Adapter, request: GenerationRequest, patience: Patience
-    ) -> httpx.Response:
-        if self._http is None:
-            raise RuntimeError("open() the provider client first")
-        call = wire.call(request, provider.api_key)
-        content = msgspec.json.encode(call.body)
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **call.headers}
-        try:
-            message = self._http.build_request(
-                "POST", provider.base_url + call.path, content=content, headers=headers
-            )
-            return await patience.wait(self._http.send(message, stream=True))
+            async with asyncio.timeout_at(until):
+                lent, head = await self._send(provider, wire, request)
         except TimeoutError:
             raise failures.first_token_timeout(provider) from None
-        except failures.TRANSPORT_ERRORS as error:
+        try:
+            await _check(provider, wire, request, lent, head)
+            return Answer(
+                provider, wire.reader(request), lent, head, until - loop.time(), self._settings.idle_timeout_s
+            )
+        except BaseException:
+            lent.close()
+            raise
+
+    async def _send(self, provider: Provider, wire: Adapter, request: GenerationRequest) -> tuple[Lent, Head]:
+        call = wire.call(request, provider.api_key)
+        headers = {"Content-Type": "application/json", **call.headers}
+        try:
+            return await self._upstreams.ask(
+                "POST", provider.base_url + call.path, headers, msgspec.json.encode(call.body)
+            )
+        except UpstreamError as error:
             raise failures.of_connection(provider, error) from None
-        except ValueError:  # its text would show the header
+        except ValueError:  # its text would name the header
             raise failures.bad_key(provider) from None
 
 
-async def _check(
-    provider: Provider, wire: Adapter, request: GenerationRequest, response: httpx.Response, answer: Answer
-) -> None:
+async def _check(provider: Provider, wire: Adapter, request: GenerationRequest, lent: Lent, head: Head) -> None:
     """Pass a stream of events; raise ProviderError for any other response."""
-    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    status = response.status_code
-    if status == 200 and kind == "text/event-stream":
+    kind = head.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if head.status == 200 and kind == "text/event-stream":
         return
-    refusal = wire.refusal(await answer.error_body())
-    if status != 200:
-        wait_s = parse_retry_after(response.headers.get("retry-after"), datetime.now(UTC))
-        raise failures.of_status(provider, request.model, status, refusal, wait_s)
+    refusal = wire.refusal(await beginning(lent.upstream, head))
+    if head.status != 200:
+        wait_s = parse_retry_after(head.headers.get("retry-after"), datetime.now(UTC))
+        raise failures.of_status(provider, request.model, head.status, refusal, wait_s)
     if refusal.sentence and kind == "application/json":
         raise failures.refused_in_200(provider, refusal.sentence)
     raise failures.garbage(provider, f"with {kind or 'no content type'}")

@@ -5,17 +5,12 @@ One place decides what each failure is called, whether asking again makes sense,
 
 from typing import Final
 
-import aiohttp
-import httpx
-
 from shared.providers import Provider
 from worker.providers.base import ProviderError, Refusal
+from worker.providers.upstream import BadAddress, ConnectTimeout, NotHttp, UpstreamError
 
 MAX_SENTENCE: Final = 500
 """Characters of an error's text: a person reads a few lines, and a provider may send a page."""
-
-TRANSPORT_ERRORS: Final = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError)
-"""What the HTTP client raises; the transport lets some of aiohttp's errors through untranslated."""
 
 
 def of_status(
@@ -59,16 +54,15 @@ def of_status(
     return garbage(provider, f"with status {status}")
 
 
-def of_connection(provider: Provider, error: Exception) -> ProviderError:
+def of_connection(provider: Provider, error: UpstreamError) -> ProviderError:
     """The error of a request that got no response at all."""
     name, variable = provider.name, f"{provider.name.upper()}_BASE_URL"
-    if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
+    if isinstance(error, BadAddress):
         text = f"The address of the provider {name!r} can't be used: check {variable}."
         return ProviderError("provider_unreachable", text, refusal=True)
-    if isinstance(error, aiohttp.ClientResponseError):
+    if isinstance(error, NotHttp):
         return garbage(provider, "in no HTTP that can be read")
-    # The transport calls every lost connection a ConnectTimeout; only its cause tells them apart.
-    if isinstance(error.__cause__, TimeoutError):
+    if isinstance(error, ConnectTimeout):
         text = f"Connecting to the provider {name!r} took too long: check {variable}, or try again later."
         return ProviderError("provider_connect_timeout", text, retryable=True)
     text = f"The provider {name!r} can't be reached: check {variable}, or try again later."

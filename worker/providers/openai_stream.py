@@ -10,7 +10,7 @@ and what stands around the choices in every chunk alike (``id``, ``system_finger
 ``obfuscation``, llama.cpp's ``timings``): noise of a whole entry for each token.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal
 
 import msgspec
@@ -113,7 +113,7 @@ class OpenAIReader:
     def __init__(self) -> None:
         self._others = Others()
 
-    def read(self, event: ServerSentEvent) -> Iterator[ProviderEvent]:
+    def read(self, event: ServerSentEvent) -> Iterable[ProviderEvent]:
         """The meaning of one event: nothing, or deltas, then a finish reason, then usage.
 
         Raises :class:`ProviderError` with ``provider_error_event`` or ``provider_garbage``.
@@ -122,11 +122,12 @@ class OpenAIReader:
             try:
                 (plain,) = _plain_chunks.decode(event.data).choices
             except UNREADABLE:
-                pass
-            else:
-                if plain.delta.content:
-                    yield Said({"text": plain.delta.content})
-                return
+                return self._read(event)
+            text = plain.delta.content
+            return (Said({"text": text}),) if text else ()
+        return self._read(event)
+
+    def _read(self, event: ServerSentEvent) -> Iterator[ProviderEvent]:
         data = event.data.strip()
         if event.event == "error":
             raise error_event(sentence_in(decode(data)) or data)

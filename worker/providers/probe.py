@@ -2,13 +2,12 @@
 
 import asyncio
 
-import httpx
-from httpx_aiohttp import AiohttpTransport
-
 from shared.providers import Provider
 from worker.providers import adapter, failures
-from worker.providers.answer import MAX_ERROR_BYTES
 from worker.providers.base import GenerationRequest, ProviderError
+from worker.providers.body import beginning
+from worker.providers.upstream import UpstreamError
+from worker.providers.upstreams import Upstreams
 
 
 async def ask_models(provider: Provider, timeout_s: float) -> int:
@@ -19,30 +18,22 @@ async def ask_models(provider: Provider, timeout_s: float) -> int:
     """
     wire = adapter(provider.wire_format)
     headers = wire.call(GenerationRequest(model="", messages=[]), provider.api_key).headers
-    transport = AiohttpTransport(verify=True)
     try:
-        async with (
-            asyncio.timeout(timeout_s),
-            httpx.AsyncClient(transport=transport, trust_env=False, follow_redirects=False) as http,
-            http.stream("GET", f"{provider.base_url}/models", headers={**headers, "Accept": "*/*"}) as response,
-        ):
-            if response.status_code == 400 and wire.refusal(await _beginning(response)).about == "key":
-                return 401
-            return response.status_code
+        async with asyncio.timeout(timeout_s):
+            lent, head = await Upstreams(timeout_s).ask(
+                "GET", f"{provider.base_url}/models", {**headers, "Accept": "*/*"}
+            )
+            try:
+                if head.status == 400 and wire.refusal(await beginning(lent.upstream, head)).about == "key":
+                    return 401
+            finally:
+                lent.upstream.abort()
+            return head.status
     except TimeoutError:
         raise ProviderError(
             "connect_failed", f"{provider.name} does not answer within {timeout_s:.0f} s.", retryable=True
         ) from None
-    except failures.TRANSPORT_ERRORS as error:
+    except UpstreamError as error:
         raise failures.cleaned(failures.of_connection(provider, error), provider.api_key) from None
-    except ValueError:  # its text would show the header
+    except ValueError:  # its text would name the header
         raise failures.bad_key(provider) from None
-
-
-async def _beginning(response: httpx.Response) -> bytes:
-    body = b""
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > MAX_ERROR_BYTES:
-            break
-    return body

@@ -1,0 +1,68 @@
+"""Bodies of responses that are no stream of events, or come packed."""
+
+import asyncio
+import zlib
+from collections.abc import Callable
+from typing import Final
+
+from worker.providers.upstream import Head, Upstream
+
+MAX_INFLATED_BYTES: Final = 1024 * 1024
+"""Of one read of a packed body: as much as one event may hold. A few bytes may unpack to gigabytes."""
+MAX_ERROR_BYTES: Final = 64 * 1024
+"""An error is a sentence or two; a gateway's HTML page is not worth more."""
+ERROR_WAIT_S: Final = 5.0
+"""The status alone says what happened; its sentence is worth a short wait."""
+
+Inflate = Callable[[bytes], bytes]
+
+
+def inflater(head: Head) -> Inflate | None:
+    """What unpacks a body; None where nothing is packed, as we ask for. Its calls raise ``zlib.error``."""
+    if head.headers.get("content-encoding", "identity").strip().lower() == "identity":
+        return None
+    unpacking = zlib.decompressobj(wbits=47)  # gzip or zlib, by its head
+
+    def inflate(chunk: bytes) -> bytes:
+        unpacked = unpacking.decompress(chunk, MAX_INFLATED_BYTES)
+        if unpacking.unconsumed_tail:
+            raise zlib.error("more than one read may hold")
+        return unpacked
+
+    return inflate
+
+
+async def beginning(upstream: Upstream, head: Head) -> bytes:
+    """What an error's body says, as far as it comes within the bounds; b"" for what can't be unpacked."""
+    body = _Beginning()
+    upstream.listen(body)
+    try:
+        async with asyncio.timeout(ERROR_WAIT_S):
+            await body.here
+    except TimeoutError:
+        pass  # what came so far is what there is
+    finally:
+        upstream.pause()
+    found = bytes(body.found[:MAX_ERROR_BYTES])
+    inflate = inflater(head)
+    try:
+        return found if inflate is None else inflate(found)
+    except zlib.error:
+        return b""
+
+
+class _Beginning:
+    """Listens until there is enough."""
+
+    def __init__(self) -> None:
+        self.found = bytearray()
+        self.here: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def take(self, chunk: bytes) -> None:
+        self.found += chunk
+        if len(self.found) >= MAX_ERROR_BYTES:
+            self.end(cut=True)
+
+    def end(self, *, cut: bool) -> None:
+        if not self.here.done():
+            self.here.set_result(None)
