@@ -14,7 +14,7 @@ httpx with its aiohttp transport, and takes 15 here, of which 8 are the kernel a
 import asyncio
 from typing import Final, NamedTuple, Protocol, cast
 
-from httptools import HttpParserError, HttpResponseParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """No provider's response head is near that; an endless one must not eat the worker's memory."""
@@ -135,7 +135,7 @@ class Upstream(asyncio.Protocol):
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except HttpParserError:
+        except (HttpParserError, HttpParserUpgrade):
             self._fail(NotHttp())
             return
         if self._head is not None and self._head_bytes > MAX_HEAD_BYTES:
@@ -179,6 +179,8 @@ class Upstream(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._headers = {}
+        if self._head is None:
+            self._fail(NotHttp())  # it says more than it was asked
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
@@ -189,10 +191,7 @@ class Upstream(asyncio.Protocol):
         if self._interim:
             return
         head, self._head = self._head, None
-        if head is None:
-            self._fail(NotHttp())  # a response that nobody asked for
-            return
-        if not head.done():
+        if head is not None and not head.done():
             head.set_result(Head(status, self._headers))
         if self._transport is not None:
             self._transport.pause_reading()
