@@ -60,6 +60,11 @@ def ratios(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Spread | N
     return Spread.of(ours[number] / theirs[number] for number in ours if theirs.get(number))
 
 
+def differences(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Spread | None:
+    """Round by round, ours less theirs. None without a common round."""
+    return Spread.of(ours[number] - theirs[number] for number in ours if number in theirs)
+
+
 def slope(points: Sequence[tuple[float, float]]) -> float:
     """Of the straight line nearest to these points (least squares); NaN for fewer than two."""
     if len(points) < 2:

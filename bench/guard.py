@@ -13,9 +13,10 @@ import argparse
 import asyncio
 import json
 import logging
+import ssl
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,14 +29,19 @@ from shared.claims import Claim
 from shared.ids import Cursor
 from shared.keys import Keys
 from shared.log import read_tails, tail_commands
+from shared.providers import Provider as Preset
 from shared.resp import Command, pack
 from shared.scripts import load_scripts
-from shared.sse import SseParser
 from worker.carried import Carried
+from worker.course import Course
+from worker.intake import Intake
 from worker.link import Link
 from worker.log_writer import LogWriter
 from worker.providers import adapter
-from worker.providers.base import GenerationRequest, Said
+from worker.providers.answer import Answer
+from worker.providers.base import GenerationRequest
+from worker.providers.upstream import Upstream
+from worker.providers.upstreams import Lent, Upstreams
 from worker.reconcile import Reconciler
 
 ROOT = Path(__file__).parents[1]
@@ -107,27 +113,74 @@ class Wire:
 
 def _chunk(round_: int) -> bytes:
     data = {"choices": [{"index": 0, "delta": {"content": f" token{round_}"}, "finish_reason": None}]}
-    return b"data: " + json.dumps(data).encode() + b"\n\n"
+    event = b"data: " + json.dumps(data).encode() + b"\n\n"
+    return b"%x\r\n%b\r\n" % (len(event), event)
+
+
+class Nowhere:
+    """A socket without a peer."""
+
+    def write(self, data: bytes) -> None:
+        return None
+
+    def pause_reading(self) -> None:
+        return None
+
+    def resume_reading(self) -> None:
+        return None
+
+    def abort(self) -> None:
+        return None
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+class Provider:
+    """In place of the provider client: an answer for each stream, whose bytes come when they are told to."""
+
+    def __init__(self) -> None:
+        self.upstreams: list[Upstream] = []
+
+    @asynccontextmanager
+    async def answer(self, provider: Preset, request: GenerationRequest) -> AsyncIterator[Answer]:
+        upstream = Upstream()
+        upstream.connection_made(Nowhere())  # type: ignore[arg-type]
+        asking = asyncio.create_task(upstream.ask(b""))
+        await asyncio.sleep(0)
+        upstream.data_received(HEAD)
+        head = await asking
+        self.upstreams.append(upstream)
+        lent = Lent(Upstreams(1.0, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)), ("http", "x", 1), upstream)
+        answer = Answer(provider, adapter("openai").reader(request), lent, head, WITHIN_S, WITHIN_S)
+        try:
+            yield answer
+        finally:
+            answer.close()
 
 
 async def worker_side() -> Counts:
-    """From the provider's bytes to Redis: STREAMS streams with one token each, ROUNDS times."""
+    """From the provider's socket to Redis: STREAMS streams with one token each, ROUNDS times."""
     wire, keys, scripts, counter = Wire(), Keys("g"), load_scripts(), Instructions()
     link = Link(lambda: wire, scripts.values())  # type: ignore[arg-type, return-value]
     writer = LogWriter(link, Reconciler(keys, scripts["reclaim"], "w", 3000, 4096), scripts, 0.0)
-    request = GenerationRequest(model="m", messages=[])
+    provider, preset = Provider(), Preset("local", "openai", "http://x", "")
+    intake = Intake(provider, writer, None, None, {})  # type: ignore[arg-type]
     carried = [writer.carry(f"s{n}", Claim("run", "started", epoch=1, attempt=1)) for n in range(STREAMS)]
-    parsers = [(SseParser(), adapter("openai").reader(request)) for _ in range(STREAMS)]
-    running = asyncio.create_task(writer.run())
-    await _say(writer, carried, parsers, 0)
-    await _settled(carried)
-    wire.writes = wire.commands = 0
-    with counter.counted():
-        for round_ in range(1, ROUNDS + 1):
-            await _say(writer, carried, parsers, round_)
-            await _settled(carried)
-    running.cancel()
-    await asyncio.wait({running})
+    request = GenerationRequest(model="m", messages=[])
+    running = [asyncio.create_task(writer.run())]
+    running += [asyncio.create_task(intake.read(one, preset, request, None, Course(0.0))) for one in carried]
+    async with asyncio.timeout(WITHIN_S):
+        while len(provider.upstreams) < STREAMS:
+            await asyncio.sleep(0)
+        await _say(provider, carried, 0)
+        wire.writes = wire.commands = 0
+        with counter.counted():
+            for round_ in range(1, ROUNDS + 1):
+                await _say(provider, carried, round_)
+    for task in running:
+        task.cancel()
+    await asyncio.wait(running)
     tokens = ROUNDS * STREAMS
     return {
         "worker: instructions a token": counter.count / tokens,
@@ -136,19 +189,13 @@ async def worker_side() -> Counts:
     }
 
 
-async def _say(writer: LogWriter, carried: list[Carried], parsers: list[Any], round_: int) -> None:
-    for one, (parser, reader) in zip(carried, parsers, strict=True):
-        for event in parser.feed(_chunk(round_)):
-            for meaning in reader.read(event):
-                if isinstance(meaning, Said):
-                    one.say(meaning.delta)
-                    writer.touch(one)
-
-
-async def _settled(carried: list[Carried]) -> None:
-    async with asyncio.timeout(WITHIN_S):
-        while not all(one.settled for one in carried):
-            await asyncio.sleep(0)
+async def _say(provider: Provider, carried: list[Carried], round_: int) -> None:
+    """A token from each upstream, and all of them written."""
+    chunk = _chunk(round_)
+    for upstream in provider.upstreams:
+        upstream.data_received(chunk)
+    while not all(one.settled for one in carried):
+        await asyncio.sleep(0)
 
 
 def api_side() -> Counts:

@@ -269,11 +269,12 @@ def delivered(row: Row) -> float:
 
 
 def best_load(rows: Sequence[Row]) -> int:
-    """Of (b)'s loads in the curve, the one at which a token costs it least."""
+    """Of the loads in the curve that (b) carries, the one at which a token costs it least."""
     found = {
         row["streams"]: cpu_per_token(row)
         for row in rows
         if row["section"] == "curve" and row.get("contender") == Shared.key and row.get("tokens")
+        if delivered(row) >= KEPT_UP and not row["lost"]
     }
     return min(found, key=lambda streams: found[streams]) if found else 100
 
