@@ -1,6 +1,7 @@
 """What is measured, in which order: each section is a few contenders, a load, and rounds."""
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -172,8 +173,9 @@ def _limit(session: Session, size: Size, number: int, contender: Contender, coun
             "bracketed": below is not None and above is not None,
             "streams": found["streams"],
             "cpu_us": found["cpu_us"],
-            "idle": found["idle"],
-            "seconds": found["seconds"],
+            "bench_us": found["tokens"] * (found["provider_us_per_token"] + found["viewer_us_per_token"]),
+            "tokens": found["tokens"],
+            "cores": os.cpu_count() or 1,
         }
     )
     return int(found["streams"])

@@ -25,6 +25,8 @@ class Line:
     aim: float | None
     more_is_better: bool = False
     remark: Callable[[Sequence[Row]], str] = lambda rows: ""
+    possible: Callable[[Sequence[Row]], bool] = lambda rows: True
+    """Whether this machine can show it at all."""
 
     def meets(self, value: float, bound: float) -> bool:
         return value >= bound if self.more_is_better else value <= bound
@@ -109,14 +111,34 @@ def _side_by_side(
     return remark
 
 
+SCALED: Final = 1.5
+"""How much more two of each shall carry than one of each."""
+
+
+def _at_limit(rows: Sequence[Row]) -> list[Row]:
+    """One API and one worker process at their limit, a row a round."""
+    return [row for row in rows if row["section"] == "limit found" and row.get("contender") == "headrace"]
+
+
 def _second_core(rows: Sequence[Row]) -> str:
-    """What the machine did at the limit of one API and one worker process."""
-    found = [row for row in rows if row["section"] == "limit found" and row.get("contender") == "headrace"]
-    if not found:
+    """What the cores did there."""
+    if not (found := _at_limit(rows)):
         return ""
     row = found[-1]
-    shares = ", ".join(f"{name} {us / row['seconds'] / 1e4:.0f} %" for name, us in row["cpu_us"].items())
-    return f"of one core, with one of each at its limit: {shares}; the machine idle {100 * row['idle']:.0f} %"
+    shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in _cores_used(row).items())
+    return f"of one core each, with one of each at its limit: {shares}; this machine has {row['cores']} cores"
+
+
+def _cores_used(row: Row) -> dict[str, float]:
+    """By role, at the rate that was carried."""
+    used = {**row["cpu_us"], "provider and viewers": row["bench_us"]}
+    return {name: us / 1e6 / row["tokens"] * row["tokens_per_s"] for name, us in used.items()}
+
+
+def _cores_allow(rows: Sequence[Row]) -> bool:
+    """Whether so much more work fits into this machine at all."""
+    found = _at_limit(rows)
+    return all(SCALED * sum(_cores_used(row).values()) <= row["cores"] for row in found)
 
 
 def _connections(row: Row) -> float:
@@ -231,10 +253,11 @@ LINES: Final = (
         "two API and two worker processes against one of each: tokens/s with p99 under 50 ms",
         lambda rows: ratios(_limit(rows, "headrace2"), _limit(rows, "headrace")),
         "{:.2f}×",
-        1.5,
+        SCALED,
         None,
         more_is_better=True,
         remark=_second_core,
+        possible=_cores_allow,
     ),
     Line(
         "cold `headrace up` to the first token of the local model, wheels installed",
@@ -258,6 +281,7 @@ class Judged:
     line: Line
     spread: Spread | None
     remark: str
+    possible: bool
 
     def show(self, value: float) -> str:
         return self.line.form.format(value)
@@ -278,7 +302,7 @@ class Judged:
         if self.spread is None:
             return "–"
         if not self.line.meets(self.spread.median, self.line.must):
-            return "missed"
+            return "missed" if self.possible else "this machine has no core for it"
         if self.line.aim is None or self.line.meets(self.spread.median, self.line.aim):
             return "met"
         return "must met, aim missed" if self.line.aim is not None else "met"
@@ -286,7 +310,7 @@ class Judged:
 
 def judge(rows: Sequence[Row]) -> list[Judged]:
     """Every line of the table, from the raw rows of a run."""
-    return [Judged(line, line.figure(rows), line.remark(rows)) for line in LINES]
+    return [Judged(line, line.figure(rows), line.remark(rows), line.possible(rows)) for line in LINES]
 
 
 def faults(rows: Sequence[Row]) -> list[str]:

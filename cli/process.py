@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 POLL_S = 0.2
-"""How late a child's end may be seen: hardly longer than a person notices. Four children looked at each 50 ms took as
-much as a hundredth of all that 5,000 tokens/s cost."""
+"""How late a child's end may be seen: hardly longer than a person notices. Four children looked at each 50 ms took
+as much as a hundredth of all that 5,000 tokens/s cost."""
 
 KILL_WAIT_S = 2.0
 """After SIGKILL only a process inside an uninterruptible system call is still there: nothing helps then."""

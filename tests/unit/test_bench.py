@@ -104,6 +104,19 @@ def test_must_and_aim_are_judged_apart() -> None:
     assert verdicts["1 stream, 1,000 viewers, 50 events/s: p99"] == "–"
 
 
+@pytest.mark.parametrize(
+    ("us", "verdict"), [(70.0, "this machine has no core for it"), (60.0, "missed")], ids=["no core", "a core"]
+)
+def test_two_of_each_are_held_to_their_must_only_where_the_cores_allow_it(us: float, verdict: str) -> None:
+    def limit(contender: str) -> dict[str, Any]:
+        used = {"cpu_us": {"worker": 1000 * us}, "bench_us": 5000, "tokens": 1000, "cores": 2}
+        return {"section": "limit found", "round": 0, "contender": contender, "tokens_per_s": 20_000.0, **used}
+
+    found = next(j for j in judge([limit("headrace"), limit("headrace2")]) if j.line.name.startswith("two API"))
+    assert found.verdict == verdict
+    assert "provider and viewers 10 %" in found.remark
+
+
 def test_every_aim_is_harder_than_its_must() -> None:
     for line in LINES:
         assert line.aim is None or line.meets(line.aim, line.must), line.name
