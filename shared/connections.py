@@ -28,6 +28,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from shared.cluster_client import open_cluster_client
 from shared.log import RAW_REPLIES
 from shared.resp import Command, pack
+from shared.wire import Wire
 
 AWAY = (
     RedisConnectionError,
@@ -149,6 +150,7 @@ class OwnedConnection:
     def __init__(self, url: str) -> None:
         kind, settings = _settings(url)
         self._connection = kind(**settings)
+        self._wire: Wire | None = None
         self._lock = asyncio.Lock()
         self._closed = False
 
@@ -163,6 +165,8 @@ class OwnedConnection:
         except BaseException:
             await self.close()
             raise
+        writer: Any = self._connection._writer
+        self._wire = Wire(writer.transport)
 
     async def exchange(self, commands: Sequence[Command], timeout_s: float = EXCHANGE_TIMEOUT_S) -> list[Any]:
         """Send commands in one write and read their replies, in order.
@@ -171,20 +175,13 @@ class OwnedConnection:
         Raises one of :data:`AWAY` when the connection is lost; then it is closed, and nobody knows which
         of the commands were carried out.
         """
-        return await self.exchange_packed(pack(commands), len(commands), timeout_s)
-
-    async def exchange_packed(self, packed: bytes, count: int, timeout_s: float = EXCHANGE_TIMEOUT_S) -> list[Any]:
-        """As :meth:`exchange`, for commands packed before."""
+        packed = pack(commands)
         async with self._lock:
-            if self._closed or not self._connection.is_connected:
+            if self._closed or self._wire is None or not self._wire.is_open:
                 raise RedisConnectionError("this connection is closed")
             try:
                 async with asyncio.timeout(timeout_s):
-                    await self._connection.send_packed_command(packed, check_health=False)
-                    # The parser itself, not the connection around it, which adds to each reply a text for an error
-                    # that did not happen, and three calls; and there is a reply for every append.
-                    parser: Any = self._connection._parser
-                    return [await parser.read_response() for _ in range(count)]
+                    return await self._wire.exchange(packed, len(commands))
             except BaseException:
                 await self.close()
                 raise
@@ -192,4 +189,6 @@ class OwnedConnection:
     async def close(self) -> None:
         """Close at once; safe to call again."""
         self._closed = True
+        if self._wire is not None:
+            self._wire.close()
         await self._connection.disconnect(nowait=True)
