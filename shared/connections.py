@@ -27,7 +27,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared.cluster_client import open_cluster_client
 from shared.log import RAW_REPLIES
-from shared.resp import Command, pack
+from shared.resp import Command, by_command
 from shared.wire import Wire
 
 AWAY = (
@@ -169,22 +169,24 @@ class OwnedConnection:
         self._wire = Wire(writer.transport)
 
     async def exchange(self, commands: Sequence[Command], timeout_s: float = EXCHANGE_TIMEOUT_S) -> list[Any]:
-        """Send commands in one write and read their replies, in order.
+        """Send commands (one at least) in one write and read their replies, in order.
 
-        Out: a reply for each command; what the server refused comes as a ``ResponseError`` in its place.
+        Out: a reply for each command (see :func:`shared.resp.by_command`); what the server refused comes as a
+        ``ResponseError`` in its place.
         Raises one of :data:`AWAY` when the connection is lost; then it is closed, and nobody knows which
         of the commands were carried out.
         """
-        packed = pack(commands)
+        _, packed, counts = zip(*commands, strict=True)
         async with self._lock:
             if self._closed or self._wire is None or not self._wire.is_open:
                 raise RedisConnectionError("this connection is closed")
             try:
                 async with asyncio.timeout(timeout_s):
-                    return await self._wire.exchange(packed, len(commands))
+                    replies = await self._wire.exchange(b"".join(packed), sum(counts))
             except BaseException:
                 await self.close()
                 raise
+        return by_command(commands, replies)
 
     async def close(self) -> None:
         """Close at once; safe to call again."""
