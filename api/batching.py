@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from api.buffers import SharedBuffer
-from shared.events import MESSAGE, Delta, copy_delta, decode_data, encode_data, merge
+from shared.events import MESSAGE, Delta, decode_data, encode_data, merged
 from shared.log import Entry
 
 
@@ -68,9 +68,10 @@ def gather(entries: Sequence[Entry]) -> list[Entry]:
             delta = None
             continue
         piece = decode_data(entry.data)
-        if delta is not None and merge(delta, piece):
-            gathered[-1] = entry._replace(data=encode_data(delta))
+        both = None if delta is None else merged(delta, piece)
+        if both is not None:
+            gathered[-1] = entry._replace(data=encode_data(both))
         else:
-            delta = copy_delta(piece)
             gathered.append(entry)
+        delta = both or piece
     return gathered

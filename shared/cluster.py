@@ -19,8 +19,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from shared.connections import AWAY, EXCHANGE_TIMEOUT_S, OwnedConnection, cluster_seeds
-from shared.log import key_of
-from shared.resp import Command, is_trouble
+from shared.resp import Command, command, is_trouble
 
 SLOTS: Final = 16384
 
@@ -95,26 +94,18 @@ class ClusterConnection:
         replies: list[Any] = [None] * len(commands)
         for wanted, task in zip([wanted for wanted in places if wanted], asked, strict=True):
             for index, reply in zip(wanted, task.result(), strict=True):
-                if isinstance(reply, ResponseError) and is_trouble(reply) and "NOSCRIPT" not in str(reply):
-                    await self.close()
-                    raise RedisConnectionError(f"the cluster has changed: {reply}")
+                for one in reply if isinstance(reply, list) else (reply,):
+                    if isinstance(one, ResponseError) and is_trouble(one) and "NOSCRIPT" not in str(one):
+                        await self.close()
+                        raise RedisConnectionError(f"the cluster has changed: {one}")
                 if replies[index] is None or isinstance(reply, ResponseError):
                     replies[index] = reply
         return replies
 
     def _route(self, commands: Sequence[Command]) -> list[list[int]]:
-        """The nodes of each command; a MULTI or EXEC goes where the commands between them go."""
+        """The nodes of each command."""
         everywhere = list(range(len(self._nodes)))
-        routes: list[list[int]] = []
-        for index, command in enumerate(commands):
-            if command[0] == "MULTI":
-                key = key_of(commands[index + 1])
-            elif command[0] == "EXEC":
-                key = key_of(commands[index - 1])
-            else:
-                key = key_of(command)
-            routes.append(everywhere if key is None else [self._owners[key_slot(key)]])
-        return routes
+        return [everywhere if one.key is None else [self._owners[key_slot(one.key.encode())]] for one in commands]
 
     async def close(self) -> None:
         """Close all of them; safe to call again."""
@@ -130,7 +121,7 @@ class ClusterConnection:
 async def _slots(connection: OwnedConnection) -> Any:
     await connection.open()
     try:
-        (reply,) = await connection.exchange([("CLUSTER", "SLOTS")])
+        (reply,) = await connection.exchange([command(None, "CLUSTER", "SLOTS")])
     finally:
         await connection.close()
     return reply

@@ -27,7 +27,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared.cluster_client import open_cluster_client
 from shared.log import RAW_REPLIES
-from shared.resp import Command, pack
+from shared.resp import Command, by_command
+from shared.wire import Wire
 
 AWAY = (
     RedisConnectionError,
@@ -149,6 +150,7 @@ class OwnedConnection:
     def __init__(self, url: str) -> None:
         kind, settings = _settings(url)
         self._connection = kind(**settings)
+        self._wire: Wire | None = None
         self._lock = asyncio.Lock()
         self._closed = False
 
@@ -163,33 +165,32 @@ class OwnedConnection:
         except BaseException:
             await self.close()
             raise
+        writer: Any = self._connection._writer
+        self._wire = Wire(writer.transport)
 
     async def exchange(self, commands: Sequence[Command], timeout_s: float = EXCHANGE_TIMEOUT_S) -> list[Any]:
-        """Send commands in one write and read their replies, in order.
+        """Send commands (one at least) in one write and read their replies, in order.
 
-        Out: a reply for each command; what the server refused comes as a ``ResponseError`` in its place.
+        Out: a reply for each command (see :func:`shared.resp.by_command`); what the server refused comes as a
+        ``ResponseError`` in its place.
         Raises one of :data:`AWAY` when the connection is lost; then it is closed, and nobody knows which
         of the commands were carried out.
         """
-        return await self.exchange_packed(pack(commands), len(commands), timeout_s)
-
-    async def exchange_packed(self, packed: bytes, count: int, timeout_s: float = EXCHANGE_TIMEOUT_S) -> list[Any]:
-        """As :meth:`exchange`, for commands packed before."""
+        _, packed, counts = zip(*commands, strict=True)
         async with self._lock:
-            if self._closed or not self._connection.is_connected:
+            if self._closed or self._wire is None or not self._wire.is_open:
                 raise RedisConnectionError("this connection is closed")
             try:
                 async with asyncio.timeout(timeout_s):
-                    await self._connection.send_packed_command(packed, check_health=False)
-                    # The parser itself, not the connection around it, which adds to each reply a text for an error
-                    # that did not happen, and three calls; and there is a reply for every append.
-                    parser: Any = self._connection._parser
-                    return [await parser.read_response() for _ in range(count)]
+                    replies = await self._wire.exchange(b"".join(packed), sum(counts))
             except BaseException:
                 await self.close()
                 raise
+        return by_command(commands, replies)
 
     async def close(self) -> None:
         """Close at once; safe to call again."""
         self._closed = True
+        if self._wire is not None:
+            self._wire.close()
         await self._connection.disconnect(nowait=True)

@@ -14,6 +14,7 @@ A *snapshot* is kept in Redis as lines, one JSON delta a line, so that it grows 
 """
 
 from collections.abc import Iterable
+from itertools import groupby
 from typing import Any, Final
 
 import msgspec
@@ -63,34 +64,23 @@ def decode_data(raw: bytes) -> dict[str, Any]:
     return data
 
 
-def merge(into: Delta, delta: Delta) -> bool:
-    """Append ``delta`` to ``into`` where they are pieces of the same thing. Out: whether that was so.
+def merged(one: Delta, two: Delta) -> Delta | None:
+    """Both as one delta, which means the same as both in turn; None where they are no pieces of the same thing.
 
-    The sum of two deltas means the same as both in turn. Nothing grows past MAX_DELTA_BYTES (counted in
-    characters of at most 4 bytes, so the bound is conservative by that factor).
+    Nothing grows past MAX_DELTA_BYTES (counted in characters of at most 4 bytes, so the bound is conservative by
+    that factor).
     """
     for kind in ("text", "reasoning"):
-        if kind in into and kind in delta:
-            if (len(into[kind]) + len(delta[kind])) * 4 > MAX_DELTA_BYTES:
-                return False
-            into[kind] += delta[kind]
-            return True
-    if "tool_call" in into and "tool_call" in delta:
-        old, new = into["tool_call"], delta["tool_call"]
+        if kind in one and kind in two:
+            both = one[kind] + two[kind]
+            return {kind: both} if len(both) * 4 <= MAX_DELTA_BYTES else None
+    if "tool_call" in one and "tool_call" in two:
+        old, new = one["tool_call"], two["tool_call"]
         same = old["index"] == new["index"] and not ("id" in new or "name" in new)
-        size = len(old.get("arguments", "")) + len(new.get("arguments", ""))
-        if not same or size * 4 > MAX_DELTA_BYTES:
-            return False
-        old["arguments"] = old.get("arguments", "") + new.get("arguments", "")
-        return True
-    return False
-
-
-def copy_delta(delta: Delta) -> Delta:
-    """A delta that :func:`merge` may grow without touching the original."""
-    if "tool_call" in delta:
-        return {"tool_call": dict(delta["tool_call"])}
-    return dict(delta)
+        both = old.get("arguments", "") + new.get("arguments", "")
+        if same and len(both) * 4 <= MAX_DELTA_BYTES:
+            return {"tool_call": {**old, "arguments": both}}
+    return None
 
 
 def split_delta(delta: Delta) -> list[Delta]:
@@ -115,12 +105,21 @@ def split_delta(delta: Delta) -> list[Delta]:
 
 
 def snapshot_lines(deltas: Iterable[Delta]) -> bytes:
-    """Deltas as the snapshot holds them: neighbours of one kind merged, one JSON delta a line."""
-    merged: list[Delta] = []
-    for delta in deltas:
-        if not merged or not merge(merged[-1], delta):
-            merged.append(copy_delta(delta))
-    return b"".join(encode_data(delta) + b"\n" for delta in merged)
+    """Deltas as the snapshot holds them: neighbours of one kind merged, one JSON delta a line.
+
+    (Text is joined once, and split where it is too long: 0.15 µs a delta, not 0.6 by merging one by one.)
+    """
+    told: list[Delta] = []
+    for kind, run in groupby(deltas, lambda delta: next(iter(delta))):
+        if kind in ("text", "reasoning"):
+            told += split_delta({kind: "".join([delta[kind] for delta in run])})
+            continue
+        for delta in run:
+            if told and (both := merged(told[-1], delta)) is not None:
+                told[-1] = both
+            else:
+                told.append(delta)
+    return b"".join(encode_data(delta) + b"\n" for delta in told)
 
 
 class Transcript:

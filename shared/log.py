@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from redis.exceptions import ResponseError
 
 from shared.ids import Cursor, entry_cursor
-from shared.resp import Command
+from shared.resp import Command, command
 
 RAW_REPLIES: Final = ("XRANGE", "XREVRANGE", "XREAD")
 """Commands whose replies are read here, as they come, and not by the client library."""
@@ -31,45 +31,61 @@ class Entry(NamedTuple):
     """On an entry that opens an epoch: the id that was the log's last one before it."""
 
 
-def _add(key: str, cap: int, entry: Entry) -> Command:
-    return (
-        "XADD", key, "NOMKSTREAM", "MAXLEN", "~", cap, entry.cursor.encode(), "e", entry.type, "d", entry.data,
-    )  # fmt: skip
+_ENTRY: Final = b"$%d\r\n%b\r\n$1\r\ne\r\n$%d\r\n%b\r\n$1\r\nd\r\n$%d\r\n%b\r\n"
+_MULTI: Final = b"*1\r\n$5\r\nMULTI\r\n"
+_EXEC: Final = b"*1\r\n$4\r\nEXEC\r\n"
 
 
-def append_commands(key: str, cap: int, entries: Sequence[Entry]) -> list[Command]:
-    """What appends these entries: one XADD, or one MULTI/EXEC of several. Replies: one a command."""
-    adds = [_add(key, cap, entry) for entry in entries]
-    if len(adds) == 1:
-        return adds
-    return [("MULTI",), *adds, ("EXEC",)]
+def packed_entry(epoch: int, n: int, kind: str, data: bytes) -> bytes:
+    """One event as it stands at the end of its XADD: the same event is the same bytes, whoever packs it."""
+    cursor, name = b"%d-%d" % (epoch, n), kind.encode()
+    return _ENTRY % (len(cursor), cursor, len(name), name, len(data), data)
 
 
-def append_outcome(replies: Sequence[Any]) -> ResponseError | bool | None:
-    """What an append's replies mean: True (written), None (the stream is gone), or the refusal.
+class Log:
+    """One log, for its writer. ``cap``: about so many entries stay in it.
+
+    All that is the same in each of its XADDs is packed once: an entry costs 0.8 µs, not 2.0 by way of a tuple and
+    hiredis.
+    """
+
+    def __init__(self, key: str, cap: int) -> None:
+        self.key = key
+        self.cap = cap
+        parts = [part.encode() for part in ("XADD", key, "NOMKSTREAM", "MAXLEN", "~", str(cap))]
+        self._add = b"*11\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
+
+    def append(self, entries: Sequence[bytes]) -> Command:
+        """What appends these packed entries: one XADD, or one MULTI/EXEC of several."""
+        add = self._add
+        if len(entries) == 1:
+            return Command(self.key, add + entries[0])
+        return Command(self.key, _MULTI + add + add.join(entries) + _EXEC, len(entries) + 2)
+
+
+def append_outcome(reply: Any) -> ResponseError | bool | None:
+    """What an append's reply means: True (written), None (the stream is gone), or the refusal.
 
     A MULTI whose first write is refused with "equal or smaller" may have written its later ones: whoever
     appends must then look at the log itself.
     """
-    for reply in replies:
-        if isinstance(reply, ResponseError):
-            return reply
-    last = replies[-1]
-    if isinstance(last, list):
-        for reply in last:
-            if isinstance(reply, ResponseError):
-                return reply
-        return True if all(last) else None
-    return True if last else None
+    if isinstance(reply, bytes):
+        return True
+    if reply is None or isinstance(reply, ResponseError):
+        return reply
+    *queued, executed = reply
+    written = executed if isinstance(executed, list) else [executed]
+    refused = next((one for one in (*queued, *written) if isinstance(one, ResponseError)), None)
+    return refused or all(written) or None
 
 
 def last_command(key: str, upto: Cursor | None = None) -> Command:
     """What reads the log's last entry (up to this id)."""
-    return ("XREVRANGE", key, "+" if upto is None else upto.encode(), "-", "COUNT", 1)
+    return command(key, "XREVRANGE", key, "+" if upto is None else upto.encode(), "-", "COUNT", 1)
 
 
-def page_command(key: str, first: Cursor, count: int, *, after: bool = False) -> Command:
-    """What reads up to ``count`` entries from ``first`` on (``after``: from behind it)."""
+def page_command(key: str, first: Cursor, count: int, *, after: bool = False) -> tuple[str | bytes | int, ...]:
+    """What reads up to ``count`` entries from ``first`` on (``after``: from behind it), for the pooled client."""
     start = first.encode()
     return ("XRANGE", key, b"(" + start if after else start, "+", "COUNT", count)
 
@@ -82,9 +98,8 @@ def tail_commands(positions: Iterable[tuple[str, Cursor]], count: int, *, one_ea
 
 
 def _tails(pairs: Sequence[tuple[str, Cursor]], count: int) -> Command:
-    return (
-        "XREAD", "COUNT", count, "STREAMS", *(key for key, _ in pairs), *(cursor.encode() for _, cursor in pairs),
-    )  # fmt: skip
+    keys, cursors = zip(*pairs, strict=True)
+    return command(keys[0], "XREAD", "COUNT", count, "STREAMS", *keys, *(cursor.encode() for cursor in cursors))
 
 
 def read_entries(raw: Iterable[Any] | None) -> list[Entry]:
@@ -101,17 +116,3 @@ def _entry(item: Any) -> Entry:
     raw_id, fields = item
     after = entry_cursor(fields[5]) if len(fields) > 5 and fields[5] else None
     return Entry(entry_cursor(raw_id), fields[1].decode(), fields[3], after)
-
-
-def key_of(command: Command) -> bytes | None:
-    """The first key of a command, which says where on a cluster it goes; None for one that goes everywhere."""
-    name = command[0]
-    if name in ("PING", "SCRIPT"):
-        return None
-    place = 1
-    if name in ("EVALSHA", "EVAL"):
-        place = 3
-    elif name == "XREAD":
-        place = command.index("STREAMS") + 1
-    key = command[place]
-    return key if isinstance(key, bytes) else str(key).encode()

@@ -1,16 +1,33 @@
 """Commands on the wire, and what refusals mean. Pure, no I/O."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import hiredis
 from redis.exceptions import RedisError
 
-Command = tuple[str | int | float | bytes | memoryview, ...]
+
+class Command(NamedTuple):
+    """What is asked of one place, ready for the wire."""
+
+    key: str | None
+    """Says where on a cluster it goes; None: to all masters."""
+    packed: bytes
+    replies: int = 1
+    """More than one for a transaction."""
 
 
-def pack(commands: Iterable[Command]) -> bytes:
-    """Commands as RESP, by hiredis: 41 µs a token against 61 with redis-py's own pipeline."""
-    return b"".join(hiredis.pack_command(command) for command in commands)  # type: ignore[arg-type]
+def command(key: str | None, *parts: str | int | float | bytes) -> Command:
+    """One command, packed by hiredis (41 µs a token against 61 with redis-py's own pipeline)."""
+    return Command(key, hiredis.pack_command(parts))  # type: ignore[arg-type]
+
+
+def by_command(commands: Sequence[Command], replies: list[Any]) -> list[Any]:
+    """One reply a command: that of a transaction is the list of all of its replies."""
+    if len(replies) == len(commands):
+        return replies
+    rest = iter(replies)
+    return [next(rest) if one.replies == 1 else [next(rest) for _ in range(one.replies)] for one in commands]
 
 
 _TROUBLE = (

@@ -8,8 +8,8 @@ from typing import Any, Final
 from redis.exceptions import ResponseError
 
 from shared.keys import Keys
-from shared.log import Entry, append_commands, append_outcome
-from shared.resp import Command
+from shared.log import append_outcome
+from shared.resp import Command, command
 from shared.scripts import Script
 from worker.carried import Carried
 
@@ -31,22 +31,22 @@ class Call:
     def command(self, keys: Keys, scripts: Mapping[str, Script]) -> Command:
         """The EVALSHA of this call."""
         names = keys.stream(self.carried.stream_id)
-        return ("EVALSHA", scripts[self.name].sha, len(names), *names, *self.args)
+        return command(names.log, "EVALSHA", scripts[self.name].sha, len(names), *names, *self.args)
 
 
 class Line:
     """The calls that wait for their turn, and for their answer."""
 
     def __init__(self) -> None:
-        self._calls: list[Call] = []
+        self._calls: dict[Call, None] = {}
 
     def add(self, call: Call) -> None:
-        self._calls.append(call)
+        self._calls[call] = None
 
     def drop(self, carried: Carried) -> None:
         """Nobody waits for this attempt's calls any more."""
         for call in [call for call in self._calls if call.carried is carried]:
-            self._calls.remove(call)
+            del self._calls[call]
             call.answer.cancel()
 
     def waiting(self) -> set[Carried]:
@@ -63,8 +63,7 @@ class Line:
             # Half of it, for a timer may fire a little early, and nobody would look again.
             call.due_at = now + SETTLING_S / 2
             return False
-        if call in self._calls:
-            self._calls.remove(call)
+        self._calls.pop(call, None)
         if not call.answer.done():
             if isinstance(reply, ResponseError):
                 call.answer.set_exception(reply)
@@ -74,43 +73,36 @@ class Line:
 
 
 class Batch:
-    """Appends of many streams, then calls, then the hint: one write."""
+    """Appends of many streams, then calls: one write."""
 
-    def __init__(self, keys: Keys, scripts: Mapping[str, Script], cap: int) -> None:
+    def __init__(self, keys: Keys, scripts: Mapping[str, Script]) -> None:
         self._keys = keys
         self._scripts = scripts
-        self._cap = cap
-        self._spans: list[tuple[Carried, int]] = []
+        self._appending: list[Carried] = []
         self._calls: list[Call] = []
-        self._touched: dict[str, None] = {}
         self.commands: list[Command] = []
 
     @property
     def touched(self) -> bytes:
         """The streams of this batch, as the wake-up channel names them."""
-        return " ".join(self._touched).encode()
+        attempts = (*self._appending, *(call.carried for call in self._calls))
+        return " ".join(dict.fromkeys(carried.stream_id for carried in attempts)).encode()
 
-    def append(self, carried: Carried, entries: Sequence[Entry]) -> None:
+    def append(self, carried: Carried, entries: Sequence[bytes]) -> None:
         """Add one stream's entries."""
-        commands = append_commands(self._keys.log(carried.stream_id), self._cap, entries)
-        self.commands += commands
-        self._spans.append((carried, len(commands)))
-        self._touched[carried.stream_id] = None
+        self.commands.append(carried.log.append(entries))
+        self._appending.append(carried)
 
     def call(self, call: Call) -> None:
         """Add a script (behind all appends)."""
         self.commands.append(call.command(self._keys, self._scripts))
         self._calls.append(call)
-        self._touched[call.carried.stream_id] = None
 
     def appended(self, replies: Sequence[Any]) -> Iterator[tuple[Carried, ResponseError | bool | None]]:
         """Each stream with what its append led to (see :func:`shared.log.append_outcome`)."""
-        start = 0
-        for carried, count in self._spans:
-            yield carried, append_outcome(replies[start : start + count])
-            start += count
+        return zip(self._appending, map(append_outcome, replies), strict=False)
 
     def answered(self, replies: Sequence[Any]) -> Iterator[tuple[Call, Any]]:
         """Each call with its reply (which may be a ``ResponseError``)."""
-        start = sum(count for _, count in self._spans)
-        yield from zip(self._calls, replies[start : start + len(self._calls)], strict=True)
+        start = len(self._appending)
+        return zip(self._calls, replies[start : start + len(self._calls)], strict=True)

@@ -1,22 +1,22 @@
 """One attempt that this worker writes: pure state, no I/O.
 
 Theory of operation. Events wait as *pending* until a flush takes them; only then do they get their ids, so
-that deltas which wait together leave as one entry. From then on an entry never changes: it may have to be
-sent again, and "already there" is only true of the very same bytes. Entries stay in ``sent`` until they
-were acknowledged *and* are older than KEEP_S, because a server that restarts from its append-only file may
-have lost its last seconds (``everysec`` can lose about 2): what it lost is written again from here. If more
-is lost than was kept, only a new attempt mends it.
+that deltas which wait together leave as one entry. From then on an entry never changes, and is kept as the
+bytes that go over the wire (packed once, and 150 of them are kept of a usual stream): it may have to be sent
+again, and "already there" is only true of the very same bytes. Entries stay in ``sent`` until they were
+acknowledged *and* are older than KEEP_S, because a server that restarts from its append-only file may have
+lost its last seconds (``everysec`` can lose about 2): what it lost is written again from here. If more is
+lost than was kept, only a new attempt mends it.
 """
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
 from typing import Any, Final
 
 from shared.claims import Claim
-from shared.events import MESSAGE, Delta, copy_delta, encode_data, merge
+from shared.events import MESSAGE, Delta, encode_data, merged
 from shared.ids import Cursor
-from shared.log import Entry
+from shared.log import Entry, Log, packed_entry
 from worker.snapshot_text import SnapshotText
 
 KEEP_S: Final = 3.0
@@ -37,15 +37,6 @@ ENDED_HELD_UP_S: Final = 60.0
 """What has ended holds no provider; what was lost of it stays due as long as a create does."""
 
 
-@dataclass(slots=True)
-class Sent:
-    """An entry that was sent, with the delta it tells (for the snapshot) and when (loop time, s)."""
-
-    entry: Entry
-    delta: Delta | None
-    at: float
-
-
 class Carried:
     """The writing side of one attempt.
 
@@ -53,9 +44,10 @@ class Carried:
     more than was kept) or LOG_FULL (the server stayed at its memory limit).
     """
 
-    def __init__(self, stream_id: str, claim: Claim, cap: int) -> None:
+    def __init__(self, stream_id: str, claim: Claim, log: Log) -> None:
         self.stream_id = stream_id
         self.claim = claim
+        self.log = log
         self.epoch = claim.epoch
         self.attempt = claim.attempt
         self.stopped: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -63,10 +55,12 @@ class Carried:
         self._overruled = False
         self.end_args: tuple[str | bytes | int, ...] | None = None
         self.ended_at: float | None = None
-        self._cap = cap
         self._pending: list[tuple[str, dict[str, Any]]] = []
         self._pending_size = 0
-        self._sent: deque[Sent] = deque()
+        self._sent: deque[bytes] = deque()
+        self._acknowledged: deque[tuple[float, int]] = deque()
+        """(when, up to which number) of what is in ``sent``."""
+        self._unacknowledged: list[Delta] = []
         self._sent_size = 0
         self.next_n = 1
         self._written_n = 0
@@ -82,15 +76,15 @@ class Carried:
     # -- what the generation says ------------------------------------------------------------------
 
     def say(self, delta: Delta) -> None:
-        """Add a piece of the answer; it joins its neighbour while both wait."""
-        for kind in ("text", "reasoning"):
-            if kind in delta:
-                self._pending_size += len(delta[kind])
-        if "tool_call" in delta or "provider" in delta:
-            self._pending_size += len(encode_data(delta))
-        if self._pending and self._pending[-1][0] == MESSAGE and merge(self._pending[-1][1], delta):
-            return
-        self._pending.append((MESSAGE, copy_delta(delta)))
+        """Add a piece of the answer, which nobody changes any more; it joins its neighbour while both wait."""
+        text = delta.get("text", delta.get("reasoning"))
+        self._pending_size += len(encode_data(delta) if text is None else text)
+        if self._pending:
+            kind, before = self._pending[-1]
+            if kind == MESSAGE and (both := merged(before, delta)) is not None:
+                self._pending[-1] = (MESSAGE, both)
+                return
+        self._pending.append((MESSAGE, delta))
 
     def note(self, kind: str, data: dict[str, Any]) -> None:
         """Add an event that is no delta."""
@@ -111,6 +105,11 @@ class Carried:
     @property
     def has_pending(self) -> bool:
         return bool(self._pending)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the next flush should take something."""
+        return bool(self._pending) and self._written_n == self.next_n - 1 and not self.stopped.done()
 
     @property
     def last_written(self) -> Cursor:
@@ -134,36 +133,38 @@ class Carried:
 
     # -- what the log writer does ------------------------------------------------------------------
 
-    def take(self, now: float) -> list[Entry]:
-        """Give the pending events their ids, in order. At most a quarter of the cap: more in one write could trim
-        what no snapshot holds yet."""
-        count = max(1, self._cap // 4)
+    def take(self) -> list[bytes]:
+        """Give the pending events their ids, in order. Out: entries, packed. At most a quarter of the cap: more in
+        one write could trim what no snapshot holds yet."""
+        count = max(1, self.log.cap // 4)
         taken, self._pending = self._pending[:count], self._pending[count:]
         entries = []
         for kind, data in taken:
-            entry = Entry(Cursor(self.epoch, self.next_n), kind, encode_data(data))
+            encoded = encode_data(data)
+            entries.append(packed_entry(self.epoch, self.next_n, kind, encoded))
             self.next_n += 1
-            self._sent.append(Sent(entry, data if kind == MESSAGE else None, now))
-            self._sent_size += len(entry.data)
-            entries.append(entry)
+            self._sent_size += len(encoded)
+            if kind == MESSAGE:
+                self._unacknowledged.append(data)
+        self._sent += entries
         if not self._pending:
             self._pending_size = 0
         return entries
 
     def written(self, now: float) -> None:
         """Everything in flight was acknowledged."""
-        # 150 entries of a usual stream are kept: only the last ones, which were in flight, are touched.
         newest = self.next_n - 1
-        for index in range(self._written_n - newest, 0):
-            self._sent[index].at = now
-            if (delta := self._sent[index].delta) is not None:
-                self._text.fresh.append(delta)
+        self._text.fresh += self._unacknowledged
+        self._unacknowledged = []
         self._fresh_entries += newest - self._written_n
         self._written_n = newest
         self._sent_size = 0
         self._held_up.clear()
-        while self._sent and self._sent[0].at < now - KEEP_S:
-            self._sent.popleft()
+        self._acknowledged.append((now, newest))
+        while self._acknowledged[0][0] < now - KEEP_S:
+            _, n = self._acknowledged.popleft()
+            while len(self._sent) > max(0, newest - n):
+                self._sent.popleft()
         self._moved.set()
 
     def held_up(self, now: float, why: str) -> bool:
@@ -184,9 +185,9 @@ class Carried:
 
     def cut(self) -> None:
         """Forget what the log refused for good: the next event takes the place behind the last written."""
-        self._pending = []
+        self._pending, self._unacknowledged = [], []
         self._pending_size = self._sent_size = 0
-        while self._sent and self._sent[-1].entry.cursor.n > self._written_n:
+        for _ in range(min(len(self._sent), self.next_n - 1 - self._written_n)):
             self._sent.pop()
         self.next_n = self._written_n + 1
 
@@ -198,17 +199,16 @@ class Carried:
 
     def keep_anew(self, now: float) -> None:
         """A new connection: whatever is written again is as young as if it were written for the first time."""
-        for sent in self._sent:
-            sent.at = now
+        self._acknowledged = deque([(now, self._written_n)])
         self._held_up.pop(GONE, None)
         if self.ended_at is not None:
             self.ended_at = now
 
-    def kept(self) -> list[Entry]:
+    def kept(self) -> list[bytes]:
         """Everything that is kept, in order."""
-        return [sent.entry for sent in self._sent]
+        return list(self._sent)
 
-    def compare(self, last: Entry | None) -> list[Entry] | str:
+    def compare(self, last: Entry | None) -> list[bytes] | str:
         """What the log's last entry means for this attempt.
 
         Out: the entries to be written again, in order (none: all is there), or why it must stop; UNCLAIMED
@@ -218,26 +218,24 @@ class Carried:
             return GONE
         if last.cursor.epoch > self.epoch or self._overruled:
             return FENCED
-        newest = self.next_n - 1
-        kept = {sent.entry.cursor.n: sent.entry for sent in self._sent}
+        first = self.next_n - len(self._sent)  # of those that are kept
         if last.cursor.epoch < self.epoch:
-            return UNCLAIMED if all(number in kept for number in range(1, newest + 1)) else LOST
+            return UNCLAIMED if first == 1 else LOST
         n = last.cursor.n
-        if self.end_args is not None and n == newest + 1:
+        if self.end_args is not None and n == self.next_n:
             return []
-        if n > newest or (n in kept and (kept[n].type, kept[n].data) != (last.type, last.data)):
+        if n >= self.next_n or n < first - 1:
             return LOST
-        missing = range(n + 1, newest + 1)
-        if any(number not in kept for number in missing):
+        if n >= first and self._sent[n - first] != packed_entry(*last.cursor, last.type, last.data):
             return LOST
-        return [kept[number] for number in missing]
+        return self.kept()[n + 1 - first :]
 
     # -- the snapshot -------------------------------------------------------------------------------
 
     @property
     def snapshot_due(self) -> bool:
         """Every half cap: a trimmed log plus the snapshot always holds everything."""
-        return self._fresh_entries >= self._cap // 2
+        return self._fresh_entries >= self.log.cap // 2
 
     def snapshot_step(self, *, anew: bool = False) -> tuple[str, int, bytes]:
         """(id as of which, offset, chunk) that brings the snapshot up to all that was acknowledged.

@@ -8,7 +8,7 @@ from redis.exceptions import ResponseError
 
 from shared.cluster import LogConnection
 from shared.connections import AWAY
-from shared.resp import Command
+from shared.resp import command
 from shared.scripts import Script
 from shared.uptime import Trouble
 
@@ -41,7 +41,7 @@ class Link:
         connection = self._connect()
         await connection.open()
         try:
-            loads: list[Command] = [("SCRIPT", "LOAD", script.text) for script in self._scripts]
+            loads = [command(None, "SCRIPT", "LOAD", script.text) for script in self._scripts]
             for reply in await connection.exchange(loads):
                 if isinstance(reply, ResponseError):
                     raise reply
@@ -63,7 +63,7 @@ class Link:
         """Whether the server answers on it; a connection that does not is closed."""
         asked_at = asyncio.get_running_loop().time()
         try:
-            await self.connection.exchange([("PING",)])
+            await self.connection.exchange([command(None, "PING")])
         except AWAY:
             await self.close()
             return False

@@ -23,7 +23,8 @@ from redis.exceptions import RedisError
 
 from shared.claims import Claim
 from shared.connections import AWAY
-from shared.resp import is_trouble
+from shared.log import Log
+from shared.resp import command, is_trouble
 from shared.scripts import Script
 from worker.batch import SETTLING_S, Batch, Call, Line
 from worker.carried import FENCED, GONE, KEEP_S, Carried
@@ -54,7 +55,6 @@ class LogWriter:
         self._link = link
         self._scripts = scripts
         self._keys = reconciler.keys
-        self._cap = reconciler.cap
         self._flush_s = flush_s
         self._hint = hint
         self._reconciler = reconciler
@@ -72,7 +72,7 @@ class LogWriter:
         """Begin to write an attempt whose opening event the claim has written."""
         if stream_id in self._carried:
             self._carried[stream_id].stop(FENCED)
-        self._carried[stream_id] = Carried(stream_id, claim, self._cap)
+        self._carried[stream_id] = Carried(stream_id, claim, Log(self._keys.log(stream_id), self._reconciler.cap))
         return self._carried[stream_id]
 
     def drop(self, carried: Carried) -> None:
@@ -179,18 +179,15 @@ class LogWriter:
             elif outcome is not True:
                 self._refused(carried, outcome)
             else:
-                self._accepted(carried)
+                self._doubts.discard(carried)
+                carried.written(loop.time())
                 carried.keep_anew(loop.time())
+                if carried.has_pending:
+                    self.touch(carried)
                 if carried.ended_at is None:
                     self._snapshots.keep(carried, anew=True)
                 elif carried.end_args is not None:  # where the end is there, its nonce makes this change nothing
                     self._line_up(Call(carried, "finish", carried.end_args))
-
-    def _accepted(self, carried: Carried) -> None:
-        self._doubts.discard(carried)
-        carried.written(asyncio.get_running_loop().time())
-        if carried.has_pending:
-            self.touch(carried)
 
     def _refused(self, carried: Carried, outcome: Outcome) -> None:
         """An append was not (or perhaps not) written. Raises what speaks of the server, not of the stream."""
@@ -204,11 +201,11 @@ class LogWriter:
     # -- flushing -----------------------------------------------------------------------------------
 
     async def _flush(self, now: float) -> None:
-        batch = Batch(self._keys, self._scripts, self._cap)
+        batch = Batch(self._keys, self._scripts)
         for carried in [carried for carried in self._dirty if carried not in self._doubts]:
             del self._dirty[carried]
-            if carried.has_pending and not carried.in_flight and not carried.stopped.done():
-                batch.append(carried, carried.take(now))
+            if carried.is_due:
+                batch.append(carried, carried.take())
         for call in self._line.due(now):
             if call.carried not in self._doubts:
                 batch.call(call)
@@ -216,7 +213,8 @@ class LogWriter:
             return
         commands = batch.commands
         if self._hint is None:
-            commands = [*commands, ("PUBLISH", self._keys.wake_channel, batch.touched)]
+            channel = self._keys.wake_channel
+            commands = [*commands, command(channel, "PUBLISH", channel, batch.touched)]
         replies = await self._link.connection.exchange(commands)
         self._read_appends(batch, replies)
         self._read_calls(batch, replies)
@@ -224,10 +222,13 @@ class LogWriter:
             await self._hint(batch.touched)
 
     def _read_appends(self, batch: Batch, replies: list[Any]) -> None:
+        now = asyncio.get_running_loop().time()
         trouble: RedisError | None = None
         for carried, outcome in batch.appended(replies):
             if outcome is True:
-                self._accepted(carried)
+                carried.written(now)
+                if carried.has_pending:
+                    self.touch(carried)
                 if carried.snapshot_due:
                     self._snapshots.keep(carried)
                 continue

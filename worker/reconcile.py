@@ -9,7 +9,6 @@ flight on the connection.
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 import structlog
@@ -19,8 +18,8 @@ from shared.cluster import LogConnection
 from shared.fallbacks import speaker
 from shared.ids import MAX_PART, Cursor
 from shared.keys import Keys
-from shared.log import Entry, append_commands, append_outcome, last_command, read_entries
-from shared.resp import is_out_of_memory, is_trouble
+from shared.log import Log, append_outcome, last_command, read_entries
+from shared.resp import command, is_out_of_memory, is_trouble
 from shared.scripts import Script
 from worker.carried import FENCED, GONE, LOG_FULL, LOST, UNCLAIMED, Carried
 
@@ -65,7 +64,7 @@ class Reconciler:
         """
         if not doubtful:
             return
-        logs = [last_command(self.keys.log(carried.stream_id)) for carried in doubtful]
+        logs = [last_command(carried.log.key) for carried in doubtful]
         replies = await connection.exchange(logs)
         for carried, reply in zip(doubtful, replies, strict=True):
             if isinstance(reply, ResponseError):
@@ -88,7 +87,7 @@ class Reconciler:
     async def _last_before_fence(self, connection: LogConnection, carried: Carried) -> Cursor | None:
         """The last entry up to this attempt's epoch; None where it was trimmed."""
         upto = Cursor(carried.epoch, MAX_PART)
-        (reply,) = await connection.exchange([last_command(self.keys.log(carried.stream_id), upto)])
+        (reply,) = await connection.exchange([last_command(carried.log.key, upto)])
         if isinstance(reply, ResponseError):
             raise reply
         return next((entry.cursor for entry in read_entries(reply)), None)
@@ -101,7 +100,8 @@ class Reconciler:
         # One that has ended only says again what it said: its stream is for others to go on with.
         lease_ms = self.lease_ms if carried.ended_at is None else 0
         args = (self.worker, carried.epoch, lease_ms, claim.opening, claim.seen, *pairs)
-        (answer,) = await connection.exchange([("EVALSHA", self.reclaim.sha, len(keys), *keys, *args)])
+        claiming = command(keys.log, "EVALSHA", self.reclaim.sha, len(keys), *keys, *args)
+        (answer,) = await connection.exchange([claiming])
         if isinstance(answer, ResponseError):
             raise answer
         log.info("claimed_again", stream=carried.stream_id, answer=answer.decode())
@@ -110,13 +110,13 @@ class Reconciler:
         # Its creator, or the worker before, may be about to write again what this stands on.
         return GONE if answer in (b"gone", b"provisional", b"behind") else LOST
 
-    async def _write_again(self, connection: LogConnection, carried: Carried, entries: Sequence[Entry]) -> Outcome:
+    async def _write_again(self, connection: LogConnection, carried: Carried, entries: Sequence[bytes]) -> Outcome:
         if not entries:
             return True
         # Nothing is trimmed for them: the snapshot that held what they push out may be lost as well.
-        commands = append_commands(self.keys.log(carried.stream_id), self.cap + len(entries), entries)
-        replies: list[Any] = await connection.exchange(commands)
-        outcome = append_outcome(replies)
+        again = Log(carried.log.key, carried.log.cap + len(entries))
+        (reply,) = await connection.exchange([again.append(entries)])
+        outcome = append_outcome(reply)
         if outcome is True:
             log.info("log_mended", stream=carried.stream_id, entries=len(entries))
         return outcome

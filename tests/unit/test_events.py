@@ -11,10 +11,9 @@ from shared.events import (
     MESSAGE,
     RESTART,
     Transcript,
-    copy_delta,
     decode_data,
     encode_data,
-    merge,
+    merged,
     snapshot_lines,
     split_delta,
 )
@@ -56,11 +55,11 @@ def test_snapshots_grow_by_appending(one: list[dict[str, Any]], two: list[dict[s
 
 @given(deltas, deltas)
 def test_merged_deltas_mean_the_same_as_both_in_turn(one: dict[str, Any], two: dict[str, Any]) -> None:
-    grown = copy_delta(one)
-    if merge(grown, two):
-        assert told([grown]) == told([one, two])
-    else:
-        assert grown == one
+    before = copy.deepcopy((one, two))
+    both = merged(one, two)
+    if both is not None:
+        assert told([both]) == told([one, two])
+    assert (one, two) == before, "merging must not change the deltas"
 
 
 @given(st.sampled_from(["text", "reasoning"]), st.integers(1, 30_000))
@@ -79,10 +78,16 @@ def test_a_split_tool_call_keeps_its_name_once() -> None:
 
 
 def test_a_merge_never_grows_past_the_bound() -> None:
-    grown = {"text": ""}
-    while merge(grown, {"text": "x" * 100}):
-        pass
-    assert len(grown["text"]) * 4 <= MAX_DELTA_BYTES
+    grown: dict[str, Any] | None = {"text": ""}
+    while grown is not None:
+        assert len(grown["text"]) * 4 <= MAX_DELTA_BYTES
+        grown = merged(grown, {"text": "x" * 100})
+
+
+def test_the_lines_of_a_snapshot_are_bounded_too() -> None:
+    lines = snapshot_lines([{kind: "x" * 100} for kind in ("text", "reasoning") for _ in range(500)]).splitlines()
+    assert len(lines) > 2
+    assert all(len(line) <= MAX_DELTA_BYTES for line in lines)
 
 
 def test_a_restart_clears_what_was_said() -> None:
@@ -103,7 +108,7 @@ def test_data_is_one_line_of_json(data: dict[str, str]) -> None:
 
 def test_what_has_no_word_stands_for_itself_and_in_order() -> None:
     one, two = ({"provider": {"type": "citation", "data": [n]}} for n in (1, 2))
-    assert not merge(copy_delta(one), two)
+    assert merged(one, two) is None
     assert split_delta({"provider": {"type": "image", "data": "x" * MAX_DELTA_BYTES}})[1:] == []
     lines = snapshot_lines([{"text": "a"}, one, two, {"text": "b"}])
     assert lines.count(b"\n") == 4
