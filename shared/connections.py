@@ -101,6 +101,12 @@ def _settings(url: str) -> tuple[type[AbstractConnection], dict[str, Any]]:
     return kind, settings
 
 
+def unopened(url: str) -> AbstractConnection:
+    """A connection of redis-py's, for an owner of its own: neither opened nor in a pool."""
+    kind, settings = _settings(url)
+    return kind(**settings)
+
+
 def cluster_seeds(url: str) -> list[str]:
     """The nodes' URLs in a cluster's; none for a single server's."""
     scheme, _, rest = url.partition("://")
@@ -147,8 +153,7 @@ class OwnedConnection:
     """Whether an XREAD may name one log only (on a cluster each lies where its tag says)."""
 
     def __init__(self, url: str) -> None:
-        kind, settings = _settings(url)
-        self._connection = kind(**settings)
+        self._connection = unopened(url)
         self._lock = asyncio.Lock()
         self._closed = False
 
