@@ -87,7 +87,7 @@ def build(configuration: Configuration) -> FastAPI:
     reader = Reader(
         lambda: connect_to_logs(settings.redis_url),
         log_client,
-        Hints(queue_client, keys.wake_channel, returned),
+        Hints(settings.queue_redis_url, keys.wake_channel, returned),
         keys,
         uptime,
         settings.linger_s,

@@ -45,7 +45,7 @@ class BatchedViewer(Viewer):
         chunk, ended = self._encode(entries)
         if chunk or not entries:
             self._batching.sent()
-        self._sequence = None if self._last is None else follow.buffer.behind(self._last)
+        self._sequence = self._place()
         return chunk, ended
 
     def _written(self, entries: Sequence[Entry]) -> bytes:
@@ -56,5 +56,5 @@ class BatchedViewer(Viewer):
             async with asyncio.timeout(self._batching.left_s()):
                 await super()._wait(changes)
 
-    def push(self, framed: bytes, start: int, behind: int, last: Cursor) -> bool:
+    def push(self, framed: bytes, start: int, behind: int, last: bytes) -> bool:
         return False

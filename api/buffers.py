@@ -1,5 +1,9 @@
 """The shared buffer: recent events of one log as ready bytes. Pure, no I/O.
 
+Ids count on (see :mod:`shared.log`), so they are not held one by one: a *run* is its first event's id and sequence
+number, and there is one for each attempt. Whoever appends sees by ``next_id`` alone, as bytes, that nothing is
+missing; that is what a token costs.
+
 A viewer is an index into it (a *sequence number*, counted from the buffer's first event and never reused),
 and its catch-up is one slice, whoever else reads the same. Events leave at the front in halves, so that
 the bytes are moved seldom; a viewer that falls behind the front reads pages of the log instead.
@@ -24,12 +28,19 @@ SLICE_BYTES: Final = 64 * 1024
 class SharedBuffer:
     """Ready bytes with their end offsets."""
 
-    __slots__ = ("_before", "_bytes", "_cursors", "_ends", "_news", "_offset", "_others", "base")
+    __slots__ = (
+        "_before", "_bytes", "_ends", "_epoch", "_firsts", "_n", "_news", "_offset", "_others", "_starts", "base",
+        "next_id",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.base = 0
+        self.next_id = b""
+        """The id that counts on from the last event's; b'' where there is none."""
         self._before: Cursor | None = None
-        self._cursors: list[Cursor] = []
+        self._firsts: list[Cursor] = []
+        self._starts: list[int] = []
+        self._epoch = self._n = 0
         self._ends: list[int] = []
         self._bytes = bytearray()
         self._offset = 0
@@ -39,50 +50,65 @@ class SharedBuffer:
     @property
     def end(self) -> int:
         """The sequence number that the next event will have."""
-        return self.base + len(self._cursors)
+        return self.base + len(self._ends)
 
     @property
     def last(self) -> Cursor | None:
-        return self._cursors[-1] if self._cursors else None
+        return self.cursor_before(self.end) if self._ends else None
 
-    def append(self, cursor: Cursor, data: bytes, *, after: Cursor | None = None, piece: bool = False) -> None:
-        """Add the next event. ``after``: the id behind which it comes, where that is told; ``piece``: it is one of
-        the answer's."""
-        if not self._cursors:
+    def begin(self, cursor: Cursor, after: Cursor | None = None) -> None:
+        """The next event has this id, and those behind it count on. ``after``: the id behind which it comes, where
+        that is told."""
+        if not self._ends:
             self._before = after
+        self._firsts.append(cursor)
+        self._starts.append(self.end)
+        self._epoch, self._n = cursor
+        self.next_id = cursor.encode()
+
+    def append(self, data: bytes, *, piece: bool = False) -> None:
+        """Add the event of ``next_id``. ``piece``: it is one of the answer's."""
         if not (piece and data):
             self._others.append(self.end)
-        if data and not piece:
-            self._news = self.end
+            if data:
+                self._news = self.end
+        self._n += 1
+        self.next_id = b"%d-%d" % (self._epoch, self._n)
         self._bytes += data
-        self._cursors.append(cursor)
         self._ends.append(self._offset + len(self._bytes))
-        if len(self._cursors) > MAX_EVENTS or len(self._bytes) > MAX_BYTES:
-            self._drop(len(self._cursors) // 2)
+        if len(self._ends) > MAX_EVENTS or len(self._bytes) > MAX_BYTES:
+            self._drop(len(self._ends) // 2)
 
     def _drop(self, count: int) -> None:
         if not count:
             return
         end = self._ends[count - 1]
-        self._before = self._cursors[count - 1]
+        self._before = self.cursor_before(self.base + count)
         del self._bytes[: end - self._offset]
-        del self._cursors[:count], self._ends[:count]
+        del self._ends[:count]
         self._offset = end
         self.base += count
         del self._others[: bisect_left(self._others, self.base)]
+        run = bisect_right(self._starts, self.base) - 1
+        del self._firsts[:run], self._starts[:run]
 
     def clear(self) -> None:
         """Forget everything; sequence numbers go on."""
-        self._drop(len(self._cursors))
+        self._drop(len(self._ends))
+        self._firsts.clear()
+        self._starts.clear()
+        self.next_id = b""
         # What comes next may come from before it: a log that lost its end is written again.
         self._before = None
 
     def at(self, cursor: Cursor) -> int | None:
         """The sequence number of this very event; None where it is not here."""
-        index = bisect_left(self._cursors, cursor)
-        if index < len(self._cursors) and self._cursors[index] == cursor:
-            return self.base + index
-        return None
+        run = bisect_right(self._firsts, cursor) - 1
+        if run < 0 or self._firsts[run].epoch != cursor.epoch:
+            return None
+        sequence = self._starts[run] + cursor.n - self._firsts[run].n
+        stop = self._starts[run + 1] if run + 1 < len(self._starts) else self.end
+        return sequence if self.base <= sequence < stop else None
 
     def behind(self, cursor: Cursor) -> int | None:
         """The sequence number of what comes behind this event, which was here, or right in front of what is here;
@@ -125,4 +151,6 @@ class SharedBuffer:
 
     def cursor_before(self, sequence: int) -> Cursor:
         """The id of the event right before this sequence number (it must still be here)."""
-        return self._cursors[sequence - self.base - 1]
+        run = bisect_left(self._starts, sequence) - 1
+        first = self._firsts[run]
+        return Cursor(first.epoch, first.n + sequence - 1 - self._starts[run])

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from api.buffers import SharedBuffer
+from api.buffers import SLICE_BYTES, SharedBuffer
 from api.dialects.base import Dialect
 from api.sink import frame
 from shared.events import FRESH, MESSAGE
 from shared.ids import MAX_PART, Cursor, follows
-from shared.log import Entry
+from shared.log import DATA, TYPE, RawEntry, read_entry
 
 
 def just_before(cursor: Cursor) -> Cursor:
@@ -20,10 +20,10 @@ def just_before(cursor: Cursor) -> Cursor:
 class Waiting(Protocol):
     """A viewer that waits for something to do."""
 
-    def push(self, framed: bytes, start: int, behind: int, last: Cursor) -> bool:
+    def push(self, framed: bytes, start: int, behind: int, last: bytes) -> bool:
         """Take the events between two sequence numbers, the last of them with this id, as a framed chunk.
 
-        Out: False if it can't, or did not take all: then it has to be woken."""
+        Out: False if it can't: then it has to be woken."""
         ...
 
     def wake(self) -> None:
@@ -34,17 +34,17 @@ class Waiting(Protocol):
 class Follow:
     """One log in one dialect.
 
-    ``position`` is the last id read; ``generation`` counts how often the buffer had to be thrown away (a gap,
-    or a buffer ahead of its log), after which every viewer needs a snapshot; ``terminal`` is the last
+    ``position`` is the last id read, as Redis tells it; ``generation`` counts how often the buffer had to be thrown
+    away (a gap, or a buffer ahead of its log), after which every viewer needs a snapshot; ``terminal`` is the last
     event's id once it was read; ``gone`` says that the log vanished; ``changes`` counts whatever happens.
     """
 
-    def __init__(self, stream_id: str, key: str, dialect: Dialect, text_from: Cursor) -> None:
+    def __init__(self, stream_id: str, key: bytes, dialect: Dialect, text_from: Cursor) -> None:
         self.stream_id = stream_id
         self.key = key
         self.dialect = dialect
         self.buffer = SharedBuffer()
-        self.position = just_before(text_from)
+        self.position = just_before(text_from).encode()
         self.generation = 0
         self.terminal: Cursor | None = None
         self.gone = False
@@ -53,29 +53,43 @@ class Follow:
         self.changes = 0
         self._waiting: dict[Waiting, None] = {}
 
-    def extend(self, entries: Sequence[Entry]) -> None:
-        """Take what the log brought, in order."""
-        start, generation = self.buffer.end, self.generation
+    def extend(self, entries: Sequence[RawEntry]) -> None:
+        """Take what the log brought, one entry or more, in order."""
+        buffer = self.buffer
+        start, generation = buffer.end, self.generation
+        said: list[bytes] = []
         for entry in entries:
-            if not (follows(self.buffer.last, entry.cursor, entry.after) or entry.type in FRESH):
-                self.reset()
-            data = self.dialect.entry(entry)
-            self.buffer.append(entry.cursor, data, after=entry.after, piece=entry.type == MESSAGE)
-            self.position = entry.cursor
-            if entry.type in self.dialect.last_words:
-                self.terminal = entry.cursor
-        if self.terminal is None and self.generation == generation and start >= self.buffer.base:
-            self._push(start)
+            position, fields = entry
+            if position != buffer.next_id:
+                self._join(entry)
+            kind = fields[TYPE].decode()
+            data = self.dialect.entry(position, kind, fields[DATA])
+            said.append(data)
+            piece = kind == MESSAGE
+            buffer.append(data, piece=piece)
+            self.position = position
+            if not piece and kind in self.dialect.last_words:
+                self.terminal = buffer.last
+        chunk = b"".join(said)
+        whole = len(chunk) <= SLICE_BYTES and start >= buffer.base
+        if whole and self.terminal is None and self.generation == generation:
+            self._push(chunk, start)
         else:
             self.notify()
 
-    def _push(self, start: int) -> None:
+    def _join(self, raw: RawEntry) -> None:
+        """Begin anew at an entry whose id does not count on from the last one's."""
+        entry = read_entry(raw)
+        if not (follows(self.buffer.last, entry.cursor, entry.after) or entry.type in FRESH):
+            self.reset()
+        self.buffer.begin(entry.cursor, entry.after)
+
+    def _push(self, chunk: bytes, start: int) -> None:
         """Send what just came to those who wait for it; wake those who can't take it so."""
         self.changes += 1
         if not self._waiting:
             return
-        chunk, behind = self.buffer.slice(start)
-        framed, last = frame(chunk), self.buffer.cursor_before(behind)
+        framed, behind, last = frame(chunk), self.buffer.end, self.position
         for waiting in [one for one in self._waiting if not one.push(framed, start, behind, last)]:
             del self._waiting[waiting]
             waiting.wake()
@@ -89,7 +103,7 @@ class Follow:
     def rewind(self, last: Cursor) -> None:
         """The log ends before what was read from it (its server lost something)."""
         self.reset()
-        self.position = last
+        self.position = last.encode()
         self.notify()
 
     def vanish(self) -> None:

@@ -44,7 +44,7 @@ class Follows:
         key = (stream_id, dialect.name)
         follow = self._follows.get(key)
         if follow is None or follow.gone:
-            follow = Follow(stream_id, self._keys.log(stream_id), dialect, text_from)
+            follow = Follow(stream_id, self._keys.log(stream_id).encode(), dialect, text_from)
             self._follows[key] = follow
             self._by_stream.setdefault(stream_id, []).append(follow)
             self._made(follow)

@@ -5,12 +5,11 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from shared.connections import AWAY
+from shared.subscription import Subscription
 
-POLL_S: Final = 5.0
 FIRST_BACKOFF_S: Final = 0.05
 MAX_BACKOFF_S: Final = 1.0
 
@@ -20,10 +19,10 @@ log = structlog.get_logger("api.hints")
 class Hints:
     """Listens to one channel."""
 
-    def __init__(self, client: Redis, channel: str, returned: Callable[[], Awaitable[None]]) -> None:
-        """``returned`` is called whenever the server can be reached, for the first time or again (also by the
-        reader, of the log's server, which may be another one)."""
-        self._client = client
+    def __init__(self, url: str, channel: str, returned: Callable[[], Awaitable[None]]) -> None:
+        """``url``: the channel's server; ``returned`` is called whenever it can be reached, for the first time or
+        again (also by the reader, of the log's server, which may be another one)."""
+        self._url = url
         self._channel = channel
         self.returned = returned
 
@@ -32,15 +31,11 @@ class Hints:
         backoff_s = FIRST_BACKOFF_S
         while True:
             try:
-                async with self._client.pubsub(ignore_subscribe_messages=True) as pubsub:
-                    await pubsub.subscribe(self._channel)
+                async with Subscription(self._url, self._channel, hinted) as subscription:
                     await self.returned()
                     backoff_s = FIRST_BACKOFF_S
                     subscribed()
-                    while True:
-                        message = await pubsub.get_message(timeout=POLL_S)
-                        if message is not None:
-                            hinted(message["data"])
+                    await subscription.lost()
             except (*AWAY, RedisError) as error:
                 log.warning("hints_away", error=type(error).__name__)
                 await asyncio.sleep(backoff_s)

@@ -30,9 +30,17 @@ from api.follows import Follows
 from api.hints import Hints
 from shared.cluster import LogConnection
 from shared.connections import AWAY
-from shared.ids import Cursor
+from shared.ids import Cursor, entry_cursor
 from shared.keys import Keys
-from shared.log import Entry, last_command, page_command, read_entries, read_tails, tail_commands
+from shared.log import (
+    Entry,
+    RawEntry,
+    last_command,
+    page_command,
+    read_entries,
+    read_tails,
+    tail_commands,
+)
 from shared.uptime import Uptime
 
 READ_COUNT: Final = 500
@@ -83,7 +91,7 @@ class Reader:
         """Follow a log as long as the block lasts (and ``linger_s`` beyond: reconnect storms share it)."""
         return self._follows.viewed(stream_id, dialect, text_from)
 
-    async def page(self, stream_id: str, first: Cursor, *, after: bool, count: int = PAGE) -> list[Entry]:
+    async def page(self, stream_id: str, first: bytes, *, after: bool, count: int = PAGE) -> list[Entry]:
         """Entries of a log from this one on (``after``: from behind it), for a viewer that fell behind."""
         command = page_command(self._keys.log(stream_id), first, count, after=after)
         return read_entries(await self._client.execute_command(*command))  # type: ignore[no-untyped-call]
@@ -122,7 +130,9 @@ class Reader:
     def _hinted(self, names: bytes) -> None:
         for name in names.decode().split():
             for follow in self._follows.of(name):
-                self._mark(follow)
+                self._dirty[follow] = None
+        if self._dirty:
+            self._work.set()
 
     async def _check_all(self) -> None:
         while True:
@@ -142,14 +152,11 @@ class Reader:
             await self._work.wait()
             self._work.clear()
             try:
-                connection = await self._connected()
-                dirty, self._dirty = self._dirty, {}
-                try:
-                    await self._read_tails(connection, list(dirty))
-                except BaseException:
-                    self._dirty = {**dirty, **self._dirty}
-                    raise
-                await self._check_last(connection)
+                connection = self._connection or await self._connected()
+                if self._dirty:
+                    await self._read_tails(connection)
+                if self._check:
+                    await self._check_last(connection)
                 backoff_s = FIRST_BACKOFF_S
             except (*AWAY, RedisError) as error:
                 log.warning("log_away", error=type(error).__name__, detail=str(error)[:200])
@@ -162,44 +169,46 @@ class Reader:
                 self._work.set()
 
     async def _connected(self) -> LogConnection:
-        if self._connection is None:
-            connection = self._connect()
-            await connection.open()
-            if self._lost:
-                await self._hints.returned()
-                self._lost = False
-                self._fresh_until = asyncio.get_running_loop().time() + SETTLE_S
-            self._connection = connection
-            self._check_everything()
-        return self._connection
+        connection = self._connect()
+        await connection.open()
+        if self._lost:
+            await self._hints.returned()
+            self._lost = False
+            self._fresh_until = asyncio.get_running_loop().time() + SETTLE_S
+        self._connection = connection
+        self._check_everything()
+        return connection
 
-    async def _read_tails(self, connection: LogConnection, dirty: list[Follow]) -> None:
-        if not dirty:
-            return
-        positions = ((follow.key, follow.position) for follow in dirty)
-        commands = tail_commands(positions, READ_COUNT, one_each=connection.one_log_a_read)
-        brought: dict[str, list[Entry]] = {}
-        for reply in await connection.exchange(commands):
-            if isinstance(reply, ResponseError):
-                raise reply
-            brought.update(read_tails(reply))
+    async def _read_tails(self, connection: LogConnection) -> None:
+        dirty, self._dirty = self._dirty, {}
+        logs: dict[bytes, Follow] = {}
         for follow in dirty:
-            entries = brought.get(follow.key, [])
-            # A second dialect of the same log may stand elsewhere in it.
-            entries = [entry for entry in entries if entry.cursor > follow.position]
+            if logs.setdefault(follow.key, follow) is not follow:
+                self._mark(follow)  # a second dialect of the same log stands elsewhere in it: at the next read
+        positions = [(key, follow.position) for key, follow in logs.items()]
+        commands = tail_commands(positions, READ_COUNT, one_each=connection.one_log_a_read)
+        brought: dict[bytes, list[RawEntry]] = {}
+        try:
+            for reply in await connection.exchange(commands):
+                if isinstance(reply, ResponseError):
+                    raise reply
+                brought.update(read_tails(reply))
+        except BaseException:
+            self._dirty = {**dirty, **self._dirty}
+            raise
+        for key, follow in logs.items():
+            entries = brought.get(key)
             if entries:
                 follow.extend(entries)
-            if len(entries) >= READ_COUNT:
-                self._mark(follow)
-                continue
-            if not entries and follow.terminal is None:
+                if len(entries) >= READ_COUNT:
+                    self._mark(follow)
+                    continue
+            elif follow.terminal is None:
                 self._mark(follow, check=True)
             follow.loaded.set()
 
     async def _check_last(self, connection: LogConnection) -> None:
         check, self._check = list(self._check), {}
-        if not check:
-            return
         try:
             replies = await connection.exchange([last_command(follow.key) for follow in check])
         except BaseException:
@@ -213,8 +222,8 @@ class Reader:
                 asyncio.get_running_loop().call_later(SETTLE_S / 3, partial(self._mark, follow, check=True))
             elif last is None:
                 follow.vanish()
-            elif follow.buffer.last is not None and last.cursor < follow.position:
+            elif follow.buffer.last is not None and last.cursor < follow.buffer.last:
                 log.info("ahead_of_log", stream=follow.stream_id)
                 follow.rewind(last.cursor)
-            elif last.cursor > follow.position:
+            elif last.cursor > entry_cursor(follow.position):
                 self._mark(follow)

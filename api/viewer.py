@@ -25,7 +25,7 @@ from api.reader import PAGE, Reader
 from api.sink import Sink
 from shared.connections import AWAY
 from shared.events import FRESH, Transcript
-from shared.ids import Cursor, follows, parse_cursor
+from shared.ids import Cursor, entry_cursor, follows
 from shared.log import Entry
 from shared.sse import encode_retry
 from shared.streams import Streams
@@ -65,7 +65,7 @@ class Viewer:
         self._woken: asyncio.Future[None] | None = None
         self._generation = follow.generation
         self._sequence: int | None = None
-        self._last: Cursor | None = None
+        self._last: bytes | None = None
         self._needs_snapshot = False
         self._page = FIRST_PAGE
 
@@ -75,12 +75,12 @@ class Viewer:
         Raises one of AWAY, or a RedisError, while Redis can't be asked.
         """
         wanted = self._text_from if cursor is None else cursor
-        self._last = cursor
+        self._last = None if cursor is None else cursor.encode()
         buffer = self._follow.buffer
         self._sequence = buffer.at(wanted) if cursor is None else buffer.behind(cursor)
         if self._sequence is not None:
             return cursor is None or cursor != self._follow.terminal
-        entries = await self._reader.page(self._follow.stream_id, wanted, after=False, count=1)
+        entries = await self._reader.page(self._follow.stream_id, wanted.encode(), after=False, count=1)
         if not entries or entries[0].cursor != wanted:
             self._needs_snapshot = True
         elif cursor is not None:
@@ -114,8 +114,12 @@ class Viewer:
                 await self._wait(changes)
 
     @property
-    def _position(self) -> tuple[int | None, Cursor | None, bool]:
+    def _position(self) -> tuple[int | None, bytes | None, bool]:
         return self._sequence, self._last, self._needs_snapshot
+
+    def _place(self) -> int | None:
+        """The sequence number behind what this viewer got; None where that is not in the shared buffer."""
+        return None if self._last is None else self._follow.buffer.behind(entry_cursor(self._last))
 
     async def _wait(self, changes: int) -> None:
         """Wait for something to do, unless it came since there were so many changes. No time-out, which would cost
@@ -131,12 +135,12 @@ class Viewer:
         finally:
             follow.leave(self)
 
-    def push(self, framed: bytes, start: int, behind: int, last: Cursor) -> bool:
+    def push(self, framed: bytes, start: int, behind: int, last: bytes) -> bool:
         """See :class:`api.follow.Waiting`."""
         if self._sequence != start or not self._sink.write(framed):
             return False
         self._sequence, self._last = behind, last
-        return behind == self._follow.buffer.end
+        return True
 
     def wake(self) -> None:
         """See :class:`api.follow.Waiting`."""
@@ -164,12 +168,12 @@ class Viewer:
         if not chunk and behind == sequence:
             return b"", follow.terminal is not None
         self._sequence = behind
-        self._last = follow.buffer.cursor_before(behind)
+        self._last = follow.buffer.cursor_before(behind).encode()
         return chunk, behind == follow.buffer.end and follow.terminal is not None
 
     async def _catch_up(self) -> tuple[bytes, bool]:
         """One page of the log: from behind the last event that this viewer got, or from the text's opening."""
-        self._sequence = None if self._last is None else self._follow.buffer.behind(self._last)
+        self._sequence = self._place()
         if self._sequence is not None:
             return await self._next()
         entries = await self._pages(self._page)
@@ -177,7 +181,7 @@ class Viewer:
 
     async def _pages(self, count: int) -> list[Entry] | None:
         """The next entries of the log; None where they can't be joined to what this viewer got."""
-        first = self._last or self._text_from
+        first = self._last or self._text_from.encode()
         entries = await self._reader.page(self._follow.stream_id, first, after=self._last is not None, count=count)
         if self._joined(entries):
             return entries
@@ -185,7 +189,7 @@ class Viewer:
         return None
 
     def _joined(self, entries: list[Entry]) -> bool:
-        before = self._last
+        before = None if self._last is None else entry_cursor(self._last)
         for entry in entries:
             if not (follows(before, entry.cursor, entry.after) or entry.type in FRESH):
                 return False
@@ -210,11 +214,11 @@ class Viewer:
         self._page = min(PAGE, 2 * max(1, len(taken)))
         if not taken:
             return b"", False
-        self._last = taken[-1].cursor
+        self._last = taken[-1].cursor.encode()
         return self._written(taken), taken[-1].type in self._dialect.last_words
 
     def _written(self, entries: Sequence[Entry]) -> bytes:
-        return b"".join(map(self._dialect.entry, entries))
+        return self._dialect.batch(entries)
 
     async def _rejoin(self) -> tuple[bytes, bool]:
         """Go on behind what was seen if that is still there, for a dialect that can't take it back."""
@@ -222,7 +226,7 @@ class Viewer:
         entries = await self._reader.page(self._follow.stream_id, self._last, after=False, count=1)
         if not entries and not await self._reader.is_settled():
             raise ConnectionError("the log may be about to be written again")
-        if not entries or entries[0].cursor != self._last:
+        if not entries or entries[0].cursor.encode() != self._last:
             return self._dialect.lost(), True
         self._needs_snapshot = False
         return await self._catch_up()
@@ -236,10 +240,9 @@ class Viewer:
             return self._dialect.gone(), True
         self._needs_snapshot = False
         self._sequence = None
-        as_of = parse_cursor(reading.as_of)
         transcript = Transcript()
         transcript.add_lines(reading.snapshot)
-        self._last = as_of
-        head = self._dialect.snapshot({**transcript.as_data(), "attempt": reading.attempt}, as_of)
+        self._last = reading.as_of.encode() or None
+        head = self._dialect.snapshot({**transcript.as_data(), "attempt": reading.attempt}, self._last)
         tail, ended = self._encode(reading.tail)
         return head + tail, ended

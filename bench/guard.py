@@ -201,16 +201,15 @@ def api_side() -> Counts:
     """From Redis's answer to a socket's bytes: STREAMS logs with one event each, VIEWERS viewers, ROUNDS times."""
     counter = Instructions()
     first = Cursor(1, 0)
-    follows = [Follow(f"s{n}", f"g:{{s{n}}}:log", NativeDialect(), first) for n in range(STREAMS)]
+    follows = [Follow(f"s{n}", b"g:{s%d}:log" % n, NativeDialect(), first) for n in range(STREAMS)]
     read = sent = 0
     for round_ in range(ROUNDS):
         raw = [
-            (follow.key.encode(), [(b"1-%d" % round_, [b"e", b"message", b"d", b'{"text":" token"}'])])
-            for follow in follows
+            (follow.key, [(b"1-%d" % round_, [b"e", b"message", b"d", b'{"text":" token"}'])]) for follow in follows
         ]
         with counter.counted():
             tail_commands([(follow.key, follow.position) for follow in follows], 500, one_each=False)
-            brought = dict(read_tails(raw))
+            brought = read_tails(raw)
             for follow in follows:
                 follow.extend(brought[follow.key])
         read += STREAMS

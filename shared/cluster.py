@@ -18,7 +18,7 @@ from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from shared.connections import AWAY, EXCHANGE_TIMEOUT_S, OwnedConnection, cluster_seeds
+from shared.connections import AWAY, OwnedConnection, cluster_seeds
 from shared.resp import Command, command, is_trouble
 
 SLOTS: Final = 16384
@@ -69,7 +69,7 @@ class ClusterConnection:
             for first, last in ranges:
                 self._owners[first : last + 1] = [number] * (last + 1 - first)
 
-    async def exchange(self, commands: Sequence[Command], timeout_s: float = EXCHANGE_TIMEOUT_S) -> list[Any]:
+    async def exchange(self, commands: Sequence[Command]) -> list[Any]:
         """Send each command to the master of its key; those without a key go to all of them (the first reply
         counts, unless one refuses). Out and raises: as an owned connection."""
         if self._closed or not self._nodes:
@@ -81,7 +81,7 @@ class ClusterConnection:
         try:
             async with asyncio.TaskGroup() as group:
                 asked = [
-                    group.create_task(node.exchange([commands[index] for index in wanted], timeout_s))
+                    group.create_task(node.exchange([commands[index] for index in wanted]))
                     for node, wanted in zip(self._nodes, places, strict=True)
                     if wanted
                 ]
@@ -105,7 +105,7 @@ class ClusterConnection:
     def _route(self, commands: Sequence[Command]) -> list[list[int]]:
         """The nodes of each command."""
         everywhere = list(range(len(self._nodes)))
-        return [everywhere if one.key is None else [self._owners[key_slot(one.key.encode())]] for one in commands]
+        return [everywhere if one.key is None else [self._owners[_slot(one.key)]] for one in commands]
 
     async def close(self) -> None:
         """Close all of them; safe to call again."""
@@ -125,6 +125,10 @@ async def _slots(connection: OwnedConnection) -> Any:
     finally:
         await connection.close()
     return reply
+
+
+def _slot(key: str | bytes) -> int:
+    return key_slot(key if isinstance(key, bytes) else key.encode())  # type: ignore[no-untyped-call, no-any-return]
 
 
 def _slot_ranges(reply: Any, seed: str) -> Iterator[tuple[int, int, list[str]]]:

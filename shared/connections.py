@@ -102,6 +102,12 @@ def _settings(url: str) -> tuple[type[AbstractConnection], dict[str, Any]]:
     return kind, settings
 
 
+def unopened(url: str) -> AbstractConnection:
+    """A connection of redis-py's, for an owner of its own: neither opened nor in a pool."""
+    kind, settings = _settings(url)
+    return kind(**settings)
+
+
 def cluster_seeds(url: str) -> list[str]:
     """The nodes' URLs in a cluster's; none for a single server's."""
     scheme, _, rest = url.partition("://")
@@ -148,27 +154,19 @@ class OwnedConnection:
     """Whether an XREAD may name one log only (on a cluster each lies where its tag says)."""
 
     def __init__(self, url: str) -> None:
-        kind, settings = _settings(url)
-        self._connection = kind(**settings)
+        self._url = url
         self._wire: Wire | None = None
-        self._lock = asyncio.Lock()
         self._closed = False
-
-    @property
-    def closed(self) -> bool:
-        return self._closed
 
     async def open(self) -> None:
         """Connect, authenticate and select. Raises one of :data:`AWAY`, or a RedisError."""
         try:
-            await self._connection.connect()  # type: ignore[no-untyped-call]
+            self._wire = await open_wire(unopened(self._url), EXCHANGE_TIMEOUT_S)
         except BaseException:
             await self.close()
             raise
-        writer: Any = self._connection._writer
-        self._wire = Wire(writer.transport)
 
-    async def exchange(self, commands: Sequence[Command], timeout_s: float = EXCHANGE_TIMEOUT_S) -> list[Any]:
+    async def exchange(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands (one at least) in one write and read their replies, in order.
 
         Out: a reply for each command (see :func:`shared.resp.by_command`); what the server refused comes as a
@@ -176,16 +174,13 @@ class OwnedConnection:
         Raises one of :data:`AWAY` when the connection is lost; then it is closed, and nobody knows which
         of the commands were carried out.
         """
-        _, packed, counts = zip(*commands, strict=True)
-        async with self._lock:
-            if self._closed or self._wire is None or not self._wire.is_open:
-                raise RedisConnectionError("this connection is closed")
-            try:
-                async with asyncio.timeout(timeout_s):
-                    replies = await self._wire.exchange(b"".join(packed), sum(counts))
-            except BaseException:
-                await self.close()
-                raise
+        if self._closed or self._wire is None:
+            raise RedisConnectionError("this connection is closed")
+        try:
+            replies = await self._wire.ask(commands)
+        except BaseException:
+            await self.close()
+            raise
         return by_command(commands, replies)
 
     async def close(self) -> None:
@@ -193,4 +188,3 @@ class OwnedConnection:
         self._closed = True
         if self._wire is not None:
             self._wire.close()
-        await self._connection.disconnect(nowait=True)

@@ -21,6 +21,14 @@ RAW_REPLIES: Final = ("XRANGE", "XREVRANGE", "XREAD")
 """Commands whose replies are read here, as they come, and not by the client library."""
 
 
+RawEntry = tuple[bytes, list[bytes]]
+"""An entry as Redis tells it: its id, and its fields, whose order is their writers'."""
+TYPE: Final = 1
+DATA: Final = 3
+AFTER: Final = 5
+"""Where a raw entry's fields have their values."""
+
+
 class Entry(NamedTuple):
     """One event as the log holds it."""
 
@@ -79,40 +87,40 @@ def append_outcome(reply: Any) -> ResponseError | bool | None:
     return refused or all(written) or None
 
 
-def last_command(key: str, upto: Cursor | None = None) -> Command:
+def last_command(key: str | bytes, upto: Cursor | None = None) -> Command:
     """What reads the log's last entry (up to this id)."""
     return command(key, "XREVRANGE", key, "+" if upto is None else upto.encode(), "-", "COUNT", 1)
 
 
-def page_command(key: str, first: Cursor, count: int, *, after: bool = False) -> tuple[str | bytes | int, ...]:
+def page_command(key: str, first: bytes, count: int, *, after: bool = False) -> tuple[str | bytes | int, ...]:
     """What reads up to ``count`` entries from ``first`` on (``after``: from behind it), for the pooled client."""
-    start = first.encode()
-    return ("XRANGE", key, b"(" + start if after else start, "+", "COUNT", count)
+    return ("XRANGE", key, b"(" + first if after else first, "+", "COUNT", count)
 
 
-def tail_commands(positions: Iterable[tuple[str, Cursor]], count: int, *, one_each: bool) -> list[Command]:
-    """One non-blocking XREAD of several logs, each from behind its cursor, ``count`` entries each at most;
+def tail_commands(positions: Iterable[tuple[bytes, bytes]], count: int, *, one_each: bool) -> list[Command]:
+    """One non-blocking XREAD of several logs, each from behind its entry id, ``count`` entries each at most;
     ``one_each``: an XREAD for each of them instead."""
     pairs = list(positions)
     return [_tails([pair], count) for pair in pairs] if one_each else [_tails(pairs, count)]
 
 
-def _tails(pairs: Sequence[tuple[str, Cursor]], count: int) -> Command:
-    keys, cursors = zip(*pairs, strict=True)
-    return command(keys[0], "XREAD", "COUNT", count, "STREAMS", *keys, *(cursor.encode() for cursor in cursors))
+def _tails(pairs: Sequence[tuple[bytes, bytes]], count: int) -> Command:
+    keys, positions = zip(*pairs, strict=True)
+    return command(keys[0], "XREAD", "COUNT", count, "STREAMS", *keys, *positions)
 
 
 def read_entries(raw: Iterable[Any] | None) -> list[Entry]:
     """The entries of an XRANGE or XREVRANGE reply."""
-    return [_entry(item) for item in raw or ()]
+    return [read_entry(item) for item in raw or ()]
 
 
-def read_tails(raw: Iterable[Any] | None) -> list[tuple[str, list[Entry]]]:
-    """The logs that brought something in an XREAD reply: (key, entries)."""
-    return [(key.decode(), read_entries(items)) for key, items in raw or ()]
+def read_entry(raw: RawEntry) -> Entry:
+    """A raw entry's meaning."""
+    raw_id, fields = raw
+    after = entry_cursor(fields[AFTER]) if len(fields) > AFTER and fields[AFTER] else None
+    return Entry(entry_cursor(raw_id), fields[TYPE].decode(), fields[DATA], after)
 
 
-def _entry(item: Any) -> Entry:
-    raw_id, fields = item
-    after = entry_cursor(fields[5]) if len(fields) > 5 and fields[5] else None
-    return Entry(entry_cursor(raw_id), fields[1].decode(), fields[3], after)
+def read_tails(raw: Iterable[tuple[bytes, list[RawEntry]]] | None) -> dict[bytes, list[RawEntry]]:
+    """The logs that brought something in an XREAD reply, by their keys."""
+    return dict(raw or ())

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from shared.ids import Cursor
 from shared.log import Entry
 
 
@@ -16,15 +15,17 @@ class Dialect(Protocol):
     restarts: bool
     """Whether it can take back what was said, by ``restart`` and ``snapshot``."""
 
-    def entry(self, entry: Entry) -> bytes:
-        """One event of the log, ready to be sent; b'' where this dialect has no word for it."""
+    def entry(self, cursor: bytes, kind: str, data: bytes) -> bytes:
+        """One event of the log, ready to be sent; b'' where this dialect has no word for it.
+
+        In: its id and data as the log holds them, and its type."""
         ...
 
     def batch(self, entries: Sequence[Entry]) -> bytes:
-        """Events that leave together, for a viewer that asked for batches."""
+        """Events that leave together; for a viewer that asked for batches, gathered."""
         ...
 
-    def snapshot(self, data: dict[str, Any], as_of: Cursor | None) -> bytes:
+    def snapshot(self, data: dict[str, Any], as_of: bytes | None) -> bytes:
         """Everything said so far, as of an id. (To a viewer that saw something only where it ``restarts``.)"""
         ...
 

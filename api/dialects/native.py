@@ -7,12 +7,11 @@ named ``error``, which EventSource uses itself.
 from collections.abc import Sequence
 from typing import Any, Final
 
-from shared.events import FAILED, SNAPSHOT, TERMINAL, encode_data
-from shared.ids import Cursor
+from shared.events import FAILED, MESSAGE, SNAPSHOT, TERMINAL, encode_data
 from shared.log import Entry
 from shared.sse import encode_event
 
-BEGINNING: Final = Cursor(0, 0)
+BEGINNING: Final = b"0-0"
 """In front of every log; whoever comes back with it gets a snapshot again."""
 
 GONE_TEXT: Final = "This stream was erased, or has expired. Nothing more will come; create a new one."
@@ -25,15 +24,17 @@ class NativeDialect:
     last_words = TERMINAL
     restarts = True
 
-    def entry(self, entry: Entry) -> bytes:
-        return encode_event(entry.type, entry.data, entry.cursor.encode())
+    def entry(self, cursor: bytes, kind: str, data: bytes) -> bytes:
+        if kind == MESSAGE:  # in one step, for these are nearly all: what their writer encodes is one line
+            return b"id: %b\ndata: %b\n\n" % (cursor, data)
+        return encode_event(kind, data, cursor)
 
     def batch(self, entries: Sequence[Entry]) -> bytes:
-        return b"".join(map(self.entry, entries))
+        return b"".join(self.entry(entry.cursor.encode(), entry.type, entry.data) for entry in entries)
 
-    def snapshot(self, data: dict[str, Any], as_of: Cursor | None) -> bytes:
+    def snapshot(self, data: dict[str, Any], as_of: bytes | None) -> bytes:
         # Also one of nothing has an id: whoever is cut off right behind it must not go on behind what it replaced.
-        return encode_event(SNAPSHOT, encode_data(data), (as_of or BEGINNING).encode())
+        return encode_event(SNAPSHOT, encode_data(data), as_of or BEGINNING)
 
     def gone(self) -> bytes:
         data = {"code": "stream_gone", "message": GONE_TEXT, "retryable": False}

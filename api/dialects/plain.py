@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from api.dialects.native import GONE_TEXT
 from shared.events import CANCELLED, DONE, FAILED, MESSAGE, RESTART, TERMINAL, decode_data, encode_data
-from shared.ids import Cursor
+from shared.ids import entry_cursor
 from shared.log import Entry
 from shared.sse import encode_event, encode_named
 
@@ -32,19 +32,18 @@ class PlainDialect:
     def __init__(self, stream_id: str) -> None:
         self._stream = stream_id.encode() + b"/"
 
-    def entry(self, entry: Entry) -> bytes:
-        cursor = entry.cursor
-        if entry.type == MESSAGE:
-            text = decode_data(entry.data).get("text")
+    def entry(self, cursor: bytes, kind: str, data: bytes) -> bytes:
+        if kind == MESSAGE:
+            text = decode_data(data).get("text")
             return encode_named("message", text.encode(), self.id(cursor)) if text else b""
-        if entry.type == DONE:
+        if kind == DONE:
             return encode_event("done", b"", self.id(cursor))
-        return self._bad_end(entry)
+        return self._bad_end(cursor, kind, data)
 
     def batch(self, entries: Sequence[Entry]) -> bytes:
-        return b"".join(map(self.entry, entries))
+        return b"".join(self.entry(entry.cursor.encode(), entry.type, entry.data) for entry in entries)
 
-    def snapshot(self, data: dict[str, Any], as_of: Cursor | None) -> bytes:
+    def snapshot(self, data: dict[str, Any], as_of: bytes | None) -> bytes:
         text = data["text"]
         return encode_named("message", text.encode(), self.id(as_of)) if text else b""
 
@@ -54,22 +53,22 @@ class PlainDialect:
     def lost(self) -> bytes:
         return self._error("text_lost", LOST_TEXT, None)
 
-    def id(self, cursor: Cursor | None) -> bytes | None:
+    def id(self, cursor: bytes | None) -> bytes | None:
         """An SSE id: the stream and the cursor."""
-        return None if cursor is None else self._stream + cursor.encode()
+        return None if cursor is None else self._stream + cursor
 
-    def _bad_end(self, entry: Entry) -> bytes:
-        if entry.type == RESTART:
-            return self._error("restarted", RESTARTED_TEXT, entry.cursor)
-        if entry.type == CANCELLED:
-            reason = decode_data(entry.data).get("reason", "")
-            return self._error("cancelled", f"The answer was stopped ({reason}).", entry.cursor)
-        if entry.type == FAILED:
-            data = decode_data(entry.data)
-            return self._error(data["code"], data["message"], entry.cursor)
+    def _bad_end(self, cursor: bytes, kind: str, raw: bytes) -> bytes:
+        if kind == RESTART:
+            return self._error("restarted", RESTARTED_TEXT, cursor)
+        if kind == CANCELLED:
+            reason = decode_data(raw).get("reason", "")
+            return self._error("cancelled", f"The answer was stopped ({reason}).", cursor)
+        if kind == FAILED:
+            data = decode_data(raw)
+            return self._error(data["code"], data["message"], cursor)
         return b""
 
-    def _error(self, code: str, message: str, cursor: Cursor | None) -> bytes:
+    def _error(self, code: str, message: str, cursor: bytes | None) -> bytes:
         return encode_event("error", encode_data({"code": code, "message": message}), self.id(cursor))
 
 
@@ -78,21 +77,21 @@ class PlainBatchDialect(PlainDialect):
 
     name = "plain-batch"
 
-    def entry(self, entry: Entry) -> bytes:
-        return self.batch([entry])
+    def entry(self, cursor: bytes, kind: str, data: bytes) -> bytes:
+        return self.batch([Entry(entry_cursor(cursor), kind, data)])
 
     def batch(self, entries: Sequence[Entry]) -> bytes:
         said = [entry for entry in entries if entry.type == MESSAGE]
         text = "".join(decode_data(entry.data).get("text", "") for entry in said)
         last = entries[-1]
         if last.type == DONE:
-            return self._content("final", text, last.cursor)
+            return self._content("final", text, last.cursor.encode())
         # Under the id of the end, whoever is cut off between the two would never learn of the error.
-        head = self._content("batch", text, said[-1].cursor) if text else b""
-        return head + self._bad_end(last)
+        head = self._content("batch", text, said[-1].cursor.encode()) if text else b""
+        return head + self._bad_end(last.cursor.encode(), last.type, last.data)
 
-    def snapshot(self, data: dict[str, Any], as_of: Cursor | None) -> bytes:
+    def snapshot(self, data: dict[str, Any], as_of: bytes | None) -> bytes:
         return self._content("batch", data["text"], as_of) if data["text"] else b""
 
-    def _content(self, name: str, text: str, cursor: Cursor | None) -> bytes:
+    def _content(self, name: str, text: str, cursor: bytes | None) -> bytes:
         return encode_event(name, encode_data({"content": text}), self.id(cursor))

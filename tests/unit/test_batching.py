@@ -29,11 +29,12 @@ class Waiting:
 
     def __init__(self, events: str = "") -> None:
         self.buffer = SharedBuffer()
+        self.buffer.begin(Cursor(1, 0))
         self.add(events)
 
     def add(self, events: str) -> "Waiting":
         for event in events:
-            self.buffer.append(Cursor(1, self.buffer.end), b"" if event == "-" else b"x", piece=event == ".")
+            self.buffer.append(b"" if event == "-" else b"x", piece=event == ".")
         return self
 
 

@@ -7,11 +7,17 @@ from api.buffers import MAX_BYTES, MAX_EVENTS, SLICE_BYTES, SharedBuffer
 from shared.ids import Cursor
 
 
+def begun(epoch: int = 1) -> SharedBuffer:
+    buffer = SharedBuffer()
+    buffer.begin(Cursor(epoch, 0))
+    return buffer
+
+
 @given(st.lists(st.binary(max_size=40), max_size=60), st.data())
 def test_slices_from_anywhere_tell_the_rest(events: list[bytes], data: st.DataObject) -> None:
-    buffer = SharedBuffer()
-    for n, event in enumerate(events):
-        buffer.append(Cursor(1, n), event)
+    buffer = begun()
+    for event in events:
+        buffer.append(event)
     start = data.draw(st.integers(0, len(events)))
     told, sequence = b"", start
     while sequence < buffer.end:
@@ -28,19 +34,21 @@ def test_events_are_found_by_their_ids(steps: list[int]) -> None:
     n, there = 0, {}
     for index, step in enumerate(steps):
         n += step + 1
-        buffer.append(Cursor(7, n), b"x")
+        if buffer.next_id != b"7-%d" % n:
+            buffer.begin(Cursor(7, n))
+        buffer.append(b"x")
         there[n] = index
     for number in range(n + 2):
         assert buffer.at(Cursor(7, number)) == there.get(number)
     assert buffer.last == Cursor(7, n)
-    assert buffer.cursor_before(buffer.end) == Cursor(7, n)
+    assert [buffer.cursor_before(index + 1) for index in there.values()] == [Cursor(7, n) for n in there]
 
 
 @given(st.lists(st.sampled_from(".!-"), max_size=40), st.data())
 def test_pieces_and_news_are_told_apart(events: list[str], data: st.DataObject) -> None:
-    buffer = SharedBuffer()
-    for n, event in enumerate(events):
-        buffer.append(Cursor(1, n), b"" if event == "-" else b"x", piece=event == ".")
+    buffer = begun()
+    for event in events:
+        buffer.append(b"" if event == "-" else b"x", piece=event == ".")
     start = data.draw(st.integers(0, len(events)))
     pieces = [n + 1 for n in range(start, len(events)) if events[n] == "."]
     news = [n + 1 for n in range(start, len(events)) if events[n] == "!"]
@@ -50,30 +58,31 @@ def test_pieces_and_news_are_told_apart(events: list[str], data: st.DataObject) 
 
 
 def test_pieces_are_counted_right_behind_what_has_left() -> None:
-    buffer = SharedBuffer()
+    buffer = begun()
     for n in range(MAX_EVENTS * 3):
-        buffer.append(Cursor(1, n), b"x", piece=n % 2 == 0)
+        buffer.append(b"x", piece=n % 2 == 0)
     assert buffer.base
     assert buffer.pieces(buffer.end - 100) == 50
     assert buffer.pieces(buffer.base) == (buffer.end - buffer.base) // 2
 
 
 def test_old_events_leave_and_the_rest_keeps_its_numbers() -> None:
-    buffer = SharedBuffer()
+    buffer = begun()
     for n in range(MAX_EVENTS * 3):
-        buffer.append(Cursor(1, n), b"%d;" % n)
+        buffer.append(b"%d;" % n)
     assert len(range(buffer.base, buffer.end)) <= MAX_EVENTS
     assert buffer.end == MAX_EVENTS * 3
     middle = buffer.base + 10
     chunk, _ = buffer.slice(middle)
     assert chunk.startswith(b"%d;" % middle)
     assert buffer.at(Cursor(1, buffer.base - 1)) is None
+    assert [buffer.at(Cursor(1, n)) for n in (buffer.base, middle, buffer.end)] == [buffer.base, middle, None]
 
 
 def test_bytes_are_bounded_and_a_slice_fits_a_write() -> None:
-    buffer = SharedBuffer()
-    for n in range(400):
-        buffer.append(Cursor(1, n), b"x" * 10_000)
+    buffer = begun()
+    for _ in range(400):
+        buffer.append(b"x" * 10_000)
     held = sum(len(buffer.slice(n)[0]) for n in range(buffer.base, buffer.end, 6))
     assert held <= MAX_BYTES
     chunk, _ = buffer.slice(buffer.base)
@@ -81,32 +90,51 @@ def test_bytes_are_bounded_and_a_slice_fits_a_write() -> None:
 
 
 def test_an_event_larger_than_a_write_still_leaves_whole() -> None:
-    buffer = SharedBuffer()
-    buffer.append(Cursor(1, 0), b"x" * (SLICE_BYTES + 1))
+    buffer = begun()
+    buffer.append(b"x" * (SLICE_BYTES + 1))
     assert buffer.slice(0) == (b"x" * (SLICE_BYTES + 1), 1)
 
 
 def test_clearing_forgets_the_events_and_goes_on_counting() -> None:
-    buffer = SharedBuffer()
-    buffer.append(Cursor(1, 0), b"a")
+    buffer = begun()
+    buffer.append(b"a")
     buffer.clear()
-    assert (buffer.base, buffer.end, buffer.last) == (1, 1, None)
-    buffer.append(Cursor(2, 0), b"b")
+    assert (buffer.base, buffer.end, buffer.last, buffer.next_id) == (1, 1, None, b"")
+    buffer.begin(Cursor(2, 0))
+    buffer.append(b"b")
+    assert [buffer.at(Cursor(1, 0)), buffer.at(Cursor(2, 0))] == [None, 1]
     assert buffer.slice(1) == (b"b", 2)
 
 
 def test_whoever_stands_right_in_front_of_what_is_here_goes_on_from_it() -> None:
     buffer = SharedBuffer()
-    buffer.append(Cursor(2, 0), b"a", after=Cursor(1, 0))
+    buffer.begin(Cursor(2, 0), after=Cursor(1, 0))
+    buffer.append(b"a")
     assert buffer.behind(Cursor(1, 0)) == 0
     assert buffer.behind(Cursor(2, 0)) == 1
     assert buffer.behind(Cursor(1, 1)) is None
-    for n in range(1, MAX_EVENTS + 1):
-        buffer.append(Cursor(2, n), b"x")
+    for _ in range(MAX_EVENTS):
+        buffer.append(b"x")
     assert buffer.base > 0
     assert buffer.behind(Cursor(1, 0)) is None
     assert buffer.behind(Cursor(2, buffer.base - 1)) == buffer.base
     buffer.clear()
     assert buffer.behind(Cursor(2, MAX_EVENTS)) is None
-    buffer.append(Cursor(9, 0), b"b")
+    buffer.begin(Cursor(9, 0))
+    buffer.append(b"b")
     assert buffer.behind(Cursor(2, MAX_EVENTS)) is None
+
+
+def test_events_of_several_attempts_are_found_and_leave_by_their_runs() -> None:
+    buffer = SharedBuffer()
+    for epoch in range(1, 5):
+        buffer.begin(Cursor(epoch, 0), after=Cursor(epoch - 1, 9))
+        for n in range(MAX_EVENTS // 2):
+            assert buffer.next_id == b"%d-%d" % (epoch, n)
+            buffer.append(b"x")
+    assert buffer.base
+    told = [buffer.cursor_before(sequence + 1) for sequence in range(buffer.base, buffer.end)]
+    assert [buffer.at(cursor) for cursor in told] == list(range(buffer.base, buffer.end))
+    assert {cursor.epoch for cursor in told} == {3, 4}
+    assert buffer.at(Cursor(4, MAX_EVENTS // 2)) is None
+    assert buffer.at(Cursor(2, MAX_EVENTS // 2 - 1)) is None
