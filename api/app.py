@@ -69,7 +69,7 @@ def build(configuration: Configuration) -> FastAPI:
     settings = configuration.settings
     keys = Keys(settings.key_prefix)
     log_client = open_client(settings.redis_url)
-    queue_client = open_client(settings.queue_redis_url)
+    queue_client = open_client(settings.queue_redis_url) if settings.queue_url else log_client
     scripts = load_scripts()
     streams = Streams(log_client, keys, scripts)
     queue = Queue(queue_client, keys)

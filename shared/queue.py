@@ -72,6 +72,22 @@ class Queue:
         pipe.lpush(self._keys.queue_wake, b"1")
         pipe.ltrim(self._keys.queue_wake, 0, WAKE_LIMIT - 1)
 
+    async def pick(self, names: Sequence[str], now_ms: int, life_ms: int) -> dict[str, int]:
+        """Mark jobs as in progress, as arq does. In: the picker's clock, and the life of the mark. Out: the scores
+        of those that are due, and that nobody else has."""
+        async with self._client.pipeline(transaction=True) as pipe:
+            for name in names:
+                pipe.zscore(self._keys.queue, name)
+                pipe.set(in_progress_key_prefix + name, b"1", nx=True, px=life_ms)
+            raw = await pipe.execute()
+        found = zip(names, raw[::2], raw[1::2], strict=True)
+        marked = {name: score for name, score, is_new in found if is_new is not None}
+        # Run by another worker, or put off, since they were seen.
+        stale = [name for name, score in marked.items() if score is None or score > now_ms]
+        if stale:
+            await self._client.delete(*(in_progress_key_prefix + name for name in stale))
+        return {name: int(score) for name, score in marked.items() if name not in stale}
+
     async def drop(self, name: str) -> None:
         """Take a job out of arq's keys: once claimed, the lease and the sweep carry the stream."""
         async with self._client.pipeline(transaction=True) as pipe:

@@ -1,8 +1,8 @@
 """A wire: one connection that many calls share, each waiting for its own replies alone.
 
 Theory of operation. A server answers in the order in which it is asked, so a queue of what was asked is all that
-tells whose a reply is, and nobody waits for anybody else's round trip. Calls of one moment leave in one write (the
-event loop gathers them), reach the server in one read, and their replies come back in one, too. A call that is
+tells whose a reply is, and nobody waits for anybody else's round trip. Calls of one moment (one turn of the event
+loop) leave in one write, reach the server in one read, and their replies come back in one, too. A call that is
 given up leaves its place in the queue, for its replies still come.
 
 A server that leaves the oldest call without an answer for the time-out is taken for lost: the wire is closed, and
@@ -10,8 +10,10 @@ everybody on it is told. Nothing is ever sent again here; whoever can repeat saf
 unanswered is bounded by the callers, each of whom waits, and by that time-out.
 
 With redis-py's pool (a connection a call, with its lock, its time-out, its retry and a stream reader) one call
-costs 53-68 µs of a quiet process, and a pipeline 81-94; over a wire 11-15 and 17-20. In a burst of creates, where
-nothing is warm, that is four times as much, and a stream takes a dozen calls.
+costs 53-68 µs of a quiet process, and a pipeline 81-94; over a wire 15 and 20, and 5 and 9 in a crowd. In a burst
+of creates, where nothing is warm, that is four times as much, and a stream takes a dozen calls. The loop's own
+transport gathers nothing (uvloop sends at once): a write for each call costs the client 5 µs more, and the server
+three reads more a stream.
 """
 
 import asyncio
@@ -46,6 +48,7 @@ class Wire(asyncio.Protocol):
         self._connection = connection
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
+        self._unsent: list[bytes] = []
         self._asked: deque[_Asked] = deque()
         self._watch: asyncio.TimerHandle | None = None
         self._transport: Any = None
@@ -78,11 +81,18 @@ class Wire(asyncio.Protocol):
         asked = _Asked(len(commands), self._loop.time(), self._loop.create_future())
         if self._transport is None:
             raise RedisConnectionError("this connection is closed")
-        self._transport.write(pack(commands))
+        if not self._unsent:
+            self._loop.call_soon(self._send)
+        self._unsent.append(pack(commands))
         self._asked.append(asked)
         if self._watch is None:
             self._watch = self._loop.call_later(self._timeout_s, self._look)
         return asked.done
+
+    def _send(self) -> None:
+        if self._transport is not None:
+            self._transport.write(b"".join(self._unsent))
+        self._unsent.clear()
 
     def data_received(self, data: bytes) -> None:
         """Replies came."""
