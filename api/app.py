@@ -73,7 +73,6 @@ def build(configuration: Configuration) -> FastAPI:
     scripts = load_scripts()
     streams = Streams(log_client, keys, scripts)
     queue = Queue(queue_client, keys)
-    joined = None if settings.queue_url else JoinedCreate(queue_client, keys, scripts, queue)
     servers = [log_client, queue_client] if settings.queue_url else [log_client]
     uptime = Uptime(*servers)
     repeats = Repeats(uptime.up_s, uptime.trouble.note)
@@ -99,6 +98,7 @@ def build(configuration: Configuration) -> FastAPI:
         at_once=settings.streams_per_key,
         waiting=settings.max_queue,
     )
+    joined = None if settings.queue_url else JoinedCreate(streams, keys, limits, queue)
     admitting = Admitting(settings, limits, streams, queue)
     seats = Seats(limits, queue, settings.viewers_per_stream)
     viewing = Viewing(reader, settings.viewers)
