@@ -5,6 +5,7 @@ is never refused: it takes nothing.
 """
 
 import math
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from api.problems import Problem
@@ -35,12 +36,16 @@ class Admitting:
         """
         if repeatable and (await self._streams.fields(stream_id, "status"))[0] is not None:
             return await self._queue.now_ms()
-        found = await self._limits.admit(owner, stream_id)
+        return (await self.admitted(owner, lambda: self._limits.admit(owner, stream_id))).now_ms
+
+    async def admitted(self, owner: str, ask: Callable[[], Awaitable[Admission]]) -> Admission:
+        """Let in what asks for it by itself, once more if there is room then. Raises :class:`Problem` (429)."""
+        found = await ask()
         if found.refusal == "too_many_streams" and await self._make_room(owner):
-            found = await self._limits.admit(owner, stream_id)
-        if not found.refusal:
-            return found.now_ms
-        raise self._refusal(found)
+            found = await ask()
+        if found.refusal:
+            raise self._refusal(found)
+        return found
 
     async def forget(self, owner: str, stream_id: str) -> None:
         """The stream was erased: nothing tells any more that it once was."""

@@ -19,7 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from api import article, health, routes, watching
+from api import article, creating, health, routes, watching
 from api.admission import Admitting
 from api.body_limit import BodyLimit
 from api.creation import Creation
@@ -69,11 +69,10 @@ def build(configuration: Configuration) -> FastAPI:
     settings = configuration.settings
     keys = Keys(settings.key_prefix)
     log_client = open_client(settings.redis_url)
-    queue_client = open_client(settings.queue_redis_url)
+    queue_client = open_client(settings.queue_redis_url) if settings.queue_url else log_client
     scripts = load_scripts()
     streams = Streams(log_client, keys, scripts)
     queue = Queue(queue_client, keys)
-    joined = None if settings.queue_url else JoinedCreate(queue_client, keys, scripts, queue)
     servers = [log_client, queue_client] if settings.queue_url else [log_client]
     uptime = Uptime(*servers)
     repeats = Repeats(uptime.up_s, uptime.trouble.note)
@@ -99,6 +98,7 @@ def build(configuration: Configuration) -> FastAPI:
         at_once=settings.streams_per_key,
         waiting=settings.max_queue,
     )
+    joined = None if settings.queue_url else JoinedCreate(streams, keys, limits, queue)
     admitting = Admitting(settings, limits, streams, queue)
     seats = Seats(limits, queue, settings.viewers_per_stream)
     viewing = Viewing(reader, settings.viewers)
@@ -157,10 +157,9 @@ def build(configuration: Configuration) -> FastAPI:
     app.state.services = parts
     app.state.metrics = make_registry(reader, viewing)
     add_handlers(app)
-    app.include_router(routes.router)
-    app.include_router(watching.router)
-    app.include_router(article.router)
-    app.include_router(health.router)
+    # They are gone through in this order: the busiest stand first.
+    for part in (creating, watching, routes, article, health):
+        app.include_router(part.router)
     add_docs(app)
 
     @app.get("/", include_in_schema=False)

@@ -13,18 +13,17 @@ record and runs all the steps itself, harmlessly: each of them is idempotent.
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import msgspec
-import structlog
-from redis.exceptions import NoScriptError
 
 from api.admission import Admitting
 from api.presence import Presence
 from api.problems import Problem, redis_away
 from api.repeats import Repeats
 from api.requests import CreateStream
-from shared.connections import AWAY
 from shared.fallbacks import speaker
 from shared.ids import idempotent_stream_id, new_stream_id
 from shared.joined import JoinedCreate
@@ -39,8 +38,6 @@ CREATE_TIMEOUT_S: Final = 1.8
 """A caller learns within two seconds that Redis is away."""
 
 MAX_KEY: Final = 255
-
-log = structlog.get_logger("api.creation")
 
 
 class Creation:
@@ -116,8 +113,9 @@ class Creation:
         except UnicodeEncodeError:
             raise _half_character() from None
         try:
-            async with asyncio.timeout(CREATE_TIMEOUT_S):
-                return await self._run_steps(body, hashed, speaker(request), asked, owner, key)
+            until = asyncio.get_running_loop().time() + CREATE_TIMEOUT_S
+            async with asyncio.timeout_at(until):
+                return await self._run_steps(body, hashed, speaker(request), asked, owner, key, until)
         except TimeoutError:
             raise redis_away() from None
 
@@ -144,6 +142,7 @@ class Creation:
         asked: CreateStream,
         owner: str,
         key: str | None,
+        until: float,
     ) -> tuple[str, str, str, bool]:
         # Asked for even where there is no key: the links that are answered may be signed with it.
         secret = await self._secret()
@@ -152,14 +151,20 @@ class Creation:
             if not 0 < len(key) <= MAX_KEY:
                 raise Problem(422, "bad_idempotency_key", f"An Idempotency-Key has 1 to {MAX_KEY} characters.")
             stream_id = idempotent_stream_id(secret, owner, key)
-        now_ms = await self._admitting.admit(owner, stream_id, repeatable=key is not None)
         fields: dict[str, str | bytes] = {"request": body, **speaks, "on_failure": asked.on_failure}
         pause_after_ms = str(int(asked.pause_after * 1000)) if asked.flow == "client" else None
         if pause_after_ms is not None:
             fields["pause_after_ms"] = pause_after_ms
 
-        new = NewStream(stream_id, hashed, owner, speaks["about"].encode(), fields, now_ms, known=key is not None)
-        status, met, epoch = await (self._write(new) if new.known else self._write_at_once(new))
+        new = NewStream(stream_id, hashed, owner, speaks["about"].encode(), fields, known=key is not None)
+        status, met, epoch = "queued", False, 0
+        if self._joined is not None and not new.known:
+            ask = partial(self._joined.create, new, new_nonce(), until)
+            admitted = await self._admitting.admitted(owner, ask)
+            new, epoch = replace(new, now_ms=admitted.now_ms), admitted.epoch
+        else:
+            new = replace(new, now_ms=await self._admitting.admit(owner, stream_id, repeatable=new.known))
+            status, met, epoch = await self._write(new)
         if not met:
             # Who creates it is about to watch.
             await self._presence.beat(stream_id, pause_after_ms)
@@ -168,22 +173,10 @@ class Creation:
             self._repeats.remember(stream_id, lambda: self._write(new, epoch))
         return stream_id, status, speaks["model"], met
 
-    async def _write_at_once(self, new: NewStream) -> tuple[str, bool, int]:
-        """As :meth:`_write`, of a stream that nobody knows yet: in one round trip, where that can be."""
-        nonce = new_nonce()
-        if self._joined is not None:
-            try:
-                answer = await self._joined.create(new, nonce)
-            except (*AWAY, NoScriptError) as error:
-                log.info("create_by_steps", stream=new.stream_id, error=type(error).__name__)
-            else:
-                return "queued", False, _epoch(answer[1])
-        return await self._write(new, nonce=nonce)
-
-    async def _write(self, new: NewStream, epoch: int = 0, nonce: str = "") -> tuple[str, bool, int]:
+    async def _write(self, new: NewStream, epoch: int = 0) -> tuple[str, bool, int]:
         """All steps, from the provisional record to the wake-up. Out: (status, whether it was met, epoch)."""
         stream_id = new.stream_id
-        answer = await self._streams.create(new, epoch, nonce)
+        answer = await self._streams.create(new, epoch)
         status, attempt = "queued", 0
         if answer[0] == "conflict":
             raise Problem(
@@ -203,11 +196,7 @@ class Creation:
             await self._queue.wake()
         if answer[0] == "exists":
             return status, True, int(answer[4])
-        return status, False, _epoch(answer[1])
-
-
-def _epoch(entry_id: str) -> int:
-    return int(entry_id.partition("-")[0])
+        return status, False, int(answer[1].partition("-")[0])
 
 
 def _half_character() -> Problem:

@@ -1,37 +1,20 @@
-"""The ``/v1`` routes but for the events (see :mod:`api.watching`)."""
+"""The ``/v1`` routes but for creating a stream (:mod:`api.creating`) and for its events (:mod:`api.watching`)."""
 
 import contextlib
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Request
 from redis.exceptions import RedisError
 
 from api.answers import Created, Links, Model, Models, describe
 from api.doors import own_fields, owner_of, services
 from api.problems import documented, no_such_stream
-from api.requests import Cancel, CreateStream
+from api.requests import Cancel
 from shared.connections import AWAY
 from shared.events import encode_data
 from shared.new_stream import new_nonce
 
 router = APIRouter(prefix="/v1", tags=["streams"], responses=documented(401, 413, 422, 503))
-
-
-@router.post("/streams", status_code=202, response_model=Created, responses=documented(400, 429))
-async def create(
-    request: Request,
-    response: Response,
-    asked: CreateStream,
-    idempotency_key: Annotated[str | None, Header()] = None,
-) -> dict[str, str]:
-    """Enqueue one generation. Send an ``Idempotency-Key`` to make repeating the call harmless."""
-    has = services(request)
-    stream_id, status, model, met = await has.creation.create(asked, owner_of(request), idempotency_key)
-    found = await has.tokens.links(stream_id)
-    response.headers["Location"] = found["url"]
-    if met:
-        response.headers["Idempotency-Replayed"] = "true"
-    return {"id": stream_id, "status": status, "model": model, **found}
 
 
 @router.get("/streams/{stream_id}", responses=documented(404))

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 from redis.exceptions import RedisError
 
 from api.dialects.native import NativeDialect
+from api.direct import DirectRoute
 from api.doors import OWNER, own_fields, services
 from api.opening import AWAY_NOW, MAX_BATCH, MAX_BATCH_MS, Wanted, bad_cursor, batch_of, come_back, open_viewer
 from api.problems import documented
@@ -21,7 +22,7 @@ from shared.ids import BadCursor, parse_cursor
 
 log = structlog.get_logger("api")
 
-router = APIRouter(prefix="/v1", tags=["reading"])
+router = APIRouter(prefix="/v1", tags=["reading"], route_class=DirectRoute)
 
 
 class Asked(BaseModel):

@@ -128,7 +128,7 @@ async def _slots(connection: OwnedConnection) -> Any:
 
 
 def _slot(key: str | bytes) -> int:
-    return key_slot(key if isinstance(key, bytes) else key.encode())  # type: ignore[no-untyped-call, no-any-return]
+    return key_slot(key if isinstance(key, bytes) else key.encode())
 
 
 def _slot_ranges(reply: Any, seed: str) -> Iterator[tuple[int, int, list[str]]]:

@@ -28,7 +28,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from shared.cluster_client import open_cluster_client
 from shared.log import RAW_REPLIES
 from shared.resp import Command, by_command
-from shared.wire import Wire
+from shared.wire import Wire, open_wire
+from shared.wired_client import Wired
 
 AWAY = (
     RedisConnectionError,
@@ -140,7 +141,7 @@ def open_client(url: str, timeout_s: float = EXCHANGE_TIMEOUT_S) -> Redis:
         socket_timeout=timeout_s,
         **settings,
     )
-    client = Redis(connection_pool=pool)
+    client = Wired(connection_pool=pool)
     client.auto_close_connection_pool = True
     for name in RAW_REPLIES:
         client.response_callbacks.pop(name, None)

@@ -1,50 +1,51 @@
 """Creating a stream in one round trip, where its log and the queue live on one server.
 
-Theory of operation. The steps are those of :mod:`api.creation`, in their order, in one transaction: a crash leaves
-all of them or none, and a server at its memory limit refuses them as a whole. Only for ids that nobody can have met
-before; a lost reply, or a server that has forgotten the scripts, sends the caller back to the single steps, which
-meet the same record again by its nonce. (A job that such a server has already, without its stream, costs a look.)
+Theory of operation. The steps are those of :mod:`api.creation`, in their order, behind the limits
+(:mod:`shared.limits`), and in one script: a crash leaves all of them or none, what is refused leaves nothing, and a
+server at its memory limit refuses them as a whole. Only for ids that nobody can have met before. A call whose reply
+was lost is repeated with the same nonce: it meets what it made, and takes nothing of the limits again.
 
-With a round trip for each step a burst of creates stands in line five times.
+A server that stands still reads what it was sent when it goes on, and its caller was told long before that nothing
+was started. So the call says until when somebody waits for it, by the server's clock as its last answer told it;
+one that comes too late makes nothing. A first call, and one behind a leap of that clock, learns it by being late.
+
+With a round trip for each step a burst of creates stands in line six times.
 """
 
-from collections.abc import Mapping
-
-from redis.asyncio import Redis
+import asyncio
 
 from shared.keys import Keys
+from shared.limits import Admission, Limits
 from shared.new_stream import NewStream
 from shared.queue import Queue
-from shared.scripts import Script
+from shared.streams import Streams
 
 
 class JoinedCreate:
     """Creates streams of one server."""
 
-    def __init__(self, client: Redis, keys: Keys, scripts: Mapping[str, Script], queue: Queue) -> None:
-        self._client = client
+    def __init__(self, streams: Streams, keys: Keys, limits: Limits, queue: Queue) -> None:
+        self._streams = streams
         self._keys = keys
-        self._create = scripts["create"]
-        self._confirm = scripts["confirm"]
+        self._limits = limits
         self._queue = queue
-        self._loaded = False
+        self._clock = 0.0
+        """The server's less this loop's (s)."""
 
-    async def create(self, new: NewStream, nonce: str) -> tuple[str, ...]:
-        """Make the record, enqueue the job of its first attempt, confirm it, and wake a worker.
+    async def create(self, new: NewStream, nonce: str, until: float) -> Admission:
+        """Admit, make the record, enqueue the job of its first attempt, confirm it, and wake a worker.
 
-        Out: the answer of ``create.lua``, split. Raises one of :data:`shared.connections.AWAY` (nobody knows
-        then), or a RedisError (there is no stream then).
+        In: ``until`` when the caller waits (loop time, s). Out: whether it was admitted, and then the ``epoch``
+        that the stream began with. Raises one of :data:`shared.connections.AWAY` (nobody knows then), or a
+        RedisError (there is no stream then).
         """
-        if not self._loaded:
-            for script in (self._create, self._confirm):
-                await self._client.script_load(script.text)
-            self._loaded = True
-        keys = self._keys.stream(new.stream_id)
-        args = new.args(nonce)
-        async with self._client.pipeline(transaction=True) as pipe:
-            pipe.evalsha(self._create.sha, len(keys), *keys, *args)  # type: ignore[arg-type]
-            self._queue.put_on(pipe, new.stream_id, 1, new.now_ms)
-            pipe.evalsha(self._confirm.sha, len(keys), *keys)
-            self._queue.wake_on(pipe)
-            created, *_ = await pipe.execute()
-        return tuple(created.decode().split())
+        job, job_args = self._queue.first_job(new.stream_id)
+        more = (*self._limits.keys(new.owner), self._keys.unfinished, job, self._keys.queue_wake)
+        head, made = (*self._limits.args(new.stream_id), *job_args), new.args(nonce)
+        while True:
+            until_ms = int((self._clock + until) * 1000)
+            answer = await self._streams.call("joined", new.stream_id, *head, until_ms, *made, more=more)
+            if answer[0] in (b"ok", b"late"):
+                self._clock = int(answer[1]) / 1000 - asyncio.get_running_loop().time()
+            if answer[0] != b"late":
+                return self._limits.read(*answer)

@@ -41,6 +41,8 @@ class Admission:
     refusal: str
     now_ms: int = 0
     wait_ms: int = 0
+    epoch: int = 0
+    """Of the stream, where it was made at once (:mod:`shared.joined`)."""
 
 
 class Limits:
@@ -55,12 +57,22 @@ class Limits:
 
     async def admit(self, owner: str, stream_id: str) -> Admission:
         """Ask for one creation; what is refused takes nothing."""
-        keys = (self._keys.creations(owner), self._keys.streams_of(owner), self._keys.queue)
-        raw, number = await self._run(self._admit, keys, (stream_id, *self._limits, STREAMS_LIFE_MS))
-        answer = raw.decode()
-        if answer == "ok":
-            return Admission("", now_ms=int(number))
-        return Admission(answer, wait_ms=int(number))
+        return self.read(*await self._run(self._admit, self.keys(owner), self.args(stream_id)))
+
+    def keys(self, owner: str) -> tuple[str, str, str]:
+        """What ``admit.lua`` takes."""
+        return self._keys.creations(owner), self._keys.streams_of(owner), self._keys.queue
+
+    def args(self, stream_id: str) -> tuple[str | int, ...]:
+        """What ``admit.lua`` takes."""
+        return stream_id, *self._limits, STREAMS_LIFE_MS
+
+    def read(self, word: bytes, number: int, created: bytes = b"") -> Admission:
+        """The answer of ``admit.lua``, or of ``joined.lua``."""
+        if word != b"ok":
+            return Admission(word.decode(), wait_ms=int(number))
+        epoch = int(created.split()[1].partition(b"-")[0]) if created else 0
+        return Admission("", now_ms=int(number), epoch=epoch)
 
     async def streams_of(self, owner: str) -> dict[str, int]:
         """The ids that count for this owner, each with the ms at which it was admitted."""

@@ -5,6 +5,7 @@ only costs a look (the claim script decides who runs), and a stream without a le
 new job from the sweep. All of this may live on another server than the logs.
 """
 
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -12,7 +13,6 @@ import msgspec
 from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
 from arq.jobs import serialize_job
 from redis.asyncio import Redis
-from redis.asyncio.client import Pipeline
 
 from shared.keys import Keys
 
@@ -37,6 +37,11 @@ def job_id(stream_id: str, attempt: int) -> str:
     return f"{stream_id}:{attempt}"
 
 
+def _job(stream_id: str, now_ms: int) -> bytes:
+    job: bytes = serialize_job(JOB, (stream_id,), {}, None, now_ms, serializer=job_serializer)
+    return job
+
+
 class Queue:
     """The queue of one deployment."""
 
@@ -49,28 +54,44 @@ class Queue:
 
         ``server_ms`` is the Redis server's clock, as the script that made the stream told it.
         """
+        name = job_id(stream_id, attempt)
         async with self._client.pipeline(transaction=True) as pipe:
-            self.put_on(pipe, stream_id, attempt, server_ms)
+            pipe.zadd(self._keys.unfinished, {stream_id: server_ms}, nx=True)
+            pipe.set(job_key_prefix + name, _job(stream_id, server_ms), px=JOB_LIFE_MS)
+            pipe.zadd(self._keys.queue, {name: server_ms - CLOCK_SLACK_MS}, nx=True)
             await pipe.execute()
 
-    def put_on(self, pipe: Pipeline, stream_id: str, attempt: int, server_ms: int) -> None:
-        """As :meth:`put`, as a part of somebody's transaction."""
-        name = job_id(stream_id, attempt)
-        job = serialize_job(JOB, (stream_id,), {}, None, server_ms, serializer=job_serializer)
-        pipe.zadd(self._keys.unfinished, {stream_id: server_ms}, nx=True)
-        pipe.set(job_key_prefix + name, job, px=JOB_LIFE_MS)
-        pipe.zadd(self._keys.queue, {name: server_ms - CLOCK_SLACK_MS}, nx=True)
+    def first_job(self, stream_id: str) -> tuple[str, tuple[str | bytes | int, ...]]:
+        """The first attempt's job, for ``joined.lua``: its key, and the arguments that tell of it.
+
+        It was enqueued when this machine's clock says so: that stands in arq's log lines alone.
+        """
+        name = job_id(stream_id, 1)
+        job = _job(stream_id, int(time.time() * 1000))
+        return job_key_prefix + name, (name, job, JOB_LIFE_MS, CLOCK_SLACK_MS, WAKE_LIMIT)
 
     async def wake(self) -> None:
         """Wake one waiting worker (or leave the wake-up for the next that waits)."""
         async with self._client.pipeline(transaction=False) as pipe:
-            self.wake_on(pipe)
+            pipe.lpush(self._keys.queue_wake, b"1")
+            pipe.ltrim(self._keys.queue_wake, 0, WAKE_LIMIT - 1)
             await pipe.execute()
 
-    def wake_on(self, pipe: Pipeline) -> None:
-        """As :meth:`wake`, as a part of somebody's pipeline."""
-        pipe.lpush(self._keys.queue_wake, b"1")
-        pipe.ltrim(self._keys.queue_wake, 0, WAKE_LIMIT - 1)
+    async def pick(self, names: Sequence[str], now_ms: int, life_ms: int) -> dict[str, int]:
+        """Mark jobs as in progress, as arq does. In: the picker's clock, and the life of the mark. Out: the scores
+        of those that are due, and that nobody else has."""
+        async with self._client.pipeline(transaction=True) as pipe:
+            for name in names:
+                pipe.zscore(self._keys.queue, name)
+                pipe.set(in_progress_key_prefix + name, b"1", nx=True, px=life_ms)
+            raw = await pipe.execute()
+        found = zip(names, raw[::2], raw[1::2], strict=True)
+        marked = {name: score for name, score, is_new in found if is_new is not None}
+        # Run by another worker, or put off, since they were seen.
+        stale = [name for name, score in marked.items() if score is None or score > now_ms]
+        if stale:
+            await self._client.delete(*(in_progress_key_prefix + name for name in stale))
+        return {name: int(score) for name, score in marked.items() if name not in stale}
 
     async def drop(self, name: str) -> None:
         """Take a job out of arq's keys: once claimed, the lease and the sweep carry the stream."""

@@ -31,8 +31,12 @@ FLAGS: Final[dict[str, str]] = {
     "renew": "allow-oom",
     "charge": "",
     "read": "no-writes",
+    "joined": "",
 }
 """Every script and the flags it runs under (``#!lua flags=…``, Redis 7)."""
+
+PARTS: Final[dict[str, tuple[str, ...]]] = {"joined": ("admit", "create", "confirm")}
+"""What a script is made of: these stand in front of it, each as a function of its KEYS and ARGV."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +50,14 @@ class Script:
 
 def load_scripts(*, shebang: bool = True) -> Mapping[str, Script]:
     """Read all scripts from the package. ``shebang=False`` is for fakeredis, whose Lua knows no flags."""
-    folder = files("shared") / "lua"
-    prelude = (folder / "prelude.lua").read_text(encoding="utf-8")
     scripts = {}
     for name, flags in FLAGS.items():
-        body = (folder / f"{name}.lua").read_text(encoding="utf-8")
-        head = f"#!lua flags={flags}\n" if shebang else ""
-        text = f"{head}{lua_table()}\n{prelude}\n{body}"
+        parts = [f"local function {part}(KEYS, ARGV)\n{_source(part)}\nend" for part in PARTS.get(name, ())]
+        head = f"#!lua flags={flags}" if shebang else ""
+        text = "\n".join([head, lua_table(), _source("prelude"), *parts, _source(name)]).lstrip()
         scripts[name] = Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
     return scripts
+
+
+def _source(name: str) -> str:
+    return (files("shared") / "lua" / f"{name}.lua").read_text(encoding="utf-8")

@@ -179,10 +179,11 @@ class Streams:
         keys = self._keys.stream(stream_id)
         return bool(await self._repeat(lambda: self._client.delete(*keys)))
 
-    async def call(self, name: str, stream_id: str, *args: str | bytes | int) -> Any:
-        """Run one script by its name, repeating it (with the same arguments) while the server is away."""
+    async def call(self, name: str, stream_id: str, *args: str | bytes | int, more: Sequence[str] = ()) -> Any:
+        """Run one script by its name, repeating it (with the same arguments) while the server is away. ``more``:
+        keys behind the stream's five."""
         script = self._scripts[name]
-        keys = self._keys.stream(stream_id)
+        keys = (*self._keys.stream(stream_id), *more)
         return await self._repeat(lambda: self._run(script, keys, args))
 
     async def _answer(self, name: str, stream_id: str, *args: str | bytes | int) -> tuple[str, ...]:

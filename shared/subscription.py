@@ -26,7 +26,7 @@ class Subscription(asyncio.Protocol):
     def __init__(self, url: str, channel: str, said: Callable[[bytes], None]) -> None:
         """``said`` is called with each message."""
         self._url = url
-        self._transport: asyncio.Transport | None = None
+        self._writer: asyncio.StreamWriter | None = None
         self._channel = channel
         self._said = said
         self._replies = hiredis.Reader()
@@ -36,8 +36,8 @@ class Subscription(asyncio.Protocol):
     async def __aenter__(self) -> Self:
         """Connect and subscribe. Raises one of :data:`shared.connections.AWAY`, or a RedisError."""
         try:
-            self._transport = await take_over(unopened(self._url), self)
-            self._transport.write(command(None, "SUBSCRIBE", self._channel).packed)
+            self._writer = await take_over(unopened(self._url), self)
+            self._writer.transport.write(command(None, "SUBSCRIBE", self._channel).packed)
             async with asyncio.timeout(EXCHANGE_TIMEOUT_S):
                 await self._turned()
         except BaseException:
@@ -46,8 +46,8 @@ class Subscription(asyncio.Protocol):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._transport is not None:
-            self._transport.abort()
+        if self._writer is not None:
+            self._writer.transport.abort()
 
     async def lost(self) -> None:
         """Wait until it is lost, and raise a ``ConnectionError`` then."""

@@ -1,11 +1,11 @@
 """A wire: one connection to Redis that many calls share, each waiting for its own replies alone.
 
-Theory of operation. redis-py connects, authenticates and selects; then its transport is taken over, and what arrives
-goes from the socket to the parser at once: no stream, no task that wakes for it, and no coroutine for each reply, of
-which there is one for every append. A server answers in the order in which it is asked, so a queue of what was asked
-is all that tells whose a reply is, and nobody waits for anybody else's round trip. Calls of one moment (one turn of
-the event loop) leave in one write, reach the server in one read, and their replies come back in one, too. A call
-that is given up leaves its place in the queue, for its replies still come.
+Theory of operation. redis-py connects, authenticates and selects; then its transport is taken over, and what
+arrives goes from the socket to the parser at once: no stream, no task that wakes for it, and no coroutine for each
+reply, of which there is one for every append. A server answers in the order in which it is asked, so a queue of
+what was asked is all that tells whose a reply is, and nobody waits for anybody else's round trip. Calls of one
+moment (one turn of the event loop) leave in one write, reach the server in one read, and their replies come back in
+one, too. A call that is given up leaves its place in the queue, for its replies still come.
 
 A server that leaves the oldest call without an answer for the time-out is taken for lost: the wire is closed, and
 everybody on it is told. So it is with replies that nobody asked for. Nothing is ever sent again here; whoever can
@@ -37,10 +37,11 @@ from shared.resp import Command
 _MISSING: Final = object()
 
 
-async def take_over(connection: AbstractConnection, protocol: asyncio.BaseProtocol) -> asyncio.Transport:
+async def take_over(connection: AbstractConnection, protocol: asyncio.BaseProtocol) -> asyncio.StreamWriter:
     """Open a connection by redis-py, and let its bytes come straight to this protocol from then on.
 
-    Raises one of :data:`shared.connections.AWAY`, or a RedisError; then nothing is open.
+    Out: what holds its transport, which is closed with it. Raises one of :data:`shared.connections.AWAY`, or a
+    RedisError; then nothing is open.
     """
     try:
         await connection.connect()  # type: ignore[no-untyped-call]
@@ -48,17 +49,18 @@ async def take_over(connection: AbstractConnection, protocol: asyncio.BaseProtoc
         await connection.disconnect(nowait=True)
         raise
     made: Any = connection
-    transport: asyncio.Transport = made._writer.transport
-    transport.set_protocol(protocol)
+    writer: asyncio.StreamWriter = made._writer
     made._writer = made._reader = None
-    return transport
+    writer.transport.set_protocol(protocol)
+    return writer
 
 
 async def open_wire(connection: AbstractConnection, timeout_s: float) -> "Wire":
     """A wire over this connection, which must not be open. Raises as :func:`take_over` does."""
     wire = Wire(timeout_s)
     async with asyncio.timeout(timeout_s):
-        wire.connection_made(await take_over(connection, wire))
+        wire.writer = await take_over(connection, wire)
+        wire.connection_made(wire.writer.transport)
     return wire
 
 
@@ -86,6 +88,7 @@ class Wire(asyncio.Protocol):
 
     def __init__(self, timeout_s: float) -> None:
         """``timeout_s``: how long a call may wait for its replies."""
+        self.writer: asyncio.StreamWriter | None = None
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
         self._unsent: list[bytes] = []

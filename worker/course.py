@@ -17,6 +17,8 @@ class Course:
     usage: Usage | None = None
     cost: dict[str, Any] | None = None
     first_token_at: float | None = None
+    charged: bool = False
+    """Whether the record tells what it used."""
 
     def is_filtered_unsaid(self, finish: Finish) -> bool:
         """Whether a content filter let nothing through, and a fallback is there to be asked instead."""

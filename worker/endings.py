@@ -21,6 +21,7 @@ from shared.queue import Queue, job_id
 from shared.settings import Settings
 from shared.streams import Streams
 from worker.carried import Carried
+from worker.course import Course
 from worker.log_writer import LogWriter
 
 HANDOVER_S: Final = 2.0
@@ -48,8 +49,8 @@ class Endings:
         self._queue = queue
         self._writer = writer
 
-    async def end(self, carried: Carried, status: str, data: dict[str, Any]) -> None:
-        """Write the terminal event, the record and the last of the snapshot: one script.
+    async def end(self, carried: Carried, status: str, data: dict[str, Any], course: Course) -> None:
+        """Write the terminal event, the record (what was used, too) and the last of the snapshot: one script.
 
         An attempt that was stopped because the log refused it (out of memory) ends behind its last written
         event; one that was stopped for another reason has no say any more.
@@ -59,12 +60,16 @@ class Endings:
         elif not await self._writer.settled(carried):
             return
         raw = encode_data(data)
+        fields: tuple[str | bytes | int, ...] = ("result", raw)
+        if course.usage is not None:
+            usage, cost = _told(course)
+            fields += (f"usage:{carried.attempt}", usage, f"cost:{carried.attempt}", cost)
         nonce = new_nonce()
         anew = False
         while True:
             args: tuple[str | bytes | int, ...] = (
                 nonce, carried.epoch, carried.next_n, status, raw, self._retention_ms, self._keep_prompt,
-                *carried.snapshot_step(anew=anew), 0, "result", raw,
+                *carried.snapshot_step(anew=anew), 0, *fields,
             )  # fmt: skip
             answer = await self._writer.call(carried, "finish", *args)
             if answer[0] == "mismatch" and not anew:
@@ -75,6 +80,7 @@ class Endings:
             else:
                 break
         if answer[0] == "finished":
+            course.charged = True
             again = (*args[:7], *carried.snapshot_step(anew=True), 1, *args[11:])
             self._writer.retire(carried, again)
         await self._forget(carried.stream_id, status, answer[0])
@@ -121,12 +127,13 @@ class Endings:
         moved: dict[str, str | bytes] = {"request": msgspec.json.encode(request), **speaker(request)}
         await self._streams.release(carried.stream_id, carried.epoch, "fallback", moved)
 
-    async def charge(self, carried: Carried, usage: dict[str, Any], cost: dict[str, Any] | None) -> None:
-        """Note what this attempt used and cost (None: unknown), whatever became of it."""
-        told = msgspec.json.encode(usage), msgspec.json.encode(cost)
+    async def charge(self, carried: Carried, course: Course) -> None:
+        """Note what this attempt used and cost, whatever became of it."""
+        if course.usage is None or course.charged:
+            return
         try:
             async with asyncio.timeout(HANDOVER_S):
-                await self._streams.charge(carried.stream_id, carried.attempt, *told)
+                await self._streams.charge(carried.stream_id, carried.attempt, *_told(course))
         except (*AWAY, RedisError) as error:
             log.warning("usage_not_noted", stream=carried.stream_id, error=type(error).__name__)
 
@@ -138,3 +145,8 @@ class Endings:
         log.info("stream_ended", stream=stream_id, status=status, answer=answer)
         with contextlib.suppress(*AWAY, RedisError):  # the sweep does it, too
             await self._queue.finished(stream_id)
+
+
+def _told(course: Course) -> tuple[bytes, bytes]:
+    """What was used and what it cost (``null``: unknown), as JSON."""
+    return msgspec.json.encode(course.usage), msgspec.json.encode(course.cost)

@@ -19,7 +19,6 @@ before anything else happens, for every token read from then on would be paid fo
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any, Final
 
 import msgspec
@@ -137,12 +136,12 @@ class Generations:
                 return carried.stopped.result() == LOST
             common = {"attempt": claim.attempt, "timings": self._timings(claim, course)}
             if failure is None:
-                usage = None if course.usage is None else asdict(course.usage)
-                data = {"finish_reason": course.reason, "usage": usage, "cost": course.cost, **common}
-                await self._endings.end(carried, DONE, data)
+                data = {"finish_reason": course.reason, "usage": course.usage, "cost": course.cost, **common}
+                await self._endings.end(carried, DONE, data, course)
                 return False
             if failure is ABANDONED:
-                await self._endings.end(carried, CANCELLED, {"by": "headrace", "reason": "abandoned", **common})
+                data = {"by": "headrace", "reason": "abandoned", **common}
+                await self._endings.end(carried, CANCELLED, data, course)
                 return False
             unsaid = failure.by_provider and course.first_token_at is None
             if unsaid and (fallback := moved_on(request, failure.code)):
@@ -155,15 +154,14 @@ class Generations:
                 return True
             message = with_tried(failure.message, request)
             data = {"code": failure.code, "message": message, "retryable": failure.retryable, **common}
-            await self._endings.end(carried, FAILED, data)
+            await self._endings.end(carried, FAILED, data, course)
             return False
         except asyncio.CancelledError:
             await self._endings.hand_over(carried)
             raise
         finally:
             self._writer.drop(carried)
-            if course.usage is not None:
-                await self._endings.charge(carried, asdict(course.usage), course.cost)
+            await self._endings.charge(carried, course)
 
     def _may_try_again(self, request: Mapping[str, Any], claim: Claim, course: Course) -> bool:
         """Whether another attempt may mend what ended this one."""

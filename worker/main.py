@@ -8,7 +8,6 @@ from typing import Any
 
 import structlog
 import uvloop
-from arq.connections import ArqRedis
 from arq.worker import func
 from redis.exceptions import RedisError
 
@@ -38,7 +37,7 @@ from worker.providers.client import ProviderClient
 from worker.reconcile import Reconciler
 from worker.sweep import Sweep
 from worker.upkeep import Upkeep
-from worker.waking import WakingWorker
+from worker.waking import WakingWorker, WiredArq
 from worker.watchers import Watchers
 
 log = structlog.get_logger("worker")
@@ -53,7 +52,7 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
     keys = Keys(settings.key_prefix)
     scripts = load_scripts()
     log_client = open_client(settings.redis_url)
-    queue_client = open_client(settings.queue_redis_url)
+    queue_client = open_client(settings.queue_redis_url) if settings.queue_url else log_client
     streams = Streams(log_client, keys, scripts, tries=8)
     queue = Queue(queue_client, keys)
 
@@ -118,7 +117,7 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
 
     return WakingWorker(
         [func(generate, name=JOB, timeout=job_timeout_s, max_tries=1, keep_result=0)],
-        redis_pool=ArqRedis(
+        redis_pool=WiredArq(
             open_client(settings.queue_redis_url).connection_pool,
             job_serializer=job_serializer,
             job_deserializer=job_deserializer,

@@ -1,9 +1,11 @@
 """arq's worker, waiting for work on a blocking wake-up key instead of polling.
 
 Theory of operation. arq polls every 0.5 s; that delays a pickup by 232 ms at the median, and a wake-up by
-1.7. This subclass (of exactly arq 0.28.0) changes one thing: after each poll it waits until a wake-up comes,
-a slot gets free, or POLL_S is over, so a lost wake-up costs a second and nothing else. All that arq does
-otherwise stays as it is: start and stop hooks, burst mode, health check, SIGTERM.
+1.7. This subclass (of exactly arq 0.28.0) changes two things. After each poll it waits until a wake-up comes,
+a slot gets free, or POLL_S is over, so a lost wake-up costs a second and nothing else. And it marks all jobs that a
+poll found in one round trip, where arq takes five for each, one job after the other: of 100 streams that are asked
+for at the same moment the last one's first token comes 110-160 ms later than the provider's, and not 210-310.
+All that arq does otherwise stays as it is: start and stop hooks, burst mode, health check, SIGTERM.
 
 The list is popped by a task that outlives one wait, for a BLPOP that is cancelled in flight could lose its
 element. A worker without a free slot starts no BLPOP; if one from before pops then, the wake-up is put
@@ -15,12 +17,15 @@ import signal
 from typing import Any, Final
 
 import structlog
+from arq.connections import ArqRedis
+from arq.utils import timestamp_ms
 from arq.worker import Worker
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from shared.connections import AWAY
 from shared.queue import Queue
+from shared.wired_client import Wired
 
 POLL_S: Final = 1.0
 AWAY_S: Final = 0.5
@@ -28,6 +33,10 @@ CLOSE_S: Final = 6.0
 """A stream takes at most twice 2 s to be handed over (see :mod:`worker.endings`); supervisors wait 10 s."""
 
 log = structlog.get_logger("worker.waking")
+
+
+class WiredArq(Wired, ArqRedis):  # type: ignore[misc]
+    """arq's client, over one wire."""
 
 
 class WakingWorker(Worker):
@@ -40,7 +49,6 @@ class WakingWorker(Worker):
         self._wake_key = wake_key
         self._queue = queue
         self._ending = False
-        self._running: dict[str, asyncio.Task[Any]] = {}
         self._pop: asyncio.Task[Any] | None = None
         self._freed = asyncio.Event()
 
@@ -74,20 +82,28 @@ class WakingWorker(Worker):
         if not self.burst:
             await self._wait_for_work()
 
-    async def run_job(self, job_id: str, score: int) -> None:
-        """As arq does, but for two things. A job that runs here is not run twice: arq would forget the first one,
-        and SIGTERM not reach it. What the server refuses costs a line, no traceback: the sweep gives a new job."""
-        first = self._running.get(job_id)
-        if first is not None:
-            self.tasks[job_id] = first
+    async def start_jobs(self, job_ids: list[bytes]) -> None:
+        """As arq does, but for all of them in one round trip. A job that runs here is not run twice: arq would
+        forget the first one, and SIGTERM not reach it."""
+        running = {name for name, task in self.tasks.items() if not task.done()}
+        names = [name for name in map(bytes.decode, job_ids) if name not in running]
+        names = names[: self.max_jobs - self.job_counter]
+        if not names:
             return
-        self._running[job_id] = self.tasks[job_id]
+        picked = await self._queue.pick(names, timestamp_ms(), int(self.in_progress_timeout_s * 1000))
+        for name, score in picked.items():
+            await self.sem.acquire()
+            self.job_counter += 1
+            task = self.loop.create_task(self.run_job(name, score))
+            task.add_done_callback(lambda _: self._release_sem_dec_counter_on_complete())
+            self.tasks[name] = task
+
+    async def run_job(self, job_id: str, score: int) -> None:
+        """As arq does; what the server refuses costs a line, no traceback: the sweep gives a new job."""
         try:
             await super().run_job(job_id, score)
         except (*AWAY, RedisError) as error:
             log.warning("job_left", job=job_id, error=type(error).__name__)
-        finally:
-            del self._running[job_id]
 
     def _release_sem_dec_counter_on_complete(self) -> None:
         super()._release_sem_dec_counter_on_complete()

@@ -6,14 +6,13 @@ import signal
 from typing import Any
 
 import pytest
-from arq.connections import ArqRedis
 from arq.worker import func
 
 from shared.connections import open_client
 from shared.keys import Keys
 from shared.queue import JOB, Queue, job_deserializer, job_serializer
 from tests.support.processes import Server
-from worker.waking import WakingWorker
+from worker.waking import WakingWorker, WiredArq
 
 KEYS = Keys("t")
 
@@ -34,7 +33,7 @@ async def test_sigterm_reaches_a_job_that_the_sweep_gave_twice(valkey: Server) -
     queue = Queue(client, KEYS)
     worker = WakingWorker(
         [func(generate, name=JOB, timeout=100, max_tries=1, keep_result=0)],
-        redis_pool=ArqRedis(
+        redis_pool=WiredArq(
             pool.connection_pool,
             job_serializer=job_serializer,
             job_deserializer=job_deserializer,

@@ -1,4 +1,4 @@
-"""One exchange at a time on an open transport: every reply in its place, and no doubt survives."""
+"""Calls over one transport: every reply in its place, and no doubt survives."""
 
 import asyncio
 from typing import Any
@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from shared.resp import is_out_of_memory, is_trouble
+from shared.resp import Command, is_out_of_memory, is_trouble
 from shared.wire import Wire
 
 
@@ -19,9 +20,6 @@ class Pipe(asyncio.Transport):
         self.sent = b""
         self.aborted = False
 
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        pass
-
     def is_closing(self) -> bool:
         return self.aborted
 
@@ -32,8 +30,17 @@ class Pipe(asyncio.Transport):
         self.aborted = True
 
 
+def made(timeout_s: float = 5.0) -> Wire:
+    wire = Wire(timeout_s)
+    wire.connection_made(Pipe())
+    return wire
+
+
 async def asked(wire: Wire, count: int) -> "asyncio.Task[list[Any]]":
-    task = asyncio.create_task(wire.exchange(b"?", count))
+    async def ask() -> list[Any]:
+        return await wire.ask([Command(None, b"?", count)])
+
+    task = asyncio.create_task(ask())
     await asyncio.sleep(0)
     return task
 
@@ -41,16 +48,16 @@ async def asked(wire: Wire, count: int) -> "asyncio.Task[list[Any]]":
 async def test_replies_come_in_order_however_the_bytes_are_cut() -> None:
     raw = b"$3\r\n5-1\r\n:7\r\n*2\r\n+OK\r\n$-1\r\n+QUEUED\r\n"
     for cut in range(len(raw)):
-        wire = Wire(Pipe())
+        wire = made()
         exchange = await asked(wire, 4)
         wire.data_received(raw[:cut])
         wire.data_received(raw[cut:])
         assert await exchange == [b"5-1", 7, [b"OK", None], b"QUEUED"]
-        assert wire.is_open
+        assert not wire.closed
 
 
 async def test_refusals_stand_in_their_place_and_keep_their_meaning() -> None:
-    wire = Wire(Pipe())
+    wire = made()
     exchange = await asked(wire, 6)
     wire.data_received(
         b"-ERR The ID specified in XADD is equal or smaller than the target stream top item\r\n"
@@ -64,43 +71,63 @@ async def test_refusals_stand_in_their_place_and_keep_their_meaning() -> None:
     assert all(isinstance(one, ResponseError) and is_trouble(one) for one in troubles)
     assert is_out_of_memory(full)
     assert isinstance(nested, ResponseError)
-    assert wire.is_open
+    assert not wire.closed
 
 
 @pytest.mark.parametrize("raw", [b"-LOADING Redis is loading\r\n", b"-NOAUTH Authentication required.\r\n"])
 async def test_a_server_that_answers_nothing_yet_is_a_lost_one(raw: bytes) -> None:
-    wire = Wire(Pipe())
+    wire = made()
     exchange = await asked(wire, 2)
     wire.data_received(b"+OK\r\n" + raw)
     with pytest.raises(RedisConnectionError):
         await exchange
-    assert not wire.is_open
+    assert wire.closed
 
 
 async def test_what_is_no_reply_ends_the_connection() -> None:
-    wire = Wire(Pipe())
+    wire = made()
     exchange = await asked(wire, 1)
     wire.data_received(b"HTTP/1.1 400 Bad Request\r\n")
     with pytest.raises(InvalidResponse):
         await exchange
-    assert not wire.is_open
+    assert wire.closed
 
 
 async def test_a_reply_that_nobody_asked_for_ends_the_connection() -> None:
-    idle = Wire(Pipe())
+    idle = made()
     idle.data_received(b"+OK\r\n")
-    assert not idle.is_open
-    answered = Wire(Pipe())
+    assert idle.closed
+    answered = made()
     exchange = await asked(answered, 1)
     answered.data_received(b"+OK\r\n+OK\r\n")
-    with pytest.raises(RedisConnectionError):
-        await exchange
-    assert not answered.is_open
+    assert await exchange == [b"OK"]
+    assert answered.closed
 
 
 async def test_a_connection_that_is_lost_while_it_is_asked_says_so() -> None:
-    wire = Wire(Pipe())
+    wire = made()
     exchange = await asked(wire, 1)
     wire.connection_lost(OSError("reset"))
     with pytest.raises(RedisConnectionError):
         await exchange
+
+
+async def test_a_server_that_says_nothing_is_lost_for_all_who_wait() -> None:
+    wire = made(timeout_s=0.05)
+    calls = [await asked(wire, 1) for _ in range(2)]
+    for call in calls:
+        with pytest.raises(RedisTimeoutError):
+            await call
+    assert wire.closed
+
+
+async def test_calls_of_one_moment_leave_in_one_write_and_get_their_own_replies() -> None:
+    wire = made()
+    first, second = wire.ask([Command(None, b"a"), Command(None, b"b")]), wire.ask([Command(None, b"c")])
+    given_up = wire.ask([Command(None, b"d")])
+    given_up.cancel()
+    await asyncio.sleep(0)
+    assert wire._transport.sent == b"abcd"
+    wire.data_received(b":1\r\n:2\r\n:3\r\n:4\r\n")
+    assert (await first, await second) == ([1, 2], [3])
+    assert not wire.closed
