@@ -34,7 +34,9 @@ def stays_doubtful(carried: Carried, outcome: Outcome, now: float) -> bool:
 
     Raises the refusal itself where it speaks of the whole server (see :func:`shared.resp.is_trouble`).
     """
-    if outcome is None:
+    if carried.stopped.done():
+        carried.cut()  # fenced while this was in flight: what the log refused was never said
+    elif outcome is None:
         carried.stop(GONE)
     elif is_out_of_memory(outcome):
         carried.held_up(now, LOG_FULL)
@@ -62,8 +64,6 @@ class Reconciler:
 
         Raises ``ResponseError`` for what ails the whole server, and one of AWAY where the connection is lost.
         """
-        if not doubtful:
-            return
         logs = [last_command(carried.log.key) for carried in doubtful]
         replies = await connection.exchange(logs)
         for carried, reply in zip(doubtful, replies, strict=True):

@@ -1,0 +1,127 @@
+"""What one flush takes: a bounded share, the longest-waiting first, and no call before its stream's own words."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import hiredis
+
+from shared.claims import Claim
+from shared.keys import Keys
+from shared.resp import Command, by_command
+from shared.scripts import load_scripts
+from tests.unit.test_carried import carry
+from worker.batch import FLUSH_STREAMS, take_turns
+from worker.carried import Carried
+from worker.link import Link
+from worker.log_writer import LogWriter
+from worker.reconcile import Reconciler
+
+KEYS = Keys("t")
+EPOCH = 5
+OPENING = [(b"5-0", [b"e", b"started", b"d", b"{}"])]
+FINISH = load_scripts()["finish"].sha
+
+
+class Server:
+    """Takes everything, and remembers what each write brought: the log's and the scripts' commands, in order."""
+
+    one_log_a_read = False
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.writes: list[list[tuple[str, str]]] = []
+
+    async def open(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        self.closed = True
+
+    async def exchange(self, commands: Sequence[Command], timeout_s: float = 0) -> list[Any]:
+        reader, replies = hiredis.Reader(encoding="utf-8"), []
+        seen: list[tuple[str, str]] = []
+        for command in commands:
+            reader.feed(command.packed)
+            for _ in range(command.replies):
+                name, *args = reader.gets()
+                if name == "XADD":
+                    seen.append((args[0], args[-1]))
+                elif name == "EVALSHA" and args[0] == FINISH:
+                    seen.append((args[3], "finish"))
+                replies.append({"XREVRANGE": OPENING, "EXEC": [b"5-1"]}.get(name, b"ok"))
+        self.writes.append(seen)
+        await asyncio.sleep(0)
+        return by_command(commands, replies)
+
+
+def write(server: Server, flush_s: float = 0.0, cap: int = 4096) -> LogWriter:
+    scripts = load_scripts()
+    link = Link(lambda: server, scripts.values())  # type: ignore[arg-type, return-value]
+    return LogWriter(link, Reconciler(KEYS, scripts["reclaim"], "w", 3000, cap), scripts, flush_s)
+
+
+def carried_by(writer: LogWriter, count: int) -> list[Carried]:
+    return [writer.carry(f"s{n}", Claim("run", "started", epoch=EPOCH, attempt=1)) for n in range(count)]
+
+
+def say(writer: LogWriter, carried: Carried, text: str) -> None:
+    carried.say({"text": text})
+    writer.touch(carried)
+
+
+def test_who_waits_longest_speaks_first_and_speaking_again_costs_no_place() -> None:
+    many = [carry() for _ in range(FLUSH_STREAMS + 2)]
+    for carried in many:
+        carried.say({"text": "a"})
+    silent, doubtful, *others = many
+    silent.cut()
+    dirty = dict.fromkeys(many)
+    assert take_turns(dirty, {doubtful}) == others
+    dirty |= dict.fromkeys(reversed(others))
+    late = carry()
+    late.say({"text": "a"})
+    dirty |= dict.fromkeys([doubtful, late])
+    assert take_turns(dirty, ()) == [doubtful, *reversed(others[1:])]
+    assert list(dirty) == [others[0], late]
+
+
+async def test_what_one_flush_does_not_take_gathers_and_comes_with_the_next() -> None:
+    server = Server()
+    writer = write(server, flush_s=0.02)
+    many = carried_by(writer, FLUSH_STREAMS + 10)
+    for carried in many:
+        say(writer, carried, "a")
+    running = asyncio.create_task(writer.run())
+    await many[0].moved()
+    for carried in many:
+        say(writer, carried, "b")
+    for carried in many:
+        assert await writer.settled(carried)
+    running.cancel()
+    await asyncio.wait({running})
+    first, second, third = [seen for seen in server.writes if seen]
+    logs = [carried.log.key for carried in many]
+    assert first == [(log, '{"text":"a"}') for log in logs[:FLUSH_STREAMS]]
+    begun = len(many) - FLUSH_STREAMS
+    assert second[:begun] == [(log, '{"text":"ab"}') for log in logs[FLUSH_STREAMS:]]
+    assert second[begun:] + third == [(log, '{"text":"b"}') for log in logs[:FLUSH_STREAMS]]
+
+
+async def test_a_call_never_overtakes_what_its_own_attempt_still_has_to_say() -> None:
+    server = Server()
+    writer = write(server, cap=8)
+    *many, last, other = carried_by(writer, FLUSH_STREAMS + 2)
+    for carried in (*many, last):
+        say(writer, carried, "a")
+    for number in range(3):
+        last.note("waiting", {"place": number})
+    calls = [asyncio.create_task(writer.call(carried, "finish")) for carried in (last, other)]
+    await asyncio.sleep(0)
+    running = asyncio.create_task(writer.run())
+    await asyncio.wait(calls)
+    running.cancel()
+    await asyncio.wait({running})
+    assert (other.log.key, "finish") in next(seen for seen in server.writes if seen)
+    told = [what for seen in server.writes for key, what in seen if key == last.log.key]
+    assert told == ['{"text":"a"}', *(f'{{"place":{number}}}' for number in range(3)), "finish"]
