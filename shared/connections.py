@@ -1,4 +1,4 @@
-"""Connections to Redis: a small bounded pool for scripts, and an owned connection for the log.
+"""Connections to Redis: a shared one for scripts (:mod:`shared.wire`), and an owned one for the log.
 
 Theory of operation. redis-py's pool reconnects unseen, and on a new connection the next append would land
 behind a hole. So whoever appends or follows logs owns one :class:`OwnedConnection`: it never reconnects by
@@ -51,8 +51,9 @@ EXCHANGE_TIMEOUT_S = 5.0
 than a person's patience."""
 
 POOL_SIZE = 8
-"""Scripts take well under a millisecond, so a few connections carry thousands a second; the number stays
-the same with ten viewers and with ten thousand."""
+"""For what needs a connection of its own: a subscription or two. (A cluster's calls take one each: scripts take
+well under a millisecond, so a few carry thousands a second.) The number stays the same with ten viewers and with
+ten thousand."""
 
 
 class _Translating(AbstractConnection):
@@ -119,7 +120,8 @@ def cluster_seeds(url: str) -> list[str]:
 
 
 def open_client(url: str, timeout_s: float = EXCHANGE_TIMEOUT_S) -> Redis:
-    """A pooled client for scripts and plain keys, of a server or a cluster. Connects when it is used.
+    """A client for scripts and plain keys, of a server (over one shared connection) or a cluster (over pools).
+    Connects when it is used.
 
     Calls wait at most ``timeout_s`` for a connection and as long for a reply, and are never repeated
     unseen: whoever can repeat safely does so itself, with the same nonce.

@@ -83,20 +83,20 @@ class WakingWorker(Worker):
             await self._wait_for_work()
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
-        """As arq does, but for all of them in one round trip. A job that runs here is not run twice: arq would
-        forget the first one, and SIGTERM not reach it."""
+        """As arq does, but for as many in one round trip as there is room for. A job that runs here is not run
+        twice: arq would forget the first one, and SIGTERM not reach it."""
         running = {name for name, task in self.tasks.items() if not task.done()}
         names = [name for name in map(bytes.decode, job_ids) if name not in running]
-        names = names[: self.max_jobs - self.job_counter]
-        if not names:
-            return
-        picked = await self._queue.pick(names, timestamp_ms(), int(self.in_progress_timeout_s * 1000))
-        for name, score in picked.items():
-            await self.sem.acquire()
-            self.job_counter += 1
-            task = self.loop.create_task(self.run_job(name, score))
-            task.add_done_callback(lambda _: self._release_sem_dec_counter_on_complete())
-            self.tasks[name] = task
+        life_ms = int(self.in_progress_timeout_s * 1000)
+        # Those in front may be another worker's already.
+        while names and (room := self.max_jobs - self.job_counter) > 0:
+            some, names = names[:room], names[room:]
+            for name, score in (await self._queue.pick(some, timestamp_ms(), life_ms)).items():
+                await self.sem.acquire()
+                self.job_counter += 1
+                task = self.loop.create_task(self.run_job(name, score))
+                task.add_done_callback(lambda _: self._release_sem_dec_counter_on_complete())
+                self.tasks[name] = task
 
     async def run_job(self, job_id: str, score: int) -> None:
         """As arq does; what the server refuses costs a line, no traceback: the sweep gives a new job."""
