@@ -27,8 +27,8 @@ Generate = Callable[[dict[str, Any], str], Coroutine[Any, Any, None]]
 
 
 @asynccontextmanager
-async def working(url: str, generate: Generate, max_jobs: int = 10) -> AsyncIterator[tuple[WakingWorker, Queue]]:
-    """A worker that runs, and its queue. It is closed in the end, but ends itself only when told."""
+async def working(url: str, generate: Generate, max_jobs: int = 10) -> AsyncIterator[Queue]:
+    """A worker's queue, while it runs. In the end it is told to, and what it runs is cancelled."""
     client, wake_client, pool = (open_client(url) for _ in range(3))
     queue = Queue(client, KEYS)
     worker = WakingWorker(
@@ -51,13 +51,15 @@ async def working(url: str, generate: Generate, max_jobs: int = 10) -> AsyncIter
     )
     running = asyncio.create_task(worker.main())
     try:
-        yield worker, queue
+        yield queue
         # Its own loop is not cancelled: it looks for itself.
         worker.handle_sig(signal.SIGTERM)
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait_for(running, 5)
         async with asyncio.timeout(5):
             await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
+        # As its loop would do. arq's close raises what was cancelled while it was finished.
+        worker.tasks.clear()
     finally:
         running.cancel()
         await worker.close()
@@ -75,7 +77,7 @@ async def test_sigterm_reaches_a_job_that_the_sweep_gave_twice(valkey: Server) -
         finally:
             ended.append(stream_id)
 
-    async with working(valkey.url, generate) as (_, queue):
+    async with working(valkey.url, generate) as queue:
         for _ in range(2):
             # As the sweep does with a job whose picker seems to have died.
             await queue.forget_jobs(["s:1"])
@@ -92,7 +94,7 @@ async def test_each_job_of_a_burst_runs_once_and_leaves_nothing_behind(valkey: S
     async def generate(ctx: dict[str, Any], stream_id: str) -> None:
         begun[stream_id] += 1
 
-    async with working(valkey.url, generate, max_jobs=7) as (_, queue), working(valkey.url, generate, max_jobs=7):
+    async with working(valkey.url, generate, max_jobs=7) as queue, working(valkey.url, generate, max_jobs=7):
         now_ms = await queue.now_ms()
         await asyncio.gather(*(queue.put(f"s{n}", 1, now_ms + n) for n in range(100)))
         await queue.wake()
@@ -119,7 +121,7 @@ async def test_a_free_slot_passes_over_jobs_that_others_have(valkey: Server) -> 
     await queue.put("mine", 1, now_ms)
     async with working(valkey.url, generate, max_jobs=1):
         async with asyncio.timeout(5):
-            while not begun:
+            while await queue.waiting() > len(others):
                 await asyncio.sleep(0.01)
         assert begun == ["mine"]
     await client.aclose()
