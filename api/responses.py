@@ -70,6 +70,8 @@ class Protocol(HttpToolsProtocol):
             return
         finally:
             self._response = None
+        if self.transport.is_closing():
+            return
         self.transport.write(LAST_CHUNK)
         cycle.response_complete = True
         if not cycle.keep_alive:
@@ -158,6 +160,8 @@ class SseResponse(EventSourceResponse):
                         self.sending_since = loop.time()
                         await flow.drain()
                         self.sending_since = 0.0
+                    if transport.is_closing():
+                        return  # whoever cancels this task was not told yet
                     transport.write(frame(chunk))
         finally:
             self._sink.close()

@@ -9,7 +9,6 @@ With 1,000 viewers of 50 events/s an event costs 13 µs for each viewer, all pro
 viewer it was 21.
 """
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 
@@ -28,24 +27,25 @@ def frame(data: bytes) -> bytes:
 class Sink:
     """Open while a response's body is under way."""
 
-    __slots__ = ("_flow", "_write")
+    __slots__ = ("_flow", "_transport")
 
     def __init__(self) -> None:
         self._flow: Any = None
-        self._write: Callable[[bytes], object] | None = None
+        self._transport: Any = None
 
     def open(self, connection: Connection) -> None:
         """The response's head was sent, with a chunked body."""
-        self._flow = connection.flow
-        self._write = connection.transport.write
+        self._flow, self._transport = connection.flow, connection.transport
 
     def close(self) -> None:
         """Nothing may be written any more."""
-        self._write = None
+        self._transport = None
 
     def write(self, framed: bytes) -> bool:
         """Hand framed bytes to the socket. Out: False if it takes none now; nothing was written then."""
-        if self._write is None or self._flow.write_paused:
+        transport = self._transport
+        # One that was lost, or dropped, is closed before anybody is told.
+        if transport is None or self._flow.write_paused or transport.is_closing():
             return False
-        self._write(framed)
+        transport.write(framed)
         return True

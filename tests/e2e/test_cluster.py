@@ -40,7 +40,7 @@ async def stack(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> A
 
 async def test_streams_on_all_masters_are_carried_whole(stack: Stack, cluster: Cluster) -> None:
     script = {"tokens": 40, "interval_ms": 10, "reasoning_tokens": 3}
-    made = await asyncio.gather(*(stack.create(script) for _ in range(12)))
+    made = await asyncio.gather(*(stack.create(script) for _ in range(30)))
     used = {cluster.master_of(Keys("headrace").log(item["id"])).port for item in made}
     assert len(used) == 3
     seen = await asyncio.gather(*(view_to_end(stack.client, item["events_url"], drop_every=7) for item in made))

@@ -42,10 +42,11 @@ def followed() -> Follow:
     return follow
 
 
-def opened(*, full: bool = False) -> tuple[Sink, list[bytes]]:
+def opened(*, full: bool = False, lost: bool = False) -> tuple[Sink, list[bytes]]:
     written: list[bytes] = []
     connection: Any = SimpleNamespace(
-        flow=SimpleNamespace(write_paused=full), transport=SimpleNamespace(write=written.append)
+        flow=SimpleNamespace(write_paused=full),
+        transport=SimpleNamespace(write=written.append, is_closing=lambda: lost),
     )
     sink = Sink()
     sink.open(connection)
@@ -69,10 +70,12 @@ def test_a_full_or_closed_socket_is_woken_once_and_gets_nothing_until_it_waits_a
     follow = followed()
     (full, unread), (open_sink, written) = opened(full=True), opened()
     slow, quick, gone = Waiter(follow, full), Waiter(follow, open_sink), Waiter(follow, Sink())
+    lost, unsent = opened(lost=True)
+    dropped = Waiter(follow, lost)
     follow.extend([entry(1)])
     follow.extend([entry(2)])
-    assert unread == []
-    assert (slow.woken, gone.woken, quick.woken) == (1, 1, 0)
+    assert unread == unsent == []
+    assert (slow.woken, gone.woken, dropped.woken, quick.woken) == (1, 1, 1, 0)
     assert slow.sequence == 1
     assert len(written) == 2
 
