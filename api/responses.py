@@ -8,10 +8,10 @@ all that the socket still holds, for the very viewer that reads nothing. The shu
 its stream cleanly).
 
 That task is not the request's, which ends with the response's head: the frameworks hold some twenty calls, stacks
-and contexts for a request until its response is over. Without them an idle viewer takes 20 KiB (31 with them), and
-1,000 viewers that resume 1,000 entries at once are caught up in 0.5 s (0.85), for their chunks pass no middleware.
-For the server the request is under way until then: it waits for the task when it stops, and a request that was
-pipelined behind it waits for its end.
+and contexts for a request until its response is over. Without them an idle viewer takes 21 KiB, and 31 with them.
+(It saves memory alone: 1,000 viewers that resume 1,000 entries at once are caught up in 0.43-0.70 s so, and in
+0.50-0.76 s otherwise, medians 0.61 and 0.56 of 16 runs each.) For the server the request is under way until then:
+it waits for the task when it stops, and a request that was pipelined behind it waits for its end.
 """
 
 import asyncio
