@@ -9,7 +9,7 @@ closes while it is held back is met as any upstream that breaks off: by ``on_fai
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -82,11 +82,14 @@ class Intake:
         unsaid: deque[Delta] = deque()
         wait_s = 0.0
 
-        def say() -> bool:
+        def say(pieces: Iterable[Delta]) -> bool:
             """Out: whether something is left, for too much is unwritten."""
-            while unsaid and not carried.full:
-                carried.say(unsaid.popleft())
-                writer.touch(carried)
+            for piece in pieces:
+                if carried.full:
+                    unsaid.append(piece)
+                else:
+                    carried.say(piece)
+            writer.touch(carried)
             return carried.full
 
         def hear(event: ProviderEvent) -> bool:
@@ -94,10 +97,10 @@ class Intake:
             if isinstance(event, Said):
                 if course.first_token_at is None:
                     course.first_token_at = loop.time()
-                unsaid.extend(split_delta(event.delta))
                 if pace is not None:
                     wait_s = pace.wait_s(event.delta)
-                return say() or wait_s > 0 or (watched is not None and not watched.somebody.is_set())
+                full = say(split_delta(event.delta))
+                return full or wait_s > 0 or (watched is not None and not watched.somebody.is_set())
             if isinstance(event, Finish):
                 course.reason = event.reason
                 if not course.is_filtered_unsaid(event):
@@ -111,7 +114,9 @@ class Intake:
 
         async with self._client.answer(provider, asked) as answer:
             while not await answer.tell(hear):
-                while say() and not carried.stopped.done():
+                await carried.room()
+                while unsaid and not carried.stopped.done():
+                    say([unsaid.popleft() for _ in range(len(unsaid))])
                     await carried.room()
                 await asyncio.sleep(wait_s)
                 await self._pause(carried, watched, flow)

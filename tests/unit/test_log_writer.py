@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import hiredis
+import pytest
 
 from shared.claims import Claim
 from shared.keys import Keys
 from shared.resp import Command, by_command
 from shared.scripts import load_scripts
 from tests.unit.test_carried import carry
-from worker.batch import FLUSH_STREAMS, take_turns
+from worker.batch import FLUSH_STREAMS, GATHERED, TURNS, take_turns
 from worker.carried import Carried
 from worker.link import Link
 from worker.log_writer import LogWriter
@@ -77,13 +78,30 @@ def test_who_waits_longest_speaks_first_and_speaking_again_costs_no_place() -> N
     silent, doubtful, *others = many
     silent.cut()
     dirty = dict.fromkeys(many)
-    assert take_turns(dirty, {doubtful}) == others
-    dirty |= dict.fromkeys(reversed(others))
-    late = carry()
-    late.say({"text": "a"})
-    dirty |= dict.fromkeys([doubtful, late])
-    assert take_turns(dirty, ()) == [doubtful, *reversed(others[1:])]
-    assert list(dirty) == [others[0], late]
+    first, rest = others[:GATHERED], others[GATHERED:]
+    assert take_turns(dirty, {doubtful}) == first
+    dirty |= dict.fromkeys(reversed(first))
+    dirty |= dict.fromkeys([doubtful])
+    waiting = [doubtful, *rest, *reversed(first)]
+    assert list(dirty) == waiting
+    assert take_turns(dirty, ()) == waiting[:GATHERED]
+
+
+@pytest.mark.parametrize(
+    ("count", "taken"),
+    [
+        (1, 1),
+        (FLUSH_STREAMS, FLUSH_STREAMS),
+        (FLUSH_STREAMS + 1, GATHERED),
+        (100 * GATHERED, 100 * GATHERED // TURNS),
+    ],
+)
+def test_a_flush_takes_all_or_so_many_that_everybody_s_turn_comes_in_time(count: int, taken: int) -> None:
+    dirty = {carry(): None for _ in range(count)}
+    for carried in dirty:
+        carried.say({"text": "a"})
+    assert len(take_turns(dirty, ())) == taken
+    assert len(dirty) == count - taken
 
 
 async def test_what_one_flush_does_not_take_gathers_and_comes_with_the_next() -> None:
@@ -102,10 +120,10 @@ async def test_what_one_flush_does_not_take_gathers_and_comes_with_the_next() ->
     await asyncio.wait({running})
     first, second, third = [seen for seen in server.writes if seen]
     logs = [carried.log.key for carried in many]
-    assert first == [(log, '{"text":"a"}') for log in logs[:FLUSH_STREAMS]]
-    begun = len(many) - FLUSH_STREAMS
-    assert second[:begun] == [(log, '{"text":"ab"}') for log in logs[FLUSH_STREAMS:]]
-    assert second[begun:] + third == [(log, '{"text":"b"}') for log in logs[:FLUSH_STREAMS]]
+    assert first == [(log, '{"text":"a"}') for log in logs[:GATHERED]]
+    begun = len(many) - GATHERED
+    assert second[:begun] == [(log, '{"text":"ab"}') for log in logs[GATHERED:]]
+    assert second[begun:] + third == [(log, '{"text":"b"}') for log in logs[:GATHERED]]
 
 
 async def test_a_call_never_overtakes_what_its_own_attempt_still_has_to_say() -> None:

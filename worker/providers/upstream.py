@@ -165,10 +165,9 @@ class Upstream(asyncio.Protocol):
 
     def _deliver(self) -> None:
         while self._listening and self._listener is not None:
-            if self._parts:
-                chunk = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-                self._parts.clear()
-                self._listener.take(chunk)
+            if parts := self._parts:
+                self._parts = []
+                self._listener.take(parts[0] if len(parts) == 1 else b"".join(parts))
             elif self._ended is not None:
                 listener, self._listener = self._listener, None
                 listener.end(cut=self._ended)
