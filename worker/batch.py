@@ -20,7 +20,7 @@ TURNS: Final = 7
 every seventh where that is more, and the others wait for the next one: whatever comes behind it (Redis, the API, a
 viewer's socket) costs by the entry and not by the token, so under load a stream's tokens gather. At 400 streams of
 50 tokens/s 1.9 of them are in an entry, and a token costs a seventh less than with flushes of 64 (1.4 in an entry),
-a third less than without a bound. Nobody waits up to some 250 streams of that rate, and however many there are it
+a third less than without a bound. Nobody waits up to some 180 streams of that rate, and however many there are it
 is about TURNS flushes until a stream's next turn, so that a token stays within 50 ms."""
 
 SETTLING: Final = b"settling"
@@ -30,7 +30,7 @@ SETTLING_S: Final = 0.2
 
 def take_turns(dirty: dict[Carried, None], held: Collection[Carried]) -> list[Carried]:
     """Whose turn it is to speak (but for those that are held): taken out of ``dirty``, which is in the order in
-    which they began to wait. The others keep their place; where it is not all of them, there are GATHERED at least."""
+    which they began to wait. The others keep their place; if there are any, GATHERED or more have it."""
     most = FLUSH_STREAMS if len(dirty) <= FLUSH_STREAMS else max(GATHERED, len(dirty) // TURNS)
     seen: list[Carried] = []
     turns: list[Carried] = []
