@@ -13,15 +13,15 @@ from shared.resp import Command, command
 from shared.scripts import Script
 from worker.carried import Carried
 
-FLUSH_STREAMS: Final = 64
-GATHERED: Final = 40
-TURNS: Final = 7
+FLUSH_STREAMS: Final = 96
+GATHERED: Final = 68
+TURNS: Final = 4
 """A flush takes all that wait while they are FLUSH_STREAMS at most. Where more do, it takes GATHERED of them, or
-every seventh where that is more, and the others wait for the next one: whatever comes behind it (Redis, the API, a
+one in TURNS where that is more, and the others wait for the next one: whatever comes behind it (Redis, the API, a
 viewer's socket) costs by the entry and not by the token, so under load a stream's tokens gather. At 400 streams of
-50 tokens/s 1.9 of them are in an entry, and a token costs a seventh less than with flushes of 64 (1.4 in an entry),
-a third less than without a bound. Nobody waits up to some 180 streams of that rate, and however many there are it
-is about TURNS flushes until a stream's next turn, so that a token stays within 50 ms."""
+50 tokens/s 1.7 of them are in an entry, and a token costs a third less than without a bound. Nobody waits up to
+some 250 streams of that rate, and however many there are it is about TURNS flushes until a stream's next turn, so
+that a token stays within 50 ms."""
 
 SETTLING: Final = b"settling"
 SETTLING_S: Final = 0.2
