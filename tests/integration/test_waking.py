@@ -99,10 +99,10 @@ async def test_each_job_of_a_burst_runs_once_and_leaves_nothing_behind(valkey: S
         await asyncio.gather(*(queue.put(f"s{n}", 1, now_ms + n) for n in range(100)))
         await queue.wake()
         async with asyncio.timeout(10):
-            while len(begun) < 100 or await queue.waiting():
+            # A picker that came too late takes its mark back in its next call.
+            while len(begun) < 100 or set(await queue.jobs([f"s{n}:1" for n in range(100)])) != {(False, -2)}:
                 await asyncio.sleep(0.05)
         assert set(begun.values()) == {1}
-        assert await queue.jobs([f"s{n}:1" for n in range(100)]) == [(False, -2)] * 100
 
 
 async def test_a_free_slot_passes_over_jobs_that_others_have(valkey: Server) -> None:
