@@ -20,7 +20,7 @@ TURNS: Final = 4
 one in TURNS where that is more, and the others wait for the next one: whatever comes behind it (Redis, the API, a
 viewer's socket) costs by the entry and not by the token, so under load a stream's tokens gather. At 400 streams of
 50 tokens/s 1.7 of them are in an entry, and a token costs a third less than without a bound. Nobody waits up to
-some 250 streams of that rate, and however many there are it is about TURNS flushes until a stream's next turn, so
+some 160 streams of that rate, and however many there are it is about TURNS flushes until a stream's next turn, so
 that a token stays within 50 ms."""
 
 SETTLING: Final = b"settling"
