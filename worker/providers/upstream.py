@@ -6,9 +6,9 @@ holds the provider; what the last read (of at most 256 KiB) had brought beyond i
 response is parsed by llhttp (``httptools``, which the API's server stands on too); names, TLS and the racing of
 addresses are left to libraries as well (see :mod:`worker.providers.upstreams`).
 
-Why not an HTTP client: each puts generators, buffers and a task's wake-up between the socket and the listener. With
-200 streams of 50 tokens/s a token took 65 µs of a worker's CPU over httpx with its aiohttp transport, and 47 so; what
-the event loop and the kernel take for the read alone is 8.
+Why not an HTTP client: each puts generators, buffers and a task's wake-up between the socket and the listener.
+With 200 streams of 50 tokens/s a token took 65 µs of a worker's CPU over httpx with its aiohttp transport, and 47
+so; what the event loop and the kernel take for the read alone is 8.
 """
 
 import asyncio
