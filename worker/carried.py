@@ -14,7 +14,7 @@ from collections import deque
 from typing import Any, Final
 
 from shared.claims import Claim
-from shared.events import MESSAGE, Delta, encode_data, merged
+from shared.events import MESSAGE, QUEUED, Delta, encode_data, merged
 from shared.ids import Cursor
 from shared.log import Entry, Log, packed_entry
 from worker.snapshot_text import SnapshotText
@@ -212,9 +212,10 @@ class Carried:
         """What the log's last entry means for this attempt.
 
         Out: the entries to be written again, in order (none: all is there), or why it must stop; UNCLAIMED
-        means that even the claim is lost, but that everything behind it is kept.
+        means that even the claim is lost, but that everything behind it is kept. A later ``queued`` is no fence: a
+        repeated create made a stream in this one's place, and gives it back when its first creator comes.
         """
-        if last is None:
+        if last is None or (last.type == QUEUED and last.cursor.epoch > self.epoch):
             return GONE
         if last.cursor.epoch > self.epoch or self._overruled:
             return FENCED

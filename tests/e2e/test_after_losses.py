@@ -5,6 +5,7 @@ import json
 import os
 from pathlib import Path
 
+import pytest
 from redis.asyncio import Redis
 
 from shared.keys import Keys
@@ -33,7 +34,10 @@ async def test_an_erased_stream_that_a_worker_looks_for_slows_no_other(stack: St
     await stack.client.post(f"{busy['url']}/cancel")
 
 
-async def test_a_create_repeated_at_another_process_behind_a_loss_meets_the_first_answer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("creator", ["in time", "late"])
+async def test_a_create_repeated_at_another_process_behind_a_loss_meets_the_first_answer(
+    tmp_path: Path, creator: str
+) -> None:
     async with running_stack(tmp_path, apis=2, HEADRACE_SECRET="fixed") as stack:
         await stack.settled()
         script = {"tokens": 10, "name": "once", "numbered": True}
@@ -55,8 +59,13 @@ async def test_a_create_repeated_at_another_process_behind_a_loss_meets_the_firs
 
         repeating = asyncio.create_task(repeat())
         await asyncio.sleep(0.3)
+        if creator == "late":
+            stack.apis[0].pause()
         await asyncio.to_thread(stack.server.start_again)
         assert await repeating == made["id"]
+        if creator == "late":
+            await asyncio.sleep(1.2)  # a worker is back within one
+            stack.apis[0].resume()
         await stack.until_status(made["id"], "done")
         record = await stack.record(made["id"])
         assert (record["last_event_id"], record["text"]) == (seen.last_id, seen.text)

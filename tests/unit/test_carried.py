@@ -76,6 +76,7 @@ def test_the_log_s_last_entry_tells_why_to_stop() -> None:
     carried = carry()
     said(carried, 3)
     assert carried.compare(None) == GONE
+    assert carried.compare(Entry(Cursor(6, 0), "queued", b"{}")) == GONE
     assert carried.compare(Entry(Cursor(6, 0), "restart", b"{}")) == FENCED
     assert carried.compare(Entry(Cursor(4, 9), MESSAGE, b"{}")) == UNCLAIMED
     assert carried.compare(Entry(Cursor(5, 9), MESSAGE, b"{}")) == LOST
