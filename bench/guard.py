@@ -193,7 +193,7 @@ async def _say(provider: Provider, carried: list[Carried], round_: int) -> None:
     chunk = _chunk(round_)
     for upstream in provider.upstreams:
         upstream.data_received(chunk)
-    while not all(one.settled for one in carried):
+    while any(one.has_pending or not one.settled for one in carried):
         await asyncio.sleep(0)
 
 

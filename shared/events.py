@@ -46,6 +46,8 @@ FRESH: Final = frozenset({STARTED, RESTART})
 MAX_DELTA_BYTES: Final = 16 * 1024
 """Deltas are merged up to this size: with a cap of 4,096 entries a log stays below 64 MiB even under a
 provider that sends megabytes, and a viewer's write stays below one socket buffer (64 KiB)."""
+PIECE: Final = MAX_DELTA_BYTES // 4
+"""Characters of at most 4 bytes in a delta of that size."""
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
@@ -85,7 +87,7 @@ def merged(one: Delta, two: Delta) -> Delta | None:
 
 def split_delta(delta: Delta) -> list[Delta]:
     """The same delta in pieces within MAX_DELTA_BYTES; a provider may send 10 MB in one read."""
-    step = MAX_DELTA_BYTES // 4
+    step = PIECE
     for kind in ("text", "reasoning"):
         if kind in delta and len(delta[kind]) > step:
             value = delta[kind]

@@ -8,12 +8,18 @@ The parser takes CRLF, CR and LF in any mixture, split anywhere, also inside a U
 most ``max_bytes`` of unfinished line and event, and says so by an error instead of growing.
 """
 
+import re
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 import msgspec
 
 MAX_EVENT_BYTES = 1024 * 1024
 """No provider's event is near 1 MiB; an endless line must not eat the worker's memory."""
+
+_DATA_LINES: Final = re.compile(rb"(?:data: [^\r\n]*+\n\n)++")
+"""Whole events of one ``data`` line each and nothing else, as nearly all reads of a provider are: taken as it is,
+that costs a sixth of the instructions."""
 
 COMMENT = b":\n"
 """A sign of life for proxies: one comment line, and no blank line behind it."""
@@ -88,26 +94,11 @@ class SseParser:
     def feed(self, chunk: bytes) -> Iterable[ServerSentEvent]:
         """Take one read. Out: the events that it completes, to be taken before the next read; raises
         :class:`SseError` past the bound, behind those in front of it."""
-        if self._started and not (self._line or self._data or self._event or self._after_cr):
-            count = chunk.count(b"\n\n")
-            if self._are_data_lines(chunk, count):
-                if count == 1:
-                    return (ServerSentEvent("message", chunk[6:-2].decode("utf-8", "replace"), self.last_id),)
-                pieces = chunk[6:-2].decode("utf-8", "replace").split("\n\ndata: ")
-                return [ServerSentEvent("message", piece, self.last_id) for piece in pieces]
+        between = self._started and not (self._line or self._data or self._event or self._after_cr)
+        if between and _DATA_LINES.fullmatch(chunk) and len(chunk) <= self._max_bytes:
+            pieces = chunk[6:-2].decode("utf-8", "replace").split("\n\ndata: ")
+            return [ServerSentEvent("message", piece, self.last_id) for piece in pieces]
         return self._feed(chunk)
-
-    def _are_data_lines(self, chunk: bytes, count: int) -> bool:
-        """Whether a read is whole events of one ``data`` line each and nothing else, as nearly all reads of a
-        provider are: taken as it is, that costs a sixth of the instructions."""
-        return (
-            chunk.startswith(b"data: ")
-            and chunk.endswith(b"\n\n")
-            and chunk.count(b"\n") == 2 * count
-            and (count == 1 or chunk.count(b"\n\ndata: ") == count - 1)
-            and b"\r" not in chunk
-            and len(chunk) <= self._max_bytes
-        )
 
     def _feed(self, chunk: bytes) -> Iterator[ServerSentEvent]:
         if self._after_cr and chunk:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final
 
 from redis.exceptions import ResponseError
@@ -32,16 +33,9 @@ def take_turns(dirty: dict[Carried, None], held: Collection[Carried]) -> list[Ca
     """Whose turn it is to speak (but for those that are held): taken out of ``dirty``, which is in the order in
     which they began to wait. The others keep their place; if there are any, GATHERED or more have it."""
     most = FLUSH_STREAMS if len(dirty) <= FLUSH_STREAMS else max(GATHERED, len(dirty) // TURNS)
-    seen: list[Carried] = []
-    turns: list[Carried] = []
-    for carried in dirty:
-        if len(turns) == most:
-            break
-        if carried not in held:
-            seen.append(carried)
-            if carried.is_due:
-                turns.append(carried)
-    for carried in seen:
+    waiting = [carried for carried in dirty if carried not in held] if held else dirty
+    turns = list(islice(waiting, most))
+    for carried in turns:
         del dirty[carried]
     return turns
 

@@ -1,25 +1,24 @@
 """One attempt that this worker writes: pure state, no I/O.
 
-Theory of operation. Events wait as *pending* until a flush takes them; only then do they get their ids, so
-that deltas which wait together leave as one entry. From then on an entry never changes, and is kept as the
-bytes that go over the wire (packed once, and 150 of them are kept of a usual stream): it may have to be sent
-again, and "already there" is only true of the very same bytes. Entries stay in ``sent`` until they were
-acknowledged *and* are older than KEEP_S, because a server that restarts from its append-only file may have
-lost its last seconds (``everysec`` can lose about 2): what it lost is written again from here. If more is
-lost than was kept, only a new attempt mends it.
+Theory of operation. What a provider sent waits *unread*, and what was read waits as *pending*, until a flush
+takes both; only then do events get their ids, so that deltas which wait together leave as one entry. From then on
+an entry never changes, and is kept as the bytes that go over the wire (packed once, and 150 of them are kept of a
+usual stream): it may have to be sent again, and "already there" is only true of the very same bytes. They are kept
+for a while (:mod:`worker.sent`): what a restarted server lost is written again from here. If more is lost than
+was kept, only a new attempt mends it.
 """
 
 import asyncio
-from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
 from shared.claims import Claim
 from shared.events import MESSAGE, QUEUED, Delta, encode_data, merged
 from shared.ids import Cursor
 from shared.log import Entry, Log, packed_entry
+from worker.sent import Sent
 from worker.snapshot_text import SnapshotText
 
-KEEP_S: Final = 3.0
 MAX_UNWRITTEN: Final = 256 * 1024
 """Characters an attempt may hold unwritten before it stops reading its provider: TCP then holds the
 provider. A few seconds of the fastest models, and 50 MiB over 200 streams in the worst case."""
@@ -48,18 +47,20 @@ class Carried:
         self.stream_id = stream_id
         self.claim = claim
         self.log = log
+        self._most = max(1, log.cap // 4)
+        self._snapshot_after = log.cap // 2
         self.epoch = claim.epoch
         self.attempt = claim.attempt
         self.stopped: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._held_up: dict[str, float] = {}  # why, since when
         self._overruled = False
+        self.unread: Callable[[], None] | None = None
+        """Reads what the provider sent since it was read last, into what is pending."""
         self.end_args: tuple[str | bytes | int, ...] | None = None
         self.ended_at: float | None = None
         self._pending: list[tuple[str, dict[str, Any]]] = []
         self._pending_size = 0
-        self._sent: deque[bytes] = deque()
-        self._acknowledged: deque[tuple[float, int]] = deque()
-        """(when, up to which number) of what is in ``sent``."""
+        self._sent = Sent()
         self._unacknowledged: list[Delta] = []
         self._sent_size = 0
         self.next_n = 1
@@ -75,16 +76,17 @@ class Carried:
 
     # -- what the generation says ------------------------------------------------------------------
 
-    def say(self, delta: Delta) -> None:
-        """Add a piece of the answer, which nobody changes any more; it joins its neighbour while both wait."""
+    def say(self, delta: Delta) -> bool:
+        """Add a piece of the answer, which nobody changes any more; it joins its neighbour while both wait. Out:
+        whether this attempt is full."""
         text = delta.get("text", delta.get("reasoning"))
         self._pending_size += len(encode_data(delta) if text is None else text)
-        if self._pending:
-            kind, before = self._pending[-1]
-            if kind == MESSAGE and (both := merged(before, delta)) is not None:
-                self._pending[-1] = (MESSAGE, both)
-                return
-        self._pending.append((MESSAGE, delta))
+        pending = self._pending
+        if pending and pending[-1][0] == MESSAGE and (both := merged(pending[-1][1], delta)) is not None:
+            pending[-1] = (MESSAGE, both)
+        else:
+            pending.append((MESSAGE, delta))
+        return self._pending_size + self._sent_size > MAX_UNWRITTEN
 
     def note(self, kind: str, data: dict[str, Any]) -> None:
         """Add an event that is no delta."""
@@ -104,12 +106,8 @@ class Carried:
 
     @property
     def has_pending(self) -> bool:
-        return bool(self._pending)
-
-    @property
-    def is_due(self) -> bool:
-        """Whether the next flush should take something."""
-        return bool(self._pending) and self._written_n == self.next_n - 1 and not self.stopped.done()
+        """Whether the next flush may find something to say."""
+        return bool(self._pending) or self.unread is not None
 
     @property
     def last_written(self) -> Cursor:
@@ -134,38 +132,48 @@ class Carried:
     # -- what the log writer does ------------------------------------------------------------------
 
     def take(self) -> list[bytes]:
-        """Give the pending events their ids, in order. Out: entries, packed. At most a quarter of the cap: more in
-        one write could trim what no snapshot holds yet."""
-        count = max(1, self.log.cap // 4)
-        taken, self._pending = self._pending[:count], self._pending[count:]
+        """Read what came, and give the pending events their ids, in order. Out: entries, packed; none where there
+        is nothing to say, or nothing may be said now. At most a quarter of the cap: more in one write could trim
+        what no snapshot holds yet."""
+        n = self.next_n
+        if self._written_n != n - 1 or self.stopped.done():
+            return []
+        if self.unread is not None:
+            read, self.unread = self.unread, None
+            read()
+        taken, count = self._pending, self._most
+        if len(taken) <= count:
+            self._pending, self._pending_size = [], 0
+        else:
+            taken, self._pending = taken[:count], taken[count:]
         entries = []
         for kind, data in taken:
             encoded = encode_data(data)
-            entries.append(packed_entry(self.epoch, self.next_n, kind, encoded))
-            self.next_n += 1
+            entries.append(packed_entry(self.epoch, n, kind, encoded))
+            n += 1
             self._sent_size += len(encoded)
             if kind == MESSAGE:
                 self._unacknowledged.append(data)
-        self._sent += entries
-        if not self._pending:
-            self._pending_size = 0
+        self.next_n = n
+        self._sent.entries += entries
         return entries
 
-    def written(self, now: float) -> None:
-        """Everything in flight was acknowledged."""
+    def written(self, now: float) -> bool:
+        """Everything in flight was acknowledged. Out: whether a snapshot is due: every half cap, for a trimmed log
+        plus the snapshot always holds everything."""
         newest = self.next_n - 1
-        self._text.fresh += self._unacknowledged
-        self._unacknowledged = []
+        if self._unacknowledged:
+            self._text.fresh += self._unacknowledged
+            self._unacknowledged = []
         self._fresh_entries += newest - self._written_n
         self._written_n = newest
         self._sent_size = 0
-        self._held_up.clear()
-        self._acknowledged.append((now, newest))
-        while self._acknowledged[0][0] < now - KEEP_S:
-            _, n = self._acknowledged.popleft()
-            while len(self._sent) > max(0, newest - n):
-                self._sent.popleft()
+        if self._held_up:
+            self._held_up.clear()
+        if now >= self._sent.mark_at:
+            self._sent.mark(now, newest)
         self._moved.set()
+        return self._fresh_entries >= self._snapshot_after
 
     def held_up(self, now: float, why: str) -> bool:
         """The server has no memory for more, or does not know the stream. Out: whether this waits, for a time."""
@@ -187,26 +195,25 @@ class Carried:
         """Forget what the log refused for good: the next event takes the place behind the last written."""
         self._pending, self._unacknowledged = [], []
         self._pending_size = self._sent_size = 0
-        for _ in range(min(len(self._sent), self.next_n - 1 - self._written_n)):
-            self._sent.pop()
+        self._sent.cut(self.next_n - 1 - self._written_n)
         self.next_n = self._written_n + 1
 
     def end(self, now: float) -> "Carried":
         """This attempt says no more. (``end_args`` are those of the ``finish`` that ended its stream.)"""
         self.ended_at = now
-        self._pending = []
+        self._pending, self.unread = [], None
         return self
 
     def keep_anew(self, now: float) -> None:
         """A new connection: whatever is written again is as young as if it were written for the first time."""
-        self._acknowledged = deque([(now, self._written_n)])
+        self._sent.keep_anew(now, self._written_n)
         self._held_up.pop(GONE, None)
         if self.ended_at is not None:
             self.ended_at = now
 
     def kept(self) -> list[bytes]:
         """Everything that is kept, in order."""
-        return list(self._sent)
+        return list(self._sent.entries)
 
     def compare(self, last: Entry | None) -> list[bytes] | str:
         """What the log's last entry means for this attempt.
@@ -219,7 +226,7 @@ class Carried:
             return GONE
         if last.cursor.epoch > self.epoch or self._overruled:
             return FENCED
-        first = self.next_n - len(self._sent)  # of those that are kept
+        first = self.next_n - len(self._sent.entries)  # of those that are kept
         if last.cursor.epoch < self.epoch:
             return UNCLAIMED if first == 1 else LOST
         n = last.cursor.n
@@ -227,16 +234,11 @@ class Carried:
             return []
         if n >= self.next_n or n < first - 1:
             return LOST
-        if n >= first and self._sent[n - first] != packed_entry(*last.cursor, last.type, last.data):
+        if n >= first and self._sent.entries[n - first] != packed_entry(*last.cursor, last.type, last.data):
             return LOST
         return self.kept()[n + 1 - first :]
 
     # -- the snapshot -------------------------------------------------------------------------------
-
-    @property
-    def snapshot_due(self) -> bool:
-        """Every half cap: a trimmed log plus the snapshot always holds everything."""
-        return self._fresh_entries >= self.log.cap // 2
 
     def snapshot_step(self, *, anew: bool = False) -> tuple[str, int, bytes]:
         """(id as of which, offset, chunk) that brings the snapshot up to all that was acknowledged.

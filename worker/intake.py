@@ -1,10 +1,14 @@
 """The intake: what one provider says, into one attempt's log; held back by whoever has a say.
 
-Theory of operation. Everything that holds a generation back stops the reading of its provider, and so, by TCP,
-the provider itself; nothing is queued here. In the order in which they act: the provider's own limits (a turn,
-before the request), a viewer that is there (``flow: "client"``), the log (what is unwritten is bounded), and the
-pace. The first two say so in the log: ``waiting`` with the place in line, ``paused``, ``resumed``. A provider that
-closes while it is held back is met as any upstream that breaks off: by ``on_failure``.
+Theory of operation. What a provider sent is read when the log's next flush takes it, once for all that came since
+(:meth:`worker.carried.Carried.take`): under load, where a stream's turn comes seldom, its tokens are read, joined
+and written together. At 400 streams a token costs the worker a tenth less so than read as it comes.
+
+Everything that holds a generation back stops the reading of its provider, and so, by TCP, the provider itself;
+nothing is queued here. In the order in which they act: the provider's own limits (a turn, before the request), a
+viewer that is there (``flow: "client"``), the log (what is unwritten is bounded), and the pace. The first two say
+so in the log: ``waiting`` with the place in line, ``paused``, ``resumed``. A provider that closes while it is
+held back is met as any upstream that breaks off: by ``on_failure``.
 """
 
 import asyncio
@@ -14,7 +18,7 @@ from contextlib import asynccontextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from shared.events import FINISHING, PAUSED, RESUMED, WAITING, Delta, split_delta
+from shared.events import FINISHING, PAUSED, PIECE, RESUMED, WAITING, Delta, split_delta
 from shared.prices import Prices, cost
 from shared.providers import Provider
 from shared.turns import Asking, Turn
@@ -83,14 +87,14 @@ class Intake:
         wait_s = 0.0
 
         def say(pieces: Iterable[Delta]) -> bool:
-            """Out: whether something is left, for too much is unwritten."""
+            """Out: whether too much is unwritten; what is left waits."""
+            full = carried.full
             for piece in pieces:
-                if carried.full:
+                if full:
                     unsaid.append(piece)
                 else:
-                    carried.say(piece)
-            writer.touch(carried)
-            return carried.full
+                    full = carried.say(piece)
+            return full
 
         def hear(event: ProviderEvent) -> bool:
             nonlocal wait_s
@@ -99,24 +103,32 @@ class Intake:
                     course.first_token_at = loop.time()
                 if pace is not None:
                     wait_s = pace.wait_s(event.delta)
-                full = say(split_delta(event.delta))
+                delta = event.delta
+                text = delta.get("text")
+                plain = text is not None and len(text) <= PIECE
+                full = carried.say(delta) if plain else say(split_delta(delta))
                 return full or wait_s > 0 or (watched is not None and not watched.somebody.is_set())
             if isinstance(event, Finish):
                 course.reason = event.reason
                 if not course.is_filtered_unsaid(event):
                     # A reason in the log is final: the next claim would end the stream with it.
                     carried.note(FINISHING, {"finish_reason": event.reason})
-                    writer.touch(carried)
             elif isinstance(event, Usage):
                 course.usage = event
                 course.cost = cost(self._prices, provider.name, asked.model, asdict(event))
             return False
 
         async with self._client.answer(provider, asked) as answer:
-            while not await answer.tell(hear):
+
+            def ready() -> None:
+                carried.unread = answer.read
+                writer.touch(carried)
+
+            while not await answer.tell(hear, ready):
                 await carried.room()
                 while unsaid and not carried.stopped.done():
                     say([unsaid.popleft() for _ in range(len(unsaid))])
+                    writer.touch(carried)
                     await carried.room()
                 await asyncio.sleep(wait_s)
                 await self._pause(carried, watched, flow)

@@ -29,10 +29,11 @@ from shared.log import Log
 from shared.resp import is_trouble
 from shared.scripts import Script
 from worker.batch import GATHERED, SETTLING_S, Batch, Call, Line, take_turns
-from worker.carried import FENCED, GONE, KEEP_S, Carried
+from worker.carried import FENCED, GONE, Carried
 from worker.doubts import DOUBT_S, Doubts, may_come_back
 from worker.link import Link
 from worker.reconcile import Outcome, Reconciler, stays_doubtful
+from worker.sent import KEEP_S
 from worker.snapshots import Snapshots
 
 FIRST_BACKOFF_S: Final = 0.05
@@ -130,8 +131,7 @@ class LogWriter:
     async def run(self) -> None:
         """Flush until cancelled."""
         loop = asyncio.get_running_loop()
-        backoff_s = FIRST_BACKOFF_S
-        last_flush = 0.0
+        backoff_s, last_flush = FIRST_BACKOFF_S, 0.0
         try:
             while True:
                 await self._work.wait()
@@ -206,9 +206,10 @@ class LogWriter:
         doubtful = self._doubts.all()
         turns = take_turns(self._dirty, doubtful)
         for carried in turns:
-            batch.append(carried, carried.take())
-            if carried.has_pending:
-                self.touch(carried)
+            if entries := carried.take():
+                batch.append(carried, entries)
+                if carried.has_pending:
+                    self.touch(carried)
         if len(turns) >= GATHERED:
             self._work.set()  # some may be left
         for call in self._line.due(now):
@@ -229,8 +230,7 @@ class LogWriter:
         trouble: RedisError | None = None
         for carried, outcome in batch.appended(replies):
             if outcome is True:
-                carried.written(now)
-                if carried.snapshot_due:
+                if carried.written(now):
                     self._snapshots.keep(carried)
                 continue
             try:

@@ -11,7 +11,8 @@ from shared.claims import Claim
 from shared.events import FINISHING, MESSAGE, Transcript
 from shared.ids import Cursor, entry_cursor
 from shared.log import Entry, Log
-from worker.carried import FENCED, GONE, KEEP_S, LOG_FULL, LOST, MAX_UNWRITTEN, UNCLAIMED, Carried
+from worker.carried import FENCED, GONE, LOG_FULL, LOST, MAX_UNWRITTEN, UNCLAIMED, Carried
+from worker.sent import KEEP_S
 
 
 def carry(cap: int = 100) -> Carried:
@@ -188,8 +189,8 @@ def test_the_snapshot_is_all_that_was_acknowledged(bursts: list[int], anew: set[
             carried.say({"text": f"{number},"})
             text += f"{number},"
             carried.take()
-            carried.written(0.0)
-        if carried.snapshot_due or index in anew:
+            due = carried.written(0.0)
+        if due or index in anew:
             as_of, offset, chunk = carried.snapshot_step(anew=index in anew)
             assert offset in (0, len(kept))
             kept = chunk if index in anew else kept + chunk

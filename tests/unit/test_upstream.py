@@ -40,6 +40,9 @@ class Body:
         self._upstream = upstream
         self._pausing = pausing
 
+    def ready(self) -> None:
+        self._upstream.read()
+
     def take(self, chunk: bytes) -> None:
         self.pieces.append(chunk)
         if self._pausing:

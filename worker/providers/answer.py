@@ -5,8 +5,9 @@ error; after it nothing is. What still comes then (usage, the end mark) is waite
 After the end mark the rest of the body is read and ignored, for a moment, because only a body read to
 its end leaves a connection that the next request can use.
 
-Events are told in the very call that read them (see :mod:`worker.providers.upstream`). Who hears them may ask to be
-told no more for now: then what else the same read brought waits here, nothing is read, and TCP holds the provider.
+Events are told in the very call that reads them (see :mod:`worker.providers.upstream`): at once, or when it is the
+turn of whoever hears them. Who hears them may ask to be told no more for now: then what else the same read brought
+waits here, nothing is read, and TCP holds the provider.
 """
 
 import asyncio
@@ -30,6 +31,8 @@ LINGER_S: Final = 0.2
 
 Hear = Callable[[ProviderEvent], bool]
 """Takes one event; True asks to be told no more for now."""
+Ready = Callable[[], object]
+"""Learns that there is something to :meth:`Answer.read`."""
 
 
 class Answer:
@@ -43,42 +46,57 @@ class Answer:
         self._reader = reader
         self._lent = lent
         self._idle_s = idle_s
-        self._patience = Patience(left_s, self._silent)
+        self._patience = Patience(left_s, self._has_unread, self._silent)
         self._parser = SseParser()
         self._inflate = inflater(head)
         self._rest: Iterator[ProviderEvent] | None = None
         self._hear: Hear | None = None
+        self._ready: Ready | None = None
         self._turn: asyncio.Future[bool] | None = None
         self._heard = False
-        self._said = False
+        self._said = self._says = False
         self._finished = False
         self._over = False
         self._ended = False
 
-    async def tell(self, hear: Hear) -> bool:
-        """Hand out events as they come. Out: True at the end, after exactly one ``Finish``; False as soon as
-        ``hear`` asked for a pause: call it again to go on.
+    async def tell(self, hear: Hear, ready: Ready | None = None) -> bool:
+        """Hand out events, as they come; with ``ready`` only when :meth:`read` is called, and ``ready`` says when
+        there is something. Out: True at the end, after exactly one ``Finish``; False as soon as ``hear`` asked for
+        a pause: call it again to go on.
 
         Raises :class:`ProviderError`, behind all that came before the fault.
         """
         turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._turn = turn
-        self._hear = hear
+        self._turn, self._hear, self._ready = turn, hear, ready
         self._patience.begin()
         try:
             if self._rest is not None:
-                self._tell(self._rest)
-            if not turn.done():
-                upstream = self._lent.upstream
-                if self._heard:
-                    upstream.resume()
-                else:
-                    self._heard = True
-                    upstream.listen(self)
+                self.ready()
+            elif self._heard:
+                self._lent.upstream.resume()
+            else:
+                self._heard = True
+                self._lent.upstream.listen(self)
             return await turn
         finally:
             self._turn = self._hear = None
             self._patience.hold()
+
+    def read(self) -> None:
+        """Tell what has come. Nobody is told anything but while :meth:`tell` runs."""
+        turn = self._turn
+        if turn is None or turn.done():
+            return
+        if self._rest is None:
+            self._lent.upstream.read()
+        else:
+            self._tell(self._rest)
+            if not turn.done():
+                self._lent.upstream.resume()
+        if self._says:
+            self._says = False
+            if not self._finished:
+                self._patience.reset(self._idle_s)
 
     def close(self) -> None:
         """Let go of the connection at once: kept if the body was read to its end, closed otherwise."""
@@ -86,6 +104,13 @@ class Answer:
         self._lent.close()
 
     # -- from the connection ------------------------------------------------------------------------
+
+    def ready(self) -> None:
+        """See :class:`worker.providers.upstream.Listener`."""
+        if self._ready is None:
+            self.read()
+        else:
+            self._ready()
 
     def take(self, chunk: bytes) -> None:
         """See :class:`worker.providers.upstream.Listener`."""
@@ -130,7 +155,10 @@ class Answer:
                 if self._over:
                     continue
                 for meaning in self._reader.read(event):
-                    if self._is_news(meaning):
+                    if isinstance(meaning, Said):
+                        self._said = self._says = True
+                        yield meaning
+                    elif self._is_news(meaning):
                         yield meaning
         except SseError:
             if not self._finished:
@@ -145,11 +173,7 @@ class Answer:
             self._ended = True
 
     def _is_news(self, meaning: ProviderEvent) -> bool:
-        if isinstance(meaning, Said):
-            self._said = True
-            if not self._finished:
-                self._patience.reset(self._idle_s)
-        elif isinstance(meaning, Finish):
+        if isinstance(meaning, Finish):
             if self._finished:  # some gateways repeat it beside the usage
                 return False
             self._finished = True
@@ -160,6 +184,9 @@ class Answer:
             self._over = True
             self._patience.reset(LINGER_S)
         return True
+
+    def _has_unread(self) -> bool:
+        return self._rest is not None or self._lent.upstream.has_unread
 
     def _silent(self) -> None:
         """The provider's time is over."""

@@ -34,7 +34,7 @@ def inflater(head: Head) -> Inflate | None:
 
 async def beginning(upstream: Upstream, head: Head) -> bytes:
     """What an error's body says, as far as it comes within the bounds; b"" for what can't be unpacked."""
-    body = _Beginning()
+    body = _Beginning(upstream)
     upstream.listen(body)
     try:
         async with asyncio.timeout(ERROR_WAIT_S):
@@ -54,9 +54,13 @@ async def beginning(upstream: Upstream, head: Head) -> bytes:
 class _Beginning:
     """Listens until there is enough."""
 
-    def __init__(self) -> None:
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
         self.found = bytearray()
         self.here: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def ready(self) -> None:
+        self._upstream.read()
 
     def take(self, chunk: bytes) -> None:
         self.found += chunk

@@ -2,20 +2,27 @@
 
 Theory of operation. A limit counts only the time in which the provider is waited for, so a consumer that holds it
 back (backpressure) never makes it look silent; keep-alive comments that mean nothing do not refill it,
-:meth:`Patience.reset` does. A timer for each read would be created and cancelled for each token. Here one is armed
-and left alone: what is said only moves the deadline, and the timer, when it fires before that, arms itself again.
+:meth:`Patience.reset` does. What came and waits to be read may be of meaning, so nothing expires before that was
+looked at. A timer for each read would be created and cancelled for each token. Here one is armed and left alone:
+what is said only moves the deadline, and the timer, when it fires before that, arms itself again.
 """
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
+
+UNREAD_S: Final = 0.1
+"""How soon it is looked again whether the provider is silent, when something waits to be read."""
 
 
 class Patience:
     """The time left for a provider to say something."""
 
-    def __init__(self, limit_s: float, expired: Callable[[], None]) -> None:
-        """``expired`` is called once, when the limit is over while the provider is waited for."""
+    def __init__(self, limit_s: float, has_unread: Callable[[], bool], expired: Callable[[], None]) -> None:
+        """``expired`` is called once, when the limit is over while the provider is waited for; ``has_unread`` says
+        whether something came that was not read yet."""
         self._loop = asyncio.get_running_loop()
+        self._has_unread = has_unread
         self._expired = expired
         self._left_s = limit_s
         self._since: float | None = None
@@ -23,9 +30,13 @@ class Patience:
 
     def reset(self, limit_s: float) -> None:
         """The provider said something of meaning: so long may the next silence be."""
+        shorter = limit_s < self._left_s
         self._left_s = limit_s
         if self._since is not None:
-            self._since = self._loop.time()
+            if shorter:
+                self.begin()
+            else:
+                self._since = self._loop.time()
 
     def begin(self) -> None:
         """The provider is waited for from now on."""
@@ -56,9 +67,11 @@ class Patience:
         self._timer = None
         if self._since is None:
             return
-        deadline = self._since + self._left_s
-        if self._loop.time() < deadline:
+        deadline, now = self._since + self._left_s, self._loop.time()
+        if now < deadline:
             self._arm(deadline)
+        elif self._has_unread():
+            self._arm(now + UNREAD_S)
         else:
             self._since = None
             self._expired()

@@ -1,14 +1,16 @@
 """One HTTP/1.1 connection to a provider: a request, the head of its response, and the body as it comes.
 
-Theory of operation. A body is *pushed*: what a read of the socket brought is handed to the listener in that very
-call, with no task that wakes up, no stream between, and no queue. A listener that pauses stops the reading, so TCP
-holds the provider; what the last read (of at most 256 KiB) had brought beyond it stays here until it goes on. The
-response is parsed by llhttp (``httptools``, which the API's server stands on too); names, TLS and the racing of
-addresses are left to libraries as well (see :mod:`worker.providers.upstreams`).
+Theory of operation. What the socket brings of a body is kept as it came; the listener is told that there is
+something, and takes it when it is *its* turn, in one call from the bytes to their meaning: no task that wakes up,
+no stream between. Who takes at once gets each read alone; who takes by turns (the worker's flushes) gets what
+came since the last one, parsed once. A listener that pauses, or that leaves MAX_UNREAD_BYTES lying, stops the
+reading, so TCP holds the provider. The response is parsed by llhttp (``httptools``, which the API's server stands
+on too); names, TLS and the racing of addresses are left to libraries as well (see
+:mod:`worker.providers.upstreams`).
 
 Why not an HTTP client: each puts generators, buffers and a task's wake-up between the socket and the listener.
 With 200 streams of 50 tokens/s a token took 65 µs of a worker's CPU over httpx with its aiohttp transport, and 47
-so; what the event loop and the kernel take for the read alone is 8.
+with the meaning told in the call that read the bytes; what the event loop and the kernel take for the read is 8.
 """
 
 import asyncio
@@ -18,6 +20,10 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """No provider's response head is near that; an endless one must not eat the worker's memory."""
+
+
+MAX_UNREAD_BYTES: Final = 256 * 1024
+"""What may lie here until the listener's turn: as much as one read may bring, and seconds of the fastest models."""
 
 
 class UpstreamError(Exception):
@@ -50,8 +56,12 @@ class Head(NamedTuple):
 class Listener(Protocol):
     """Who takes a response's body."""
 
+    def ready(self) -> None:
+        """There is something to be had by :meth:`Upstream.read`, now or later. May be told more than once."""
+        ...
+
     def take(self, chunk: bytes) -> None:
-        """What one read brought of it, never nothing."""
+        """What came of it, never nothing."""
         ...
 
     def end(self, *, cut: bool) -> None:
@@ -69,6 +79,8 @@ class Upstream(asyncio.Protocol):
         self._head_bytes = 0
         self._headers: dict[str, str] = {}
         self._interim = False
+        self._unread: list[bytes] = []
+        self._unread_bytes = 0
         self._parts: list[bytes] = []
         self._ended: bool | None = None
         self._listener: Listener | None = None
@@ -79,7 +91,12 @@ class Upstream(asyncio.Protocol):
     @property
     def is_reusable(self) -> bool:
         """Whether another request may go over it: it is open, and the last response was read to its end."""
-        return self._keeps and not self._lost
+        return self._keeps and not self._lost and not self._unread
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether something waits for :meth:`read`."""
+        return bool(self._unread or self._parts or self._ended is not None)
 
     async def ask(self, request: bytes) -> Head:
         """Send a whole request, and wait for the head of its response; its body then waits for :meth:`listen`.
@@ -105,11 +122,26 @@ class Upstream(asyncio.Protocol):
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        """Go on with what was read already, then with the socket."""
+        """Go on with what is there already, then with the socket."""
         self._listening = True
-        self._deliver()
+        if self.has_unread:
+            self._announce()
         if self._listening and self._transport is not None and not self._lost:
             self._transport.resume_reading()
+
+    def read(self) -> None:
+        """Hand the listener what came, piece by piece, until it pauses."""
+        if self._unread:
+            self._parse_unread()
+        while self._listening and self._listener is not None:
+            if parts := self._parts:
+                self._parts = []
+                self._listener.take(parts[0] if len(parts) == 1 else b"".join(parts))
+            elif self._ended is not None:
+                listener, self._listener, self._listening = self._listener, None, False
+                listener.end(cut=self._ended)
+            else:
+                return
 
     def abort(self) -> None:
         """Close at once; nobody is told."""
@@ -131,6 +163,30 @@ class Upstream(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are of a class of their own
 
     def data_received(self, data: bytes) -> None:
+        if not self._listening:
+            self._parse(data)
+            return
+        unread = self._unread
+        unread.append(data)
+        self._unread_bytes += len(data)
+        if len(unread) == 1:
+            self._announce()
+        elif self._unread_bytes > MAX_UNREAD_BYTES:
+            assert self._transport is not None
+            self._transport.pause_reading()
+
+    def _announce(self) -> None:
+        if self._listening and self._listener is not None:
+            self._listener.ready()
+
+    def _parse_unread(self) -> None:
+        unread, self._unread = self._unread, []
+        if self._unread_bytes > MAX_UNREAD_BYTES and self._transport is not None and not self._lost:
+            self._transport.resume_reading()
+        self._unread_bytes = 0
+        self._parse(unread[0] if len(unread) == 1 else b"".join(unread))
+
+    def _parse(self, data: bytes) -> None:
         if self._head is not None:
             self._head_bytes += len(data)
         try:
@@ -140,11 +196,11 @@ class Upstream(asyncio.Protocol):
             return
         if self._head is not None and self._head_bytes > MAX_HEAD_BYTES:
             self._fail(NotHttp())
-        elif self._listening:
-            self._deliver()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
+        if self._unread:
+            self._parse_unread()
         self._fail(Unreachable())
 
     def _fail(self, error: UpstreamError) -> None:
@@ -161,18 +217,7 @@ class Upstream(asyncio.Protocol):
             # Without a length the end of the connection is the end of the body (RFC 9112, section 6.3).
             has_length = "content-length" in self._headers or "transfer-encoding" in self._headers
             self._ended = has_length or isinstance(error, NotHttp)
-            self._deliver()
-
-    def _deliver(self) -> None:
-        while self._listening and self._listener is not None:
-            if parts := self._parts:
-                self._parts = []
-                self._listener.take(parts[0] if len(parts) == 1 else b"".join(parts))
-            elif self._ended is not None:
-                listener, self._listener = self._listener, None
-                listener.end(cut=self._ended)
-            else:
-                return
+            self._announce()
 
     # -- from the parser ----------------------------------------------------------------------------
 
