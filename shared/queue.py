@@ -93,15 +93,9 @@ class Queue:
             await self._client.delete(*(in_progress_key_prefix + name for name in stale))
         return {name: int(score) for name, score in marked.items() if name not in stale}
 
-    async def drop(self, name: str) -> None:
-        """Take a job out of arq's keys: once claimed, the lease and the sweep carry the stream."""
-        async with self._client.pipeline(transaction=True) as pipe:
-            pipe.zrem(self._keys.queue, name)
-            pipe.delete(job_key_prefix + name, retry_key_prefix + name)
-            await pipe.execute()
-
     async def forget_jobs(self, names: Sequence[str]) -> None:
-        """As :meth:`drop`, also of a picker that died: what it had in progress."""
+        """Take jobs out of arq's keys, also what marks them as in progress: once claimed, the lease and the sweep
+        carry a stream; and a picker that died claims nothing more."""
         async with self._client.pipeline(transaction=True) as pipe:
             for name in names:
                 pipe.zrem(self._keys.queue, name)

@@ -1,9 +1,8 @@
 """The calls that wait, and one flush as commands with what its replies mean: pure, no I/O."""
 
 import asyncio
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, Final
 
 from redis.exceptions import ResponseError
@@ -14,30 +13,9 @@ from shared.resp import Command, command
 from shared.scripts import Script
 from worker.carried import Carried
 
-FLUSH_STREAMS: Final = 96
-GATHERED: Final = 68
-TURNS: Final = 4
-"""A flush takes all that wait while they are FLUSH_STREAMS at most. Where more do, it takes GATHERED of them, or
-one in TURNS where that is more, and the others wait for the next one: whatever comes behind it (Redis, the API, a
-viewer's socket) costs by the entry and not by the token, so under load a stream's tokens gather. At 400 streams of
-50 tokens/s 1.7 of them are in an entry, and a token costs a third less than without a bound. Nobody waits up to
-some 160 streams of that rate, and however many there are it is about TURNS flushes until a stream's next turn, so
-that a token stays within 50 ms."""
-
 SETTLING: Final = b"settling"
 SETTLING_S: Final = 0.2
 """A server settles within four seconds (``prelude.lua``)."""
-
-
-def take_turns(dirty: dict[Carried, None], held: Collection[Carried]) -> list[Carried]:
-    """Whose turn it is to speak (but for those that are held): taken out of ``dirty``, which is in the order in
-    which they began to wait. The others keep their place; if there are any, GATHERED or more have it."""
-    most = FLUSH_STREAMS if len(dirty) <= FLUSH_STREAMS else max(GATHERED, len(dirty) // TURNS)
-    waiting = [carried for carried in dirty if carried not in held] if held else dirty
-    turns = list(islice(waiting, most))
-    for carried in turns:
-        del dirty[carried]
-    return turns
 
 
 @dataclass(slots=True, eq=False)

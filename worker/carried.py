@@ -17,7 +17,7 @@ from shared.events import MESSAGE, QUEUED, Delta, encode_data, merged
 from shared.ids import Cursor
 from shared.log import Entry, Log, packed_entry
 from worker.sent import Sent
-from worker.snapshot_text import SnapshotText
+from worker.snapshot_text import Event, SnapshotText
 
 MAX_UNWRITTEN: Final = 256 * 1024
 """Characters an attempt may hold unwritten before it stops reading its provider: TCP then holds the
@@ -58,16 +58,17 @@ class Carried:
         """Reads what the provider sent since it was read last, into what is pending."""
         self.end_args: tuple[str | bytes | int, ...] | None = None
         self.ended_at: float | None = None
-        self._pending: list[tuple[str, dict[str, Any]]] = []
+        self._pending: list[Event] = []
         self._pending_size = 0
         self._sent = Sent()
-        self._unacknowledged: list[Delta] = []
+        self._unacknowledged: list[Event] = []
         self._sent_size = 0
         self.next_n = 1
         self._written_n = 0
         self._text = SnapshotText()
         self._fresh_entries = 0
         self._moved = asyncio.Event()
+        self._awaited = False
 
     def go_on(self, snapshot: bytes, deltas: list[Delta]) -> None:
         """This attempt continues another one, which said this."""
@@ -122,7 +123,9 @@ class Carried:
     async def moved(self) -> None:
         """Wait until entries were written, or the attempt was stopped."""
         self._moved.clear()
+        self._awaited = True
         await self._moved.wait()
+        self._awaited = False
 
     async def room(self) -> None:
         """Wait while this attempt holds too much unwritten text: that is the backpressure on its provider."""
@@ -141,20 +144,18 @@ class Carried:
         if self.unread is not None:
             read, self.unread = self.unread, None
             read()
-        taken, count = self._pending, self._most
-        if len(taken) <= count:
-            self._pending, self._pending_size = [], 0
+        taken, most = self._pending, self._most
+        if len(taken) <= most:
+            self._pending = []
+            self._sent_size, self._pending_size = self._pending_size, 0
         else:
-            taken, self._pending = taken[:count], taken[count:]
-        entries = []
+            taken, self._pending = taken[:most], taken[most:]
+        epoch, entries = self.epoch, []
         for kind, data in taken:
-            encoded = encode_data(data)
-            entries.append(packed_entry(self.epoch, n, kind, encoded))
+            entries.append(packed_entry(epoch, n, kind, encode_data(data)))
             n += 1
-            self._sent_size += len(encoded)
-            if kind == MESSAGE:
-                self._unacknowledged.append(data)
         self.next_n = n
+        self._unacknowledged = taken
         self._sent.entries += entries
         return entries
 
@@ -162,9 +163,8 @@ class Carried:
         """Everything in flight was acknowledged. Out: whether a snapshot is due: every half cap, for a trimmed log
         plus the snapshot always holds everything."""
         newest = self.next_n - 1
-        if self._unacknowledged:
-            self._text.fresh += self._unacknowledged
-            self._unacknowledged = []
+        self._text.fresh += self._unacknowledged
+        self._unacknowledged = []
         self._fresh_entries += newest - self._written_n
         self._written_n = newest
         self._sent_size = 0
@@ -172,7 +172,8 @@ class Carried:
             self._held_up.clear()
         if now >= self._sent.mark_at:
             self._sent.mark(now, newest)
-        self._moved.set()
+        if self._awaited:
+            self._moved.set()
         return self._fresh_entries >= self._snapshot_after
 
     def held_up(self, now: float, why: str) -> bool:

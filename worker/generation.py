@@ -84,16 +84,22 @@ class Generations:
         pause_s = RETRY_FIRST_S
         while True:
             claim, said = await self._claim(stream_id)
-            with contextlib.suppress(*AWAY, RedisError):  # a job that stays costs a look
-                await self._queue.drop(job)
-            if claim.outcome == "end":
-                await self._endings.end_for_another(stream_id, claim)
-            due = claim.outcome == "run" and await self._attempt(stream_id, claim, said)
+            dropping = asyncio.create_task(self._drop(job))  # beside the attempt: nobody waits for it
+            try:
+                if claim.outcome == "end":
+                    await self._endings.end_for_another(stream_id, claim)
+                due = claim.outcome == "run" and await self._attempt(stream_id, claim, said)
+            finally:
+                await dropping
             if not due:
                 return
             if due != AT_ONCE:
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, RETRY_MAX_S)
+
+    async def _drop(self, job: str) -> None:
+        with contextlib.suppress(*AWAY, RedisError):  # a job that stays costs a look
+            await self._queue.forget_jobs([job])
 
     async def _claim(self, stream_id: str) -> tuple[Claim, Reading | None]:
         """Claim the stream. Out: what came of it, and what was said so far where the attempt continues that."""

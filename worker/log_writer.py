@@ -4,8 +4,8 @@ Theory of operation. One flush is in flight at a time. It takes the pending even
 some, appends them (see :mod:`shared.log`), and names the streams it touched in one PUBLISH behind them, so
 that a wake-up never overtakes its append. Flushes are at least ``flush_s`` apart, and at once when the last
 is older: at 100 streams of 50 tokens/s that halves a token's cost for a p99 of 7 ms (5 ms apart), not 1.1; 8 ms
-apart it is another sixteenth less, with a p99 of 10 ms. A flush takes a bounded number of streams, the
-longest-waiting first; what others say gathers until their turn.
+apart it is another sixteenth less, with a p99 of 10 ms. Under load not everybody speaks in each of them
+(:mod:`worker.speakers`).
 
 A connection that fails is never reused. On every new one all carried streams, idle ones and ones that ended
 within the last seconds too, are compared with their log's last entry before anything is appended: what the
@@ -28,13 +28,14 @@ from shared.connections import AWAY
 from shared.log import Log
 from shared.resp import is_trouble
 from shared.scripts import Script
-from worker.batch import GATHERED, SETTLING_S, Batch, Call, Line, take_turns
+from worker.batch import SETTLING_S, Batch, Call, Line
 from worker.carried import FENCED, GONE, Carried
 from worker.doubts import DOUBT_S, Doubts, may_come_back
 from worker.link import Link
 from worker.reconcile import Outcome, Reconciler, stays_doubtful
 from worker.sent import KEEP_S
 from worker.snapshots import Snapshots
+from worker.speakers import Speakers
 
 FIRST_BACKOFF_S: Final = 0.05
 MAX_BACKOFF_S: Final = 1.0
@@ -63,7 +64,7 @@ class LogWriter:
         self._reconciler = reconciler
         self._carried: dict[str, Carried] = {}
         self._ended: list[Carried] = []
-        self._dirty: dict[Carried, None] = {}
+        self._speakers = Speakers()
         self._doubts = Doubts()
         self._line = Line()
         self._work = asyncio.Event()
@@ -84,7 +85,7 @@ class LogWriter:
             return
         if self._carried.get(carried.stream_id) is carried:
             del self._carried[carried.stream_id]
-        self._dirty.pop(carried, None)
+        self._speakers.discard(carried)
         if self._doubts.discard(carried):
             carried.cut()
         self._line.drop(carried)
@@ -97,7 +98,7 @@ class LogWriter:
 
     def touch(self, carried: Carried) -> None:
         """This attempt has something to say."""
-        self._dirty[carried] = None
+        self._speakers.add(carried)
         self._work.set()
 
     def held(self) -> list[Carried]:
@@ -204,16 +205,15 @@ class LogWriter:
     async def _flush(self, now: float) -> None:
         batch = Batch(self._keys, self._scripts)
         doubtful = self._doubts.all()
-        turns = take_turns(self._dirty, doubtful)
-        for carried in turns:
+        for carried in self._speakers.take(doubtful):
             if entries := carried.take():
                 batch.append(carried, entries)
                 if carried.has_pending:
                     self.touch(carried)
-        if len(turns) >= GATHERED:
-            self._work.set()  # some may be left
+        if self._speakers.any_but(doubtful):
+            self._work.set()  # their turn is in the next one
         for call in self._line.due(now):
-            if call.carried not in doubtful and call.carried not in self._dirty:
+            if call.carried not in doubtful and call.carried not in self._speakers:
                 batch.call(call)
         if not batch.commands:
             return

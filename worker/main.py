@@ -9,11 +9,10 @@ from typing import Any
 import structlog
 import uvloop
 from arq.worker import func
-from redis.exceptions import RedisError
 
 from shared.cluster import connect_to_logs
 from shared.collector import calm_collector
-from shared.connections import AWAY, open_client
+from shared.connections import open_client
 from shared.fallbacks import MAX_FALLBACKS
 from shared.keys import Keys
 from shared.logs import configure_logs
@@ -88,10 +87,7 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
                 carried.stop(FENCED)
 
     async def generate(ctx: dict[str, Any], stream_id: str) -> None:
-        try:
-            await generations.generate(stream_id, ctx["job_id"])
-        except (*AWAY, RedisError) as error:
-            log.warning("job_left", job=ctx["job_id"], error=type(error).__name__)
+        await generations.generate(stream_id, ctx["job_id"])
 
     background: list[asyncio.Task[None]] = []
 

@@ -1,15 +1,19 @@
 """What a snapshot of one attempt consists of: everything that was acknowledged, as chunks at offsets. Pure."""
 
 from collections.abc import Iterable
+from typing import Any
 
-from shared.events import Delta, snapshot_lines
+from shared.events import MESSAGE, Delta, snapshot_lines
+
+Event = tuple[str, dict[str, Any]]
+"""Its type, and its data."""
 
 
 class SnapshotText:
-    """Deltas since the last step wait in ``fresh``; what was stepped over is kept as its bytes."""
+    """Events since the last step wait in ``fresh``; what was stepped over is kept as its bytes."""
 
     def __init__(self) -> None:
-        self.fresh: list[Delta] = []
+        self.fresh: list[Event] = []
         self._kept: list[bytes] = []
         self._size = 0
 
@@ -17,7 +21,7 @@ class SnapshotText:
         """This attempt continues another one, which said this: snapshots must go on telling it."""
         self._kept = [snapshot] if snapshot else []
         self._size = len(snapshot)
-        self.fresh = list(deltas)
+        self.fresh = [(MESSAGE, delta) for delta in deltas]
 
     def step(self, *, anew: bool = False) -> tuple[int, bytes]:
         """(offset, chunk) that brings the server's snapshot up to date.
@@ -26,7 +30,7 @@ class SnapshotText:
         """
         chunk = b""
         if self.fresh:
-            chunk = snapshot_lines(self.fresh)
+            chunk = snapshot_lines(data for kind, data in self.fresh if kind == MESSAGE)
             self._kept.append(chunk)
             self.fresh = []
         offset = 0 if anew else self._size

@@ -28,11 +28,17 @@ Generate = Callable[[dict[str, Any], str], Coroutine[Any, Any, None]]
 
 @asynccontextmanager
 async def working(url: str, generate: Generate, max_jobs: int = 10) -> AsyncIterator[Queue]:
-    """A worker's queue, while it runs. In the end it is told to, and what it runs is cancelled."""
+    """A worker's queue, while it runs: it takes a job out of the queue, and then runs it. In the end it is told to
+    end, and what it runs is cancelled."""
     client, wake_client, pool = (open_client(url) for _ in range(3))
     queue = Queue(client, KEYS)
+
+    async def claimed(ctx: dict[str, Any], stream_id: str) -> None:
+        await queue.forget_jobs([ctx["job_id"]])
+        await generate(ctx, stream_id)
+
     worker = WakingWorker(
-        [func(generate, name=JOB, timeout=100, max_tries=1, keep_result=0)],
+        [func(claimed, name=JOB, timeout=100, max_tries=1, keep_result=0)],
         redis_pool=WiredArq(
             pool.connection_pool,
             job_serializer=job_serializer,

@@ -94,9 +94,11 @@ class Answer:
             if not turn.done():
                 self._lent.upstream.resume()
         if self._says:
-            self._says = False
+            self._said, self._says = True, False
             if not self._finished:
                 self._patience.reset(self._idle_s)
+        else:
+            self._patience.nothing_new()
 
     def close(self) -> None:
         """Let go of the connection at once: kept if the body was read to its end, closed otherwise."""
@@ -130,15 +132,14 @@ class Answer:
     # -- telling ------------------------------------------------------------------------------------
 
     def _tell(self, events: Iterator[ProviderEvent]) -> None:
-        hear, turn = self._hear, self._turn
+        hear = self._hear
         assert hear is not None
-        assert turn is not None
         try:
             for event in events:
                 if hear(event):
                     self._rest = events
                     self._lent.upstream.pause()
-                    self._settle(turn, ended=False)
+                    self._settle(ended=False)
                     return
         except Exception as error:
             self._fail(error)
@@ -146,7 +147,7 @@ class Answer:
         self._rest = None
         if self._ended:
             self._lent.upstream.pause()
-            self._settle(turn, ended=True)
+            self._settle(ended=True)
 
     def _meanings(self, events: Iterable[ServerSentEvent], *, at_end: bool = False) -> Iterator[ProviderEvent]:
         """What events mean, piece by piece. Raises ProviderError at the place where it went wrong."""
@@ -156,7 +157,7 @@ class Answer:
                     continue
                 for meaning in self._reader.read(event):
                     if isinstance(meaning, Said):
-                        self._said = self._says = True
+                        self._says = True
                         yield meaning
                     elif self._is_news(meaning):
                         yield meaning
@@ -192,8 +193,7 @@ class Answer:
         """The provider's time is over."""
         if self._finished:
             self._ended = True
-            if self._turn is not None:
-                self._settle(self._turn, ended=True)
+            self._settle(ended=True)
         elif self._said:
             self._fail(failures.upstream_silent(self._provider))
         else:
@@ -206,7 +206,6 @@ class Answer:
         if self._turn is not None and not self._turn.done():
             self._turn.set_exception(error)
 
-    @staticmethod
-    def _settle(turn: "asyncio.Future[bool]", *, ended: bool) -> None:
-        if not turn.done():
-            turn.set_result(ended)
+    def _settle(self, *, ended: bool) -> None:
+        if self._turn is not None and not self._turn.done():
+            self._turn.set_result(ended)

@@ -9,10 +9,6 @@ what is said only moves the deadline, and the timer, when it fires before that, 
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
-
-UNREAD_S: Final = 0.1
-"""How soon it is looked again whether the provider is silent, when something waits to be read."""
 
 
 class Patience:
@@ -26,6 +22,7 @@ class Patience:
         self._expired = expired
         self._left_s = limit_s
         self._since: float | None = None
+        self._overdue = False
         self._timer: asyncio.TimerHandle | None = None
 
     def reset(self, limit_s: float) -> None:
@@ -33,13 +30,20 @@ class Patience:
         shorter = limit_s < self._left_s
         self._left_s = limit_s
         if self._since is not None:
-            if shorter:
+            if shorter or self._timer is None:
                 self.begin()
             else:
                 self._since = self._loop.time()
 
+    def nothing_new(self) -> None:
+        """What had come was read, and nothing of it was of meaning."""
+        if self._overdue and self._since is not None:
+            self._since = None
+            self._expired()
+
     def begin(self) -> None:
         """The provider is waited for from now on."""
+        self._overdue = False
         self._since = self._loop.time()
         deadline = self._since + self._left_s
         if self._timer is None or deadline < self._timer.when():
@@ -71,7 +75,7 @@ class Patience:
         if now < deadline:
             self._arm(deadline)
         elif self._has_unread():
-            self._arm(now + UNREAD_S)
+            self._overdue = True
         else:
             self._since = None
             self._expired()

@@ -4,9 +4,8 @@ Theory of operation. What the socket brings of a body is kept as it came; the li
 something, and takes it when it is *its* turn, in one call from the bytes to their meaning: no task that wakes up,
 no stream between. Who takes at once gets each read alone; who takes by turns (the worker's flushes) gets what
 came since the last one, parsed once. A listener that pauses, or that leaves MAX_UNREAD_BYTES lying, stops the
-reading, so TCP holds the provider. The response is parsed by llhttp (``httptools``, which the API's server stands
-on too); names, TLS and the racing of addresses are left to libraries as well (see
-:mod:`worker.providers.upstreams`).
+reading, so TCP holds the provider. The response is parsed by llhttp (``httptools``, as the API's server does);
+names, TLS and racing addresses are left to libraries as well (see :mod:`worker.providers.upstreams`).
 
 Why not an HTTP client: each puts generators, buffers and a task's wake-up between the socket and the listener.
 With 200 streams of 50 tokens/s a token took 65 µs of a worker's CPU over httpx with its aiohttp transport, and 47
@@ -57,7 +56,8 @@ class Listener(Protocol):
     """Who takes a response's body."""
 
     def ready(self) -> None:
-        """There is something to be had by :meth:`Upstream.read`, now or later. May be told more than once."""
+        """There is something to be had by :meth:`Upstream.read`, now or later. It is told again when there is more,
+        but not for each read."""
         ...
 
     def take(self, chunk: bytes) -> None:
@@ -73,7 +73,7 @@ class Upstream(asyncio.Protocol):
     """A connection that serves one request at a time. Its pool makes it, and gets it back."""
 
     def __init__(self) -> None:
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport  # from when the connection is made
         self._parser = HttpResponseParser(self)
         self._head: asyncio.Future[Head] | None = None
         self._head_bytes = 0
@@ -105,7 +105,7 @@ class Upstream(asyncio.Protocol):
         """
         self._ended, self._head_bytes, self._keeps = None, 0, False
         self._head = asyncio.get_running_loop().create_future()
-        if self._transport is None or self._lost:
+        if self._lost:
             raise Unreachable
         self._transport.write(request)
         return await self._head
@@ -118,7 +118,7 @@ class Upstream(asyncio.Protocol):
     def pause(self) -> None:
         """Read nothing more until :meth:`resume`."""
         self._listening = False
-        if self._transport is not None and not self._lost:
+        if not self._lost:
             self._transport.pause_reading()
 
     def resume(self) -> None:
@@ -126,7 +126,7 @@ class Upstream(asyncio.Protocol):
         self._listening = True
         if self.has_unread:
             self._announce()
-        if self._listening and self._transport is not None and not self._lost:
+        if self._listening and not self._lost:
             self._transport.resume_reading()
 
     def read(self) -> None:
@@ -137,6 +137,8 @@ class Upstream(asyncio.Protocol):
             if parts := self._parts:
                 self._parts = []
                 self._listener.take(parts[0] if len(parts) == 1 else b"".join(parts))
+                if self._ended is None and not self._parts:
+                    return
             elif self._ended is not None:
                 listener, self._listener, self._listening = self._listener, None, False
                 listener.end(cut=self._ended)
@@ -146,15 +148,14 @@ class Upstream(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once; nobody is told."""
         self._listener, self._listening = None, False
-        if self._transport is not None:
-            self._transport.abort()
+        self._transport.abort()
 
     def release(self) -> None:
         """The listener leaves, and the body was read to its end. A connection shows that it closes only while it is
         read, also an idle one."""
         self._listener, self._listening = None, False
         self._parts.clear()
-        if self._transport is not None and not self._lost:
+        if not self._lost:
             self._transport.resume_reading()
 
     # -- from the event loop ------------------------------------------------------------------------
@@ -169,10 +170,9 @@ class Upstream(asyncio.Protocol):
         unread = self._unread
         unread.append(data)
         self._unread_bytes += len(data)
-        if len(unread) == 1:
+        if len(unread) <= 2:
             self._announce()
         elif self._unread_bytes > MAX_UNREAD_BYTES:
-            assert self._transport is not None
             self._transport.pause_reading()
 
     def _announce(self) -> None:
@@ -181,7 +181,7 @@ class Upstream(asyncio.Protocol):
 
     def _parse_unread(self) -> None:
         unread, self._unread = self._unread, []
-        if self._unread_bytes > MAX_UNREAD_BYTES and self._transport is not None and not self._lost:
+        if self._unread_bytes > MAX_UNREAD_BYTES and not self._lost:
             self._transport.resume_reading()
         self._unread_bytes = 0
         self._parse(unread[0] if len(unread) == 1 else b"".join(unread))
@@ -207,7 +207,6 @@ class Upstream(asyncio.Protocol):
         """No response can come any more, or no more of it."""
         if not self._lost:
             self._lost = True
-            assert self._transport is not None
             self._transport.abort()
         if self._head is not None:
             head, self._head = self._head, None
@@ -237,8 +236,7 @@ class Upstream(asyncio.Protocol):
         head, self._head = self._head, None
         if head is not None and not head.done():
             head.set_result(Head(status, self._headers))
-        if self._transport is not None:
-            self._transport.pause_reading()
+        self._transport.pause_reading()
 
     def on_body(self, body: bytes) -> None:
         self._parts.append(body)
