@@ -26,8 +26,9 @@ OVERRUN: Final = 0.5
 KEPT_UP: Final = 0.9
 """The same, for a load to count as carried: less means that streams began late, however quick their tokens."""
 RATE: Final = 50.0
-RAMP_MS: Final = 10
-"""Between one stream's beginning and the next one's: 100 a second, and at least a second for all of them."""
+RAMP_MS: Final = 11
+"""Between one stream's beginning and the next one's: 90 a second (a key may create 100), and at least a second for
+all of them."""
 VIEWERS: Final = 1000
 
 
