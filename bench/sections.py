@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import median
 from tempfile import mkdtemp
 from typing import Final
 
@@ -130,16 +131,19 @@ def limits(session: Session, size: Size) -> None:
     """The rate at which a token in a hundred takes longer than LIMIT_MS; then what lies beyond it."""
     with session.running([Shared, Headrace, TwoOfEach]) as contenders:
         at = {contender.key: guess(session.rows, contender.key) for contender in contenders}
+        found: dict[str, list[int]] = {contender.key: [] for contender in contenders}
         for contender in contenders:
             warm_up(session, contender)
         for number in session.rounds(size.limit_rounds):
             for contender in contenders:
                 at[contender.key] = _limit(session, size, number, contender, at[contender.key])
+                found[contender.key].append(at[contender.key])
         for times in size.overload:
             for contender in contenders:
                 if isinstance(contender, TwoOfEach):
                     continue
-                count = min(MOST_STREAMS, int(times * at[contender.key]))
+                usual = median(found[contender.key] or [at[contender.key]])
+                count = min(MOST_STREAMS, int(times * usual))
                 _streams(session, size, f"overload {times:g}", 0, contender, count, size.curve_tokens)
             session.step()
 
