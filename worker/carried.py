@@ -47,8 +47,7 @@ class Carried:
         self.stream_id = stream_id
         self.claim = claim
         self.log = log
-        self._most = max(1, log.cap // 4)
-        self._snapshot_after = log.cap // 2
+        self._most, self._snapshot_after = max(1, log.cap // 4), log.cap // 2
         self.epoch = claim.epoch
         self.attempt = claim.attempt
         self.stopped: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -68,7 +67,7 @@ class Carried:
         self._text = SnapshotText()
         self._fresh_entries = 0
         self._moved = asyncio.Event()
-        self._awaited = False
+        self._awaited = 0
 
     def go_on(self, snapshot: bytes, deltas: list[Delta]) -> None:
         """This attempt continues another one, which said this."""
@@ -78,8 +77,7 @@ class Carried:
     # -- what the generation says ------------------------------------------------------------------
 
     def say(self, delta: Delta) -> bool:
-        """Add a piece of the answer, which nobody changes any more; it joins its neighbour while both wait. Out:
-        whether this attempt is full."""
+        """Add a piece of the answer, which nobody changes any more; waiting neighbours join. Out: whether it is full."""
         text = delta.get("text", delta.get("reasoning"))
         self._pending_size += len(encode_data(delta) if text is None else text)
         pending = self._pending
@@ -123,9 +121,11 @@ class Carried:
     async def moved(self) -> None:
         """Wait until entries were written, or the attempt was stopped."""
         self._moved.clear()
-        self._awaited = True
-        await self._moved.wait()
-        self._awaited = False
+        self._awaited += 1
+        try:
+            await self._moved.wait()
+        finally:
+            self._awaited -= 1
 
     async def room(self) -> None:
         """Wait while this attempt holds too much unwritten text: that is the backpressure on its provider."""
