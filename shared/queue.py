@@ -93,6 +93,10 @@ class Queue:
             await self._client.delete(*(in_progress_key_prefix + name for name in stale))
         return {name: int(score) for name, score in marked.items() if name not in stale}
 
+    async def unmark(self, name: str) -> None:
+        """This job is not in progress any more: whoever picks it next may have it."""
+        await self._client.delete(in_progress_key_prefix + name)
+
     async def forget_jobs(self, names: Sequence[str]) -> None:
         """Take jobs out of arq's keys, also what marks them as in progress: once claimed, the lease and the sweep
         carry a stream; and a picker that died claims nothing more."""

@@ -77,7 +77,7 @@ class Carried:
     # -- what the generation says ------------------------------------------------------------------
 
     def say(self, delta: Delta) -> bool:
-        """Add a piece of the answer, which nobody changes any more; waiting neighbours join. Out: whether it is full."""
+        """Add a piece of the answer, which nobody changes any more; what waits is joined. Out: as ``full``."""
         text = delta.get("text", delta.get("reasoning"))
         self._pending_size += len(encode_data(delta) if text is None else text)
         pending = self._pending

@@ -15,6 +15,7 @@ back, for another worker has room.
 """
 
 import asyncio
+import contextlib
 import signal
 from typing import Any, Final
 
@@ -33,6 +34,9 @@ POLL_S: Final = 1.0
 AWAY_S: Final = 0.5
 CLOSE_S: Final = 6.0
 """A stream takes at most twice 2 s to be handed over (see :mod:`worker.endings`); supervisors wait 10 s."""
+
+UNMARK_S: Final = 1.0
+"""The sweep takes the mark for dead after a lease time."""
 
 log = structlog.get_logger("worker.waking")
 
@@ -106,6 +110,7 @@ class WakingWorker(Worker):
         try:
             await self.functions[JOB].coroutine({**self.ctx, "job_id": job_id}, stream_id)
             self.jobs_complete += 1
+            return
         except asyncio.CancelledError:
             self.jobs_retried += 1  # by SIGTERM, which waits for all of them
         except (*AWAY, RedisError) as error:
@@ -114,6 +119,10 @@ class WakingWorker(Worker):
         except Exception:
             self.jobs_failed += 1
             log.exception("job_broke", job=job_id)
+        # Perhaps before it was claimed: then another worker may pick it at once.
+        with contextlib.suppress(*AWAY, RedisError):
+            async with asyncio.timeout(UNMARK_S):
+                await self._queue.unmark(job_id)
 
     def _release_sem_dec_counter_on_complete(self) -> None:
         super()._release_sem_dec_counter_on_complete()

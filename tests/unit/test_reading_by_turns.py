@@ -1,6 +1,7 @@
 """What a provider sent waits until it is read: nothing is lost by waiting, it is bounded, and it is no silence."""
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,12 +9,14 @@ from typing import Any
 import pytest
 
 from tests.support.bytes_server import CLOSE, bytes_server
-from tests.support.provider_calls import ask, at, calm_client, text_of
+from tests.support.provider_calls import ask, at, calm_client, text_of, tls
 from tests.support.scripted_provider import ScriptedProvider, script_text
 from worker.providers import upstream as upstream_module
 from worker.providers.answer import Answer
 from worker.providers.base import ProviderError, ProviderEvent
+from worker.providers.openai_stream import OpenAIReader
 from worker.providers.upstream import Upstream
+from worker.providers.upstreams import Lent, Upstreams
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 FINISH = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
@@ -29,23 +32,56 @@ async def scripted() -> AsyncIterator[ScriptedProvider]:
         yield provider
 
 
+class Wire(asyncio.Transport):
+    """A socket without a peer, whose bytes come from a test."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = True
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        return None
+
+    def pause_reading(self) -> None:
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        self.reads = True
+
+    def abort(self) -> None:
+        self.reads = False
+
+
+async def opened(wire: Wire, *headers: str) -> tuple[Upstream, Answer]:
+    """An answer whose head has come; it may keep silent for 0.2 s."""
+    upstream = Upstream()
+    upstream.connection_made(wire)
+    asking = asyncio.create_task(upstream.ask(b""))
+    await asyncio.sleep(0)
+    head = "".join(f"{line}\r\n" for line in ("HTTP/1.1 200 OK", *headers, ""))
+    upstream.data_received(head.encode())
+    lent = Lent(Upstreams(1.0, tls()), ("http", "x", 1), upstream)
+    return upstream, Answer(at("http://x"), OpenAIReader(), lent, await asking, 5.0, 0.2)
+
+
 class Turns:
     """Hears an answer, but reads it only when it is told to. ``told``: how often something was there for it."""
 
     def __init__(self, answer: Answer) -> None:
         self.heard: list[ProviderEvent] = []
         self.told = 0
+        self.pauses = False
         self._answer = answer
-        self.end = asyncio.create_task(answer.tell(self._hear, self._ready))
+        self.end = asyncio.create_task(answer.tell(self.hear, self.ready))
 
     def read(self) -> None:
         self._answer.read()
 
-    def _hear(self, event: ProviderEvent) -> bool:
+    def hear(self, event: ProviderEvent) -> bool:
         self.heard.append(event)
-        return False
+        return self.pauses
 
-    def _ready(self) -> None:
+    def ready(self) -> None:
         self.told += 1
 
     async def until_told(self) -> None:
@@ -128,6 +164,60 @@ async def test_nothing_but_comments_is_a_silence_however_late_it_is_read(scripte
         with pytest.raises(ProviderError) as caught:
             await listening.end
     assert caught.value.code == "upstream_silent"
+
+
+async def test_who_is_held_back_by_a_pause_is_not_silent() -> None:
+    upstream, answer = await opened(wire := Wire())
+    listening = Turns(answer)
+    listening.pauses = True
+    await asyncio.sleep(0)
+    upstream.data_received(said("a"))
+    listening.read()
+    assert await listening.end is False
+    listening.end = asyncio.create_task(answer.tell(listening.hear, listening.ready))
+    await asyncio.sleep(0.5)
+    assert not wire.reads
+    listening.read()
+    await asyncio.sleep(0)
+    assert wire.reads
+    upstream.data_received(said("b"))
+    listening.read()
+    assert (await listening.end, text_of(listening.heard)) == (False, "ab")
+    answer.close()
+
+
+async def test_who_is_held_back_in_the_middle_of_an_event_is_not_silent() -> None:
+    upstream, answer = await opened(wire := Wire())
+    listening = Turns(answer)
+    await asyncio.sleep(0)
+    upstream.data_received(said("a"))
+    listening.read()
+    event = said("x" * 100_000)
+    upstream.data_received(event[:60_000])
+    assert not wire.reads
+    await asyncio.sleep(0.5)
+    listening.read()
+    await asyncio.sleep(0)
+    assert wire.reads
+    assert not listening.end.done()
+    upstream.data_received(event[60_000:])
+    listening.read()
+    assert text_of(listening.heard) == "a" + "x" * 100_000
+    listening.end.cancel()
+    answer.close()
+
+
+async def test_packed_events_may_be_many_and_are_read_together() -> None:
+    upstream, answer = await opened(Wire(), "Content-Encoding: gzip")
+    listening = Turns(answer)
+    await asyncio.sleep(0)
+    words = [f"w{n}" for n in range(40_000)]
+    upstream.data_received(gzip.compress(b"".join(map(said, words))))
+    listening.read()
+    assert not listening.end.done()
+    assert text_of(listening.heard) == "".join(words)
+    listening.end.cancel()
+    answer.close()
 
 
 async def test_an_end_mark_is_an_end_though_the_body_has_none() -> None:

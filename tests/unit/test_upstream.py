@@ -250,8 +250,8 @@ async def test_a_packed_error_is_unpacked_within_a_bound() -> None:
         lent.close()
     inflate = inflater(told)
     assert inflate is not None
-    with pytest.raises(Exception, match="more than one read"):
-        inflate(gzip.compress(bytes(MAX_INFLATED_BYTES + 1)))
+    with pytest.raises(Exception, match="more than events"):
+        inflate(gzip.compress(bytes(2 * MAX_INFLATED_BYTES)))
 
 
 async def all_closed(server: BytesServer) -> None:

@@ -88,8 +88,9 @@ class Answer:
         if turn is None or turn.done():
             return
         if self._rest is None:
-            self._lent.upstream.read()
+            held = self._lent.upstream.read()
         else:
+            held = True
             self._tell(self._rest)
             if not turn.done():
                 self._lent.upstream.resume()
@@ -97,8 +98,10 @@ class Answer:
             self._said, self._says = True, False
             if not self._finished:
                 self._patience.reset(self._idle_s)
-        else:
+        elif not held:
             self._patience.nothing_new()
+        elif not turn.done():
+            self._patience.begin()  # only from now on is the provider waited for
 
     def close(self) -> None:
         """Let go of the connection at once: kept if the body was read to its end, closed otherwise."""

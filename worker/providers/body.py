@@ -8,7 +8,9 @@ from typing import Final
 from worker.providers.upstream import Head, Upstream
 
 MAX_INFLATED_BYTES: Final = 1024 * 1024
-"""Of one read of a packed body: as much as one event may hold. A few bytes may unpack to gigabytes."""
+MAX_RATIO: Final = 64
+"""What is taken at once of a packed body may unpack to so many bytes (as much as one event may hold), and to so
+many times as much as it was: events pack to a tenth or a twentieth, but a few bytes may unpack to gigabytes."""
 MAX_ERROR_BYTES: Final = 64 * 1024
 """An error is a sentence or two; a gateway's HTML page is not worth more."""
 ERROR_WAIT_S: Final = 5.0
@@ -24,9 +26,9 @@ def inflater(head: Head) -> Inflate | None:
     unpacking = zlib.decompressobj(wbits=47)  # gzip or zlib, by its head
 
     def inflate(chunk: bytes) -> bytes:
-        unpacked = unpacking.decompress(chunk, MAX_INFLATED_BYTES)
+        unpacked = unpacking.decompress(chunk, MAX_INFLATED_BYTES + MAX_RATIO * len(chunk))
         if unpacking.unconsumed_tail:
-            raise zlib.error("more than one read may hold")
+            raise zlib.error("more than events unpack to")
         return unpacked
 
     return inflate

@@ -19,10 +19,9 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """No provider's response head is near that; an endless one must not eat the worker's memory."""
-
-
-MAX_UNREAD_BYTES: Final = 256 * 1024
-"""What may lie here until the listener's turn: as much as one read may bring, and seconds of the fastest models."""
+MAX_UNREAD_BYTES: Final = 32 * 1024
+"""What may lie here until the listener's turn (and one read more): seconds of most models. When a server comes back
+all streams of a worker are read in one flush, 0.7 ms each."""
 
 
 class UpstreamError(Exception):
@@ -129,8 +128,9 @@ class Upstream(asyncio.Protocol):
         if self._listening and not self._lost:
             self._transport.resume_reading()
 
-    def read(self) -> None:
-        """Hand the listener what came, piece by piece, until it pauses."""
+    def read(self) -> bool:
+        """Hand the listener what came, until it pauses. Out: whether so much lay here that it was held."""
+        held = self._unread_bytes > MAX_UNREAD_BYTES
         if self._unread:
             self._parse_unread()
         while self._listening and self._listener is not None:
@@ -138,12 +138,13 @@ class Upstream(asyncio.Protocol):
                 self._parts = []
                 self._listener.take(parts[0] if len(parts) == 1 else b"".join(parts))
                 if self._ended is None and not self._parts:
-                    return
+                    break
             elif self._ended is not None:
                 listener, self._listener, self._listening = self._listener, None, False
                 listener.end(cut=self._ended)
             else:
-                return
+                break
+        return held
 
     def abort(self) -> None:
         """Close at once; nobody is told."""
@@ -170,10 +171,10 @@ class Upstream(asyncio.Protocol):
         unread = self._unread
         unread.append(data)
         self._unread_bytes += len(data)
+        if self._unread_bytes > MAX_UNREAD_BYTES:
+            self._transport.pause_reading()
         if len(unread) <= 2:
             self._announce()
-        elif self._unread_bytes > MAX_UNREAD_BYTES:
-            self._transport.pause_reading()
 
     def _announce(self) -> None:
         if self._listening and self._listener is not None:
