@@ -3,10 +3,10 @@
 Theory of operation. Whatever comes behind a flush (Redis, the API, a viewer's socket) costs by the entry, and not
 by the token. While FLUSH_STREAMS or fewer wait, a flush takes them all, and nobody waits for anybody. Where more
 do, it takes those that have something new for the second time, those that have said nothing yet, and those that
-have waited for TURNS flushes; the others wait for the next one. So two tokens share an entry, and the first of them
-waits as long as the second takes to come, or TURNS flushes if that is less. At 200 streams of 50 tokens/s a token
-costs a fifth less than in an entry of its own, with a p99 of 33 ms; at 400 it is 34. Three to an entry would be more
-than 50.
+have waited for TURNS flushes; the others wait for the next one. So two tokens share an entry, and the first of
+them waits as long as the second takes to come, or TURNS flushes if that is less. At 200 streams of 50 tokens/s a
+token costs a fifth less than in an entry of its own, with a p99 of 33 ms; at 400 it is 34. Three to an entry
+would be more than 50.
 
 Rejected: so many streams a flush, the longest-waiting first. That gathers 1.7 tokens for a p99 of 39 ms.
 """
