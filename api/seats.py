@@ -10,11 +10,12 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import structlog
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from shared.connections import AWAY
 from shared.limits import Limits
 from shared.queue import Queue
+from shared.resp import is_out_of_memory
 
 GIVE_BACK_S: Final = 1.0
 """How late a seat that became free is seen by other processes."""
@@ -55,9 +56,14 @@ class Seats:
         needed = self._taken[stream_id]
         if needed <= self._held.get(stream_id, 0):
             return True
-        given = await self._limits.take_seats(
-            stream_id, self._process, needed + self._block - 1, needed, self._most
-        )
+        try:
+            given = await self._limits.take_seats(
+                stream_id, self._process, needed + self._block - 1, needed, self._most
+            )
+        except ResponseError as error:
+            if not is_out_of_memory(error):
+                raise
+            return True  # a full server can't count them, but what is in it can be read
         if given:
             self._held[stream_id] = given
         return given > 0

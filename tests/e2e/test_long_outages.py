@@ -35,7 +35,7 @@ async def test_a_server_at_its_memory_limit_fails_the_stream_clearly(stack: Stac
     made = await stack.create({"tokens": 2000, "interval_ms": 20, "name": "full"})
     await stack.until_said(made["id"], 30)
     async with Redis.from_url(stack.server.url) as redis:
-        await redis.config_set("maxmemory", "1mb")
+        await redis.config_set("maxmemory", "1kb")  # whatever it holds, it is full
         refused = await stack.client.post("/v1/streams", json={"prompt": "{}"})
         assert (refused.status_code, refused.json()["code"]) == (503, "redis_full")
         seen = await asyncio.wait_for(view_to_end(stack.client, made["events_url"]), 40)

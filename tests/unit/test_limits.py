@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from fakeredis import FakeAsyncRedis
+from redis.exceptions import OutOfMemoryError
 
+from api.seats import Seats
 from shared.keys import Keys
 from shared.limits import SEATS_LIFE_MS, Limits
 
@@ -125,3 +127,12 @@ async def test_many_seats_are_kept_in_few_round_trips(redis: Any, count: int) ->
     some = limits(redis)
     await some.keep_seats("one", {f"s{number}": 1 for number in range(count)}, 10**15)
     assert len(await redis.keys("*")) == count
+
+
+async def test_a_full_server_counts_no_seats_and_turns_no_viewer_away() -> None:
+    class Full:
+        async def take_seats(self, *asked: object) -> int:
+            raise OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
+
+    async with Seats(Full(), None, 10).taken("s") as seated:  # type: ignore[arg-type]
+        assert seated
