@@ -58,10 +58,9 @@ class Carried:
         self.end_args: tuple[str | bytes | int, ...] | None = None
         self.ended_at: float | None = None
         self._pending: list[Event] = []
-        self._pending_size = 0
+        self._pending_size = self._sent_size = 0
         self._sent = Sent()
         self._unacknowledged: list[Event] = []
-        self._sent_size = 0
         self.next_n = 1
         self._written_n = 0
         self._text = SnapshotText()
@@ -168,8 +167,7 @@ class Carried:
         self._fresh_entries += newest - self._written_n
         self._written_n = newest
         self._sent_size = 0
-        if self._held_up:
-            self._held_up.clear()
+        self._held_up.clear()
         if now >= self._sent.mark_at:
             self._sent.mark(now, newest)
         if self._awaited:
@@ -211,6 +209,8 @@ class Carried:
         self._held_up.pop(GONE, None)
         if self.ended_at is not None:
             self.ended_at = now
+            if self.stopped.done() and self.stopped.result() == FENCED:
+                self.cut()  # what was in flight came behind its fence, for that was told first
 
     def kept(self) -> list[bytes]:
         """Everything that is kept, in order."""

@@ -221,3 +221,14 @@ def test_a_full_server_fails_what_runs_within_seconds_and_what_has_ended_after_a
     assert not ended.stopped.done()
     ended.held_up(71.0, LOG_FULL)
     assert ended.stopped.result() == LOG_FULL
+
+
+def test_what_a_fenced_attempt_had_in_flight_is_not_said_again() -> None:
+    carried = carry()
+    said(carried, 2)
+    carried.say({"text": "late"})
+    carried.take()
+    carried.stop(FENCED)
+    carried.end(1.0).keep_anew(2.0)
+    assert len(carried.kept()) == 2
+    assert not carried.in_flight

@@ -82,7 +82,6 @@ async def test_under_load_two_pieces_of_a_stream_share_an_entry() -> None:
     for text in ("b", "c"):
         for carried in many:
             say(writer, carried, text)
-        await asyncio.sleep(0)
     for carried in many:
         assert await writer.settled(carried)
     running.cancel()
