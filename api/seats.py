@@ -79,7 +79,8 @@ class Seats:
                 continue
             freed, self._freed = self._freed, set()
             for stream_id in freed:
-                self._held[stream_id] = self._taken.get(stream_id, 0)
+                # Who is only asking just now holds nothing yet.
+                self._held[stream_id] = min(self._held.get(stream_id, 0), self._taken.get(stream_id, 0))
             told = dict(self._held) if due else {stream_id: self._held[stream_id] for stream_id in freed}
             for stream_id in [name for name in freed if not self._taken.get(name)]:
                 self._taken.pop(stream_id, None)

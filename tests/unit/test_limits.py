@@ -9,6 +9,7 @@ import pytest_asyncio
 from fakeredis import FakeAsyncRedis
 from redis.exceptions import OutOfMemoryError
 
+from api import seats as seats_module
 from api.seats import Seats
 from shared.keys import Keys
 from shared.limits import SEATS_LIFE_MS, Limits
@@ -136,3 +137,25 @@ async def test_a_full_server_counts_no_seats_and_turns_no_viewer_away() -> None:
 
     async with Seats(Full(), None, 10).taken("s") as seated:  # type: ignore[arg-type]
         assert seated
+
+
+async def test_who_asks_while_seats_are_given_back_holds_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing:
+        async def take_seats(self, *asked: object) -> int:
+            await asyncio.sleep(0.02)
+            return 0
+
+        async def keep_seats(self, *kept: object) -> None:
+            return None
+
+        async def now_ms(self) -> int:
+            return 0
+
+    monkeypatch.setattr(seats_module, "GIVE_BACK_S", 0.03)
+    seats = Seats(Refusing(), Refusing(), 10)  # type: ignore[arg-type]
+    giving_back = asyncio.create_task(seats.run())
+
+    for _ in range(20):
+        async with seats.taken("s") as seated:
+            assert not seated
+    giving_back.cancel()
