@@ -47,7 +47,8 @@ class Carried:
         self.stream_id = stream_id
         self.claim = claim
         self.log = log
-        self._most, self._snapshot_after = max(1, log.cap // 4), log.cap // 2
+        self._most = max(1, log.cap // 4)
+        self._snapshot_after = log.cap // 2
         self.epoch = claim.epoch
         self.attempt = claim.attempt
         self.stopped: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -66,7 +67,6 @@ class Carried:
         self._text = SnapshotText()
         self._fresh_entries = 0
         self._moved = asyncio.Event()
-        self._awaited = 0
 
     def go_on(self, snapshot: bytes, deltas: list[Delta]) -> None:
         """This attempt continues another one, which said this."""
@@ -84,7 +84,7 @@ class Carried:
             pending[-1] = (MESSAGE, both)
         else:
             pending.append((MESSAGE, delta))
-        return self._pending_size + self._sent_size > MAX_UNWRITTEN
+        return self.full
 
     def note(self, kind: str, data: dict[str, Any]) -> None:
         """Add an event that is no delta."""
@@ -120,11 +120,7 @@ class Carried:
     async def moved(self) -> None:
         """Wait until entries were written, or the attempt was stopped."""
         self._moved.clear()
-        self._awaited += 1
-        try:
-            await self._moved.wait()
-        finally:
-            self._awaited -= 1
+        await self._moved.wait()
 
     async def room(self) -> None:
         """Wait while this attempt holds too much unwritten text: that is the backpressure on its provider."""
@@ -170,8 +166,7 @@ class Carried:
         self._held_up.clear()
         if now >= self._sent.mark_at:
             self._sent.mark(now, newest)
-        if self._awaited:
-            self._moved.set()
+        self._moved.set()
         return self._fresh_entries >= self._snapshot_after
 
     def held_up(self, now: float, why: str) -> bool:

@@ -211,7 +211,7 @@ class LogWriter:
                 if carried.has_pending:
                     self.touch(carried)
         if self._speakers.any_but(doubtful):
-            self._work.set()  # their turn is in the next one
+            self._work.set()  # they speak in the next one
         for call in self._line.due(now):
             if call.carried not in doubtful and call.carried not in self._speakers:
                 batch.call(call)

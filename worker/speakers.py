@@ -1,12 +1,12 @@
-"""Whose turn it is: the attempts that have something to say, and how their tokens gather under load. Pure, no I/O.
+"""Who speaks in a flush: the attempts that have something to say, which gather under load. Pure, no I/O.
 
 Theory of operation. Whatever comes behind a flush (Redis, the API, a viewer's socket) costs by the entry, and not
 by the token. While FLUSH_STREAMS or fewer wait, a flush takes them all, and nobody waits for anybody. Where more
 do, it takes those that have something new for the second time, those that have said nothing yet, and those that
-have waited for TURNS flushes; the others wait for the next one. So two tokens share an entry, and the first of
-them waits as long as the second takes to come, or TURNS flushes if that is less. At 200 streams of 50 tokens/s a
-token costs a fifth less than in an entry of its own, with a p99 of 33 ms; at 400 it is 34. Three to an entry
-would be more than 50.
+have waited for MOST_FLUSHES flushes; the others wait for the next one. So two tokens share an entry, and the
+first of them waits as long as the second takes to come, or MOST_FLUSHES flushes if that is less. At 200 streams
+of 50 tokens/s a token costs a fifth less than in an entry of its own, with a p99 of 33 ms; at 400 it is 34. Three
+to an entry would be more than 50.
 
 Rejected: so many streams a flush, the longest-waiting first. That gathers 1.7 tokens for a p99 of 39 ms.
 """
@@ -19,7 +19,7 @@ from worker.carried import Carried
 
 FLUSH_STREAMS: Final = 72
 """Of a flush in which nobody has to wait: up to some 120 streams of 50 tokens/s, 8 ms apart."""
-TURNS: Final = 4
+MOST_FLUSHES: Final = 4
 
 
 class Speakers:
@@ -53,15 +53,15 @@ class Speakers:
         return any(carried not in held for carried in self._waiting) if held else bool(self._waiting)
 
     def take(self, held: Collection[Carried]) -> list[Carried]:
-        """Those whose turn it is in this flush, but for the held ones, which keep their place."""
+        """Those that speak in this flush, but for the held ones, which keep their place."""
         self._flush += 1
         waiting = self._waiting
-        turns = list(waiting)
-        if len(turns) > FLUSH_STREAMS:
-            overdue = takewhile(lambda carried: waiting[carried] <= self._flush - TURNS, waiting)
-            turns = list(dict.fromkeys(chain(overdue, self._ripe)))
+        speaking = list(waiting)
+        if len(speaking) > FLUSH_STREAMS:
+            overdue = takewhile(lambda carried: waiting[carried] <= self._flush - MOST_FLUSHES, waiting)
+            speaking = list(dict.fromkeys(chain(overdue, self._ripe)))
         if held:
-            turns = [carried for carried in turns if carried not in held]
-        for carried in turns:
+            speaking = [carried for carried in speaking if carried not in held]
+        for carried in speaking:
             self.discard(carried)
-        return turns
+        return speaking

@@ -1,4 +1,4 @@
-"""Whose turn it is in a flush: nobody waits while few speak, and under load two pieces share an entry."""
+"""Who speaks in a flush: nobody waits while few speak, and under load two pieces share an entry."""
 
 import asyncio
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ import pytest
 from shared.claims import Claim
 from shared.log import Log
 from worker.carried import Carried
-from worker.speakers import FLUSH_STREAMS, TURNS, Speakers
+from worker.speakers import FLUSH_STREAMS, MOST_FLUSHES, Speakers
 
 pytestmark = pytest.mark.asyncio
 
@@ -55,7 +55,7 @@ async def test_of_many_nobody_waits_for_longer_than_some_flushes() -> None:
     assert speakers.take(()) == []
     for carried in late:
         speakers.add(carried)
-    assert [len(speakers.take(())) for _ in range(TURNS - 1)] == [0] * (TURNS - 2) + [len(early)]
+    assert [len(speakers.take(())) for _ in range(MOST_FLUSHES - 1)] == [0] * (MOST_FLUSHES - 2) + [len(early)]
     assert speakers.take(()) == late
 
 

@@ -137,8 +137,6 @@ class Upstream(asyncio.Protocol):
             if parts := self._parts:
                 self._parts = []
                 self._listener.take(parts[0] if len(parts) == 1 else b"".join(parts))
-                if self._ended is None and not self._parts:
-                    break
             elif self._ended is not None:
                 listener, self._listener, self._listening = self._listener, None, False
                 listener.end(cut=self._ended)
