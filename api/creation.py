@@ -1,10 +1,11 @@
 """Creating a stream, safe against a crash at any point.
 
 Theory of operation. First the limits (see :mod:`api.admission`). Then the steps are: a provisional record with
-its ``queued`` event and a life of 60 s; the stream into ``unfinished`` and the job into the queue; then the record
-is confirmed, and only then 202 is answered. A crash before the confirmation leaves nothing behind (the record
-expires, and no worker claims a provisional stream); one after it leaves a stream that runs. A 503 deletes nothing:
-it lets it expire. Where log and queue live on one server all steps go there at once (:mod:`shared.joined`).
+its ``queued`` event and a life of 60 s; the stream into ``unfinished``; then the record is confirmed, its job
+goes into the queue, and only then 202 is answered. A crash before the confirmation leaves nothing behind (the
+record expires, and no worker claims a provisional stream); one after it leaves a stream that runs, for the sweep
+finds it in ``unfinished`` without a job. A 503 deletes nothing: it lets it expire. Where log and queue live on
+one server all steps go there at once (:mod:`shared.joined`).
 
 With an ``Idempotency-Key`` the id is HMAC(secret, owner, key), so every caller with that key meets the same
 record and runs all the steps itself, harmlessly: each of them is idempotent.
@@ -174,7 +175,7 @@ class Creation:
         return stream_id, status, speaks["model"], met
 
     async def _write(self, new: NewStream, epoch: int = 0) -> tuple[str, bool, int]:
-        """All steps, from the provisional record to the wake-up. Out: (status, whether it was met, epoch)."""
+        """All steps, from the provisional record to the job. Out: (status, whether it was met, epoch)."""
         stream_id = new.stream_id
         answer = await self._streams.create(new, epoch)
         status, attempt = "queued", 0
@@ -187,13 +188,13 @@ class Creation:
         if answer[0] == "exists":
             status, attempt = answer[1], int(answer[3])
         if status == "queued":
-            await self._queue.put(stream_id, attempt + 1, new.now_ms)
+            await self._queue.note(stream_id, new.now_ms)
         if TRANSITIONS[status]:  # type: ignore[index]
             confirmed = await self._streams.confirm(stream_id)
             if confirmed[0] == "gone":
                 raise redis_away()
         if status == "queued":
-            await self._queue.wake()
+            await self._queue.put(stream_id, attempt + 1, new.now_ms)
         if answer[0] == "exists":
             return status, True, int(answer[4])
         return status, False, int(answer[1].partition("-")[0])

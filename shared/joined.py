@@ -33,14 +33,14 @@ class JoinedCreate:
         """The server's less this loop's (s)."""
 
     async def create(self, new: NewStream, nonce: str, until: float) -> Admission:
-        """Admit, make the record, enqueue the job of its first attempt, confirm it, and wake a worker.
+        """Admit, make the record, confirm it, and enqueue the job of its first attempt.
 
         In: ``until`` when the caller waits (loop time, s). Out: whether it was admitted, and then the ``epoch``
         that the stream began with. Raises one of :data:`shared.connections.AWAY` (nobody knows then), or a
         RedisError (there is no stream then).
         """
         job, job_args = self._queue.first_job(new.stream_id)
-        more = (*self._limits.keys(new.owner), self._keys.unfinished, job, self._keys.queue_wake)
+        more = (*self._limits.keys(new.owner), self._keys.unfinished, job)
         head, made = (*self._limits.args(new.stream_id), *job_args), new.args(nonce)
         while True:
             until_ms = int((self._clock + until) * 1000)

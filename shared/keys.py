@@ -14,9 +14,9 @@ expire together once the stream has ended. ``<p>`` is the prefix of the settings
     client``, read by their worker. Lives for the stream's ``pause_after``.
 ``<p>:unfinished``, sorted set: stream ids by creation (ms): what the sweep walks. Written by the API and the
     workers; a stream leaves it when it has ended.
-``<p>:queue``, sorted set: arq's queue of job ids; beside it arq's own ``arq:job:*``, ``arq:in-progress:*`` and
-    ``arq:retry:*``. Written by the API and the sweep, taken by workers. A job leaves when it is claimed.
-``<p>:queue:wake``, list: one element for each wake-up, at most 16; workers wait on it.
+``<p>:queue``, sorted set: arq's queue of job ids, by when they were enqueued (ms); beside it arq's own
+    ``arq:job:*``, which goes when a worker has the job, and ``arq:in-progress:*``, 3 s for one that was put off.
+    Written by the API, the workers and the sweep; workers wait on it, and take jobs out of it.
 ``<p>:sweeper``, string: whose turn it is to sweep; lives 0.45 s.
 ``<p>:workers``, sorted set: workers by their last sign of life (ms); the API reads it for readiness.
 ``<p>:secret``, string: behind Idempotency-Key and read tokens, where none is configured. Lives for ever.
@@ -77,10 +77,6 @@ class Keys:
     @property
     def queue(self) -> str:
         return f"{self.prefix}:queue"
-
-    @property
-    def queue_wake(self) -> str:
-        return f"{self.prefix}:queue:wake"
 
     @property
     def sweeper(self) -> str:

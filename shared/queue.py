@@ -1,16 +1,19 @@
-"""The queue side: arq's jobs, the wake-up list and the sorted set of unfinished streams.
+"""The queue side: arq's jobs, and the sorted set of unfinished streams.
 
 A stream's life never hangs on the queue's bookkeeping, which is not fenced: a job that is lost or doubled
 only costs a look (the claim script decides who runs), and a stream without a lease and without a job gets a
-new job from the sweep. All of this may live on another server than the logs.
+new job from the sweep. So a worker takes its jobs out of arq's queue by the very call that waits for them, and
+marks none as in progress but those that the claim puts off: arq's own way (a wake-up, a look at the queue, a
+mark for each job, and taking it out behind the claim) is four round trips a stream, a seventh of all that a stream
+costs its worker beside its tokens. All of this may live on another server than the logs.
 """
 
 import time
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
-from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
+from arq.constants import in_progress_key_prefix, job_key_prefix
 from arq.jobs import serialize_job
 from redis.asyncio import Redis
 
@@ -19,14 +22,6 @@ from shared.keys import Keys
 JOB: Final = "generate"
 JOB_LIFE_MS: Final = 24 * 3600 * 1000
 """As long as arq's own default: a job may wait for workers that long."""
-
-CLOCK_SLACK_MS: Final = 60_000
-"""arq runs a job whose score is not above its worker's own clock. The score is the Redis server's clock less
-this, so that clocks up to a minute apart delay nobody, while the order stays the server's."""
-
-WAKE_LIMIT: Final = 16
-"""Wake-ups that wait at most: a worker that wakes takes all the jobs it has room for, so one for each of a
-few workers is enough, and a burst of creates leaves no train of empty polls."""
 
 job_serializer = msgspec.json.encode
 job_deserializer = msgspec.json.decode
@@ -52,13 +47,13 @@ class Queue:
     async def put(self, stream_id: str, attempt: int, server_ms: int) -> None:
         """Note the stream as unfinished and enqueue the job for its attempt: one transaction, idempotent.
 
-        ``server_ms`` is the Redis server's clock, as the script that made the stream told it.
+        ``server_ms``: its place in line, by the Redis server's clock, as the script that made the stream told it.
         """
         name = job_id(stream_id, attempt)
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.zadd(self._keys.unfinished, {stream_id: server_ms}, nx=True)
             pipe.set(job_key_prefix + name, _job(stream_id, server_ms), px=JOB_LIFE_MS)
-            pipe.zadd(self._keys.queue, {name: server_ms - CLOCK_SLACK_MS}, nx=True)
+            pipe.zadd(self._keys.queue, {name: server_ms}, nx=True)
             await pipe.execute()
 
     def first_job(self, stream_id: str) -> tuple[str, tuple[str | bytes | int, ...]]:
@@ -68,57 +63,51 @@ class Queue:
         """
         name = job_id(stream_id, 1)
         job = _job(stream_id, int(time.time() * 1000))
-        return job_key_prefix + name, (name, job, JOB_LIFE_MS, CLOCK_SLACK_MS, WAKE_LIMIT)
+        return job_key_prefix + name, (name, job, JOB_LIFE_MS)
 
-    async def wake(self) -> None:
-        """Wake one waiting worker (or leave the wake-up for the next that waits)."""
-        async with self._client.pipeline(transaction=False) as pipe:
-            pipe.lpush(self._keys.queue_wake, b"1")
-            pipe.ltrim(self._keys.queue_wake, 0, WAKE_LIMIT - 1)
-            await pipe.execute()
+    async def note(self, stream_id: str, server_ms: int) -> None:
+        """Note the stream as unfinished: from when it is confirmed, the sweep sees that it has a job."""
+        await self._client.zadd(self._keys.unfinished, {stream_id: server_ms}, nx=True)
 
-    async def pick(self, names: Sequence[str], now_ms: int, life_ms: int) -> dict[str, int]:
-        """Mark jobs as in progress, as arq does. In: the picker's clock, and the life of the mark. Out: the scores
-        of those that are due, and that nobody else has."""
-        async with self._client.pipeline(transaction=True) as pipe:
-            for name in names:
-                pipe.zscore(self._keys.queue, name)
-                pipe.set(in_progress_key_prefix + name, b"1", nx=True, px=life_ms)
-            raw = await pipe.execute()
-        found = zip(names, raw[::2], raw[1::2], strict=True)
-        marked = {name: score for name, score, is_new in found if is_new is not None}
-        # Run by another worker, or put off, since they were seen.
-        stale = [name for name, score in marked.items() if score is None or score > now_ms]
-        if stale:
-            await self._client.delete(*(in_progress_key_prefix + name for name in stale))
-        return {name: int(score) for name, score in marked.items() if name not in stale}
+    async def take(self, most: int, wait_s: float, client: Redis | None = None) -> dict[str, int]:
+        """Take jobs out of the queue, oldest first; where there are none, wait until one comes or the time is over.
 
-    async def unmark(self, name: str) -> None:
-        """This job is not in progress any more: whoever picks it next may have it."""
-        await self._client.delete(in_progress_key_prefix + name)
+        In: ``client``, whose connection is kept for so long; None: wait for nothing. Out: the jobs with their
+        places in line, for :meth:`put_back`.
+        """
+        raw: Any
+        if client is None:
+            raw = await self._client.zpopmin(self._keys.queue, most)
+        else:
+            _, raw = await client.bzmpop(wait_s, 1, [self._keys.queue], min=True, count=most) or (b"", ())  # type: ignore[misc]
+        return {name.decode(): int(float(score)) for name, score in raw}
 
-    async def forget_jobs(self, names: Sequence[str]) -> None:
-        """Take jobs out of arq's keys, also what marks them as in progress: once claimed, the lease and the sweep
-        carry a stream; and a picker that died claims nothing more."""
-        async with self._client.pipeline(transaction=True) as pipe:
-            for name in names:
-                pipe.zrem(self._keys.queue, name)
-                pipe.delete(job_key_prefix + name, retry_key_prefix + name, in_progress_key_prefix + name)
-            await pipe.execute()
+    async def put_back(self, jobs: Mapping[str, int]) -> None:
+        """Jobs that were taken go back to their places in line."""
+        if jobs:
+            await self._client.zadd(self._keys.queue, dict(jobs), nx=True)
 
-    async def jobs(self, names: Sequence[str]) -> list[tuple[bool, int]]:
-        """For the sweep: (is queued, ms until its in-progress mark runs out, or -2 without one) of each."""
+    async def put_off(self, name: str, life_ms: int) -> None:
+        """Mark a job as in progress, as arq does: it was taken, and whoever has it waits for its stream."""
+        await self._client.set(in_progress_key_prefix + name, b"1", px=life_ms)
+
+    async def forget_job(self, name: str) -> None:
+        """Drop what arq keeps of a job that was taken."""
+        await self._client.delete(job_key_prefix + name)
+
+    async def jobs(self, names: Sequence[str]) -> list[bool]:
+        """For the sweep: whether each is queued, or marked as in progress."""
         async with self._client.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.zscore(self._keys.queue, name)
-                pipe.pttl(in_progress_key_prefix + name)
+                pipe.exists(in_progress_key_prefix + name)
             raw = await pipe.execute()
-        return [(score is not None, ttl) for score, ttl in zip(raw[::2], raw[1::2], strict=True)]
+        return [score is not None or bool(marked) for score, marked in zip(raw[::2], raw[1::2], strict=True)]
 
-    async def unfinished(self, start: int, count: int) -> list[str]:
-        """A page of the unfinished streams, oldest first."""
-        raw = await self._client.zrange(self._keys.unfinished, start, start + count - 1)
-        return [item.decode() for item in raw]
+    async def unfinished(self, start: int, count: int) -> dict[str, int]:
+        """A page of the unfinished streams, oldest first, with when they were created (ms, the server's clock)."""
+        raw = await self._client.zrange(self._keys.unfinished, start, start + count - 1, withscores=True)
+        return {item.decode(): int(score) for item, score in raw}
 
     async def finished(self, *stream_ids: str) -> None:
         """These streams need no sweep any more."""

@@ -2,10 +2,10 @@
 
 Theory of operation. What a provider sent waits *unread*, and what was read waits as *pending*, until a flush
 takes both; only then do events get their ids, so that deltas which wait together leave as one entry. From then on
-an entry never changes, and is kept as the bytes that go over the wire (packed once, and 150 of them are kept of a
-usual stream): it may have to be sent again, and "already there" is only true of the very same bytes. They are kept
-for a while (:mod:`worker.sent`): what a restarted server lost is written again from here. If more is lost than
-was kept, only a new attempt mends it.
+an entry never changes, and is kept as the bytes that go over the wire: it may have to be sent again, and "already
+there" is only true of the very same bytes. They are kept for a while (:mod:`worker.sent`): what a restarted server
+lost is written again from here. If more is lost than was kept, only a new attempt mends it. A finish reason that
+stands alone waits for one flush more: by then the end has mostly come, and tells both in one script.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from shared.claims import Claim
-from shared.events import MESSAGE, QUEUED, Delta, encode_data, merged
+from shared.events import FINISHING, MESSAGE, QUEUED, Delta, encode_data, merged
 from shared.ids import Cursor
 from shared.log import Entry, Log, packed_entry
 from worker.sent import Sent
@@ -37,11 +37,8 @@ ENDED_HELD_UP_S: Final = 60.0
 
 
 class Carried:
-    """The writing side of one attempt.
-
-    ``stopped`` resolves with FENCED (a later epoch wrote), GONE (the stream was erased), LOST (the log lost
-    more than was kept) or LOG_FULL (the server stayed at its memory limit).
-    """
+    """The writing side of one attempt. ``stopped`` resolves with FENCED (a later epoch wrote), GONE (the stream was
+    erased), LOST (the log lost more than was kept) or LOG_FULL (the server stayed at its memory limit)."""
 
     def __init__(self, stream_id: str, claim: Claim, log: Log) -> None:
         self.stream_id = stream_id
@@ -63,9 +60,9 @@ class Carried:
         self._sent = Sent()
         self._unacknowledged: list[Event] = []
         self.next_n = 1
-        self._written_n = 0
+        self._written_n = self._end_tells = 0
         self._text = SnapshotText()
-        self._fresh_entries = 0
+        self._fresh_entries, self._has_new_reason = 0, False
         self._moved = asyncio.Event()
 
     def go_on(self, snapshot: bytes, deltas: list[Delta]) -> None:
@@ -88,6 +85,7 @@ class Carried:
 
     def note(self, kind: str, data: dict[str, Any]) -> None:
         """Add an event that is no delta."""
+        self._has_new_reason = kind == FINISHING
         self._pending.append((kind, data))
 
     @property
@@ -107,10 +105,6 @@ class Carried:
         """Whether the next flush may find something to say."""
         return bool(self._pending) or self.unread is not None
 
-    @property
-    def last_written(self) -> Cursor:
-        return Cursor(self.epoch, self._written_n)
-
     def stop(self, reason: str) -> None:
         """Whoever waits for this attempt learns that it may not write any more."""
         if not self.stopped.done():
@@ -127,6 +121,16 @@ class Carried:
         while self.full and not self.stopped.done():
             await self.moved()
 
+    def take_last_word(self) -> bytes:
+        """The finish reason's data where nothing else is unsaid, for the end that tells it, too; else nothing."""
+        if self.in_flight or not self._is_at_last_word():
+            return b""
+        self._end_tells = 1
+        return encode_data(self._pending.pop()[1])
+
+    def _is_at_last_word(self) -> bool:
+        return len(self._pending) == 1 and self._pending[0][0] == FINISHING
+
     # -- what the log writer does ------------------------------------------------------------------
 
     def take(self) -> list[bytes]:
@@ -139,6 +143,9 @@ class Carried:
         if self.unread is not None:
             read, self.unread = self.unread, None
             read()
+        if self._has_new_reason and self._is_at_last_word():
+            self._has_new_reason = False
+            return []  # by the next flush the end has mostly come, and tells it
         taken, most = self._pending, self._most
         if len(taken) <= most:
             self._pending = []
@@ -214,25 +221,21 @@ class Carried:
     def compare(self, last: Entry | None) -> list[bytes] | str:
         """What the log's last entry means for this attempt.
 
-        Out: the entries to be written again, in order (none: all is there), or why it must stop; UNCLAIMED
-        means that even the claim is lost, but that everything behind it is kept. A later ``queued`` is no fence: a
-        repeated create made a stream in this one's place, and gives it back when its first creator comes.
+        Out: the entries to be written again, in order (none: all is there), or why it must stop; UNCLAIMED: even
+        the claim is lost, but everything behind it is kept. A later ``queued`` is no fence: a repeated create made
+        a stream in this one's place, and gives it back when its first creator comes.
         """
         if last is None or (last.type == QUEUED and last.cursor.epoch > self.epoch):
             return GONE
         if last.cursor.epoch > self.epoch or self._overruled:
             return FENCED
-        first = self.next_n - len(self._sent.entries)  # of those that are kept
+        newest = self.next_n - 1
         if last.cursor.epoch < self.epoch:
-            return UNCLAIMED if first == 1 else LOST
-        n = last.cursor.n
-        if self.end_args is not None and n == self.next_n:
+            return UNCLAIMED if len(self._sent.entries) == newest else LOST
+        if self.end_args is not None and last.cursor.n == self.next_n + self._end_tells:
             return []
-        if n >= self.next_n or n < first - 1:
-            return LOST
-        if n >= first and self._sent.entries[n - first] != packed_entry(*last.cursor, last.type, last.data):
-            return LOST
-        return self.kept()[n + 1 - first :]
+        missing = self._sent.missing(last, newest)
+        return LOST if missing is None else missing
 
     # -- the snapshot -------------------------------------------------------------------------------
 
@@ -242,4 +245,4 @@ class Carried:
         ``anew``: everything again, from offset 0 (the server's snapshot has another length than ours).
         """
         self._fresh_entries = 0
-        return str(self.last_written), *self._text.step(anew=anew)
+        return f"{self.epoch}-{self._written_n}", *self._text.step(anew=anew)

@@ -50,14 +50,16 @@ class Endings:
         self._writer = writer
 
     async def end(self, carried: Carried, status: str, data: dict[str, Any], course: Course) -> None:
-        """Write the terminal event, the record (what was used, too) and the last of the snapshot: one script.
+        """Write the terminal event (with the finish reason in front of it, where that is all that is unsaid), the
+        record (what was used, too) and the last of the snapshot: one script.
 
         An attempt that was stopped because the log refused it (out of memory) ends behind its last written
         event; one that was stopped for another reason has no say any more.
         """
         if carried.stopped.done():
             carried.cut()
-        elif not await self._writer.settled(carried):
+        last_word = carried.take_last_word()
+        if not carried.stopped.done() and not await self._writer.settled(carried):
             return
         raw = encode_data(data)
         fields: tuple[str | bytes | int, ...] = ("result", raw)
@@ -69,7 +71,7 @@ class Endings:
         while True:
             args: tuple[str | bytes | int, ...] = (
                 nonce, carried.epoch, carried.next_n, status, raw, self._retention_ms, self._keep_prompt,
-                *carried.snapshot_step(anew=anew), 0, *fields,
+                *carried.snapshot_step(anew=anew), 0, last_word, *fields,
             )  # fmt: skip
             answer = await self._writer.call(carried, "finish", *args)
             if answer[0] == "mismatch" and not anew:
@@ -95,7 +97,7 @@ class Endings:
         raw = encode_data({**data, "attempt": claim.attempt, "timings": None})
         answer: bytes = await self._streams.call(
             "finish", stream_id, new_nonce(), claim.epoch, 0, status, raw,
-            self._retention_ms, self._keep_prompt, "", 0, b"", 0, "result", raw,
+            self._retention_ms, self._keep_prompt, "", 0, b"", 0, b"", "result", raw,
         )  # fmt: skip
         await self._queue.hint(stream_id)
         await self._forget(stream_id, status, answer.decode().split()[0])
@@ -111,7 +113,6 @@ class Endings:
                 if answer[0] != "released":
                     return
                 await self._queue.put(stream_id, carried.attempt + 1, await self._queue.now_ms())
-                await self._queue.wake()
                 log.info("handed_over", stream=stream_id, job=job_id(stream_id, carried.attempt + 1))
         except (*AWAY, RedisError) as error:
             log.warning("hand_over_failed", stream=stream_id, error=type(error).__name__)

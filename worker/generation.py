@@ -47,6 +47,7 @@ WAITS: Final = {"provisional": 0.02, "settling": 0.2}
 WAIT_LIMIT_S: Final = 2.0
 """Less than a lease: what nobody claimed for as long gets a new job by the sweep, perhaps in this very worker."""
 
+PUT_BACK_S: Final = 1.0
 AT_ONCE: Final = "at once"
 RETRY_FIRST_S: Final = 0.25
 RETRY_MAX_S: Final = 5.0
@@ -79,29 +80,40 @@ class Generations:
         self._calm_ms = calm_ms
         self._worker = worker
 
-    async def generate(self, stream_id: str, job: str) -> None:
-        """Run one job: whatever the stream needs, until it ended or belongs to somebody else."""
+    async def generate(self, stream_id: str, job: str, place: int) -> None:
+        """Run one job: whatever the stream needs, until it ended or belongs to somebody else. ``place``: where the
+        job stood in line."""
         pause_s = RETRY_FIRST_S
-        while True:
-            claim, said = await self._claim(stream_id)
-            dropping = asyncio.create_task(self._drop(job))  # beside the attempt: nobody waits for it
-            try:
+        dropping = asyncio.create_task(self._drop(job))  # in one write with the claim, and nobody waits for it
+        try:
+            while True:
+                try:
+                    claim, said = await self._claim(stream_id, job)
+                except BaseException:
+                    await self._put_back(job, place)
+                    raise
                 if claim.outcome == "end":
                     await self._endings.end_for_another(stream_id, claim)
                 due = claim.outcome == "run" and await self._attempt(stream_id, claim, said)
-            finally:
-                await dropping
-            if not due:
-                return
-            if due != AT_ONCE:
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, RETRY_MAX_S)
+                if not due:
+                    return
+                if due != AT_ONCE:
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(pause_s * 2, RETRY_MAX_S)
+        finally:
+            await dropping
 
     async def _drop(self, job: str) -> None:
-        with contextlib.suppress(*AWAY, RedisError):  # a job that stays costs a look
-            await self._queue.forget_jobs([job])
+        with contextlib.suppress(*AWAY, RedisError):  # it expires, too
+            await self._queue.forget_job(job)
 
-    async def _claim(self, stream_id: str) -> tuple[Claim, Reading | None]:
+    async def _put_back(self, job: str, place: int) -> None:
+        """Another worker may take it at once; the sweep would see to it, too."""
+        with contextlib.suppress(TimeoutError, *AWAY, RedisError):
+            async with asyncio.timeout(PUT_BACK_S):
+                await self._queue.put_back({job: place})
+
+    async def _claim(self, stream_id: str, job: str) -> tuple[Claim, Reading | None]:
         """Claim the stream. Out: what came of it, and what was said so far where the attempt continues that."""
         settings = self._settings
         waited_s = 0.0
@@ -118,6 +130,8 @@ class Generations:
                 continue
             if claim.outcome not in WAITS or waited_s > WAIT_LIMIT_S:
                 return claim, said if claim.opening == CONTINUED else None
+            if not waited_s:
+                await self._queue.put_off(job, settings.lease_ms)
             await asyncio.sleep(WAITS[claim.outcome])
             waited_s += WAITS[claim.outcome]
 

@@ -69,9 +69,7 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
     client = ProviderClient(settings)
     leases = Leases(streams, name, settings.lease_ms, writer.held, writer.doubt)
     job_timeout_s = settings.max_stream_s * (settings.max_attempts + MAX_FALLBACKS + 1) + JOB_MARGIN_S
-    # arq adds 10 s to the longest time-out for the life of its in-progress mark.
-    in_progress_ms = int((job_timeout_s + 10) * 1000)
-    sweep = Sweep(streams, queue, leases, lease_ms=settings.lease_ms, in_progress_ms=in_progress_ms)
+    sweep = Sweep(streams, queue, leases, settings.lease_ms)
     watchers = Watchers(PresenceKeys(log_client, keys))
     upkeep = Upkeep(name, queue, leases, sweep, writer, watchers)
     endings = Endings(settings, streams, queue, writer)
@@ -87,7 +85,7 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
                 carried.stop(FENCED)
 
     async def generate(ctx: dict[str, Any], stream_id: str) -> None:
-        await generations.generate(stream_id, ctx["job_id"])
+        await generations.generate(stream_id, ctx["job_id"], ctx["score"])
 
     background: list[asyncio.Task[None]] = []
 
@@ -120,9 +118,8 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
             default_queue_name=keys.queue,
         ),
         queue_name=keys.queue,
-        wake_client=open_client(settings.queue_redis_url),
-        wake_key=keys.queue_wake,
         queue=queue,
+        waiting_client=open_client(settings.queue_redis_url),
         on_startup=start,
         on_shutdown=stop,
         max_jobs=settings.max_streams,

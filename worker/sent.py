@@ -3,6 +3,8 @@
 from collections import deque
 from typing import Final
 
+from shared.log import Entry, packed_entry
+
 KEEP_S: Final = 3.0
 """A server that restarts from its append-only file may have lost its last seconds (``everysec``: about 2)."""
 MARK_S: Final = 0.2
@@ -34,6 +36,15 @@ class Sent:
         """What is here is as young as if it had been acknowledged now, up to this number."""
         self._marks = deque([(now, newest)])
         self.mark_at = now + MARK_S
+
+    def missing(self, last: Entry, newest: int) -> list[bytes] | None:
+        """What a log lacks whose last entry this is, up to this number; None where that can't be told from here."""
+        n, first = last.cursor.n, newest + 1 - len(self.entries)
+        if not first - 1 <= n <= newest:
+            return None
+        if n >= first and self.entries[n - first] != packed_entry(*last.cursor, last.type, last.data):
+            return None
+        return list(self.entries)[n + 1 - first :]
 
     def cut(self, count: int) -> None:
         """Forget the last ones (all, where there are fewer)."""

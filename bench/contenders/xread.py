@@ -55,9 +55,8 @@ async def create(request: Request, asked: Asked) -> dict[str, str]:
     fields = {"request": body, "about": about, "model": MODEL, "provider": "local", "on_failure": "continue"}
     stream_id = new_stream_id()
     await streams.create(NewStream(stream_id, hashlib.sha256(body.encode()).hexdigest(), "", about, fields))
-    await queue.put(stream_id, 1, int(time.time() * 1000))
     await streams.confirm(stream_id)
-    await queue.wake()
+    await queue.put(stream_id, 1, int(time.time() * 1000))
     return {"id": stream_id, "events_url": f"/streams/{stream_id}/events"}
 
 

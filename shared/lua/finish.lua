@@ -1,10 +1,11 @@
--- End a stream by its writer: the terminal event, the last of the snapshot, the record, the expiry.
+-- End a stream by its writer: its last word, the terminal event, the last of the snapshot, the record, the expiry.
 -- ARGV: nonce, epoch, n, status, data, retention in ms, keep the prompt (1 or 0),
 --       snapshot: id as of which ('' for none), offset, chunk; again (1: this end was written before, and lost);
---       then field and value pairs
+--       the data of a `finishing` that comes at n, and the end behind it ('' for none); then field and value pairs
 -- Out:  finished <id> | ended <status> | fenced | behind <last id> | mismatch <length> | gone |
 --       settling: try again in a moment (see prelude.lua)
-local nonce, epoch, n, status, data, retention_ms, keep_prompt, as_of, offset, chunk, again = unpack(ARGV, 1, 11)
+local nonce, epoch, n, status, data, retention_ms, keep_prompt, as_of, offset, chunk, again, last_word =
+  unpack(ARGV, 1, 12)
 if redis.call('EXISTS', META) == 0 then
   return 'gone'
 end
@@ -33,14 +34,18 @@ if as_of ~= '' then
     return 'mismatch ' .. int(size)
   end
 end
+if last_word ~= '' then
+  redis.call('XADD', LOG, 'NOMKSTREAM', epoch .. '-' .. n, 'e', 'finishing', 'd', last_word)
+  n = int(tonumber(n) + 1)
+end
 local id = epoch .. '-' .. n
 local entry = {'e', status, 'd', data}
 if n == '0' then
   entry[5], entry[6] = 'a', last_id
 end
 redis.call('XADD', LOG, 'NOMKSTREAM', id, unpack(entry))
-if #ARGV > 11 then
-  redis.call('HSET', META, unpack(ARGV, 12))
+if #ARGV > 12 then
+  redis.call('HSET', META, unpack(ARGV, 13))
 end
 close(status, now_ms(), retention_ms, keep_prompt)
 return remember('finish', nonce, 'finished', id)

@@ -1,14 +1,14 @@
 -- All steps of a create on a server that holds log and queue, as one (see shared/joined.py). In front of it stand
 -- admit.lua, create.lua and confirm.lua, as functions of the keys and arguments that each takes alone.
 -- KEYS: the stream's five; the key's rate, the key's streams, arq's queue (admit.lua's); the unfinished (sorted set),
---       the job (string), the wake-ups (list)
--- ARGV: five of admit.lua; the job's name, the job, its life in ms, how far its score stays behind the clock in ms,
---       most wake-ups; the ms of this clock until which the caller waits; then those of create.lua
+--       the job (string)
+-- ARGV: five of admit.lua; the job's name, the job, its life in ms; the ms of this clock until which the caller waits;
+--       then those of create.lua
 -- Out:  {'ok', now in ms, create.lua's answer} | a refusal of admit.lua's | {'late', now in ms}
-local stream_id, name, job, life_ms, slack_ms, most_wakes, until_ms = ARGV[1], unpack(ARGV, 6, 11)
-local QUEUE, UNFINISHED, JOB, WAKE = KEYS[8], KEYS[9], KEYS[10], KEYS[11]
+local stream_id, name, job, life_ms, until_ms = ARGV[1], unpack(ARGV, 6, 9)
+local QUEUE, UNFINISHED, JOB = KEYS[8], KEYS[9], KEYS[10]
 -- One that was made by this very call, whose reply was lost, takes nothing again.
-local answer = remembered('create', ARGV[12])
+local answer = remembered('create', ARGV[10])
 if answer then
   return {'ok', now_ms(), answer}
 end
@@ -20,11 +20,9 @@ if admitted[1] ~= 'ok' then
   return admitted
 end
 local now = admitted[2]
-answer = create(KEYS, {unpack(ARGV, 12)})
+answer = create(KEYS, {unpack(ARGV, 10)})
 redis.call('ZADD', UNFINISHED, 'NX', now, stream_id)
-redis.call('SET', JOB, job, 'PX', life_ms)
-redis.call('ZADD', QUEUE, 'NX', int(now - slack_ms), name)
 confirm(KEYS, {})
-redis.call('LPUSH', WAKE, '1')
-redis.call('LTRIM', WAKE, 0, most_wakes - 1)
+redis.call('SET', JOB, job, 'PX', life_ms)
+redis.call('ZADD', QUEUE, 'NX', now, name)
 return {'ok', now, answer}

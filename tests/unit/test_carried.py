@@ -42,7 +42,40 @@ def test_deltas_that_wait_together_leave_as_one_entry() -> None:
     ]
     carried.written(0.0)
     assert carried.settled
-    assert carried.last_written == Cursor(5, 2)
+    assert carried.snapshot_step()[0] == "5-2"
+
+
+def test_a_finish_reason_that_came_alone_and_last_is_left_to_the_end() -> None:
+    for end_is_late in (False, True):
+        carried = carry()
+        said(carried, 1)
+        carried.note(FINISHING, {"finish_reason": "stop"})
+        assert carried.take() == []
+        if end_is_late:
+            (entry,) = carried.take()
+            assert unpacked(entry).type == FINISHING
+        assert carried.take_last_word() == (b"" if end_is_late else b'{"finish_reason":"stop"}')
+        assert carried.settled != end_is_late
+
+
+def test_a_finish_reason_behind_a_piece_of_the_answer_goes_with_it() -> None:
+    carried = carry()
+    carried.say({"text": "a"})
+    carried.note(FINISHING, {"finish_reason": "stop"})
+    assert len(carried.take()) == 2
+    assert carried.take_last_word() == b""
+
+
+def test_an_end_that_told_the_finish_reason_is_known_by_its_place() -> None:
+    carried = carry()
+    said(carried, 3)
+    carried.note(FINISHING, {"finish_reason": "stop"})
+    assert carried.take_last_word()
+    carried.end_args = ("nonce",)
+    assert carried.compare(Entry(Cursor(5, 5), "done", b"{}")) == []
+    assert carried.compare(Entry(Cursor(5, 4), "finishing", b"{}")) == LOST
+    rewritten = carried.compare(Entry(Cursor(5, 2), MESSAGE, b'{"text":"1 "}'))
+    assert [str(unpacked(entry).cursor) for entry in rewritten] == ["5-3"]  # type: ignore[arg-type]
 
 
 def test_an_entry_that_was_taken_never_changes() -> None:
@@ -194,7 +227,7 @@ def test_the_snapshot_is_all_that_was_acknowledged(bursts: list[int], anew: set[
             as_of, offset, chunk = carried.snapshot_step(anew=index in anew)
             assert offset in (0, len(kept))
             kept = chunk if index in anew else kept + chunk
-            assert as_of == str(carried.last_written)
+            assert as_of == f"5-{carried.next_n - 1}"
             transcript = Transcript()
             transcript.add_lines(kept)
             assert transcript.text == text

@@ -48,24 +48,23 @@ async def test_one_round_trip_leaves_what_the_single_steps_leave(made: Made) -> 
     answer = await made.create()
     assert answer.refusal == ""
     other = await made.streams.create(new("other"))
-    await made.queue.put("other", 1, answer.now_ms)
+    await made.queue.note("other", answer.now_ms)
     await made.streams.confirm("other")
-    await made.queue.wake()
+    await made.queue.put("other", 1, answer.now_ms)
     for name in ("status", "confirmed", "owner", "attempt", "request"):
         assert await made.streams.fields(ID, name) == await made.streams.fields("other", name)
     assert await made.streams.fields(ID, "epoch", "text_from") == [str(answer.epoch), f"{answer.epoch}-0"]
     assert other[0] == "created"
     assert await made.redis.ttl(KEYS.stream(ID).meta) == await made.redis.ttl(KEYS.stream("other").meta) == -1
-    assert await made.queue.unfinished(0, 10) == [ID, "other"]
-    assert await made.queue.jobs([f"{ID}:1", "other:1"]) == [(True, -2)] * 2
+    assert await made.queue.unfinished(0, 10) == {ID: answer.now_ms, "other": answer.now_ms}
+    assert await made.queue.jobs([f"{ID}:1", "other:1"]) == [True] * 2
     assert len(set(await made.redis.zmscore(KEYS.queue, [f"{ID}:1", "other:1"]))) == 1
-    assert await made.redis.llen(KEYS.queue_wake) == 2
 
 
 async def test_a_call_whose_reply_was_lost_meets_what_it_made_and_takes_nothing_again(made: Made) -> None:
     answer = await made.create(nonce="mine")
     assert (await made.create(nonce="mine")).epoch == answer.epoch
-    assert await made.redis.llen(KEYS.queue_wake) == 1
+    assert await made.queue.waiting() == 1
     assert (await made.create("second")).refusal == "", "the first took one of two places"
     assert (await made.streams.create(new(), nonce="another"))[0] == "exists"
 
@@ -77,7 +76,7 @@ async def test_what_is_refused_leaves_nothing(made: Made) -> None:
     refused = await made.create("3")
     assert refused.refusal == "too_many_streams"
     assert not await made.redis.exists(KEYS.stream("3").meta)
-    assert await made.queue.unfinished(0, 10) == ["1", "2"]
+    assert list(await made.queue.unfinished(0, 10)) == ["1", "2"]
     assert (await made.redis.dbsize(), await made.queue.waiting()) == (before, 2)
 
 

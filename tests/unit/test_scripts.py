@@ -60,8 +60,8 @@ async def say(redis: Any, epoch: int, n: int, kind: str = "message", data: str =
 
 async def finish(streams: Streams, epoch: int, n: int, status: str = "done", **more: Any) -> str:
     nonce = more.get("nonce", new_nonce())
-    step = more.get("step", ("", 0, b""))
-    raw = await streams.call("finish", ID, nonce, epoch, n, status, b"{}", 60_000, 0, *step, 0, "result", b"{}")
+    step = (*more.get("step", ("", 0, b"")), 0, more.get("last_word", b""))
+    raw = await streams.call("finish", ID, nonce, epoch, n, status, b"{}", 60_000, 0, *step, "result", b"{}")
     return str(raw.decode())
 
 
@@ -207,6 +207,16 @@ async def test_finishing_writes_the_end_and_lets_everything_expire(streams: Stre
     assert reading is not None
     assert reading.transcript().text == "x"
     assert [entry.type for entry in reading.tail] == ["done"]
+
+
+async def test_an_end_tells_the_finish_reason_that_nobody_told_yet(streams: Streams, redis: Any) -> None:
+    await created(streams)
+    one = await claim(streams)
+    await say(redis, one.epoch, 1)
+    told = [await finish(streams, one.epoch, 2, nonce="n", last_word=b'{"finish_reason":"stop"}') for _ in "12"]
+    assert told == [f"finished {one.epoch}-3"] * 2
+    last = [(str(entry.cursor), entry.type) for entry in (await entries(redis))[-2:]]
+    assert last == [(f"{one.epoch}-2", "finishing"), (f"{one.epoch}-3", "done")]
 
 
 async def test_a_finish_behind_a_hole_or_by_a_fenced_writer_is_refused(streams: Streams, redis: Any) -> None:
