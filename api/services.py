@@ -116,7 +116,6 @@ class Cancellation:
         )
         if answer[0] == "cancelled":
             await self._queue.cancelled(stream_id)
-            await self._queue.finished(stream_id)
         return answer
 
     async def erase(self, stream_id: str) -> bool:
@@ -138,7 +137,6 @@ class Cancellation:
         erased = await self._streams.erase(stream_id)
         if erased:
             await self._queue.cancelled(stream_id)
-            await self._queue.finished(stream_id)
         return erased
 
 

@@ -2,7 +2,8 @@
 
 A row holds what was measured and nothing that was judged, so that tables and plots are made from the rows alone.
 Times are in the unit that their name ends with; ``cpu_us`` is by role of process, over the whole run: creating
-the streams, telling them to their end, and the idle time in between.
+the streams, telling them to their end, and the idle time in between. Of streams that come and go (``steady``) it is
+that of a time in which as many began as ended, and ``tokens`` are those of that time.
 """
 
 import contextlib
@@ -92,6 +93,49 @@ class Bench:
             "round_trips": trips,
         }
 
+    def steady(self, contender: Contender, count: int, answer: Answer, window_ms: int) -> Row:
+        """``count`` viewers at any time, each with a stream of its own: as one ends, another one begins.
+
+        The first come one after the other, spread over the time that an answer takes. From when all are there
+        ``window_ms`` are measured; those under way then are told to their end.
+        """
+        life_ms = 1000 * answer.tokens / answer.rate
+        begin, end = int(life_ms) + EDGE_MS, int(life_ms) + EDGE_MS + window_ms
+        ramp_ms = end + EDGE_MS
+        asked = round(count * ramp_ms / life_ms)
+        whole_s = (ramp_ms + answer.last_ms) / 1000 + GRACE_S
+        with _connections(contender) as server:
+            self.provider.stats()
+            viewers = Viewers(
+                self.directory,
+                contender.asking(answer),
+                asked,
+                ramp_ms=ramp_ms,
+                tokens=answer.tokens,
+                from_ms=begin,
+                to_ms=end,
+                timeout_ms=int(1000 * whole_s),
+            )
+            try:
+                time.sleep(begin / 1000)
+                before, trips = self._moment(contender), _round_trips(server)
+                time.sleep(window_ms / 1000)
+                after, trips = self._moment(contender), _round_trips(server) - trips
+                seen = viewers.finish(whole_s)
+            finally:
+                viewers.stop()
+            time.sleep(SETTLE_S)
+        counted = seen.total["counted"]
+        row = self._row(contender, before, after, seen, counted) | _latencies(seen)
+        return row | {
+            "streams": count,
+            "answer_tokens": answer.tokens,
+            "rate": answer.rate,
+            "lost": asked * answer.tokens - seen.total["tokens"],
+            "tokens_per_s": 1000 * counted / window_ms,
+            "round_trips": trips,
+        }
+
     def fan(self, contender: Contender, viewers: int, answer: Answer) -> Row:
         """One gated stream, many viewers: it begins when all are there. CPU is of the time from there until all
         have its last token; coming and going is not in it."""
@@ -175,14 +219,19 @@ class Bench:
     def _moment(self, contender: Contender) -> Moment:
         return Moment(Reading.take(contender.roots), cpu_ns(self.provider.pid))
 
-    def _row(self, contender: Contender, before: Moment, after: Moment, seen: Seen) -> Row:
+    def _row(
+        self, contender: Contender, before: Moment, after: Moment, seen: Seen, tokens: int | None = None
+    ) -> Row:
+        """``tokens``: those between the two moments, where that is not all of the run."""
         used = Used.between(before.contender, after.contender)
         provider_ns = after.provider_ns - before.provider_ns
         total = seen.total
+        tokens = total["tokens"] if tokens is None else tokens
+        viewer_ns = seen.cpu_ns * tokens / max(1, total["tokens"])
         return {
             "contender": contender.key,
             "cpu_us": {name: round(ns / 1000, 1) for name, ns in used.cpu_ns.items()},
-            "tokens": total["tokens"],
+            "tokens": tokens,
             "wrong": total["wrong"],
             "restarts": total["restarts"],
             "refused": dict(Counter(stream["status"] for stream in seen.streams if stream["status"] >= 400)),
@@ -191,12 +240,12 @@ class Bench:
             "events_per_write": total["events"] / max(1, total["chunks"]),
             "tokens_per_read": total["tokens"] / max(1, total["reads"]),
             "bytes_per_token": total["bytes"] / max(1, total["tokens"]),
-            "provider_us_per_token": provider_ns / 1000 / max(1, total["tokens"]),
-            "viewer_us_per_token": seen.cpu_ns / 1000 / max(1, total["tokens"]),
+            "provider_us_per_token": provider_ns / 1000 / max(1, tokens),
+            "viewer_us_per_token": viewer_ns / 1000 / max(1, tokens),
             "provider_lag_p99_ms": self.provider.stats()["lag_p99_us"] / 1000,
             "steal": round(used.steal, 4),
             "idle": round(used.idle, 4),
-            "others": round(used.others(provider_ns + seen.cpu_ns), 4),
+            "others": round(used.others(provider_ns + int(viewer_ns)), 4),
             "seconds": round(used.seconds, 2),
         }
 

@@ -22,7 +22,7 @@ LIMIT_MS: Final = 50.0
 MOST_STEPS: Final = 6
 FEWEST_STREAMS: Final = 5
 MOST_STREAMS: Final = 2500
-OVERRUN: Final = 0.5
+OVERRUN: Final = 0.75
 """Share of the rate that was asked for; below it a contender has no more to show."""
 KEPT_UP: Final = 0.9
 """The same, for a load to count as carried: less means that streams began late, however quick their tokens."""
@@ -45,6 +45,8 @@ class Size:
     curve: tuple[int, ...]
     steady_s: float
     """How long all streams of a run are under way together, at least."""
+    window_ms: int
+    """How long streams that come and go are measured."""
     limit_rounds: int
     step: float
     """From one load to the next in the search for the limit."""
@@ -65,6 +67,7 @@ FULL: Final = Size(
     curve_tokens=120,
     curve=(25, 50, 100, 200, 400, 800),
     steady_s=3,
+    window_ms=4000,
     limit_rounds=5,
     step=1.25,
     overload=(1.5, 3.0),
@@ -81,6 +84,7 @@ SHORT: Final = Size(
     curve_tokens=100,
     curve=(),
     steady_s=1.5,
+    window_ms=1500,
     limit_rounds=1,
     step=1.5,
     overload=(3.0,),
@@ -111,7 +115,8 @@ def curves(session: Session, size: Size) -> None:
 
 
 def load(session: Session, size: Size) -> None:
-    """100 streams, of each contender; then 400 of Headrace in turns with (b) at its own best load."""
+    """100 streams, of each contender; and 400 of Headrace, which come and go, in turns with as many of (b) as it
+    carries best. (Of 400 that all begin before one ends, no two thirds are ever under way together.)"""
     best = best_load(session.rows)
     kinds = [kind for kind in ALL if kind.asks and (size.peer_rounds or kind in (Direct, Shared, Headrace))]
     with session.running(kinds) as contenders:
@@ -122,9 +127,9 @@ def load(session: Session, size: Size) -> None:
                 if isinstance(contender, Direct | Headrace) or number < size.peer_rounds:
                     _streams(session, size, "load", number, contender, 100, size.tokens)
                 if isinstance(contender, Headrace):
-                    _streams(session, size, "load", number, contender, 400, size.tokens)
+                    _steady(session, size, number, contender, 400)
                 if isinstance(contender, Shared):
-                    _streams(session, size, "best load", number, contender, best, size.tokens)
+                    _steady(session, size, number, contender, best)
 
 
 def limits(session: Session, size: Size) -> None:
@@ -259,6 +264,11 @@ def _streams(
     answer = Answer(max(tokens, int(RATE * (ramp_ms / 1000 + size.steady_s))), RATE)
     take = partial(session.bench.streams, contender, count, answer, ramp_ms)
     return session.measure(section, number, f"{contender.title}, {count} streams", take)
+
+
+def _steady(session: Session, size: Size, number: int, contender: Contender, count: int) -> None:
+    take = partial(session.bench.steady, contender, count, Answer(size.tokens, RATE), size.window_ms)
+    session.measure("steady", number, f"{contender.title}, {count} streams that come and go", take)
 
 
 def _readers(size: Size) -> list[type[Contender]]:

@@ -19,7 +19,6 @@ def configure_logs(level: str, form: str) -> None:
         )
     )
     processors: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -29,7 +28,7 @@ def configure_logs(level: str, form: str) -> None:
         processors=[*processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,
+        cache_logger_on_first_use=True,
     )
     # Each caller tells of a lost server itself, once, and not once a try.
     stamina.instrumentation.set_on_retry_hooks([])

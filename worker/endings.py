@@ -5,7 +5,6 @@ worker: the lease and the sweep then bring another one, which finds the log as i
 """
 
 import asyncio
-import contextlib
 from typing import Any, Final
 
 import msgspec
@@ -85,7 +84,7 @@ class Endings:
             course.charged = True
             again = (*args[:7], *carried.snapshot_step(anew=True), 1, *args[11:])
             self._writer.retire(carried, again)
-        await self._forget(carried.stream_id, status, answer[0])
+        _tell(carried.stream_id, status, answer[0])
 
     async def end_for_another(self, stream_id: str, claim: Claim) -> None:
         """Close a stream whose last worker is gone: its end is all that is missing, or all that is left."""
@@ -100,7 +99,7 @@ class Endings:
             self._retention_ms, self._keep_prompt, "", 0, b"", 0, b"", "result", raw,
         )  # fmt: skip
         await self._queue.hint(stream_id)
-        await self._forget(stream_id, status, answer.decode().split()[0])
+        _tell(stream_id, status, answer.decode().split()[0])
 
     async def hand_over(self, carried: Carried) -> None:
         """Give the stream to another worker, without a lease wait. Where that fails, the lease tells."""
@@ -138,14 +137,12 @@ class Endings:
         except (*AWAY, RedisError) as error:
             log.warning("usage_not_noted", stream=carried.stream_id, error=type(error).__name__)
 
-    async def _forget(self, stream_id: str, status: str, answer: str) -> None:
-        """Nobody need sweep this stream any more, if it really ended: a writer that was fenced does not know."""
-        if answer not in ("finished", "ended", "gone"):
-            log.info("end_refused", stream=stream_id, answer=answer)
-            return
+
+def _tell(stream_id: str, status: str, answer: str) -> None:
+    if answer in ("finished", "ended", "gone"):
         log.info("stream_ended", stream=stream_id, status=status, answer=answer)
-        with contextlib.suppress(*AWAY, RedisError):  # the sweep does it, too
-            await self._queue.finished(stream_id)
+    else:
+        log.info("end_refused", stream=stream_id, answer=answer)
 
 
 def _told(course: Course) -> tuple[bytes, bytes]:

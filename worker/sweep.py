@@ -4,7 +4,8 @@ Theory of operation. Every worker sweeps; a short key (whose loss costs nothing)
 turn. The sweep only ever enqueues: whether a stream may be taken is decided by the claim script alone, so a
 sweep that saw an old state costs a look and no token. It leaves provisional records alone (they expire by
 themselves), streams whose job waits in the queue or was put off by whoever has it, and young ones: a job that was
-taken leads to a claim at once, or its taker is gone.
+taken leads to a claim at once, or its taker is gone. What has ended leaves ``unfinished`` here, many at a time, and
+not at its end: a round trip of its own would be a twentieth of what a stream costs its worker beside its tokens.
 
 A sweeper whose own leases were not renewed lately first waits one lease time: after a pause of Redis all
 leases look lost, and taking them over would restart healthy streams.
