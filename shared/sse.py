@@ -8,18 +8,12 @@ The parser takes CRLF, CR and LF in any mixture, split anywhere, also inside a U
 most ``max_bytes`` of unfinished line and event, and says so by an error instead of growing.
 """
 
-import re
 from collections.abc import Iterable, Iterator
-from typing import Final
 
 import msgspec
 
 MAX_EVENT_BYTES = 1024 * 1024
 """No provider's event is near 1 MiB; an endless line must not eat the worker's memory."""
-
-_DATA_LINES: Final = re.compile(rb"(?:data: [^\r\n]*+\n\n)++")
-"""Whole events of one ``data`` line each and nothing else, as nearly all reads of a provider are: taken as it is,
-that costs a sixth of the instructions."""
 
 COMMENT = b":\n"
 """A sign of life for proxies: one comment line, and no blank line behind it."""
@@ -74,6 +68,17 @@ def encode_comment(text: str) -> bytes:
     return b": " + " ".join(text.splitlines()).encode() + b"\n"
 
 
+def _data_lines(chunk: bytes) -> list[str] | None:
+    """The data of events of one ``data`` line each, where they are whole and nothing else is there: as nearly all
+    reads of a provider are. So they cost a sixth of the instructions, and half of the time in which a regular
+    expression tells."""
+    if b"\r" in chunk or not (chunk.startswith(b"data: ") and chunk.endswith(b"\n\n")):
+        return None
+    pieces = chunk[6:-2].decode("utf-8", "replace").split("\n\ndata: ")
+    # No line end but those between them: nothing of them is another field, or another line.
+    return pieces if chunk.count(b"\n") == 2 * len(pieces) else None
+
+
 class SseParser:
     """Bytes in, events out; feed it reads of any size.
 
@@ -95,8 +100,7 @@ class SseParser:
         """Take one read. Out: the events that it completes, to be taken before the next read; raises
         :class:`SseError` past the bound, behind those in front of it."""
         between = self._started and not (self._line or self._data or self._event or self._after_cr)
-        if between and _DATA_LINES.fullmatch(chunk) and len(chunk) <= self._max_bytes:
-            pieces = chunk[6:-2].decode("utf-8", "replace").split("\n\ndata: ")
+        if between and len(chunk) <= self._max_bytes and (pieces := _data_lines(chunk)):
             return [ServerSentEvent("message", piece, self.last_id) for piece in pieces]
         return self._feed(chunk)
 
