@@ -5,6 +5,9 @@ import signal
 import time
 from pathlib import Path
 
+from shared.connections import open_client
+from shared.keys import Keys
+from shared.queue import Queue
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 from tests.support.viewing import view_to_end
@@ -147,3 +150,15 @@ async def test_an_input_that_kills_every_worker_ends_as_failed(tmp_path: Path) -
         seen = await view_to_end(stack.client, made["events_url"])
         assert seen.events[-1][1]["code"] == "attempts_exhausted"
         assert len(stack.calls("poison")) == 2
+
+
+async def test_a_job_that_is_lost_with_the_worker_that_took_it_is_given_to_another(tmp_path: Path) -> None:
+    async with running_stack(tmp_path, workers=0) as stack:
+        made = await stack.create({"tokens": 3, "name": "taken"})
+        assert stack.server is not None
+        async with open_client(stack.server.url) as client:
+            assert await Queue(client, Keys("headrace")).take(10, 1.0)
+        await stack.add_worker()
+        async with asyncio.timeout(TAKE_OVER_S):
+            seen = await view_to_end(stack.client, made["events_url"])
+        assert seen.types == ["started", "finishing", "done"]

@@ -1,0 +1,88 @@
+"""The sweep: what it gives a job, what it leaves alone, and what it takes out of the unfinished."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from fakeredis import FakeAsyncRedis
+
+from shared.keys import Keys
+from shared.new_stream import NewStream, new_nonce
+from shared.queue import Queue
+from shared.scripts import load_scripts
+from shared.streams import Streams
+from worker.sweep import YOUNG_MS, Sweep
+
+KEYS = Keys("t")
+LEASE_MS = 3000
+
+
+class Steady:
+    """Leases that were renewed all the time, of nothing."""
+
+    renewed: frozenset[str] = frozenset()
+
+    def steady_s(self) -> float:
+        return 60.0
+
+
+class Swept:
+    """A server, and the sweep of a worker that carries nothing."""
+
+    def __init__(self, redis: FakeAsyncRedis) -> None:
+        self.redis = redis
+        self.streams = Streams(redis, KEYS, load_scripts(shebang=False), tries=1)
+        self.queue = Queue(redis, KEYS)
+        leases: Any = Steady()
+        self.sweep = Sweep(self.streams, self.queue, leases, LEASE_MS)
+
+    async def create(self, stream_id: str, age_ms: int = 2 * YOUNG_MS) -> None:
+        """A stream without a job."""
+        fields = {"request": "{}", "about": "{}", "model": "m", "on_failure": "continue"}
+        await self.streams.create(NewStream(stream_id, "h", "", b"{}", fields))
+        await self.queue.note(stream_id, await self.queue.now_ms() - age_ms)
+        await self.streams.confirm(stream_id)
+
+    async def tick(self) -> int:
+        await self.redis.delete(KEYS.sweeper)
+        return await self.sweep.tick()
+
+
+@pytest_asyncio.fixture
+async def swept() -> AsyncIterator[Swept]:
+    async with FakeAsyncRedis(version=(7, 2)) as redis:
+        yield Swept(redis)
+
+
+async def test_a_job_that_was_lost_with_its_taker_is_given_anew(swept: Swept) -> None:
+    await swept.create("lost")
+    await swept.queue.put("lost", 1, 1)
+    assert await swept.tick() == 0, "it waits"
+    assert await swept.queue.take(10, 1.0) == {"lost:1": 1}
+    assert await swept.tick() == 1
+    assert list(await swept.queue.take(10, 1.0)) == ["lost:1"]
+
+
+@pytest.mark.parametrize("why", ["young", "put off", "claimed", "provisional"])
+async def test_what_somebody_sees_to_gets_no_job(swept: Swept, why: str) -> None:
+    await swept.create("s", age_ms=0 if why == "young" else 2 * YOUNG_MS)
+    if why == "put off":
+        await swept.queue.put_off("s:1", LEASE_MS)
+    elif why == "claimed":
+        claim = await swept.streams.claim("s", "w", LEASE_MS, 3, 3_600_000)
+        assert claim.outcome == "run"
+    elif why == "provisional":
+        await swept.redis.hset(KEYS.stream("s").meta, "confirmed", "0")
+    assert await swept.tick() == 0
+    assert await swept.queue.waiting() == 0
+    assert list(await swept.queue.unfinished(0, 10)) == ["s"]
+
+
+async def test_what_has_ended_or_is_gone_leaves_the_unfinished(swept: Swept) -> None:
+    for stream_id in ("ended", "gone", "runs"):
+        await swept.create(stream_id, age_ms=0)
+    await swept.streams.cancel("ended", b"{}", 60_000, False, new_nonce())
+    await swept.streams.erase("gone")
+    await swept.tick()
+    assert list(await swept.queue.unfinished(0, 10)) == ["runs"]
