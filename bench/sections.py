@@ -27,9 +27,8 @@ OVERRUN: Final = 0.75
 KEPT_UP: Final = 0.9
 """The same, for a load to count as carried: less means that streams began late, however quick their tokens."""
 RATE: Final = 50.0
-RAMP_MS: Final = 11
-"""Between one stream's beginning and the next one's: 90 a second (a key may create 100), and at least a second for
-all of them."""
+RAMP_MS: Final = 8
+"""Between one stream's beginning and the next one's: 125 a second, and at least a second for all of them."""
 VIEWERS: Final = 1000
 
 
@@ -62,10 +61,10 @@ class Size:
 
 FULL: Final = Size(
     rounds=5,
-    peer_rounds=3,
+    peer_rounds=1,
     tokens=400,
     curve_tokens=120,
-    curve=(25, 50, 100, 200, 400, 800),
+    curve=(25, 100, 200, 400, 800),
     steady_s=3,
     window_ms=4000,
     limit_rounds=5,
@@ -75,7 +74,7 @@ FULL: Final = Size(
     cold_rounds=5,
     peers=True,
     spare_s=100,
-    most_s=22 * 60,
+    most_s=23.5 * 60,
 )
 SHORT: Final = Size(
     rounds=1,
