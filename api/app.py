@@ -98,7 +98,7 @@ def build(configuration: Configuration) -> FastAPI:
         at_once=settings.streams_per_key,
         waiting=settings.max_queue,
     )
-    joined = None if settings.queue_url else JoinedCreate(streams, keys, limits, queue)
+    joined = None if settings.queue_url else JoinedCreate(streams, keys, limits)
     admitting = Admitting(settings, limits, streams, queue)
     seats = Seats(limits, queue, settings.viewers_per_stream)
     viewing = Viewing(reader, settings.viewers)

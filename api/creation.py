@@ -4,7 +4,8 @@ Theory of operation. First the limits (see :mod:`api.admission`). Then the steps
 its ``queued`` event and a life of 60 s; the stream into ``unfinished``; then the record is confirmed, its job
 goes into the queue, and only then 202 is answered. A crash before the confirmation leaves nothing behind (the
 record expires, and no worker claims a provisional stream); one after it leaves a stream that runs, for the sweep
-finds it in ``unfinished`` without a job. A 503 deletes nothing: it lets it expire. Where log and queue live on
+finds it in ``unfinished`` without a job. A 503 deletes nothing: what is not confirmed
+expires. Where log and queue live on
 one server all steps go there at once (:mod:`shared.joined`).
 
 With an ``Idempotency-Key`` the id is HMAC(secret, owner, key), so every caller with that key meets the same
@@ -12,6 +13,7 @@ record and runs all the steps itself, harmlessly: each of them is idempotent.
 """
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -19,12 +21,14 @@ from functools import partial
 from typing import Final
 
 import msgspec
+from redis.exceptions import RedisError
 
 from api.admission import Admitting
 from api.presence import Presence
 from api.problems import Problem, redis_away
 from api.repeats import Repeats
 from api.requests import CreateStream
+from shared.connections import AWAY
 from shared.fallbacks import speaker
 from shared.ids import idempotent_stream_id, new_stream_id
 from shared.joined import JoinedCreate
@@ -194,7 +198,8 @@ class Creation:
             if confirmed[0] == "gone":
                 raise redis_away()
         if status == "queued":
-            await self._queue.put(stream_id, attempt + 1, new.now_ms)
+            with contextlib.suppress(*AWAY, RedisError):  # the sweep sees to it, too
+                await self._queue.put(stream_id, attempt + 1, new.now_ms)
         if answer[0] == "exists":
             return status, True, int(answer[4])
         return status, False, int(answer[1].partition("-")[0])

@@ -137,6 +137,8 @@ class Cancellation:
         erased = await self._streams.erase(stream_id)
         if erased:
             await self._queue.cancelled(stream_id)
+            # At once, for a sweep that comes later would take out one that the same Idempotency-Key makes.
+            await self._queue.finished(stream_id)
         return erased
 
 

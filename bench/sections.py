@@ -64,7 +64,7 @@ FULL: Final = Size(
     peer_rounds=1,
     tokens=400,
     curve_tokens=120,
-    curve=(25, 100, 200, 400, 800),
+    curve=(25, 100, 150, 200, 400, 800),
     steady_s=3,
     window_ms=4000,
     limit_rounds=5,
@@ -285,12 +285,12 @@ def delivered(row: Row) -> float:
 
 
 def best_load(rows: Sequence[Row]) -> int:
-    """Of the loads in the curve that (b) carries, the one at which a token costs it least."""
+    """Of the loads in the curve that (b) carries within LIMIT_MS, the one at which a token costs it least."""
     found = {
         row["streams"]: cpu_per_token(row)
         for row in rows
         if row["section"] == "curve" and row.get("contender") == Shared.key and row.get("tokens")
-        if delivered(row) >= KEPT_UP and not row["lost"]
+        if delivered(row) >= KEPT_UP and row["p99_ms"] <= LIMIT_MS and not row["lost"]
     }
     return min(found, key=lambda streams: found[streams]) if found else 100
 

@@ -10,7 +10,7 @@ from shared.settings import Settings, is_loopback
 OFF_S = 2.0
 """Clocks kept by NTP are milliseconds apart."""
 BROKEN_S = 30.0
-"""Near the minute by which a worker's clock may be off before jobs wait for it."""
+"""Of the quarter of an hour for which a read token lives by default, more than anybody should lose."""
 FULL = 0.9
 
 
@@ -146,7 +146,7 @@ def clock_finding(apart_s: float) -> Finding:
     if abs(apart_s) < OFF_S:
         return Finding("clock", "ok", said)
     state: Literal["note", "mend"] = "note" if abs(apart_s) < BROKEN_S else "mend"
-    return Finding("clock", state, said, "Let NTP keep both clocks: past a minute jobs wait, and tokens end early.")
+    return Finding("clock", state, said, "Let NTP keep both clocks: read tokens end early, or late.")
 
 
 def worker_findings(workers: int, waiting: int, max_queue: int) -> list[Finding]:

@@ -17,18 +17,17 @@ import asyncio
 from shared.keys import Keys
 from shared.limits import Admission, Limits
 from shared.new_stream import NewStream
-from shared.queue import Queue
+from shared.queue import job_id
 from shared.streams import Streams
 
 
 class JoinedCreate:
     """Creates streams of one server."""
 
-    def __init__(self, streams: Streams, keys: Keys, limits: Limits, queue: Queue) -> None:
+    def __init__(self, streams: Streams, keys: Keys, limits: Limits) -> None:
         self._streams = streams
         self._keys = keys
         self._limits = limits
-        self._queue = queue
         self._clock = 0.0
         """The server's less this loop's (s)."""
 
@@ -39,9 +38,8 @@ class JoinedCreate:
         that the stream began with. Raises one of :data:`shared.connections.AWAY` (nobody knows then), or a
         RedisError (there is no stream then).
         """
-        job, job_args = self._queue.first_job(new.stream_id)
-        more = (*self._limits.keys(new.owner), self._keys.unfinished, job)
-        head, made = (*self._limits.args(new.stream_id), *job_args), new.args(nonce)
+        more = (*self._limits.keys(new.owner), self._keys.unfinished)
+        head, made = (*self._limits.args(new.stream_id), job_id(new.stream_id, 1)), new.args(nonce)
         while True:
             until_ms = int((self._clock + until) * 1000)
             answer = await self._streams.call("joined", new.stream_id, *head, until_ms, *made, more=more)

@@ -13,10 +13,10 @@ expire together once the stream has ended. ``<p>`` is the prefix of the settings
 ``<p>:{id}:presence``, string: somebody watches. Set by the API for viewers and heartbeats of streams with ``flow:
     client``, read by their worker. Lives for the stream's ``pause_after``.
 ``<p>:unfinished``, sorted set: stream ids by creation (ms): what the sweep walks. Written by the API and the
-    workers; a stream leaves it when it has ended.
+    workers; the sweep takes out what has ended.
 ``<p>:queue``, sorted set: arq's queue of job ids, by when they were enqueued (ms); beside it arq's own
-    ``arq:job:*``, which goes when a worker has the job, and ``arq:in-progress:*``, 3 s for one that was put off.
-    Written by the API, the workers and the sweep; workers wait on it, and take jobs out of it.
+    ``arq:in-progress:*``, 3 s for a job that was put off. Written by the API, the workers and the sweep; workers
+    wait on it, and take jobs out of it.
 ``<p>:sweeper``, string: whose turn it is to sweep; lives 0.45 s.
 ``<p>:workers``, sorted set: workers by their last sign of life (ms); the API reads it for readiness.
 ``<p>:secret``, string: behind Idempotency-Key and read tokens, where none is configured. Lives for ever.

@@ -3,38 +3,26 @@
 A stream's life never hangs on the queue's bookkeeping, which is not fenced: a job that is lost or doubled
 only costs a look (the claim script decides who runs), and a stream without a lease and without a job gets a
 new job from the sweep. So a worker takes its jobs out of arq's queue by the very call that waits for them, and
-marks none as in progress but those that the claim puts off: arq's own way (a wake-up, a look at the queue, a
-mark for each job, and taking it out behind the claim) is four round trips a stream, a seventh of all that a stream
-costs its worker beside its tokens. All of this may live on another server than the logs.
+marks none as in progress but those that the claim puts off; and a job is its name alone, for the record tells what
+is to be done. arq's own way (a wake-up, a look at the queue, a mark for each job, its payload, and taking it out
+behind the claim) is four round trips a stream, a quarter of all that a stream costs its worker beside its tokens.
+All of this may live on another server than the logs.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import msgspec
-from arq.constants import in_progress_key_prefix, job_key_prefix
-from arq.jobs import serialize_job
+from arq.constants import in_progress_key_prefix
 from redis.asyncio import Redis
 
 from shared.keys import Keys
 
 JOB: Final = "generate"
-JOB_LIFE_MS: Final = 24 * 3600 * 1000
-"""As long as arq's own default: a job may wait for workers that long."""
-
-job_serializer = msgspec.json.encode
-job_deserializer = msgspec.json.decode
 
 
 def job_id(stream_id: str, attempt: int) -> str:
     """The job that brings this attempt: one id, so that enqueuing twice is one job."""
     return f"{stream_id}:{attempt}"
-
-
-def _job(stream_id: str, now_ms: int) -> bytes:
-    job: bytes = serialize_job(JOB, (stream_id,), {}, None, now_ms, serializer=job_serializer)
-    return job
 
 
 class Queue:
@@ -47,23 +35,12 @@ class Queue:
     async def put(self, stream_id: str, attempt: int, server_ms: int) -> None:
         """Note the stream as unfinished and enqueue the job for its attempt: one transaction, idempotent.
 
-        ``server_ms``: its place in line, by the Redis server's clock, as the script that made the stream told it.
+        ``server_ms``: its place in line, by the Redis server's clock.
         """
-        name = job_id(stream_id, attempt)
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.zadd(self._keys.unfinished, {stream_id: server_ms}, nx=True)
-            pipe.set(job_key_prefix + name, _job(stream_id, server_ms), px=JOB_LIFE_MS)
-            pipe.zadd(self._keys.queue, {name: server_ms}, nx=True)
+            pipe.zadd(self._keys.queue, {job_id(stream_id, attempt): server_ms}, nx=True)
             await pipe.execute()
-
-    def first_job(self, stream_id: str) -> tuple[str, tuple[str | bytes | int, ...]]:
-        """The first attempt's job, for ``joined.lua``: its key, and the arguments that tell of it.
-
-        It was enqueued when this machine's clock says so: that stands in arq's log lines alone.
-        """
-        name = job_id(stream_id, 1)
-        job = _job(stream_id, int(time.time() * 1000))
-        return job_key_prefix + name, (name, job, JOB_LIFE_MS)
 
     async def note(self, stream_id: str, server_ms: int) -> None:
         """Note the stream as unfinished: from when it is confirmed, the sweep sees that it has a job."""
@@ -90,10 +67,6 @@ class Queue:
     async def put_off(self, name: str, life_ms: int) -> None:
         """Mark a job as in progress, as arq does: it was taken, and whoever has it waits for its stream."""
         await self._client.set(in_progress_key_prefix + name, b"1", px=life_ms)
-
-    async def forget_job(self, name: str) -> None:
-        """Drop what arq keeps of a job that was taken."""
-        await self._client.delete(job_key_prefix + name)
 
     async def jobs(self, names: Sequence[str]) -> list[bool]:
         """For the sweep: whether each is queued, or marked as in progress."""

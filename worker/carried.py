@@ -60,9 +60,9 @@ class Carried:
         self._sent = Sent()
         self._unacknowledged: list[Event] = []
         self.next_n = 1
-        self._written_n = self._end_tells = 0
         self._text = SnapshotText()
-        self._fresh_entries, self._has_new_reason = 0, False
+        self._told_by_end: list[Event] = []
+        self._written_n, self._fresh_entries, self.has_new_reason = 0, 0, False
         self._moved = asyncio.Event()
 
     def go_on(self, snapshot: bytes, deltas: list[Delta]) -> None:
@@ -85,7 +85,7 @@ class Carried:
 
     def note(self, kind: str, data: dict[str, Any]) -> None:
         """Add an event that is no delta."""
-        self._has_new_reason = kind == FINISHING
+        self.has_new_reason = kind == FINISHING
         self._pending.append((kind, data))
 
     @property
@@ -125,8 +125,12 @@ class Carried:
         """The finish reason's data where nothing else is unsaid, for the end that tells it, too; else nothing."""
         if self.in_flight or not self._is_at_last_word():
             return b""
-        self._end_tells = 1
-        return encode_data(self._pending.pop()[1])
+        self._told_by_end, self._pending = self._pending, []
+        return encode_data(self._told_by_end[0][1])
+
+    def take_back(self) -> None:
+        """There is to be no such end: this attempt itself says what the end would have told."""
+        self._pending, self._told_by_end = [*self._told_by_end, *self._pending], []
 
     def _is_at_last_word(self) -> bool:
         return len(self._pending) == 1 and self._pending[0][0] == FINISHING
@@ -143,8 +147,8 @@ class Carried:
         if self.unread is not None:
             read, self.unread = self.unread, None
             read()
-        if self._has_new_reason and self._is_at_last_word():
-            self._has_new_reason = False
+        if self.has_new_reason and self._is_at_last_word():
+            self.has_new_reason = False
             return []  # by the next flush the end has mostly come, and tells it
         taken, most = self._pending, self._most
         if len(taken) <= most:
@@ -232,12 +236,10 @@ class Carried:
         newest = self.next_n - 1
         if last.cursor.epoch < self.epoch:
             return UNCLAIMED if len(self._sent.entries) == newest else LOST
-        if self.end_args is not None and last.cursor.n == self.next_n + self._end_tells:
+        if self.end_args is not None and last.cursor.n == self.next_n + len(self._told_by_end):
             return []
         missing = self._sent.missing(last, newest)
         return LOST if missing is None else missing
-
-    # -- the snapshot -------------------------------------------------------------------------------
 
     def snapshot_step(self, *, anew: bool = False) -> tuple[str, int, bytes]:
         """(id as of which, offset, chunk) that brings the snapshot up to all that was acknowledged.

@@ -65,26 +65,32 @@ class Endings:
         if course.usage is not None:
             usage, cost = _told(course)
             fields += (f"usage:{carried.attempt}", usage, f"cost:{carried.attempt}", cost)
-        nonce = new_nonce()
+        head = (new_nonce(), carried.epoch, carried.next_n, status, raw, self._retention_ms, self._keep_prompt)
+        try:
+            answer = await self._finish(carried, head, (last_word, *fields))
+        except asyncio.CancelledError:
+            self._writer.take_back(carried)
+            raise
+        if answer == "finished":
+            course.charged = True
+            self._writer.retire(carried, (*head, *carried.snapshot_step(anew=True), 1, last_word, *fields))
+        _tell(carried.stream_id, status, answer)
+
+    async def _finish(
+        self, carried: Carried, head: tuple[str | bytes | int, ...], tail: tuple[str | bytes | int, ...]
+    ) -> str:
+        """Call ``finish.lua`` with what stands in front of the snapshot's step, and behind it. Out: its answer."""
         anew = False
         while True:
-            args: tuple[str | bytes | int, ...] = (
-                nonce, carried.epoch, carried.next_n, status, raw, self._retention_ms, self._keep_prompt,
-                *carried.snapshot_step(anew=anew), 0, last_word, *fields,
-            )  # fmt: skip
-            answer = await self._writer.call(carried, "finish", *args)
+            step = carried.snapshot_step(anew=anew)
+            answer = await self._writer.call(carried, "finish", *head, *step, 0, *tail)
             if answer[0] == "mismatch" and not anew:
                 anew = True
             elif answer[0] == "behind" and not carried.stopped.done():
                 self._writer.doubt(carried)
                 await asyncio.sleep(BEHIND_S)
             else:
-                break
-        if answer[0] == "finished":
-            course.charged = True
-            again = (*args[:7], *carried.snapshot_step(anew=True), 1, *args[11:])
-            self._writer.retire(carried, again)
-        _tell(carried.stream_id, status, answer[0])
+                return answer[0]
 
     async def end_for_another(self, stream_id: str, claim: Claim) -> None:
         """Close a stream whose last worker is gone: its end is all that is missing, or all that is left."""

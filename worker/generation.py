@@ -5,8 +5,8 @@ Theory of operation. The claim decides who runs; after it, three things can end 
 that can't be mended), and the worker itself (SIGTERM). Whatever it is, the upstream connection is closed
 before anything else happens, for every token read from then on would be paid for and thrown away.
 
-- Finished: ``finishing`` with the reason goes into the log first, so that a worker that dies between the
-  reason and the end costs nothing: the next claim only writes the end.
+- Finished: ``finishing`` with the reason goes into the log before the end, or with it, so that a worker that dies
+  between the reason and the end costs nothing: the next claim only writes the end.
 - Refused (4xx, filtered content): ``failed`` at once; nobody else would fare better.
 - Broken off: ``on_failure`` decides. ``continue`` and ``restart`` give the stream back and claim it anew,
   within the tries that the claim counts; ``fail`` ends it.
@@ -84,28 +84,24 @@ class Generations:
         """Run one job: whatever the stream needs, until it ended or belongs to somebody else. ``place``: where the
         job stood in line."""
         pause_s = RETRY_FIRST_S
-        dropping = asyncio.create_task(self._drop(job))  # in one write with the claim, and nobody waits for it
-        try:
-            while True:
-                try:
-                    claim, said = await self._claim(stream_id, job)
-                except BaseException:
-                    await self._put_back(job, place)
-                    raise
-                if claim.outcome == "end":
-                    await self._endings.end_for_another(stream_id, claim)
-                due = claim.outcome == "run" and await self._attempt(stream_id, claim, said)
-                if not due:
-                    return
-                if due != AT_ONCE:
-                    await asyncio.sleep(pause_s)
-                    pause_s = min(pause_s * 2, RETRY_MAX_S)
-        finally:
-            await dropping
-
-    async def _drop(self, job: str) -> None:
-        with contextlib.suppress(*AWAY, RedisError):  # it expires, too
-            await self._queue.forget_job(job)
+        while True:
+            try:
+                claim, said = await self._claim(stream_id, job)
+            except asyncio.CancelledError:
+                await self._put_back(job, place)
+                raise
+            except (*AWAY, RedisError):
+                await asyncio.sleep(RETRY_FIRST_S)  # this worker may be the next to take it
+                await self._put_back(job, place)
+                raise
+            if claim.outcome == "end":
+                await self._endings.end_for_another(stream_id, claim)
+            due = claim.outcome == "run" and await self._attempt(stream_id, claim, said)
+            if not due:
+                return
+            if due != AT_ONCE:
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, RETRY_MAX_S)
 
     async def _put_back(self, job: str, place: int) -> None:
         """Another worker may take it at once; the sweep would see to it, too."""

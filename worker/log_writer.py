@@ -18,7 +18,7 @@ Calls (scripts behind a stream's appends) wait for all that their own stream has
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 import structlog
 from redis.exceptions import RedisError
@@ -37,8 +37,7 @@ from worker.sent import KEEP_S
 from worker.snapshots import Snapshots
 from worker.speakers import Speakers
 
-FIRST_BACKOFF_S: Final = 0.05
-MAX_BACKOFF_S: Final = 1.0
+FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.05, 1.0
 """A server that comes back is noticed within a second."""
 
 log = structlog.get_logger("worker.log")
@@ -69,8 +68,6 @@ class LogWriter:
         self._line = Line()
         self._work = asyncio.Event()
         self._snapshots = Snapshots(self._line_up, self.doubt)
-
-    # -- for the generations ------------------------------------------------------------------------
 
     def carry(self, stream_id: str, claim: Claim) -> Carried:
         """Begin to write an attempt whose opening event the claim has written."""
@@ -119,15 +116,20 @@ class LogWriter:
 
     async def call(self, carried: Carried, name: str, *args: str | bytes | int) -> tuple[str, ...]:
         """Run a script behind all appends of this attempt. Out: its answer, split into words."""
-        call = Call(carried, name, args)
-        self._line_up(call)
+        if carried.settled and not carried.has_pending:
+            self._speakers.discard(carried)  # or the call would wait for its turn to say nothing
+        self._line_up(call := Call(carried, name, args))
         return tuple((await call.answer).decode().split())
+
+    def take_back(self, carried: Carried) -> None:
+        """Its end is not waited for any more: the log tells whether it was written, or what is to be said now."""
+        self._line.drop(carried)
+        carried.take_back()
+        self.doubt(carried)
 
     def _line_up(self, call: Call) -> None:
         self._line.add(call)
         self._work.set()
-
-    # -- the loop -----------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Flush until cancelled."""
@@ -199,8 +201,6 @@ class LogWriter:
         self._doubts.discard(carried)
         if stays_doubtful(carried, outcome, now):
             self._doubts.keep(carried)
-
-    # -- flushing -----------------------------------------------------------------------------------
 
     async def _flush(self, now: float) -> None:
         batch = Batch(self._keys, self._scripts)

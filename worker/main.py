@@ -13,11 +13,10 @@ from arq.worker import func
 from shared.cluster import connect_to_logs
 from shared.collector import calm_collector
 from shared.connections import open_client
-from shared.fallbacks import MAX_FALLBACKS
 from shared.keys import Keys
 from shared.logs import configure_logs
 from shared.presence import PresenceKeys
-from shared.queue import JOB, Queue, job_deserializer, job_serializer
+from shared.queue import JOB, Queue
 from shared.scripts import load_scripts
 from shared.settings import BadSettings, Configuration, environment, load
 from shared.streams import Streams
@@ -40,9 +39,6 @@ from worker.waking import WakingWorker, WiredArq
 from worker.watchers import Watchers
 
 log = structlog.get_logger("worker")
-
-JOB_MARGIN_S = 120
-"""arq's time-out must never fire: the generation ends itself at max_stream_s, and may retry before."""
 
 
 def build(configuration: Configuration, name: str) -> WakingWorker:
@@ -68,7 +64,6 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
     )
     client = ProviderClient(settings)
     leases = Leases(streams, name, settings.lease_ms, writer.held, writer.doubt)
-    job_timeout_s = settings.max_stream_s * (settings.max_attempts + MAX_FALLBACKS + 1) + JOB_MARGIN_S
     sweep = Sweep(streams, queue, leases, settings.lease_ms)
     watchers = Watchers(PresenceKeys(log_client, keys))
     upkeep = Upkeep(name, queue, leases, sweep, writer, watchers)
@@ -110,11 +105,9 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
         log.info("worker_stopped", worker=name)
 
     return WakingWorker(
-        [func(generate, name=JOB, timeout=job_timeout_s, max_tries=1, keep_result=0)],
+        [func(generate, name=JOB)],
         redis_pool=WiredArq(
             open_client(settings.queue_redis_url).connection_pool,
-            job_serializer=job_serializer,
-            job_deserializer=job_deserializer,
             default_queue_name=keys.queue,
         ),
         queue_name=keys.queue,
@@ -123,12 +116,7 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
         on_startup=start,
         on_shutdown=stop,
         max_jobs=settings.max_streams,
-        job_timeout=job_timeout_s,
         job_completion_wait=int(settings.drain_s),
-        keep_result=0,
-        max_tries=1,
-        job_serializer=job_serializer,
-        job_deserializer=job_deserializer,
         log_results=False,
     )
 

@@ -6,17 +6,17 @@ room for, by the call that waits for them (:meth:`shared.queue.Queue.take`), whe
 each, one after the other: of 100 streams that are asked for at the same moment the last one's first token comes
 110-160 ms later than the provider's, and not 210-310. And it runs a job as it is: what arq does around one (its
 payload, its tries, its result: two round trips) is of no use where the claim decides who runs. All that arq does
-otherwise stays as it is: start and stop hooks, burst mode, health check, SIGTERM.
+otherwise stays as it is: start and stop hooks, health check, SIGTERM, and a burst that ends with the queue.
 
 A job that is taken by a worker that dies, or by a call whose reply is lost, is found by the sweep, as all that has
-neither a lease nor a job. One that comes when there is no room for it any more (the worker drains) is put back.
+neither a lease nor a job. One that comes when there is no room for it any more (the worker drains) is put back. A
+worker that ends closes the connection on which it waits, or it would be given what its own streams hand over.
 Without a free slot nothing is waited for but a slot.
 """
 
 import asyncio
 import contextlib
 import signal
-from collections.abc import Mapping
 from typing import Any, Final
 
 import structlog
@@ -52,6 +52,8 @@ class WakingWorker(Worker):
         self._waiting_client = waiting_client
         self._ending = False
         self._freed = asyncio.Event()
+        self._again: dict[str, int] = {}
+        """Jobs that came while they ran here, with their places in line."""
 
     async def main(self) -> None:
         """Wait for the server, then work as arq does (which gives up at once without one)."""
@@ -93,24 +95,32 @@ class WakingWorker(Worker):
                 async with asyncio.timeout(WAIT_S):
                     await self._freed.wait()
             return
-        jobs = await self._queue.take(self._room, WAIT_S, None if self.burst else self._waiting_client)
+        try:
+            jobs = await self._queue.take(self._room, WAIT_S, None if self.burst else self._waiting_client)
+        except asyncio.CancelledError:
+            await self._waiting_client.aclose()  # or the server would give it what its own streams hand over
+            raise
         if not self._room:
             await self._queue.put_back(jobs)
             return
-        for name in jobs:
+        for name, place in jobs.items():
             # One that runs here is not run twice: arq would forget the first one, and SIGTERM not reach it.
-            if name not in self.tasks:
-                self._begin(name, jobs)
+            if name in self.tasks:
+                self._again[name] = place
+            else:
+                self._begin(name, place)
 
-    def _begin(self, name: str, jobs: Mapping[str, int]) -> None:
+    def _begin(self, name: str, place: int) -> None:
         self.job_counter += 1
-        task = self.loop.create_task(self.run_job(name, jobs[name]))
+        task = self.loop.create_task(self.run_job(name, place))
         self.tasks[name] = task
 
         def over(_: object) -> None:
             del self.tasks[name]
             self.job_counter -= 1
             self._freed.set()
+            if name in self._again and not self._ending:
+                self._begin(name, self._again.pop(name))  # put back by the first one, or it costs a look
 
         task.add_done_callback(over)
 

@@ -1,4 +1,4 @@
-"""arq's worker with the wake-up, on a real server: what the sweep may do to it."""
+"""arq's worker that waits for its jobs, on a real server: what comes while it is full, drains or ends."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from arq.worker import func
 
 from shared.connections import open_client
 from shared.keys import Keys
-from shared.queue import JOB, Queue, job_deserializer, job_serializer
+from shared.queue import JOB, Queue
 from tests.support.processes import Server
 from worker.waking import WakingWorker, WiredArq
 
@@ -31,23 +31,16 @@ async def working(url: str, generate: Generate, max_jobs: int = 10) -> AsyncIter
     """A worker, while it runs. In the end it is told to end, and what it runs is cancelled."""
     client, waiting_client, pool = (open_client(url) for _ in range(3))
     worker = WakingWorker(
-        [func(generate, name=JOB, timeout=100, max_tries=1, keep_result=0)],
-        redis_pool=WiredArq(
-            pool.connection_pool,
-            job_serializer=job_serializer,
-            job_deserializer=job_deserializer,
-            default_queue_name=KEYS.queue,
-        ),
+        [func(generate, name=JOB)],
+        redis_pool=WiredArq(pool.connection_pool, default_queue_name=KEYS.queue),
         queue_name=KEYS.queue,
         queue=Queue(client, KEYS),
         waiting_client=waiting_client,
         max_jobs=max_jobs,
-        job_serializer=job_serializer,
-        job_deserializer=job_deserializer,
         handle_signals=False,
         log_results=False,
     )
-    running = asyncio.create_task(worker.main())
+    worker.main_task = running = asyncio.create_task(worker.main())
     try:
         yield worker
         # Its own loop is not cancelled: it looks for itself.
@@ -152,3 +145,48 @@ async def test_a_job_that_was_put_off_counts_as_one_that_is_there(valkey: Server
         assert await queue.jobs(["s:1"]) == [True]
         await asyncio.sleep(0.3)
         assert await queue.jobs(["s:1"]) == [False]
+
+
+async def test_what_is_put_back_or_handed_over_at_the_end_is_left_to_others(valkey: Server) -> None:
+    async with queue_at(valkey.url) as queue:
+
+        async def generate(ctx: dict[str, Any], stream_id: str) -> None:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                await asyncio.sleep(0.05)  # what is said is written, and the stream given back
+                await queue.put(stream_id, 2, 1)
+
+        async with working(valkey.url, generate) as worker:
+            await queue.put("s", 1, 1)
+            async with asyncio.timeout(5):
+                while not worker.tasks:
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.3)  # it waits for the next
+            worker.handle_sig(signal.SIGTERM)
+            async with asyncio.timeout(5):
+                while worker.tasks:
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.3)
+            assert await queue.take(10, 1.0) == {"s:2": 1}
+
+
+async def test_a_job_that_comes_while_it_runs_is_looked_at_afterwards(valkey: Server) -> None:
+    begun = []
+    go_on = asyncio.Event()
+
+    async def generate(ctx: dict[str, Any], stream_id: str) -> None:
+        begun.append(ctx["score"])
+        await go_on.wait()
+
+    async with queue_at(valkey.url) as queue, working(valkey.url, generate):
+        for place in (1, 2):
+            await queue.put("s", 1, place)
+            await asyncio.sleep(0.3)
+        assert begun == [1]
+        assert await queue.waiting() == 0
+        go_on.set()
+        async with asyncio.timeout(5):
+            while len(begun) < 2:
+                await asyncio.sleep(0.01)
+        assert begun == [1, 2]

@@ -32,7 +32,7 @@ class Made:
         self.streams = Streams(redis, KEYS, scripts, tries=1)
         self.queue = Queue(redis, KEYS)
         self.limits = Limits(redis, KEYS, per_minute=0, at_once=2, waiting=0)
-        self.joined = JoinedCreate(self.streams, KEYS, self.limits, self.queue)
+        self.joined = JoinedCreate(self.streams, KEYS, self.limits)
 
     async def create(self, stream_id: str = ID, nonce: str = "n") -> Admission:
         return await self.joined.create(new(stream_id), nonce, asyncio.get_running_loop().time() + 5)

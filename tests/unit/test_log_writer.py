@@ -108,3 +108,26 @@ async def test_a_call_never_overtakes_what_its_own_attempt_still_has_to_say() ->
     assert (other.log.key, "finish") in next(seen for seen in server.writes if seen)
     told = [what for seen in server.writes for key, what in seen if key == last.log.key]
     assert told == ['{"text":"a"}', *(f'{{"place":{number}}}' for number in range(3)), "finish"]
+
+
+async def test_under_load_an_end_that_has_nothing_more_to_say_goes_with_the_next_flush() -> None:
+    server = Server()
+    writer = write(server, flush_s=0.005)
+    *many, ending = carried_by(writer, FLUSH_STREAMS + 10)
+    for carried in (*many, ending):
+        say(writer, carried, "a")
+    running = asyncio.create_task(writer.run())
+    for carried in (*many, ending):
+        assert await writer.settled(carried)
+    ending.note("finishing", {"finish_reason": "stop"})
+    writer.touch(ending)
+    begun = len(server.writes)
+    while ending.has_new_reason:
+        await asyncio.sleep(0)  # a flush holds it back
+    for carried in many:
+        say(writer, carried, "b")  # each waits for a second piece, or for four flushes
+    assert ending.take_last_word()
+    await writer.call(ending, "finish")
+    running.cancel()
+    await asyncio.wait({running})
+    assert not [what for seen in server.writes[begun:] for _, what in seen if what != "finish"], "they still wait"
