@@ -14,7 +14,6 @@ from bench.figures import rate_at
 from bench.fleet import ALL, Contender, Direct, Headrace, Shared, TwoOfEach
 from bench.measure import Row, cold
 from bench.session import Session
-from bench.table import cpu_per_token
 from bench.wire import Answer
 
 LIMIT_MS: Final = 50.0
@@ -116,7 +115,7 @@ def curves(session: Session, size: Size) -> None:
 def load(session: Session, size: Size) -> None:
     """100 streams, of each contender; and 400 of Headrace, which come and go, in turns with as many of (b) as it
     carries best. (Of 400 that all begin before one ends, no two thirds are ever under way together.)"""
-    best = best_load(session.rows)
+    best: int | None = None
     kinds = [kind for kind in ALL if kind.asks and (size.peer_rounds or kind in (Direct, Shared, Headrace))]
     with session.running(kinds) as contenders:
         for contender in contenders:
@@ -126,9 +125,10 @@ def load(session: Session, size: Size) -> None:
                 if isinstance(contender, Direct | Headrace) or number < size.peer_rounds:
                     _streams(session, size, "load", number, contender, 100, size.tokens)
                 if isinstance(contender, Headrace):
-                    _steady(session, size, number, contender, 400)
+                    _steady(session, size, "steady", number, contender, 400)
                 if isinstance(contender, Shared):
-                    _steady(session, size, number, contender, best)
+                    best = best or _best_load(session, size, contender)
+                    _steady(session, size, "steady", number, contender, best)
 
 
 def limits(session: Session, size: Size) -> None:
@@ -265,9 +265,20 @@ def _streams(
     return session.measure(section, number, f"{contender.title}, {count} streams", take)
 
 
-def _steady(session: Session, size: Size, number: int, contender: Contender, count: int) -> None:
+def _steady(session: Session, size: Size, section: str, number: int, contender: Contender, count: int) -> Row:
     take = partial(session.bench.steady, contender, count, Answer(size.tokens, RATE), size.window_ms)
-    session.measure("steady", number, f"{contender.title}, {count} streams that come and go", take)
+    return session.measure(section, number, f"{contender.title}, {count} streams that come and go", take)
+
+
+def _best_load(session: Session, size: Size, contender: Contender) -> int:
+    """The load at which a token costs this one least: the highest of the curve that it carries within LIMIT_MS."""
+    loads = sorted(size.curve, reverse=True)
+    highest = highest_carried(session.rows, contender.key)
+    for count in [load for load in loads if load <= highest]:
+        row = _steady(session, size, "best load", 0, contender, count)
+        if "error" not in row and row["p99_ms"] <= LIMIT_MS:
+            return count
+    return highest
 
 
 def _readers(size: Size) -> list[type[Contender]]:
@@ -284,15 +295,15 @@ def delivered(row: Row) -> float:
     return float(row["tokens_per_s"] / (row["streams"] * row["rate"]))
 
 
-def best_load(rows: Sequence[Row]) -> int:
-    """Of the loads in the curve that (b) carries within LIMIT_MS, the one at which a token costs it least."""
-    found = {
-        row["streams"]: cpu_per_token(row)
+def highest_carried(rows: Sequence[Row], key: str) -> int:
+    """The highest load of the curve that this contender carried."""
+    carried = [
+        row["streams"]
         for row in rows
-        if row["section"] == "curve" and row.get("contender") == Shared.key and row.get("tokens")
-        if delivered(row) >= KEPT_UP and row["p99_ms"] <= LIMIT_MS and not row["lost"]
-    }
-    return min(found, key=lambda streams: found[streams]) if found else 100
+        if row["section"] == "curve" and row.get("contender") == key and row.get("tokens")
+        if delivered(row) >= KEPT_UP and not row["lost"]
+    ]
+    return max(carried, default=100)
 
 
 def guess(rows: Sequence[Row], key: str) -> int:
