@@ -20,8 +20,10 @@ class Up(Child):
         super().__init__(name, argv, env or base_env(), directory)
 
     def wait_up(self) -> "Up":
-        self.wait_ready(lambda: "Headrace is up: " in self.output(), within_s=60)
-        found = re.search(r"Headrace is up: (\S+)", self.output())
+        # The last of its welcome: what to try, or what is missing for that.
+        said = re.compile(r"Headrace is up: (\S+).*(?:curl|HEADRACE_DEFAULT_MODEL)", re.DOTALL)
+        self.wait_ready(lambda: said.search(self.output()), within_s=60)
+        found = said.search(self.output())
         assert found
         self.url = found[1]
         return self
