@@ -4,9 +4,8 @@ Theory of operation. First the limits (see :mod:`api.admission`). Then the steps
 its ``queued`` event and a life of 60 s; the stream into ``unfinished``; then the record is confirmed, its job
 goes into the queue, and only then 202 is answered. A crash before the confirmation leaves nothing behind (the
 record expires, and no worker claims a provisional stream); one after it leaves a stream that runs, for the sweep
-finds it in ``unfinished`` without a job. A 503 deletes nothing: what is not confirmed
-expires. Where log and queue live on
-one server all steps go there at once (:mod:`shared.joined`).
+finds it in ``unfinished`` without a job. A 503 deletes nothing: what is not confirmed expires. Where log and
+queue live on one server all steps go there at once (:mod:`shared.joined`).
 
 With an ``Idempotency-Key`` the id is HMAC(secret, owner, key), so every caller with that key meets the same
 record and runs all the steps itself, harmlessly: each of them is idempotent.

@@ -114,7 +114,7 @@ def curves(session: Session, size: Size) -> None:
 
 def load(session: Session, size: Size) -> None:
     """100 streams, of each contender; and 400 of Headrace, which come and go, in turns with as many of (b) as it
-    carries best. (Of 400 that all begin before one ends, no two thirds are ever under way together.)"""
+    carries best. (Of 400 that all begin before one ends, two thirds are under way on average.)"""
     best: int | None = None
     kinds = [kind for kind in ALL if kind.asks and (size.peer_rounds or kind in (Direct, Shared, Headrace))]
     with session.running(kinds) as contenders:

@@ -119,7 +119,7 @@ class WakingWorker(Worker):
             del self.tasks[name]
             self.job_counter -= 1
             self._freed.set()
-            if name in self._again and not self._ending:
+            if name in self._again and self.allow_pick_jobs:
                 self._begin(name, self._again.pop(name))  # put back by the first one, or it costs a look
 
         task.add_done_callback(over)
