@@ -190,3 +190,21 @@ async def test_a_job_that_comes_while_it_runs_is_looked_at_afterwards(valkey: Se
             while len(begun) < 2:
                 await asyncio.sleep(0.01)
         assert begun == [1, 2]
+
+
+async def test_a_draining_worker_begins_no_job_that_came_again(valkey: Server) -> None:
+    begun = []
+    go_on = asyncio.Event()
+
+    async def generate(ctx: dict[str, Any], stream_id: str) -> None:
+        begun.append(ctx["score"])
+        await go_on.wait()
+
+    async with queue_at(valkey.url) as queue, working(valkey.url, generate) as worker:
+        for place in (1, 2):
+            await queue.put("s", 1, place)
+            await asyncio.sleep(0.3)
+        worker.allow_pick_jobs = False
+        go_on.set()
+        await asyncio.sleep(0.3)
+        assert (begun, worker.tasks) == ([1], {})
