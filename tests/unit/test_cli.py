@@ -173,6 +173,39 @@ async def test_children_stop_in_turns_and_what_ignores_sigterm_is_killed(tmp_pat
     assert not any(is_alive(pid) for pid in told.pids.values())
 
 
+@pytest.mark.parametrize("told", [True, False], ids=["by the kernel", "by looking"])
+async def test_all_who_wait_learn_how_a_child_ended(
+    told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not told:
+        monkeypatch.delattr(os, "pidfd_open", raising=False)
+    elif not hasattr(os, "pidfd_open"):
+        pytest.skip("this kernel does not tell")
+    argv = (sys.executable, "-c", "import sys; sys.stdin.read(); sys.exit(7)")
+    child = Process(Command("brief", argv, dict(os.environ), tmp_path / "brief.log"))
+    try:
+        async with asyncio.timeout(20):
+            first, second = await asyncio.gather(child.ended(), child.ended())
+        assert (first, second, await child.ended()) == (7, 7, 7)
+    finally:
+        await child.stop(1)
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="Linux's")
+async def test_who_gives_up_waiting_for_a_child_leaves_no_descriptor(tmp_path: Path) -> None:
+    child = Process(Command("long", (sys.executable, "-c", SLEEPS), dict(os.environ), tmp_path / "long.log"))
+    try:
+        before = os.listdir("/proc/self/fd")
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await child.ended()
+        assert os.listdir("/proc/self/fd") == before
+    finally:
+        child.kill()
+        await child.stop(1)
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel's death signal is Linux's")
 async def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     code = (
