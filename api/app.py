@@ -2,13 +2,11 @@
 
 import argparse
 import asyncio
-import contextlib
 import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 import anyio
@@ -36,6 +34,7 @@ from api.repeats import Repeats
 from api.responses import Protocol, SendWatch
 from api.seats import Seats
 from api.secret import Secret
+from api.server import Server
 from api.services import Cancellation, Services, Viewing
 from shared.cluster import connect_to_logs
 from shared.collector import calm_collector
@@ -56,8 +55,6 @@ STATIC: Final = Path(__file__).parent / "static"
 STOP_S: Final = 5
 """Viewers end within a moment of the signal; what still hangs then is cut."""
 BACKLOG: Final = 2048
-TICK_S: Final = 1.0
-"""How old the Date header of a response may be."""
 
 PAGE_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
@@ -190,28 +187,6 @@ def _middleware(settings: Settings) -> list[Middleware]:
         max_age=600,
     )
     return [cors, *inner]
-
-
-class Server(uvicorn.Server):
-    """uvicorn's server, which tells the viewers about the signal at once: it waits for them to leave. It learns of
-    the signal by an event, and does not look for it ten times a second (2 ms of CPU)."""
-
-    def __init__(self, config: uvicorn.Config, viewing: Viewing) -> None:
-        super().__init__(config)
-        self._viewing = viewing
-        self._signalled = asyncio.Event()
-
-    async def main_loop(self) -> None:
-        """Until the signal."""
-        while not await self.on_tick(0):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(TICK_S):
-                    await self._signalled.wait()
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        super().handle_exit(sig, frame)
-        self._viewing.stop()
-        self._signalled.set()
 
 
 def main() -> None:

@@ -91,6 +91,8 @@ class SseParser:
         self._line = bytearray()
         self._after_cr = False
         self._started = False
+        self._between = False
+        """Whether an event begins next, and not the first, in front of which a byte order mark may stand."""
         self._event = ""
         self._data: list[str] = []
         self._data_bytes = 0
@@ -99,9 +101,9 @@ class SseParser:
     def feed(self, chunk: bytes) -> Iterable[ServerSentEvent]:
         """Take one read. Out: the events that it completes, to be taken before the next read; raises
         :class:`SseError` past the bound, behind those in front of it."""
-        between = self._started and not (self._line or self._data or self._event or self._after_cr)
-        if between and len(chunk) <= self._max_bytes and (pieces := _data_lines(chunk)):
+        if self._between and len(chunk) <= self._max_bytes and (pieces := _data_lines(chunk)):
             return [ServerSentEvent("message", piece, self.last_id) for piece in pieces]
+        self._between = False
         return self._feed(chunk)
 
     def _feed(self, chunk: bytes) -> Iterator[ServerSentEvent]:
@@ -122,6 +124,7 @@ class SseParser:
                 event = self._take_line(line)
                 if event is not None:
                     yield event
+        self._between = self._started and not (self._line or self._data or self._event or self._after_cr)
 
     def finish(self) -> ServerSentEvent | None:
         """The peer closed: the last event, if data had come and only the blank line was missing.

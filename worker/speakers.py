@@ -62,6 +62,9 @@ class Speakers:
             speaking = list(dict.fromkeys(chain(overdue, self._ripe)))
         if held:
             speaking = [carried for carried in speaking if carried not in held]
-        for carried in speaking:
-            self.discard(carried)
+        if len(speaking) == len(waiting):
+            self._waiting, self._ripe = {}, {}
+        else:
+            for carried in speaking:
+                self.discard(carried)
         return speaking

@@ -130,13 +130,12 @@ class Upstream(asyncio.Protocol):
 
     def read(self) -> bool:
         """Hand the listener what came, until it pauses. Out: whether so much lay here that it was held."""
-        held = self._unread_bytes > MAX_UNREAD_BYTES
-        if self._unread:
-            self._parse_unread()
+        held = bool(self._unread) and self._parse_unread()
         while self._listening and self._listener is not None:
-            if parts := self._parts:
-                self._parts = []
-                self._listener.take(parts[0] if len(parts) == 1 else b"".join(parts))
+            if self._parts:
+                chunk = b"".join(self._parts)
+                self._parts.clear()
+                self._listener.take(chunk)
             elif self._ended is not None:
                 listener, self._listener, self._listening = self._listener, None, False
                 listener.end(cut=self._ended)
@@ -163,7 +162,8 @@ class Upstream(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are of a class of their own
 
     def data_received(self, data: bytes) -> None:
-        if not self._listening:
+        listener = self._listener
+        if not self._listening or listener is None:
             self._parse(data)
             return
         unread = self._unread
@@ -172,18 +172,21 @@ class Upstream(asyncio.Protocol):
         if self._unread_bytes > MAX_UNREAD_BYTES:
             self._transport.pause_reading()
         if len(unread) <= 2:
-            self._announce()
+            listener.ready()
 
     def _announce(self) -> None:
         if self._listening and self._listener is not None:
             self._listener.ready()
 
-    def _parse_unread(self) -> None:
-        unread, self._unread = self._unread, []
-        if self._unread_bytes > MAX_UNREAD_BYTES and not self._lost:
-            self._transport.resume_reading()
+    def _parse_unread(self) -> bool:
+        """Out: whether it was so much that it was held."""
+        unread, held = b"".join(self._unread), self._unread_bytes > MAX_UNREAD_BYTES
+        self._unread.clear()
         self._unread_bytes = 0
-        self._parse(unread[0] if len(unread) == 1 else b"".join(unread))
+        if held and not self._lost:
+            self._transport.resume_reading()
+        self._parse(unread)
+        return held
 
     def _parse(self, data: bytes) -> None:
         if self._head is not None:
