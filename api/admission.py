@@ -52,7 +52,8 @@ class Admitting:
         await self._limits.drop(owner, [stream_id])
 
     async def _make_room(self, owner: str) -> bool:
-        """Drop the streams that ended or are gone. Out: whether there were any."""
+        """Drop the streams that ended or are gone. Out: whether there is room now, also where another create that
+        came at the same moment was the one that made it."""
         admitted = await self._limits.streams_of(owner)
         found = await self._streams.liveness(list(admitted))
         now_ms = await self._queue.now_ms()
@@ -63,7 +64,7 @@ class Admitting:
             if (since_ms < now_ms - PROVISIONAL_MS if status is None else not TRANSITIONS[status])  # type: ignore[index]
         ]
         await self._limits.drop(owner, dead)
-        return bool(dead)
+        return len(admitted) - len(dead) < self._settings.streams_per_key
 
     def _refusal(self, found: Admission) -> Problem:
         settings = self._settings

@@ -10,9 +10,12 @@ from fakeredis import FakeAsyncRedis
 from redis.exceptions import OutOfMemoryError
 
 from api import seats as seats_module
+from api.admission import Admitting
+from api.problems import Problem
 from api.seats import Seats
 from shared.keys import Keys
 from shared.limits import SEATS_LIFE_MS, Limits
+from shared.settings import Settings
 
 KEYS = Keys("t")
 
@@ -159,3 +162,52 @@ async def test_who_asks_while_seats_are_given_back_holds_none(monkeypatch: pytes
         async with seats.taken("s") as seated:
             assert not seated
     giving_back.cancel()
+
+
+class Records:
+    """Streams of which these have ended."""
+
+    def __init__(self, *ended: str) -> None:
+        self._ended = ended
+
+    async def liveness(self, stream_ids: list[str]) -> list[tuple[str, ...]]:
+        return [("done" if stream_id in self._ended else "running",) for stream_id in stream_ids]
+
+
+class Queue:
+    async def now_ms(self) -> int:
+        return 0
+
+
+class OneAfterTheOther(Limits):
+    """Who looks second sees what the first has left."""
+
+    def __init__(self, redis: Any) -> None:
+        super().__init__(redis, KEYS, per_minute=0, at_once=2, waiting=0)
+        self._looks = 0
+        self._dropped = asyncio.Event()
+
+    async def streams_of(self, owner: str) -> dict[str, int]:
+        self._looks += 1
+        if self._looks == 2:
+            await self._dropped.wait()
+        return await super().streams_of(owner)
+
+    async def drop(self, owner: str, stream_ids: Any) -> None:
+        await super().drop(owner, stream_ids)
+        self._dropped.set()
+
+
+async def test_a_create_is_let_in_where_another_one_has_just_made_the_room(redis: Any) -> None:
+    some = OneAfterTheOther(redis)
+    assert await admitted(some, "a", "1", "2") == ["", ""]
+    records: Any = Records("1", "2")
+    queue: Any = Queue()
+    admitting = Admitting(Settings(streams_per_key=2), some, records, queue)
+    async with asyncio.timeout(10):
+        await asyncio.gather(
+            admitting.admit("a", "3", repeatable=False), admitting.admit("a", "4", repeatable=False)
+        )
+    assert set(await Limits.streams_of(some, "a")) == {"3", "4"}
+    with pytest.raises(Problem, match="2 streams at once"):
+        await admitting.admit("a", "5", repeatable=False)
