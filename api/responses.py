@@ -15,6 +15,7 @@ it waits for the task when it stops, and a request that was pipelined behind it 
 """
 
 import asyncio
+import weakref
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from typing import Any, Final
@@ -29,7 +30,8 @@ from shared.sse import COMMENT
 
 CONNECTION: Final = "headrace.connection"
 CYCLE: Final = "headrace.cycle"
-"""In the ASGI scope: the server's protocol of this connection, and what it holds of this request."""
+"""In the ASGI scope: the server's protocol of this connection, and what it holds of this request. Weak, for both
+hold the scope, and what goes round in a circle is freed late (:mod:`shared.collector`)."""
 LAST_CHUNK: Final = b"0\r\n\r\n"
 WATCH_S: Final = 0.5
 
@@ -43,8 +45,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
-        self.scope[CONNECTION] = self  # type: ignore[typeddict-unknown-key]
-        self.scope[CYCLE] = self.cycle  # type: ignore[typeddict-unknown-key]
+        self.scope[CONNECTION] = weakref.ref(self)  # type: ignore[typeddict-unknown-key]
+        self.scope[CYCLE] = weakref.ref(self.cycle)  # type: ignore[typeddict-unknown-key]
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -143,8 +145,9 @@ class SseResponse(EventSourceResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        connection: Protocol = scope[CONNECTION]
-        connection.hand_over(scope[CYCLE], self._stream(connection))
+        connection: Protocol | None = scope[CONNECTION]()
+        if connection is not None:  # or it was lost, and is gone already
+            connection.hand_over(scope[CYCLE](), self._stream(connection))
 
     async def _stream(self, connection: Protocol) -> None:
         loop = asyncio.get_running_loop()

@@ -11,8 +11,8 @@ def calm_collector() -> None:
     """Leave what was loaded until now out of every collection, and collect seldom.
 
     A full collection walks over all that the frameworks loaded, 30 to 60 ms in which no token moves: at 100 streams
-    of 50 tokens/s the p99 was 52 to 67 ms, and is 10 to 11 (medians and CPU stay). Almost all memory here is freed
-    by counting references; what is in cycles waits a little longer.
+    of 50 tokens/s the p99 was 52 to 67 ms, and is 10 to 11 (medians and CPU stay). So whatever a stream or a
+    request leaves must be freed by counting references: what goes round in a circle waits for a million streams.
     """
     gc.collect()
     gc.freeze()

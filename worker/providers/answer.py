@@ -79,7 +79,7 @@ class Answer:
                 self._lent.upstream.listen(self)
             return await turn
         finally:
-            self._turn = self._hear = None
+            self._turn = self._hear = self._ready = None
             self._patience.hold()
 
     def read(self) -> None:

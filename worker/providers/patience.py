@@ -14,7 +14,7 @@ from collections.abc import Callable
 class Patience:
     """The time left for a provider to say something."""
 
-    def __init__(self, limit_s: float, has_unread: Callable[[], bool], expired: Callable[[], None]) -> None:
+    def __init__(self, limit_s: float, has_unread: Callable[[], bool], expired: Callable[[], object]) -> None:
         """``expired`` is called once, when the limit is over while the provider is waited for; ``has_unread`` says
         whether something came that was not read yet."""
         self._loop = asyncio.get_running_loop()
@@ -56,8 +56,9 @@ class Patience:
             self._since = None
 
     def close(self) -> None:
-        """Drop the timer; nothing is waited for any more."""
+        """Drop the timer, and whoever was to be told: nothing is waited for any more."""
         self._since = None
+        self._has_unread = self._expired = lambda: False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

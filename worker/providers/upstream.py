@@ -166,12 +166,11 @@ class Upstream(asyncio.Protocol):
         if not self._listening or listener is None:
             self._parse(data)
             return
-        unread = self._unread
-        unread.append(data)
+        self._unread.append(data)
         self._unread_bytes += len(data)
         if self._unread_bytes > MAX_UNREAD_BYTES:
             self._transport.pause_reading()
-        if len(unread) <= 2:
+        if len(self._unread) <= 2:
             listener.ready()
 
     def _announce(self) -> None:
@@ -204,6 +203,7 @@ class Upstream(asyncio.Protocol):
         if self._unread:
             self._parse_unread()
         self._fail(Unreachable())
+        del self._parser  # which holds this
 
     def _fail(self, error: UpstreamError) -> None:
         """No response can come any more, or no more of it."""
