@@ -318,6 +318,7 @@ def guess(rows: Sequence[Row], key: str) -> int:
 
 
 SECTIONS: Final[dict[str, tuple[Callable[[Session, Size], None], Callable[[Size], int]]]] = {
+    "cold": (cold_starts, lambda size: size.cold_rounds),
     "curves": (curves, lambda size: len(size.curve)),
     "load": (load, lambda size: size.rounds),
     "limits": (limits, lambda size: size.limit_rounds + len(size.overload)),
@@ -325,6 +326,5 @@ SECTIONS: Final[dict[str, tuple[Callable[[Session, Size], None], Callable[[Size]
     "fan": (fan_out, lambda size: size.rounds),
     "resume": (resumes, lambda size: size.rounds),
     "idle": (idle_viewers, lambda size: size.rounds),
-    "cold": (cold_starts, lambda size: size.cold_rounds),
 }
 """Each section, and how many steps of the progress it takes."""
