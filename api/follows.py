@@ -4,7 +4,7 @@ A viewer that reconnects, and a storm of viewers that do, find the buffer that i
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from api.dialects.base import Dialect
@@ -34,9 +34,10 @@ class Follows:
     def __iter__(self) -> Iterator[Follow]:
         return iter(self._follows.values())
 
-    def of(self, stream_id: str) -> list[Follow]:
-        """All follows of a stream, one for each dialect."""
-        return self._by_stream.get(stream_id, [])
+    def of(self, stream_ids: Iterable[str]) -> list[Follow]:
+        """All follows of these streams, one for each dialect."""
+        known = self._by_stream
+        return [follow for one in stream_ids if one in known for follow in known[one]]
 
     @contextmanager
     def viewed(self, stream_id: str, dialect: Dialect, text_from: Cursor) -> Iterator[Follow]:

@@ -128,9 +128,7 @@ class Reader:
     # -- hints --------------------------------------------------------------------------------------
 
     def _hinted(self, names: bytes) -> None:
-        for name in names.decode().split():
-            for follow in self._follows.of(name):
-                self._dirty[follow] = None
+        self._dirty.update(dict.fromkeys(self._follows.of(names.decode().split())))
         if self._dirty:
             self._work.set()
 
@@ -181,11 +179,14 @@ class Reader:
 
     async def _read_tails(self, connection: LogConnection) -> None:
         dirty, self._dirty = self._dirty, {}
-        logs: dict[bytes, Follow] = {}
-        for follow in dirty:
-            if logs.setdefault(follow.key, follow) is not follow:
-                self._mark(follow)  # a second dialect of the same log stands elsewhere in it: at the next read
-        positions = [(key, follow.position) for key, follow in logs.items()]
+        logs = {follow.key: follow for follow in dirty}
+        if len(logs) < len(dirty):
+            # Of two dialects of one log, which may stand apart in it, the one that waits longer; the other next.
+            logs = {follow.key: follow for follow in reversed(dirty)}
+            for follow in dirty:
+                if logs[follow.key] is not follow:
+                    self._mark(follow)
+        positions = {key: follow.position for key, follow in logs.items()}
         commands = tail_commands(positions, READ_COUNT, one_each=connection.one_log_a_read)
         brought: dict[bytes, list[RawEntry]] = {}
         try:

@@ -208,7 +208,7 @@ def api_side() -> Counts:
             (follow.key, [(b"1-%d" % round_, [b"e", b"message", b"d", b'{"text":" token"}'])]) for follow in follows
         ]
         with counter.counted():
-            tail_commands([(follow.key, follow.position) for follow in follows], 500, one_each=False)
+            tail_commands({follow.key: follow.position for follow in follows}, 500, one_each=False)
             brought = read_tails(raw)
             for follow in follows:
                 follow.extend(brought[follow.key])

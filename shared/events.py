@@ -15,6 +15,7 @@ A *snapshot* is kept in Redis as lines, one JSON delta a line, so that it grows 
 
 from collections.abc import Iterable
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -112,9 +113,9 @@ def snapshot_lines(deltas: Iterable[Delta]) -> bytes:
     (Text is joined once, and split where it is too long: 0.1 µs a delta, not 0.3 by merging one by one.)
     """
     told: list[Delta] = []
-    for kind, run in groupby(deltas, lambda delta: next(iter(delta))):
+    for kind, run in groupby(deltas, min):  # a delta has one key, and this gets it without a call into Python
         if kind in ("text", "reasoning"):
-            told += split_delta({kind: "".join([delta[kind] for delta in run])})
+            told += split_delta({kind: "".join(map(itemgetter(kind), run))})
             continue
         for delta in run:
             if told and (both := merged(told[-1], delta)) is not None:

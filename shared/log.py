@@ -9,7 +9,7 @@ What one flush brings for one stream is one XADD or one MULTI/EXEC: in a bare pi
 followed by an accepted one would make a hole for ever.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from redis.exceptions import ResponseError
@@ -97,16 +97,11 @@ def page_command(key: str, first: bytes, count: int, *, after: bool = False) -> 
     return ("XRANGE", key, b"(" + first if after else first, "+", "COUNT", count)
 
 
-def tail_commands(positions: Iterable[tuple[bytes, bytes]], count: int, *, one_each: bool) -> list[Command]:
-    """One non-blocking XREAD of several logs, each from behind its entry id, ``count`` entries each at most;
-    ``one_each``: an XREAD for each of them instead."""
-    pairs = list(positions)
-    return [_tails([pair], count) for pair in pairs] if one_each else [_tails(pairs, count)]
-
-
-def _tails(pairs: Sequence[tuple[bytes, bytes]], count: int) -> Command:
-    keys, positions = zip(*pairs, strict=True)
-    return command(keys[0], "XREAD", "COUNT", count, "STREAMS", *keys, *positions)
+def tail_commands(positions: Mapping[bytes, bytes], count: int, *, one_each: bool) -> list[Command]:
+    """One non-blocking XREAD of several logs (by their keys), each from behind its entry id, ``count`` entries each
+    at most; ``one_each``: an XREAD for each of them instead."""
+    reads = [{key: position} for key, position in positions.items()] if one_each else [positions]
+    return [command(next(iter(one)), "XREAD", "COUNT", count, "STREAMS", *one, *one.values()) for one in reads]
 
 
 def read_entries(raw: Iterable[Any] | None) -> list[Entry]:

@@ -1,13 +1,14 @@
 """Commands on the wire, and what refusals mean. Pure, no I/O."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import hiredis
+import msgspec
 from redis.exceptions import RedisError
 
 
-class Command(NamedTuple):
+class Command(msgspec.Struct, frozen=True, gc=False):
     """What is asked of one place, ready for the wire."""
 
     key: str | bytes | None

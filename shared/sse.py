@@ -68,13 +68,10 @@ def encode_comment(text: str) -> bytes:
     return b": " + " ".join(text.splitlines()).encode() + b"\n"
 
 
-def _data_lines(chunk: bytes) -> list[str] | None:
-    """The data of events of one ``data`` line each, where they are whole and nothing else is there: as nearly all
-    reads of a provider are. So they cost a sixth of the instructions, and half of the time in which a regular
-    expression tells."""
+def _bare(chunk: bytes) -> list[bytes] | None:
     if b"\r" in chunk or not (chunk.startswith(b"data: ") and chunk.endswith(b"\n\n")):
         return None
-    pieces = chunk[6:-2].decode("utf-8", "replace").split("\n\ndata: ")
+    pieces = chunk[6:-2].split(b"\n\ndata: ")
     # No line end but those between them: nothing of them is another field, or another line.
     return pieces if chunk.count(b"\n") == 2 * len(pieces) else None
 
@@ -98,11 +95,19 @@ class SseParser:
         self._data_bytes = 0
         self.last_id = ""
 
+    def bare(self, chunk: bytes) -> list[bytes] | None:
+        """The data of a read that is nothing but whole events of one ``data`` line each, as nearly all reads of a
+        provider are; None of any other, which must be fed. Who takes these for what they say has taken the read.
+
+        So they cost a sixth of the instructions, and half of the time in which a regular expression tells.
+        """
+        return _bare(chunk) if self._between and len(chunk) <= self._max_bytes else None
+
     def feed(self, chunk: bytes) -> Iterable[ServerSentEvent]:
         """Take one read. Out: the events that it completes, to be taken before the next read; raises
         :class:`SseError` past the bound, behind those in front of it."""
-        if self._between and len(chunk) <= self._max_bytes and (pieces := _data_lines(chunk)):
-            return [ServerSentEvent("message", piece, self.last_id) for piece in pieces]
+        if pieces := self.bare(chunk):
+            return [ServerSentEvent("message", piece.decode("utf-8", "replace"), self.last_id) for piece in pieces]
         self._between = False
         return self._feed(chunk)
 

@@ -111,11 +111,11 @@ class Wire(asyncio.Protocol):
         :data:`shared.connections.AWAY` where the wire is lost: nobody knows then which of them were carried out."""
         if self.closed:
             raise RedisConnectionError("this connection is closed")
-        _, packed, counts = zip(*commands, strict=True)
-        asked = _Asked(sum(counts), self._loop.time(), self._loop.create_future())
+        count = sum([command.replies for command in commands])
+        asked = _Asked(count, self._loop.time(), self._loop.create_future())
         if not self._unsent:
             self._loop.call_soon(self._send)
-        self._unsent += packed
+        self._unsent += [command.packed for command in commands]
         self._asked.append(asked)
         if self._watch is None:
             self._watch = self._loop.call_later(self._timeout_s, self._look)

@@ -85,8 +85,8 @@ class Batch:
     @property
     def touched(self) -> bytes:
         """The streams of this batch, as the wake-up channel names them."""
-        attempts = (*self._appending, *(call.carried for call in self._calls))
-        return " ".join(dict.fromkeys(carried.stream_id for carried in attempts)).encode()
+        attempts = self._appending + [call.carried for call in self._calls]
+        return " ".join(dict.fromkeys([carried.stream_id for carried in attempts])).encode()
 
     def append(self, carried: Carried, entries: Sequence[bytes]) -> None:
         """Add one stream's entries."""

@@ -74,14 +74,15 @@ class Carried:
 
     def say(self, delta: Delta) -> bool:
         """Add a piece of the answer, which nobody changes any more; what waits is joined. Out: as ``full``."""
-        text = delta.get("text", delta.get("reasoning"))
-        self._pending_size += len(encode_data(delta) if text is None else text)
+        text = delta.get("text") or delta.get("reasoning")
+        size = self._pending_size + len(encode_data(delta) if text is None else text)
+        self._pending_size = size
         pending = self._pending
         if pending and pending[-1][0] == MESSAGE and (both := merged(pending[-1][1], delta)) is not None:
             pending[-1] = (MESSAGE, both)
         else:
             pending.append((MESSAGE, delta))
-        return self.full
+        return size + self._sent_size > MAX_UNWRITTEN
 
     def note(self, kind: str, data: dict[str, Any]) -> None:
         """Add an event that is no delta."""
@@ -150,17 +151,15 @@ class Carried:
         if self.has_new_reason and self._is_at_last_word():
             self.has_new_reason = False
             return []  # by the next flush the end has mostly come, and tells it
-        taken, most = self._pending, self._most
-        if len(taken) <= most:
+        taken = self._pending
+        if len(taken) <= self._most:
             self._pending = []
             self._sent_size, self._pending_size = self._pending_size, 0
         else:
-            taken, self._pending = taken[:most], taken[most:]
-        epoch, entries = self.epoch, []
-        for kind, data in taken:
-            entries.append(packed_entry(epoch, n, kind, encode_data(data)))
-            n += 1
-        self.next_n = n
+            taken, self._pending = taken[: self._most], taken[self._most :]
+        epoch = self.epoch
+        entries = [packed_entry(epoch, at, kind, encode_data(data)) for at, (kind, data) in enumerate(taken, n)]
+        self.next_n = n + len(taken)
         self._unacknowledged = taken
         self._sent.entries += entries
         return entries
@@ -174,7 +173,8 @@ class Carried:
         self._fresh_entries += newest - self._written_n
         self._written_n = newest
         self._sent_size = 0
-        self._held_up.clear()
+        if self._held_up:
+            self._held_up.clear()
         if now >= self._sent.mark_at:
             self._sent.mark(now, newest)
         self._moved.set()

@@ -85,6 +85,7 @@ class Intake:
         pace = Pace(provider.rate_per_second, loop.time) if provider.rate_per_second else None
         unsaid: deque[Delta] = deque()
         wait_s = 0.0
+        unhurried = pace is None and watched is None
 
         def say(pieces: Iterable[Delta]) -> bool:
             """Out: whether too much is unwritten; what is left waits."""
@@ -101,12 +102,14 @@ class Intake:
             if isinstance(event, Said):
                 if course.first_token_at is None:
                     course.first_token_at = loop.time()
-                if pace is not None:
-                    wait_s = pace.wait_s(event.delta)
                 delta = event.delta
                 text = delta.get("text")
                 plain = text is not None and len(text) <= PIECE
                 full = carried.say(delta) if plain else say(split_delta(delta))
+                if unhurried:
+                    return full
+                if pace is not None:
+                    wait_s = pace.wait_s(delta)
                 return full or wait_s > 0 or (watched is not None and not watched.somebody.is_set())
             if isinstance(event, Finish):
                 course.reason = event.reason
@@ -119,9 +122,10 @@ class Intake:
             return False
 
         async with self._client.answer(provider, asked) as answer:
+            read = answer.read
 
             def ready() -> None:
-                carried.unread = answer.read
+                carried.unread = read
                 writer.touch(carried)
 
             while not await answer.tell(hear, ready):

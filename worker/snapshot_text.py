@@ -30,7 +30,7 @@ class SnapshotText:
         """
         chunk = b""
         if self.fresh:
-            chunk = snapshot_lines(data for kind, data in self.fresh if kind == MESSAGE)
+            chunk = snapshot_lines([data for kind, data in self.fresh if kind == MESSAGE])
             self._kept.append(chunk)
             self.fresh = []
         offset = 0 if anew else self._size

@@ -117,7 +117,8 @@ async def test_the_last_seconds_of_the_log_may_be_lost_without_loss(stack: Stack
     await stack.until_said(stopped["id"])
     await stack.client.post(f"{stopped['url']}/cancel")
     done = await view_to_end(stack.client, ended["events_url"])
-    await stack.until_said(running["id"], 30)
+    # No more than that: what is lost here must be younger than what a worker keeps, on a busy machine, too.
+    await stack.until_said(running["id"], 10)
     log = aof.read_bytes()
     await asyncio.to_thread(stack.server.kill)
     # Cut right before the first claim.

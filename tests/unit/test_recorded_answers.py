@@ -4,6 +4,7 @@ The bytes in ``tests/data`` follow the public API references event by event: mul
 tools with and without arguments, pings, comments, events of types that are new.
 """
 
+import json
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,11 @@ MEANINGS: dict[str, list[ProviderEvent]] = {
 formats = pytest.mark.parametrize("name", MEANINGS)
 
 
+def chunk(delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+    return b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n"
+
+
 def recorded(name: str) -> bytes:
     return (DATA / f"{name}.sse").read_bytes()
 
@@ -120,6 +126,31 @@ def test_a_recorded_answer_means_the_same_at_every_split_point(name: str) -> Non
 def test_a_recorded_answer_means_the_same_byte_by_byte(name: str, line_end: bytes) -> None:
     raw = recorded(name).replace(b"\r\n", b"\n").replace(b"\n", line_end)
     assert replay(name, [raw[at : at + 1] for at in range(len(raw))]) == MEANINGS[name]
+
+
+def test_plain_text_read_at_once_means_what_it_means_event_by_event() -> None:
+    parser, reader = SseParser(), adapter("openai").reader(GenerationRequest("m", []))
+    at_once = []
+    plain = [
+        chunk({"role": "assistant", "content": ""}),
+        chunk({"content": "流れ"}),
+        chunk({"content": "a\nb"}) * 3,
+    ]
+    others = [chunk({"content": "c", "citation": 1}), chunk({"content": None}), chunk({"content": "d"}, "stop")]
+    for read in [b": hello\n\n", *plain, *others, plain[1] + others[0], *plain]:
+        bare = parser.bare(read)
+        texts = reader.texts(bare) if bare else None
+        meanings = [meaning for event in parser.feed(read) for meaning in reader.read(event)]
+        if texts is not None:
+            assert meanings == [said("text", text) for text in texts if text]
+            at_once.append(read)
+    assert at_once == plain * 2
+
+
+@pytest.mark.parametrize("data", [b'{"choices":[{"delta":{"content":"\xff"}}]}', b"[DONE]", b""])
+def test_what_is_no_plain_text_is_not_read_at_once(data: bytes) -> None:
+    reader = adapter("openai").reader(GenerationRequest("m", []))
+    assert reader.texts([b'{"choices":[{"delta":{"content":"a"}}]}', data]) is None
 
 
 @formats

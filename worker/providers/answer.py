@@ -35,6 +35,10 @@ Ready = Callable[[], object]
 """Learns that there is something to :meth:`Answer.read`."""
 
 
+def _nobody() -> None:
+    """Who waits for nothing is told nothing."""
+
+
 class Answer:
     """A stream of events whose head is there; ``close`` it whatever happens."""
 
@@ -50,8 +54,9 @@ class Answer:
         self._parser = SseParser()
         self._inflate = inflater(head)
         self._rest: Iterator[ProviderEvent] | None = None
+        self.ready: Ready = _nobody
+        """See :class:`worker.providers.upstream.Listener`."""
         self._hear: Hear | None = None
-        self._ready: Ready | None = None
         self._turn: asyncio.Future[bool] | None = None
         self._heard = False
         self._said = self._says = False
@@ -67,7 +72,7 @@ class Answer:
         Raises :class:`ProviderError`, behind all that came before the fault.
         """
         turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._turn, self._hear, self._ready = turn, hear, ready
+        self._turn, self._hear, self.ready = turn, hear, ready or self.read
         self._patience.begin()
         try:
             if self._rest is not None:
@@ -79,7 +84,8 @@ class Answer:
                 self._lent.upstream.listen(self)
             return await turn
         finally:
-            self._turn = self._hear = self._ready = None
+            self._turn = self._hear = None
+            self.ready = _nobody
             self._patience.hold()
 
     def read(self) -> None:
@@ -110,13 +116,6 @@ class Answer:
 
     # -- from the connection ------------------------------------------------------------------------
 
-    def ready(self) -> None:
-        """See :class:`worker.providers.upstream.Listener`."""
-        if self._ready is None:
-            self.read()
-        else:
-            self._ready()
-
     def take(self, chunk: bytes) -> None:
         """See :class:`worker.providers.upstream.Listener`."""
         if self._inflate is not None:
@@ -125,7 +124,13 @@ class Answer:
             except zlib.error:
                 self._fail(failures.garbage(self._provider, "in an encoding that can't be read"))
                 return
-        self._tell(self._meanings(self._parser.feed(chunk)))
+        bare = None if self._over else self._parser.bare(chunk)
+        if bare and (texts := self._reader.texts(bare)) is not None:
+            said = [Said({"text": text}) for text in texts if text]
+            self._says = self._says or bool(said)
+            self._tell(iter(said))
+        else:
+            self._tell(self._meanings(self._parser.feed(chunk)))
 
     def end(self, *, cut: bool) -> None:
         """See :class:`worker.providers.upstream.Listener`."""

@@ -18,7 +18,17 @@ import msgspec
 
 from shared.events import encode_data
 from shared.sse import ServerSentEvent
-from worker.providers.base import About, End, Finish, FinishReason, ProviderError, ProviderEvent, Said, Usage
+from worker.providers.base import (
+    About,
+    End,
+    Finish,
+    FinishReason,
+    ProviderError,
+    ProviderEvent,
+    Reader,
+    Said,
+    Usage,
+)
 from worker.providers.wire import (
     UNREADABLE,
     Index,
@@ -92,7 +102,7 @@ class _Event(msgspec.Struct, frozen=True):
 _events: Final = msgspec.json.Decoder(_Event)
 
 
-class AnthropicReader:
+class AnthropicReader(Reader):
     """See :class:`worker.providers.base.Reader`.
 
     ``at_seam``: what was said before ended in white space that was not sent. The model begins with white space of

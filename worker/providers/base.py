@@ -5,7 +5,7 @@ response's events to the vocabulary below; connecting, retrying and timing are d
 by :mod:`worker.providers.client`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -120,6 +120,11 @@ class Reader(Protocol):
     def read(self, event: ServerSentEvent) -> Iterable[ProviderEvent]:
         """The meaning of one event. Raises :class:`ProviderError` for an error event and for garbage."""
         ...
+
+    def texts(self, bare: Sequence[bytes]) -> list[str] | None:
+        """What events that are nothing but data say, where all of them are text and nothing else; None: nothing was
+        read, and each must be by :meth:`read`."""
+        return None
 
 
 class Adapter(Protocol):

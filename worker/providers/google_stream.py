@@ -18,7 +18,7 @@ import msgspec
 
 from shared.events import encode_data
 from shared.sse import ServerSentEvent
-from worker.providers.base import About, Finish, FinishReason, ProviderError, ProviderEvent, Said, Usage
+from worker.providers.base import About, Finish, FinishReason, ProviderError, ProviderEvent, Reader, Said, Usage
 from worker.providers.wire import (
     UNREADABLE,
     Others,
@@ -98,7 +98,7 @@ class _Usage(msgspec.Struct, frozen=True, rename="camel"):
 _responses: Final = msgspec.json.Decoder(dict[str, Any])
 
 
-class GoogleReader:
+class GoogleReader(Reader):
     """See :class:`worker.providers.base.Reader`."""
 
     def __init__(self) -> None:

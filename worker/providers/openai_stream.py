@@ -10,13 +10,13 @@ and what stands around the choices in every chunk alike (``id``, ``system_finger
 ``obfuscation``, llama.cpp's ``timings``): noise of a whole entry for each token.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
 
 from shared.sse import ServerSentEvent
-from worker.providers.base import End, Finish, FinishReason, ProviderEvent, Said, Usage
+from worker.providers.base import End, Finish, FinishReason, ProviderEvent, Reader, Said, Usage
 from worker.providers.wire import UNREADABLE, Index, Others, Tokens, decode, error_event, garbage, sentence_in
 
 _FINISH_REASONS: Final[dict[str, FinishReason]] = {
@@ -107,7 +107,7 @@ _chunks: Final = msgspec.json.Decoder(_Chunk)
 _plain_chunks: Final = msgspec.json.Decoder(_PlainChunk)
 
 
-class OpenAIReader:
+class OpenAIReader(Reader):
     """See :class:`worker.providers.base.Reader`."""
 
     def __init__(self) -> None:
@@ -118,19 +118,18 @@ class OpenAIReader:
 
         Raises :class:`ProviderError` with ``provider_error_event`` or ``provider_garbage``.
         """
-        if event.event == "message":
-            try:
-                (plain,) = _plain_chunks.decode(event.data).choices
-            except UNREADABLE:
-                return self._read(event)
-            text = plain.delta.content
-            return (Said({"text": text}),) if text else ()
-        return self._read(event)
-
-    def _read(self, event: ServerSentEvent) -> Iterator[ProviderEvent]:
-        data = event.data.strip()
         if event.event == "error":
-            raise error_event(sentence_in(decode(data)) or data)
+            raise error_event(sentence_in(decode(event.data)) or event.data.strip())
+        return self._read(event.data.strip())
+
+    def texts(self, bare: Sequence[bytes]) -> list[str] | None:
+        """See :class:`worker.providers.base.Reader`."""
+        try:
+            return [_plain_chunks.decode(data).choices[0].delta.content for data in bare]
+        except UNREADABLE:
+            return None
+
+    def _read(self, data: str) -> Iterator[ProviderEvent]:
         if not data:
             return
         if data == "[DONE]":

@@ -54,7 +54,7 @@ class Head(NamedTuple):
 class Listener(Protocol):
     """Who takes a response's body."""
 
-    def ready(self) -> None:
+    def ready(self) -> object:
         """There is something to be had by :meth:`Upstream.read`, now or later. It is told again when there is more,
         but not for each read."""
         ...
@@ -83,7 +83,7 @@ class Upstream(asyncio.Protocol):
         self._parts: list[bytes] = []
         self._ended: bool | None = None
         self._listener: Listener | None = None
-        self._listening = False
+        self._hears: Listener | None = None
         self._keeps = False
         self._lost = False
 
@@ -116,42 +116,39 @@ class Upstream(asyncio.Protocol):
 
     def pause(self) -> None:
         """Read nothing more until :meth:`resume`."""
-        self._listening = False
+        self._hears = None
         if not self._lost:
             self._transport.pause_reading()
 
     def resume(self) -> None:
         """Go on with what is there already, then with the socket."""
-        self._listening = True
+        self._hears = self._listener
         if self.has_unread:
             self._announce()
-        if self._listening and not self._lost:
+        if self._hears is not None and not self._lost:
             self._transport.resume_reading()
 
     def read(self) -> bool:
         """Hand the listener what came, until it pauses. Out: whether so much lay here that it was held."""
         held = bool(self._unread) and self._parse_unread()
-        while self._listening and self._listener is not None:
-            if self._parts:
-                chunk = b"".join(self._parts)
-                self._parts.clear()
-                self._listener.take(chunk)
-            elif self._ended is not None:
-                listener, self._listener, self._listening = self._listener, None, False
-                listener.end(cut=self._ended)
-            else:
-                break
+        if self._parts and self._hears is not None:
+            chunk = b"".join(self._parts)
+            self._parts.clear()
+            self._hears.take(chunk)
+        if self._ended is not None and self._hears is not None:
+            hears, self._listener, self._hears = self._hears, None, None
+            hears.end(cut=self._ended)
         return held
 
     def abort(self) -> None:
         """Close at once; nobody is told."""
-        self._listener, self._listening = None, False
+        self._listener = self._hears = None
         self._transport.abort()
 
     def release(self) -> None:
         """The listener leaves, and the body was read to its end. A connection shows that it closes only while it is
         read, also an idle one."""
-        self._listener, self._listening = None, False
+        self._listener = self._hears = None
         self._parts.clear()
         if not self._lost:
             self._transport.resume_reading()
@@ -162,20 +159,23 @@ class Upstream(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are of a class of their own
 
     def data_received(self, data: bytes) -> None:
-        listener = self._listener
-        if not self._listening or listener is None:
+        hears = self._hears
+        if hears is None:
+            self._head_bytes += len(data)
             self._parse(data)
+            if self._head is not None and self._head_bytes > MAX_HEAD_BYTES:
+                self._fail(NotHttp())
             return
         self._unread.append(data)
         self._unread_bytes += len(data)
         if self._unread_bytes > MAX_UNREAD_BYTES:
             self._transport.pause_reading()
         if len(self._unread) <= 2:
-            listener.ready()
+            hears.ready()
 
     def _announce(self) -> None:
-        if self._listening and self._listener is not None:
-            self._listener.ready()
+        if self._hears is not None:
+            self._hears.ready()
 
     def _parse_unread(self) -> bool:
         """Out: whether it was so much that it was held."""
@@ -188,14 +188,9 @@ class Upstream(asyncio.Protocol):
         return held
 
     def _parse(self, data: bytes) -> None:
-        if self._head is not None:
-            self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
-            self._fail(NotHttp())
-            return
-        if self._head is not None and self._head_bytes > MAX_HEAD_BYTES:
             self._fail(NotHttp())
 
     def connection_lost(self, exc: Exception | None) -> None:
