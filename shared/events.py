@@ -13,7 +13,7 @@ A *delta* is the data of a ``message`` event: a dict with exactly one of the key
 A *snapshot* is kept in Redis as lines, one JSON delta a line, so that it grows by APPEND alone.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
@@ -50,13 +50,10 @@ provider that sends megabytes, and a viewer's write stays below one socket buffe
 PIECE: Final = MAX_DELTA_BYTES // 4
 """Characters of at most 4 bytes in a delta of that size."""
 
-_encoder = msgspec.json.Encoder()
+encode_data: Final[Callable[[dict[str, Any]], bytes]] = msgspec.json.Encoder().encode
+"""One event's data as compact JSON: a single line, for JSON escapes every line break."""
+
 _decoder = msgspec.json.Decoder()
-
-
-def encode_data(data: dict[str, Any]) -> bytes:
-    """One event's data as compact JSON: a single line, for JSON escapes every line break."""
-    return _encoder.encode(data)
 
 
 def decode_data(raw: bytes) -> dict[str, Any]:

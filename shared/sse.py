@@ -68,14 +68,6 @@ def encode_comment(text: str) -> bytes:
     return b": " + " ".join(text.splitlines()).encode() + b"\n"
 
 
-def _bare(chunk: bytes) -> list[bytes] | None:
-    if b"\r" in chunk or not (chunk.startswith(b"data: ") and chunk.endswith(b"\n\n")):
-        return None
-    pieces = chunk[6:-2].split(b"\n\ndata: ")
-    # No line end but those between them: nothing of them is another field, or another line.
-    return pieces if chunk.count(b"\n") == 2 * len(pieces) else None
-
-
 class SseParser:
     """Bytes in, events out; feed it reads of any size.
 
@@ -101,7 +93,13 @@ class SseParser:
 
         So they cost a sixth of the instructions, and half of the time in which a regular expression tells.
         """
-        return _bare(chunk) if self._between and len(chunk) <= self._max_bytes else None
+        if not self._between or len(chunk) > self._max_bytes or b"\r" in chunk:
+            return None
+        if not (chunk.startswith(b"data: ") and chunk.endswith(b"\n\n")):
+            return None
+        pieces = chunk[6:-2].split(b"\n\ndata: ")
+        # No line end but those between them: nothing of them is another field, or another line.
+        return pieces if chunk.count(b"\n") == 2 * len(pieces) else None
 
     def feed(self, chunk: bytes) -> Iterable[ServerSentEvent]:
         """Take one read. Out: the events that it completes, to be taken before the next read; raises

@@ -130,7 +130,12 @@ class Upstream(asyncio.Protocol):
 
     def read(self) -> bool:
         """Hand the listener what came, until it pauses. Out: whether so much lay here that it was held."""
-        held = bool(self._unread) and self._parse_unread()
+        held = False
+        if self._unread:
+            held, self._unread_bytes = self._unread_bytes > MAX_UNREAD_BYTES, 0
+            if held and not self._lost:
+                self._transport.resume_reading()
+            self._parse_unread()
         if self._parts and self._hears is not None:
             chunk = b"".join(self._parts)
             self._parts.clear()
@@ -177,15 +182,10 @@ class Upstream(asyncio.Protocol):
         if self._hears is not None:
             self._hears.ready()
 
-    def _parse_unread(self) -> bool:
-        """Out: whether it was so much that it was held."""
-        unread, held = b"".join(self._unread), self._unread_bytes > MAX_UNREAD_BYTES
+    def _parse_unread(self) -> None:
+        unread = b"".join(self._unread)
         self._unread.clear()
-        self._unread_bytes = 0
-        if held and not self._lost:
-            self._transport.resume_reading()
         self._parse(unread)
-        return held
 
     def _parse(self, data: bytes) -> None:
         try:
