@@ -95,8 +95,8 @@ class _PlainChoice(msgspec.Struct, frozen=True):
 
 
 class _PlainChunk(msgspec.Struct, frozen=True):
-    """A piece of text and nothing else, as almost all chunks are: read at once, without a dict between. That is 710
-    instructions a token in the whole worker, and 840 without."""
+    """A piece of text and nothing else, as almost all chunks are: read at once, without a dict or an event between.
+    That is 874 instructions a token in the whole worker, and 1,113 without."""
 
     choices: tuple[_PlainChoice]
     usage: None = None
