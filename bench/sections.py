@@ -73,7 +73,7 @@ FULL: Final = Size(
     cold_rounds=5,
     peers=True,
     spare_s=100,
-    most_s=24 * 60,
+    most_s=24.5 * 60,
 )
 SHORT: Final = Size(
     rounds=1,
