@@ -101,11 +101,15 @@ class SseParser:
         # No line end but those between them: nothing of them is another field, or another line.
         return pieces if chunk.count(b"\n") == 2 * len(pieces) else None
 
+    def messages(self, bare: Iterable[bytes]) -> list[ServerSentEvent]:
+        """The events whose data :meth:`bare` told."""
+        return [ServerSentEvent("message", data.decode("utf-8", "replace"), self.last_id) for data in bare]
+
     def feed(self, chunk: bytes) -> Iterable[ServerSentEvent]:
         """Take one read. Out: the events that it completes, to be taken before the next read; raises
         :class:`SseError` past the bound, behind those in front of it."""
-        if pieces := self.bare(chunk):
-            return [ServerSentEvent("message", piece.decode("utf-8", "replace"), self.last_id) for piece in pieces]
+        if bare := self.bare(chunk):
+            return self.messages(bare)
         self._between = False
         return self._feed(chunk)
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 from redis.exceptions import ResponseError
 
 from shared.keys import Keys
+from shared.log import append_outcome
 from shared.resp import Command, command
 from shared.scripts import Script
 from worker.carried import Carried
@@ -102,9 +103,9 @@ class Batch:
         channel = self._keys.wake_channel
         self.commands.append(command(channel, "PUBLISH", channel, self.touched))
 
-    def appended(self, replies: Sequence[Any]) -> Iterator[tuple[Carried, Any]]:
-        """Each stream with its append's reply (see :func:`shared.log.append_outcome`)."""
-        return zip(self._appending, replies, strict=False)
+    def appended(self, replies: Sequence[Any]) -> Iterator[tuple[Carried, ResponseError | bool | None]]:
+        """Each stream with what its append led to (see :func:`shared.log.append_outcome`)."""
+        return zip(self._appending, map(append_outcome, replies), strict=False)
 
     def answered(self, replies: Sequence[Any]) -> Iterator[tuple[Call, Any]]:
         """Each call with its reply (which may be a ``ResponseError``)."""

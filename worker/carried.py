@@ -75,14 +75,13 @@ class Carried:
     def say(self, delta: Delta) -> bool:
         """Add a piece of the answer, which nobody changes any more; what waits is joined. Out: as ``full``."""
         text = delta.get("text") or delta.get("reasoning")
-        size = self._pending_size + len(encode_data(delta) if text is None else text)
-        self._pending_size = size
+        self._pending_size += len(encode_data(delta) if text is None else text)
         pending = self._pending
         if pending and pending[-1][0] == MESSAGE and (both := merged(pending[-1][1], delta)) is not None:
             pending[-1] = (MESSAGE, both)
         else:
             pending.append((MESSAGE, delta))
-        return size + self._sent_size > MAX_UNWRITTEN
+        return self.full
 
     def note(self, kind: str, data: dict[str, Any]) -> None:
         """Add an event that is no delta."""
@@ -173,8 +172,7 @@ class Carried:
         self._fresh_entries += newest - self._written_n
         self._written_n = newest
         self._sent_size = 0
-        if self._held_up:
-            self._held_up.clear()
+        self._held_up.clear()
         if now >= self._sent.mark_at:
             self._sent.mark(now, newest)
         self._moved.set()

@@ -25,7 +25,7 @@ from redis.exceptions import RedisError
 
 from shared.claims import Claim
 from shared.connections import AWAY
-from shared.log import Log, append_outcome
+from shared.log import Log
 from shared.resp import is_trouble
 from shared.scripts import Script
 from worker.batch import SETTLING_S, Batch, Call, Line
@@ -228,8 +228,8 @@ class LogWriter:
 
     def _read_appends(self, batch: Batch, replies: list[Any], now: float) -> None:
         trouble: RedisError | None = None
-        for carried, reply in batch.appended(replies):
-            if isinstance(reply, bytes) or (outcome := append_outcome(reply)) is True:
+        for carried, outcome in batch.appended(replies):
+            if outcome is True:
                 if carried.written(now):
                     self._snapshots.keep(carried)
                 continue

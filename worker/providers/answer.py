@@ -124,13 +124,15 @@ class Answer:
             except zlib.error:
                 self._fail(failures.garbage(self._provider, "in an encoding that can't be read"))
                 return
-        bare = None if self._over else self._parser.bare(chunk)
-        if bare and (texts := self._reader.texts(bare)) is not None:
+        bare = self._parser.bare(chunk)
+        if not bare:
+            self._tell(self._meanings(self._parser.feed(chunk)))
+        elif self._over or (texts := self._reader.texts(bare)) is None:
+            self._tell(self._meanings(self._parser.messages(bare)))
+        else:
             said = [Said({"text": text}) for text in texts if text]
             self._says = self._says or bool(said)
             self._tell(iter(said))
-        else:
-            self._tell(self._meanings(self._parser.feed(chunk)))
 
     def end(self, *, cut: bool) -> None:
         """See :class:`worker.providers.upstream.Listener`."""
