@@ -13,8 +13,10 @@ import anyio
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse
+from fastapi.telemetry import TelemetryConfig
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
@@ -22,12 +24,13 @@ from api import article, creating, health, routes, watching
 from api.admission import Admitting
 from api.body_limit import BodyLimit
 from api.creation import Creation
+from api.direct import Direct
 from api.docs import add_docs
 from api.doors import Doors
 from api.hints import Hints
 from api.metrics import make_registry
 from api.presence import Presence
-from api.problems import add_handlers
+from api.problems import handlers
 from api.read_tokens import ReadTokens
 from api.reader import Reader
 from api.repeats import Repeats
@@ -60,6 +63,8 @@ PAGE_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
     "Cache-Control": "no-cache",
 }
+NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
+"""The framework's own would tell whoever collects it of refused prompts and of read tokens in addresses."""
 ALL_HEADERS: Final = [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer")]
 """On every response, by the server itself: a middleware would cost a call for every chunk of every viewer."""
 
@@ -152,12 +157,12 @@ def build(configuration: Configuration) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        telemetry=NO_TELEMETRY,
+        exception_handlers=handlers(),
         middleware=_middleware(settings),
     )
     app.state.services = parts
     app.state.metrics = make_registry(reader, viewing)
-    add_handlers(app)
-    # They are gone through in this order: the busiest stand first.
     for part in (creating, watching, routes, article, health):
         app.include_router(part.router)
     add_docs(app)
@@ -172,9 +177,13 @@ def build(configuration: Configuration) -> FastAPI:
 
 def _middleware(settings: Settings) -> list[Middleware]:
     """From the outside in. CORS stands in front of the doors, for a preflight carries no key."""
+    # All but the last resort, which the framework keeps in front of everything.
+    handled = {kind: handler for kind, handler in handlers().items() if kind is not Exception}
     inner = [
         Middleware(Doors, keys=settings.keys),
         Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
+        Middleware(ExceptionMiddleware, handlers=handled),
+        Middleware(Direct, ways=(creating.WAY, watching.WAY)),
     ]
     if not settings.origins:
         return inner

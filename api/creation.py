@@ -165,16 +165,16 @@ class Creation:
         if self._joined is not None and not new.known:
             ask = partial(self._joined.create, new, new_nonce(), until)
             admitted = await self._admitting.admitted(owner, ask)
-            new, epoch = replace(new, now_ms=admitted.now_ms), admitted.epoch
+            now_ms, epoch = admitted.now_ms, admitted.epoch
         else:
-            new = replace(new, now_ms=await self._admitting.admit(owner, stream_id, repeatable=new.known))
-            status, met, epoch = await self._write(new)
+            now_ms = await self._admitting.admit(owner, stream_id, repeatable=new.known)
+            status, met, epoch = await self._write(replace(new, now_ms=now_ms))
         if not met:
             # Who creates it is about to watch.
             await self._presence.beat(stream_id, pause_after_ms)
         if TRANSITIONS[status]:  # type: ignore[index]
             # One that was met, too: who made it may have been told that it failed, and keeps nothing.
-            self._repeats.remember(stream_id, lambda: self._write(new, epoch))
+            self._repeats.remember(stream_id, lambda: self._write(replace(new, now_ms=now_ms), epoch))
         return stream_id, status, speaks["model"], met
 
     async def _write(self, new: NewStream, epoch: int = 0) -> tuple[str, bool, int]:

@@ -12,7 +12,6 @@ import binascii
 import hmac
 import re
 from typing import Final
-from urllib.parse import parse_qs
 
 from fastapi import Request
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -25,7 +24,8 @@ from shared.ids import is_stream_id
 
 OPEN: Final = frozenset({"/", "/healthz", "/readyz"})
 BY_ADDRESS: Final = frozenset({"/docs", "/openapi.json", "/metrics"})
-EVENTS: Final = re.compile(r"/v1/streams/[^/]+/events")
+EVENTS: Final = re.compile(r"/v1/streams/(?P<stream_id>[^/]+)/events")
+_TOKEN: Final = re.compile(rb"(?:^|&)token=[^&]")
 OWNER: Final = "headrace.owner"
 """In the ASGI scope: the key's name, '' where no keys are set, None where a read token must do."""
 
@@ -112,7 +112,7 @@ def _secret(scope: Scope, *, basic: bool) -> str | None:
 
 
 def _token(scope: Scope) -> bool:
-    return "token" in parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=100)
+    return _TOKEN.search(scope["query_string"]) is not None
 
 
 def _unauthorized(code: str, detail: str, path: str) -> Problem:

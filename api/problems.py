@@ -1,10 +1,11 @@
 """Errors before the first byte: problem documents (RFC 9457) with a stable ``code`` and a sentence for people."""
 
 import http
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
@@ -18,6 +19,7 @@ from shared.resp import is_out_of_memory
 log = structlog.get_logger("api")
 
 MEDIA_TYPE: Final = "application/problem+json"
+Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 BAD_JSON: Final = "The body is not JSON. Send a JSON object as application/json, in UTF-8."
 
 
@@ -103,18 +105,15 @@ def redis_full() -> Problem:
     )
 
 
-def add_handlers(app: FastAPI) -> None:
-    """Make every error of the app a problem document."""
+def handlers() -> dict[int | type[Exception], Handler]:
+    """What makes every error a problem document, by the error's class."""
 
-    @app.exception_handler(Problem)
     async def problem(request: Request, error: Problem) -> JSONResponse:
         return error.response()
 
-    @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         return _invalid(error, request.headers.get("content-type", "")).response()
 
-    @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
         code = {400: "bad_json", 404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
         detail = {
@@ -129,15 +128,19 @@ def add_handlers(app: FastAPI) -> None:
         log.warning("redis_unavailable", path=request.url.path, error=type(error).__name__)
         return (redis_full() if is_out_of_memory(error) else redis_away()).response()
 
-    @app.exception_handler(Exception)
     async def internal(request: Request, error: Exception) -> JSONResponse:
         # The server writes the trace to its own log.
         log.error("internal_error", path=request.url.path, error=type(error).__name__)
         detail = "Something is broken here, and it was written to the log. Trying again may help."
         return Problem(500, "internal_error", detail).response()
 
-    for kind in (*AWAY, RedisError):
-        app.exception_handler(kind)(away)
+    return {
+        Problem: problem,
+        RequestValidationError: invalid,
+        HTTPException: http_error,
+        Exception: internal,
+        **dict.fromkeys((*AWAY, RedisError), away),
+    }
 
 
 def _invalid(error: RequestValidationError, content_type: str) -> Problem:

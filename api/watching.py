@@ -4,7 +4,7 @@ EventSource gives up for ever on any status but 200. So 4xx here is for what sta
 in a 200 (see :mod:`api.opening`).
 """
 
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from fastapi import APIRouter, Request, Response
@@ -13,8 +13,8 @@ from pydantic import BaseModel, Field, ValidationError
 from redis.exceptions import RedisError
 
 from api.dialects.native import NativeDialect
-from api.direct import DirectRoute
-from api.doors import OWNER, own_fields, services
+from api.direct import Way
+from api.doors import EVENTS, OWNER, own_fields, services
 from api.opening import AWAY_NOW, MAX_BATCH, MAX_BATCH_MS, Wanted, bad_cursor, batch_of, come_back, open_viewer
 from api.problems import documented
 from shared.connections import AWAY
@@ -22,7 +22,7 @@ from shared.ids import BadCursor, parse_cursor
 
 log = structlog.get_logger("api")
 
-router = APIRouter(prefix="/v1", tags=["reading"], route_class=DirectRoute)
+router = APIRouter(prefix="/v1", tags=["reading"])
 
 
 class Asked(BaseModel):
@@ -90,3 +90,6 @@ async def events(request: Request, stream_id: str) -> Response:
     except (*AWAY, RedisError) as error:
         log.warning("viewer_sent_back", error=type(error).__name__)
         return come_back(has, AWAY_NOW)
+
+
+WAY: Final = Way("GET", EVENTS, events)

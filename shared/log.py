@@ -50,6 +50,12 @@ def packed_entry(epoch: int, n: int, kind: str, data: bytes) -> bytes:
     return _ENTRY % (len(cursor), cursor, len(name), name, len(data), data)
 
 
+def unpacked(entry: bytes) -> tuple[str, bytes]:
+    """Type and data of an entry that :func:`packed_entry` made: no line break is in them."""
+    parts = entry.split(b"\r\n")
+    return parts[5].decode(), parts[9]
+
+
 class Log:
     """One log, for its writer. ``cap``: about so many entries stay in it.
 

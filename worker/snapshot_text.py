@@ -1,19 +1,25 @@
-"""What a snapshot of one attempt consists of: everything that was acknowledged, as chunks at offsets. Pure."""
+"""What a snapshot of one attempt consists of: everything that was acknowledged, as chunks at offsets. Pure.
+
+The entries themselves wait here, as the very bytes that are kept to be sent again, and are read when a step is due.
+A dict for each would live for half a cap of tokens and be cold when it is let go: without them the writing side of
+a token takes a sixteenth less.
+"""
 
 from collections.abc import Iterable
-from typing import Any
 
-from shared.events import MESSAGE, Delta, snapshot_lines
+from shared.events import MESSAGE, Delta, decode_many, snapshot_lines
+from shared.log import unpacked
 
-Event = tuple[str, dict[str, Any]]
+Event = tuple[str, Delta]
 """Its type, and its data."""
 
 
 class SnapshotText:
-    """Events since the last step wait in ``fresh``; what was stepped over is kept as its bytes."""
+    """Entries since the last step wait in ``fresh``, packed; what was stepped over is kept as its bytes."""
 
     def __init__(self) -> None:
-        self.fresh: list[Event] = []
+        self.fresh: list[bytes] = []
+        self._inherited: list[Delta] = []
         self._kept: list[bytes] = []
         self._size = 0
 
@@ -21,18 +27,24 @@ class SnapshotText:
         """This attempt continues another one, which said this: snapshots must go on telling it."""
         self._kept = [snapshot] if snapshot else []
         self._size = len(snapshot)
-        self.fresh = [(MESSAGE, delta) for delta in deltas]
+        self._inherited = list(deltas)
 
-    def step(self, *, anew: bool = False) -> tuple[int, bytes]:
-        """(offset, chunk) that brings the server's snapshot up to date.
+    def cut(self, count: int) -> None:
+        """Forget the last ones (all, where there are fewer)."""
+        del self.fresh[max(0, len(self.fresh) - count) :]
+
+    def step(self, in_flight: int, *, anew: bool = False) -> tuple[int, bytes]:
+        """(offset, chunk) that brings the server's snapshot up to date, but for the last ``in_flight`` entries.
 
         ``anew``: everything again, from offset 0 (the server's snapshot has another length than ours).
         """
-        chunk = b""
-        if self.fresh:
-            chunk = snapshot_lines([data for kind, data in self.fresh if kind == MESSAGE])
+        upto = len(self.fresh) - in_flight
+        said = [data for kind, data in map(unpacked, self.fresh[:upto]) if kind == MESSAGE]
+        chunk = snapshot_lines([*self._inherited, *decode_many(said)])
+        self.fresh = self.fresh[upto:]
+        self._inherited = []
+        if chunk:
             self._kept.append(chunk)
-            self.fresh = []
         offset = 0 if anew else self._size
         if anew:
             chunk = b"".join(self._kept)

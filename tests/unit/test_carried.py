@@ -233,6 +233,22 @@ def test_the_snapshot_is_all_that_was_acknowledged(bursts: list[int], anew: set[
             assert transcript.text == text
 
 
+def test_what_is_not_acknowledged_is_in_no_snapshot() -> None:
+    carried = carry()
+    said(carried, 2)
+    carried.say({"text": "in flight"})
+    carried.take()
+    as_of, offset, chunk = carried.snapshot_step()
+    assert (as_of, offset) == ("5-2", 0)
+    assert b"in flight" not in chunk
+    carried.written(0.0)
+    assert carried.snapshot_step() == ("5-3", len(chunk), b'{"text":"in flight"}\n')
+    carried.say({"text": "refused"})
+    carried.take()
+    carried.cut()
+    assert carried.snapshot_step(anew=True)[2] == chunk + b'{"text":"in flight"}\n'
+
+
 def test_a_flush_takes_no_more_than_a_quarter_of_the_cap() -> None:
     carried = carry(cap=8)
     for number in range(10):

@@ -7,7 +7,7 @@ import pytest
 from fastapi import FastAPI
 
 from api.messages import MAX_PARTS
-from api.problems import add_handlers
+from api.problems import handlers
 from api.requests import CreateStream
 from tests.support.conversation import TOOL
 
@@ -19,7 +19,7 @@ def user(*parts: Any) -> dict[str, Any]:
 async def refused(**sent: Any) -> dict[str, Any]:
     """The problem document of such a request."""
     app = FastAPI()
-    add_handlers(app)
+    app.exception_handlers.update(handlers())
 
     @app.post("/streams")
     async def create(asked: CreateStream) -> None:

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.exceptions import ResponseError
 
-from shared.log import Log, append_outcome, packed_entry
+from shared.events import decode_many, encode_data
+from shared.log import Log, append_outcome, packed_entry, unpacked
 from shared.resp import Command, by_command, command
 
 KEY = "h:{é}:log"
@@ -28,6 +29,18 @@ def test_an_append_says_what_each_of_its_adds_says(many: list[tuple[int, int, st
     head = ["XADD", KEY, "NOMKSTREAM", "MAXLEN", "~", cap]
     wanted = [command(KEY, *head, f"{epoch}-{n}", "e", kind, "d", data) for epoch, n, kind, data in many]
     assert adds == [read(add)[0] for add in wanted]
+
+
+kinds = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1)
+deltas = st.dictionaries(st.text(), st.text())
+
+
+@given(st.lists(st.tuples(kinds, deltas)))
+def test_packed_entries_are_read_as_what_they_say(many: list[tuple[str, dict[str, str]]]) -> None:
+    packed = [packed_entry(5, n, kind, encode_data(data)) for n, (kind, data) in enumerate(many)]
+    read = [unpacked(entry) for entry in packed]
+    assert [kind for kind, _ in read] == [kind for kind, _ in many]
+    assert decode_many([data for _, data in read]) == [data for _, data in many]
 
 
 def test_an_append_is_written_or_refused_as_a_whole() -> None:

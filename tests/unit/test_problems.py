@@ -3,12 +3,12 @@
 import httpx
 from fastapi import FastAPI
 
-from api.problems import add_handlers
+from api.problems import handlers
 
 
 async def test_no_trace_reaches_a_client() -> None:
     app = FastAPI()
-    add_handlers(app)
+    app.exception_handlers.update(handlers())
 
     @app.get("/broken")
     async def broken() -> None:

@@ -127,11 +127,10 @@ class Answer:
         bare = self._parser.bare(chunk)
         if not bare:
             self._tell(self._meanings(self._parser.feed(chunk)))
-        elif self._over or (texts := self._reader.texts(bare)) is None:
+        elif self._over or (said := self._reader.texts(bare)) is None:
             self._tell(self._meanings(self._parser.messages(bare)))
-        else:
-            said = [Said({"text": text}) for text in texts if text]
-            self._says = self._says or bool(said)
+        elif said:
+            self._says = True
             self._tell(iter(said))
 
     def end(self, *, cut: bool) -> None:

@@ -121,7 +121,7 @@ class Reader(Protocol):
         """The meaning of one event. Raises :class:`ProviderError` for an error event and for garbage."""
         ...
 
-    def texts(self, bare: Sequence[bytes]) -> list[str] | None:
+    def texts(self, bare: Sequence[bytes]) -> list[Said] | None:
         """What events that are nothing but data say, where all of them are text and nothing else; None: nothing was
         read, and each must be by :meth:`read`."""
         return None

@@ -122,10 +122,11 @@ class OpenAIReader(Reader):
             raise error_event(sentence_in(decode(event.data)) or event.data.strip())
         return self._read(event.data.strip())
 
-    def texts(self, bare: Sequence[bytes]) -> list[str] | None:
+    def texts(self, bare: Sequence[bytes]) -> list[Said] | None:
         """See :class:`worker.providers.base.Reader`."""
         try:
-            return [_plain_chunks.decode(data).choices[0].delta.content for data in bare]
+            read = map(_plain_chunks.decode, bare)
+            return [Said({"text": text}) for chunk in read if (text := chunk.choices[0].delta.content)]
         except UNREADABLE:
             return None
 

@@ -137,9 +137,8 @@ class Upstream(asyncio.Protocol):
                 self._transport.resume_reading()
             self._parse_unread()
         if self._parts and self._hears is not None:
-            chunk = b"".join(self._parts)
-            self._parts.clear()
-            self._hears.take(chunk)
+            parts, self._parts = self._parts, []
+            self._hears.take(b"".join(parts))
         if self._ended is not None and self._hears is not None:
             hears, self._listener, self._hears = self._hears, None, None
             hears.end(cut=self._ended)
