@@ -13,6 +13,7 @@ For viewers that gather, it tells *pieces* of the answer from all other events. 
 what is noted; an event without bytes, for which the dialect has no word, is no piece and no news.
 """
 
+from array import array
 from bisect import bisect_left, bisect_right
 from typing import Final
 
@@ -42,7 +43,7 @@ class SharedBuffer:
         self._firsts: list[Cursor] = []
         self._starts: list[int] = []
         self._epoch = self._n = 0
-        self._ends: list[int] = []
+        self._ends = array("Q")
         self._bytes = bytearray()
         self._offset = 0
         self._others: list[int] = []
@@ -73,12 +74,14 @@ class SharedBuffer:
             self._others.append(self.end)
             if data:
                 self._news = self.end
-        self._n += 1
-        self.next_id = b"%d-%d" % (self._epoch, self._n)
-        self._bytes += data
-        self._ends.append(self._offset + len(self._bytes))
-        if len(self._ends) > MAX_EVENTS or len(self._bytes) > MAX_BYTES:
-            self._drop(len(self._ends) // 2)
+        self._n = n = self._n + 1
+        self.next_id = b"%d-%d" % (self._epoch, n)
+        held, ends = self._bytes, self._ends
+        held += data
+        size = len(held)
+        ends.append(self._offset + size)
+        if size > MAX_BYTES or len(ends) > MAX_EVENTS:
+            self._drop(len(ends) // 2)
 
     def _drop(self, count: int) -> None:
         if not count:

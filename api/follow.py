@@ -55,7 +55,7 @@ class Follow:
 
     def extend(self, entries: Sequence[RawEntry]) -> None:
         """Take what the log brought, one entry or more, in order."""
-        buffer = self.buffer
+        buffer, dialect = self.buffer, self.dialect
         start, generation = buffer.end, self.generation
         said: list[bytes] = []
         for entry in entries:
@@ -63,17 +63,19 @@ class Follow:
             if position != buffer.next_id:
                 self._join(entry)
             kind = fields[TYPE].decode()
-            data = self.dialect.entry(position, kind, fields[DATA])
+            data = dialect.entry(position, kind, fields[DATA])
             said.append(data)
-            piece = kind == MESSAGE
-            buffer.append(data, piece=piece)
             self.position = position
-            if not piece and kind in self.dialect.last_words:
+            if kind == MESSAGE:
+                buffer.append(data, piece=True)
+                continue
+            buffer.append(data)
+            if kind in dialect.last_words:
                 self.terminal = buffer.last
         chunk = b"".join(said)
         whole = len(chunk) <= SLICE_BYTES and start >= buffer.base
         if whole and self.terminal is None and self.generation == generation:
-            self._push(chunk, start)
+            self._push(chunk, start, start + len(said))
         else:
             self.notify()
 
@@ -84,12 +86,12 @@ class Follow:
             self.reset()
         self.buffer.begin(entry.cursor, entry.after)
 
-    def _push(self, chunk: bytes, start: int) -> None:
+    def _push(self, chunk: bytes, start: int, behind: int) -> None:
         """Send what just came to those who wait for it; wake those who can't take it so."""
         self.changes += 1
         if not self._waiting:
             return
-        framed, behind, last = frame(chunk), self.buffer.end, self.position
+        framed, last = frame(chunk), self.position
         for waiting in [one for one in self._waiting if not one.push(framed, start, behind, last)]:
             del self._waiting[waiting]
             waiting.wake()

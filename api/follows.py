@@ -37,7 +37,7 @@ class Follows:
     def of(self, stream_ids: Iterable[str]) -> list[Follow]:
         """All follows of these streams, one for each dialect."""
         known = self._by_stream
-        return [follow for one in stream_ids if one in known for follow in known[one]]
+        return [follow for one in stream_ids for follow in known.get(one, ())]
 
     @contextmanager
     def viewed(self, stream_id: str, dialect: Dialect, text_from: Cursor) -> Iterator[Follow]:

@@ -15,8 +15,10 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from shared.events import FINISHING, PAUSED, PIECE, RESUMED, WAITING, Delta, split_delta
 from shared.prices import Prices, cost
@@ -118,7 +120,7 @@ class Intake:
                     carried.note(FINISHING, {"finish_reason": event.reason})
             elif isinstance(event, Usage):
                 course.usage = event
-                course.cost = cost(self._prices, provider.name, asked.model, asdict(event))
+                course.cost = cost(self._prices, provider.name, asked.model, msgspec.to_builtins(event))
             return False
 
         async with self._client.answer(provider, asked) as answer:

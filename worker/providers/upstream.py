@@ -136,9 +136,10 @@ class Upstream(asyncio.Protocol):
             if held and not self._lost:
                 self._transport.resume_reading()
             self._parse_unread()
-        if self._parts and self._hears is not None:
-            parts, self._parts = self._parts, []
-            self._hears.take(b"".join(parts))
+        hears, parts = self._hears, self._parts
+        if parts and hears is not None:
+            self._parts = []
+            hears.take(b"".join(parts))
         if self._ended is not None and self._hears is not None:
             hears, self._listener, self._hears = self._hears, None, None
             hears.end(cut=self._ended)
@@ -170,11 +171,12 @@ class Upstream(asyncio.Protocol):
             if self._head is not None and self._head_bytes > MAX_HEAD_BYTES:
                 self._fail(NotHttp())
             return
-        self._unread.append(data)
-        self._unread_bytes += len(data)
-        if self._unread_bytes > MAX_UNREAD_BYTES:
+        unread = self._unread
+        unread.append(data)
+        self._unread_bytes = waiting = self._unread_bytes + len(data)
+        if waiting > MAX_UNREAD_BYTES:
             self._transport.pause_reading()
-        if len(self._unread) <= 2:
+        if len(unread) <= 2:
             hears.ready()
 
     def _announce(self) -> None:
