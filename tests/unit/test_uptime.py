@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from shared import uptime as module
-from shared.uptime import SETTLED_S, Uptime
+from shared.uptime import SETTLED_S, Uptime, read_facts
 
 
 class Server:
@@ -26,7 +26,10 @@ class Server:
         await self.running.wait()
         if first:  # its answer is read last
             await asyncio.sleep(0.02)
-        return {"redis_version": "7", "role": "master", "uptime_in_seconds": self.up_s}
+        return read_facts(b"# Server\r\nredis_version:7\r\nuptime_in_seconds:%d\r\nrole:master\r\n" % self.up_s)
+
+    def set_response_callback(self, command: str, read: object) -> None:
+        assert (command, read) == ("INFO", read_facts)
 
 
 @pytest.fixture
