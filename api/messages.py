@@ -12,6 +12,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
+from shared.nesting import levels
+
 MAX_MESSAGES: Final = 1000
 MAX_PARTS: Final = 100
 """Of one turn: as many images as the most generous provider takes."""
@@ -168,23 +170,8 @@ def check_order(turns: Sequence[Turn]) -> None:
             raise ValueError("a tool's message must answer a tool call of an assistant's message before it")
 
 
-MAX_DEPTH: Final = 64
-"""No schema or option nests deeper, and no provider's parser or ours stumbles over it."""
-
-
 def check_json(value: Any) -> None:
     """JSON that any provider can read. Raises ValueError where it nests too deep or a number is none."""
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        below: list[Any] = []
-        for one in level:
-            if isinstance(one, dict):
-                below += one.values()
-            elif isinstance(one, list):
-                below += one
-            elif isinstance(one, float | int) and not -(2**63) <= one < 2**64:
-                raise ValueError("a number here is out of range")
-        if not below:
-            return
-        level = below
-    raise ValueError(f"this nests deeper than {MAX_DEPTH} levels")
+    for level in levels(value):
+        if any(isinstance(one, float | int) and not -(2**63) <= one < 2**64 for one in level):
+            raise ValueError("a number here is out of range")

@@ -3,6 +3,7 @@
 import pytest
 
 from shared.events import Delta, encode_data
+from shared.nesting import MAX_DEPTH
 from worker.providers.base import ProviderError
 from worker.providers.wire import MAX_KEPT_BYTES, Others
 
@@ -22,7 +23,19 @@ def test_many_small_pieces_are_bounded_too() -> None:
     assert len(kept(Others(), *range(100_000))) < MAX_KEPT_BYTES // 30
 
 
-def test_what_is_no_json_is_garbage() -> None:
+def nested(levels: int) -> object:
+    value: object = 1
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("piece", ["\ud800", nested(MAX_DEPTH + 1), {"a": nested(900)}])
+def test_what_is_no_json_or_nests_too_deep_is_garbage(piece: object) -> None:
     with pytest.raises(ProviderError) as caught:
-        kept(Others(), "\ud800")
+        kept(Others(), piece)
     assert caught.value.code == "provider_garbage"
+
+
+def test_what_nests_as_deep_as_it_may_is_kept() -> None:
+    assert kept(Others(), nested(MAX_DEPTH)) == [{"provider": {"type": "kind", "data": nested(MAX_DEPTH)}}]

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from shared.events import encode_data
+from shared.nesting import levels
 from worker.providers.base import About, ProviderError, Said
 
 Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -38,13 +39,16 @@ class Others:
         self._left = most
 
     def keep(self, kind: str, data: Any) -> Iterator[Said]:
-        """One piece, under the provider's own name for it. Raises ProviderError for what is no JSON."""
+        """One piece, under the provider's own name for it. Raises ProviderError for what is no JSON, or nests so
+        deep that not everybody could read it again."""
         if self._left < 0:
             return
         delta = {"provider": {"type": kind, "data": data}}
         try:
+            for _ in levels(data):
+                pass
             self._left -= len(encode_data(delta))
-        except (*UNREADABLE, OverflowError):
+        except (*UNREADABLE, OverflowError, ValueError):
             raise garbage("that can't be kept") from None
         yield Said(delta if self._left >= 0 else {"provider": {"type": "omitted", "data": kind}})
 
