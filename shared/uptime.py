@@ -95,8 +95,8 @@ class Uptime:
 
 
 def read_facts(response: bytes, **_: object) -> dict[str, str]:
-    """What INFO tells, by name; values as they stand there."""
-    return {name.decode(): value.decode() for name, value in _FACT.findall(response)}
+    """What INFO tells, by name; values as they stand there. (Paths among them are any bytes.)"""
+    return {name.decode(): value.decode("utf-8", "replace") for name, value in _FACT.findall(response)}
 
 
 async def _masters(client: Redis) -> list[dict[str, str]]:

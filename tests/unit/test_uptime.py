@@ -26,7 +26,8 @@ class Server:
         await self.running.wait()
         if first:  # its answer is read last
             await asyncio.sleep(0.02)
-        return read_facts(b"# Server\r\nredis_version:7\r\nuptime_in_seconds:%d\r\nrole:master\r\n" % self.up_s)
+        head = b"# Server\r\nredis_version:7\r\nexecutable:/home/jos\xe9/valkey-server\r\n"
+        return read_facts(head + b"uptime_in_seconds:%d\r\nrole:master\r\n" % self.up_s)
 
     def set_response_callback(self, command: str, read: object) -> None:
         assert (command, read) == ("INFO", read_facts)
