@@ -58,7 +58,7 @@ class Settings(BaseModel):
     max_streams: Count = Field(200, description="streams at once in one worker process")
     max_stream_s: Positive = Field(3600, description="longest life of one generation")
     drain_s: NotNegative = Field(0, description="how long streams may run on after SIGTERM")
-    flush_ms: NotNegative = Field(10, description="a worker's flushes are at least this far apart")
+    flush_ms: NotNegative = Field(9, description="a worker's flushes are at least this far apart")
 
     connect_timeout_s: Positive = Field(5, description="time to connect to a provider")
     first_token_timeout_s: Positive = Field(60, description="time to a provider's first token")

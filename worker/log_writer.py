@@ -3,8 +3,8 @@
 Theory of operation. One flush is in flight at a time. It takes the pending events of the streams that have
 some, appends them (see :mod:`shared.log`), and names the streams it touched in one PUBLISH behind them, so
 that a wake-up never overtakes its append. Flushes are at least ``flush_s`` apart, and at once when the last
-is older: at 100 streams of 50 tokens/s that halves a token's cost for a p99 of 7 ms (5 ms apart), not 1.1; 10 ms
-apart it is another eighth less, with a p99 of 14 ms. Under load not everybody speaks in each of them
+is older: at 100 streams of 50 tokens/s that halves a token's cost for a p99 of 7 ms (5 ms apart), not 1.1; 9 ms
+apart it is another tenth less, with a p99 of 12 ms. Under load not everybody speaks in each of them
 (:mod:`worker.speakers`).
 
 A connection that fails is never reused. On every new one all carried streams, idle ones and ones that ended

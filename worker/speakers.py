@@ -18,7 +18,7 @@ from typing import Final
 from worker.carried import Carried
 
 FLUSH_STREAMS: Final = 72
-"""Of a flush in which nobody has to wait: up to some 120 streams of 50 tokens/s, 10 ms apart."""
+"""Of a flush in which nobody has to wait: up to some 120 streams of 50 tokens/s, 9 ms apart."""
 MOST_FLUSHES: Final = 4
 
 
