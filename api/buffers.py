@@ -74,14 +74,12 @@ class SharedBuffer:
             self._others.append(self.end)
             if data:
                 self._news = self.end
-        self._n = n = self._n + 1
-        self.next_id = b"%d-%d" % (self._epoch, n)
-        held, ends = self._bytes, self._ends
-        held += data
-        size = len(held)
-        ends.append(self._offset + size)
-        if size > MAX_BYTES or len(ends) > MAX_EVENTS:
-            self._drop(len(ends) // 2)
+        self._n += 1
+        self.next_id = b"%d-%d" % (self._epoch, self._n)
+        self._bytes += data
+        self._ends.append(self._offset + len(self._bytes))
+        if len(self._ends) > MAX_EVENTS or len(self._bytes) > MAX_BYTES:
+            self._drop(len(self._ends) // 2)
 
     def _drop(self, count: int) -> None:
         if not count:

@@ -37,14 +37,13 @@ class Direct:
                     request = Request(scope, receive)
                     try:
                         response = await answer(request, **found.groupdict())
-                        body = b"" if response is not None else await request.body()
+                        if response is None:
+                            receive = _told_again(await request.body(), receive)
+                            break
                     except ClientDisconnect:
                         return  # nobody is there to be answered
-                    if response is not None:
-                        await response(scope, receive, send)
-                        return
-                    receive = _told_again(body, receive)
-                    break
+                    await response(scope, receive, send)
+                    return
         await self._app(scope, receive, send)
 
 

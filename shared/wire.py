@@ -132,14 +132,11 @@ class Wire(asyncio.Protocol):
         try:
             while (reply := gets()) is not _MISSING:
                 asked = waiting[0]
-                replies, count = asked.replies, asked.count
-                replies.append(reply)
-                while len(replies) < count and (reply := gets()) is not _MISSING:
-                    replies.append(reply)
-                if len(replies) == count:
+                asked.replies.append(reply)
+                if len(asked.replies) == asked.count:
                     waiting.popleft()
                     if not asked.done.done():
-                        asked.done.set_result(replies)
+                        asked.done.set_result(asked.replies)
         except RedisError as error:
             self._lose(error)
         except IndexError:

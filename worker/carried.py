@@ -41,9 +41,13 @@ class Carried:
     erased), LOST (the log lost more than was kept) or LOG_FULL (the server stayed at its memory limit)."""
 
     def __init__(self, stream_id: str, claim: Claim, log: Log) -> None:
-        self.stream_id, self.claim, self.log = stream_id, claim, log
-        self.epoch, self.attempt = claim.epoch, claim.attempt
-        self._most, self._snapshot_after = max(1, log.cap // 4), log.cap // 2
+        self.stream_id = stream_id
+        self.claim = claim
+        self.log = log
+        self._most = max(1, log.cap // 4)
+        self._snapshot_after = log.cap // 2
+        self.epoch = claim.epoch
+        self.attempt = claim.attempt
         self.stopped: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._held_up: dict[str, float] = {}  # why, since when
         self._overruled = False
@@ -51,19 +55,18 @@ class Carried:
         """Reads what the provider sent since it was read last, into what is pending."""
         self.end_args: tuple[str | bytes | int, ...] | None = None
         self.ended_at: float | None = None
-        self.pending: list[Event] = []
-        """What was read, and has no id yet."""
+        self._pending: list[Event] = []
         self._pending_size = self._sent_size = 0
-        self._sent, self._text = Sent(), SnapshotText()
+        self._sent = Sent()
+        self._text = SnapshotText()
         self.next_n = 1
         self._told_by_end: list[Event] = []
-        self._written_n, self._fresh_entries, self.has_new_reason = 0, 0, False
-        self._moved: asyncio.Event | None = None
+        self._written_n, self.has_new_reason = 0, False
+        self._moved = asyncio.Event()
 
     def go_on(self, snapshot: bytes, deltas: list[Delta]) -> None:
         """This attempt continues another one, which said this."""
         self._text.go_on(snapshot, deltas)
-        self._fresh_entries = len(deltas)
 
     # -- what the generation says ------------------------------------------------------------------
 
@@ -71,7 +74,7 @@ class Carried:
         """Add a piece of the answer, which nobody changes any more; what waits is joined. Out: as ``full``."""
         text = delta.get("text") or delta.get("reasoning")
         self._pending_size += len(encode_data(delta) if text is None else text)
-        pending = self.pending
+        pending = self._pending
         if pending and pending[-1][0] == MESSAGE and (both := merged(pending[-1][1], delta)) is not None:
             pending[-1] = (MESSAGE, both)
         else:
@@ -81,7 +84,7 @@ class Carried:
     def note(self, kind: str, data: dict[str, Any]) -> None:
         """Add an event that is no delta."""
         self.has_new_reason = kind == FINISHING
-        self.pending.append((kind, data))
+        self._pending.append((kind, data))
 
     @property
     def full(self) -> bool:
@@ -89,7 +92,7 @@ class Carried:
 
     @property
     def settled(self) -> bool:
-        return not self.pending and not self.in_flight
+        return not self._pending and not self.in_flight
 
     @property
     def in_flight(self) -> int:
@@ -99,23 +102,18 @@ class Carried:
     @property
     def has_pending(self) -> bool:
         """Whether the next flush may find something to say."""
-        return bool(self.pending) or self.unread is not None
+        return bool(self._pending) or self.unread is not None
 
     def stop(self, reason: str) -> None:
         """Whoever waits for this attempt learns that it may not write any more."""
         if not self.stopped.done():
             self.stopped.set_result(reason)
-        self._move()
+        self._moved.set()
 
     async def moved(self) -> None:
         """Wait until entries were written, or the attempt was stopped."""
-        moved = self._moved = self._moved or asyncio.Event()
-        await moved.wait()
-
-    def _move(self) -> None:
-        if self._moved is not None:
-            self._moved.set()
-            self._moved = None
+        self._moved.clear()
+        await self._moved.wait()
 
     async def room(self) -> None:
         """Wait while this attempt holds too much unwritten text: that is the backpressure on its provider."""
@@ -126,15 +124,15 @@ class Carried:
         """The finish reason's data where nothing else is unsaid, for the end that tells it, too; else nothing."""
         if self.in_flight or not self._is_at_last_word():
             return b""
-        self._told_by_end, self.pending = self.pending, []
+        self._told_by_end, self._pending = self._pending, []
         return encode_data(self._told_by_end[0][1])
 
     def take_back(self) -> None:
         """There is to be no such end: this attempt itself says what the end would have told."""
-        self.pending, self._told_by_end = [*self._told_by_end, *self.pending], []
+        self._pending, self._told_by_end = [*self._told_by_end, *self._pending], []
 
     def _is_at_last_word(self) -> bool:
-        return len(self.pending) == 1 and self.pending[0][0] == FINISHING
+        return len(self._pending) == 1 and self._pending[0][0] == FINISHING
 
     # -- what the log writer does ------------------------------------------------------------------
 
@@ -151,12 +149,12 @@ class Carried:
         if self.has_new_reason and self._is_at_last_word():
             self.has_new_reason = False
             return []  # by the next flush the end has mostly come, and tells it
-        taken = self.pending
+        taken = self._pending
         if len(taken) <= self._most:
-            self.pending = []
+            self._pending = []
             self._sent_size, self._pending_size = self._pending_size, 0
         else:
-            taken, self.pending = taken[: self._most], taken[self._most :]
+            taken, self._pending = taken[: self._most], taken[self._most :]
         epoch, entries = self.epoch, []
         for kind, data in taken:
             entries.append(packed_entry(epoch, n, kind, encode_data(data)))
@@ -169,15 +167,13 @@ class Carried:
     def written(self, now: float) -> bool:
         """Everything in flight was acknowledged. Out: whether a snapshot is due: every half cap, for a trimmed log
         plus the snapshot always holds everything."""
-        newest = self.next_n - 1
-        self._fresh_entries += newest - self._written_n
-        self._written_n = newest
+        newest = self._written_n = self.next_n - 1
         self._sent_size = 0
         self._held_up.clear()
         if now >= self._sent.mark_at:
             self._sent.mark(now, newest)
-        self._move()
-        return self._fresh_entries >= self._snapshot_after
+        self._moved.set()
+        return len(self._text) >= self._snapshot_after
 
     def held_up(self, now: float, why: str) -> bool:
         """The server has no memory for more, or does not know the stream. Out: whether this waits, for a time."""
@@ -197,7 +193,7 @@ class Carried:
 
     def cut(self) -> None:
         """Forget what the log refused for good: the next event takes the place behind the last written."""
-        self.pending = []
+        self._pending = []
         self._pending_size = self._sent_size = 0
         self._text.cut(self.in_flight)
         self._sent.cut(self.in_flight)
@@ -206,7 +202,7 @@ class Carried:
     def end(self, now: float) -> "Carried":
         """This attempt says no more. (``end_args`` are those of the ``finish`` that ended its stream.)"""
         self.ended_at = now
-        self.pending, self.unread = [], None
+        self._pending, self.unread = [], None
         return self
 
     def keep_anew(self, now: float) -> None:
@@ -246,5 +242,4 @@ class Carried:
 
         ``anew``: everything again, from offset 0 (the server's snapshot has another length than ours).
         """
-        self._fresh_entries = 0
         return f"{self.epoch}-{self._written_n}", *self._text.step(self.in_flight, anew=anew)

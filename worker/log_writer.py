@@ -208,7 +208,7 @@ class LogWriter:
         for carried in self._speakers.take(doubtful):
             if entries := carried.take():
                 batch.append(carried, entries)
-            if (carried.pending or carried.unread) and not carried.stopped.done():
+            if carried.has_pending and not carried.stopped.done():
                 self.touch(carried)
         if self._speakers.any_but(doubtful):
             self._work.set()  # they speak in the next one

@@ -2,7 +2,7 @@
 
 The entries themselves wait here, as the very bytes that are kept to be sent again, and are read when a step is due.
 A dict for each would live for half a cap of tokens and be cold when it is let go: without them the writing side of
-a token takes a sixteenth less.
+a token takes a fifteenth less.
 """
 
 from collections.abc import Iterable
@@ -22,6 +22,10 @@ class SnapshotText:
         self._inherited: list[Delta] = []
         self._kept: list[bytes] = []
         self._size = 0
+
+    def __len__(self) -> int:
+        """How many entries the next step is about."""
+        return len(self._inherited) + len(self.fresh)
 
     def go_on(self, snapshot: bytes, deltas: Iterable[Delta]) -> None:
         """This attempt continues another one, which said this: snapshots must go on telling it."""

@@ -5,7 +5,7 @@ by the token. While FLUSH_STREAMS or fewer wait, a flush takes them all, and nob
 do, it takes those that have something new for the second time, those that have said nothing yet, and those that
 have waited for MOST_FLUSHES flushes; the others wait for the next one. So two tokens share an entry, and the
 first of them waits as long as the second takes to come, or MOST_FLUSHES flushes if that is less. At 200 streams
-of 50 tokens/s a token costs a fifth less than in an entry of its own, with a p99 of 33 ms; at 400 it is 34. Three
+of 50 tokens/s a token costs a fifth less than in an entry of its own, with a p99 of 35 ms; at 400 it is 38. Three
 to an entry would be more than 50.
 
 Rejected: so many streams a flush, the longest-waiting first. That gathers 1.7 tokens for a p99 of 39 ms.

@@ -171,12 +171,11 @@ class Upstream(asyncio.Protocol):
             if self._head is not None and self._head_bytes > MAX_HEAD_BYTES:
                 self._fail(NotHttp())
             return
-        unread = self._unread
-        unread.append(data)
-        self._unread_bytes = waiting = self._unread_bytes + len(data)
-        if waiting > MAX_UNREAD_BYTES:
+        self._unread.append(data)
+        self._unread_bytes += len(data)
+        if self._unread_bytes > MAX_UNREAD_BYTES:
             self._transport.pause_reading()
-        if len(unread) <= 2:
+        if len(self._unread) <= 2:
             hears.ready()
 
     def _announce(self) -> None:
