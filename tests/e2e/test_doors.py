@@ -99,6 +99,14 @@ async def test_without_a_key_every_route_is_closed(
     assert "realm" in answer.headers["www-authenticate"]
 
 
+@pytest.mark.parametrize("query", ["token=", "token", "a=1&token=&b=2", "tokens=1.2", "a=token=1"])
+async def test_a_query_without_a_token_is_no_token(
+    stranger: httpx.AsyncClient, mine: dict[str, Any], query: str
+) -> None:
+    answer = await stranger.get(f"/v1/streams/{mine['id']}/events?{query}")
+    assert await refusal(answer) == (401, "key_missing")
+
+
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 @pytest.mark.parametrize(
     "header",

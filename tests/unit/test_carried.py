@@ -233,6 +233,19 @@ def test_the_snapshot_is_all_that_was_acknowledged(bursts: list[int], anew: set[
             assert transcript.text == text
 
 
+def test_a_snapshot_is_due_every_half_cap_with_what_was_taken_over() -> None:
+    carried = carry(cap=8)
+    carried.go_on(b"", [{"text": "a"}, {"text": "b"}])
+    due = []
+    for _ in range(5):
+        carried.say({"text": "c"})
+        carried.take()
+        due.append(carried.written(0.0))
+        if due[-1]:
+            carried.snapshot_step()
+    assert due == [False, True, False, False, False]
+
+
 def test_what_is_not_acknowledged_is_in_no_snapshot() -> None:
     carried = carry()
     said(carried, 2)
