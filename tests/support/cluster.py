@@ -9,6 +9,7 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError
 
+from cli.sockets import held_port
 from tests.support.processes import Server, start_server, wait_until
 
 MASTERS = 3
@@ -55,12 +56,15 @@ def running_cluster(directory: Path) -> Iterator[Cluster]:
     """A cluster that is gone when the block ends."""
     with ExitStack() as stack:
         nodes = []
-        for number in range(2 * MASTERS):
+        # The nodes' usual port for each other is 10,000 above their own, and may be anybody's.
+        buses = [stack.enter_context(held_port()) for _ in range(2 * MASTERS)]
+        for number, bus in enumerate(buses):
             place = directory / f"node-{number}"
             place.mkdir()
             node = start_server(
                 place,
                 cluster_enabled="yes",
+                cluster_port=str(bus),
                 cluster_node_timeout=str(NODE_TIMEOUT_MS),
                 cluster_replica_validity_factor="0",
             )
@@ -70,8 +74,8 @@ def running_cluster(directory: Path) -> Iterator[Cluster]:
         for number, client in enumerate(clients[:MASTERS]):
             first, last = number * SLOTS // MASTERS, (number + 1) * SLOTS // MASTERS - 1
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
-        for node in nodes[1:]:
-            clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", node.port)
+        for node, bus in zip(nodes[1:], buses[1:], strict=True):
+            clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
         wait_until(lambda: all(known(client) == 2 * MASTERS for client in clients), what="the nodes to meet")
         for number, client in enumerate(clients[MASTERS:]):
             master = clients[number].execute_command("CLUSTER", "MYID").decode()
