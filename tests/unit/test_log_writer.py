@@ -14,10 +14,13 @@ from worker.carried import Carried
 from worker.link import Link
 from worker.log_writer import LogWriter
 from worker.reconcile import Reconciler
-from worker.speakers import FLUSH_STREAMS
+from worker.speakers import FLUSH_STREAMS, LOAD_FLUSHES
 
 KEYS = Keys("t")
 EPOCH = 5
+LOAD = FLUSH_STREAMS * LOAD_FLUSHES
+"""As many at once are too many, at the first flush."""
+
 OPENING = [(b"5-0", [b"e", b"started", b"d", b"{}"])]
 FINISH = load_scripts()["finish"].sha
 
@@ -72,7 +75,7 @@ def say(writer: LogWriter, carried: Carried, text: str) -> None:
 async def test_under_load_two_pieces_of_a_stream_share_an_entry() -> None:
     server = Server()
     writer = write(server, flush_s=0.02)
-    many = carried_by(writer, FLUSH_STREAMS + 10)
+    many = carried_by(writer, LOAD + 10)
     for carried in many:
         say(writer, carried, "a")
     running = asyncio.create_task(writer.run())
@@ -94,7 +97,7 @@ async def test_under_load_two_pieces_of_a_stream_share_an_entry() -> None:
 async def test_a_call_never_overtakes_what_its_own_attempt_still_has_to_say() -> None:
     server = Server()
     writer = write(server, cap=8)
-    *many, last, other = carried_by(writer, FLUSH_STREAMS + 2)
+    *many, last, other = carried_by(writer, LOAD + 2)
     for carried in (*many, last):
         say(writer, carried, "a")
     for number in range(3):
@@ -113,7 +116,7 @@ async def test_a_call_never_overtakes_what_its_own_attempt_still_has_to_say() ->
 async def test_under_load_an_end_that_has_nothing_more_to_say_goes_with_the_next_flush() -> None:
     server = Server()
     writer = write(server, flush_s=0.005)
-    *many, ending = carried_by(writer, FLUSH_STREAMS + 10)
+    *many, ending = carried_by(writer, LOAD + 10)
     for carried in (*many, ending):
         say(writer, carried, "a")
     running = asyncio.create_task(writer.run())

@@ -8,9 +8,12 @@ import pytest
 from shared.claims import Claim
 from shared.log import Log
 from worker.carried import Carried
-from worker.speakers import FLUSH_STREAMS, MOST_FLUSHES, Speakers
+from worker.speakers import FLUSH_STREAMS, LOAD_FLUSHES, MOST_FLUSHES, Speakers
 
 pytestmark = pytest.mark.asyncio
+
+LOAD = FLUSH_STREAMS * LOAD_FLUSHES
+"""As many at once are too many, at the first flush."""
 
 
 def attempts(count: int, *, begun: bool = True) -> list[Carried]:
@@ -32,13 +35,38 @@ def speaking(some: Iterable[Carried]) -> Speakers:
 
 async def test_few_speak_at_once() -> None:
     few = attempts(FLUSH_STREAMS)
-    speakers = speaking(few)
-    assert speakers.take(()) == few
-    assert not speakers.any_but(())
+    speakers = Speakers()
+    for _ in range(3 * LOAD_FLUSHES):
+        for carried in few:
+            speakers.add(carried)
+        assert speakers.take(()) == few
+        assert not speakers.any_but(())
+
+
+async def test_few_that_all_speak_in_every_other_flush_speak_at_once() -> None:
+    few = attempts(FLUSH_STREAMS + FLUSH_STREAMS // 2)
+    speakers = Speakers()
+    for _ in range(3 * LOAD_FLUSHES):
+        for carried in few:
+            speakers.add(carried)
+        assert speakers.take(()) == few
+        assert speakers.take(()) == []
+
+
+async def test_more_than_that_speak_when_they_have_something_twice_before_long() -> None:
+    many = attempts(FLUSH_STREAMS + 8)
+    speakers = Speakers()
+    spoke = []
+    for _ in range(6 * LOAD_FLUSHES):
+        for carried in many:
+            speakers.add(carried)
+        spoke.append(len(speakers.take(())))
+    assert spoke[:8] == [len(many)] * 8
+    assert spoke[-8:] in ([0, len(many)] * 4, [len(many), 0] * 4)
 
 
 async def test_of_many_those_speak_that_have_something_twice() -> None:
-    many = attempts(FLUSH_STREAMS + 1)
+    many = attempts(LOAD * 5 // 4)
     speakers = speaking(many)
     assert speakers.take(()) == []
     for carried in many[5:2:-1]:
@@ -49,8 +77,8 @@ async def test_of_many_those_speak_that_have_something_twice() -> None:
 
 
 async def test_of_many_nobody_waits_for_longer_than_some_flushes() -> None:
-    many = attempts(2 * FLUSH_STREAMS)
-    early, late = many[: FLUSH_STREAMS + 1], many[FLUSH_STREAMS + 1 :]
+    many = attempts(2 * LOAD + 10)
+    early, late = many[:-10], many[-10:]
     speakers = speaking(early)
     assert speakers.take(()) == []
     for carried in late:
@@ -60,7 +88,7 @@ async def test_of_many_nobody_waits_for_longer_than_some_flushes() -> None:
 
 
 async def test_first_words_do_not_wait() -> None:
-    old, new = attempts(FLUSH_STREAMS), attempts(3, begun=False)
+    old, new = attempts(LOAD), attempts(3, begun=False)
     speakers = speaking(old + new)
     assert speakers.take(()) == new
 
