@@ -8,6 +8,10 @@ not come back to life. Each write can be repeated without harm, under its first 
 at once, but for cancels. These are announced at once, which keeps the stream from being claimed or ended by
 anybody else, and written a moment later: the workers first write again what was said before.
 
+What nobody answered may have been written all the same, and seen, and lost since then. So a cancel is remembered
+before it is sent, under the id that it will have, and written as soon as may be where no answer came: one that
+was answered with 503 may still happen. Only where the stream has ended otherwise meanwhile is it given up.
+
 The server's age decides, and not the moment when a connection broke: that is noticed late (a server may stand
 still before it dies) or not at all (nobody follows anything). On a cluster, where a replica that was promoted
 does not tell how young it is, a connection that came back is all that there is to go by.
@@ -17,8 +21,11 @@ What the server refuses for now (it is full, read-only or loading) stays due, fo
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from operator import is_
 from typing import Final
 
 import structlog
@@ -47,15 +54,17 @@ log = structlog.get_logger("api.repeats")
 
 @dataclass(slots=True)
 class _Write:
-    """``at``: when it was acknowledged last; ``since``: the first time (loop time, s)."""
+    """``at``: when it was sent or acknowledged last; ``since``: when it was remembered (loop time, s)."""
 
     stream_id: str
     at: float
     since: float
     again: Callable[[], Awaitable[object]]
-    announce: Callable[[], Awaitable[object]] | None
+    announce: Callable[[], Awaitable[bool]] | None = None
     due: bool = False
     announced: bool = False
+    under_way: bool = False
+    """Somebody waits for the answer, and sends it again."""
 
 
 class Repeats:
@@ -70,20 +79,46 @@ class Repeats:
         self._ends_after = 0.0
         self._one_at_a_time = asyncio.Lock()
 
-    def remember(
-        self,
-        stream_id: str,
-        again: Callable[[], Awaitable[object]],
-        announce: Callable[[], Awaitable[object]] | None = None,
-    ) -> None:
-        """Something was written and acknowledged; ``again`` writes it once more. What has to wait then for the
-        workers is announced first."""
+    def remember(self, stream_id: str, again: Callable[[], Awaitable[object]]) -> None:
+        """Something was written and acknowledged; ``again`` writes it once more."""
         now = asyncio.get_running_loop().time()
-        self._writes.append(_Write(stream_id, now, now, again, announce))
+        self._writes.append(_Write(stream_id, now, now, again))
+
+    @contextmanager
+    def writing(
+        self, stream_id: str, again: Callable[[], Awaitable[bool]], announce: Callable[[], Awaitable[bool]]
+    ) -> Iterator[Callable[[bool], None]]:
+        """Remember a write before it is sent: as long as the block lasts its caller sends it, afterwards this does.
+
+        ``again`` writes it, and ``announce`` has to go before, for the workers' sake; they answer whether it still
+        counts. Out: what to tell the answer, whether it was written, where there is one.
+        """
+        loop = asyncio.get_running_loop()
+        write = _Write(stream_id, loop.time(), loop.time(), again, announce, under_way=True)
+        self._writes.append(write)
+        answers: list[bool] = []
+        try:
+            yield answers.append
+        finally:
+            write.under_way = False
+            if not answers:
+                write.due, write.announced = True, False
+            elif answers[-1]:
+                write.at = loop.time()
+            else:
+                self._drop(partial(is_, write))
 
     def forget(self, stream_id: str) -> None:
         """What was written of this stream counts no more."""
-        kept = [write for write in self._writes if write.stream_id != stream_id]
+        self._drop(lambda write: write.stream_id == stream_id)
+
+    def _drop(self, unwanted: Callable[[_Write], bool]) -> None:
+        kept = []
+        for write in self._writes:
+            if unwanted(write):
+                write.due = False  # it may stand in a list that is being written just now
+            else:
+                kept.append(write)
         self._writes.clear()
         self._writes.extend(kept)
 
@@ -120,26 +155,32 @@ class Repeats:
         for write in list(self._writes):
             if write.at < started_at and not write.due:
                 write.due, write.announced = True, False
-            elif not write.due and write.at < asked_at - KEEP_S:
+            elif not write.due and not write.under_way and write.at < asked_at - KEEP_S:
                 self._writes.remove(write)
         await self._repeat(ends=up_s >= ENDS_UP_S and asked_at >= self._ends_after)
 
     async def _repeat(self, *, ends: bool) -> None:
         """Write what is due; ``ends``: also what was only announced so far."""
         loop = asyncio.get_running_loop()
-        due = [write for write in self._writes if write.due and (ends or not write.announced)]
+        due = [
+            write for write in self._writes if write.due and not write.under_way and (ends or not write.announced)
+        ]
         if due:
             log.info("written_again", count=len(due))
         for write in due:
+            if not write.due:
+                continue
             write.due = False
             try:
                 if write.announce is not None and not (ends and write.announced):
-                    await write.announce()
-                    write.due = write.announced = True
+                    counts = await write.announce()
+                    write.due = write.announced = counts
                 else:
-                    await write.again()
+                    counts = await write.again() is not False
                     # Written again it is young again: the server may be lost once more.
                     write.at = loop.time()
+                if not counts:
+                    self._drop(partial(is_, write))
             except AWAY:
                 write.due = True
                 raise

@@ -1,9 +1,10 @@
 """What the routes work with: made by the composition root, handed over in ``app.state``."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from api.admission import Admitting
@@ -21,16 +22,18 @@ from shared.ids import Cursor
 from shared.providers import Provider
 from shared.queue import Queue
 from shared.settings import Settings
-from shared.streams import Streams
+from shared.streams import How, Streams
 from shared.uptime import Trouble, Uptime
 
 LOAD_TIMEOUT_S: Final = 5.0
 
-SETTLE_S: Final = 6.0
-"""A server settles within five seconds (``prelude.lua``)."""
 SETTLE_LOOK_S: Final = 0.2
+SETTLE_LOOKS: Final = 30
+"""A server settles within five seconds (``prelude.lua``)."""
 
 MADE: Final = "created_ms"
+
+Write = Callable[..., Awaitable[tuple[str, ...]]]
 
 
 class Viewing:
@@ -86,33 +89,39 @@ class Cancellation:
         self._trouble = trouble
 
     async def cancel(self, stream_id: str, data: bytes, nonce: str) -> tuple[str, ...]:
-        """Write the terminal event under a new epoch, and tell the worker and the readers.
+        """Write the terminal event, under an epoch that is known before, and tell the worker and the readers.
 
         Raises :class:`Problem` (503) where the server does not settle after a restart.
         """
-        answer = await self._cancel(stream_id, data, nonce)
-        waited_s = 0.0
-        while answer[0] == "settling":
-            if waited_s > SETTLE_S:
-                raise redis_away()
-            await asyncio.sleep(SETTLE_LOOK_S)
-            waited_s += SETTLE_LOOK_S
-            answer = await self._cancel(stream_id, data, nonce)
-        if answer[0] == "cancelled":
-            epoch = int(answer[1].partition("-")[0])
-            self._repeats.remember(
-                stream_id,
-                lambda: self._cancel(stream_id, data, nonce, epoch),
-                announce=lambda: self._cancel(stream_id, data, nonce, epoch, announce=True),
-            )
+        answer = await self._settled(partial(self._cancel, stream_id, data, nonce))
+        while answer[0] == "epoch":  # once, and once more for each that claims it in between
+            write = partial(self._cancel, stream_id, data, nonce, int(answer[1]))
+            again, announce = partial(self._counts, write, "again"), partial(self._counts, write, "announce")
+            with self._repeats.writing(stream_id, again, announce) as tell:
+                answer = await write()
+                if answer[0] in ("cancelled", "ended", "epoch"):
+                    tell(answer[0] == "cancelled")
+            if answer[0] == "settling":
+                answer = await self._settled(write)
         return answer
 
+    async def _settled(self, write: Write) -> tuple[str, ...]:
+        for _ in range(SETTLE_LOOKS):
+            answer = await write()
+            if answer[0] != "settling":
+                return answer
+            await asyncio.sleep(SETTLE_LOOK_S)
+        raise redis_away()
+
+    async def _counts(self, write: Write, how: How) -> bool:
+        return (await write(how))[0] != "ended"
+
     async def _cancel(
-        self, stream_id: str, data: bytes, nonce: str, epoch: int = 0, *, announce: bool = False
+        self, stream_id: str, data: bytes, nonce: str, epoch: int = 0, how: How = "first"
     ) -> tuple[str, ...]:
         calm_ms = self._trouble.calm_ms()
         answer = await self._streams.cancel(
-            stream_id, data, self._retention_ms, self._keep_prompt, nonce, calm_ms, epoch, announce=announce
+            stream_id, data, self._retention_ms, self._keep_prompt, nonce, epoch, calm_ms, how
         )
         if answer[0] == "cancelled":
             await self._queue.cancelled(stream_id)

@@ -9,7 +9,7 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import stamina
 from redis.asyncio import Redis
@@ -25,6 +25,8 @@ from shared.scripts import Script
 from shared.uptime import CALM_MS
 
 FIRST_WAIT_S = 0.05
+How = Literal["first", "announce", "again"]
+"""How a cancel is written (see ``cancel.lua``)."""
 T = TypeVar("T")
 
 
@@ -106,14 +108,15 @@ class Streams:
         retention_ms: int,
         keep_prompt: bool,
         nonce: str,
-        calm_ms: int = CALM_MS,
         epoch: int = 0,
-        *,
-        announce: bool = False,
+        calm_ms: int = CALM_MS,
+        how: How = "first",
     ) -> tuple[str, ...]:
-        """End a stream from outside. The nonce is the caller's, who may have to announce it, and write it, again
-        (with the epoch that it got the first time). ``calm_ms``: as for :meth:`claim`."""
-        args = (nonce, data, retention_ms, int(keep_prompt), epoch, int(announce), calm_ms)
+        """End a stream from outside, under an epoch that this tells first (see ``cancel.lua``, also for ``how``).
+
+        The nonce is the caller's, who may have to write it again. ``calm_ms``: as for :meth:`claim`.
+        """
+        args = (nonce, data, retention_ms, int(keep_prompt), epoch, calm_ms, how)
         return await self._answer("cancel", stream_id, *args)
 
     async def charge(self, stream_id: str, attempt: int, usage: bytes, cost: bytes = b"null") -> None:

@@ -1,8 +1,8 @@
 """What a process wrote lately is written again until it is safe, and not once more."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
 
 import pytest
 from redis.exceptions import ReadOnlyError
@@ -18,6 +18,7 @@ class Place:
         self.up_s = 100
         self.away = False
         self.refusing = False
+        self.counts = True
         self.written: list[str] = []
 
     async def age(self) -> int:
@@ -25,12 +26,16 @@ class Place:
             raise ConnectionError
         return self.up_s
 
-    async def write(self, what: str) -> None:
+    async def write(self, what: str) -> bool:
         if self.away:
             raise ConnectionError
         if self.refusing:
             raise ReadOnlyError("READONLY")
         self.written.append(what)
+        return self.counts
+
+    def cancelling(self, repeats: Repeats) -> AbstractContextManager[Callable[[bool], None]]:
+        return repeats.writing("s", lambda: self.write("cancel"), lambda: self.write("announced"))
 
 
 @pytest.fixture
@@ -110,7 +115,8 @@ async def test_what_is_refused_for_ever_is_given_up(place: Place, monkeypatch: p
 async def test_creates_come_back_at_once_and_cancels_when_the_workers_had_their_turn(place: Place) -> None:
     async with looking_after(place) as repeats:
         repeats.remember("s", lambda: place.write("create"))
-        repeats.remember("s", lambda: place.write("cancel"), lambda: place.write("announced"))
+        with place.cancelling(repeats) as tell:
+            tell(True)
         place.up_s = 0
         await repeats.returned()
         assert place.written == ["create", "announced"]
@@ -141,3 +147,61 @@ async def test_an_erased_stream_is_not_made_again(place: Place) -> None:
         place.up_s = module.ENDS_UP_S
         await repeats.returned()
         await until(place, "erase")
+
+
+async def test_what_is_under_way_is_left_to_whoever_waits_for_its_answer(place: Place) -> None:
+    async with looking_after(place) as repeats:
+        with place.cancelling(repeats) as tell:
+            place.up_s = 0
+            await repeats.returned()
+            await asyncio.sleep(0.3)  # longer than it is kept
+            assert place.written == []
+            tell(True)
+        place.up_s = module.ENDS_UP_S
+        await until(place, "announced", "cancel")
+
+
+async def test_what_nobody_answered_is_written_as_soon_as_may_be(place: Place) -> None:
+    async with looking_after(place) as repeats:
+        with pytest.raises(ConnectionError), place.cancelling(repeats):
+            await asyncio.sleep(0.3)  # longer than what was answered is kept
+            place.away = True
+            raise ConnectionError
+        await asyncio.sleep(0.3)
+        assert place.written == []
+        place.away = False
+        await until(place, "announced", "cancel")
+
+
+async def test_what_was_not_written_is_not_written_again(place: Place) -> None:
+    async with looking_after(place) as repeats:
+        with place.cancelling(repeats) as tell:
+            tell(False)
+        place.up_s = 0
+        await repeats.returned()
+        await asyncio.sleep(0.1)
+    assert place.written == []
+
+
+async def test_what_counts_no_more_is_dropped(place: Place) -> None:
+    async with looking_after(place) as repeats:
+        with place.cancelling(repeats):
+            place.counts = False
+        await until(place, "announced")
+        place.written.clear()
+        await repeats.returned()
+        await asyncio.sleep(0.1)
+    assert place.written == []
+
+
+async def test_what_is_forgotten_while_others_are_written_stays_so(place: Place) -> None:
+    async with looking_after(place) as repeats:
+
+        async def first() -> None:
+            repeats.forget("s")
+
+        repeats.remember("other", first)
+        repeats.remember("s", lambda: place.write("create"))
+        await repeats.returned()
+        await asyncio.sleep(0.1)
+    assert place.written == []

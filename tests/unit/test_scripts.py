@@ -65,6 +65,14 @@ async def finish(streams: Streams, epoch: int, n: int, status: str = "done", **m
     return str(raw.decode())
 
 
+async def cancel(streams: Streams) -> tuple[str, ...]:
+    nonce = new_nonce()
+    answer = await streams.cancel(ID, b"{}", 60_000, False, nonce)
+    if answer[0] != "epoch":
+        return answer
+    return await streams.cancel(ID, b"{}", 60_000, False, nonce, int(answer[1]))
+
+
 async def entries(redis: Any) -> list[Any]:
     return read_entries(await redis.execute_command("XRANGE", KEYS.log, "-", "+"))
 
@@ -249,7 +257,7 @@ async def test_a_cancel_fences_the_worker_and_stays(streams: Streams, redis: Any
     await created(streams)
     one = await claim(streams)
     await say(redis, one.epoch, 1)
-    answer = await streams.cancel(ID, b"{}", 60_000, False, new_nonce())
+    answer = await cancel(streams)
     assert answer[0] == "cancelled"
     with pytest.raises(Exception, match="equal or smaller"):
         await say(redis, one.epoch, 2)
@@ -257,6 +265,23 @@ async def test_a_cancel_fences_the_worker_and_stays(streams: Streams, redis: Any
     assert await streams.cancel(ID, b"{}", 60_000, False, new_nonce()) == ("ended", "cancelled")
     assert (await claim(streams)).outcome == "ended"
     assert await streams.confirm(ID) == ("ended", "cancelled")
+
+
+async def test_who_cancels_knows_the_id_before_it_is_written(streams: Streams, redis: Any) -> None:
+    await created(streams)
+
+    async def ask(epoch: int = 0) -> tuple[str, ...]:
+        return await streams.cancel(ID, b"{}", 60_000, False, "n", epoch)
+
+    _, first = await ask()
+    one = await claim(streams)
+    assert one.epoch >= int(first)
+    answer, second = await ask(int(first))
+    assert (answer, int(second) > one.epoch) == ("epoch", True), "somebody claimed it in between"
+    assert (await streams.fields(ID, "status"))[0] == "running"
+    assert await ask(int(second)) == ("cancelled", f"{second}-0")
+    assert await ask(int(second)) == ("cancelled", f"{second}-0"), "its answer was lost"
+    assert [entry.cursor.encode() for entry in await entries(redis)][-1] == f"{second}-0".encode()
 
 
 async def test_a_lease_is_renewed_by_its_holder_alone(streams: Streams, redis: Any) -> None:
@@ -312,7 +337,7 @@ async def test_the_scripts_follow_the_transition_table(streams: Streams, redis: 
         if wanted in ("done", "failed"):
             await finish(streams, epoch, 1, wanted)
         if wanted == "cancelled":
-            await streams.cancel(ID, b"{}", 60_000, False, new_nonce())
+            await cancel(streams)
         assert (await streams.fields(ID, "status"))[0] == wanted
         return epoch
 
@@ -322,7 +347,7 @@ async def test_the_scripts_follow_the_transition_table(streams: Streams, redis: 
             await redis.delete(KEYS.lease)
             await claim(streams, "w2")
         elif wanted == "cancelled":
-            await streams.cancel(ID, b"{}", 60_000, False, new_nonce())
+            await cancel(streams)
         elif wanted in ("done", "failed") and status != "queued":
             await finish(streams, epoch, 1, wanted)
         else:
@@ -440,10 +465,10 @@ async def test_an_announced_cancel_keeps_others_from_claiming_and_ending(streams
     await create(streams)
     await streams.confirm(ID)
     one = await claim(streams)
-    answer = await streams.cancel(ID, b"{}", 60_000, False, "n", CALM_MS, one.epoch + 5, announce=True)
+    answer = await streams.cancel(ID, b"{}", 60_000, False, "n", one.epoch + 5, how="announce")
     assert answer == ("announced",)
     assert await finish(streams, one.epoch, 1) == "settling"
-    written = await streams.cancel(ID, b"{}", 60_000, False, "n", CALM_MS, one.epoch + 5)
+    written = await streams.cancel(ID, b"{}", 60_000, False, "n", one.epoch + 5, how="again")
     assert written == ("cancelled", f"{one.epoch + 5}-0")
 
 
@@ -455,7 +480,7 @@ async def test_an_announced_cancel_whose_process_died_is_written_by_whoever_come
     await streams.confirm(ID)
     one = await claim(streams)
     cancelled = b'{"by": "client"}'
-    await streams.cancel(ID, cancelled, 60_000, False, "n", CALM_MS, one.epoch + 5, announce=True)
+    await streams.cancel(ID, cancelled, 60_000, False, "n", one.epoch + 5, how="announce")
     announced = (await redis.hget(KEYS.meta, "cancelling")).decode()
     at, _, rest = announced.partition(" ")
     await redis.hset(KEYS.meta, "cancelling", f"{int(at) - 10_000} {rest}")
@@ -468,7 +493,7 @@ async def test_an_announced_cancel_whose_process_died_is_written_by_whoever_come
     last = (await entries(redis))[-1]
     assert (last.cursor.encode(), last.type, last.data) == (b"%d-0" % (one.epoch + 5), "cancelled", cancelled)
     # The process was only slow: it learns that its cancel is there.
-    again = await streams.cancel(ID, cancelled, 60_000, False, "n", CALM_MS, one.epoch + 5)
+    again = await streams.cancel(ID, cancelled, 60_000, False, "n", one.epoch + 5, how="again")
     assert again == ("cancelled", f"{one.epoch + 5}-0")
 
 
@@ -476,8 +501,8 @@ async def test_a_process_that_had_trouble_cancels_no_older_stream_for_a_moment(s
     await create(streams)
     await streams.confirm(ID)
     await asyncio.sleep(0.05)
-    assert await streams.cancel(ID, b"{}", 60_000, False, "n", 20) == ("settling",)
-    assert (await streams.cancel(ID, b"{}", 60_000, False, "n", 60_000))[0] == "cancelled"
+    assert await streams.cancel(ID, b"{}", 60_000, False, "n", calm_ms=20) == ("settling",)
+    assert (await cancel(streams))[0] == "cancelled"
 
 
 async def test_a_record_that_its_creator_had_to_write_again_is_left_to_its_worker_for_a_moment(

@@ -8,7 +8,7 @@ import pytest_asyncio
 from fakeredis import FakeAsyncRedis
 
 from shared.keys import Keys
-from shared.new_stream import NewStream, new_nonce
+from shared.new_stream import NewStream
 from shared.queue import Queue
 from shared.scripts import load_scripts
 from shared.streams import Streams
@@ -82,7 +82,8 @@ async def test_what_somebody_sees_to_gets_no_job(swept: Swept, why: str) -> None
 async def test_what_has_ended_or_is_gone_leaves_the_unfinished(swept: Swept) -> None:
     for stream_id in ("ended", "gone", "runs"):
         await swept.create(stream_id, age_ms=0)
-    await swept.streams.cancel("ended", b"{}", 60_000, False, new_nonce())
+    _, epoch = await swept.streams.cancel("ended", b"{}", 60_000, False, "n")
+    await swept.streams.cancel("ended", b"{}", 60_000, False, "n", int(epoch))
     await swept.streams.erase("gone")
     await swept.tick()
     assert list(await swept.queue.unfinished(0, 10)) == ["runs"]
