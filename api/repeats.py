@@ -10,13 +10,13 @@ anybody else, and written a moment later: the workers first write again what was
 
 What nobody answered may have been written all the same, and seen, and lost since then. So a cancel is remembered
 before it is sent, under the id that it will have, and written as soon as may be where no answer came: one that
-was answered with 503 may still happen. Only where the stream has ended otherwise meanwhile is it given up.
+was answered with 503 may still happen. It counts no more where the stream has ended otherwise meanwhile.
 
 The server's age decides, and not the moment when a connection broke: that is noticed late (a server may stand
 still before it dies) or not at all (nobody follows anything). On a cluster, where a replica that was promoted
 does not tell how young it is, a connection that came back is all that there is to go by.
 
-What the server refuses for now (it is full, read-only or loading) stays due, for GIVE_UP_S.
+What the server refuses for now (it is full, read-only or loading) stays due, and is dropped after GIVE_UP_S.
 """
 
 import asyncio
@@ -52,19 +52,22 @@ GIVE_UP_S: Final = 60.0
 log = structlog.get_logger("api.repeats")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Write:
-    """``at``: when it was sent or acknowledged last; ``since``: when it was remembered (loop time, s)."""
+    """``at``: when it was sent or acknowledged last; ``refused_at``: the first time (loop time, s)."""
 
     stream_id: str
     at: float
-    since: float
     again: Callable[[], Awaitable[object]]
     announce: Callable[[], Awaitable[bool]] | None = None
+    refused_at: float | None = None
     due: bool = False
     announced: bool = False
     under_way: bool = False
     """Somebody waits for the answer, and sends it again."""
+
+    def ends(self, stream_id: str) -> bool:
+        return self.announce is not None and self.stream_id == stream_id
 
 
 class Repeats:
@@ -81,8 +84,7 @@ class Repeats:
 
     def remember(self, stream_id: str, again: Callable[[], Awaitable[object]]) -> None:
         """Something was written and acknowledged; ``again`` writes it once more."""
-        now = asyncio.get_running_loop().time()
-        self._writes.append(_Write(stream_id, now, now, again))
+        self._writes.append(_Write(stream_id, asyncio.get_running_loop().time(), again))
 
     @contextmanager
     def writing(
@@ -94,7 +96,7 @@ class Repeats:
         counts. Out: what to tell the answer, whether it was written, where there is one.
         """
         loop = asyncio.get_running_loop()
-        write = _Write(stream_id, loop.time(), loop.time(), again, announce, under_way=True)
+        write = _Write(stream_id, loop.time(), again, announce, under_way=True)
         self._writes.append(write)
         answers: list[bool] = []
         try:
@@ -103,8 +105,11 @@ class Repeats:
             write.under_way = False
             if not answers:
                 write.due, write.announced = True, False
+                self._ends_after = loop.time() + ENDS_AFTER_S
             elif answers[-1]:
                 write.at = loop.time()
+                # An earlier one of this stream that nobody answered never came to be.
+                self._drop(lambda other: other.ends(stream_id) and other is not write)
             else:
                 self._drop(partial(is_, write))
 
@@ -125,7 +130,8 @@ class Repeats:
     async def returned(self) -> None:
         """The server can be reached again, and may have lost anything: write (or announce) it at once.
 
-        Raises one of AWAY if it goes away again; what was not written yet stays due.
+        What is under way is left to its caller. Raises one of AWAY if the server goes away again; what was not
+        written yet stays due.
         """
         for write in self._writes:
             write.due, write.announced = True, False
@@ -161,32 +167,36 @@ class Repeats:
 
     async def _repeat(self, *, ends: bool) -> None:
         """Write what is due; ``ends``: also what was only announced so far."""
-        loop = asyncio.get_running_loop()
         due = [
             write for write in self._writes if write.due and not write.under_way and (ends or not write.announced)
         ]
         if due:
             log.info("written_again", count=len(due))
         for write in due:
-            if not write.due:
-                continue
-            write.due = False
-            try:
-                if write.announce is not None and not (ends and write.announced):
-                    counts = await write.announce()
-                    write.due = write.announced = counts
-                else:
-                    counts = await write.again() is not False
-                    # Written again it is young again: the server may be lost once more.
-                    write.at = loop.time()
-                if not counts:
-                    self._drop(partial(is_, write))
-            except AWAY:
-                write.due = True
-                raise
-            except Exception as error:
-                write.due = loop.time() < write.since + GIVE_UP_S
-                self._trouble()
-                log.warning(
-                    "not_written_again", stream=write.stream_id, error=type(error).__name__, tries_on=write.due
-                )
+            if write.due:
+                await self._write(write, ends=ends)
+
+    async def _write(self, write: _Write, *, ends: bool) -> None:
+        loop = asyncio.get_running_loop()
+        write.due = False
+        try:
+            if write.announce is not None and not (ends and write.announced):
+                counts = await write.announce()
+                write.due = write.announced = counts
+            else:
+                counts = await write.again() is not False
+                # Written again it is young again: the server may be lost once more.
+                write.at = loop.time()
+        except AWAY:
+            write.due = True
+            raise
+        except Exception as error:
+            if write.refused_at is None:
+                write.refused_at = loop.time()
+            counts = write.due = loop.time() < write.refused_at + GIVE_UP_S
+            self._trouble()
+            log.warning("not_written_again", stream=write.stream_id, error=type(error).__name__, tries_on=counts)
+        else:
+            write.refused_at = None
+        if not counts:
+            self._drop(partial(is_, write))

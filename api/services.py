@@ -28,8 +28,8 @@ from shared.uptime import Trouble, Uptime
 LOAD_TIMEOUT_S: Final = 5.0
 
 SETTLE_LOOK_S: Final = 0.2
-SETTLE_LOOKS: Final = 30
-"""A server settles within five seconds (``prelude.lua``)."""
+SETTLE_LOOKS: Final = 32
+"""A server settles within five seconds (``prelude.lua``), and what was announced is written half a second later."""
 
 MADE: Final = "created_ms"
 

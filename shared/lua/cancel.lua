@@ -9,7 +9,7 @@ local nonce, data, retention_ms, keep_prompt, epoch, calm_ms, how = unpack(ARGV)
 if redis.call('EXISTS', META) == 0 then
   return 'gone'
 end
-if how ~= 'first' and tonumber(epoch) <= tonumber(field('created_ms')) then
+if tonumber(epoch) > 0 and tonumber(epoch) <= tonumber(field('created_ms')) then
   return 'gone' -- the stream that was meant was erased, and the same Idempotency-Key made this one
 end
 local answer = remembered('cancel', nonce)

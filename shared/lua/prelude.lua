@@ -142,9 +142,9 @@ local function write_cancel(nonce, epoch, retention_ms, keep_prompt, data)
   return remember('cancel', nonce, 'cancelled', id)
 end
 
--- A cancel that the server lost is announced before it is written again: the worker first writes again what was said
--- before, and meanwhile nobody claims or ends the stream. An API process that died in between never writes it, so
--- the announcement says all of it, and whoever asks for the stream ten seconds later does.
+-- A cancel that the server lost, or that nobody answered, is announced before it is written again: the worker first
+-- writes again what was said before, and meanwhile nobody claims or ends the stream. An API process that died in
+-- between never writes it, so the announcement says all of it, and whoever asks for the stream ten seconds later does.
 local function write_announced()
   local at, nonce, epoch, retention_ms, keep_prompt, data =
     string.match(field('cancelling'), '^(%d+) (%S+) (%d+) (%d+) (%d) (.*)$')

@@ -120,6 +120,7 @@ async def place(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Place]:
     monkeypatch.setattr(repeats_module, "LOOK_S", 0.01)
     monkeypatch.setattr(repeats_module, "ENDS_AFTER_S", 0.05)
     monkeypatch.setattr(services, "SETTLE_LOOK_S", 0.01)
+    monkeypatch.setattr(services, "SETTLE_LOOKS", 500)
     client = FakeAsyncRedis(version=(7, 2))
     for name in RAW_REPLIES:
         client.response_callbacks.pop(name, None)
@@ -215,8 +216,19 @@ async def test_a_stream_that_was_erased_and_made_anew_is_another_one(place: Plac
     assert (await place.streams.fields(ID, "cancelling")) == [None]
 
 
+async def test_a_cancel_that_waits_does_not_end_what_was_made_anew_meanwhile(place: Place) -> None:
+    async def make_anew() -> None:
+        await place.streams.erase(ID)
+        await asyncio.sleep(0.01)
+        await place.run()
+
+    place.streams.before = make_anew
+    assert await place.cancellation.cancel(ID, b"{}", "n") == ("gone",)
+    assert (await place.last())[0] == "started"
+
+
 async def test_a_server_that_does_not_settle_is_away(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(services, "SETTLE_LOOK_S", 0.001)
+    monkeypatch.setattr(services, "SETTLE_LOOKS", 5)
     await place.redis.hset(KEYS.meta, "restored_ms", 9_000_000_000_000)
     with pytest.raises(Problem) as raised:
         await place.cancellation.cancel(ID, b"{}", "n")

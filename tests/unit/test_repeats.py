@@ -100,8 +100,12 @@ async def test_what_is_refused_for_now_is_tried_again(place: Place) -> None:
         await until(place, "s")
 
 
-async def test_what_is_refused_for_ever_is_given_up(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("up_s", [0, 100])
+async def test_what_is_refused_for_ever_is_given_up(
+    up_s: int, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "GIVE_UP_S", 0.1)
+    place.up_s = up_s
     async with looking_after(place) as repeats:
         repeats.remember("s", lambda: place.write("s"))
         place.refusing = True
@@ -171,6 +175,30 @@ async def test_what_nobody_answered_is_written_as_soon_as_may_be(place: Place) -
         assert place.written == []
         place.away = False
         await until(place, "announced", "cancel")
+
+
+async def test_an_outage_is_no_refusal(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GIVE_UP_S", 0.1)
+    async with looking_after(place) as repeats:
+        repeats.remember("s", lambda: place.write("s"))
+        place.away, place.up_s = True, 0
+        await asyncio.sleep(0.3)
+        place.away, place.refusing = False, True
+        await asyncio.sleep(0.03)
+        place.refusing = False
+        await until(place, "s")
+
+
+async def test_an_answered_cancel_takes_the_place_of_one_that_nobody_answered(place: Place) -> None:
+    async with looking_after(place) as repeats:
+        repeats.remember("s", lambda: place.write("create"))
+        with suppress(ConnectionError), place.cancelling(repeats):
+            raise ConnectionError
+        with repeats.writing("s", lambda: place.write("later"), lambda: place.write("announced")) as tell:
+            tell(True)
+        place.up_s = module.ENDS_UP_S
+        await repeats.returned()
+        await until(place, "create", "announced", "later")
 
 
 async def test_what_was_not_written_is_not_written_again(place: Place) -> None:
