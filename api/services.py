@@ -29,7 +29,7 @@ LOAD_TIMEOUT_S: Final = 5.0
 
 SETTLE_LOOK_S: Final = 0.2
 SETTLE_LOOKS: Final = 32
-"""A server settles within five seconds (``prelude.lua``), and what was announced is written half a second later."""
+"""A server settles within six seconds (``prelude.lua``), and what was announced is written before."""
 
 MADE: Final = "created_ms"
 

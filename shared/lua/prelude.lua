@@ -73,8 +73,11 @@ local function settling(calm_ms, within_s)
   if within_s and up and up >= within_s then
     calm_ms = nil
   end
-  local quiet_ms = math.min(up and up * 1000 or 3600000, calm_ms or 3600000)
-  return quiet_ms < SETTLED_MS and tonumber(field('created_ms')) < now_ms() - quiet_ms
+  local now = now_ms()
+  -- It counts whole seconds, so it started at the latest at the end of the one that it names.
+  local started_ms = up and (math.floor(now / 1000) - up + 1) * 1000 or 0
+  local quiet_since = math.max(started_ms, now - (calm_ms or 3600000))
+  return now - quiet_since < SETTLED_MS and tonumber(field('created_ms')) < quiet_since
 end
 
 -- The stream belongs to this worker, under this epoch.
