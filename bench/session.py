@@ -70,7 +70,6 @@ class Session:
                 self._starts += 1
                 folder = self.directory / str(self._starts)
                 found.append(stack.enter_context(kind(folder, self._provider.url)))
-            time.sleep(1)  # what is made in the second in which its server started waits until that has settled
             yield found
 
     def _skip(self, kind: type[Contender], why: str) -> None:

@@ -35,8 +35,8 @@ Channels: ``<p>:wake`` (stream ids whose logs grew, space-separated: a hint, nev
 ``<p>:cancelled`` (one stream id: its worker stops at once instead of at its next append).
 
 The record's fields: ``status``, ``confirmed``, ``epoch``, ``attempt``, ``tries``, ``released``,
-``claimed_epoch``, ``restored_ms``, ``cancelling`` (ms and what to write), ``worker``, ``owner``,
-``request`` (JSON; goes at the end),
+``claimed_epoch``, ``run`` (of the server that it was made on), ``restored_ms``, ``cancelling`` (ms and what to
+write), ``worker``, ``owner``, ``request`` (JSON; goes at the end),
 ``request_hash``, ``about`` (JSON, in every opening), ``model``, ``provider``, ``on_failure``, ``pause_after_ms``
 (with ``flow: client`` alone), ``text_from``, ``snapshot_id``, ``created_ms``, ``started_ms``, ``finished_ms``,
 ``usage:<attempt>`` and ``cost:<attempt>`` (JSON), ``result`` (JSON: the terminal event's data), and for each

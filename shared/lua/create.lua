@@ -23,18 +23,19 @@ if redis.call('EXISTS', META) == 1 then
   end
 end
 local now = now_ms()
+local up, run = server_run()
 local epoch = again == '0' and int(now) or again
 local id = epoch .. '-0'
 redis.call('DEL', META, LOG, SNAPSHOT, LEASE)
 redis.call('HSET', META, 'status', 'queued', 'confirmed', '0', 'epoch', epoch, 'attempt', '0', 'tries', '0',
-  'owner', owner, 'request_hash', hash, 'created_ms', epoch, 'text_from', id, unpack(ARGV, 8))
+  'owner', owner, 'request_hash', hash, 'created_ms', epoch, 'run', run,
+  'text_from', id, unpack(ARGV, 8))
 redis.call('XADD', LOG, id, 'e', 'queued', 'd', data)
 redis.call('PEXPIRE', META, life_ms)
 redis.call('PEXPIRE', LOG, life_ms)
 -- Who spoke in it comes right behind a record that is written again. One that may only seem to be new, for the server
 -- has just started, is left alone until whoever made it before had the time to write it again.
-local up = again == '0' and known == '1' and up_s()
-if again ~= '0' or (up and up * 1000 < SETTLED_MS) then
-  redis.call('HSET', META, 'restored_ms', int(now - (up or 0) * 1000))
+if again ~= '0' or (known == '1' and up and up * 1000 < SETTLED_MS) then
+  redis.call('HSET', META, 'restored_ms', int(again ~= '0' and now or now - up * 1000))
 end
 return remember('create', nonce, 'created', id, int(now))

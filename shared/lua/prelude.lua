@@ -50,7 +50,7 @@ local function remember(operation, nonce, ...)
   return answer
 end
 
--- Whether the server started a moment ago and this stream is older: it may have lost its last seconds, and
+-- Whether the server started a moment ago and this stream was made before: it may have lost its last seconds, and
 -- whoever wrote then (a worker, an API process) writes that again first: a claim would fence it, an end forestall
 -- the end that was lost. Reconnecting takes up to a second, repeating a cancel waits two for the workers, and a
 -- second connection may be needed: five cover that. (Where rights do not allow INFO nobody waits.)
@@ -60,24 +60,28 @@ end
 -- it has seen no such trouble (ms). For a cancel that counts only near a restart, where there may be something to
 -- write again (within_s): a stop must not wait for as long as a bad network lasts.
 local SETTLED_MS = 5000
-local function up_s()
+-- For how many seconds the server has been up, and which run of it this is (nil, '' without the right to ask).
+local function server_run()
   local info = redis.pcall('INFO', 'server')
-  return type(info) == 'string' and tonumber(string.match(info, 'uptime_in_seconds:(%d+)')) or nil
+  if type(info) ~= 'string' then
+    return nil, ''
+  end
+  return tonumber(string.match(info, 'uptime_in_seconds:(%d+)')), string.match(info, 'run_id:(%w+)') or ''
 end
 local function settling(calm_ms, within_s)
   local restored_ms = tonumber(field('restored_ms')) or 0
   if field('cancelling') ~= '' or now_ms() < restored_ms + SETTLED_MS then
     return true
   end
-  local up = up_s()
-  if within_s and up and up >= within_s then
-    calm_ms = nil
+  local up, run = server_run()
+  -- Not by the ages alone: the server tells its own in whole seconds, which may be one too many.
+  if up and up * 1000 <= SETTLED_MS and field('run') ~= run then
+    return true
   end
-  local now = now_ms()
-  -- It counts whole seconds, so it started at the latest at the end of the one that it names.
-  local started_ms = up and (math.floor(now / 1000) - up + 1) * 1000 or 0
-  local quiet_since = math.max(started_ms, now - (calm_ms or 3600000))
-  return now - quiet_since < SETTLED_MS and tonumber(field('created_ms')) < quiet_since
+  if not calm_ms or (within_s and up and up >= within_s) then
+    return false
+  end
+  return calm_ms < SETTLED_MS and tonumber(field('created_ms')) < now_ms() - calm_ms
 end
 
 -- The stream belongs to this worker, under this epoch.
