@@ -174,9 +174,9 @@ class Repeats:
             log.info("written_again", count=len(due))
         for write in due:
             if write.due:
-                await self._write(write, ends=ends)
+                await self._write_again(write, ends=ends)
 
-    async def _write(self, write: _Write, *, ends: bool) -> None:
+    async def _write_again(self, write: _Write, *, ends: bool) -> None:
         loop = asyncio.get_running_loop()
         write.due = False
         try:

@@ -50,6 +50,15 @@ local function remember(operation, nonce, ...)
   return answer
 end
 
+-- For how many seconds the server has been up, and which run of it this is (nil, '' without the right to ask).
+local function server_run()
+  local info = redis.pcall('INFO', 'server')
+  if type(info) ~= 'string' then
+    return nil, ''
+  end
+  return tonumber(string.match(info, 'uptime_in_seconds:(%d+)')), string.match(info, 'run_id:(%w+)') or ''
+end
+
 -- Whether the server started a moment ago and this stream was made before: it may have lost its last seconds, and
 -- whoever wrote then (a worker, an API process) writes that again first: a claim would fence it, an end forestall
 -- the end that was lost. Reconnecting takes up to a second, repeating a cancel waits two for the workers, and a
@@ -60,14 +69,6 @@ end
 -- it has seen no such trouble (ms). For a cancel that counts only near a restart, where there may be something to
 -- write again (within_s): a stop must not wait for as long as a bad network lasts.
 local SETTLED_MS = 5000
--- For how many seconds the server has been up, and which run of it this is (nil, '' without the right to ask).
-local function server_run()
-  local info = redis.pcall('INFO', 'server')
-  if type(info) ~= 'string' then
-    return nil, ''
-  end
-  return tonumber(string.match(info, 'uptime_in_seconds:(%d+)')), string.match(info, 'run_id:(%w+)') or ''
-end
 local function settling(calm_ms, within_s)
   local restored_ms = tonumber(field('restored_ms')) or 0
   if field('cancelling') ~= '' or now_ms() < restored_ms + SETTLED_MS then
