@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from shared.events import Delta
 from shared.sse import ServerSentEvent
 from worker.providers.base import End, Finish, FinishReason, ProviderEvent, Reader, Said, Usage
 from worker.providers.wire import UNREADABLE, Index, Others, Tokens, decode, error_event, garbage, sentence_in
@@ -122,11 +123,11 @@ class OpenAIReader(Reader):
             raise error_event(sentence_in(decode(event.data)) or event.data.strip())
         return self._read(event.data.strip())
 
-    def texts(self, bare: Sequence[bytes]) -> list[Said] | None:
+    def texts(self, bare: Sequence[bytes]) -> list[Delta] | None:
         """See :class:`worker.providers.base.Reader`."""
         try:
             read = map(_plain_chunks.decode, bare)
-            return [Said({"text": text}) for chunk in read if (text := chunk.choices[0].delta.content)]
+            return [{"text": text} for chunk in read if (text := chunk.choices[0].delta.content)]
         except UNREADABLE:
             return None
 
