@@ -85,8 +85,8 @@ class ProviderError(Exception):
 
 
 class Batch(msgspec.Struct):
-    """What one read of an answer brought. With ``ended`` it is the last one: either ``finish`` says why the provider
-    ended the answer, or ``error`` says what went wrong, behind the deltas."""
+    """What one read of an answer brought. With ``ended`` it is the last one: then either ``finish`` says why the
+    provider ended the answer, or ``error`` says what went wrong behind the deltas."""
 
     deltas: list[Delta]
     finish: FinishReason | None = None

@@ -7,16 +7,21 @@ from typing import Final
 
 from shared.providers import Provider
 from worker.providers.base import ProviderError, Refusal
-from worker.providers.upstream import BadAddress, ConnectTimeout, NotHttp, UpstreamError
+from worker.providers.upstream import BadAddress, BadCertificate, ConnectTimeout, NotHttp, UpstreamError
 
 MAX_SENTENCE: Final = 500
 """Characters of an error's text: a person reads a few lines, and a provider may send a page."""
 
 
 def of_status(
-    provider: Provider, model: str, status: int, refusal: Refusal, retry_after_s: float | None
+    provider: Provider,
+    model: str,
+    status: int,
+    refusal: Refusal,
+    retry_after_s: float | None,
+    redirects_to: str = "",
 ) -> ProviderError:
-    """The error that a response other than 200 is."""
+    """The error that a response other than 200 is. ``redirects_to``: an origin (scheme and host)."""
     variable = provider.name.upper()
     says = f" It says: {refusal.sentence}" if refusal.sentence else ""
     # Some say in words what others say by the status: Google refuses a wrong key with 400.
@@ -49,7 +54,11 @@ def of_status(
         text = f"{head} refused the request (status {status}).{says}"
         return ProviderError("provider_refused", text, refusal=True)
     if status >= 300:
-        text = f"{head} redirects elsewhere (status {status}), which is not followed: set {variable}_BASE_URL."
+        where = f" to {redirects_to}" if redirects_to else ""
+        text = (
+            f"{head} redirects{where} (status {status}), which is not followed, for it would carry the key along: "
+            f"set {variable}_BASE_URL."
+        )
         return ProviderError("provider_refused", text, refusal=True)
     return garbage(provider, f"with status {status}")
 
@@ -57,15 +66,19 @@ def of_status(
 def of_connection(provider: Provider, error: UpstreamError) -> ProviderError:
     """The error of a request that got no response at all."""
     name, variable = provider.name, f"{provider.name.upper()}_BASE_URL"
+    why = f": {error}" if str(error) else ""
     if isinstance(error, BadAddress):
-        text = f"The address of the provider {name!r} can't be used: check {variable}."
+        text = f"The address of the provider {name!r} can't be used{why}. Check {variable}."
         return ProviderError("provider_unreachable", text, refusal=True)
+    if isinstance(error, BadCertificate):
+        text = f"No safe connection to the provider {name!r}{why}. If its address is wrong, correct {variable}."
+        return ProviderError("provider_tls", text, refusal=True)
     if isinstance(error, NotHttp):
         return garbage(provider, "in no HTTP that can be read")
     if isinstance(error, ConnectTimeout):
-        text = f"Connecting to the provider {name!r} took too long: check {variable}, or try again later."
+        text = f"Connecting to the provider {name!r} took too long{why}. Check {variable}, or try again later."
         return ProviderError("provider_connect_timeout", text, retryable=True)
-    text = f"The provider {name!r} can't be reached: check {variable}, or try again later."
+    text = f"The provider {name!r} can't be reached{why}. Check {variable}, or try again later."
     return ProviderError("provider_unreachable", text, retryable=True)
 
 
@@ -75,10 +88,19 @@ def garbage(provider: Provider, how: str) -> ProviderError:
     return ProviderError("provider_garbage", text, retryable=True)
 
 
-def refused_in_200(provider: Provider, sentence: str) -> ProviderError:
-    """An error object under status 200, as some gateways send."""
-    text = f"The provider {provider.name!r} refused the request. It says: {sentence}"
-    return ProviderError("provider_refused", text, refusal=True)
+def unreadable(provider: Provider, kind: str) -> ProviderError:
+    """The provider answered, with something else than an answer: asking again would bring the same."""
+    text = (
+        f"The provider {provider.name!r} answered with {kind or 'no content type'}, which is neither a stream of events "
+        f"nor an answer in JSON: check {provider.name.upper()}_BASE_URL."
+    )
+    return ProviderError("provider_garbage", text, refusal=True)
+
+
+def empty_answer(provider: Provider) -> ProviderError:
+    """The provider ended an answer of nothing at all, and does not say that it made none."""
+    text = f"The provider {provider.name!r} ended its answer without a word of it. Try again, or ask another model."
+    return ProviderError("empty_answer", text, retryable=True, refusal=True)
 
 
 def bad_key(provider: Provider) -> ProviderError:
@@ -104,12 +126,6 @@ def upstream_cut(provider: Provider) -> ProviderError:
     """The connection broke, or the stream ended, before a finish reason."""
     text = f"The provider {provider.name!r} broke off before the end of its answer."
     return ProviderError("upstream_cut", text, retryable=True)
-
-
-def too_large(provider: Provider) -> ProviderError:
-    """One event of the stream is larger than the parser keeps."""
-    text = f"The provider {provider.name!r} sent an event that is too large to be one."
-    return ProviderError("provider_too_large", text, retryable=True)
 
 
 def cleaned(error: ProviderError, api_key: str) -> ProviderError:
