@@ -1,7 +1,7 @@
 """The way to the outside, as the environment describes it to every program: proxies and certificates. Pure.
 
-Read are ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``, in lower case first, as curl and requests do
-(the standard library's and httpx's own reading knows no address ranges and no ports in ``NO_PROXY``), and
+Read are ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``, in lower case first, as curl and requests
+do (the standard library's and httpx's own reading knows no address ranges and no ports in ``NO_PROXY``), and
 ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``, as OpenSSL does.
 """
 
@@ -44,7 +44,9 @@ class Network:
     def proxy(self, scheme: str, host: str, port: int) -> Proxy | None:
         """The proxy by which this server is asked; None: directly. ``host`` is in lower case, without brackets."""
         found = self.proxies.get(scheme)
-        if found is None or any(_matches(entry, host, port) for entry in re.split(r"[,\s]+", self.no_proxy) if entry):
+        if found is None or any(
+            _matches(entry, host, port) for entry in re.split(r"[,\s]+", self.no_proxy) if entry
+        ):
             return None
         return found
 

@@ -7,10 +7,10 @@ without the blank line that would dispatch, because lax parsers turn such a blan
 The parser takes CRLF, CR and LF in any mixture, split anywhere, also inside a UTF-8 character; it holds at
 most ``max_bytes`` of unfinished line and event, and says so by an error instead of growing.
 
-The parser of a provider's answer is *liberal*: the standard ignores a line that is no field, but gateways write their
-errors there (a bare JSON object, or ``error: {...}``), and some send a whole JSON document in place of a stream. Such
-lines become events of their own. An event past the bound is skipped, and told as skipped, so that one image does not
-cost the text around it.
+The parser of a provider's answer is *liberal*: the standard ignores a line that is no field, but gateways write
+their errors there (a bare JSON object, or ``error: {...}``), and some send a whole JSON document in place of a
+stream. Such lines become events of their own. An event past the bound is skipped, and told as skipped, so that one
+image does not cost the text around it.
 """
 
 from collections.abc import Iterable, Iterator

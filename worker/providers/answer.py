@@ -6,11 +6,11 @@ Theory of operation. An answer is a state machine, as h11 is one for HTTP: :meth
 
 *What ends an answer.* A finish reason is a hint. Some providers stamp it on every chunk, or send it beside the
 reasoning, long before the text; a text or a tool call behind a reason makes that reason void. The end is the
-provider's own: its end mark, the end of the body, or a bounded silence after a reason. How long that silence must be
-depends on how far the reason can be trusted. One that stood alone in its event, behind text or a tool call, from a
-provider that never took one back, is believed after SETTLE_S; any other one after the idle timeout. A silence with
-an open tool call, part or reasoning is no success. Errors behind a reason that can be trusted are ignored, for the
-answer is whole; behind any other reason they count.
+provider's own: its end mark, the end of the body, or a bounded silence after a reason. How long that silence must
+be depends on how far the reason can be trusted. One that stood alone in its event, behind text or a tool call, from
+a provider that never took one back, is believed after SETTLE_S; any other one after the idle timeout. A silence
+with an open tool call, part or reasoning is no success. Errors behind a reason that can be trusted are ignored, for
+the answer is whole; behind any other reason they count.
 
 Without a reason an end mark is an end (``other``), and the end of the body is not: the provider broke off.
 
@@ -18,20 +18,21 @@ Without a reason an end mark is an end (``other``), and the end of the body is n
 (comments, pings, encrypted reasoning) is a sign of life: it puts the deadline off, up to the liveness timeout since
 the last content. Time in which data lay unread does not count, for then we are the ones who are slow.
 
-*Bounds.* An answer past its bytes, its tool calls or the length of their names ends with the reason ``length`` and a
-part ``{"type": "limit"}`` of the provider's; an event that is too large is skipped, with a part ``omitted``.
+*Bounds.* An answer past its bytes, its tool calls or the length of their names ends with the reason ``length`` and
+a part ``{"type": "limit"}`` of the provider's; an event that is too large is skipped, with a part ``omitted``.
 """
 
 from collections.abc import Iterable
 from operator import itemgetter
 from typing import Final, NamedTuple
 
-from shared.events import Delta, encode_data
+from shared.events import PIECE, Delta, encode_data, split_delta
 from shared.providers import Provider
 from shared.sse import LOOSE, OMITTED, ServerSentEvent, SseParser
 from worker.providers import failures
 from worker.providers.base import Batch, End, Finish, FinishReason, ProviderError, Reader, Said, Usage
 from worker.providers.encodings import BadEncoding, inflater
+from worker.providers.errors import empty_answer, read_error, to_provider_error
 from worker.providers.wire import decode
 
 SETTLE_S: Final = 5.0
@@ -70,16 +71,19 @@ class Answer:
         encoding: str = "",
         continues: bool = False,
     ) -> None:
-        """``kind`` and ``encoding``: of the body, as its head says; ``continues``: the answer carries on from a text,
-        so that it may well be empty."""
+        """``kind`` and ``encoding``: of the body, as its head says; ``continues``: the answer carries on from a
+        text, so that it may well be empty."""
         self._provider = provider
         self._reader = reader
         self._limits = limits
+        self._max_bytes = limits.max_bytes
         self._kind = kind
         self._inflate = inflater(encoding)
         self._parser = SseParser(liberal=True)
         self._may_be_empty = continues
         self._unsniffed: bytes | None = None if kind == "text/event-stream" else b""
+        self._raw = self._inflate is not None or self._unsniffed is not None
+        """Whether what comes must be unpacked or looked at first."""
         self._understood = False
 
         self._deltas: list[Delta] = []
@@ -91,6 +95,8 @@ class Answer:
         self._said = False
         self._last = ""
         """The kind of the last delta."""
+        self._flows = False
+        """Whether text came last, and no reason since."""
         self._size = 0
         self._calls: set[int] = set()
         self._finish: FinishReason | None = None
@@ -109,30 +115,25 @@ class Answer:
             return
         self._heard_at = now
         self._content_at += lay_s
-        if self._inflate is not None:
-            try:
-                data = self._inflate(data)
-            except BadEncoding:
-                self._fail(failures.garbage(self._provider, "in an encoding that can't be read"))
-                return
-        if self._unsniffed is not None:
-            data = self._sniff(data)
+        if self._raw:
+            data = self._unpacked(data)
         bare = self._parser.bare(data)
         if bare is None:
             self._read(self._parser.feed(data), now)
         elif (texts := self._reader.texts(bare)) is None:
             self._read(self._parser.messages(bare), now)
         elif texts:
-            if not self._said or self._finish is not None:
+            if not self._flows:
                 self._begin("text")
             self._content_at = now
-            self._last = "text"
+            if len(data) > PIECE:
+                texts = [piece for text in texts for piece in split_delta(text)]
             self._size += len("".join(map(_text_of, texts)).encode("utf-8", "surrogatepass"))
             if self._deltas:
                 self._deltas += texts
             else:
                 self._deltas = texts
-            if self._size > self._limits.max_bytes:
+            if self._size > self._max_bytes:
                 self._limit("answer_bytes")
 
     def feed_eof(self, now: float, *, cut: bool) -> None:
@@ -150,7 +151,7 @@ class Answer:
         elif self._finish is None or (cut and self._is_open):
             self._fail(failures.upstream_cut(self._provider))
         else:
-            self._end(self._finish)
+            self._end_unmarked(self._finish)
 
     @property
     def deadline(self) -> float:
@@ -165,7 +166,7 @@ class Answer:
         if self.ended or now < self.deadline:
             return
         if self._finish is not None and not self._is_open:
-            self._end(self._finish)
+            self._end_unmarked(self._finish)
         elif self._said:
             self._fail(failures.upstream_silent(self._provider))
         else:
@@ -186,14 +187,24 @@ class Answer:
     def read(self) -> Batch:
         """What came since the last call; the same end again and again once there was one."""
         deltas, self._deltas = self._deltas, []
-        if self._new_usage is None and self._ending is None:
-            return Batch(deltas)
         usage, self._new_usage = self._new_usage, None
         if self._ending is None:
-            return Batch(deltas, usage=usage)
+            return Batch(deltas, None, usage)
         return Batch(deltas, self._ending.finish, usage, self._ending.error, ended=True)
 
     # -- between ------------------------------------------------------------------------------------
+
+    def _unpacked(self, data: bytes) -> bytes:
+        if self._inflate is not None:
+            try:
+                data = self._inflate(data)
+            except BadEncoding:
+                self._fail(failures.garbage(self._provider, "in an encoding that can't be read"))
+                return b""
+        if self._unsniffed is not None:
+            data = self._sniff(data)
+            self._raw = self._inflate is not None or self._unsniffed is not None
+        return data
 
     def _sniff(self, data: bytes, *, last: bool = False) -> bytes:
         """Look at the first bytes of a body whose type says nothing of events. Out: what may be parsed by now."""
@@ -244,16 +255,16 @@ class Answer:
     def _whole(self, event: ServerSentEvent) -> Iterable[object]:
         """JSON that is no event: a whole answer, an error, or (between events) nothing that means anything."""
         value = decode(event.data)
+        if (reading := read_error(value)) is not None:
+            raise to_provider_error(reading, self._provider, in_stream=self._said)
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
         return self._reader.whole(value) if isinstance(value, dict) else ()
 
     def _say(self, delta: Delta, now: float) -> None:
         kind = next(iter(delta))
-        if kind != "provider" or not self._said:
-            self._begin(kind)
+        self._begin(kind)
         self._content_at = now
-        self._last = kind
         self._size += len(delta["text"].encode("utf-8", "surrogatepass")) if kind == "text" else _size_of(delta)
         if kind == "tool_call":
             call = delta["tool_call"]
@@ -261,23 +272,24 @@ class Answer:
             if len(self._calls) > MAX_TOOL_CALLS or any(len(call.get(n, "")) > MAX_NAME for n in ("id", "name")):
                 self._limit("tool_calls")
                 return
-        self._deltas.append(delta)
-        if self._size > self._limits.max_bytes:
+        self._deltas += split_delta(delta)
+        if self._size > self._max_bytes:
             self._limit("answer_bytes")
 
     def _begin(self, kind: str) -> None:
-        """The first content, or content behind a reason, which is void by that (a part of the provider's own, as its
-        sources, may follow a reason)."""
+        """Content of this kind comes. Behind a reason it makes the reason void (but a part of the provider's own, as
+        its sources, may follow a reason)."""
         if self._finish is not None and kind != "provider":
             self._finish, self._trusted, self._took_back = None, False, True
-        if self._finish is None:
-            self._patience_s = self._limits.idle_s
-        self._said = self.sooner = True
+        if self._finish is None and self._patience_s != self._limits.idle_s:
+            self._patience_s, self.sooner = self._limits.idle_s, True
+        self._last, self._flows = kind, kind == "text" and self._finish is None
+        self._said = True
 
     def _hint(self, reason: FinishReason, now: float, *, alone: bool) -> None:
         if self._finish is not None and self._trusted:  # some gateways repeat it beside the usage
             return
-        self._finish = reason
+        self._finish, self._flows = reason, False
         self._trusted = alone and not self._took_back and self._last in ("text", "tool_call") and not self._is_open
         self._content_at = now
         self._patience_s = SETTLE_S if self._trusted else self._limits.idle_s
@@ -289,16 +301,23 @@ class Answer:
 
     def _limit(self, what: str) -> None:
         """The bound is passed: what is beyond it is dropped, and the answer ends."""
-        over = self._size - self._limits.max_bytes
+        over = self._size - self._max_bytes
         while over > 0 and self._deltas:
             over -= _size_of(self._deltas.pop())
         self._deltas.append({"provider": {"type": "limit", "data": what}})
         self._finish_with(Batch([], "length"))
 
+    def _end_unmarked(self, reason: FinishReason) -> None:
+        """The answer ends without an end mark, behind which its reader would have told the last of it."""
+        for meaning in self._reader.last():
+            self._said = True
+            self._deltas.append(meaning.delta)
+        self._end(reason)
+
     def _end(self, reason: FinishReason) -> None:
         silent = not self._said and not self._may_be_empty and reason not in ("length", "content_filter")
         if silent and (self._usage is None or self._usage.output_tokens != 0):
-            self._fail(failures.empty_answer(self._provider))
+            self._fail(empty_answer(self._provider))
         else:
             self._finish_with(Batch([], reason))
 

@@ -145,6 +145,10 @@ class Reader(Protocol):
         """The meaning of one event. Raises :class:`ProviderError` for an error event and for garbage."""
         ...
 
+    def last(self) -> Iterable[Said]:
+        """What is known only at the end of an answer without an end mark; told once."""
+        return ()
+
     def texts(self, bare: Sequence[bytes]) -> list[Delta] | None:
         """What events that are nothing but data say, where all of them are text and nothing else; None: nothing was
         read, and each must be by :meth:`read`."""

@@ -13,8 +13,8 @@ ERROR_WAIT_S: Final = 5.0
 
 
 async def beginning(connection: Connection, encoding: str) -> bytes:
-    """What an error's body says, as far as it comes within the bounds; b"" for what can't be unpacked. ``encoding``:
-    its ``Content-Encoding``."""
+    """What an error's body says, as far as it comes within the bounds; b"" for what can't be unpacked.
+    ``encoding``: its ``Content-Encoding``."""
     found = bytearray()
     came = asyncio.Event()
     connection.ready = came.set

@@ -1,10 +1,10 @@
 """Calling a provider: connecting, trying again, timing, and closing at once.
 
 Theory of operation. An answer owns one connection. Until its first content nothing was said, so a failure that may
-pass is tried again, within two bounds (tries and time), however it is told: by the connection, by the status, or by an
-error in a body under status 200. From then on every failure is the caller's to decide, for only the caller knows what
-of the answer is in the log. Leaving the block, or cancelling the task in it, closes the connection at once, also while
-the provider is silent. So::
+pass is tried again, within two bounds (tries and time), however it is told: by the connection, by the status, or by
+an error in a body under status 200. From then on every failure is the caller's to decide, for only the caller knows
+what of the answer is in the log. Leaving the block, or cancelling the task in it, closes the connection at once,
+also while the provider is silent. So::
 
     async with client.answer(provider, request) as stream:
         stream.listen(ready)  # hints that there is something to pull
@@ -29,11 +29,11 @@ from worker.providers import adapter, failures
 from worker.providers.answer import Answer, Limits
 from worker.providers.base import Adapter, GenerationRequest, ProviderError
 from worker.providers.body import beginning
+from worker.providers.errors import read_error, to_provider_error
 from worker.providers.retries import Tries, asked_wait_s
 from worker.providers.stream import ProviderStream
 from worker.providers.transport import address, open_client, send, trust
 from worker.providers.upstream import Connection, UpstreamError
-from worker.providers.wire import decode
 
 ADDRESSES: Final = 64
 """That are kept read: more than anybody has providers. Reading one is 3 % of a stream's beginning and end here."""
@@ -42,7 +42,7 @@ ADDRESSES: Final = 64
 class ProviderClient:
     """One per worker process: all streams share its connections. Nothing is opened before the first request."""
 
-    def __init__(self, settings: Settings, network: Network = Network(), tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, settings: Settings, network: Network, tls: ssl.SSLContext | None = None) -> None:
         """``tls``: the certificates to trust; None means those that ``network`` names. Raises
         :class:`shared.settings.BadSettings` where they can't be read."""
         self._settings = settings
@@ -88,11 +88,13 @@ class ProviderClient:
             raise failures.first_token_timeout(provider) from None
         if response.status_code != 200:
             try:
-                raise await _refused(provider, wire, request, response, connection)
+                raise await _refused(provider, request, response, connection)
             finally:
                 connection.close()
         now = loop.time()
-        limits = Limits(until - now, settings.idle_timeout_s, settings.liveness_timeout_s, settings.max_answer_bytes)
+        limits = Limits(
+            until - now, settings.idle_timeout_s, settings.liveness_timeout_s, settings.max_answer_bytes
+        )
         answer = Answer(
             provider,
             wire.reader(request),
@@ -126,18 +128,26 @@ class ProviderClient:
 
 
 async def _refused(
-    provider: Provider, wire: Adapter, request: GenerationRequest, response: httpx.Response, connection: Connection
+    provider: Provider, request: GenerationRequest, response: httpx.Response, connection: Connection
 ) -> ProviderError:
     """The error that a response other than 200 is."""
+    status = response.status_code
     body = await beginning(connection, response.headers.get("content-encoding", ""))
-    wait_s = asked_wait_s(response.headers, decode(body), datetime.now(UTC))
-    redirects_to = ""
-    if response.is_redirect:
-        try:
-            where = response.request.url.join(response.headers["location"])
-            redirects_to = f"{where.scheme}://{where.netloc.decode('ascii')}"
-        except (httpx.InvalidURL, ValueError):
-            pass
-    return failures.of_status(
-        provider, request.model, response.status_code, wire.refusal(body), wait_s, redirects_to
-    )
+    if 300 <= status < 400:
+        return failures.redirected(provider, status, _origin_of(response))
+    reading = read_error(body, status=status)
+    if reading is None:
+        return failures.garbage(provider, f"with status {status}")
+    error = to_provider_error(reading, provider, request.model, status=status)
+    waits = (error.retry_after_s, asked_wait_s(response.headers, datetime.now(UTC)))
+    error.retry_after_s = max((wait_s for wait_s in waits if wait_s is not None), default=None)
+    return error
+
+
+def _origin_of(redirect: httpx.Response) -> str:
+    """Where a redirect points, without the path and query that may hold secrets; '' where that can't be told."""
+    try:
+        where = redirect.request.url.join(redirect.headers["location"])
+        return f"{where.scheme}://{where.netloc.decode('ascii')}" if where.host else ""
+    except (KeyError, ValueError, httpx.InvalidURL):
+        return ""

@@ -23,7 +23,8 @@ class BadEncoding(ValueError):
 
 
 def inflater(encoding: str) -> Inflate | None:
-    """What unpacks a body with this header ('': none); its calls raise :class:`BadEncoding`. None: it is not packed."""
+    """What unpacks a body with this header ('': none); its calls raise :class:`BadEncoding`. None: it is not
+    packed."""
     names = [name for part in encoding.lower().split(",") if (name := part.strip()) not in ("", "identity")]
     match names:
         case []:
@@ -57,7 +58,7 @@ class _Members:
 
     def inflate(self, chunk: bytes) -> bytes:
         most = MAX_INFLATED_BYTES + MAX_RATIO * len(chunk)
-        unpacked = []
+        unpacked: list[bytes] = []
         for _ in range(MAX_MEMBERS):
             if self._unpacking is None:
                 chunk = chunk.lstrip(b"\0")

@@ -7,6 +7,7 @@ from shared.providers import Provider
 from worker.providers import adapter, failures
 from worker.providers.base import GenerationRequest, ProviderError
 from worker.providers.body import beginning
+from worker.providers.errors import read_error
 from worker.providers.transport import PORTS, address, open_client, send, trust
 from worker.providers.upstream import UpstreamError
 
@@ -28,7 +29,7 @@ async def ask_models(provider: Provider, network: Network, timeout_s: float) -> 
             try:
                 if response.status_code == 400:
                     body = await beginning(connection, response.headers.get("content-encoding", ""))
-                    if wire.refusal(body).about == "key":
+                    if (reading := read_error(body, status=400)) and reading.about == "key":
                         return 401
             finally:
                 connection.close()

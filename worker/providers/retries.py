@@ -7,17 +7,23 @@ Exponential backoff with jitter, so that workers which were refused together do 
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate, parsedate_to_datetime
-from typing import Any, Final
+from typing import Final
 
 from worker.providers.base import ProviderError
 
 RETRIED: Final = frozenset(
-    {"provider_unreachable", "provider_connect_timeout", "provider_unavailable", "provider_rate_limited"}
+    {
+        "provider_unreachable",
+        "provider_connect_timeout",
+        "provider_unavailable",
+        "provider_rate_limited",
+        "provider_error_event",
+    }
 )
-"""Codes after which nothing was generated, and nothing billed: asking again is free."""
+"""Codes after which, before the first token, nothing was generated, and nothing billed: asking again is free."""
 
 FIRST_BACKOFF_S: Final = 0.25
 MAX_BACKOFF_S: Final = 8.0
@@ -29,19 +35,15 @@ LONGEST_S: Final = 30 * 86_400.0
 _SECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
 
 
-def asked_wait_s(headers: Mapping[str, str], error: Any, now: datetime) -> float | None:
-    """How long a provider asks to wait; the longest where it says so in several ways. None where it does not, or in no
-    way that can be read. In: the response's headers (names in lower case) and its body as decoded JSON.
+def asked_wait_s(headers: Mapping[str, str], now: datetime) -> float | None:
+    """How long a response's headers ask to wait; the longer one where they say so in both ways. None where they do
+    not, or in no way that can be read.
 
-    ``Retry-After`` is seconds or an HTTP date (RFC 9110, 10.2.3; some send fractions), ``retry-after-ms`` is OpenAI's,
-    and Gemini writes ``google.rpc.RetryInfo`` among the error's details.
+    ``Retry-After`` is seconds or an HTTP date (RFC 9110, 10.2.3; some send fractions), ``retry-after-ms`` is
+    OpenAI's.
     """
     ms = _number(headers.get("retry-after-ms", ""))
-    found = [
-        None if ms is None else ms / 1000,
-        parse_retry_after(headers.get("retry-after"), now),
-        *map(_number, _retry_infos(error)),
-    ]
+    found = (None if ms is None else ms / 1000, parse_retry_after(headers.get("retry-after"), now))
     return max((wait_s for wait_s in found if wait_s is not None), default=None)
 
 
@@ -65,16 +67,6 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
 def _number(text: str) -> float | None:
     text = text.strip()
     return min(LONGEST_S, float(text)) if _SECONDS.fullmatch(text) else None
-
-
-def _retry_infos(error: Any) -> Iterator[str]:
-    if isinstance(error, list):
-        error = error[0] if error else None
-    error = error.get("error") if isinstance(error, dict) else None
-    details = error.get("details") if isinstance(error, dict) else None
-    for detail in details if isinstance(details, list) else ():
-        if isinstance(detail, dict) and isinstance(delay := detail.get("retryDelay"), str):
-            yield delay.removesuffix("s")
 
 
 class Tries:

@@ -1,8 +1,10 @@
-"""One answer that comes: the connection that brings it, and the clock. What it means is :mod:`worker.providers.answer`.
+"""One answer that comes: the connection that brings it, and the clock. What it means is
+:mod:`worker.providers.answer`.
 
-Theory of operation. Nothing is read before somebody pulls: :meth:`ProviderStream.read` takes what lies unread in the
-connection, in one step from its bytes to a batch. Whoever pulls gets a hint (``ready``, without data) when there may be
-something, and may ignore it as long as it likes: then the connection stops reading, and TCP holds the provider.
+Theory of operation. Nothing is read before somebody pulls: :meth:`ProviderStream.read` takes what lies unread in
+the connection, in one step from its bytes to a batch. Whoever pulls gets a hint (``ready``, without data) when
+there may be something, and may ignore it as long as it likes: then the connection stops reading, and TCP holds the
+provider.
 
 One timer serves a whole answer. It is left alone while the deadline moves away, and arms itself again when it fires
 too early. While data lies unread it does nothing, and the next read arms it.
@@ -17,13 +19,13 @@ from worker.providers.base import Batch
 from worker.providers.upstream import Connection, nobody
 
 LINGER_S: Final = 0.2
-"""The end of the body comes with the end mark, and only a body that was read to its end leaves a connection that the
-next request can use; a new connection costs less than waiting longer."""
+"""The end of the body comes with the end mark, and only a body that was read to its end leaves a connection that
+the next request can use; a new connection costs less than waiting longer."""
 
 
 class ProviderStream:
-    """An answer whose head is there; ``close`` it whatever happens. ``end`` resolves with the batch that was read last,
-    in the call that read it."""
+    """An answer whose head is there; ``close`` it whatever happens. ``end`` resolves with the batch that was read
+    last, in the call that read it."""
 
     def __init__(self, answer: Answer, connection: Connection) -> None:
         loop = asyncio.get_running_loop()
@@ -38,8 +40,8 @@ class ProviderStream:
         connection.ready = self._came
 
     async def begin(self) -> None:
-        """Wait until there is content, or the end. Raises :class:`worker.providers.base.ProviderError` for an answer
-        that failed before its first content, so that nothing of it is lost by asking again."""
+        """Wait until there is content, or the end. Raises :class:`worker.providers.base.ProviderError` for an
+        answer that failed before its first content, so that nothing of it is lost by asking again."""
         here = self._loop.create_future()
 
         def look() -> None:
@@ -85,12 +87,13 @@ class ProviderStream:
 
     def _advance(self) -> None:
         answer, connection, now = self._answer, self._connection, self._time()
-        since, self._lies_since = self._lies_since, None
+        since = self._lies_since or now
+        self._lies_since = None
         if data := connection.read():
-            answer.feed(data, now, 0.0 if since is None else now - since)
+            answer.feed(data, now, now - since)
         if connection.ended is not None:
             answer.feed_eof(now, cut=connection.ended)
-        if answer.sooner or self._timer is None:
+        if answer.sooner:
             answer.sooner = False
             self._arm()
 
@@ -102,6 +105,7 @@ class ProviderStream:
     def _fire(self) -> None:
         self._timer = None
         if self._lies_since is not None:
+            self._answer.sooner = True
             return
         self._answer.expire(self._time())
         if self._answer.ended:

@@ -1,9 +1,9 @@
 """How a request gets to a provider: an ``httpx`` transport with a fast connection of our own on the direct way.
 
 Theory of operation. One ``httpx.AsyncClient`` makes every request, so headers, URLs and logins are httpx's. The
-transport below it chooses the way: what the environment sends through a proxy (:mod:`shared.network`) takes httpx's own
-transport, which knows CONNECT, credentials and proxies behind TLS; everything else takes our pool of connections
-(:mod:`worker.providers.upstreams`). Either way the response's body is read from a
+transport below it chooses the way: what the environment sends through a proxy (:mod:`shared.network`) takes httpx's
+own transport, which knows CONNECT, credentials and proxies behind TLS; everything else takes our pool of
+connections (:mod:`worker.providers.upstreams`). Either way the response's body is read from a
 :class:`worker.providers.upstream.Connection`. The fast one is in the response's extensions, so its bytes never pass
 through httpx's generators; the other one is a task that reads httpx's response.
 
@@ -80,7 +80,8 @@ def address(url: str) -> httpx.URL:
 
 
 async def send(client: httpx.AsyncClient, request: httpx.Request) -> tuple[httpx.Response, Connection]:
-    """Send a request. Out: the head of its response, and the connection that carries the body, which must be closed.
+    """Send a request. Out: the head of its response, and the connection that carries the body, which must be
+    closed.
 
     Raises :class:`worker.providers.upstream.UpstreamError`, and ``ValueError`` for a header that can't be sent.
     """
@@ -137,7 +138,9 @@ class ProviderTransport(httpx.AsyncBaseTransport):
     def _transport(self, proxy: Proxy) -> httpx.AsyncHTTPTransport:
         if proxy.url not in self._proxied:
             if proxy.scheme not in PORTS:
-                raise BadAddress(f"{proxy.variable} names a proxy of the kind {proxy.scheme}, and only http and https work")
+                raise BadAddress(
+                    f"{proxy.variable} names a proxy of the kind {proxy.scheme}, and only http and https work"
+                )
             try:
                 by = httpx.Proxy(proxy.url, ssl_context=self._tls if proxy.scheme == "https" else None)
             except (httpx.InvalidURL, ValueError):
@@ -185,8 +188,8 @@ class _Body(httpx.AsyncByteStream):
 
 
 class Relayed:
-    """A :class:`worker.providers.upstream.Connection` over a response of httpx's own: a task reads it, and stops while
-    MAX_UNREAD_BYTES lie unread."""
+    """A :class:`worker.providers.upstream.Connection` over a response of httpx's own: a task reads it, and stops
+    while MAX_UNREAD_BYTES lie unread."""
 
     def __init__(self, response: httpx.Response) -> None:
         self.ready: Callable[[], object] = nobody

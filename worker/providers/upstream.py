@@ -1,15 +1,15 @@
 """One HTTP/1.1 connection to a provider: a request, the head of its response, and the body as it comes.
 
-Theory of operation. What the socket brings of a body is kept as it came. Whoever reads it gets a hint (``ready``) that
-there is something, and takes it by :meth:`Upstream.read` when it is *its* turn: no task wakes up, and no stream stands
-between. A reader that takes by turns (a worker's flushes) gets all that came since its last turn, parsed once. Not
-reading is the backpressure: past MAX_UNREAD_BYTES the socket is paused, so TCP holds the provider. The response is
-parsed by llhttp (``httptools``, as the API's server does); names, TLS and racing addresses are left to libraries as
-well (see :mod:`worker.providers.upstreams`).
+Theory of operation. What the socket brings of a body is kept as it came. Whoever reads it gets a hint (``ready``)
+that there is something, and takes it by :meth:`Upstream.read` when it is *its* turn: no task wakes up, and no
+stream stands between. A reader that takes by turns (a worker's flushes) gets all that came since its last turn,
+parsed once. Not reading is the backpressure: past MAX_UNREAD_BYTES the socket is paused, so TCP holds the provider.
+The response is parsed by llhttp (``httptools``, as the API's server does); names, TLS and racing addresses are left
+to libraries as well (see :mod:`worker.providers.upstreams`).
 
-Why not an HTTP client's own connection: each puts generators, buffers and a task's wake-up between the socket and the
-reader. With 200 streams of 50 tokens/s a token took 65 µs of a worker's CPU over httpx with its aiohttp transport, and
-47 so; what the event loop and the kernel take for the read is 8.
+Why not an HTTP client's own connection: each puts generators, buffers and a task's wake-up between the socket and
+the reader. With 200 streams of 50 tokens/s a token took 65 µs of a worker's CPU over httpx with its aiohttp
+transport, and 47 so; what the event loop and the kernel take for the read is 8.
 """
 
 import asyncio
@@ -70,8 +70,8 @@ class Connection(Protocol):
         ...
 
     def close(self, linger_s: float = 0.0) -> None:
-        """Let go of it at once. It serves the next request if its response was read to its end; ``linger_s``: the end
-        is expected within this time, and is waited for in the background."""
+        """Let go of it at once. It serves the next request if its response was read to its end; ``linger_s``: the
+        end is expected within this time, and is waited for in the background."""
         ...
 
 
@@ -121,19 +121,21 @@ class Upstream(asyncio.Protocol):
 
     def read(self) -> bytes:
         """See :class:`Connection`."""
-        if self._unread:
-            data = b"".join(self._unread)
-            self._unread.clear()
+        if unread := self._unread:
+            data = b"".join(unread)
+            unread.clear()
             self._unread_bytes = 0
-            if self._paused and not self._lost:
-                self._paused = False
-                self._transport.resume_reading()
+            if self._paused:
+                self._resume()
             self._parse(data)
-        parts = self._parts
-        if not parts:
-            return b""
-        self._parts = []
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        body = b"".join(self._parts)
+        self._parts.clear()
+        return body
+
+    def _resume(self) -> None:
+        self._paused = False
+        if not self._lost:
+            self._transport.resume_reading()
 
     def close(self, linger_s: float = 0.0) -> None:
         """See :class:`Connection`."""
@@ -151,9 +153,8 @@ class Upstream(asyncio.Protocol):
         self.ready = nobody
         self._in_body = False
         self._parts.clear()
-        if self._paused and not self._lost:
-            self._paused = False
-            self._transport.resume_reading()
+        if self._paused:
+            self._resume()
 
     # -- from the event loop ------------------------------------------------------------------------
 

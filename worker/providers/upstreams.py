@@ -2,9 +2,9 @@
 
 Theory of operation. A connection is asked by one request at a time; when its response was read to its end it is
 kept for IDLE_S, and the youngest is taken first, so that old ones run out. One that its server closes while it is
-idle is not used again; where the two cross (the request is sent while the close is on its way), the request goes out
-again at once on a new connection, for nobody has read it. How many there are at once is bounded by ``max_streams``:
-there is no other limit, and none may stop a stream here.
+idle is not used again; where the two cross (the request is sent while the close is on its way), the request goes
+out again at once on a new connection, for nobody has read it. How many there are at once is bounded by
+``max_streams``: there is no other limit, and none may stop a stream here.
 
 Names are looked up and connections opened within ``connect_timeout_s``, TLS included. Several addresses are raced
 as RFC 8305 says (``aiohappyeyeballs``), so that a broken IPv6 costs a quarter of a second, and not the time-out.
