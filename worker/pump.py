@@ -33,6 +33,7 @@ from worker.pace import CHARACTERS_A_TOKEN, Pace
 from worker.providers.base import Batch, GenerationRequest, Usage
 from worker.providers.client import ProviderClient
 from worker.providers.stream import ProviderStream
+from worker.providers.upstream import nobody
 from worker.watchers import Watched, Watchers
 
 RECKONED_ANSWER = 1000
@@ -200,8 +201,8 @@ class _Source:
 
     def close(self) -> None:
         """Nobody pulls any more."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._disarm()
+        self._ready = nobody
 
     def _due(self, pace: Pace, deltas: Iterable[Delta]) -> Sequence[Delta]:
         """What the pace allows now; the rest waits for its time."""
@@ -211,6 +212,10 @@ class _Source:
             due.append(self._early.popleft())
             self._due_at = now + pace.wait_s(due[-1])
         if self._early:
-            self.close()
+            self._disarm()
             self._timer = self._loop.call_at(self._due_at, self._ready)
         return due
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
