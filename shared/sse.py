@@ -29,7 +29,7 @@ OMITTED: Final = "\nomitted"
 stood outside of any field, and an event past the bound, without its data."""
 
 MOST_SKIPPED: Final = 16
-"""Times an event's bound: so much a liberal parser skips in all. Some images are worth it, an endless line is not."""
+"""Times an event's bound: so much a liberal parser skips in all. An image is worth it, an endless line is not."""
 
 COMMENT = b":\n"
 """A sign of life for proxies: one comment line, and no blank line behind it."""
