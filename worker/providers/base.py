@@ -85,8 +85,8 @@ class ProviderError(Exception):
 
 
 class Batch(msgspec.Struct):
-    """What one read of an answer brought. With ``ended`` it is the last one: either ``finish`` says why the provider
-    ended the answer, or ``error`` says what went wrong, behind the deltas."""
+    """What one read of an answer brought. With ``ended`` it is the last one: then either ``finish`` says why the
+    provider ended the answer, or ``error`` says what went wrong behind the deltas."""
 
     deltas: list[Delta]
     finish: FinishReason | None = None
@@ -144,6 +144,10 @@ class Reader(Protocol):
     def read(self, event: ServerSentEvent) -> Iterable[ProviderEvent]:
         """The meaning of one event. Raises :class:`ProviderError` for an error event and for garbage."""
         ...
+
+    def last(self) -> Iterable[Said]:
+        """What is known only at the end of an answer without an end mark; told once."""
+        return ()
 
     def texts(self, bare: Sequence[bytes]) -> list[Delta] | None:
         """What events that are nothing but data say, where all of them are text and nothing else; None: nothing was
