@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import json
 import logging
-import ssl
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -34,14 +33,14 @@ from shared.resp import Command
 from shared.scripts import load_scripts
 from worker.carried import Carried
 from worker.course import Course
-from worker.intake import Intake
 from worker.link import Link
 from worker.log_writer import LogWriter
 from worker.providers import adapter
-from worker.providers.answer import Answer
+from worker.providers.answer import Answer, Limits
 from worker.providers.base import GenerationRequest
+from worker.providers.stream import ProviderStream
 from worker.providers.upstream import Upstream
-from worker.providers.upstreams import Lent, Upstreams
+from worker.pump import Pump
 from worker.reconcile import Reconciler
 
 ROOT = Path(__file__).parents[1]
@@ -142,20 +141,21 @@ class Provider:
         self.upstreams: list[Upstream] = []
 
     @asynccontextmanager
-    async def answer(self, provider: Preset, request: GenerationRequest) -> AsyncIterator[Answer]:
-        upstream = Upstream()
+    async def answer(self, provider: Preset, request: GenerationRequest) -> AsyncIterator[ProviderStream]:
+        upstream = Upstream(lambda upstream, _: upstream.abort())
         upstream.connection_made(Nowhere())  # type: ignore[arg-type]
         asking = asyncio.create_task(upstream.ask(b""))
         await asyncio.sleep(0)
         upstream.data_received(HEAD)
-        head = await asking
+        await asking
         self.upstreams.append(upstream)
-        lent = Lent(Upstreams(1.0, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)), ("http", "x", 1), upstream)
-        answer = Answer(provider, adapter("openai").reader(request), lent, head, WITHIN_S, WITHIN_S)
+        limits = Limits(WITHIN_S, WITHIN_S, WITHIN_S, 1 << 30)
+        now = asyncio.get_running_loop().time()
+        stream = ProviderStream(Answer(provider, adapter("openai").reader(request), limits, now), upstream)
         try:
-            yield answer
+            yield stream
         finally:
-            answer.close()
+            stream.close()
 
 
 async def worker_side() -> Counts:
@@ -164,11 +164,11 @@ async def worker_side() -> Counts:
     link = Link(lambda: wire, scripts.values())  # type: ignore[arg-type, return-value]
     writer = LogWriter(link, Reconciler(keys, scripts["reclaim"], "w", 3000, 4096), scripts, 0.0)
     provider, preset = Provider(), Preset("local", "openai", "http://x", "")
-    intake = Intake(provider, writer, None, None, {})  # type: ignore[arg-type]
+    pump = Pump(provider, writer, None, None, {})  # type: ignore[arg-type]
     carried = [writer.carry(f"s{n}", Claim("run", "started", epoch=1, attempt=1)) for n in range(STREAMS)]
     request = GenerationRequest(model="m", messages=[])
     running = [asyncio.create_task(writer.run())]
-    running += [asyncio.create_task(intake.read(one, preset, request, None, Course(0.0))) for one in carried]
+    running += [asyncio.create_task(pump.run(one, preset, request, None, Course(0.0))) for one in carried]
     async with asyncio.timeout(WITHIN_S):
         while len(provider.upstreams) < STREAMS:
             await asyncio.sleep(0)

@@ -1,15 +1,16 @@
 """One attempt that this worker writes: pure state, no I/O.
 
-Theory of operation. What a provider sent waits *unread*, and what was read waits as *pending*, until a flush
-takes both; only then do events get their ids, so that deltas which wait together leave as one entry. From then on
-an entry never changes, and is kept as the bytes that go over the wire: it may have to be sent again, and "already
-there" is only true of the very same bytes. They are kept for a while (:mod:`worker.sent`): what a restarted server
-lost is written again from here. If more is lost than was kept, only a new attempt mends it. A finish reason that
-stands alone waits for one flush more: by then the end has mostly come, and tells both in one script.
+Theory of operation. A flush takes what is *pending*; where nothing is, it pulls the attempt's *source*, which reads
+what the provider sent meanwhile. Only then do events get their ids, so that deltas which wait together leave as one
+entry. From then on an entry never changes, and is kept as the bytes that go over the wire: it may have to be sent
+again, and "already there" is only true of the very same bytes. They are kept for a while (:mod:`worker.sent`): what
+a restarted server lost is written again from here. If more is lost than was kept, only a new attempt mends it. A
+finish reason that stands alone waits for one flush more: by then the end has mostly come, and tells both in one
+script.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from shared.claims import Claim
@@ -51,8 +52,8 @@ class Carried:
         self.stopped: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._held_up: dict[str, float] = {}  # why, since when
         self._overruled = False
-        self.unread: Callable[[], None] | None = None
-        """Reads what the provider sent since it was read last, into what is pending."""
+        self.source: Callable[[], Sequence[Delta]] | None = None
+        """Gives what the provider sent since the last pull; set anew when there may be something."""
         self.end_args: tuple[str | bytes | int, ...] | None = None
         self.ended_at: float | None = None
         self._pending: list[Event] = []
@@ -102,7 +103,7 @@ class Carried:
     @property
     def has_pending(self) -> bool:
         """Whether the next flush may find something to say."""
-        return bool(self._pending) or self.unread is not None
+        return bool(self._pending) or self.source is not None
 
     def stop(self, reason: str) -> None:
         """Whoever waits for this attempt learns that it may not write any more."""
@@ -143,9 +144,10 @@ class Carried:
         n = self.next_n
         if self._written_n != n - 1 or self.stopped.done():
             return []
-        if self.unread is not None:
-            read, self.unread = self.unread, None
-            read()
+        if self.source is not None and not self._pending:
+            pull, self.source = self.source, None
+            for delta in pull():
+                self.say(delta)
         if self.has_new_reason and self._is_at_last_word():
             self.has_new_reason = False
             return []  # by the next flush the end has mostly come, and tells it
@@ -202,7 +204,7 @@ class Carried:
     def end(self, now: float) -> "Carried":
         """This attempt says no more. (``end_args`` are those of the ``finish`` that ended its stream.)"""
         self.ended_at = now
-        self._pending, self.unread = [], None
+        self._pending, self.source = [], None
         return self
 
     def keep_anew(self, now: float) -> None:

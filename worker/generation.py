@@ -5,8 +5,8 @@ Theory of operation. The claim decides who runs; after it, three things can end 
 that can't be mended), and the worker itself (SIGTERM). Whatever it is, the upstream connection is closed
 before anything else happens, for every token read from then on would be paid for and thrown away.
 
-- Finished: ``finishing`` with the reason goes into the log before the end, or with it, so that a worker that dies
-  between the reason and the end costs nothing: the next claim only writes the end.
+- Finished: ``finishing`` with the reason and the terminal event go into the log together. A finish reason of the
+  provider's is a hint until its answer has ended, so nothing of it is told before that.
 - Refused (4xx, filtered content): ``failed`` at once; nobody else would fare better.
 - Broken off: ``on_failure`` decides. ``continue`` and ``restart`` give the stream back and claim it anew,
   within the tries that the claim counts; ``fail`` ends it.
@@ -27,7 +27,7 @@ from redis.exceptions import RedisError
 
 from shared.claims import Claim
 from shared.connections import AWAY
-from shared.events import CANCELLED, CONTINUED, DONE, FAILED
+from shared.events import CANCELLED, CONTINUED, DONE, FAILED, FINISHING
 from shared.fallbacks import moved_on, with_tried
 from shared.providers import Provider
 from shared.queue import Queue
@@ -37,10 +37,10 @@ from worker.carried import LOG_FULL, LOST, Carried
 from worker.course import ABANDONED, FILTERED, FULL, INTERNAL, Course, Failure, not_here
 from worker.endings import Endings
 from worker.going_on import asked_of, how_to_go_on
-from worker.intake import Abandoned, Flow, Intake
 from worker.log_writer import LogWriter
 from worker.providers.base import GenerationRequest, ProviderError
 from worker.providers.retries import RETRIED
+from worker.pump import Abandoned, Flow, Pump
 
 WAITS: Final = {"provisional": 0.02, "settling": 0.2}
 """A provisional record is confirmed within milliseconds (or expires); a server settles within seconds (s)."""
@@ -62,7 +62,7 @@ class Generations:
         self,
         settings: Settings,
         providers: Mapping[str, Provider],
-        intake: Intake,
+        pump: Pump,
         streams: Streams,
         queue: Queue,
         writer: LogWriter,
@@ -72,7 +72,7 @@ class Generations:
     ) -> None:
         self._settings = settings
         self._providers = providers
-        self._intake = intake
+        self._pump = pump
         self._streams = streams
         self._queue = queue
         self._writer = writer
@@ -137,7 +137,6 @@ class Generations:
         course = Course(asyncio.get_running_loop().time())
         try:
             request = msgspec.json.decode(claim.request)
-            course.may_fall_back = bool(request.get("fallbacks"))
             provider = self._providers.get(request["provider"])
             if said is not None:
                 carried.go_on(said.snapshot, said.deltas())
@@ -152,6 +151,7 @@ class Generations:
                 return carried.stopped.result() == LOST
             common = {"attempt": claim.attempt, "timings": self._timings(claim, course)}
             if failure is None:
+                carried.note(FINISHING, {"finish_reason": course.reason})
                 data = {"finish_reason": course.reason, "usage": course.usage, "cost": course.cost, **common}
                 await self._endings.end(carried, DONE, data, course)
                 return False
@@ -193,7 +193,7 @@ class Generations:
 
         When this returns (or is cancelled) the upstream connection is closed.
         """
-        upstream = asyncio.create_task(self._intake.read(carried, provider, asked, flow, course))
+        upstream = asyncio.create_task(self._pump.run(carried, provider, asked, flow, course))
         either: set[asyncio.Future[Any]] = {upstream, carried.stopped}
         limit_s = self._settings.max_stream_s
         try:
@@ -216,8 +216,10 @@ class Generations:
         if isinstance(error, Abandoned):
             return ABANDONED
         if isinstance(error, ProviderError):
-            # What the client has tried several times already is not tried again by another attempt.
-            refusal = error.refusal or error.code in RETRIED
+            # What the client has tried several times already is not tried again by another attempt, and a provider
+            # that names a time is not asked before it.
+            tried = error.code in RETRIED and course.first_token_at is None
+            refusal = error.refusal or tried or (error.retry_after_s or 0.0) > RETRY_FIRST_S
             return Failure(error.code, str(error), error.retryable, refusal, by_provider=True)
         if error is not None:
             log.error("generation_broke", stream=carried.stream_id, exc_info=error)

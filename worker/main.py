@@ -26,12 +26,12 @@ from worker.cancellations import listen
 from worker.carried import FENCED
 from worker.endings import Endings
 from worker.generation import Generations
-from worker.intake import Intake
 from worker.leases import Leases
 from worker.line import Line
 from worker.link import Link
 from worker.log_writer import LogWriter
 from worker.providers.client import ProviderClient
+from worker.pump import Pump
 from worker.reconcile import Reconciler
 from worker.sweep import Sweep
 from worker.upkeep import Upkeep
@@ -62,16 +62,16 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
         settings.flush_ms / 1000,
         hint if settings.queue_url else None,
     )
-    client = ProviderClient(settings)
+    client = ProviderClient(settings, configuration.network)
     leases = Leases(streams, name, settings.lease_ms, writer.held, writer.doubt)
     sweep = Sweep(streams, queue, leases, settings.lease_ms)
     watchers = Watchers(PresenceKeys(log_client, keys))
     upkeep = Upkeep(name, queue, leases, sweep, writer, watchers)
     endings = Endings(settings, streams, queue, writer)
     line = Line(Turns(queue_client, keys))
-    intake = Intake(client, writer, line, watchers, configuration.prices)
+    pump = Pump(client, writer, line, watchers, configuration.prices)
     generations = Generations(
-        settings, configuration.providers, intake, streams, queue, writer, endings, link.trouble.calm_ms, name
+        settings, configuration.providers, pump, streams, queue, writer, endings, link.trouble.calm_ms, name
     )
 
     def cancelled(stream_id: str) -> None:
@@ -98,7 +98,7 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
-        client.close()
+        await client.aclose()
         await upkeep.sign_off()
         await queue_client.aclose()
         await log_client.aclose()
@@ -123,14 +123,14 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
 
 def main() -> None:
     """Run one worker process until SIGTERM or SIGINT."""
+    name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
     try:
         configuration = load(environment())
+        settings = configuration.settings
+        configure_logs(settings.log_level, settings.log_format)
+        asyncio.set_event_loop(uvloop.new_event_loop())
+        worker = build(configuration, name)
     except BadSettings as error:
         sys.exit(str(error))
-    settings = configuration.settings
-    configure_logs(settings.log_level, settings.log_format)
-    name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
-    asyncio.set_event_loop(uvloop.new_event_loop())
-    worker = build(configuration, name)
     calm_collector()
     worker.run()

@@ -500,6 +500,7 @@ def to_provider_error(
 
 
 def empty_answer(provider: Provider) -> ProviderError:
-    """The provider ended its answer, but nothing of it says anything, and no usage tells that this was meant."""
+    """The provider ended its answer, but nothing of it says anything, and no usage tells that this was meant. It is
+    not asked again by itself: an answer in a shape that can't be read would be paid for each time."""
     text = f"The provider {provider.name!r} ended its answer and said nothing at all: try again."
-    return ProviderError("empty_answer", text, retryable=True)
+    return ProviderError("empty_answer", text, retryable=True, refusal=True)
