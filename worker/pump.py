@@ -95,10 +95,11 @@ class Pump:
             return cost(self._prices, provider.name, asked.model, msgspec.to_builtins(usage))
 
         def ready() -> None:
-            carried.source = source.pull
+            carried.source = pull
             self._writer.touch(carried)
 
         source = _Source(stream, course, costs, watched, provider.rate_per_second, ready)
+        pull = source.pull if watched is None and not provider.rate_per_second else source.pull_in_time
         try:
             stream.listen(ready)
             while source.last is None:
@@ -178,26 +179,34 @@ class _Source:
         self.stirred = asyncio.Event()
 
     def pull(self) -> Sequence[Delta]:
-        """What may be written now."""
+        """What came, where nothing holds it back."""
+        batch, course = self._stream.read(), self._course
+        deltas = batch.deltas
+        if deltas and course.first_token_at is None:
+            course.first_token_at = self._loop.time()
+        if batch.usage is not None:
+            course.usage, course.cost = batch.usage, self._costs(batch.usage)
+        if batch.ended:
+            self._ending = batch
+            if self._pace is None:
+                self._look()
+        return deltas
+
+    def pull_in_time(self) -> Sequence[Delta]:
+        """What may be written now: nothing while nobody watches, and no more than the pace allows."""
         if self._watched is not None and not self._watched.somebody.is_set():
             self.stirred.set()
             return ()
-        deltas: Sequence[Delta] = ()
-        if not self._early and self._ending is None:
-            batch, course = self._stream.read(), self._course
-            deltas = batch.deltas
-            if deltas and course.first_token_at is None:
-                course.first_token_at = self._loop.time()
-            if batch.usage is not None:
-                course.usage, course.cost = batch.usage, self._costs(batch.usage)
-            if batch.ended:
-                self._ending = batch
+        deltas = self.pull() if not self._early and self._ending is None else ()
         if self._pace is not None:
             deltas = self._due(self._pace, deltas)
+            self._look()
+        return deltas
+
+    def _look(self) -> None:
         if self._ending is not None and not self._early:
             self.last = self._ending
             self.stirred.set()
-        return deltas
 
     def close(self) -> None:
         """Nobody pulls any more."""
