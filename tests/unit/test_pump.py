@@ -110,9 +110,10 @@ async def test_an_error_is_raised_behind_what_came_before_it() -> None:
 async def test_a_pace_spreads_what_came_at_once_to_the_last_of_it() -> None:
     run = await scene(per_second=100)
     words = [f"w{n} " for n in range(30)]
-    run.upstream.data_received(b"".join(map(said, words)) + FINISH + b"data: [DONE]\n\n")
+    run.upstream.data_received(b"".join(map(said, words[:20])))
     began = asyncio.get_running_loop().time()
     written = await run.flush()
+    run.upstream.data_received(b"".join(map(said, words[20:])) + FINISH + b"data: [DONE]\n\n")
     assert "w0 " in written
     assert "w9 " not in written
     async with asyncio.timeout(5):
