@@ -28,6 +28,9 @@ OMITTED: Final = "\nomitted"
 """Types of events that only a liberal parser gives (no peer can name one so: a name has no line break): JSON that
 stood outside of any field, and an event past the bound, without its data."""
 
+MOST_SKIPPED: Final = 16
+"""Times an event's bound: so much a liberal parser skips in all. An image is worth it, an endless line is not."""
+
 COMMENT = b":\n"
 """A sign of life for proxies: one comment line, and no blank line behind it."""
 
@@ -89,12 +92,13 @@ class SseParser:
 
     def __init__(self, max_bytes: int = MAX_EVENT_BYTES, *, liberal: bool = False) -> None:
         """``liberal``: as a provider's answer is read; else as the standard says, and an event past the bound is an
-        error."""
+        error. (So it is for a liberal one past MOST_SKIPPED.)"""
         self.retry_ms: int | None = None
         self._max_bytes = max_bytes
         self._liberal = liberal
         self._loose: list[bytes] = []
         self._skipping = self._skipped_line = False
+        self._skipped_bytes = 0
         self._line = bytearray()
         self._after_cr = False
         self._started = False
@@ -147,6 +151,9 @@ class SseParser:
                 self._skipping = True
                 self._forget()
             if self._skipping:
+                self._skipped_bytes += len(body)
+                if self._skipped_bytes > MOST_SKIPPED * self._max_bytes:
+                    raise SseError(f"events of more than {self._skipped_bytes} bytes")
                 self._skipped_line = self._skipped_line or bool(body)
                 if len(body) == len(piece):
                     continue

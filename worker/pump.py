@@ -33,6 +33,7 @@ from worker.pace import CHARACTERS_A_TOKEN, Pace
 from worker.providers.base import Batch, GenerationRequest, Usage
 from worker.providers.client import ProviderClient
 from worker.providers.stream import ProviderStream
+from worker.providers.upstream import nobody
 from worker.watchers import Watched, Watchers
 
 RECKONED_ANSWER = 1000
@@ -94,10 +95,11 @@ class Pump:
             return cost(self._prices, provider.name, asked.model, msgspec.to_builtins(usage))
 
         def ready() -> None:
-            carried.source = source.pull
+            carried.source = pull
             self._writer.touch(carried)
 
         source = _Source(stream, course, costs, watched, provider.rate_per_second, ready)
+        pull = source.pull if watched is None and not provider.rate_per_second else source.pull_in_time
         try:
             stream.listen(ready)
             while source.last is None:
@@ -177,31 +179,39 @@ class _Source:
         self.stirred = asyncio.Event()
 
     def pull(self) -> Sequence[Delta]:
-        """What may be written now."""
+        """What came, where nothing holds it back."""
+        batch, course = self._stream.read(), self._course
+        deltas = batch.deltas
+        if deltas and course.first_token_at is None:
+            course.first_token_at = self._loop.time()
+        if batch.usage is not None:
+            course.usage, course.cost = batch.usage, self._costs(batch.usage)
+        if batch.ended:
+            self._ending = batch
+            if self._pace is None:
+                self._look()
+        return deltas
+
+    def pull_in_time(self) -> Sequence[Delta]:
+        """What may be written now: nothing while nobody watches, and no more than the pace allows."""
         if self._watched is not None and not self._watched.somebody.is_set():
             self.stirred.set()
             return ()
-        deltas: Sequence[Delta] = ()
-        if not self._early and self._ending is None:
-            batch, course = self._stream.read(), self._course
-            deltas = batch.deltas
-            if deltas and course.first_token_at is None:
-                course.first_token_at = self._loop.time()
-            if batch.usage is not None:
-                course.usage, course.cost = batch.usage, self._costs(batch.usage)
-            if batch.ended:
-                self._ending = batch
+        deltas = self.pull() if not self._early and self._ending is None else ()
         if self._pace is not None:
             deltas = self._due(self._pace, deltas)
+            self._look()
+        return deltas
+
+    def _look(self) -> None:
         if self._ending is not None and not self._early:
             self.last = self._ending
             self.stirred.set()
-        return deltas
 
     def close(self) -> None:
         """Nobody pulls any more."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._disarm()
+        self._ready = nobody
 
     def _due(self, pace: Pace, deltas: Iterable[Delta]) -> Sequence[Delta]:
         """What the pace allows now; the rest waits for its time."""
@@ -211,6 +221,10 @@ class _Source:
             due.append(self._early.popleft())
             self._due_at = now + pace.wait_s(due[-1])
         if self._early:
-            self.close()
+            self._disarm()
             self._timer = self._loop.call_at(self._due_at, self._ready)
         return due
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()

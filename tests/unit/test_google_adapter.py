@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from shared.network import Network
 from shared.providers import Provider
 from shared.sse import ServerSentEvent
 from tests.support.conversation import CONVERSATION, TOOL
@@ -225,7 +226,7 @@ async def test_the_doctors_question_sees_a_wrong_key_as_one() -> None:
     raw = json.dumps(WRONG_KEY).encode()
     for body, status in ((raw, 401), (b"{}", 400)):
         async with replaying(body, status=400, kind="application/json") as base_url:
-            assert await ask_models(Provider("google", "google", base_url, KEY), 5) == status
+            assert await ask_models(Provider("google", "google", base_url, KEY), Network(), 5) == status
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,19 @@ from typing import Final, NamedTuple
 
 from shared.events import PIECE, Delta, encode_data, split_delta
 from shared.providers import Provider
-from shared.sse import LOOSE, OMITTED, ServerSentEvent, SseParser
+from shared.sse import LOOSE, OMITTED, ServerSentEvent, SseError, SseParser
 from worker.providers import failures
-from worker.providers.base import Batch, End, Finish, FinishReason, ProviderError, Reader, Said, Usage
+from worker.providers.base import (
+    Batch,
+    End,
+    Finish,
+    FinishReason,
+    ProviderError,
+    ProviderEvent,
+    Reader,
+    Said,
+    Usage,
+)
 from worker.providers.encodings import BadEncoding, inflater
 from worker.providers.errors import empty_answer, read_error, to_provider_error
 from worker.providers.wire import decode
@@ -222,37 +232,40 @@ class Answer:
         return b""
 
     def _read(self, events: Iterable[ServerSentEvent], now: float) -> None:
-        for event in events:
-            if self.ended:
-                return
-            try:
-                self._take(event, now)
-            except ProviderError as error:
-                if not self._trusted:
-                    self._fail(error)
+        try:
+            for event in events:
+                if not self.ended:
+                    self._take(event, now)
+        except SseError:
+            self._fail(failures.too_large(self._provider))
 
     def _take(self, event: ServerSentEvent, now: float) -> None:
+        said = False
+        try:
+            for meaning in self._meanings(event):
+                self._understood = True
+                if isinstance(meaning, Said):
+                    said = True
+                    self._say(meaning.delta, now)
+                elif isinstance(meaning, Finish):
+                    self._hint(meaning.reason, now, alone=not said)
+                elif isinstance(meaning, Usage):
+                    self._usage = self._new_usage = meaning
+                elif isinstance(meaning, End):
+                    self._end(self._finish or "other")
+                if self.ended:
+                    return
+        except ProviderError as error:
+            if not self._trusted:
+                self._fail(error)
+
+    def _meanings(self, event: ServerSentEvent) -> Iterable[ProviderEvent]:
         """Raises ProviderError, behind what stood in front of it."""
         if event.event == OMITTED:
-            self._say({"provider": {"type": "omitted", "data": "event"}}, now)
-            return
-        meanings = self._whole(event) if event.event == LOOSE else self._reader.read(event)
-        said = False
-        for meaning in meanings:
-            self._understood = True
-            if isinstance(meaning, Said):
-                said = True
-                self._say(meaning.delta, now)
-            elif isinstance(meaning, Finish):
-                self._hint(meaning.reason, now, alone=not said)
-            elif isinstance(meaning, Usage):
-                self._usage = self._new_usage = meaning
-            elif isinstance(meaning, End):
-                self._end(self._finish or "other")
-            if self.ended:
-                return
+            return (Said({"provider": {"type": "omitted", "data": "event"}}),)
+        return self._whole(event) if event.event == LOOSE else self._reader.read(event)
 
-    def _whole(self, event: ServerSentEvent) -> Iterable[object]:
+    def _whole(self, event: ServerSentEvent) -> Iterable[ProviderEvent]:
         """JSON that is no event: a whole answer, an error, or (between events) nothing that means anything."""
         value = decode(event.data)
         if (reading := read_error(value)) is not None:
@@ -277,8 +290,8 @@ class Answer:
             self._limit("answer_bytes")
 
     def _begin(self, kind: str) -> None:
-        """Content of this kind comes. Behind a reason it makes the reason void (but a part of the provider's own, as
-        its sources, may follow a reason)."""
+        """Content of this kind comes. Behind a reason it makes the reason void (but a part of the provider's own,
+        as its sources, may follow a reason)."""
         if self._finish is not None and kind != "provider":
             self._finish, self._trusted, self._took_back = None, False, True
         if self._finish is None and self._patience_s != self._limits.idle_s:

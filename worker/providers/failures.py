@@ -82,6 +82,12 @@ def upstream_cut(provider: Provider) -> ProviderError:
     return ProviderError("upstream_cut", text, retryable=True)
 
 
+def too_large(provider: Provider) -> ProviderError:
+    """Events of the stream are larger than anybody skips."""
+    text = f"The provider {provider.name!r} sent events that are too large to be any."
+    return ProviderError("provider_too_large", text, retryable=True)
+
+
 def cleaned(error: ProviderError, api_key: str) -> ProviderError:
     """The same error, fit to be shown: without the key should the provider echo it, on one line, bounded."""
     text = str(error)

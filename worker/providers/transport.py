@@ -154,10 +154,13 @@ class ProviderTransport(httpx.AsyncBaseTransport):
 
 def _through(proxy: Proxy, error: BaseException) -> UpstreamError:
     """Why there is no connection; libraries wrap the reason several times."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, OSError):
-        cause = cause.__cause__ or cause.__context__
-    found = in_words(cause) if isinstance(cause, OSError) else Unreachable(str(error))
+    reason, cause = OSError(), error.__cause__ or error.__context__
+    while cause is not None:
+        if isinstance(cause, OSError):
+            reason = cause
+        inner = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else None
+        cause = inner or cause.__cause__ or cause.__context__
+    found = in_words(reason)
     if isinstance(found, BadCertificate):
         return found
     return type(found)(f"the proxy {proxy.shown} ({proxy.variable}) can't be reached: {found}")
