@@ -4,7 +4,6 @@ import pytest
 
 from shared.events import Delta, encode_data
 from shared.nesting import MAX_DEPTH
-from worker.providers.base import ProviderError
 from worker.providers.wire import MAX_KEPT_BYTES, Others
 
 
@@ -30,11 +29,18 @@ def nested(levels: int) -> object:
     return value
 
 
-@pytest.mark.parametrize("piece", ["\ud800", nested(MAX_DEPTH + 1), {"a": nested(900)}])
-def test_what_is_no_json_or_nests_too_deep_is_garbage(piece: object) -> None:
-    with pytest.raises(ProviderError) as caught:
-        kept(Others(), piece)
-    assert caught.value.code == "provider_garbage"
+@pytest.mark.parametrize("piece", [nested(MAX_DEPTH + 1), {"a": nested(900)}])
+def test_what_nests_too_deep_or_is_no_json_is_left_out_and_the_answer_lives(piece: object) -> None:
+    assert kept(Others(), piece, 1) == [
+        {"provider": {"type": "omitted", "data": "kind"}},
+        {"provider": {"type": "kind", "data": 1}},
+    ]
+
+
+def test_half_of_a_pair_is_put_right() -> None:
+    assert kept(Others(), {"a\ud800": ["\udc00"]}) == [
+        {"provider": {"type": "kind", "data": {"a\ufffd": ["\ufffd"]}}}
+    ]
 
 
 def test_what_nests_as_deep_as_it_may_is_kept() -> None:

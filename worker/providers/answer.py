@@ -271,7 +271,7 @@ class Answer:
         if (reading := read_error(value)) is not None:
             raise to_provider_error(reading, self._provider, in_stream=self._said)
         if value is None:  # several lines, each an object
-            return self._reader.read(ServerSentEvent("message", event.data, ""))
+            value = [decode(line) for line in event.data.splitlines()]
         return self._reader.whole(value)
 
     def _say(self, delta: Delta, now: float) -> None:

@@ -73,19 +73,22 @@ class OpenAIReader(AnswerReader):
         super().__init__()
         self._by_delta = False
         """Whether pieces came as deltas: a ``message`` behind them says the same once more."""
+        self._flows = False
+        """Whether the last event was plain text: nothing waits for its other half, or its end."""
         self._details: dict[str, Any] | None = None
         """The block of ``reasoning_details`` that is open."""
 
     def texts(self, bare: Sequence[bytes]) -> list[Delta] | None:
         """See :class:`worker.providers.base.Reader`."""
-        if self._details or self._halves:
+        if not self._flows and (self._details or self._halves):
             return None
         try:
             read = map(_plain_chunks.decode, bare)
             texts: list[Delta] = [{"text": text} for chunk in read if (text := chunk.choices[0].delta.content)]
         except UNREADABLE:
             return None
-        self._by_delta = True
+        if not self._flows:
+            self._flows = self._by_delta = True
         return texts
 
     def last(self) -> Iterator[Said]:
@@ -97,6 +100,7 @@ class OpenAIReader(AnswerReader):
         return any("message" in choice for choice in objects_of(value.get("choices")))
 
     def _meaning(self, value: dict[str, Any], event: str) -> Iterator[ProviderEvent]:
+        self._flows = False
         self._answer = self._answer or text_of(value.get("id"))
         usage = value.get("usage")
         if usage is None:
