@@ -4,7 +4,7 @@ import pytest
 
 from shared.events import Delta, encode_data
 from shared.nesting import MAX_DEPTH
-from worker.providers.wire import MAX_KEPT_BYTES, Others
+from worker.providers.wire import MAX_KEPT_BYTES, Others, Pieces
 
 
 def kept(others: Others, *pieces: object) -> list[Delta]:
@@ -45,3 +45,12 @@ def test_half_of_a_pair_is_put_right() -> None:
 
 def test_what_nests_as_deep_as_it_may_is_kept() -> None:
     assert kept(Others(), nested(MAX_DEPTH)) == [{"provider": {"type": "kind", "data": nested(MAX_DEPTH)}}]
+
+
+def test_a_text_in_pieces_is_whole_or_nothing() -> None:
+    pieces = Pieces("a")
+    pieces.add("b")
+    assert pieces.text() == "ab"
+    pieces.add("x" * MAX_KEPT_BYTES)
+    pieces.add("c")
+    assert (pieces.text(), bool(pieces)) == (None, False), "and it keeps no memory"

@@ -23,6 +23,7 @@ from worker.providers.wire import (
     MAX_PARTS_DEPTH,
     UNREADABLE,
     AnswerReader,
+    Pieces,
     count_of,
     finish_of,
     object_of,
@@ -37,7 +38,7 @@ _KNOWN: Final = (
     frozenset({"role", "name", "content", "refusal", "tool_calls", "function_call"}) | _REASONING | _NOISE
 )
 _TEXTS_OF_DETAILS: Final = ("text", "summary", "data", "signature")
-"""What pieces of one block append to; their other fields are the same in each, or come once."""
+"""Fields of one block of reasoning to which its pieces append."""
 _EXTRAS_OF_CALLS: Final = ("extra_content",)
 """What stands at a tool call and must go back with it."""
 
@@ -66,6 +67,31 @@ class _PlainChunk(msgspec.Struct, frozen=True):
 _plain_chunks: Final = msgspec.json.Decoder(_PlainChunk)
 
 
+class _Details:
+    """A block of ``reasoning_details``, which comes in pieces."""
+
+    def __init__(self, first: dict[str, Any]) -> None:
+        self._fields: dict[str, Any] = {name: first.get(name) for name in ("type", "index") if name in first}
+        self._texts: dict[str, Pieces] = {}
+
+    def takes(self, one: dict[str, Any]) -> bool:
+        """Whether this piece is one of this block."""
+        return all(self._fields.get(name) == one.get(name) for name in ("type", "index"))
+
+    def add(self, one: dict[str, Any]) -> None:
+        """Add a piece: texts are appended, other fields are the same in each, or come once."""
+        for name, value in one.items():
+            if name in _TEXTS_OF_DETAILS and isinstance(value, str):
+                self._texts.setdefault(name, Pieces()).add(value)
+            elif value is not None:
+                self._fields[name] = value
+
+    def whole(self) -> dict[str, Any] | None:
+        """The block; None where it is too long to be kept."""
+        texts = {name: pieces.text() for name, pieces in self._texts.items()}
+        return None if None in texts.values() else {**self._fields, **texts}
+
+
 class OpenAIReader(AnswerReader):
     """See :class:`worker.providers.base.Reader`."""
 
@@ -75,7 +101,7 @@ class OpenAIReader(AnswerReader):
         """Whether pieces came as deltas: a ``message`` behind them says the same once more."""
         self._flows = False
         """Whether the last event was plain text: nothing waits for its other half, or its end."""
-        self._details: dict[str, Any] | None = None
+        self._details: _Details | None = None
         """The block of ``reasoning_details`` that is open."""
 
     def texts(self, bare: Sequence[bytes]) -> list[Delta] | None:
@@ -167,20 +193,16 @@ class OpenAIReader(AnswerReader):
         if reasoning:
             yield from self._content("reasoning", reasoning)
         for one in details:
-            if self._details is not None and _is_same_block(self._details, one):
-                for name, value in one.items():
-                    old = self._details.get(name)
-                    both = name in _TEXTS_OF_DETAILS and isinstance(old, str) and isinstance(value, str)
-                    if value is not None:
-                        self._details[name] = old + value if both else value
-            else:
+            if self._details is None or not self._details.takes(one):
                 yield from self._close_details()
-                self._details = dict(one)
+                self._details = _Details(one)
+            self._details.add(one)
 
     def _close_details(self) -> Iterator[Said]:
         if self._details is not None:
-            details, self._details = self._details, None
-            yield from self._others.keep("reasoning_details", [details])
+            details, self._details = self._details.whole(), None
+            kept = "reasoning_details"
+            yield from self._others.omit(kept) if details is None else self._others.keep(kept, [details])
 
     def _content(self, kind: str, content: Any, depth: int = MAX_PARTS_DEPTH) -> Iterator[Said]:
         """Content as a text, or as parts: texts, thinking, and what has no word."""
@@ -217,10 +239,6 @@ class OpenAIReader(AnswerReader):
         for name in _EXTRAS_OF_CALLS:
             if extra := object_of(call.get(name)):
                 yield from self._others.keep(name, {"tool_call": index, **extra})
-
-
-def _is_same_block(one: dict[str, Any], two: dict[str, Any]) -> bool:
-    return one.get("type") == two.get("type") and one.get("index") == two.get("index")
 
 
 def _read_usage(usage: dict[str, Any]) -> Usage:

@@ -353,6 +353,11 @@ class Others:
     def __init__(self, most: int = MAX_KEPT_BYTES) -> None:
         self._left = most
 
+    def omit(self, kind: str) -> Iterator[Said]:
+        """Say that a thing of this kind is left out."""
+        if self._left >= 0:
+            yield Said({"provider": {"type": "omitted", "data": mended(kind)}})
+
     def keep(self, kind: str, data: Any) -> Iterator[Said]:
         """One piece, under the provider's own name for it. What nests so deep that not everybody could read it
         again is left out, and said so."""
@@ -374,6 +379,31 @@ class Others:
             return
         self._left -= size
         yield Said(delta) if self._left >= 0 else omitted
+
+
+class Pieces:
+    """A text that comes in pieces and is kept as a whole, within the same bound: what is longer is dropped."""
+
+    __slots__ = ("_left", "_pieces")
+
+    def __init__(self, text: str = "") -> None:
+        self._left = MAX_KEPT_BYTES
+        self._pieces: list[str] = []
+        self.add(text)
+
+    def __bool__(self) -> bool:
+        return bool(self._pieces)
+
+    def add(self, text: str) -> None:
+        self._left -= len(text)
+        if self._left < 0:
+            self._pieces.clear()
+        elif text:
+            self._pieces.append(text)
+
+    def text(self) -> str | None:
+        """The whole text; None where it is too long."""
+        return "".join(self._pieces) if self._left >= 0 else None
 
 
 # -- one answer -------------------------------------------------------------------------------------------
