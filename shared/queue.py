@@ -12,9 +12,10 @@ All of this may live on another server than the logs.
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from arq.constants import in_progress_key_prefix
+from arq.constants import in_progress_key_prefix, job_key_prefix
 from redis.asyncio import Redis
 
+from shared.events import encode_data
 from shared.keys import Keys
 
 JOB: Final = "generate"
@@ -23,6 +24,20 @@ JOB: Final = "generate"
 def job_id(stream_id: str, attempt: int) -> str:
     """The job that brings this attempt: one id, so that enqueuing twice is one job."""
     return f"{stream_id}:{attempt}"
+
+
+JOB_LIFE_MS: Final = 48 * 3600 * 1000
+"""Of a job's payload: longer than a stream waits. The sweep writes a new job for a stream whose payload is gone."""
+
+
+def job_key(job: str) -> str:
+    """Where arq keeps a job's payload."""
+    return job_key_prefix + job
+
+
+def job_payload(stream_id: str) -> bytes:
+    """A job in arq's own form (:func:`arq.jobs.serialize_job`), as JSON."""
+    return encode_data({"t": None, "f": JOB, "a": [stream_id], "k": {}, "et": 0})
 
 
 class Queue:
@@ -39,12 +54,10 @@ class Queue:
         """
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.zadd(self._keys.unfinished, {stream_id: server_ms}, nx=True)
-            pipe.zadd(self._keys.queue, {job_id(stream_id, attempt): server_ms}, nx=True)
+            job = job_id(stream_id, attempt)
+            pipe.set(job_key(job), job_payload(stream_id), px=JOB_LIFE_MS)
+            pipe.zadd(self._keys.queue, {job: server_ms}, nx=True)
             await pipe.execute()
-
-    async def note(self, stream_id: str, server_ms: int) -> None:
-        """Note the stream as unfinished: from when it is confirmed, the sweep sees that it has a job."""
-        await self._client.zadd(self._keys.unfinished, {stream_id: server_ms}, nx=True)
 
     async def take(self, most: int, wait_s: float, client: Redis | None = None) -> dict[str, int]:
         """Take jobs out of the queue, oldest first; where there are none, wait until one comes or the time is over.

@@ -23,16 +23,14 @@ from shared.streams import Streams
 from shared.turns import Turns
 from shared.vital import start_vital
 from worker.cancellations import listen
-from worker.carried import FENCED
 from worker.endings import Endings
 from worker.generation import Generations
 from worker.intake import Intake
 from worker.leases import Leases
 from worker.line import Line
-from worker.link import Link
-from worker.log_writer import LogWriter
+from worker.log.attempt_log import FENCED
+from worker.log.writer import LogWriter
 from worker.providers.client import ProviderClient
-from worker.reconcile import Reconciler
 from worker.sweep import Sweep
 from worker.upkeep import Upkeep
 from worker.waking import WakingWorker, WiredArq
@@ -51,33 +49,31 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
     streams = Streams(log_client, keys, scripts, tries=8)
     queue = Queue(queue_client, keys)
 
-    async def hint(names: bytes) -> None:
+    async def publish(names: bytes) -> None:
         await queue_client.publish(keys.wake_channel, names)
 
-    link = Link(lambda: connect_to_logs(settings.redis_url), scripts.values())
     writer = LogWriter(
-        link,
-        Reconciler(keys, scripts["reclaim"], name, settings.lease_ms, settings.log_cap),
+        lambda: connect_to_logs(settings.redis_url),
+        keys,
         scripts,
+        settings.log_cap,
         settings.flush_ms / 1000,
-        hint if settings.queue_url else None,
+        publish if settings.queue_url else None,
     )
     client = ProviderClient(settings)
-    leases = Leases(streams, name, settings.lease_ms, writer.held, writer.doubt)
+    leases = Leases(streams, name, settings.lease_ms, writer.running)
     sweep = Sweep(streams, queue, leases, settings.lease_ms)
     watchers = Watchers(PresenceKeys(log_client, keys))
     upkeep = Upkeep(name, queue, leases, sweep, writer, watchers)
     endings = Endings(settings, streams, queue, writer)
     line = Line(Turns(queue_client, keys))
     intake = Intake(client, writer, line, watchers, configuration.prices)
-    generations = Generations(
-        settings, configuration.providers, intake, streams, queue, writer, endings, link.trouble.calm_ms, name
-    )
+    generations = Generations(settings, configuration.providers, intake, streams, queue, writer, endings, name)
 
     def cancelled(stream_id: str) -> None:
-        for carried in writer.held():
-            if carried.stream_id == stream_id:
-                carried.stop(FENCED)
+        for attempt in writer.running():
+            if attempt.stream_id == stream_id:
+                attempt.stop(FENCED)
 
     async def generate(ctx: dict[str, Any], stream_id: str) -> None:
         await generations.generate(stream_id, ctx["job_id"], ctx["score"])

@@ -11,7 +11,6 @@ import httpx
 from redis.asyncio import Redis
 
 from shared.keys import Keys
-from shared.uptime import SETTLED_S
 from tests.support.processes import Child, Server, base_env, start_api, start_server, start_worker
 from tests.support.scripted_provider import Call, ScriptedProvider
 
@@ -85,12 +84,6 @@ class Stack:
                 if len(record["text"]) >= length:
                     return record
                 await asyncio.sleep(0.03)
-
-    async def settled(self) -> None:
-        """Wait until the server is old enough for what is missing to be gone, and not about to come back."""
-        async with Redis.from_url(self.server.url) as redis, asyncio.timeout(WAIT_S):
-            while (await redis.info("server"))["uptime_in_seconds"] < SETTLED_S:
-                await asyncio.sleep(0.1)
 
     async def until_ready(self) -> None:
         async with asyncio.timeout(WAIT_S):

@@ -1,4 +1,4 @@
-"""A job whose stream was not claimed: whoever took it gives it back, or says that it waits."""
+"""A job whose stream was not claimed: whoever took it gives it back."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ def generations(queue: Queue, claim: Any) -> Generations:
 
     nothing: Any = None
     streams: Any = Streams()
-    return Generations(Settings(), {}, nothing, streams, queue, nothing, nothing, lambda: 0, "worker")
+    return Generations(Settings(), {}, nothing, streams, queue, nothing, nothing, "worker")
 
 
 async def test_a_worker_that_is_told_to_end_before_it_claimed_gives_the_job_back(queue: Queue) -> None:
@@ -52,14 +52,3 @@ async def test_a_claim_that_can_not_be_had_gives_the_job_back(queue: Queue) -> N
     with pytest.raises(RedisConnectionError):
         await generations(queue, away).generate("s", JOB, PLACE)
     assert await queue.take(10, 1.0) == {JOB: PLACE}
-
-
-async def test_a_claim_that_has_to_wait_marks_the_job_so_that_the_sweep_gives_no_other(queue: Queue) -> None:
-    answers = [Claim("settling"), Claim("leased")]
-
-    async def claim() -> Claim:
-        assert await queue.jobs([JOB]) == [len(answers) == 1]
-        return answers.pop(0)
-
-    await generations(queue, claim).generate("s", JOB, PLACE)
-    assert await queue.waiting() == 0, "somebody else has the stream"
