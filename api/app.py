@@ -39,16 +39,14 @@ from api.seats import Seats
 from api.secret import Secret
 from api.server import Server
 from api.services import Cancellation, Services, Viewing
-from shared.cluster import connect_to_logs
 from shared.collector import calm_collector
-from shared.connections import open_client
 from shared.joined import JoinedCreate
 from shared.keys import Keys
 from shared.limits import Limits
 from shared.logs import configure_logs
 from shared.presence import PresenceKeys
 from shared.queue import Queue
-from shared.scripts import load_scripts
+from shared.redis import connect_to_logs, load_scripts, open_client
 from shared.settings import BadSettings, Configuration, Settings, check_open, environment, load
 from shared.streams import Streams
 from shared.uptime import Uptime

@@ -27,13 +27,13 @@ from api.presence import Presence
 from api.problems import Problem, redis_away
 from api.repeats import Repeats
 from api.requests import CreateStream
-from shared.connections import AWAY
 from shared.fallbacks import speaker
 from shared.ids import idempotent_stream_id, new_stream_id
 from shared.joined import JoinedCreate
 from shared.new_stream import NewStream, new_nonce
 from shared.providers import Provider, Target, UnknownModel, resolve_model
 from shared.queue import Queue
+from shared.redis import AWAY
 from shared.settings import Settings
 from shared.streams import Streams
 from shared.transitions import TRANSITIONS

@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 
 from api.doors import services
 from api.problems import Problem, documented
-from shared.connections import AWAY
+from shared.redis import AWAY
 
 READY_TIMEOUT_S: Final = 1.5
 WORKER_SEEN_MS: Final = 5000

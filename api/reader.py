@@ -7,7 +7,7 @@ broke: everything counts as dirty when it is back; a slow check is the net) or c
 
 Whatever can't be explained by new entries is *checked* against the log's last entry: a log that is gone, and
 a buffer that is ahead of its log because the server lost its last seconds. The reader owns its connection
-(see :mod:`shared.connections`): a new connection may lead to a server that restarted, so all is checked.
+(see :mod:`shared.redis.connection`): a new connection may lead to a server that restarted, so all is checked.
 
 Rejected, with figures (CPU of api + worker + Redis per delivered token at 100 and 400 streams): a blocking
 XREAD per viewer (244 and 117 µs; p99 239 ms at 400), one blocking XREAD of all logs (216 and 78 µs, and it
@@ -28,8 +28,6 @@ from api.dialects.base import Dialect
 from api.follow import Follow
 from api.follows import Follows
 from api.hints import Hints
-from shared.cluster import LogConnection
-from shared.connections import AWAY
 from shared.ids import Cursor, entry_cursor
 from shared.keys import Keys
 from shared.log import (
@@ -41,6 +39,7 @@ from shared.log import (
     read_tails,
     tail_commands,
 )
+from shared.redis import AWAY, LogConnection
 from shared.uptime import Uptime
 
 READ_COUNT: Final = 500

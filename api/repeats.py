@@ -31,7 +31,7 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
-from shared.connections import AWAY
+from shared.redis import AWAY
 
 KEEP_S: Final = 3.0
 MOST: Final = 10_000

@@ -10,8 +10,8 @@ import secrets
 import structlog
 from redis.exceptions import RedisError
 
-from shared.connections import AWAY
 from shared.queue import Queue
+from shared.redis import AWAY
 
 log = structlog.get_logger("api.secret")
 

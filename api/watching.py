@@ -17,8 +17,8 @@ from api.direct import Way
 from api.doors import EVENTS, OWNER, own_fields, services
 from api.opening import AWAY_NOW, MAX_BATCH, MAX_BATCH_MS, Wanted, bad_cursor, batch_of, come_back, open_viewer
 from api.problems import documented
-from shared.connections import AWAY
 from shared.ids import BadCursor, parse_cursor
+from shared.redis import AWAY
 
 log = structlog.get_logger("api")
 

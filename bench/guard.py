@@ -30,8 +30,7 @@ from shared.ids import Cursor
 from shared.keys import Keys
 from shared.log import read_tails, tail_commands
 from shared.providers import Provider as Preset
-from shared.resp import Command
-from shared.scripts import load_scripts
+from shared.redis import Command, load_scripts
 from worker.carried import Carried
 from worker.course import Course
 from worker.intake import Intake

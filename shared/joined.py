@@ -35,7 +35,7 @@ class JoinedCreate:
         """Admit, make the record, confirm it, and enqueue the job of its first attempt.
 
         In: ``until`` when the caller waits (loop time, s). Out: whether it was admitted, and then the ``epoch``
-        that the stream began with. Raises one of :data:`shared.connections.AWAY` (nobody knows then), or a
+        that the stream began with. Raises one of :data:`shared.redis.connection.AWAY` (nobody knows then), or a
         RedisError (there is no stream then).
         """
         more = (*self._limits.keys(new.owner), self._keys.unfinished)

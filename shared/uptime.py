@@ -1,24 +1,19 @@
 """How young the servers are, and how calm: one that restarted lately may have lost what it said before."""
 
 import asyncio
-import re
 from typing import Final
 
 import structlog
 from redis.asyncio import Redis
-from redis.asyncio.cluster import RedisCluster
-from redis.exceptions import ReadOnlyError, RedisError
+from redis.exceptions import RedisError
 
-from shared.connections import AWAY
+from shared.redis import AWAY, masters_info, read_facts
 
 SETTLED_S: Final = 5
 """Whoever wrote is back within a second (its longest backoff) and writes again what was lost (``prelude.lua``)."""
 LOOK_S: Final = 0.5
 SLOW_S: Final = 1.0
 """An answer that takes longer comes from a server that stood still."""
-
-SECTIONS: Final = ("server", "replication")
-_FACT: Final = re.compile(rb"^(\w+):([^\r\n]*)", re.MULTILINE)
 
 log = structlog.get_logger("uptime")
 
@@ -63,10 +58,10 @@ class Uptime:
     async def up_s(self) -> int:
         """For how many whole seconds it has been up.
 
-        Raises one of :data:`shared.connections.AWAY`, or a RedisError: also for a server that is a replica just
-        now, and takes no writes.
+        Raises one of :data:`shared.redis.connection.AWAY`, or a RedisError: also for a server that is a replica
+        just now, and takes no writes.
         """
-        told = await asyncio.gather(*(_masters(client) for client in self._clients))
+        told = await asyncio.gather(*(masters_info(client) for client in self._clients))
         return min(int(info["uptime_in_seconds"]) for masters in told for info in masters)
 
     async def is_settled(self) -> bool:
@@ -92,23 +87,3 @@ class Uptime:
                 self.trouble.note()
             self._asked_at = None
             await asyncio.sleep(LOOK_S)
-
-
-def read_facts(response: bytes, **_: object) -> dict[str, str]:
-    """What INFO tells, by name; values as they stand there. (Paths among them are any bytes.)"""
-    return {name.decode(): value.decode("utf-8", "replace") for name, value in _FACT.findall(response)}
-
-
-async def _masters(client: Redis) -> list[dict[str, str]]:
-    """INFO of the server, or of each master of a cluster (which knows of itself alone). Raises as :meth:`up_s`."""
-    if not isinstance(client, RedisCluster):
-        told = [await client.info(*SECTIONS)]  # type: ignore[arg-type]
-    else:
-        await client.initialize()
-        answers = await client.info(*SECTIONS, target_nodes=client.get_primaries())
-        told = [answers] if "role" in answers else list(answers.values())
-    if any(answer.get("role") == "slave" for answer in told):
-        if isinstance(client, RedisCluster):
-            await client.aclose()  # the next call learns who is the master now
-        raise ReadOnlyError("the server is a replica")
-    return told

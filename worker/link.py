@@ -6,10 +6,7 @@ from typing import Final
 
 from redis.exceptions import ResponseError
 
-from shared.cluster import LogConnection
-from shared.connections import AWAY
-from shared.resp import command
-from shared.scripts import Script
+from shared.redis import AWAY, LogConnection, Script, command
 from shared.uptime import Trouble
 
 SLOW_S: Final = 1.0

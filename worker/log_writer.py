@@ -24,10 +24,8 @@ import structlog
 from redis.exceptions import RedisError
 
 from shared.claims import Claim
-from shared.connections import AWAY
 from shared.log import Log
-from shared.resp import is_trouble
-from shared.scripts import Script
+from shared.redis import AWAY, Script, is_trouble
 from worker.batch import SETTLING_S, Batch, Call, Line
 from worker.carried import FENCED, GONE, Carried
 from worker.doubts import DOUBT_S, Doubts, may_come_back

@@ -14,13 +14,11 @@ import msgspec
 import structlog
 from redis.exceptions import RedisError, ResponseError
 
-from shared.cluster import LogConnection
 from shared.fallbacks import speaker
 from shared.ids import MAX_PART, Cursor
 from shared.keys import Keys
 from shared.log import Log, append_outcome, last_command, read_entries
-from shared.resp import command, is_out_of_memory, is_trouble
-from shared.scripts import Script
+from shared.redis import LogConnection, Script, command, is_out_of_memory, is_trouble
 from worker.carried import FENCED, GONE, LOG_FULL, LOST, UNCLAIMED, Carried
 
 Outcome = ResponseError | bool | str | None
@@ -32,7 +30,7 @@ log = structlog.get_logger("worker.reconcile")
 def stays_doubtful(carried: Carried, outcome: Outcome, now: float) -> bool:
     """What a refused append means: the attempt stops, or its log must be looked at again (True).
 
-    Raises the refusal itself where it speaks of the whole server (see :func:`shared.resp.is_trouble`).
+    Raises the refusal itself where it speaks of the whole server (see :func:`shared.redis.commands.is_trouble`).
     """
     if carried.stopped.done():
         carried.cut()  # fenced while this was in flight: what the log refused was never said

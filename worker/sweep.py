@@ -16,8 +16,8 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
-from shared.connections import AWAY
 from shared.queue import Queue, job_id
+from shared.redis import AWAY
 from shared.streams import Streams
 from shared.transitions import TRANSITIONS
 from worker.leases import Leases

@@ -11,8 +11,8 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from cli.doctor import examine
-from shared.connections import AWAY, open_client
 from shared.keys import Keys
+from shared.redis import AWAY, open_client
 from shared.settings import load
 from shared.uptime import SETTLED_S, Uptime
 from tests.support.cluster import Cluster, running_cluster

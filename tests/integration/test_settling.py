@@ -6,10 +6,9 @@ import time
 from redis.asyncio import Redis
 
 from shared.claims import Claim
-from shared.connections import open_client
 from shared.keys import Keys
 from shared.new_stream import NewStream
-from shared.scripts import load_scripts
+from shared.redis import load_scripts, open_client
 from shared.streams import Streams
 from tests.support.processes import Server
 

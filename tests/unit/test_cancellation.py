@@ -16,9 +16,9 @@ from api.problems import Problem
 from api.repeats import Repeats
 from api.services import Cancellation
 from shared.keys import Keys
-from shared.log import RAW_REPLIES, read_entries
+from shared.log import read_entries
 from shared.new_stream import NewStream
-from shared.scripts import load_scripts
+from shared.redis import leave_streams_raw, load_scripts
 from shared.settings import Settings
 from shared.streams import Streams
 from shared.uptime import Trouble
@@ -122,8 +122,7 @@ async def place(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Place]:
     monkeypatch.setattr(services, "SETTLE_LOOK_S", 0.01)
     monkeypatch.setattr(services, "SETTLE_LOOKS", 500)
     client = FakeAsyncRedis(version=(7, 2))
-    for name in RAW_REPLIES:
-        client.response_callbacks.pop(name, None)
+    leave_streams_raw(client)
     made = Place(client)
     await made.run()
     yield made

@@ -12,7 +12,7 @@ from api.creation import Creation
 from api.requests import CreateStream
 from shared.keys import Keys
 from shared.queue import Queue
-from shared.scripts import load_scripts
+from shared.redis import load_scripts
 from shared.settings import load
 from shared.streams import Streams
 

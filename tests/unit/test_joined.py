@@ -12,7 +12,7 @@ from shared.keys import Keys
 from shared.limits import Admission, Limits
 from shared.new_stream import NewStream
 from shared.queue import Queue
-from shared.scripts import Script, load_scripts
+from shared.redis import Script, load_scripts
 from shared.streams import Streams
 
 ID = "abc"

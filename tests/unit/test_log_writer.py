@@ -8,8 +8,7 @@ import hiredis
 
 from shared.claims import Claim
 from shared.keys import Keys
-from shared.resp import Command, by_command
-from shared.scripts import load_scripts
+from shared.redis import Command, by_command, load_scripts
 from worker.carried import Carried
 from worker.link import Link
 from worker.log_writer import LogWriter
