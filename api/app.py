@@ -37,16 +37,14 @@ from api.seats import Seats
 from api.secret import Secret
 from api.server import Server
 from api.services import Cancellation, Services, Viewing
-from shared.cluster import connect_to_logs
 from shared.collector import calm_collector
-from shared.connections import cluster_seeds, open_client
 from shared.create import Creator
 from shared.keys import Keys
 from shared.limits import Limits
 from shared.logs import configure_logs
 from shared.presence import PresenceKeys
 from shared.queue import Queue
-from shared.scripts import load_scripts
+from shared.redis import connect_to_logs, load_scripts, open_client, read_url
 from shared.settings import BadSettings, Configuration, Settings, check_open, environment, load
 from shared.streams import Streams
 from shared.vital import start_vital
@@ -90,7 +88,7 @@ def build(configuration: Configuration) -> FastAPI:
         at_once=settings.streams_per_key,
         waiting=settings.max_queue,
     )
-    one_server = not settings.queue_url and not cluster_seeds(settings.redis_url)
+    one_server = not settings.queue_url and read_url(settings.redis_url).kind != "cluster"
     creator = Creator(streams, queue, limits, keys, one_server=one_server)
     admission = Admission(settings, limits, streams, queue)
     seats = Seats(limits, queue, settings.viewers_per_stream)

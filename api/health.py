@@ -9,8 +9,7 @@ from redis.exceptions import RedisError
 
 from api.doors import services
 from api.problems import Problem, documented
-from shared.connections import AWAY
-from shared.readiness import check_masters
+from shared.redis import AWAY, check_masters
 
 READY_TIMEOUT_S: Final = 1.5
 WORKER_SEEN_MS: Final = 5000

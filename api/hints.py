@@ -7,8 +7,7 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
-from shared.connections import AWAY
-from shared.subscription import Subscription
+from shared.redis import AWAY, Subscription
 
 FIRST_BACKOFF_S: Final = 0.05
 MAX_BACKOFF_S: Final = 1.0

@@ -13,8 +13,7 @@ from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
 from api.faults import faults
-from shared.connections import AWAY
-from shared.resp import is_out_of_memory
+from shared.redis import AWAY, is_out_of_memory
 
 log = structlog.get_logger("api")
 

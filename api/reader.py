@@ -27,8 +27,6 @@ from api.dialects.base import Dialect
 from api.follow import Follow
 from api.follows import Follows
 from api.hints import Hints
-from shared.cluster import LogConnection
-from shared.connections import AWAY
 from shared.ids import Cursor, entry_cursor
 from shared.keys import Keys
 from shared.log import (
@@ -40,6 +38,7 @@ from shared.log import (
     read_tails,
     tail_commands,
 )
+from shared.redis import AWAY, LogConnection
 
 READ_COUNT: Final = 500
 """Entries of one log in one XREAD: a late viewer's long log must not hold up the others."""

@@ -10,8 +10,8 @@ from api.answers import Created, Links, Model, Models, describe
 from api.doors import own_fields, owner_of, services
 from api.problems import documented, no_such_stream
 from api.requests import Cancel
-from shared.connections import AWAY
 from shared.events import encode_data
+from shared.redis import AWAY
 
 router = APIRouter(prefix="/v1", tags=["streams"], responses=documented(401, 413, 422, 503))
 

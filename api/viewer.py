@@ -23,10 +23,10 @@ from api.buffers import SLICE_BYTES
 from api.follow import Follow
 from api.reader import PAGE, Reader
 from api.sink import Sink
-from shared.connections import AWAY
 from shared.events import FRESH, Transcript
 from shared.ids import Cursor, entry_cursor, follows
 from shared.log import Entry
+from shared.redis import AWAY
 from shared.sse import encode_retry
 from shared.streams import Streams
 

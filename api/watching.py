@@ -15,8 +15,8 @@ from api.dialects.native import NativeDialect
 from api.doors import OWNER, own_fields, services
 from api.opening import AWAY_NOW, MAX_BATCH, MAX_BATCH_MS, Wanted, bad_cursor, batch_of, come_back, open_viewer
 from api.problems import documented
-from shared.connections import AWAY
 from shared.ids import BadCursor, parse_cursor
+from shared.redis import AWAY
 
 log = structlog.get_logger("api")
 

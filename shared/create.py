@@ -59,7 +59,7 @@ class Creator:
         """Create a stream, or meet the one that is there.
 
         In: ``until`` when the caller waits (loop time, s); ``may_exist``: others may have made a stream of this id.
-        Raises one of :data:`shared.connections.AWAY` (nobody knows then whether there is a stream), or a RedisError
+        Raises one of :data:`shared.redis.AWAY` (nobody knows then whether there is a stream), or a RedisError
         (there is none).
         """
         nonce = new_nonce()

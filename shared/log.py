@@ -15,11 +15,7 @@ from typing import Any, Final, NamedTuple
 from redis.exceptions import ResponseError
 
 from shared.ids import Cursor, entry_cursor
-from shared.resp import Command, command
-
-RAW_REPLIES: Final = ("XRANGE", "XREVRANGE", "XREAD")
-"""Commands whose replies are read here, as they come, and not by the client library."""
-
+from shared.redis import Command, command
 
 RawEntry = tuple[bytes, list[bytes]]
 """An entry as Redis tells it: its id, and its fields, whose order is their writers'."""

@@ -1,8 +1,8 @@
 """Streams in Redis: each step of a stream's life as one call, and its record.
 
-Every method is one script (see :mod:`shared.scripts`) or one plain command. A call whose reply was lost is
+Every method is one script (see :mod:`shared.redis.scripts`) or one plain command. A call whose reply was lost is
 sent again with the same nonce, a bounded number of times; what is raised in the end is one of
-:data:`shared.connections.AWAY`, and then the step may or may not have happened.
+:data:`shared.redis.AWAY`, and then the step may or may not have happened.
 """
 
 import asyncio
@@ -16,12 +16,11 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
 from shared.claims import Claim, read_claim
-from shared.connections import AWAY
 from shared.events import MESSAGE, Delta, Transcript, decode_data
 from shared.keys import Keys
 from shared.log import Entry, read_entries
 from shared.new_stream import NewStream, new_nonce
-from shared.scripts import Script
+from shared.redis import AWAY, Script
 
 FIRST_WAIT_S = 0.05
 

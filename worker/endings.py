@@ -12,11 +12,11 @@ import structlog
 from redis.exceptions import RedisError
 
 from shared.claims import Claim
-from shared.connections import AWAY
 from shared.events import DONE, FAILED, encode_data
 from shared.fallbacks import speaker
 from shared.new_stream import new_nonce
 from shared.queue import Queue, job_id
+from shared.redis import AWAY
 from shared.settings import Settings
 from shared.streams import Streams
 from worker.course import Course

@@ -25,11 +25,11 @@ import structlog
 from redis.exceptions import RedisError
 
 from shared.claims import Claim
-from shared.connections import AWAY
 from shared.events import CANCELLED, CONTINUED, DONE, FAILED
 from shared.fallbacks import moved_on, with_tried
 from shared.providers import Provider
 from shared.queue import Queue
+from shared.redis import AWAY
 from shared.settings import Settings
 from shared.streams import Reading, Streams
 from worker.course import ABANDONED, FILTERED, FULL, INTERNAL, Course, Failure, not_here

@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
-from shared.connections import AWAY
+from shared.redis import AWAY
 from shared.streams import Streams
 from worker.log.attempt_log import FENCED, AttemptLog
 

@@ -10,14 +10,12 @@ import structlog
 import uvloop
 from arq.worker import func
 
-from shared.cluster import connect_to_logs
 from shared.collector import calm_collector
-from shared.connections import open_client
 from shared.keys import Keys
 from shared.logs import configure_logs
 from shared.presence import PresenceKeys
 from shared.queue import JOB, Queue
-from shared.scripts import load_scripts
+from shared.redis import connect_to_logs, load_scripts, open_client
 from shared.settings import BadSettings, Configuration, environment, load
 from shared.streams import Streams
 from shared.turns import Turns

@@ -17,9 +17,9 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
-from shared.connections import AWAY
 from shared.new_stream import BEING_MADE_MS
 from shared.queue import Queue, job_id
+from shared.redis import AWAY
 from shared.streams import Streams
 from shared.transitions import TRANSITIONS
 from worker.leases import Leases

@@ -8,8 +8,8 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
-from shared.connections import AWAY
 from shared.queue import Queue
+from shared.redis import AWAY
 from worker.leases import TICK_S, Leases
 from worker.log.writer import LogWriter
 from worker.sweep import Sweep

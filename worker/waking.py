@@ -25,9 +25,8 @@ from arq.worker import Worker
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from shared.connections import AWAY
 from shared.queue import JOB, Queue
-from shared.wired_client import Wired
+from shared.redis import AWAY, MultiplexedRedis
 
 WAIT_S: Final = 1.0
 """For one call; between them arq's health check gets its turn."""
@@ -38,7 +37,7 @@ CLOSE_S: Final = 6.0
 log = structlog.get_logger("worker.waking")
 
 
-class WiredArq(Wired, ArqRedis):  # type: ignore[misc]
+class WiredArq(MultiplexedRedis, ArqRedis):  # type: ignore[misc]
     """arq's client, over one wire."""
 
 

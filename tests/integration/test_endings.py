@@ -6,13 +6,11 @@ from collections.abc import AsyncIterator
 import pytest_asyncio
 
 from shared.claims import Claim
-from shared.cluster import connect_to_logs
-from shared.connections import open_client
 from shared.events import FINISHING
 from shared.keys import Keys
 from shared.new_stream import NewStream, new_nonce
 from shared.queue import Queue
-from shared.scripts import load_scripts
+from shared.redis import connect_to_logs, load_scripts, open_client
 from shared.settings import Settings
 from shared.streams import Streams
 from tests.support.processes import Server

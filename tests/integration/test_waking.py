@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from arq.worker import func
 
-from shared.connections import open_client
 from shared.keys import Keys
 from shared.queue import JOB, Queue
+from shared.redis import open_client
 from tests.support.processes import Server
 from worker.waking import WakingWorker, WiredArq
 

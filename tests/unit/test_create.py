@@ -13,7 +13,7 @@ from shared.keys import Keys
 from shared.limits import Limits
 from shared.new_stream import NewStream
 from shared.queue import Queue
-from shared.scripts import load_scripts
+from shared.redis import load_scripts
 from shared.streams import Streams
 
 ID = "abc"

@@ -8,8 +8,7 @@ import hiredis
 
 from shared.claims import Claim
 from shared.keys import Keys
-from shared.resp import Command, by_command
-from shared.scripts import load_scripts
+from shared.redis import Command, by_command, load_scripts
 from worker.log.attempt_log import AttemptLog
 from worker.log.flush_policy import FLUSH_STREAMS, LOAD_FLUSHES
 from worker.log.writer import LogWriter

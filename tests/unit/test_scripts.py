@@ -11,9 +11,9 @@ from fakeredis import FakeAsyncRedis
 
 from shared.claims import Claim
 from shared.keys import Keys
-from shared.log import RAW_REPLIES, read_entries
+from shared.log import read_entries
 from shared.new_stream import NewStream, new_nonce
-from shared.scripts import FLAGS, load_scripts
+from shared.redis import FLAGS, leave_streams_raw, load_scripts
 from shared.streams import Streams
 from shared.transitions import TRANSITIONS
 
@@ -26,8 +26,7 @@ LEASE_MS = 3000
 @pytest_asyncio.fixture
 async def redis() -> AsyncIterator[Any]:
     client = FakeAsyncRedis(version=(7, 2))
-    for name in RAW_REPLIES:
-        client.response_callbacks.pop(name, None)
+    leave_streams_raw(client)
     yield client
     await client.aclose()
 

@@ -10,7 +10,7 @@ from fakeredis import FakeAsyncRedis
 from shared.keys import Keys
 from shared.new_stream import BEING_MADE_MS, NewStream, new_nonce
 from shared.queue import Queue
-from shared.scripts import load_scripts
+from shared.redis import load_scripts
 from shared.streams import Streams
 from worker.sweep import YOUNG_MS, Sweep
 

@@ -9,8 +9,7 @@ from redis.exceptions import ResponseError
 
 from shared.keys import Keys
 from shared.log import append_outcome
-from shared.resp import Command, command
-from shared.scripts import Script
+from shared.redis import Command, Script, command
 from worker.log.attempt_log import AttemptLog
 
 

@@ -12,9 +12,8 @@ from typing import Any
 import structlog
 from redis.exceptions import RedisError, ResponseError
 
-from shared.cluster import LogConnection
 from shared.log import Log, append_outcome, last_command, read_entries
-from shared.resp import is_out_of_memory, is_trouble
+from shared.redis import LogConnection, is_out_of_memory, is_trouble
 from worker.log.attempt_log import GONE, LOST, AttemptLog
 
 Outcome = ResponseError | bool | str | None
@@ -27,7 +26,7 @@ def stays_doubtful(attempt: AttemptLog, outcome: Outcome, now: float) -> bool:
     """What an append that was not (or perhaps not) written means: the attempt stops (False), or its log must be
     looked at (again).
 
-    Raises the refusal itself where it speaks of the whole server (see :func:`shared.resp.is_trouble`).
+    Raises the refusal itself where it speaks of the whole server (see :func:`shared.redis.is_trouble`).
     """
     if outcome is None:
         attempt.stop(GONE)

@@ -23,12 +23,9 @@ import structlog
 from redis.exceptions import RedisError, ResponseError
 
 from shared.claims import Claim
-from shared.cluster import LogConnection
-from shared.connections import AWAY
 from shared.keys import Keys
 from shared.log import Log
-from shared.resp import command, is_trouble
-from shared.scripts import Script
+from shared.redis import AWAY, LogConnection, Script, command, is_trouble
 from worker.log.attempt_log import FENCED, AttemptLog
 from worker.log.flush import Call, Flush
 from worker.log.flush_policy import FlushPolicy

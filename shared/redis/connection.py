@@ -1,4 +1,4 @@
-"""Connections to Redis: a shared one for scripts (:mod:`shared.wire`), and an owned one for the log.
+"""Connections to Redis that have one owner each: opened on purpose, and never again unseen.
 
 Theory of operation. redis-py's pool reconnects unseen, and on a new connection the next append would land
 behind a hole. So whoever appends or follows logs owns one :class:`OwnedConnection`: it never reconnects by
@@ -11,13 +11,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import (
     AbstractConnection,
     Connection,
     SSLConnection,
     UnixDomainSocketConnection,
-    parse_url,
 )
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -25,11 +23,9 @@ from redis.exceptions import ClusterError, RedisClusterException
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from shared.cluster_client import open_cluster_client
-from shared.log import RAW_REPLIES
-from shared.resp import Command, by_command
-from shared.wire import Wire, open_wire
-from shared.wired_client import Wired
+from shared.redis.commands import Command, by_command
+from shared.redis.multiplexer import Multiplexer, open_multiplexer
+from shared.redis.urls import arguments
 
 AWAY = (
     RedisConnectionError,
@@ -42,18 +38,10 @@ AWAY = (
 """What says that the server is away, and not that it refused. ``OSError`` is among them because a name
 that stops resolving (a container that restarts) shows as that."""
 
-CLUSTER_SCHEMES = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
-"""``redis+cluster://host:port,host:port``: the nodes to ask for the map of slots."""
-
 CONNECT_TIMEOUT_S = 1.0
 EXCHANGE_TIMEOUT_S = 5.0
 """A server that answers nothing for this long is taken for lost; longer than a slow fsync, and shorter
 than a person's patience."""
-
-POOL_SIZE = 8
-"""For what needs a connection of its own: a subscription or two. (A cluster's calls take one each: scripts take
-well under a millisecond, so a few carry thousands a second.) The number stays the same with ten viewers and with
-ten thousand."""
 
 
 class _Translating(AbstractConnection):
@@ -96,9 +84,9 @@ _KINDS: dict[type[AbstractConnection], type[AbstractConnection]] = {
 }
 
 
-def _settings(url: str) -> tuple[type[AbstractConnection], dict[str, Any]]:
-    """What a URL says: the kind of connection, and its arguments."""
-    settings: dict[str, Any] = dict(parse_url(url))
+def described(url: str) -> tuple[type[AbstractConnection], dict[str, Any]]:
+    """What the URL of one server says: the kind of connection, and its arguments. Raises ``ValueError``."""
+    settings = arguments(url)
     kind = _KINDS[settings.pop("connection_class", Connection)]
     settings |= {"socket_connect_timeout": CONNECT_TIMEOUT_S, "retry": Retry(NoBackoff(), 0)}
     return kind, settings
@@ -106,48 +94,8 @@ def _settings(url: str) -> tuple[type[AbstractConnection], dict[str, Any]]:
 
 def unopened(url: str) -> AbstractConnection:
     """A connection of redis-py's, for an owner of its own: neither opened nor in a pool."""
-    kind, settings = _settings(url)
+    kind, settings = described(url)
     return kind(**settings)
-
-
-def cluster_seeds(url: str) -> list[str]:
-    """The nodes' URLs in a cluster's; none for a single server's."""
-    scheme, _, rest = url.partition("://")
-    if scheme not in CLUSTER_SCHEMES:
-        return []
-    login, at, hosts = rest.rpartition("@")
-    return [f"{CLUSTER_SCHEMES[scheme]}://{login}{at}{host}" for host in hosts.rstrip("/").split(",")]
-
-
-def open_client(url: str, timeout_s: float = EXCHANGE_TIMEOUT_S) -> Redis:
-    """A client for scripts and plain keys, of a server (over one shared connection) or a cluster (over pools).
-    Connects when it is used.
-
-    Calls wait at most ``timeout_s`` for a connection and as long for a reply, and are never repeated
-    unseen: whoever can repeat safely does so itself, with the same nonce.
-    """
-    seeds = cluster_seeds(url)
-    if seeds:
-        addresses = [
-            (found.get("host", "localhost"), found.get("port", 6379)) for _, found in map(_settings, seeds)
-        ]
-        kind, settings = _settings(seeds[0])
-        return open_cluster_client(
-            addresses, kind, RAW_REPLIES, **settings, socket_timeout=timeout_s, max_connections=POOL_SIZE
-        )
-    kind, settings = _settings(url)
-    pool = BlockingConnectionPool(
-        connection_class=kind,
-        max_connections=POOL_SIZE,
-        timeout=timeout_s,  # type: ignore[arg-type]
-        socket_timeout=timeout_s,
-        **settings,
-    )
-    client = Wired(connection_pool=pool)
-    client.auto_close_connection_pool = True
-    for name in RAW_REPLIES:
-        client.response_callbacks.pop(name, None)
-    return client
 
 
 class OwnedConnection:
@@ -158,13 +106,13 @@ class OwnedConnection:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._wire: Wire | None = None
+        self._multiplexer: Multiplexer | None = None
         self._closed = False
 
     async def open(self) -> None:
         """Connect, authenticate and select. Raises one of :data:`AWAY`, or a RedisError."""
         try:
-            self._wire = await open_wire(unopened(self._url), EXCHANGE_TIMEOUT_S)
+            self._multiplexer = await open_multiplexer(unopened(self._url), EXCHANGE_TIMEOUT_S)
         except BaseException:
             await self.close()
             raise
@@ -172,15 +120,15 @@ class OwnedConnection:
     async def exchange(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands (one at least) in one write and read their replies, in order.
 
-        Out: a reply for each command (see :func:`shared.resp.by_command`); what the server refused comes as a
-        ``ResponseError`` in its place.
+        Out: a reply for each command (see :func:`shared.redis.commands.by_command`); what the server refused
+        comes as a ``ResponseError`` in its place.
         Raises one of :data:`AWAY` when the connection is lost; then it is closed, and nobody knows which
         of the commands were carried out.
         """
-        if self._closed or self._wire is None:
+        if self._closed or self._multiplexer is None:
             raise RedisConnectionError("this connection is closed")
         try:
-            replies = await self._wire.ask(commands)
+            replies = await self._multiplexer.ask(commands)
         except BaseException:
             await self.close()
             raise
@@ -189,5 +137,5 @@ class OwnedConnection:
     async def close(self) -> None:
         """Close at once; safe to call again."""
         self._closed = True
-        if self._wire is not None:
-            self._wire.close()
+        if self._multiplexer is not None:
+            self._multiplexer.close()

@@ -8,24 +8,36 @@ fail-over may lose what was not replicated yet, exactly as a restart may, and is
 
 Rejected: following redirections one by one (the replies of a half redirected batch have no order to reason
 about), and a client library's cluster pipeline (it retries unseen).
+
+The pooled client. redis-py's client learns the map of slots from the nodes that it knows, and drops each node
+that failed. A connection that could not be opened keeps its place in its node's pool, and so does one whose call
+was cancelled while it was opened. Once all nodes were away for some seconds it would find none of them ever again,
+and a node that stood still for a while would have no connection left for anybody. Here each look at the map asks
+all nodes that are known, over new connections, and a call that is given up ends by itself, within its time-outs.
 """
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
+from redis.asyncio import Redis
+from redis.asyncio.cluster import ClusterNode, NodesManager, RedisCluster
+from redis.asyncio.connection import AbstractConnection, SSLConnection
 from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from shared.connections import AWAY, OwnedConnection, cluster_seeds
-from shared.resp import Command, command, is_trouble
+from shared.redis.commands import Command, command, is_trouble
+from shared.redis.connection import AWAY, OwnedConnection
+from shared.redis.urls import arguments, read_url, with_address
 
 SLOTS: Final = 16384
+_NOWHERE: Final = (None, b"", b"?")
+"""What a node says of a host that it does not know: it is reached where the node itself was."""
 
 
 class ClusterConnection:
-    """Owned connections to all masters, as one. See :class:`shared.connections.OwnedConnection`."""
+    """Owned connections to all masters, as one. See :class:`shared.redis.connection.OwnedConnection`."""
 
     one_log_a_read = True
 
@@ -135,26 +147,25 @@ def _slot_ranges(reply: Any, seed: str) -> Iterator[tuple[int, int, list[str]]]:
     """CLUSTER SLOTS: first, last, and the URLs of the master and of its replicas, with the seed's login."""
     if isinstance(reply, ResponseError):
         raise reply
-    scheme, _, rest = seed.partition("://")
-    login = rest.rpartition("@")[0]
+    own = arguments(seed).get("host", "localhost")
     for first, last, *nodes in reply:
         yield (
             first,
             last,
-            [f"{scheme}://{login + '@' if login else ''}{host.decode()}:{port}" for host, port, *_ in nodes],
+            [with_address(seed, own if host in _NOWHERE else host.decode(), port) for host, port, *_ in nodes],
         )
 
 
 async def node_urls(url: str) -> list[str]:
     """Every node of a cluster that serves, masters and replicas; of a single server, its own URL.
 
-    Raises one of :data:`shared.connections.AWAY`, or a RedisError.
+    Raises one of :data:`shared.redis.connection.AWAY`, or a RedisError.
     """
-    seeds = cluster_seeds(url)
-    if not seeds:
+    place = read_url(url)
+    if place.kind == "server":
         return [url]
     error: Exception = RedisConnectionError("no seed of the cluster answers")
-    for seed in seeds:
+    for seed in place.nodes:
         try:
             reply = await _slots(OwnedConnection(seed))
             return sorted({node for *_, nodes in _slot_ranges(reply, seed) for node in nodes})
@@ -168,5 +179,49 @@ LogConnection = OwnedConnection | ClusterConnection
 
 def connect_to_logs(url: str) -> LogConnection:
     """A new, unopened connection to the logs: to a server, or to a cluster (``redis+cluster://``)."""
-    seeds = cluster_seeds(url)
-    return ClusterConnection(seeds, OwnedConnection) if seeds else OwnedConnection(url)
+    place = read_url(url)
+    return ClusterConnection(place.nodes, OwnedConnection) if place.kind == "cluster" else OwnedConnection(url)
+
+
+class _Nodes(NodesManager):
+    """The nodes, none of which is forgotten before the map says so."""
+
+    def __init__(self, seeds: Sequence[tuple[str, int]], arguments: dict[str, Any]) -> None:
+        self._seeds = [ClusterNode(host, port, **arguments) for host, port in seeds]
+        super().__init__(self._seeds, require_full_coverage=True, connection_kwargs=arguments)
+
+    async def initialize(self) -> None:
+        """Learn the map; those nodes that did not fail are asked first. Raises what a client's call raises."""
+        known = {**self.startup_nodes, **self.nodes_cache, **{node.name: node for node in self._seeds}}
+        self.startup_nodes = {
+            name: ClusterNode(node.host, node.port, **self.connection_kwargs) for name, node in known.items()
+        }
+        try:
+            await super().initialize()
+        except RuntimeError as error:  # a node failed meanwhile, and was dropped from what is gone through here
+            raise RedisConnectionError(f"the cluster changed while it was asked: {error}") from error
+
+
+class _Client(RedisCluster):
+    async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        call = asyncio.ensure_future(super().execute_command(*args, **kwargs))
+        call.add_done_callback(_seen)
+        return await asyncio.shield(call)
+
+
+def _seen(call: asyncio.Future[Any]) -> None:
+    """Nobody may be there any more to be told of its failure."""
+    if not call.cancelled():
+        call.exception()
+
+
+def open_cluster_client(
+    seeds: Sequence[tuple[str, int]], kind: type[AbstractConnection], **arguments: Any
+) -> Redis:
+    """In: the hosts and ports of some nodes; the kind of connection, and its arguments. It connects when it is
+    used."""
+    client = _Client(**arguments, ssl=issubclass(kind, SSLConnection))
+    client.connection_kwargs["connection_class"] = kind
+    client.nodes_manager = _Nodes(seeds, client.connection_kwargs)
+    # It offers what is used of a single server's client: scripts, hashes, plain keys, pipelines.
+    return cast(Redis, client)

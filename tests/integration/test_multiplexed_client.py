@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from shared.connections import AWAY, open_client
+from shared.redis import AWAY, open_client
 from tests.support.processes import Server
 
 

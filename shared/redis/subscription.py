@@ -15,9 +15,9 @@ from typing import Self
 import hiredis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from shared.connections import EXCHANGE_TIMEOUT_S, unopened
-from shared.resp import command
-from shared.wire import take_over
+from shared.redis.commands import command
+from shared.redis.connection import EXCHANGE_TIMEOUT_S, unopened
+from shared.redis.multiplexer import take_over
 
 
 class Subscription(asyncio.Protocol):
@@ -34,7 +34,7 @@ class Subscription(asyncio.Protocol):
         self._turn: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Connect and subscribe. Raises one of :data:`shared.connections.AWAY`, or a RedisError."""
+        """Connect and subscribe. Raises one of :data:`shared.redis.connection.AWAY`, or a RedisError."""
         try:
             self._writer = await take_over(unopened(self._url), self)
             self._writer.transport.write(command(None, "SUBSCRIBE", self._channel).packed)

@@ -1,4 +1,4 @@
-"""A wire: one connection to Redis that many calls share, each waiting for its own replies alone.
+"""A multiplexer: one connection to Redis that many calls share, each waiting for its own replies alone.
 
 Theory of operation. redis-py connects, authenticates and selects; then its transport is taken over, and what
 arrives goes from the socket to the parser at once: no stream, no task that wakes for it, and no coroutine for each
@@ -7,16 +7,16 @@ what was asked is all that tells whose a reply is, and nobody waits for anybody 
 moment (one turn of the event loop) leave in one write, reach the server in one read, and their replies come back in
 one, too. A call that is given up leaves its place in the queue, for its replies still come.
 
-A server that leaves the oldest call without an answer for the time-out is taken for lost: the wire is closed, and
-everybody on it is told. So it is with replies that nobody asked for. Nothing is ever sent again here; whoever can
-repeat safely does so itself. What waits unanswered is bounded by the callers, each of whom waits, and by that
+A server that leaves the oldest call without an answer for the time-out is taken for lost: the connection is closed,
+and everybody on it is told. So it is with replies that nobody asked for. Nothing is ever sent again here; whoever
+can repeat safely does so itself. What waits unanswered is bounded by the callers, each of whom waits, and by that
 time-out.
 
 With redis-py's pool (a connection a call, with its lock, its time-out, its retry and a stream reader) one call
-costs 53-68 µs of a quiet process, and a pipeline 81-94; over a wire 15 and 20, and 5 and 9 in a crowd. In a burst
-of creates, where nothing is warm, that is four times as much, and a stream takes a dozen calls. The loop's own
-transport gathers nothing (uvloop sends at once): a write for each call costs the client 5 µs more, and the server
-three reads more a stream. Each reply of a flush costs 1 µs less than by redis-py's parser.
+costs 53-68 µs of a quiet process, and a pipeline 81-94; over a multiplexer 15 and 20, and 5 and 9 in a crowd. In a
+burst of creates, where nothing is warm, that is four times as much, and a stream takes a dozen calls. The loop's
+own transport gathers nothing (uvloop sends at once): a write for each call costs the client 5 µs more, and the
+server three reads more a stream. Each reply of a flush costs 1 µs less than by redis-py's parser.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from shared.resp import Command
+from shared.redis.commands import Command
 
 _MISSING: Final = object()
 
@@ -40,7 +40,7 @@ _MISSING: Final = object()
 async def take_over(connection: AbstractConnection, protocol: asyncio.BaseProtocol) -> asyncio.StreamWriter:
     """Open a connection by redis-py, and let its bytes come straight to this protocol from then on.
 
-    Out: what holds its transport, which is closed with it. Raises one of :data:`shared.connections.AWAY`, or a
+    Out: what holds its transport, which is closed with it. Raises one of :data:`shared.redis.connection.AWAY`, or a
     RedisError; then nothing is open.
     """
     try:
@@ -55,13 +55,13 @@ async def take_over(connection: AbstractConnection, protocol: asyncio.BaseProtoc
     return writer
 
 
-async def open_wire(connection: AbstractConnection, timeout_s: float) -> "Wire":
-    """A wire over this connection, which must not be open. Raises as :func:`take_over` does."""
-    wire = Wire(timeout_s)
+async def open_multiplexer(connection: AbstractConnection, timeout_s: float) -> "Multiplexer":
+    """A multiplexer over this connection, which must not be open. Raises as :func:`take_over` does."""
+    multiplexer = Multiplexer(timeout_s)
     async with asyncio.timeout(timeout_s):
-        wire.writer = await take_over(connection, wire)
-        wire.connection_made(wire.writer.transport)
-    return wire
+        multiplexer.writer = await take_over(connection, multiplexer)
+        multiplexer.connection_made(multiplexer.writer.transport)
+    return multiplexer
 
 
 def _refusal(text: str) -> ResponseError:
@@ -83,7 +83,7 @@ class _Asked:
     replies: list[Any] = field(default_factory=list)
 
 
-class Wire(asyncio.Protocol):
+class Multiplexer(asyncio.Protocol):
     """The only user of an open transport, from then to its first failure."""
 
     def __init__(self, timeout_s: float) -> None:
@@ -98,7 +98,7 @@ class Wire(asyncio.Protocol):
         self._reader = hiredis.Reader(InvalidResponse, _refusal, notEnoughData=_MISSING)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The transport is open, and this wire's own."""
+        """The transport is open, and this multiplexer's own."""
         self._transport = transport
 
     @property
@@ -108,7 +108,8 @@ class Wire(asyncio.Protocol):
     def ask(self, commands: Sequence[Command]) -> asyncio.Future[list[Any]]:
         """Send commands. Out: what becomes their replies, one after the other (of a transaction several); what the
         server refused stands in its place as a ``ResponseError``. It fails with one of
-        :data:`shared.connections.AWAY` where the wire is lost: nobody knows then which of them were carried out."""
+        :data:`shared.redis.connection.AWAY` where the connection is lost: nobody knows then which of them were
+        carried out."""
         if self.closed:
             raise RedisConnectionError("this connection is closed")
         count = sum([command.replies for command in commands])
