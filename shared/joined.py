@@ -17,7 +17,7 @@ import asyncio
 from shared.keys import Keys
 from shared.limits import Admission, Limits
 from shared.new_stream import NewStream
-from shared.queue import job_id
+from shared.queue import JOB_LIFE_MS, job_id, job_key, job_payload
 from shared.streams import Streams
 
 
@@ -38,8 +38,10 @@ class JoinedCreate:
         that the stream began with. Raises one of :data:`shared.connections.AWAY` (nobody knows then), or a
         RedisError (there is no stream then).
         """
-        more = (*self._limits.keys(new.owner), self._keys.unfinished)
-        head, made = (*self._limits.args(new.stream_id), job_id(new.stream_id, 1)), new.args(nonce)
+        job = job_id(new.stream_id, 1)
+        more = (*self._limits.keys(new.owner), self._keys.unfinished, job_key(job))
+        head = (*self._limits.args(new.stream_id), job, job_payload(new.stream_id), JOB_LIFE_MS)
+        made = new.args(nonce)
         while True:
             until_ms = int((self._clock + until) * 1000)
             answer = await self._streams.call("joined", new.stream_id, *head, until_ms, *made, more=more)

@@ -30,7 +30,7 @@ from shared.connections import AWAY
 from shared.events import CANCELLED, CONTINUED, DONE, FAILED
 from shared.fallbacks import moved_on, with_tried
 from shared.providers import Provider
-from shared.queue import Queue
+from shared.queue import Job, Queue
 from shared.settings import Settings
 from shared.streams import Reading, Streams
 from worker.carried import LOG_FULL, LOST, Carried
@@ -80,19 +80,19 @@ class Generations:
         self._calm_ms = calm_ms
         self._worker = worker
 
-    async def generate(self, stream_id: str, job: str, place: int) -> None:
-        """Run one job: whatever the stream needs, until it ended or belongs to somebody else. ``place``: where the
-        job stood in line."""
+    async def generate(self, job: Job) -> None:
+        """Run one job: whatever the stream needs, until it ended or belongs to somebody else."""
+        stream_id = job.stream_id
         pause_s = RETRY_FIRST_S
         while True:
             try:
-                claim, said = await self._claim(stream_id, job)
+                claim, said = await self._claim(stream_id)
             except asyncio.CancelledError:
-                await self._put_back(job, place)
+                await self._put_back(job)
                 raise
             except (*AWAY, RedisError):
                 await asyncio.sleep(RETRY_FIRST_S)  # this worker may be the next to take it
-                await self._put_back(job, place)
+                await self._put_back(job)
                 raise
             if claim.outcome == "end":
                 await self._endings.end_for_another(stream_id, claim)
@@ -103,13 +103,13 @@ class Generations:
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, RETRY_MAX_S)
 
-    async def _put_back(self, job: str, place: int) -> None:
+    async def _put_back(self, job: Job) -> None:
         """Another worker may take it at once; the sweep would see to it, too."""
         with contextlib.suppress(TimeoutError, *AWAY, RedisError):
             async with asyncio.timeout(PUT_BACK_S):
-                await self._queue.put_back({job: place})
+                await self._queue.put_back([job])
 
-    async def _claim(self, stream_id: str, job: str) -> tuple[Claim, Reading | None]:
+    async def _claim(self, stream_id: str) -> tuple[Claim, Reading | None]:
         """Claim the stream. Out: what came of it, and what was said so far where the attempt continues that."""
         settings = self._settings
         waited_s = 0.0
@@ -126,8 +126,6 @@ class Generations:
                 continue
             if claim.outcome not in WAITS or waited_s > WAIT_LIMIT_S:
                 return claim, said if claim.opening == CONTINUED else None
-            if not waited_s:
-                await self._queue.put_off(job, settings.lease_ms)
             await asyncio.sleep(WAITS[claim.outcome])
             waited_s += WAITS[claim.outcome]
 
