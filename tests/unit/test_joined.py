@@ -11,7 +11,7 @@ from shared.joined import JoinedCreate
 from shared.keys import Keys
 from shared.limits import Admission, Limits
 from shared.new_stream import NewStream
-from shared.queue import Queue
+from shared.queue import JOB_LIFE_MS, Queue, job_key
 from shared.scripts import Script, load_scripts
 from shared.streams import Streams
 
@@ -59,6 +59,9 @@ async def test_one_round_trip_leaves_what_the_single_steps_leave(made: Made) -> 
     assert await made.queue.unfinished(0, 10) == {ID: answer.now_ms, "other": answer.now_ms}
     assert await made.queue.jobs([f"{ID}:1", "other:1"]) == [True] * 2
     assert len(set(await made.redis.zmscore(KEYS.queue, [f"{ID}:1", "other:1"]))) == 1
+    lives = [await made.redis.pttl(job_key(f"{stream_id}:1")) for stream_id in (ID, "other")]
+    assert all(JOB_LIFE_MS - 5000 < life <= JOB_LIFE_MS for life in lives)
+    assert {job.stream_id for job in await made.queue.take(10, 1.0)} == {ID, "other"}
 
 
 async def test_a_call_whose_reply_was_lost_meets_what_it_made_and_takes_nothing_again(made: Made) -> None:
