@@ -28,7 +28,7 @@ from shared.claims import Claim
 from shared.events import CANCELLED, CONTINUED, DONE, FAILED
 from shared.fallbacks import moved_on, with_tried
 from shared.providers import Provider
-from shared.queue import Queue
+from shared.queue import Job, Queue
 from shared.redis import AWAY
 from shared.settings import Settings
 from shared.streams import Reading, Streams
@@ -72,19 +72,19 @@ class Generations:
         self._endings = endings
         self._worker = worker
 
-    async def generate(self, stream_id: str, job: str, place: int) -> None:
-        """Run one job: whatever the stream needs, until it ended or belongs to somebody else. ``place``: where the
-        job stood in line."""
+    async def generate(self, job: Job) -> None:
+        """Run one job: whatever the stream needs, until it ended or belongs to somebody else."""
+        stream_id = job.stream_id
         pause_s = RETRY_FIRST_S
         while True:
             try:
                 claim, said = await self._claim(stream_id)
             except asyncio.CancelledError:
-                await self._put_back(job, place)
+                await self._put_back(job)
                 raise
             except (*AWAY, RedisError):
                 await asyncio.sleep(RETRY_FIRST_S)  # this worker may be the next to take it
-                await self._put_back(job, place)
+                await self._put_back(job)
                 raise
             if claim.outcome == "end":
                 await self._endings.end_for_another(stream_id, claim)
@@ -95,11 +95,11 @@ class Generations:
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, RETRY_MAX_S)
 
-    async def _put_back(self, job: str, place: int) -> None:
+    async def _put_back(self, job: Job) -> None:
         """Another worker may take it at once; the sweep would see to it, too."""
         with contextlib.suppress(TimeoutError, *AWAY, RedisError):
             async with asyncio.timeout(PUT_BACK_S):
-                await self._queue.put_back({job: place})
+                await self._queue.put_back([job])
 
     async def _claim(self, stream_id: str) -> tuple[Claim, Reading | None]:
         """Claim the stream. Out: what came of it, and what was said so far where the attempt continues that."""

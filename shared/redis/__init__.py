@@ -7,6 +7,7 @@ Elsewhere redis-py stands only for the type of a client that is handed in, and f
 those that say that a server is away.
 """
 
+from shared.redis.arq_server import arq_server
 from shared.redis.client import MultiplexedRedis, check_masters, leave_streams_raw, open_client
 from shared.redis.cluster import LogConnection, connect_to_logs, node_urls
 from shared.redis.commands import Command, by_command, command, is_out_of_memory, is_trouble
@@ -23,6 +24,7 @@ __all__ = [
     "MultiplexedRedis",
     "Script",
     "Subscription",
+    "arq_server",
     "by_command",
     "check_masters",
     "command",

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -41,10 +41,10 @@ class Stack:
             | self._settings
         )
 
-    async def add_worker(self) -> Child:
+    async def add_worker(self, start: Callable[..., Child] = start_worker) -> Child:
         self._started += 1
         name = f"worker-{self._started}"
-        child = await asyncio.to_thread(start_worker, self.env(), self.directory, name)
+        child = await asyncio.to_thread(start, self.env(), self.directory, name)
         self.workers.append(child)
         return child
 

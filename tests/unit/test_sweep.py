@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from arq.constants import in_progress_key_prefix
 from fakeredis import FakeAsyncRedis
 
 from shared.keys import Keys
 from shared.new_stream import BEING_MADE_MS, NewStream, new_nonce
-from shared.queue import Queue
+from shared.queue import Job, Queue
 from shared.redis import load_scripts
 from shared.streams import Streams
 from worker.sweep import YOUNG_MS, Sweep
@@ -61,22 +62,35 @@ async def test_a_job_that_was_lost_with_its_taker_is_given_anew(swept: Swept) ->
     await swept.create("lost")
     await swept.queue.put("lost", 1, 1)
     assert await swept.tick() == 0, "it waits"
-    assert await swept.queue.take(10, 1.0) == {"lost:1": 1}
+    assert await swept.queue.take(10, 1.0) == [Job("lost:1", "lost", 1)]
     assert await swept.tick() == 1
-    assert list(await swept.queue.take(10, 1.0)) == ["lost:1"]
+    assert [job.id for job in await swept.queue.take(10, 1.0)] == ["lost:1"]
 
 
-@pytest.mark.parametrize("why", ["young", "claimed", "being made"])
+async def test_a_job_whose_taker_died_with_it_is_free_for_others_again(swept: Swept) -> None:
+    """A worker of arq's marks a job for as long as it may run, before it takes it out of the queue."""
+    mark = in_progress_key_prefix + "lost:1"
+    await swept.create("lost")
+    await swept.queue.put("lost", 1, 1)
+    await swept.redis.set(mark, b"1")
+    assert await swept.tick() == 1
+    assert not await swept.redis.exists(mark)
+    assert await swept.queue.take(10, 1.0) == [Job("lost:1", "lost", 1)], "its place in line is the same"
+
+
+@pytest.mark.parametrize("why", ["young", "waits", "claimed", "being made"])
 async def test_what_somebody_sees_to_gets_no_job(swept: Swept, why: str) -> None:
     if why == "being made":
         await swept.note("s", BEING_MADE_MS - 5000)
     else:
         await swept.create("s", age_ms=0 if why == "young" else 2 * YOUNG_MS)
-    if why == "claimed":
+    if why == "waits":
+        await swept.queue.put("s", 1, 1)
+    elif why == "claimed":
         claim = await swept.streams.claim("s", "w", LEASE_MS, 3)
         assert claim.outcome == "run"
     assert await swept.tick() == 0
-    assert await swept.queue.waiting() == 0
+    assert await swept.queue.waiting() == (why == "waits")
     assert list(await swept.queue.unfinished(0, 10)) == ["s"]
 
 
