@@ -4,9 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from redis.exceptions import ResponseError
-
-from shared.redis import AWAY, LogConnection, Script, command
+from shared.redis import AWAY, LogConnection, Script, command, teach
 from shared.uptime import Trouble
 
 SLOW_S: Final = 1.0
@@ -38,10 +36,7 @@ class Link:
         connection = self._connect()
         await connection.open()
         try:
-            loads = [command(None, "SCRIPT", "LOAD", script.text) for script in self._scripts]
-            for reply in await connection.exchange(loads):
-                if isinstance(reply, ResponseError):
-                    raise reply
+            await teach(connection, self._scripts)
         except BaseException:
             await connection.close()
             raise

@@ -15,12 +15,11 @@ from shared.keys import Keys
 from shared.logs import configure_logs
 from shared.presence import PresenceKeys
 from shared.queue import JOB, Queue
-from shared.redis import connect_to_logs, load_scripts, open_client
+from shared.redis import connect_to_logs, listen, load_scripts, open_client
 from shared.settings import BadSettings, Configuration, environment, load
 from shared.streams import Streams
 from shared.turns import Turns
 from shared.vital import start_vital
-from worker.cancellations import listen
 from worker.carried import FENCED
 from worker.endings import Endings
 from worker.generation import Generations
@@ -72,9 +71,10 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
         settings, configuration.providers, intake, streams, queue, writer, endings, link.trouble.calm_ms, name
     )
 
-    def cancelled(stream_id: str) -> None:
+    def cancelled(stream_id: bytes) -> None:
+        # Only a hint: without it the lease tick stops the stream within a second, and the next append at once.
         for carried in writer.held():
-            if carried.stream_id == stream_id:
+            if carried.stream_id == stream_id.decode():
                 carried.stop(FENCED)
 
     async def generate(ctx: dict[str, Any], stream_id: str) -> None:
@@ -86,7 +86,7 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
         for work, about in (
             (writer.run(), "log"),
             (upkeep.run(), "upkeep"),
-            (listen(queue_client, keys.cancelled_channel, cancelled), "cancellations"),
+            (listen(settings.queue_redis_url, keys.cancelled_channel, cancelled), "cancellations"),
             (line.run(), "line"),
         ):
             background.append(start_vital(work, about))
