@@ -7,7 +7,7 @@ broke: everything counts as dirty when it is back; a slow check is the net) or c
 
 Whatever can't be explained by new entries is *checked* against the log's last entry: a log that is gone, and
 a buffer that is ahead of its log because the server lost its last seconds. The reader owns its connection
-(see :mod:`shared.redis.connection`): a new connection may lead to a server that restarted, so all is checked.
+(see :mod:`shared.connections`): a new connection may lead to a server that restarted, so all is checked.
 
 Rejected, with figures (CPU of api + worker + Redis per delivered token at 100 and 400 streams): a blocking
 XREAD per viewer (244 and 117 µs; p99 239 ms at 400), one blocking XREAD of all logs (216 and 78 µs, and it
@@ -17,7 +17,6 @@ pays for every idle key: 71 against 21 µs with 1,000 idle ones). This one: 76-8
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import Final
 
 import structlog
@@ -40,15 +39,12 @@ from shared.log import (
     tail_commands,
 )
 from shared.redis import AWAY, LogConnection
-from shared.uptime import Uptime
 
 READ_COUNT: Final = 500
 """Entries of one log in one XREAD: a late viewer's long log must not hold up the others."""
 PAGE: Final = 500
 CHECK_S: Final = 5.0
 """How late a lost hint is noticed at the worst; at 1,000 idle logs the check costs 200 commands a second."""
-SETTLE_S: Final = 3.0
-"""After the server came back a missing log is waited for this long: its creator writes lost records again."""
 FIRST_BACKOFF_S: Final = 0.05
 MAX_BACKOFF_S: Final = 1.0
 
@@ -64,7 +60,6 @@ class Reader:
         client: Redis,
         hints: Hints,
         keys: Keys,
-        uptime: Uptime,
         linger_s: float,
     ) -> None:
         """``client`` serves pages to viewers that fell behind."""
@@ -72,9 +67,6 @@ class Reader:
         self._client = client
         self._hints = hints
         self._keys = keys
-        self._uptime = uptime
-        self._lost = False
-        self._fresh_until = 0.0
         self._connection: LogConnection | None = None
         self._follows = Follows(keys, linger_s, self._mark, self._unmark)
         self._dirty: dict[Follow, None] = {}
@@ -94,10 +86,6 @@ class Reader:
         """Entries of a log from this one on (``after``: from behind it), for a viewer that fell behind."""
         command = page_command(self._keys.log(stream_id), first, count, after=after)
         return read_entries(await self._client.execute_command(*command))  # type: ignore[no-untyped-call]
-
-    async def is_settled(self) -> bool:
-        """Whether a log that is missing is gone, and not about to be written again. Raises as reading does."""
-        return asyncio.get_running_loop().time() >= self._fresh_until and await self._uptime.is_settled()
 
     def wake_viewers(self) -> None:
         """Let every viewer look around (the process is about to stop)."""
@@ -160,7 +148,6 @@ class Reader:
                 if self._connection is not None:
                     await self._connection.close()
                     self._connection = None
-                self._lost = True
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
                 self._work.set()
@@ -168,10 +155,6 @@ class Reader:
     async def _connected(self) -> LogConnection:
         connection = self._connect()
         await connection.open()
-        if self._lost:
-            await self._hints.returned()
-            self._lost = False
-            self._fresh_until = asyncio.get_running_loop().time() + SETTLE_S
         self._connection = connection
         self._check_everything()
         return connection
@@ -218,9 +201,7 @@ class Reader:
             if isinstance(reply, ResponseError):
                 raise reply
             last = next(iter(read_entries(reply)), None)
-            if last is None and not await self.is_settled():
-                asyncio.get_running_loop().call_later(SETTLE_S / 3, partial(self._mark, follow, check=True))
-            elif last is None:
+            if last is None:
                 follow.vanish()
             elif follow.buffer.last is not None and last.cursor < follow.buffer.last:
                 log.info("ahead_of_log", stream=follow.stream_id)

@@ -7,7 +7,8 @@ Elsewhere redis-py stands only for the type of a client that is handed in, and f
 those that say that a server is away.
 """
 
-from shared.redis.client import MultiplexedRedis, leave_streams_raw, masters_info, open_client, read_facts
+from shared.redis.arq_server import arq_server
+from shared.redis.client import MultiplexedRedis, check_masters, leave_streams_raw, open_client
 from shared.redis.cluster import LogConnection, connect_to_logs, node_urls
 from shared.redis.commands import Command, by_command, command, is_out_of_memory, is_trouble
 from shared.redis.connection import AWAY
@@ -25,7 +26,9 @@ __all__ = [
     "Script",
     "ScriptRunner",
     "address_of",
+    "arq_server",
     "by_command",
+    "check_masters",
     "command",
     "connect_to_logs",
     "is_out_of_memory",
@@ -34,10 +37,8 @@ __all__ = [
     "listen",
     "load_script",
     "load_scripts",
-    "masters_info",
     "node_urls",
     "open_client",
-    "read_facts",
     "read_url",
     "teach",
     "without_password",

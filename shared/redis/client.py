@@ -4,14 +4,13 @@ The pool stays for what needs a connection of its own: subscriptions, blocking r
 """
 
 import asyncio
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.client import Pipeline
 from redis.asyncio.cluster import RedisCluster
-from redis.exceptions import ExecAbortError, ReadOnlyError
+from redis.exceptions import ExecAbortError, NoPermissionError, ReadOnlyError
 
 from shared.redis.cluster import open_cluster_client
 from shared.redis.commands import Command, command
@@ -62,32 +61,23 @@ def leave_streams_raw(client: Redis) -> None:
         del client.response_callbacks[name]
 
 
-_SECTIONS: Final = ("server", "replication")
-_FACT: Final = re.compile(rb"^(\w+):([^\r\n]*)", re.MULTILINE)
-
-
-def read_facts(response: bytes, **_: object) -> dict[str, str]:
-    """What INFO tells, by name; values as they stand there. (Paths among them are any bytes.)"""
-    return {name.decode(): value.decode("utf-8", "replace") for name, value in _FACT.findall(response)}
-
-
-async def masters_info(client: Redis) -> list[dict[str, str]]:
-    """INFO of the server, or of each master of a cluster (which knows of itself alone).
+async def check_masters(client: Redis) -> None:
+    """Ask the server, or all masters of the cluster at once, whether they answer and take writes.
 
     Raises one of :data:`shared.redis.connection.AWAY`, or a RedisError: also for a server that is a replica just
-    now, and takes no writes.
+    now. A user without the right to ask for INFO learns only that the server answers.
     """
-    if not isinstance(client, RedisCluster):
-        told = [await client.info(*_SECTIONS)]  # type: ignore[arg-type]
-    else:
+    if isinstance(client, RedisCluster):
         await client.initialize()
-        answers = await client.info(*_SECTIONS, target_nodes=client.get_primaries())
-        told = [answers] if "role" in answers else list(answers.values())
-    if any(answer.get("role") == "slave" for answer in told):
-        if isinstance(client, RedisCluster):
-            await client.aclose()  # the next call learns who is the master now
+        await client.ping(target_nodes=client.get_primaries())
+        return
+    try:
+        told = await client.info("replication")
+    except NoPermissionError:
+        await client.ping()
+        return
+    if told.get("role") == "slave":
         raise ReadOnlyError("the server is a replica")
-    return told
 
 
 class Reopening:

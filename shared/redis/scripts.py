@@ -2,7 +2,7 @@
 
 Theory of operation. Redis runs a script alone, so each is a transaction, and since all of its keys share
 the hash tag ``{id}``, all of it runs on a cluster as it is. A script's reply may be lost, so the caller
-sends it again: scripts whose second run would answer otherwise (create, claim, finish, cancel, release)
+sends it again: scripts whose second run would answer otherwise (create, record, claim, finish, cancel, release)
 carry the caller's nonce and answer the first result again; the others change nothing the second time.
 Scripts that end a stream are flagged ``allow-oom``: at ``maxmemory`` a stream can still be closed.
 
@@ -25,9 +25,8 @@ from shared.transitions import lua_table
 
 FLAGS: Final[dict[str, str]] = {
     "create": "",
-    "confirm": "",
+    "record": "",
     "claim": "",
-    "reclaim": "",
     "snapshot": "",
     "finish": "allow-oom",
     "cancel": "allow-oom",
@@ -35,11 +34,10 @@ FLAGS: Final[dict[str, str]] = {
     "renew": "allow-oom",
     "charge": "",
     "read": "no-writes",
-    "joined": "",
 }
 """Every script of the log's side and the flags it runs under (``#!lua flags=…``, Redis 7)."""
 
-PARTS: Final[dict[str, tuple[str, ...]]] = {"joined": ("admit", "create", "confirm")}
+PARTS: Final[dict[str, tuple[str, ...]]] = {"create": ("admit", "record")}
 """What a script is made of: these stand in front of it, each as a function of its KEYS and ARGV."""
 
 

@@ -14,7 +14,7 @@ counts as a loss.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final, Never
 
 import hiredis
@@ -34,22 +34,21 @@ log = structlog.get_logger("redis.subscription")
 
 
 async def listen(
-    url: str, channel: str, said: Callable[[bytes], None], subscribed: Callable[[], Awaitable[None]] | None = None
+    url: str, channel: str, said: Callable[[bytes], None], subscribed: Callable[[], None] | None = None
 ) -> Never:
     """Call ``said`` with each message of the channel, until cancelled.
 
-    ``subscribed`` is awaited whenever the channel can be heard, for the first time or again: messages may have been
-    missed until then. When it fails with one of :data:`shared.redis.connection.AWAY` or a RedisError, that is a
-    loss as any other.
+    ``subscribed`` is called whenever the channel can be heard, for the first time or again: messages may have been
+    missed until then.
     """
     backoff_s = FIRST_BACKOFF_S
     while True:
         heard = _Heard(said)
         try:
             await heard.open(url, channel)
-            if subscribed is not None:
-                await subscribed()
             backoff_s = FIRST_BACKOFF_S
+            if subscribed is not None:
+                subscribed()
             await heard.lost
         except (*AWAY, RedisError) as error:
             log.warning("subscription_lost", channel=channel, error=type(error).__name__)

@@ -53,7 +53,8 @@ def test_fastapi_and_starlette_stay_in_the_api() -> None:
 
 
 def test_arq_is_where_jobs_are_sent_and_where_the_worker_is_built() -> None:
-    assert importers("arq") == {"shared/queue.py", "worker/main.py", "worker/waking.py"}
+    rooms = {"shared/queue.py", "shared/redis/arq_server.py", "worker/main.py", "worker/job_consumer.py"}
+    assert importers("arq") == rooms
 
 
 def test_http_clients_stay_with_the_providers_and_the_terminal_s_one() -> None:

@@ -1,4 +1,4 @@
-"""Who speaks in a flush: the attempts that have something to say, which gather under load. Pure, no I/O.
+"""The flush policy: which attempts a flush takes; under load tokens gather. Pure, no I/O.
 
 Theory of operation. Whatever comes behind a flush (Redis, the API, a viewer's socket) costs by the entry, and not
 by the token. While it comes from FLUSH_STREAMS streams a flush or fewer, a flush takes all that wait, and nobody
@@ -19,7 +19,7 @@ from collections.abc import Collection
 from itertools import chain, takewhile
 from typing import Final
 
-from worker.carried import Carried
+from worker.log.attempt_log import AttemptLog
 
 FLUSH_STREAMS: Final = 72
 """Of a flush in which nobody has to wait: up to some 160 streams of 50 tokens/s, 9 ms apart."""
@@ -28,41 +28,41 @@ LOAD_FLUSHES: Final = 8
 MOST_FLUSHES: Final = 4
 
 
-class Speakers:
+class FlushPolicy:
     """Those of one log writer."""
 
     def __init__(self) -> None:
-        self._waiting: dict[Carried, int] = {}
+        self._waiting: dict[AttemptLog, int] = {}
         """In which flush's time each began to wait, in that order."""
-        self._ripe: dict[Carried, None] = {}
+        self._ripe: dict[AttemptLog, None] = {}
         self._flush = 0
         self._left = 0
         """How many the last flush left waiting."""
         self._load = 0.0
         """Streams a flush, a mean of the last flushes."""
 
-    def __contains__(self, carried: Carried) -> bool:
-        return carried in self._waiting
+    def __contains__(self, attempt: AttemptLog) -> bool:
+        return attempt in self._waiting
 
-    def add(self, carried: Carried) -> None:
+    def add(self, attempt: AttemptLog) -> None:
         """This one has something to say, or something more."""
-        if carried in self._waiting:
-            self._ripe[carried] = None
+        if attempt in self._waiting:
+            self._ripe[attempt] = None
             return
-        self._waiting[carried] = self._flush
-        if carried.next_n == 1:
-            self._ripe[carried] = None
+        self._waiting[attempt] = self._flush
+        if attempt.next_n == 1:
+            self._ripe[attempt] = None
 
-    def discard(self, carried: Carried) -> None:
+    def discard(self, attempt: AttemptLog) -> None:
         """This one says nothing more."""
-        self._waiting.pop(carried, None)
-        self._ripe.pop(carried, None)
+        self._waiting.pop(attempt, None)
+        self._ripe.pop(attempt, None)
 
-    def any_but(self, held: Collection[Carried]) -> bool:
+    def any_but(self, held: Collection[AttemptLog]) -> bool:
         """Whether somebody waits that is not held."""
-        return any(carried not in held for carried in self._waiting) if held else bool(self._waiting)
+        return any(attempt not in held for attempt in self._waiting) if held else bool(self._waiting)
 
-    def take(self, held: Collection[Carried]) -> list[Carried]:
+    def take(self, held: Collection[AttemptLog]) -> list[AttemptLog]:
         """Those that speak in this flush, but for the held ones, which keep their place."""
         self._flush += 1
         waiting = self._waiting
@@ -70,14 +70,14 @@ class Speakers:
         self._load += (came - self._load) / LOAD_FLUSHES
         speaking = list(waiting)
         if self._load > FLUSH_STREAMS:
-            overdue = takewhile(lambda carried: waiting[carried] <= self._flush - MOST_FLUSHES, waiting)
+            overdue = takewhile(lambda attempt: waiting[attempt] <= self._flush - MOST_FLUSHES, waiting)
             speaking = list(dict.fromkeys(chain(overdue, self._ripe)))
         if held:
-            speaking = [carried for carried in speaking if carried not in held]
+            speaking = [attempt for attempt in speaking if attempt not in held]
         if len(speaking) == len(waiting):
             self._waiting, self._ripe = {}, {}
         else:
-            for carried in speaking:
-                self.discard(carried)
+            for attempt in speaking:
+                self.discard(attempt)
         self._left = len(self._waiting)
         return speaking

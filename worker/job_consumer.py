@@ -4,9 +4,9 @@ Theory of operation. arq polls every 0.5 s; that delays a pickup by 232 ms at th
 2. This subclass (of exactly arq 0.28.0) changes two things. It takes jobs out of the queue, as many as it has
 room for, by the call that waits for them (:meth:`shared.queue.Queue.take`), where arq looks, marks and counts
 each, one after the other: of 100 streams that are asked for at the same moment the last one's first token comes
-110-160 ms later than the provider's, and not 210-310. And it runs a job as it is: what arq does around one (its
-payload, its tries, its result: two round trips) is of no use where the claim decides who runs. All that arq does
-otherwise stays as it is: start and stop hooks, health check, SIGTERM, and a burst that ends with the queue.
+110-160 ms later than the provider's, and not 210-310. And it runs a job without arq's bookkeeping of tries and
+results, for the claim decides who runs. All that arq does otherwise stays as it is: start and stop hooks, health
+check, SIGTERM, and a burst that ends with the queue.
 
 A job that is taken by a worker that dies, or by a call whose reply is lost, is found by the sweep, as all that has
 neither a lease nor a job. One that comes when there is no room for it any more (the worker drains) is put back. A
@@ -16,7 +16,8 @@ Without a free slot nothing is waited for but a slot.
 
 import asyncio
 import contextlib
-import signal
+from itertools import count
+from signal import Signals
 from typing import Any, Final
 
 import structlog
@@ -25,7 +26,7 @@ from arq.worker import Worker
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from shared.queue import JOB, Queue
+from shared.queue import JOB, Job, Queue
 from shared.redis import AWAY, MultiplexedRedis
 
 WAIT_S: Final = 1.0
@@ -34,25 +35,25 @@ AWAY_S: Final = 0.5
 CLOSE_S: Final = 6.0
 """A stream takes at most twice 2 s to be handed over (see :mod:`worker.endings`); supervisors wait 10 s."""
 
-log = structlog.get_logger("worker.waking")
+log = structlog.get_logger("worker.job_consumer")
 
 
 class WiredArq(MultiplexedRedis, ArqRedis):  # type: ignore[misc]
     """arq's client, over one wire."""
 
 
-class WakingWorker(Worker):
+class JobConsumer(Worker):
     """arq's worker, which waits."""
 
-    def __init__(self, *args: Any, queue: Queue, waiting_client: Redis, **kwargs: Any) -> None:
-        """``waiting_client`` needs a socket timeout longer than WAIT_S."""
-        super().__init__(*args, poll_delay=0, **kwargs)
+    def __init__(self, queue: Queue, waiting_client: Redis, **arguments: Any) -> None:
+        """``waiting_client`` needs a socket timeout longer than WAIT_S; ``arguments`` are those of arq's worker."""
+        super().__init__(poll_delay=0, **arguments)
         self._queue = queue
         self._waiting_client = waiting_client
         self._ending = False
         self._freed = asyncio.Event()
-        self._again: dict[str, int] = {}
-        """Jobs that came while they ran here, with their places in line."""
+        self._begun = count()
+        self.on_stop = self._end
 
     async def main(self) -> None:
         """Wait for the server, then work as arq does (which gives up at once without one)."""
@@ -65,12 +66,11 @@ class WakingWorker(Worker):
                 await asyncio.sleep(AWAY_S)
         await super().main()
 
-    def handle_sig(self, signum: signal.Signals) -> None:
-        """End, as arq does, also where the cancellation of its loop gets lost on its way: chaos saw a worker that
-        gave two streams back, and went on."""
+    def _end(self, signum: Signals) -> None:
+        """arq has told its tasks and its loop to end. The loop may miss that: chaos saw a worker that gave two
+        streams back, and went on."""
         self._ending = True
         self.allow_pick_jobs = False
-        super().handle_sig(signum)
 
     async def _poll_iteration(self) -> None:
         if self._ending:
@@ -102,41 +102,36 @@ class WakingWorker(Worker):
         if not self._room:
             await self._queue.put_back(jobs)
             return
-        for name, place in jobs.items():
-            # One that runs here is not run twice: arq would forget the first one, and SIGTERM not reach it.
-            if name in self.tasks:
-                self._again[name] = place
-            else:
-                self._begin(name, place)
+        for job in jobs:
+            self._begin(job)
 
-    def _begin(self, name: str, place: int) -> None:
+    def _begin(self, job: Job) -> None:
+        # By a name of its own: SIGTERM must reach both where a job came twice. The second one only looks.
+        name = f"{job.id} {next(self._begun)}"
         self.job_counter += 1
-        task = self.loop.create_task(self.run_job(name, place))
-        self.tasks[name] = task
+        self.tasks[name] = task = self.loop.create_task(self._run(job))
 
         def over(_: object) -> None:
             del self.tasks[name]
             self.job_counter -= 1
             self._freed.set()
-            if name in self._again and self.allow_pick_jobs:
-                self._begin(name, self._again.pop(name))  # put back by the first one, or it costs a look
 
         task.add_done_callback(over)
 
-    async def run_job(self, job_id: str, score: int) -> None:
+    async def _run(self, job: Job) -> None:
         """Run it, to whatever end: a stream that is left without one gets a new job from the sweep."""
-        stream_id, _, _ = job_id.rpartition(":")
         try:
-            await self.functions[JOB].coroutine({**self.ctx, "job_id": job_id, "score": score}, stream_id)
+            ctx = {**self.ctx, "job_id": job.id, "score": job.place}
+            await self.functions[JOB].coroutine(ctx, job.stream_id)
             self.jobs_complete += 1
         except asyncio.CancelledError:
             self.jobs_retried += 1  # by SIGTERM, which waits for all of them
         except (*AWAY, RedisError) as error:
             self.jobs_failed += 1
-            log.warning("job_left", job=job_id, error=type(error).__name__)
+            log.warning("job_left", job=job.id, error=type(error).__name__)
         except Exception:
             self.jobs_failed += 1
-            log.exception("job_broke", job=job_id)
+            log.exception("job_broke", job=job.id)
 
     async def close(self) -> None:
         """Close as arq does."""
