@@ -234,7 +234,8 @@ def open_cluster_client(
 ) -> Redis:
     """In: the hosts and ports of some nodes; the kind of connection, and its arguments. It connects when it is
     used."""
-    client = _Client(**arguments, ssl=issubclass(kind, SSLConnection))
+    # A map that was wrong once is learnt anew at once: what a node tells of the new place may lack its host.
+    client = _Client(**arguments, ssl=issubclass(kind, SSLConnection), reinitialize_steps=1)
     client.connection_kwargs["connection_class"] = kind
     client.nodes_manager = _Nodes(seeds, client.connection_kwargs)
     # It offers what is used of a single server's client: scripts, hashes, plain keys, pipelines.

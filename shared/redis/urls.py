@@ -165,15 +165,15 @@ def _options(query: str, known: tuple[str, ...]) -> dict[str, str]:
 
 
 def _address(text: str, port: int) -> str:
-    """``host:port``, an IPv6 address in brackets."""
+    """``host:port``, an IPv6 address in brackets. What is wrong is not shown: it may be a password in a wrong place."""
     host, colon, given = text.rpartition(":") if not text.endswith("]") else (text, "", "")
     if not colon:
         host, given = text, ""
     bracketed = host.startswith("[") and host.endswith("]")
     if not host or (":" in host and not bracketed):
-        raise BadUrl(f"it names no host in {text!r} (an IPv6 address stands in brackets: [::1]:6379)")
+        raise BadUrl("a host is missing in it (an IPv6 address stands in brackets: [::1]:6379)")
     if colon and not (given.isascii() and given.isdigit() and 0 < int(given) < 65536):
-        raise BadUrl(f"{given!r} is no port")
+        raise BadUrl("a port in it is no number from 1 to 65535")
     return f"{host}:{given or port}"
 
 

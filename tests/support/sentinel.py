@@ -48,18 +48,24 @@ class Watched:
 
 
 @contextlib.contextmanager
-def running_sentinels(directory: Path, *, config: str = "", **servers: str) -> Iterator[Watched]:
-    """Gone when the block ends. ``config``: more lines for the Sentinels; ``servers``: settings of the servers."""
+def running_sentinels(
+    directory: Path, *, config: str = "", password: str = "", sentinel_password: str = ""
+) -> Iterator[Watched]:
+    """Gone when the block ends. ``config``: more lines for the Sentinels, which must tell the passwords."""
     with ExitStack() as stack:
         made = []
         for number in range(2):
             place = directory / f"server-{number}"
             place.mkdir()
-            server = start_server(place, repl_diskless_sync_delay="0", **servers)
+            server = start_server(place, repl_diskless_sync_delay="0")
             stack.callback(server.stop)
             made.append(server)
         with Redis(port=made[1].port) as redis:
             redis.execute_command("REPLICAOF", "127.0.0.1", made[0].port)
+        for server in made if password else ():
+            with Redis(port=server.port) as redis:
+                redis.config_set("masterauth", password)
+                redis.config_set("requirepass", password)
         ports = [stack.enter_context(held_port()) for _ in range(SENTINELS)]
         for port in ports:
             place = directory / f"sentinel-{port}"
@@ -73,13 +79,13 @@ def running_sentinels(directory: Path, *, config: str = "", **servers: str) -> I
             )
             argv = (str(find_server()), str(file), "--sentinel")
             child = stack.enter_context(Child(f"sentinel-{port}", argv, base_env(), place))
-            child.wait_ready(lambda port=port: pong(port))
-        wait_until(lambda: all(sees_all(port) for port in ports), what="the Sentinels to meet")
+            child.wait_ready(lambda port=port: pong(port) or sentinel_password)
+        wait_until(lambda: all(sees_all(port, sentinel_password) for port in ports), what="the Sentinels to meet")
         yield Watched(made, ports)
 
 
-def sees_all(port: int) -> bool:
-    with contextlib.suppress(RedisError, OSError), Redis(port=port) as redis:
+def sees_all(port: int, password: str = "") -> bool:
+    with contextlib.suppress(RedisError, OSError), Redis(port=port, password=password or None) as redis:
         master = redis.sentinel_masters()[MASTER]
         replicas = redis.sentinel_slaves(MASTER)
         return (
