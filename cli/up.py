@@ -14,8 +14,9 @@ from cli.plan import Address, Plan, children_env, embedded_url
 from cli.progress import Progress
 from cli.sockets import base_url, held_port, listen
 from cli.supervisor import Supervisor
-from cli.valkey import check_server, find_server, without_password
+from cli.valkey import check_server, find_server
 from cli.welcome import label, welcome, why_no_model
+from shared.redis import without_password
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -4,10 +4,9 @@ import shutil
 import subprocess
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from cli.errors import CannotStart
-from shared.redis import AWAY, open_client
+from shared.redis import AWAY, open_client, without_password
 
 OLDEST_MAJOR = 7
 """Script flags (``allow-oom``) came with Redis 7.0; every Valkey has them."""
@@ -117,11 +116,3 @@ async def check_server(url: str) -> None:
             f"{OLDEST_MAJOR}.0 or newer. Upgrade it, or leave --redis-url and HEADRACE_REDIS_URL out: "
             "headrace up then starts a server of its own."
         )
-
-
-def without_password(url: str) -> str:
-    """The URL as it may be shown."""
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))

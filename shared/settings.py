@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from shared.api_keys import ApiKeys, parse_api_keys
 from shared.prices import Price, Prices
 from shared.providers import BadProvider, Preset, Provider, load_providers
+from shared.redis import read_url
 from shared.tables import BadTable, load_table
 
 PREFIX = "HEADRACE_"
@@ -108,6 +109,13 @@ class Settings(BaseModel):
         """The origins of other sites whose pages may call."""
         return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
 
+    @field_validator("redis_url", "queue_url")
+    @classmethod
+    def _names_redis(cls, text: str) -> str:
+        if text:
+            read_url(text)
+        return text
+
     @field_validator("api_keys")
     @classmethod
     def _readable(cls, text: str) -> str:
@@ -155,10 +163,10 @@ def load(env: Mapping[str, str]) -> Configuration:
             for e in error.errors()
         ]
         raise BadSettings("Settings that can't be used: " + "; ".join(lines)) from None
-    if "+cluster://" in settings.redis_url and not settings.queue_url:
+    if read_url(settings.queue_redis_url).kind == "cluster":
         raise BadSettings(
-            f"{PREFIX}REDIS_URL names a cluster, which holds the logs; the queue needs a server of its own: set "
-            f"{PREFIX}QUEUE_URL."
+            f"The queue can't be on a cluster, which can only hold the logs: set {PREFIX}QUEUE_URL to a server of "
+            "its own."
         )
     try:
         providers = load_providers(env, load_presets(settings.providers_file))

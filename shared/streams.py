@@ -13,14 +13,13 @@ from typing import Any
 
 import stamina
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
 
 from shared.claims import Claim, read_claim
 from shared.events import MESSAGE, Delta, Transcript, decode_data
 from shared.keys import Keys
 from shared.log import Entry, read_entries
 from shared.new_stream import NewStream, new_nonce
-from shared.redis import AWAY, Script
+from shared.redis import AWAY, Script, ScriptRunner
 
 FIRST_WAIT_S = 0.05
 
@@ -63,6 +62,7 @@ class Streams:
         self._client = client
         self._keys = keys
         self._scripts = scripts
+        self._runner = ScriptRunner(client)
         self._tries = tries
 
     async def record(self, new: NewStream, nonce: str, until_ms: int) -> tuple[str, ...]:
@@ -100,25 +100,9 @@ class Streams:
         if not held:
             await self._client.ping()
             return []
-        script = self._scripts["renew"]
-        try:
-            answers = await self._renew(script, worker, held, lease_ms)
-        except NoScriptError:
-            await self._client.script_load(script.text)
-            answers = await self._renew(script, worker, held, lease_ms)
+        calls = [(self._keys.stream(stream_id), (worker, epoch, lease_ms)) for stream_id, epoch in held]
+        answers = await self._runner.run_all(self._scripts["renew"], calls)
         return [answer.decode() for answer in answers]
-
-    async def _renew(
-        self, script: Script, worker: str, held: Sequence[tuple[str, int]], lease_ms: int
-    ) -> list[bytes]:
-        async with self._client.pipeline(transaction=False) as pipe:
-            for stream_id, epoch in held:
-                # By its name: a cluster's pipeline refuses the method, which has no one node to go to.
-                pipe.execute_command(
-                    "EVALSHA", script.sha, 5, *self._keys.stream(stream_id), worker, epoch, lease_ms
-                )
-            answers: list[bytes] = await pipe.execute()
-        return answers
 
     async def read(self, stream_id: str) -> Reading | None:
         """Everything said so far; None where the stream does not exist."""
@@ -156,17 +140,11 @@ class Streams:
         keys behind the stream's five."""
         script = self._scripts[name]
         keys = (*self._keys.stream(stream_id), *more)
-        return await self._repeat(lambda: self._run(script, keys, args))
+        return await self._repeat(lambda: self._runner.run(script, keys, args))
 
     async def _answer(self, name: str, stream_id: str, *args: str | bytes | int) -> tuple[str, ...]:
         raw: bytes = await self.call(name, stream_id, *args)
         return tuple(raw.decode().split())
-
-    async def _run(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
-        try:
-            return await self._client.evalsha(script.sha, len(keys), *keys, *args)  # type: ignore[misc, arg-type]
-        except NoScriptError:
-            return await self._client.eval(script.text, len(keys), *keys, *args)  # type: ignore[misc, arg-type]
 
     async def _repeat(self, call: Any) -> Any:
         try:

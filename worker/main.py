@@ -24,12 +24,11 @@ from shared.keys import Keys
 from shared.logs import configure_logs
 from shared.presence import PresenceKeys
 from shared.queue import JOB, Job, Queue, deserialize, serialize
-from shared.redis import arq_server, connect_to_logs, load_scripts, open_client
+from shared.redis import arq_server, connect_to_logs, listen, load_scripts, open_client
 from shared.settings import BadSettings, Configuration, environment, load
 from shared.streams import Streams
 from shared.turns import Turns
 from shared.vital import start_vital
-from worker.cancellations import listen
 from worker.endings import Endings
 from worker.generation import Generations
 from worker.intake import Intake
@@ -144,9 +143,10 @@ async def running(configuration: Configuration) -> AsyncIterator[tuple[Queue, Ge
     intake = Intake(client, writer, line, watchers, configuration.prices)
     generations = Generations(settings, configuration.providers, intake, streams, queue, writer, endings, name)
 
-    def cancelled(stream_id: str) -> None:
+    def cancelled(stream_id: bytes) -> None:
+        # Only a hint: without it the lease tick stops the stream within a second, and the next append at once.
         for attempt in writer.running():
-            if attempt.stream_id == stream_id:
+            if attempt.stream_id == stream_id.decode():
                 attempt.stop(FENCED)
 
     background = [
@@ -154,7 +154,7 @@ async def running(configuration: Configuration) -> AsyncIterator[tuple[Queue, Ge
         for work, about in (
             (writer.run(), "log"),
             (upkeep.run(), "upkeep"),
-            (listen(queue_client, keys.cancelled_channel, cancelled), "cancellations"),
+            (listen(settings.queue_redis_url, keys.cancelled_channel, cancelled), "cancellations"),
             (line.run(), "line"),
         )
     ]

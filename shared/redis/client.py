@@ -33,7 +33,7 @@ def open_client(url: str, timeout_s: float = EXCHANGE_TIMEOUT_S) -> Redis:
     says it, for :mod:`shared.log` reads it.
     """
     place = read_url(url)
-    kind, settings = described(place.nodes[0])
+    kind, settings = described(url)
     client: Redis
     if place.kind == "cluster":
         nodes = [described(node)[1] for node in place.nodes]

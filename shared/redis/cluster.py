@@ -107,7 +107,7 @@ class ClusterConnection:
         for wanted, task in zip([wanted for wanted in places if wanted], asked, strict=True):
             for index, reply in zip(wanted, task.result(), strict=True):
                 for one in reply if isinstance(reply, list) else (reply,):
-                    if isinstance(one, ResponseError) and is_trouble(one) and "NOSCRIPT" not in str(one):
+                    if isinstance(one, ResponseError) and is_trouble(one):
                         await self.close()
                         raise RedisConnectionError(f"the cluster has changed: {one}")
                 if replies[index] is None or isinstance(reply, ResponseError):
@@ -157,12 +157,12 @@ def _slot_ranges(reply: Any, seed: str) -> Iterator[tuple[int, int, list[str]]]:
 
 
 async def node_urls(url: str) -> list[str]:
-    """Every node of a cluster that serves, masters and replicas; of a single server, its own URL.
+    """Every node of a cluster that serves, masters and replicas; of anything else, the URL itself.
 
     Raises one of :data:`shared.redis.connection.AWAY`, or a RedisError.
     """
     place = read_url(url)
-    if place.kind == "server":
+    if place.kind != "cluster":
         return [url]
     error: Exception = RedisConnectionError("no seed of the cluster answers")
     for seed in place.nodes:
@@ -183,18 +183,32 @@ def connect_to_logs(url: str) -> LogConnection:
     return ClusterConnection(place.nodes, OwnedConnection) if place.kind == "cluster" else OwnedConnection(url)
 
 
+class _Node(ClusterNode):
+    """A node that is asked for the map."""
+
+    async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        """As redis-py's; in the map, each host that the node does not know is the one where it was reached."""
+        reply = await super().execute_command(*args, **kwargs)
+        if args[0] == "CLUSTER SLOTS":
+            for _, _, *nodes in reply:
+                for node in nodes:
+                    if node[0] in _NOWHERE:
+                        node[0] = self.host
+        return reply
+
+
 class _Nodes(NodesManager):
     """The nodes, none of which is forgotten before the map says so."""
 
     def __init__(self, seeds: Sequence[tuple[str, int]], arguments: dict[str, Any]) -> None:
-        self._seeds = [ClusterNode(host, port, **arguments) for host, port in seeds]
+        self._seeds: list[ClusterNode] = [_Node(host, port, **arguments) for host, port in seeds]
         super().__init__(self._seeds, require_full_coverage=True, connection_kwargs=arguments)
 
     async def initialize(self) -> None:
         """Learn the map; those nodes that did not fail are asked first. Raises what a client's call raises."""
         known = {**self.startup_nodes, **self.nodes_cache, **{node.name: node for node in self._seeds}}
         self.startup_nodes = {
-            name: ClusterNode(node.host, node.port, **self.connection_kwargs) for name, node in known.items()
+            name: _Node(node.host, node.port, **self.connection_kwargs) for name, node in known.items()
         }
         try:
             await super().initialize()
@@ -220,7 +234,8 @@ def open_cluster_client(
 ) -> Redis:
     """In: the hosts and ports of some nodes; the kind of connection, and its arguments. It connects when it is
     used."""
-    client = _Client(**arguments, ssl=issubclass(kind, SSLConnection))
+    # A map that was wrong once is learnt anew at once: what a node tells of the new place may lack its host.
+    client = _Client(**arguments, ssl=issubclass(kind, SSLConnection), reinitialize_steps=1)
     client.connection_kwargs["connection_class"] = kind
     client.nodes_manager = _Nodes(seeds, client.connection_kwargs)
     # It offers what is used of a single server's client: scripts, hashes, plain keys, pipelines.

@@ -9,6 +9,7 @@ nobody would read, so it closes the connection as well.
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from redis.asyncio.connection import (
@@ -19,13 +20,14 @@ from redis.asyncio.connection import (
 )
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ClusterError, RedisClusterException
+from redis.exceptions import ClusterError, ReadOnlyError, RedisClusterException
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared.redis.commands import Command, by_command
 from shared.redis.multiplexer import Multiplexer, open_multiplexer
-from shared.redis.urls import arguments
+from shared.redis.sentinel import ToMaster
+from shared.redis.urls import arguments, read_url
 
 AWAY = (
     RedisConnectionError,
@@ -60,6 +62,10 @@ class _Translating(AbstractConnection):
     async def read_response(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return await super().read_response(*args, **kwargs)
+        except ReadOnlyError as error:
+            # Whoever connects anew finds the master: behind Sentinel, behind a name.
+            await self.disconnect(nowait=True)
+            raise RedisConnectionError(f"the server is a replica, and takes no writes: {error}") from error
         except (RuntimeError, AttributeError) as error:
             await self.disconnect(nowait=True)
             raise RedisConnectionError(f"the connection was closed: {error}") from error
@@ -77,6 +83,15 @@ class _Socket(_Translating, UnixDomainSocketConnection):
     pass
 
 
+class _TcpToMaster(ToMaster, _Tcp):
+    pass
+
+
+class _TlsToMaster(ToMaster, _Tls):
+    pass
+
+
+_TO_MASTER: dict[type[AbstractConnection], type[AbstractConnection]] = {_Tcp: _TcpToMaster, _Tls: _TlsToMaster}
 _KINDS: dict[type[AbstractConnection], type[AbstractConnection]] = {
     Connection: _Tcp,
     SSLConnection: _Tls,
@@ -85,10 +100,15 @@ _KINDS: dict[type[AbstractConnection], type[AbstractConnection]] = {
 
 
 def described(url: str) -> tuple[type[AbstractConnection], dict[str, Any]]:
-    """What the URL of one server says: the kind of connection, and its arguments. Raises ``ValueError``."""
-    settings = arguments(url)
+    """How to connect to what a URL names (of a cluster: to the first node): the kind of connection, and its
+    arguments. Raises :class:`shared.redis.urls.BadUrl`."""
+    place = read_url(url)
+    settings = arguments(place.server or place.nodes[0])
     kind = _KINDS[settings.pop("connection_class", Connection)]
     settings |= {"socket_connect_timeout": CONNECT_TIMEOUT_S, "retry": Retry(NoBackoff(), 0)}
+    if place.kind == "sentinel":
+        kind = _TO_MASTER[kind]
+        settings |= {"sentinels": [partial(unopened, node) for node in place.nodes], "master": place.master}
     return kind, settings
 
 

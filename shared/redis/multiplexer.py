@@ -3,9 +3,19 @@
 Theory of operation. redis-py connects, authenticates and selects; then its transport is taken over, and what
 arrives goes from the socket to the parser at once: no stream, no task that wakes for it, and no coroutine for each
 reply, of which there is one for every append. A server answers in the order in which it is asked, so a queue of
-what was asked is all that tells whose a reply is, and nobody waits for anybody else's round trip. Calls of one
-moment (one turn of the event loop) leave in one write, reach the server in one read, and their replies come back in
-one, too. A call that is given up leaves its place in the queue, for its replies still come.
+what was asked is all that tells whose a reply is.
+
+Group commit: while one write is in flight (sent, and not answered yet), calls that come meanwhile are gathered, and
+leave as the next single write when the replies of the first have arrived. With nothing in flight a call leaves in
+the same turn of the event loop, together with all others of that turn. A server that syncs its file before it
+replies (``appendfsync always``) pays one fsync for each turn of its own loop, so calls that reach it together share
+one. 300 calls that come 0.1 ms apart (a script each) take 32 to 42 ms either way. With ``always`` the server's
+turns fall from 85 to 36, and its CPU a call from 33 to 25 µs; with ``everysec`` from 240 to 150, and from 22 to
+17 µs. It costs that a call may wait for the round trip before its own.
+
+What gathers is bounded: at :data:`MAX_GATHERED` bytes it leaves at once. A call that is given up before it left is
+not sent; one that is given up later keeps its place in the queue, for its replies still come. Time-outs count from
+the call, gathered or not.
 
 A server that leaves the oldest call without an answer for the time-out is taken for lost: the connection is closed,
 and everybody on it is told. So it is with replies that nobody asked for. Nothing is ever sent again here; whoever
@@ -29,12 +39,16 @@ import hiredis
 from redis.asyncio.connection import AbstractConnection
 from redis.connection import DefaultParser
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import InvalidResponse, RedisError, ResponseError
+from redis.exceptions import InvalidResponse, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared.redis.commands import Command
 
 _MISSING: Final = object()
+
+MAX_GATHERED: Final = 64 * 1024
+"""What a server reads from one connection in a few turns of its loop (16 KiB each): more in one write shares no
+more, and only stands before those who ask next."""
 
 
 async def take_over(connection: AbstractConnection, protocol: asyncio.BaseProtocol) -> asyncio.StreamWriter:
@@ -66,8 +80,11 @@ async def open_multiplexer(connection: AbstractConnection, timeout_s: float) -> 
 
 def _refusal(text: str) -> ResponseError:
     """What the server refused, by redis-py's own classes. Raises those that it takes for a lost connection
-    (LOADING, NOAUTH): they answer everything, and not this command."""
+    (LOADING, NOAUTH), for they answer everything, and not this command; so does READONLY: the server is a replica
+    now, and whoever connects anew finds the master (behind Sentinel, behind a name)."""
     error: Exception = DefaultParser.parse_error(text)  # type: ignore[no-untyped-call]
+    if isinstance(error, ReadOnlyError):
+        raise RedisConnectionError(f"the server is a replica, and takes no writes: {error}")
     if not isinstance(error, ResponseError):
         raise error
     return error
@@ -75,8 +92,9 @@ def _refusal(text: str) -> ResponseError:
 
 @dataclass(slots=True)
 class _Asked:
-    """Commands that were sent together, and the replies that came so far."""
+    """The commands of one call, when it came (loop time, s), and the replies that came so far."""
 
+    packed: bytes
     count: int
     at: float
     done: asyncio.Future[list[Any]]
@@ -91,8 +109,10 @@ class Multiplexer(asyncio.Protocol):
         self.writer: asyncio.StreamWriter | None = None
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
-        self._unsent: list[bytes] = []
-        self._asked: deque[_Asked] = deque()
+        self._gathered: list[_Asked] = []
+        self._gathered_bytes = 0
+        self._in_flight: deque[_Asked] = deque()
+        self._sending: asyncio.Handle | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._transport: Any = None
         self._reader = hiredis.Reader(InvalidResponse, _refusal, notEnoughData=_MISSING)
@@ -112,12 +132,13 @@ class Multiplexer(asyncio.Protocol):
         carried out."""
         if self.closed:
             raise RedisConnectionError("this connection is closed")
+        packed = b"".join([command.packed for command in commands])
         count = sum([command.replies for command in commands])
-        asked = _Asked(count, self._loop.time(), self._loop.create_future())
-        if not self._unsent:
-            self._loop.call_soon(self._send)
-        self._unsent += [command.packed for command in commands]
-        self._asked.append(asked)
+        asked = _Asked(packed, count, self._loop.time(), self._loop.create_future())
+        self._gathered.append(asked)
+        self._gathered_bytes += len(packed)
+        if self._sending is None and (not self._in_flight or self._gathered_bytes >= MAX_GATHERED):
+            self._sending = self._loop.call_soon(self._send)
         if self._watch is None:
             self._watch = self._loop.call_later(self._timeout_s, self._look)
         return asked.done
@@ -129,7 +150,7 @@ class Multiplexer(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Replies came."""
         self._reader.feed(data)
-        gets, waiting = self._reader.gets, self._asked
+        gets, waiting = self._reader.gets, self._in_flight
         try:
             while (reply := gets()) is not _MISSING:
                 asked = waiting[0]
@@ -142,22 +163,30 @@ class Multiplexer(asyncio.Protocol):
             self._lose(error)
         except IndexError:
             self._lose(RedisConnectionError("the server says more than it was asked"))
+        if self._gathered and not waiting and self._sending is None:
+            # Behind those who were answered just now: what they ask next leaves with the others.
+            self._sending = self._loop.call_soon(self._send)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is closed."""
         self._lose(RedisConnectionError(f"the connection was closed: {exc or 'by the server'}"))
 
     def _send(self) -> None:
-        if self._transport is not None:
-            self._transport.write(b"".join(self._unsent))
-        self._unsent.clear()
+        self._sending = None
+        leaving = [asked for asked in self._gathered if not asked.done.cancelled()]
+        self._gathered.clear()
+        self._gathered_bytes = 0
+        if self._transport is not None and leaving:
+            self._in_flight += leaving
+            self._transport.write(b"".join([asked.packed for asked in leaving]))
 
     def _look(self) -> None:
         """Whether the oldest call waits for too long."""
         self._watch = None
-        if not self._asked:
+        oldest = next(iter(self._in_flight or self._gathered), None)
+        if oldest is None:
             return
-        left_s = self._asked[0].at + self._timeout_s - self._loop.time()
+        left_s = oldest.at + self._timeout_s - self._loop.time()
         if left_s > 0:
             self._watch = self._loop.call_later(left_s, self._look)
         else:
@@ -170,7 +199,12 @@ class Multiplexer(asyncio.Protocol):
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
-        waiting, self._asked = self._asked, deque()
+        if self._sending is not None:
+            self._sending.cancel()
+            self._sending = None
+        waiting = [*self._in_flight, *self._gathered]
+        self._in_flight.clear()
+        self._gathered.clear()
         for asked in waiting:
             if not asked.done.done():
                 asked.done.set_exception(error)

@@ -153,17 +153,21 @@ class Child:
 class Server:
     """A Redis-compatible server with an append-only file, as `headrace up` starts it."""
 
-    def __init__(self, directory: Path, port: int | None = None, **config: str) -> None:
-        """``config``: more of the server's own settings, ``_`` for ``-`` (``maxmemory="10mb"``)."""
+    def __init__(
+        self, directory: Path, port: int | None = None, program: Path | None = None, **config: str
+    ) -> None:
+        """``program``: None for the one that `headrace up` would start. ``config``: more of the
+        server's own settings, ``_`` for ``-`` (``maxmemory="10mb"``)."""
         self._held = contextlib.ExitStack()
         self.port = port or self._held.enter_context(held_port())
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._directory = directory
+        self._program = program or find_server()
         self._config = [x for name, value in config.items() for x in (f"--{name.replace('_', '-')}", value)]
         self._child = self._start()
 
     def _start(self) -> Child:
-        argv = (*server_argv(find_server(), self.port, self._directory), *self._config)
+        argv = (*server_argv(self._program, self.port, self._directory), *self._config)
         child = Child(f"valkey-{self.port}", argv, base_env(), self._directory, orphaned=signal.SIGTERM)
         child.wait_ready(lambda: pong(self.port))
         return child

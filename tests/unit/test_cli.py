@@ -20,6 +20,7 @@ from cli.process import Command, Process, begin_log, bound_log, last_lines
 from cli.sockets import answers_ok, base_url, held_port, listen
 from cli.supervisor import Restarts, Spec, Supervisor
 from cli.welcome import try_it, why_no_model
+from shared.redis import without_password
 from tests.support.process_tree import is_alive
 
 SLEEPS = "import time; print('here', flush=True); time.sleep(60)"
@@ -329,8 +330,8 @@ def test_without_the_wheel_a_server_on_path_is_used_if_it_is_new_enough(
 
 
 def test_a_password_is_never_shown() -> None:
-    assert valkey.without_password("rediss://me:secret@box:6379/1") == "rediss://***@box:6379/1"
-    assert valkey.without_password("redis://box:6379/1") == "redis://box:6379/1"
+    assert without_password("rediss://me:secret@box:6379/1") == "rediss://***@box:6379/1"
+    assert without_password("redis://box:6379/1") == "redis://box:6379/1"
 
 
 def test_children_get_what_headrace_up_decided_over_what_the_environment_says() -> None:

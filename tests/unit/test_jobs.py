@@ -149,7 +149,21 @@ def test_a_refusal_is_short_and_shows_nothing_of_a_payload() -> None:
         ("redis://h:1234/5", RedisSettings(host="h", port=1234, database=5)),
         ("redis://h", RedisSettings(host="h")),
         ("redis://me:p%40ss@h/0", RedisSettings(host="h", username="me", password="p@ss")),
-        ("rediss://h?ssl_ca_certs=/ca.pem", RedisSettings(host="h", ssl=True, ssl_ca_certs="/ca.pem")),
+        (
+            "rediss://h?ssl_ca_certs=/ca.pem",
+            RedisSettings(host="h", ssl=True, ssl_ca_certs="/ca.pem", ssl_check_hostname=True),
+        ),
+        (
+            "redis+sentinel://me:pw@a:1,b/main/3",
+            RedisSettings(
+                host=[("a", 1), ("b", 26379)],
+                sentinel=True,
+                sentinel_master="main",
+                database=3,
+                username="me",
+                password="pw",
+            ),
+        ),
         ("unix:///run/redis.sock?db=2", RedisSettings(unix_socket_path="/run/redis.sock", database=2)),
     ],
 )

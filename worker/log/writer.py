@@ -20,12 +20,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import structlog
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from shared.claims import Claim
 from shared.keys import Keys
 from shared.log import Log
-from shared.redis import AWAY, LogConnection, Script, command, is_trouble
+from shared.redis import AWAY, LogConnection, Script, command, is_trouble, teach
 from worker.log.attempt_log import FENCED, AttemptLog
 from worker.log.flush import Call, Flush
 from worker.log.flush_policy import FlushPolicy
@@ -167,10 +167,7 @@ class LogWriter:
         connection = self._connect()
         await connection.open()
         try:
-            loads = [command(None, "SCRIPT", "LOAD", script.text) for script in self._scripts.values()]
-            for reply in await connection.exchange(loads):
-                if isinstance(reply, ResponseError):
-                    raise reply
+            await teach(connection, self._scripts.values())
         except BaseException:
             await connection.close()
             raise
