@@ -42,6 +42,7 @@ from api.services import Cancellation, Services, Viewing
 from shared.cluster import connect_to_logs
 from shared.collector import calm_collector
 from shared.connections import open_client
+from shared.durability import log_durability
 from shared.joined import JoinedCreate
 from shared.keys import Keys
 from shared.limits import Limits
@@ -140,6 +141,7 @@ def build(configuration: Configuration) -> FastAPI:
             (presence.run(), "presence"),
         )
         tasks = [start_vital(work, name) for work, name in background]
+        tasks.append(asyncio.create_task(log_durability(settings.redis_url)))
         anyio.Lock()  # loads the library's backend, for which the first viewer would wait a tenth of a second
         try:
             yield

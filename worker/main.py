@@ -13,6 +13,7 @@ from arq.worker import func
 from shared.cluster import connect_to_logs
 from shared.collector import calm_collector
 from shared.connections import open_client
+from shared.durability import log_durability
 from shared.keys import Keys
 from shared.logs import configure_logs
 from shared.presence import PresenceKeys
@@ -92,6 +93,7 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
             (line.run(), "line"),
         ):
             background.append(start_vital(work, about))
+        background.append(asyncio.create_task(log_durability(settings.redis_url)))
         log.info("worker_started", worker=name, max_streams=settings.max_streams)
 
     async def stop(ctx: dict[str, Any]) -> None:

@@ -52,8 +52,8 @@ def slots(redis: Redis) -> list:
 
 
 @contextlib.contextmanager
-def running_cluster(directory: Path) -> Iterator[Cluster]:
-    """A cluster that is gone when the block ends."""
+def running_cluster(directory: Path, **config: str) -> Iterator[Cluster]:
+    """A cluster that is gone when the block ends. ``config``: more of the nodes' settings."""
     with ExitStack() as stack:
         nodes = []
         # The nodes' usual port for each other is 10,000 above their own, and may be anybody's.
@@ -67,6 +67,7 @@ def running_cluster(directory: Path) -> Iterator[Cluster]:
                 cluster_port=str(bus),
                 cluster_node_timeout=str(NODE_TIMEOUT_MS),
                 cluster_replica_validity_factor="0",
+                **config,
             )
             stack.callback(node.stop)
             nodes.append(node)
