@@ -23,8 +23,8 @@ from api.opening import AWAY_NOW, MAX_BATCH, MAX_BATCH_MS, Wanted, bad_cursor, b
 from api.problems import documented
 from api.requests import CreateStream
 from api.routes import beat
-from shared.connections import AWAY
 from shared.ids import BadCursor, Cursor, parse_cursor
+from shared.redis import AWAY
 from shared.sse import encode_event, encode_id
 
 PING_S: Final = 5.0

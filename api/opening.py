@@ -20,8 +20,8 @@ from api.responses import SseResponse
 from api.services import Services
 from api.sink import Sink
 from api.viewer import RETRY_MS, Viewer
-from shared.connections import AWAY
 from shared.ids import Cursor, parse_cursor
+from shared.redis import AWAY
 from shared.sse import COMMENT, encode_comment, encode_retry
 
 FULL: Final = "too many viewers of this stream"

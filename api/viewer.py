@@ -23,10 +23,10 @@ from api.buffers import SLICE_BYTES
 from api.follow import Follow
 from api.reader import PAGE, Reader
 from api.sink import Sink
-from shared.connections import AWAY
 from shared.events import FRESH, Transcript
 from shared.ids import Cursor, entry_cursor, follows
 from shared.log import Entry
+from shared.redis import AWAY
 from shared.sse import encode_retry
 from shared.streams import Streams
 
@@ -224,8 +224,6 @@ class Viewer:
         """Go on behind what was seen if that is still there, for a dialect that can't take it back."""
         assert self._last is not None
         entries = await self._reader.page(self._follow.stream_id, self._last, after=False, count=1)
-        if not entries and not await self._reader.is_settled():
-            raise ConnectionError("the log may be about to be written again")
         if not entries or entries[0].cursor.encode() != self._last:
             return self._dialect.lost(), True
         self._needs_snapshot = False
@@ -235,8 +233,6 @@ class Viewer:
         """The snapshot and its tail, read in one step."""
         reading = await self._streams.read(self._follow.stream_id)
         if reading is None:
-            if not await self._reader.is_settled():
-                raise ConnectionError("the log may be about to be written again")
             return self._dialect.gone(), True
         self._needs_snapshot = False
         self._sequence = None

@@ -22,6 +22,10 @@ from types import FrameType
 from typing import Any
 
 import structlog
+from worker.carried import Carried
+from worker.link import Link
+from worker.log_writer import LogWriter
+from worker.reconcile import Reconciler
 
 from api.dialects.native import NativeDialect
 from api.follow import Follow
@@ -30,19 +34,14 @@ from shared.ids import Cursor
 from shared.keys import Keys
 from shared.log import read_tails, tail_commands
 from shared.providers import Provider as Preset
-from shared.resp import Command
-from shared.scripts import load_scripts
-from worker.carried import Carried
+from shared.redis import Command, load_scripts
 from worker.course import Course
 from worker.intake import Intake
-from worker.link import Link
-from worker.log_writer import LogWriter
 from worker.providers import adapter
 from worker.providers.answer import Answer
 from worker.providers.base import GenerationRequest
 from worker.providers.upstream import Upstream
 from worker.providers.upstreams import Lent, Upstreams
-from worker.reconcile import Reconciler
 
 ROOT = Path(__file__).parents[1]
 KEPT = Path(__file__).with_name("guard.json")

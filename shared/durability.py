@@ -16,7 +16,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from shared.connections import AWAY, open_client
+from shared.redis import AWAY, open_client, read_url
 
 ASK_WITHIN_S: Final = 5.0
 AGAIN_S: Final = 1.0
@@ -67,7 +67,7 @@ async def ask_appendfsync(client: Redis) -> str | None:
 
 async def log_durability(url: str) -> None:
     """Write into the log which promise the Redis of this URL can give, as soon as it answers."""
-    if "+" in url.partition("://")[0]:
+    if read_url(url).kind != "server":
         # A cluster, or a master behind Sentinels: what takes over is a replica.
         log.info("durability", promise="weak", why="a replica that takes over may lack what was just acknowledged")
         return

@@ -128,7 +128,7 @@ def open_store(kind: str, directory: Path, appendfsync: str) -> Iterator[Store]:
                 yield FailOver(cluster.url, cluster.nodes, queue.url)
     else:
         with running_sentinels(directory, appendfsync=appendfsync) as sentinels:
-            yield FailOver(sentinels.url, sentinels.nodes)
+            yield FailOver(sentinels.url, sentinels.servers)
 
 
 STORES: Final = ("server", "cluster", "sentinel")

@@ -1,7 +1,6 @@
-"""A master with a replica, and three Sentinels that watch over them, from the embedded server's binary."""
+"""A real master with a replica and three Sentinels, from the embedded server's binary."""
 
 import contextlib
-import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,73 +13,85 @@ from cli.valkey import find_server
 from tests.support.probes import pong
 from tests.support.processes import Child, Server, base_env, start_server, wait_until
 
-NAME = "headrace"
-REPLICAS = 1
 SENTINELS = 3
-DOWN_AFTER_MS = 1500
+QUORUM = 2
+DOWN_AFTER_MS = 1000
 """A master that is silent for this long is replaced; shorter ones fail over by mistake on a busy machine."""
+MASTER = "main"
 
 
-class Sentinels:
-    """The nodes; ``url`` is what HEADRACE_REDIS_URL takes."""
+class Watched:
+    """The servers; ``url`` is what HEADRACE_REDIS_URL takes."""
 
-    def __init__(self, nodes: list[Server], ports: list[int]) -> None:
-        self.nodes = nodes
+    def __init__(self, servers: list[Server], ports: list[int]) -> None:
+        self.servers = servers
         self.ports = ports
-        seeds = ",".join(f"127.0.0.1:{port}" for port in ports)
-        self.url = f"redis+sentinel://{seeds}/{NAME}"
+        self.url = f"redis+sentinel://{','.join(f'127.0.0.1:{port}' for port in ports)}/{MASTER}"
 
     def master(self) -> Server:
-        """The node that most Sentinels take for the master now."""
-        told = []
-        for port in self.ports:
-            with contextlib.suppress(RedisError, OSError), Redis(port=port) as redis:
-                address = redis.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME)
-                told.append(int(address[1]))
-        most = max(told, key=told.count)
-        return next(node for node in self.nodes if node.port == most)
+        """The server that Sentinel tells, once it is a master. Fails the test where that never comes."""
+        return wait_until(self._master, what="a master")
+
+    def wait_for_replica(self) -> None:
+        """Wait until every Sentinel sees a replica that may take over."""
+        wait_until(lambda: all(sees_all(port) for port in self.ports), what="a replica")
+
+    def _master(self) -> Server | None:
+        for sentinel in self.ports:
+            with contextlib.suppress(RedisError, OSError):
+                with Redis(port=sentinel) as redis:
+                    _, port = redis.sentinel_get_master_addr_by_name(MASTER)
+                with Redis(port=port) as redis:
+                    if redis.info("replication")["role"] == "master":
+                        return next(server for server in self.servers if server.port == port)
+        return None
 
 
 @contextlib.contextmanager
-def running_sentinels(directory: Path, **config: str) -> Iterator[Sentinels]:
-    """All of it is gone when the block ends. ``config``: more of the nodes' settings."""
+def running_sentinels(directory: Path, *, config: str = "", **servers: str) -> Iterator[Watched]:
+    """Gone when the block ends. ``config``: more lines for the Sentinels; ``servers``: settings of the servers."""
     with ExitStack() as stack:
-        nodes: list[Server] = []
-        for number in range(1 + REPLICAS):
-            place = directory / f"node-{number}"
+        made = []
+        for number in range(2):
+            place = directory / f"server-{number}"
             place.mkdir()
-            follow = {"replicaof": f"127.0.0.1 {nodes[0].port}"} if nodes else {}
-            # A Sentinel tells a node whom to follow, and the node must know that when it starts again.
-            file = place / "node.conf"
-            file.write_text("".join(f"{name} {value}\n" for name, value in follow.items()))
-            node = start_server(place, config_file=str(file), repl_diskless_sync_delay="0", **config)
-            stack.callback(node.stop)
-            nodes.append(node)
+            # A server remembers here whom a Sentinel told it to follow.
+            (place / "server.conf").touch()
+            server = start_server(
+                place, config_file=str(place / "server.conf"), repl_diskless_sync_delay="0", **servers
+            )
+            stack.callback(server.stop)
+            made.append(server)
+        with Redis(port=made[1].port) as redis:
+            redis.execute_command("REPLICAOF", "127.0.0.1", made[0].port)
+            redis.config_rewrite()
         ports = [stack.enter_context(held_port()) for _ in range(SENTINELS)]
-        for number, port in enumerate(ports):
-            place = directory / f"sentinel-{number}"
+        for port in ports:
+            place = directory / f"sentinel-{port}"
             place.mkdir()
             file = place / "sentinel.conf"
-            lines = (
-                f"port {port}",
-                "bind 127.0.0.1",
-                f"dir {place}",
-                f"sentinel monitor {NAME} 127.0.0.1 {nodes[0].port} {SENTINELS // 2 + 1}",
-                f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}",
-                f"sentinel failover-timeout {NAME} {4 * DOWN_AFTER_MS}",
+            file.write_text(
+                f"port {port}\nbind 127.0.0.1\ndir {place}\n"
+                f"sentinel monitor {MASTER} 127.0.0.1 {made[0].port} {QUORUM}\n"
+                f"sentinel down-after-milliseconds {MASTER} {DOWN_AFTER_MS}\n"
+                f"sentinel failover-timeout {MASTER} 10000\n{config}\n"
             )
-            file.write_text("\n".join(lines) + "\n")
             argv = (str(find_server()), str(file), "--sentinel")
-            child = Child(f"sentinel-{number}", argv, base_env(), place, orphaned=signal.SIGTERM)
-            stack.callback(child.terminate)
+            child = stack.enter_context(Child(f"sentinel-{port}", argv, base_env(), place))
             child.wait_ready(lambda port=port: pong(port))
-        wait_until(lambda: all(knows_all(port) for port in ports), what="the Sentinels to know each other")
-        yield Sentinels(nodes, ports)
+        wait_until(lambda: all(sees_all(port) for port in ports), what="the Sentinels to meet")
+        yield Watched(made, ports)
 
 
-def knows_all(port: int) -> bool:
-    with Redis(port=port) as redis:
-        words = redis.execute_command("SENTINEL", "MASTER", NAME)
-    told = words if isinstance(words, dict) else dict(zip(words[::2], words[1::2], strict=True))
-    told = {name.decode() if isinstance(name, bytes) else name: value for name, value in told.items()}
-    return int(told["num-slaves"]) == REPLICAS and int(told["num-other-sentinels"]) == SENTINELS - 1
+def sees_all(port: int) -> bool:
+    with contextlib.suppress(RedisError, OSError), Redis(port=port) as redis:
+        master = redis.sentinel_masters()[MASTER]
+        replicas = redis.sentinel_slaves(MASTER)
+        return (
+            master["num-other-sentinels"] == SENTINELS - 1
+            and not master["is_odown"]
+            and len(replicas) == 1
+            and not replicas[0]["is_sdown"]
+            and replicas[0]["master-link-status"] == "ok"
+        )
+    return False
