@@ -38,6 +38,7 @@ from api.services import Cancellation, Services, Viewing
 from api.viewing.hub import Hub
 from shared.collector import calm_collector
 from shared.create import Creator
+from shared.durability import log_durability
 from shared.keys import Keys
 from shared.limits import Limits
 from shared.logs import configure_logs
@@ -121,6 +122,7 @@ def build(configuration: Configuration) -> FastAPI:
             (presence.run(), "presence"),
         )
         tasks = [start_vital(work, name) for work, name in background]
+        tasks.append(asyncio.create_task(log_durability(settings.redis_url)))
         anyio.Lock()  # loads the library's backend, for which the first viewer would wait a tenth of a second
         try:
             yield
