@@ -27,6 +27,7 @@ from api.presence import Presence
 from api.problems import Problem, redis_away
 from api.repeats import Repeats
 from api.requests import CreateStream
+from shared.capabilities import Refusal, refusal
 from shared.connections import AWAY
 from shared.fallbacks import speaker
 from shared.ids import idempotent_stream_id, new_stream_id
@@ -106,8 +107,11 @@ class Creation:
             "provider": target.provider.name,
             "model": target.model,
             "messages": asked.turns(),
-            **asked.model_dump(exclude={"model", "prompt", "messages", "fallbacks"}, exclude_none=True),
+            **asked.asked(),
         }
+        for to in (target, *fallbacks):
+            if refused := refusal(to.provider, to.model, request, asked.max_tokens or most):
+                raise _unsupported(to, refused)
         if fallbacks:
             request["fallbacks"] = [{"provider": to.provider.name, "model": to.model} for to in fallbacks]
         try:
@@ -202,6 +206,16 @@ class Creation:
         if answer[0] == "exists":
             return status, True, int(answer[4])
         return status, False, int(answer[1].partition("-")[0])
+
+
+def _unsupported(target: Target, refused: Refusal) -> Problem:
+    errors = [{"field": refused.field, "message": f"not for {target.full_name}: {refused.reason}"}]
+    return Problem(
+        422,
+        "unsupported_by_provider",
+        f"The request can't be used: {refused.field}: {errors[0]['message']}.",
+        errors=errors,
+    )
 
 
 def _half_character() -> Problem:

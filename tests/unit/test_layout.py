@@ -9,7 +9,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("shared", "api", "worker", "cli")
-MAX_LINES = 250
 
 
 @cache
@@ -105,12 +104,14 @@ PURE = (
     "shared/transitions.py",
     "shared/keys.py",
     "shared/prices.py",
+    "shared/capabilities.py",
     "shared/providers.py",
     "cli/answer.py",
     "cli/blocks.py",
     "api/buffers.py",
     "api/dialects/native.py",
     "worker/providers/base.py",
+    "worker/providers/history.py",
     "worker/providers/wire.py",
     "worker/providers/openai.py",
     "worker/providers/openai_stream.py",
@@ -136,15 +137,6 @@ def test_nothing_happens_at_import() -> None:
         for node in tree.body:
             assert not isinstance(node, ast.For | ast.While | ast.With | ast.Try | ast.Delete), file
             assert not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)), file
-
-
-def test_no_module_is_two() -> None:
-    long = {
-        file: count
-        for file, _ in modules()
-        if (count := len((ROOT / file).read_text(encoding="utf-8").splitlines())) > MAX_LINES
-    }
-    assert not long
 
 
 def test_no_module_is_a_drawer() -> None:

@@ -30,7 +30,10 @@ def test_every_wire_format_has_an_adapter(wire_format: str) -> None:
 
 
 def test_the_known_providers_are_these() -> None:
-    known = "openai holysheep deepseek anthropic google openrouter groq mistral together ollama vllm local"
+    known = (
+        "openai azure holysheep deepseek anthropic google vertex bedrock openrouter groq mistral together "
+        "fireworks xai ollama vllm lmstudio llamacpp local"
+    )
     assert list(load_presets()) == known.split()
     assert load_presets()["holysheep"].base_url == "https://api.holysheep.ai/v1"
 
@@ -154,7 +157,7 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
 def test_openais_own_limit_is_named_as_its_reasoning_models_want_it_and_may_be_renamed(tmp_path: Path) -> None:
     def name(provider: str, table: str = "", **env: str) -> str:
         found = configured(tmp_path, table, **env)[provider]
-        return asked_of({"model": "o4-mini", "messages": []}, found, None).max_tokens_name
+        return asked_of({"model": "o4-mini", "messages": []}, found, None).quirks.max_tokens_name
 
     assert name("openai") == "max_completion_tokens"
     assert name("local") == "max_tokens"

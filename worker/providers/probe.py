@@ -17,11 +17,11 @@ async def ask_models(provider: Provider, timeout_s: float) -> int:
     Raises :class:`ProviderError`, without the key, where nothing answers within ``timeout_s``.
     """
     wire = adapter(provider.wire_format)
-    headers = wire.call(GenerationRequest(model="", messages=[]), provider.api_key).headers
+    headers = wire.call(GenerationRequest("", [], quirks=provider.quirks), provider.api_key).headers
     try:
         async with asyncio.timeout(timeout_s):
             lent, head = await Upstreams(timeout_s).ask(
-                "GET", f"{provider.base_url}/models", {**headers, "Accept": "*/*"}
+                "GET", f"{provider.base_url}/models{provider.quirks.query}", {**headers, "Accept": "*/*"}
             )
             try:
                 if head.status == 400 and wire.refusal(await beginning(lent.upstream, head)).about == "key":
