@@ -177,10 +177,14 @@ def _is_signed(part: dict[str, Any]) -> bool:
 
 
 def _thought(turn: dict[str, Any], request: GenerationRequest) -> list[dict[str, Any]]:
-    """The blocks of thinking that the record kept, in their order. Where it kept a signature alone, the reasoning
-    is what it signed; of several there is no telling what each of them signed."""
+    """The blocks of thinking, and of tools that Anthropic ran, which the record kept, in their order. Where it kept
+    a signature alone, the reasoning is what it signed; of several there is no telling what each of them signed."""
     blocks: list[dict[str, Any]] = []
     bare: list[str] = []
+    # A use without its result, or without its tool, is refused.
+    of_server = any("type" in tool for tool in request.tools)
+    ids = [_server_ids(kind, data) for kind, data in parts_of(turn, request) if of_server]
+    paired = {used for used, _ in ids} & {answered for _, answered in ids}
     for kind, data in parts_of(turn, request):
         signature = signature_in(data)
         if kind == "redacted_thinking":
@@ -191,9 +195,20 @@ def _thought(turn: dict[str, Any], request: GenerationRequest) -> list[dict[str,
             blocks.append({"type": "thinking", "thinking": data["thinking"], "signature": signature})
         elif kind in ("signature", "signature_delta", "thinking") and signature:
             bare.append(signature)
+        elif any(one and one in paired for one in _server_ids(kind, data)):
+            blocks.append({"type": kind, **{name: value for name, value in data.items() if name != "index"}})
     if len(bare) == 1 and not any(block["type"] == "thinking" for block in blocks):
         blocks.insert(0, {"type": "thinking", "thinking": turn.get("reasoning", ""), "signature": bare[0]})
     return blocks
+
+
+def _server_ids(kind: str, data: Any) -> tuple[str, str]:
+    """The id of a tool's use that Anthropic ran, or of the one that a result answers; '' for what is neither."""
+    if not isinstance(data, dict):
+        return "", ""
+    used = data.get("id") if kind == "server_tool_use" else ""
+    answered = data.get("tool_use_id") if kind.endswith("_tool_result") else ""
+    return (used if isinstance(used, str) else ""), (answered if isinstance(answered, str) else "")
 
 
 def _block(part: dict[str, Any]) -> dict[str, Any]:
