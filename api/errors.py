@@ -70,6 +70,24 @@ ERRORS: Final = (
         "provider_auth", "`failed`", "no", "The provider does not accept the key. Check the variable that is named."
     ),
     Row("provider_unknown_model", "`failed`", "no", "The provider does not know the model. Check its name."),
+    Row(
+        "provider_no_credit",
+        "`failed`",
+        "no",
+        "The account at the provider is empty, or its budget is used up. Add credit there.",
+    ),
+    Row(
+        "provider_no_access",
+        "`failed`",
+        "no",
+        "The provider does not let this key use the model. Ask for access there, or choose another.",
+    ),
+    Row(
+        "context_too_long",
+        "`failed`",
+        "no",
+        "The request is longer than the model takes. Shorten it, or choose a model with a longer context.",
+    ),
     Row("provider_refused", "`failed`", "no", "The provider refused the request, and says why. Change it."),
     Row("content_filtered", "`failed`", "no", "The provider refuses this content. Change the request."),
     # The provider fails.
@@ -86,6 +104,7 @@ ERRORS: Final = (
     Row("upstream_silent", "`failed`", "yes", "Silent for `HEADRACE_IDLE_TIMEOUT_S` in mid-answer. Try again."),
     Row("upstream_cut", "`failed`", "yes", "The provider broke off before its finish reason. Try again."),
     Row("provider_error_event", "`failed`", "yes", "The provider sent an error in mid-answer. Try again."),
+    Row("empty_answer", "`failed`", "yes", "The provider ended its answer and said nothing at all. Try again."),
     Row("provider_garbage", "`failed`", "yes", "No stream of events came. Try again; check `<NAME>_BASE_URL`."),
     Row("provider_too_large", "`failed`", "yes", "One event was too large to be one. Try again."),
     Row("connect_failed", "`headrace doctor`", "yes", "The provider does not answer. Check its address."),

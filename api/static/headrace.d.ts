@@ -233,6 +233,7 @@ export interface ResumeOptions extends ReadOptions {
   text?: string;
   reasoning?: string;
   tool_calls?: ToolCall[];
+  provider_parts?: unknown[];
   /** `performance.now()` at the send, for `firstTokenMs`. */
   sentAt?: number;
 }

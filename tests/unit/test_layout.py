@@ -112,6 +112,7 @@ PURE = (
     "api/dialects/native.py",
     "worker/providers/base.py",
     "worker/providers/history.py",
+    "worker/providers/errors.py",
     "worker/providers/wire.py",
     "worker/providers/openai.py",
     "worker/providers/openai_stream.py",

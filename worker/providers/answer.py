@@ -131,7 +131,7 @@ class Answer:
             self._tell(self._meanings(self._parser.messages(bare)))
         elif said:
             self._says = True
-            self._tell(iter(said))
+            self._tell(map(Said, said))
 
     def end(self, *, cut: bool) -> None:
         """See :class:`worker.providers.upstream.Listener`."""
