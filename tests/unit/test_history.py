@@ -1,14 +1,17 @@
 """What of a conversation's history goes to a provider: its own signatures back, nothing it would refuse."""
 
+import json
 import re
 from typing import Any
 
 import pytest
 
 from api.requests import CreateStream
+from shared.events import Transcript
 from shared.providers import Quirks
+from shared.sse import ServerSentEvent
 from worker.providers import adapter
-from worker.providers.base import GenerationRequest
+from worker.providers.base import GenerationRequest, Said
 from worker.providers.google import UNSIGNED
 from worker.providers.history import arguments_text, call_id, called_name
 
@@ -276,3 +279,131 @@ def test_nothing_of_one_provider_goes_to_another(wire_format: str) -> None:
     for model in ("m", "gemini-2.5-pro"):
         sent = messages_for(wire_format, USER, turn, RESULT, provider="mine", quirks=quirks, model=model)
         assert sent == messages_for(wire_format, USER, plain, RESULT, provider="mine", quirks=quirks, model=model)
+
+
+# -- what was read goes back
+
+CHUNK = {"id": "x", "object": "chat.completion.chunk"}
+TOLD: dict[str, tuple[list[dict[str, Any]], str]] = {
+    "anthropic": (
+        [
+            {"type": "message_start", "message": {"usage": {"input_tokens": 1}}},
+            {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": ""}},
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "h"}},
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "m"}},
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": "S1"}},
+            {"type": "content_block_stop", "index": 0},
+            {
+                "type": "content_block_start",
+                "index": 1,
+                "content_block": {"type": "redacted_thinking", "data": "R2"},
+            },
+            {"type": "content_block_stop", "index": 1},
+            {
+                "type": "content_block_start",
+                "index": 2,
+                "content_block": {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}},
+            },
+            {"type": "content_block_stop", "index": 2},
+            {"type": "message_delta", "delta": {"stop_reason": "tool_use"}},
+            {"type": "message_stop"},
+        ],
+        "claude-sonnet-4-5",
+    ),
+    "google": (
+        [
+            {"candidates": [{"content": {"parts": [{"text": "hm", "thought": True}]}}]},
+            {
+                "candidates": [
+                    {
+                        "content": {
+                            "parts": [
+                                {"functionCall": {"name": "look", "args": {}}},
+                                {"functionCall": {"name": "look", "args": {"at": "b"}}, "thoughtSignature": "S2"},
+                            ]
+                        },
+                        "finishReason": "STOP",
+                    }
+                ]
+            },
+        ],
+        "gemini-3-pro",
+    ),
+    "openai": (
+        [
+            {**CHUNK, "choices": [{"delta": {"reasoning": "hm", "reasoning_details": DETAILS}}]},
+            {
+                **CHUNK,
+                "choices": [
+                    {
+                        "delta": {
+                            "tool_calls": [
+                                {
+                                    "index": 0,
+                                    "function": {"name": "look", "arguments": ""},
+                                    "type": "function",
+                                    "extra_content": EXTRA,
+                                }
+                            ]
+                        }
+                    }
+                ],
+            },
+            {**CHUNK, "choices": [{"delta": {}, "finish_reason": "tool_calls"}]},
+        ],
+        "m",
+    ),
+}
+
+
+def record_of(wire_format: str) -> dict[str, Any]:
+    """The record's fields of this answer, through JSON as a caller gets them."""
+    events, model = TOLD[wire_format]
+    reader, transcript = adapter(wire_format).reader(GenerationRequest(model, [])), Transcript()
+    for event in events:
+        for meaning in reader.read(ServerSentEvent("message", json.dumps(event), "")):
+            if isinstance(meaning, Said):
+                transcript.add(meaning.delta)
+    record: dict[str, Any] = json.loads(json.dumps(transcript.as_data()))
+    return record
+
+
+@pytest.mark.parametrize("provider", [None, "mine"])
+@pytest.mark.parametrize("wire_format", TOLD)
+def test_what_was_read_is_taken_back_as_the_record_tells_it_and_reaches_its_maker(
+    wire_format: str, provider: str | None
+) -> None:
+    record = record_of(wire_format)
+    turn = {"role": "assistant", "content": record.pop("text"), **record}
+    if provider:
+        turn["provider"] = provider
+    results = [{"role": "tool", "tool_call_id": call["id"], "content": "x"} for call in record["tool_calls"]]
+    model = TOLD[wire_format][1]
+    sent = messages_for(wire_format, USER, turn, *results, model=model, provider="mine", quirks=OPENROUTER)[1]
+    match wire_format:
+        case "anthropic":
+            assert sent["content"] == [
+                *BLOCKS,
+                {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}},
+            ]
+        case "google":
+            assert [part.get("thoughtSignature") for part in sent["parts"]] == [None, "S2"]
+            assert [part["functionCall"]["args"] for part in sent["parts"]] == [{}, {"at": "b"}]
+        case "openai":
+            assert (sent["reasoning"], sent["reasoning_details"]) == ("hm", DETAILS)
+            (call,) = sent["tool_calls"]
+            assert (call["extra_content"], call["function"]["arguments"]) == (EXTRA, "{}")
+            assert call["id"]
+
+
+@pytest.mark.parametrize("to", TOLD)
+@pytest.mark.parametrize("maker", TOLD)
+def test_a_record_can_be_sent_to_every_other_provider_without_what_only_its_maker_understands(
+    maker: str, to: str
+) -> None:
+    record = record_of(maker)
+    turn = {"role": "assistant", "content": record.pop("text"), **record, "provider": "maker"}
+    results = [{"role": "tool", "tool_call_id": call["id"], "content": "x"} for call in record["tool_calls"]]
+    sent = str(messages_for(to, USER, turn, *results, provider="other", quirks=OPENROUTER))
+    assert not [secret for secret in ("S1", "R2", "S2", "RU5D", "'S'", "hm") if secret in sent]
+    assert "look" in sent
