@@ -61,7 +61,12 @@ ERRORS: Final = (
     Row("rate_limited", "429", "yes", "`HEADRACE_CREATIONS_PER_MINUTE` of this key. Wait for `Retry-After`."),
     Row("too_many_streams", "429", "yes", "`HEADRACE_STREAMS_PER_KEY` at once. Wait for `Retry-After`."),
     Row("queue_full", "429", "yes", "`HEADRACE_MAX_QUEUE` streams wait already. Wait, or add workers."),
-    Row("redis_unavailable", "503", "yes", "Redis is away. Nothing was started; a cancel may still come. Wait."),
+    Row(
+        "redis_unavailable",
+        "503",
+        "yes",
+        "Redis is away. Try again, with the same `Idempotency-Key`.",
+    ),
     Row("redis_full", "503", "yes", "Redis is at its memory limit. Raise `maxmemory`, or keep streams shorter."),
     Row("no_workers", "503", "yes", "`/readyz` sees no worker. Start one: `python -m worker`."),
     Row("internal_error", "500, `failed`", "yes", "An error of Headrace's own; its log has it. Try again."),

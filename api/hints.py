@@ -1,14 +1,13 @@
 """Wake-ups: the names of the logs that workers touched, as a subscription that comes back by itself."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final
 
 import structlog
 from redis.exceptions import RedisError
 
-from shared.connections import AWAY
-from shared.subscription import Subscription
+from shared.redis import AWAY, Subscription
 
 FIRST_BACKOFF_S: Final = 0.05
 MAX_BACKOFF_S: Final = 1.0
@@ -19,12 +18,10 @@ log = structlog.get_logger("api.hints")
 class Hints:
     """Listens to one channel."""
 
-    def __init__(self, url: str, channel: str, returned: Callable[[], Awaitable[None]]) -> None:
-        """``url``: the channel's server; ``returned`` is called whenever it can be reached, for the first time or
-        again (also by the reader, of the log's server, which may be another one)."""
+    def __init__(self, url: str, channel: str) -> None:
+        """``url``: the channel's server."""
         self._url = url
         self._channel = channel
-        self.returned = returned
 
     async def listen(self, hinted: Callable[[bytes], None], subscribed: Callable[[], None]) -> None:
         """Call ``hinted`` with each message, and ``subscribed`` whenever hints may have been missed."""
@@ -32,7 +29,6 @@ class Hints:
         while True:
             try:
                 async with Subscription(self._url, self._channel, hinted) as subscription:
-                    await self.returned()
                     backoff_s = FIRST_BACKOFF_S
                     subscribed()
                     await subscription.lost()

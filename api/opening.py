@@ -12,16 +12,15 @@ import structlog
 from fastapi import Response
 from redis.exceptions import RedisError
 
-from api.batched_viewer import BatchedViewer
-from api.batching import BatchLimits
 from api.dialects.base import Dialect
 from api.problems import Problem
 from api.responses import SseResponse
 from api.services import Services
 from api.sink import Sink
-from api.viewer import RETRY_MS, Viewer
-from shared.connections import AWAY
+from api.viewing.batching import BatchLimits
+from api.viewing.viewer import RETRY_MS, BatchedViewer, Viewer
 from shared.ids import Cursor, parse_cursor
+from shared.redis import AWAY
 from shared.sse import COMMENT, encode_comment, encode_retry
 
 FULL: Final = "too many viewers of this stream"

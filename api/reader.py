@@ -17,7 +17,6 @@ pays for every idle key: 71 against 21 µs with 1,000 idle ones). This one: 76-8
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import Final
 
 import structlog
@@ -25,11 +24,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from api.dialects.base import Dialect
-from api.follow import Follow
-from api.follows import Follows
 from api.hints import Hints
-from shared.cluster import LogConnection
-from shared.connections import AWAY
+from api.viewing.followed_log import FollowedLog, FollowedLogs
 from shared.ids import Cursor, entry_cursor
 from shared.keys import Keys
 from shared.log import (
@@ -41,15 +37,13 @@ from shared.log import (
     read_tails,
     tail_commands,
 )
-from shared.uptime import Uptime
+from shared.redis import AWAY, LogConnection
 
 READ_COUNT: Final = 500
 """Entries of one log in one XREAD: a late viewer's long log must not hold up the others."""
 PAGE: Final = 500
 CHECK_S: Final = 5.0
 """How late a lost hint is noticed at the worst; at 1,000 idle logs the check costs 200 commands a second."""
-SETTLE_S: Final = 3.0
-"""After the server came back a missing log is waited for this long: its creator writes lost records again."""
 FIRST_BACKOFF_S: Final = 0.05
 MAX_BACKOFF_S: Final = 1.0
 
@@ -57,7 +51,7 @@ log = structlog.get_logger("api.reader")
 
 
 class Reader:
-    """Follows logs for the viewers of this process."""
+    """FollowedLogs logs for the viewers of this process."""
 
     def __init__(
         self,
@@ -65,7 +59,6 @@ class Reader:
         client: Redis,
         hints: Hints,
         keys: Keys,
-        uptime: Uptime,
         linger_s: float,
     ) -> None:
         """``client`` serves pages to viewers that fell behind."""
@@ -73,13 +66,10 @@ class Reader:
         self._client = client
         self._hints = hints
         self._keys = keys
-        self._uptime = uptime
-        self._lost = False
-        self._fresh_until = 0.0
         self._connection: LogConnection | None = None
-        self._follows = Follows(keys, linger_s, self._mark, self._unmark)
-        self._dirty: dict[Follow, None] = {}
-        self._check: dict[Follow, None] = {}
+        self._follows = FollowedLogs(keys, linger_s, self._mark, self._unmark)
+        self._dirty: dict[FollowedLog, None] = {}
+        self._check: dict[FollowedLog, None] = {}
         self._work = asyncio.Event()
 
     @property
@@ -87,18 +77,14 @@ class Reader:
         """How many logs are followed."""
         return len(self._follows)
 
-    def follow(self, stream_id: str, dialect: Dialect, text_from: Cursor) -> AbstractContextManager[Follow]:
-        """Follow a log as long as the block lasts (and ``linger_s`` beyond: reconnect storms share it)."""
+    def follow(self, stream_id: str, dialect: Dialect, text_from: Cursor) -> AbstractContextManager[FollowedLog]:
+        """FollowedLog a log as long as the block lasts (and ``linger_s`` beyond: reconnect storms share it)."""
         return self._follows.viewed(stream_id, dialect, text_from)
 
     async def page(self, stream_id: str, first: bytes, *, after: bool, count: int = PAGE) -> list[Entry]:
         """Entries of a log from this one on (``after``: from behind it), for a viewer that fell behind."""
         command = page_command(self._keys.log(stream_id), first, count, after=after)
         return read_entries(await self._client.execute_command(*command))  # type: ignore[no-untyped-call]
-
-    async def is_settled(self) -> bool:
-        """Whether a log that is missing is gone, and not about to be written again. Raises as reading does."""
-        return asyncio.get_running_loop().time() >= self._fresh_until and await self._uptime.is_settled()
 
     def wake_viewers(self) -> None:
         """Let every viewer look around (the process is about to stop)."""
@@ -117,11 +103,11 @@ class Reader:
             if self._connection is not None:
                 await self._connection.close()
 
-    def _mark(self, follow: Follow, *, check: bool = False) -> None:
+    def _mark(self, follow: FollowedLog, *, check: bool = False) -> None:
         (self._check if check else self._dirty)[follow] = None
         self._work.set()
 
-    def _unmark(self, follow: Follow) -> None:
+    def _unmark(self, follow: FollowedLog) -> None:
         self._dirty.pop(follow, None)
         self._check.pop(follow, None)
 
@@ -161,7 +147,6 @@ class Reader:
                 if self._connection is not None:
                     await self._connection.close()
                     self._connection = None
-                self._lost = True
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
                 self._work.set()
@@ -169,10 +154,6 @@ class Reader:
     async def _connected(self) -> LogConnection:
         connection = self._connect()
         await connection.open()
-        if self._lost:
-            await self._hints.returned()
-            self._lost = False
-            self._fresh_until = asyncio.get_running_loop().time() + SETTLE_S
         self._connection = connection
         self._check_everything()
         return connection
@@ -219,9 +200,7 @@ class Reader:
             if isinstance(reply, ResponseError):
                 raise reply
             last = next(iter(read_entries(reply)), None)
-            if last is None and not await self.is_settled():
-                asyncio.get_running_loop().call_later(SETTLE_S / 3, partial(self._mark, follow, check=True))
-            elif last is None:
+            if last is None:
                 follow.vanish()
             elif follow.buffer.last is not None and last.cursor < follow.buffer.last:
                 log.info("ahead_of_log", stream=follow.stream_id)

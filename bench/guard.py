@@ -22,27 +22,26 @@ from types import FrameType
 from typing import Any
 
 import structlog
+from worker.carried import Carried
+from worker.link import Link
+from worker.log_writer import LogWriter
+from worker.reconcile import Reconciler
 
 from api.dialects.native import NativeDialect
-from api.follow import Follow
+from api.viewing.followed_log import FollowedLog
 from shared.claims import Claim
 from shared.ids import Cursor
 from shared.keys import Keys
 from shared.log import read_tails, tail_commands
 from shared.providers import Provider as Preset
-from shared.resp import Command
-from shared.scripts import load_scripts
-from worker.carried import Carried
+from shared.redis import Command, load_scripts
 from worker.course import Course
 from worker.intake import Intake
-from worker.link import Link
-from worker.log_writer import LogWriter
 from worker.providers import adapter
 from worker.providers.answer import Answer
 from worker.providers.base import GenerationRequest
 from worker.providers.upstream import Upstream
 from worker.providers.upstreams import Lent, Upstreams
-from worker.reconcile import Reconciler
 
 ROOT = Path(__file__).parents[1]
 KEPT = Path(__file__).with_name("guard.json")
@@ -201,7 +200,7 @@ def api_side() -> Counts:
     """From Redis's answer to a socket's bytes: STREAMS logs with one event each, VIEWERS viewers, ROUNDS times."""
     counter = Instructions()
     first = Cursor(1, 0)
-    follows = [Follow(f"s{n}", b"g:{s%d}:log" % n, NativeDialect(), first) for n in range(STREAMS)]
+    follows = [FollowedLog(f"s{n}", b"g:{s%d}:log" % n, NativeDialect(), first) for n in range(STREAMS)]
     read = sent = 0
     for round_ in range(ROUNDS):
         raw = [

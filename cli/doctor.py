@@ -26,11 +26,10 @@ from cli.findings import (
     worker_findings,
 )
 from cli.valkey import without_password
-from shared.cluster import node_urls
-from shared.connections import AWAY, open_client
 from shared.keys import Keys
 from shared.providers import Provider, UnknownModel, resolve_model
 from shared.queue import Queue
+from shared.redis import AWAY, node_urls, open_client
 from shared.settings import Configuration, Settings
 from worker.providers.base import ProviderError
 from worker.providers.probe import ask_models

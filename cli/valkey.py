@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from cli.errors import CannotStart
-from shared.connections import AWAY, open_client
+from shared.redis import AWAY, open_client
 
 OLDEST_MAJOR = 7
 """Script flags (``allow-oom``) came with Redis 7.0; every Valkey has them."""

@@ -14,9 +14,14 @@ expire together once the stream has ended. ``<p>`` is the prefix of the settings
     client``, read by their worker. Lives for the stream's ``pause_after``.
 ``<p>:unfinished``, sorted set: stream ids by creation (ms): what the sweep walks. Written by the API and the
     workers; the sweep takes out what has ended.
-``<p>:queue``, sorted set: arq's queue of job ids, by when they were enqueued (ms); beside it arq's own
-    ``arq:in-progress:*``, 3 s for a job that was put off. Written by the API, the workers and the sweep; workers
-    wait on it, and take jobs out of it.
+``<p>:queue``, sorted set: arq's queue of job ids, by when they were enqueued (ms). Written by the API, the workers,
+    the sweep and every other program that enqueues jobs with arq; workers wait on it, and take jobs out of it.
+``<p>:queue:health-check``, string: arq's sign that a worker of this queue lives. Written by the workers every 5 s,
+    lives 6 s, deleted by a worker that stops; read by ``arq --check``.
+``arq:job:<job id>``, string: the job's payload in arq's form, always JSON (see :mod:`shared.queue`). Written with
+    the queue's entry, deleted when a worker takes the job, lives a day at most. ``arq:in-progress:<job id>`` and
+    ``arq:retry:<job id>``, strings: the marks of arq's own worker, from when it sees a job until it begins it or
+    ends it; they live as long as a job may run, and a day. arq's names know no prefix.
 ``<p>:sweeper``, string: whose turn it is to sweep; lives 0.45 s.
 ``<p>:workers``, sorted set: workers by their last sign of life (ms); the API reads it for readiness.
 ``<p>:secret``, string: behind Idempotency-Key and read tokens, where none is configured. Lives for ever.

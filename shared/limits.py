@@ -18,7 +18,6 @@ Admission costs one round trip, in which the server's clock comes along (the que
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
 
@@ -34,17 +33,6 @@ SEATS_LIFE_MS: Final = 15_000
 PIPELINE: Final = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """What a key may do. ``refusal`` is '' or the limit's name, a stable code; times in ms."""
-
-    refusal: str
-    now_ms: int = 0
-    wait_ms: int = 0
-    epoch: int = 0
-    """Of the stream, where it was made at once (:mod:`shared.joined`)."""
-
-
 class Limits:
     """The limits of one deployment; a limit of 0 is none."""
 
@@ -55,24 +43,19 @@ class Limits:
         self._admit = _load("admit")
         self._seat = _load("seat")
 
-    async def admit(self, owner: str, stream_id: str) -> Admission:
-        """Ask for one creation; what is refused takes nothing."""
-        return self.read(*await self._run(self._admit, self.keys(owner), self.args(stream_id)))
+    async def admit(self, owner: str, stream_id: str) -> tuple[bytes, int]:
+        """Ask for one creation; what is refused takes nothing. Out: the script's answer (see ``admit.lua``)."""
+        word, number = await self._run(self._admit, self.keys(owner), self.args(stream_id))
+        return word, int(number)
 
-    def keys(self, owner: str) -> tuple[str, str, str]:
+    def keys(self, owner: str) -> tuple[str, str, str, str]:
         """What ``admit.lua`` takes."""
-        return self._keys.creations(owner), self._keys.streams_of(owner), self._keys.queue
+        keys = self._keys
+        return keys.creations(owner), keys.streams_of(owner), keys.queue, keys.unfinished
 
     def args(self, stream_id: str) -> tuple[str | int, ...]:
         """What ``admit.lua`` takes."""
         return stream_id, *self._limits, STREAMS_LIFE_MS
-
-    def read(self, word: bytes, number: int, created: bytes = b"") -> Admission:
-        """The answer of ``admit.lua``, or of ``joined.lua``."""
-        if word != b"ok":
-            return Admission(word.decode(), wait_ms=int(number))
-        epoch = int(created.split()[1].partition(b"-")[0]) if created else 0
-        return Admission("", now_ms=int(number), epoch=epoch)
 
     async def streams_of(self, owner: str) -> dict[str, int]:
         """The ids that count for this owner, each with the ms at which it was admitted."""

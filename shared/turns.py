@@ -57,7 +57,7 @@ class Turns:
     async def ask(self, askings: Sequence[Asking]) -> list[Turn]:
         """Ask for all of these, or keep what is given, in one round trip.
 
-        Raises one of :data:`shared.connections.AWAY`, or a RedisError.
+        Raises one of :data:`shared.redis.connection.AWAY`, or a RedisError.
         """
         try:
             answers = await self._ask(askings)

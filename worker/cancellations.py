@@ -11,7 +11,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from shared.connections import AWAY
+from shared.redis import AWAY
 
 BACKOFF_S: Final = 1.0
 POLL_S: Final = 5.0

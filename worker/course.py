@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from worker.carried import LOG_FULL
-from worker.providers.base import Finish, Usage
+from worker.log.attempt_log import LOG_FULL
+from worker.providers.base import Usage
 
 
 @dataclass(slots=True)
@@ -12,17 +12,12 @@ class Course:
     """How one attempt went, as far as it is known. Times of the event loop's clock (s)."""
 
     began: float
-    may_fall_back: bool = False
     reason: str | None = None
     usage: Usage | None = None
     cost: dict[str, Any] | None = None
     first_token_at: float | None = None
     charged: bool = False
     """Whether the record tells what it used."""
-
-    def is_filtered_unsaid(self, finish: Finish) -> bool:
-        """Whether a content filter let nothing through, and a fallback is there to be asked instead."""
-        return self.may_fall_back and self.first_token_at is None and finish.reason == "content_filter"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """The intake: what one provider says, into one attempt's log; held back by whoever has a say.
 
 Theory of operation. What a provider sent is read when the log's next flush takes it, once for all that came since
-(:meth:`worker.carried.Carried.take`): under load, where a stream's turn comes seldom, its tokens are read, joined
-and written together. At 400 streams a token costs the worker a tenth less so than read as it comes.
+(:meth:`worker.log.attempt_log.AttemptLog.take`): under load, where a stream's turn comes seldom, its tokens are
+read, joined and written together. At 400 streams a token costs the worker a tenth less so than read as it comes.
 
 Everything that holds a generation back stops the reading of its provider, and so, by TCP, the provider itself;
 nothing is queued here. In the order in which they act: the provider's own limits (a turn, before the request), a
@@ -12,22 +12,21 @@ held back is met as any upstream that breaks off: by ``on_failure``.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from shared.events import FINISHING, PAUSED, PIECE, RESUMED, WAITING, Delta, split_delta
+from shared.events import PAUSED, PIECE, RESUMED, WAITING, Delta, split_delta
 from shared.prices import Prices, cost
 from shared.providers import Provider
 from shared.turns import Asking, Turn
-from worker.carried import Carried
 from worker.course import Course
 from worker.line import Line, Waiting
-from worker.log_writer import LogWriter
+from worker.log.attempt_log import AttemptLog
+from worker.log.writer import LogWriter
 from worker.pace import CHARACTERS_A_TOKEN, Pace
 from worker.providers.base import Finish, GenerationRequest, ProviderEvent, Said, Usage
 from worker.providers.client import ProviderClient
@@ -61,21 +60,21 @@ class Intake:
         self._prices = prices
 
     async def read(
-        self, carried: Carried, provider: Provider, asked: GenerationRequest, flow: Flow | None, course: Course
+        self, attempt: AttemptLog, provider: Provider, asked: GenerationRequest, flow: Flow | None, course: Course
     ) -> None:
         """Read until the provider ends. Raises ProviderError, and :class:`Abandoned`."""
-        with self._watchers.asked(carried.stream_id) if flow else nullcontext() as watched:
-            async with self._turn(carried, provider, asked) as waiting:
+        with self._watchers.asked(attempt.stream_id) if flow else nullcontext() as watched:
+            async with self._turn(attempt, provider, asked) as waiting:
                 try:
-                    await self._pause(carried, watched, flow)
-                    await self._read(carried, provider, asked, watched, flow, course)
+                    await self._pause(attempt, watched, flow)
+                    await self._read(attempt, provider, asked, watched, flow, course)
                 finally:
                     if waiting is not None and course.usage is not None:
                         waiting.used = (course.usage.input_tokens or 0) + (course.usage.output_tokens or 0)
 
     async def _read(
         self,
-        carried: Carried,
+        attempt: AttemptLog,
         provider: Provider,
         asked: GenerationRequest,
         watched: Watched | None,
@@ -85,19 +84,9 @@ class Intake:
         loop = asyncio.get_running_loop()
         writer = self._writer
         pace = Pace(provider.rate_per_second, loop.time) if provider.rate_per_second else None
-        unsaid: deque[Delta] = deque()
+        unsaid: list[Delta] = []
         wait_s = 0.0
         unhurried = pace is None and watched is None
-
-        def say(pieces: Iterable[Delta]) -> bool:
-            """Out: whether too much is unwritten; what is left waits."""
-            full = carried.full
-            for piece in pieces:
-                if full:
-                    unsaid.append(piece)
-                else:
-                    full = carried.say(piece)
-            return full
 
         def hear(event: ProviderEvent) -> bool:
             nonlocal wait_s
@@ -106,42 +95,42 @@ class Intake:
                     course.first_token_at = loop.time()
                 delta = event.delta
                 text = delta.get("text")
-                plain = text is not None and len(text) <= PIECE
-                full = carried.say(delta) if plain else say(split_delta(delta))
+                if text is not None and len(text) <= PIECE:
+                    unsaid.append(delta)
+                else:
+                    unsaid.extend(split_delta(delta))
                 if unhurried:
-                    return full
+                    return False
                 if pace is not None:
                     wait_s = pace.wait_s(delta)
-                return full or wait_s > 0 or (watched is not None and not watched.somebody.is_set())
+                return wait_s > 0 or (watched is not None and not watched.somebody.is_set())
             if isinstance(event, Finish):
                 course.reason = event.reason
-                if not course.is_filtered_unsaid(event):
-                    # A reason in the log is final: the next claim would end the stream with it.
-                    carried.note(FINISHING, {"finish_reason": event.reason})
             elif isinstance(event, Usage):
                 course.usage = event
                 course.cost = cost(self._prices, provider.name, asked.model, msgspec.to_builtins(event))
             return False
 
         async with self._client.answer(provider, asked) as answer:
-            read = answer.read
 
-            def ready() -> None:
-                carried.unread = read
-                writer.touch(carried)
+            def pull() -> list[Delta]:
+                nonlocal unsaid
+                answer.read()
+                said, unsaid = unsaid, []
+                return said
 
-            while not await answer.tell(hear, ready):
-                await carried.room()
-                while unsaid and not carried.stopped.done():
-                    say([unsaid.popleft() for _ in range(len(unsaid))])
-                    writer.touch(carried)
-                    await carried.room()
+            attempt.source = pull
+            while not await answer.tell(hear, lambda: writer.touch(attempt)):
+                writer.touch(attempt)
                 await asyncio.sleep(wait_s)
-                await self._pause(carried, watched, flow)
+                await self._pause(attempt, watched, flow)
+            for delta in unsaid:
+                attempt.add(delta)
+            attempt.source = None
 
     @asynccontextmanager
     async def _turn(
-        self, carried: Carried, provider: Provider, asked: GenerationRequest
+        self, attempt: AttemptLog, provider: Provider, asked: GenerationRequest
     ) -> AsyncIterator[Waiting | None]:
         """A turn at the provider, where it has limits."""
         if not (provider.max_concurrent or provider.requests_per_minute or provider.tokens_per_minute):
@@ -151,24 +140,24 @@ class Intake:
         reckoned = size // CHARACTERS_A_TOKEN + (asked.max_tokens or RECKONED_ANSWER)
 
         def told(turn: Turn) -> None:
-            self._note(carried, WAITING, {"place": turn.place, "limit": turn.limit, "provider": provider.name})
+            self._note(attempt, WAITING, {"place": turn.place, "limit": turn.limit, "provider": provider.name})
 
-        asking = Asking(f"{carried.stream_id}:{carried.epoch}", provider, reckoned)
+        asking = Asking(f"{attempt.stream_id}:{attempt.epoch}", provider, reckoned)
         async with self._line.turn(asking, told) as waiting:
             yield waiting
 
-    async def _pause(self, carried: Carried, watched: Watched | None, flow: Flow | None) -> None:
+    async def _pause(self, attempt: AttemptLog, watched: Watched | None, flow: Flow | None) -> None:
         """Wait while nobody watches. Raises :class:`Abandoned`."""
         if watched is None or flow is None or watched.somebody.is_set():
             return
-        self._note(carried, PAUSED, {})
+        self._note(attempt, PAUSED, {})
         try:
             async with asyncio.timeout(flow.abandon_after_s):
                 await watched.somebody.wait()
         except TimeoutError:
             raise Abandoned from None
-        self._note(carried, RESUMED, {})
+        self._note(attempt, RESUMED, {})
 
-    def _note(self, carried: Carried, kind: str, data: dict[str, Any]) -> None:
-        carried.note(kind, data)
-        self._writer.touch(carried)
+    def _note(self, attempt: AttemptLog, kind: str, data: dict[str, Any]) -> None:
+        attempt.note(kind, data)
+        self._writer.touch(attempt)

@@ -225,6 +225,18 @@ def start_worker(env: Mapping[str, str], directory: Path, name: str = "worker", 
     return child
 
 
+def arq_command(*options: str) -> tuple[str, ...]:
+    """arq's own command line, with the worker's settings."""
+    return (sys.executable, "-P", "-m", "arq", "worker.main.WorkerSettings", *options)
+
+
+def start_arq_worker(env: Mapping[str, str], directory: Path, name: str = "arq") -> Child:
+    """arq's own worker, which its command line starts; ready as :func:`start_worker`."""
+    child = Child(name, arq_command(), env, directory)
+    child.wait_ready(lambda: "worker_started" in child.output())
+    return child
+
+
 def start_model(directory: Path) -> Child:
     """The local model on one thread, so that it starves nobody. ``url`` is its base URL (``…/v1``)."""
     port = free_port()

