@@ -175,6 +175,8 @@ def _refusals(
             yield from _anthropic(model, request, max_tokens)
         case "google":
             yield from _google(model, request)
+        case _:
+            yield from _openai(request)
 
 
 def _tools(wire_format: str, request: Mapping[str, Any]) -> Iterator[Refusal]:
@@ -192,6 +194,13 @@ def _tools(wire_format: str, request: Mapping[str, Any]) -> Iterator[Refusal]:
                 fits = fits and not (kind == "custom" and "custom" not in tool)
         if not fits:
             yield Refusal(f"tools.{n}.type", f"it has no tool {kind!r} of its own")
+
+
+def _openai(request: Mapping[str, Any]) -> Iterator[Refusal]:
+    for n, turn in enumerate(request["messages"]):
+        parts = turn["content"] if turn["role"] == "tool" and isinstance(turn["content"], list) else []
+        if any(part["type"] != "text" for part in parts):
+            yield Refusal(f"messages.{n}.content", "the result of a tool is text there")
 
 
 def _anthropic(model: str, request: Mapping[str, Any], max_tokens: int | None) -> Iterator[Refusal]:

@@ -82,6 +82,8 @@ class Quirks(BaseModel):
     """Whether it takes ``reasoning_details`` back (OpenAI format)."""
     cache_control: bool = False
     """Whether it knows cache hints on parts (OpenAI format)."""
+    strict: bool = False
+    """Whether it refuses fields of a message that it does not know (OpenAI format)."""
     seed_name: Literal["seed", "random_seed"] = "seed"
     """In the OpenAI format."""
     lacks: tuple[Feature, ...] = ()

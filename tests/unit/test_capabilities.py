@@ -1,5 +1,6 @@
 """What a request may ask of whom: each wish is put into the wire format's own word, or refused with its field."""
 
+import re
 from typing import Any, get_args
 
 import pytest
@@ -308,3 +309,79 @@ def test_the_developer_is_the_system_where_that_role_is_unknown(quirks: dict[str
     assert adapter("anthropic").call(asked, "").body["system"] == "d"
     asked = asked_of({"model": "m", "messages": turns}, provider_of("google"), None)
     assert adapter("google").call(asked, "").body["systemInstruction"] == {"parts": [{"text": "d"}]}
+
+
+MISTRALS = {
+    "": {
+        *("model", "messages", "temperature", "top_p", "max_tokens", "stream", "stop", "random_seed", "metadata"),
+        *("response_format", "tools", "tool_choice", "presence_penalty", "frequency_penalty", "n", "prediction"),
+        *("parallel_tool_calls", "prompt_mode", "reasoning_effort", "safe_prompt"),
+    },
+    "system": {"role", "content"},
+    "user": {"role", "content"},
+    "assistant": {"role", "content", "tool_calls", "prefix"},
+    "tool": {"role", "content", "tool_call_id", "name"},
+    "call": {"id", "type", "function", "index"},
+}
+"""The fields that Mistral's API knows; it refuses others. Source: its API reference and its client's types, 2026."""
+
+
+def test_mistral_is_sent_no_field_that_it_does_not_know_and_ids_of_its_own_form() -> None:
+    asked = CreateStream(
+        messages=[
+            {"role": "developer", "content": "d"},
+            {"role": "user", "content": [{"type": "text", "text": "u", "cache_control": {"type": "ephemeral"}}]},
+            {
+                "role": "assistant",
+                "content": "",
+                "reasoning": "hm",
+                "reasoning_details": [{"type": "reasoning.text"}],
+                "provider_parts": [{"type": "extra_content", "data": {"tool_call": 0, "x": 1}}],
+                "tool_calls": [
+                    {"id": "toolu_1", "name": "look", "arguments": "", "extra_content": {"x": 1}, "index": 0}
+                ],
+            },
+            {"role": "tool", "tool_call_id": "toolu_1", "name": "look", "content": [{"type": "text", "text": "t"}]},
+        ],
+        tools=[TOOL],
+        tool_choice="required",
+        parallel_tool_calls=False,
+        response_format={"type": "json_object"},
+        reasoning={"effort": "high"},
+        **{"seed": 1, "max_tokens": 5, "temperature": 0.5, "top_p": 0.9, "stop": ["."]},
+    )
+    mistral = load_providers({}, load_presets())["mistral"]
+    request = {"model": "m", "messages": asked.turns(), **asked.asked()}
+    assert refusal(mistral, "m", request, 5) is None
+    body = adapter("openai").call(asked_of(request, mistral, None), "").body
+    assert set(body) <= MISTRALS[""]
+    for message in body["messages"]:
+        assert set(message) <= MISTRALS[message["role"]]
+    _, user, assistant, tool = body["messages"]
+    assert user["content"] == [{"type": "text", "text": "u"}]
+    (call,) = assistant["tool_calls"]
+    assert set(call) <= MISTRALS["call"]
+    assert re.fullmatch("[a-zA-Z0-9]{9}", call["id"])
+    assert (tool["tool_call_id"], tool["content"]) == (call["id"], "t")
+
+
+def test_a_tools_image_goes_where_it_is_taken() -> None:
+    image = {"type": "image", "data": "aGk=", "media_type": "image/png"}
+    turns = [
+        {"role": "user", "content": "u"},
+        {"role": "assistant", "tool_calls": [{"id": "c", "name": "look"}]},
+        {"role": "tool", "tool_call_id": "c", "content": [{"type": "text", "text": "t"}, image]},
+    ]
+    asked = CreateStream(messages=turns)
+    request = {"model": "m", "messages": asked.turns(), **asked.asked()}
+    found = refusal(provider_of("openai"), "m", request)
+    assert found is not None
+    assert found.field == "messages.2.content"
+    for wire_format in ("anthropic", "google"):
+        assert refusal(provider_of(wire_format), "m", request) is None
+    body = adapter("anthropic").call(asked_of(request, provider_of("anthropic"), None), "").body
+    assert [part["type"] for part in body["messages"][-1]["content"][0]["content"]] == ["text", "image"]
+    body = adapter("google").call(asked_of(request, provider_of("google"), None), "").body
+    response, shown = body["contents"][-1]["parts"]
+    assert response["functionResponse"]["response"] == {"result": "t"}
+    assert shown == {"inlineData": {"mimeType": "image/png", "data": "aGk="}}

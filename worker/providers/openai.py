@@ -20,7 +20,7 @@ from worker.providers.history import (
     texts_of,
 )
 from worker.providers.openai_stream import OpenAIReader
-from worker.providers.wire import decode, error_object, sentence_of
+from worker.providers.wire import decode, error_object, sentence_of, text_in
 
 _ABOUT: Final[dict[Any, About]] = {
     "invalid_api_key": "key",
@@ -128,7 +128,9 @@ def _message(turn: dict[str, Any], request: GenerationRequest, custom: set[str])
     else:
         message = {"role": "system" if role == "developer" and not quirks.developer else role}
     content = turn["content"]
-    if isinstance(content, list):
+    if role == "tool" and isinstance(content, list):
+        content = text_in(content)  # not every server of this format takes parts here
+    elif isinstance(content, list):
         content = [_part(part, cached=quirks.cache_control) for part in content]
     return {**message, "content": content}
 
@@ -161,11 +163,13 @@ def _returned(turn: dict[str, Any], request: GenerationRequest, calls: list[dict
     back: dict[str, Any] = {}
     if quirks.reasoning_back and turn.get("reasoning"):
         back[quirks.reasoning_back] = turn["reasoning"]
+    # What another provider of this format added may be unknown here.
+    extras = is_surely_own(turn, request) or not quirks.strict
     details: list[Any] = []
     for kind, data in parts_of(turn, request):
         if kind == "reasoning_details" and (quirks.reasoning_details or is_surely_own(turn, request)):
             details += data if isinstance(data, list) else [data]
-        elif kind == "extra_content" and isinstance(data, dict) and calls:
+        elif kind == "extra_content" and isinstance(data, dict) and calls and extras:
             place = call_index_in(data, turn) or 0
             calls[place]["extra_content"] = {
                 name: value for name, value in data.items() if name not in ("index", "tool_call")
@@ -173,7 +177,7 @@ def _returned(turn: dict[str, Any], request: GenerationRequest, calls: list[dict
     if details:
         back["reasoning_details"] = details
     for call, told in zip(calls, turn.get("tool_calls") or (), strict=True):
-        if told.get("extra_content"):
+        if extras and told.get("extra_content"):
             call["extra_content"] = told["extra_content"]
     return back
 
