@@ -212,6 +212,35 @@ async def test_a_conversation_with_images_and_tools_is_answered(shared_stack: St
     assert asked["messages"][1]["content"][1]["image_url"]["url"] == "https://example.com/a.png"
 
 
+async def test_an_answers_record_is_sent_back_as_it_is_and_reaches_its_provider(shared_stack: Stack) -> None:
+    """A call without an id and arguments, reasoning, and what only the provider understands."""
+    call = (
+        '{"index":0,"type":"function","function":{"name":"now","arguments":""},"extra_content":{"x":{"s":"U0lH"}}}'
+    )
+    raw = (
+        'data: {"choices":[{"delta":{"reasoning_content":"hm"}}]}\n\n'
+        'data: {"choices":[{"delta":{"tool_calls":[%s]},"finish_reason":"tool_calls"}]}\n\n'
+        % call
+        + "data: [DONE]\n\n"
+    )
+    first = {"role": "user", "content": json.dumps({"name": "looped", "raw": raw})}
+    answer = await shared_stack.client.post("/v1/streams", json={"messages": [first]})
+    record = await shared_stack.until_status(answer.json()["id"], "done")
+    fields = ("reasoning", "tool_calls", "provider_parts", "provider")
+    turn = {"role": "assistant", "content": record["text"], **{name: record[name] for name in fields}}
+    result = {"role": "tool", "tool_call_id": record["tool_calls"][0]["id"], "content": "12:00"}
+    last = {"role": "user", "content": json.dumps({"name": "looped_on", "tokens": 1})}
+    answer = await shared_stack.client.post("/v1/streams", json={"messages": [first, turn, result, last]})
+    assert answer.status_code == 202, answer.text
+    await shared_stack.until_status(answer.json()["id"], "done")
+    _, said, told, _ = shared_stack.calls("looped_on")[0].asked["messages"]
+    (called,) = said["tool_calls"]
+    assert said["reasoning_content"] == "hm"
+    assert called["function"] == {"name": "now", "arguments": "{}"}
+    assert called["extra_content"] == {"x": {"s": "U0lH"}}
+    assert called["id"] == told["tool_call_id"] != ""
+
+
 async def test_what_a_provider_sends_that_has_no_word_is_told_and_kept(shared_stack: Stack) -> None:
     raw = (
         'data: {"choices":[{"delta":{"content":"a","annotations":[{"url":"x"}]}}]}\n\n'

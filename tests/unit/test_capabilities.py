@@ -323,7 +323,7 @@ MISTRALS = {
     "tool": {"role", "content", "tool_call_id", "name"},
     "call": {"id", "type", "function", "index"},
 }
-"""The fields that Mistral's API knows; it refuses others. Source: its API reference and its client's types, 2026."""
+"""The fields that Mistral's API knows; it refuses others. Source: its reference and its client's types, 2026."""
 
 
 def test_mistral_is_sent_no_field_that_it_does_not_know_and_ids_of_its_own_form() -> None:
