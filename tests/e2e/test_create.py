@@ -217,12 +217,9 @@ async def test_an_answers_record_is_sent_back_as_it_is_and_reaches_its_provider(
     call = (
         '{"index":0,"type":"function","function":{"name":"now","arguments":""},"extra_content":{"x":{"s":"U0lH"}}}'
     )
-    raw = (
-        'data: {"choices":[{"delta":{"reasoning_content":"hm"}}]}\n\n'
-        'data: {"choices":[{"delta":{"tool_calls":[%s]},"finish_reason":"tool_calls"}]}\n\n'
-        % call
-        + "data: [DONE]\n\n"
-    )
+    deltas = ('{"reasoning_content":"hm"}', f'{{"tool_calls":[{call}]}}')
+    raw = "".join(f'data: {{"choices":[{{"delta":{delta}}}]}}\n\n' for delta in deltas)
+    raw += 'data: {"choices":[{"delta":{},"finish_reason":"tool_calls"}]}\n\ndata: [DONE]\n\n'
     first = {"role": "user", "content": json.dumps({"name": "looped", "raw": raw})}
     answer = await shared_stack.client.post("/v1/streams", json={"messages": [first]})
     record = await shared_stack.until_status(answer.json()["id"], "done")
