@@ -336,6 +336,8 @@ def _turn(raw: Any) -> Any:
     if turn.get("role") == "tool":
         if turn.get("content", "") is None:
             turn["content"] = ""
+        if type(turn.get("tool_call_id")) is int:
+            turn["tool_call_id"] = str(turn["tool_call_id"])
         if not turn.get("tool_call_id", True):
             del turn["tool_call_id"]
     if turn.get("role") != "assistant":
@@ -375,6 +377,8 @@ def _call(raw: Any) -> Any:
         del call["type"]
     if "thoughtSignature" in call:
         call["thought_signature"] = call.pop("thoughtSignature")
+    if type(call.get("id")) is int:  # some gateways number them
+        call["id"] = str(call["id"])
     for name in ("id", "arguments"):
         if name in call and (call[name] is None or call[name] == ""):
             del call[name]

@@ -268,10 +268,14 @@ def test_hints_go_where_they_are_known_and_are_left_out_elsewhere() -> None:
     assert claude_s["messages"][0]["content"] == [{"type": "text", "text": "u", **hint}]
     assert claude_s["tools"][0]["cache_control"] == hint["cache_control"]
     known = body(provider_of("openai", cache_control=True))
-    assert known["messages"][1]["content"] == [{"type": "text", "text": "u", **hint}]
+    assert [turn["content"] for turn in known["messages"]] == [
+        [{"type": "text", "text": "s", **hint}],
+        [{"type": "text", "text": "u", **hint}],
+    ]
     assert known["tools"][0]["cache_control"] == hint["cache_control"]
     for provider in (provider_of("openai"), provider_of("google")):
         assert "cache_control" not in str(body(provider))
+    assert body(provider_of("openai"))["messages"][0] == {"role": "system", "content": "s"}
 
 
 @pytest.mark.parametrize(

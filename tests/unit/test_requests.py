@@ -188,6 +188,12 @@ def test_a_call_without_an_id_or_arguments_is_completed_and_its_result_finds_it(
     assert turns[4]["content"] == ""
 
 
+def test_a_numbered_call_is_found_by_its_number() -> None:
+    called = {"role": "assistant", "tool_calls": [{"id": 7, "name": "f"}]}
+    turns = CreateStream(messages=[USER, called, {"role": "tool", "tool_call_id": 7, "content": "x"}]).turns()
+    assert turns[1]["tool_calls"][0]["id"] == turns[2]["tool_call_id"] == "7"
+
+
 def test_what_a_record_says_is_taken_back_as_it_stands() -> None:
     record = {
         "text": "",

@@ -128,10 +128,11 @@ def _message(turn: dict[str, Any], request: GenerationRequest, custom: set[str])
     else:
         message = {"role": "system" if role == "developer" and not quirks.developer else role}
     content = turn["content"]
-    if role == "tool" and isinstance(content, list):
-        content = text_in(content)  # not every server of this format takes parts here
-    elif isinstance(content, list):
-        content = [_part(part, cached=quirks.cache_control) for part in content]
+    if isinstance(content, list):
+        hinted = quirks.cache_control and any("cache_control" in part for part in content)
+        # Only in the user's turn every server of this format takes parts.
+        as_text = role != "user" and not hinted
+        content = text_in(content) if as_text else [_part(part, cached=quirks.cache_control) for part in content]
     return {**message, "content": content}
 
 
