@@ -29,6 +29,12 @@ ERRORS: Final = (
     Row("bad_json", "400", "no", "The body is not JSON. Send a JSON object, in UTF-8."),
     Row("invalid_request", "422", "no", "A field is wrong or missing: `errors` names each. Change it."),
     Row("unknown_field", "422", "no", "A field that does not exist, mostly a slip of the pen. Leave it out."),
+    Row(
+        "unsupported_by_provider",
+        "422",
+        "no",
+        "The model, or a fallback, would refuse a field or pass it over: `errors` names it. Leave it out.",
+    ),
     Row("body_too_large", "413", "no", "More than `HEADRACE_MAX_BODY_BYTES`. Send less."),
     Row("prompt_too_large", "413", "no", "More than `HEADRACE_MAX_PROMPT_BYTES` for the model. Send less."),
     Row("answer_too_long", "422", "no", "More asked for than `HEADRACE_MAX_ANSWER_TOKENS`. Ask for less."),
