@@ -12,14 +12,13 @@ import structlog
 from fastapi import Response
 from redis.exceptions import RedisError
 
-from api.batched_viewer import BatchedViewer
-from api.batching import BatchLimits
 from api.dialects.base import Dialect
 from api.problems import Problem
 from api.responses import SseResponse
 from api.services import Services
 from api.sink import Sink
-from api.viewer import RETRY_MS, Viewer
+from api.viewing.batching import BatchLimits
+from api.viewing.viewer import RETRY_MS, BatchedViewer, Viewer
 from shared.ids import Cursor, parse_cursor
 from shared.redis import AWAY
 from shared.sse import COMMENT, encode_comment, encode_retry

@@ -24,9 +24,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from api.dialects.base import Dialect
-from api.follow import Follow
-from api.follows import Follows
 from api.hints import Hints
+from api.viewing.followed_log import FollowedLog, FollowedLogs
 from shared.ids import Cursor, entry_cursor
 from shared.keys import Keys
 from shared.log import (
@@ -52,7 +51,7 @@ log = structlog.get_logger("api.reader")
 
 
 class Reader:
-    """Follows logs for the viewers of this process."""
+    """FollowedLogs logs for the viewers of this process."""
 
     def __init__(
         self,
@@ -68,9 +67,9 @@ class Reader:
         self._hints = hints
         self._keys = keys
         self._connection: LogConnection | None = None
-        self._follows = Follows(keys, linger_s, self._mark, self._unmark)
-        self._dirty: dict[Follow, None] = {}
-        self._check: dict[Follow, None] = {}
+        self._follows = FollowedLogs(keys, linger_s, self._mark, self._unmark)
+        self._dirty: dict[FollowedLog, None] = {}
+        self._check: dict[FollowedLog, None] = {}
         self._work = asyncio.Event()
 
     @property
@@ -78,8 +77,8 @@ class Reader:
         """How many logs are followed."""
         return len(self._follows)
 
-    def follow(self, stream_id: str, dialect: Dialect, text_from: Cursor) -> AbstractContextManager[Follow]:
-        """Follow a log as long as the block lasts (and ``linger_s`` beyond: reconnect storms share it)."""
+    def follow(self, stream_id: str, dialect: Dialect, text_from: Cursor) -> AbstractContextManager[FollowedLog]:
+        """FollowedLog a log as long as the block lasts (and ``linger_s`` beyond: reconnect storms share it)."""
         return self._follows.viewed(stream_id, dialect, text_from)
 
     async def page(self, stream_id: str, first: bytes, *, after: bool, count: int = PAGE) -> list[Entry]:
@@ -104,11 +103,11 @@ class Reader:
             if self._connection is not None:
                 await self._connection.close()
 
-    def _mark(self, follow: Follow, *, check: bool = False) -> None:
+    def _mark(self, follow: FollowedLog, *, check: bool = False) -> None:
         (self._check if check else self._dirty)[follow] = None
         self._work.set()
 
-    def _unmark(self, follow: Follow) -> None:
+    def _unmark(self, follow: FollowedLog) -> None:
         self._dirty.pop(follow, None)
         self._check.pop(follow, None)
 

@@ -11,12 +11,12 @@ from redis.asyncio import Redis
 from api.admission import Admission
 from api.creation import Creation
 from api.dialects.base import Dialect
-from api.follow import Follow
 from api.presence import Presence
 from api.read_tokens import ReadTokens
 from api.reader import Reader
 from api.responses import SendWatch
 from api.seats import Seats
+from api.viewing.followed_log import FollowedLog
 from shared.ids import Cursor
 from shared.providers import Provider
 from shared.queue import Queue
@@ -47,10 +47,10 @@ class Viewing:
         self._stopping = True
         self._reader.wake_viewers()
 
-    def follow(self, stream_id: str, dialect: Dialect, text_from: Cursor) -> AbstractContextManager[Follow]:
+    def follow(self, stream_id: str, dialect: Dialect, text_from: Cursor) -> AbstractContextManager[FollowedLog]:
         return self._reader.follow(stream_id, dialect, text_from)
 
-    async def loaded(self, follow: Follow) -> None:
+    async def loaded(self, follow: FollowedLog) -> None:
         """Wait until the log was read once. Raises TimeoutError while Redis is away."""
         async with asyncio.timeout(LOAD_TIMEOUT_S):
             await follow.loaded.wait()

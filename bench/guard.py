@@ -28,7 +28,7 @@ from worker.log_writer import LogWriter
 from worker.reconcile import Reconciler
 
 from api.dialects.native import NativeDialect
-from api.follow import Follow
+from api.viewing.followed_log import FollowedLog
 from shared.claims import Claim
 from shared.ids import Cursor
 from shared.keys import Keys
@@ -200,7 +200,7 @@ def api_side() -> Counts:
     """From Redis's answer to a socket's bytes: STREAMS logs with one event each, VIEWERS viewers, ROUNDS times."""
     counter = Instructions()
     first = Cursor(1, 0)
-    follows = [Follow(f"s{n}", b"g:{s%d}:log" % n, NativeDialect(), first) for n in range(STREAMS)]
+    follows = [FollowedLog(f"s{n}", b"g:{s%d}:log" % n, NativeDialect(), first) for n in range(STREAMS)]
     read = sent = 0
     for round_ in range(ROUNDS):
         raw = [

@@ -8,7 +8,7 @@ event that the viewer is told of (its place in line, a pause, the end) leaves at
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from api.buffers import SharedBuffer
+from api.viewing.shared_buffer import SharedBuffer
 from shared.events import MESSAGE, Delta, decode_data, encode_data, merged
 from shared.log import Entry
 

@@ -1,14 +1,16 @@
-"""A followed log: what the reader knows of it, shared by all of its viewers here."""
+"""The logs that have a viewer here: what the hub knows of each, shared by all of its viewers."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
-from api.buffers import SLICE_BYTES, SharedBuffer
 from api.dialects.base import Dialect
 from api.sink import frame
+from api.viewing.shared_buffer import SLICE_BYTES, SharedBuffer
 from shared.events import FRESH, MESSAGE
 from shared.ids import MAX_PART, Cursor, follows
+from shared.keys import Keys
 from shared.log import DATA, TYPE, RawEntry, read_entry
 
 
@@ -17,7 +19,7 @@ def just_before(cursor: Cursor) -> Cursor:
     return Cursor(cursor.epoch, cursor.n - 1) if cursor.n else Cursor(max(cursor.epoch - 1, 0), MAX_PART)
 
 
-class Waiting(Protocol):
+class Waiter(Protocol):
     """A viewer that waits for something to do."""
 
     def push(self, framed: bytes, start: int, behind: int, last: bytes) -> bool:
@@ -31,7 +33,7 @@ class Waiting(Protocol):
         ...
 
 
-class Follow:
+class FollowedLog:
     """One log in one dialect.
 
     ``position`` is the last id read, as Redis tells it; ``generation`` counts how often the buffer had to be thrown
@@ -51,7 +53,7 @@ class Follow:
         self.loaded = asyncio.Event()
         self.viewers = 0
         self.changes = 0
-        self._waiting: dict[Waiting, None] = {}
+        self._waiting: dict[Waiter, None] = {}
 
     def extend(self, entries: Sequence[RawEntry]) -> None:
         """Take what the log brought, one entry or more, in order."""
@@ -121,10 +123,83 @@ class Follow:
         for one in waiting:
             one.wake()
 
-    def wait(self, waiting: Waiting) -> None:
+    def wait(self, waiting: Waiter) -> None:
         """Push to this viewer, or wake it, at the next change."""
         self._waiting[waiting] = None
 
-    def leave(self, waiting: Waiting) -> None:
+    def leave(self, waiting: Waiter) -> None:
         """This viewer waits no more."""
         self._waiting.pop(waiting, None)
+
+
+class FollowedLogs:
+    """All of them, by stream and dialect: each is made for its first viewer, and kept a moment behind its last. A
+    viewer that reconnects, and a storm of viewers that do, find the buffer that is there."""
+
+    def __init__(
+        self,
+        keys: Keys,
+        linger_s: float,
+        made: Callable[[FollowedLog], None],
+        forgotten: Callable[[FollowedLog], None],
+    ) -> None:
+        """``made`` and ``forgotten`` are told of each followed log that comes and goes."""
+        self._keys = keys
+        self._linger_s = linger_s
+        self._made = made
+        self._forgotten = forgotten
+        self._logs: dict[tuple[str, str], FollowedLog] = {}
+        self._by_stream: dict[str, list[FollowedLog]] = {}
+        self._lingering: dict[FollowedLog, asyncio.TimerHandle] = {}
+
+    def __len__(self) -> int:
+        return len(self._logs)
+
+    def __iter__(self) -> Iterator[FollowedLog]:
+        return iter(self._logs.values())
+
+    def of(self, stream_ids: Iterable[str]) -> list[FollowedLog]:
+        """All followed logs of these streams, one for each dialect."""
+        known = self._by_stream
+        return [followed for one in stream_ids for followed in known.get(one, ())]
+
+    @contextmanager
+    def viewed(self, stream_id: str, dialect: Dialect, text_from: Cursor) -> Iterator[FollowedLog]:
+        """Follow a log as long as the block lasts, and ``linger_s`` beyond."""
+        key = (stream_id, dialect.name)
+        followed = self._logs.get(key)
+        if followed is None or followed.gone:
+            followed = FollowedLog(stream_id, self._keys.log(stream_id).encode(), dialect, text_from)
+            self._logs[key] = followed
+            self._by_stream.setdefault(stream_id, []).append(followed)
+            self._made(followed)
+        handle = self._lingering.pop(followed, None)
+        if handle is not None:
+            handle.cancel()
+        followed.viewers += 1
+        try:
+            yield followed
+        finally:
+            followed.viewers -= 1
+            if not followed.viewers:
+                loop = asyncio.get_running_loop()
+                self._lingering[followed] = loop.call_later(self._linger_s, self._forget, followed)
+
+    def close(self) -> None:
+        """Forget no more (the process ends)."""
+        for handle in self._lingering.values():
+            handle.cancel()
+
+    def _forget(self, followed: FollowedLog) -> None:
+        self._lingering.pop(followed, None)
+        if followed.viewers:
+            return
+        key = (followed.stream_id, followed.dialect.name)
+        if self._logs.get(key) is followed:
+            del self._logs[key]
+        siblings = self._by_stream.get(followed.stream_id, [])
+        if followed in siblings:
+            siblings.remove(followed)
+        if not siblings:
+            self._by_stream.pop(followed.stream_id, None)
+        self._forgotten(followed)
