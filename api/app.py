@@ -26,19 +26,19 @@ from api.body_limit import BodyLimit
 from api.creation import Creation
 from api.docs import add_docs
 from api.doors import Doors
-from api.hints import Hints
 from api.metrics import make_registry
 from api.presence import Presence
 from api.problems import handlers
 from api.read_tokens import ReadTokens
-from api.reader import Reader
 from api.responses import Protocol, SendWatch
 from api.seats import Seats
 from api.secret import Secret
 from api.server import Server
 from api.services import Cancellation, Services, Viewing
+from api.viewing.hub import Hub
 from shared.collector import calm_collector
 from shared.create import Creator
+from shared.durability import log_durability
 from shared.keys import Keys
 from shared.limits import Limits
 from shared.logs import configure_logs
@@ -74,10 +74,10 @@ def build(configuration: Configuration) -> FastAPI:
     streams = Streams(log_client, keys, scripts)
     queue = Queue(queue_client, keys)
     secret = Secret(settings.secret, queue)
-    reader = Reader(
+    hub = Hub(
         lambda: connect_to_logs(settings.redis_url),
         log_client,
-        Hints(settings.queue_redis_url, keys.wake_channel),
+        settings.queue_redis_url,
         keys,
         settings.linger_s,
     )
@@ -92,7 +92,7 @@ def build(configuration: Configuration) -> FastAPI:
     creator = Creator(streams, queue, limits, keys, one_server=one_server)
     admission = Admission(settings, limits, streams, queue)
     seats = Seats(limits, queue, settings.viewers_per_stream)
-    viewing = Viewing(reader, settings.viewers)
+    viewing = Viewing(hub, settings.viewers)
     presence = Presence(PresenceKeys(log_client, keys))
     watch = SendWatch(settings.send_timeout_s)
 
@@ -101,7 +101,7 @@ def build(configuration: Configuration) -> FastAPI:
         providers=configuration.providers,
         streams=streams,
         queue=queue,
-        reader=reader,
+        hub=hub,
         viewing=viewing,
         creation=Creation(settings, configuration.providers, creator, admission, presence, secret),
         cancellation=Cancellation(settings, streams, queue),
@@ -116,12 +116,13 @@ def build(configuration: Configuration) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         background = (
-            (reader.run(), "reader"),
+            (hub.run(), "hub"),
             (watch.run(), "send_watch"),
             (seats.run(), "seats"),
             (presence.run(), "presence"),
         )
         tasks = [start_vital(work, name) for work, name in background]
+        tasks.append(asyncio.create_task(log_durability(settings.redis_url)))
         anyio.Lock()  # loads the library's backend, for which the first viewer would wait a tenth of a second
         try:
             yield
@@ -144,7 +145,7 @@ def build(configuration: Configuration) -> FastAPI:
         middleware=_middleware(settings),
     )
     app.state.services = parts
-    app.state.metrics = make_registry(reader, viewing)
+    app.state.metrics = make_registry(hub, viewing)
     for part in (creating, watching, routes, article, health):
         app.include_router(part.router)
     add_docs(app)

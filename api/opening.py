@@ -56,9 +56,9 @@ async def open_viewer(has: Services, wanted: Wanted, text_from: str, pause_after
     first = parse_cursor(text_from)
     assert first is not None
     sink = Sink()
-    with has.viewing.follow(wanted.stream_id, wanted.dialect, first) as follow:
-        await has.viewing.loaded(follow)
-        parts = (has.reader, has.streams, follow, first, has.viewing.is_stopping, sink)
+    with has.viewing.follow(wanted.stream_id, wanted.dialect, first) as followed:
+        await has.viewing.loaded(followed)
+        parts = (has.hub, has.streams, followed, first, has.viewing.is_stopping, sink)
         viewer = Viewer(*parts) if wanted.batch is None else BatchedViewer(*parts, wanted.batch)
         if not await viewer.open(wanted.position):
             return Response(status_code=204)
@@ -70,8 +70,8 @@ async def open_viewer(has: Services, wanted: Wanted, text_from: str, pause_after
                 if not seated:
                     yield _farewell(FULL)
                     return
-                with has.viewing.counted(), has.viewing.follow(wanted.stream_id, wanted.dialect, first) as follow:
-                    viewer.attach(follow)
+                with has.viewing.counted(), has.viewing.follow(wanted.stream_id, wanted.dialect, first) as followed:
+                    viewer.attach(followed)
                     async with has.presence.shown(wanted.stream_id, pause_after_ms):
                         yield encode_retry(RETRY_MS) + wanted.preamble
                         async for chunk in viewer.stream():

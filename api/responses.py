@@ -35,8 +35,8 @@ hold the scope, and what goes round in a circle is freed late (:mod:`shared.coll
 LAST_CHUNK: Final = b"0\r\n\r\n"
 WATCH_S: Final = 0.5
 MAX_DRAINED_BYTES: Final = 32 * 1024 * 1024
-"""Of a body that goes on behind its response (a 413): taken off the connection and dropped, for a client that writes
-everything before it listens would lose the response to a reset. Whoever sends more is cut off."""
+"""Of a body that goes on behind its response (a 413): taken off the connection and dropped, for a client that
+writes everything before it listens would lose the response to a reset. Whoever sends more is cut off."""
 
 log = structlog.get_logger("api.responses")
 

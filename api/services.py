@@ -13,10 +13,10 @@ from api.creation import Creation
 from api.dialects.base import Dialect
 from api.presence import Presence
 from api.read_tokens import ReadTokens
-from api.reader import Reader
 from api.responses import SendWatch
 from api.seats import Seats
 from api.viewing.followed_log import FollowedLog
+from api.viewing.hub import Hub
 from shared.ids import Cursor
 from shared.providers import Provider
 from shared.queue import Queue
@@ -29,8 +29,8 @@ LOAD_TIMEOUT_S: Final = 5.0
 class Viewing:
     """The viewers of this process: how many there are, and whether they should leave."""
 
-    def __init__(self, reader: Reader, most: int) -> None:
-        self._reader = reader
+    def __init__(self, hub: Hub, most: int) -> None:
+        self._hub = hub
         self._most = most
         self._stopping = False
         self.viewers = 0
@@ -45,10 +45,10 @@ class Viewing:
     def stop(self) -> None:
         """Let every viewer end its response cleanly."""
         self._stopping = True
-        self._reader.wake_viewers()
+        self._hub.wake_viewers()
 
     def follow(self, stream_id: str, dialect: Dialect, text_from: Cursor) -> AbstractContextManager[FollowedLog]:
-        return self._reader.follow(stream_id, dialect, text_from)
+        return self._hub.follow(stream_id, dialect, text_from)
 
     async def loaded(self, follow: FollowedLog) -> None:
         """Wait until the log was read once. Raises TimeoutError while Redis is away."""
@@ -100,7 +100,7 @@ class Services:
     providers: Mapping[str, Provider]
     streams: Streams
     queue: Queue
-    reader: Reader
+    hub: Hub
     viewing: Viewing
     creation: Creation
     cancellation: Cancellation

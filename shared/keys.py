@@ -4,7 +4,8 @@ All keys of one stream share the hash tag ``{id}`` (so a script may touch them t
 expire together once the stream has ended. ``<p>`` is the prefix of the settings (``headrace``).
 
 ``<p>:{id}:log``, stream: the events. Field ``e`` type, ``d`` JSON ready to be sent; ``a``, on what opens an
-    epoch, the id before it. Written by the worker and the scripts, read by the reader. Lives as the stream.
+    epoch, the id before it; ``c``, on what opens an attempt, the nonce of its claim. Written by the worker and the
+    scripts, read by the reader. Lives as the stream.
 ``<p>:{id}:meta``, hash: the record (below). Written by scripts alone. Lives as the stream.
 ``<p>:{id}:snapshot``, string: lines of JSON deltas, all that was said up to ``snapshot_id``. Written by the
     worker through scripts, read by the API. Lives as the stream.
@@ -39,9 +40,8 @@ expire together once the stream has ended. ``<p>`` is the prefix of the settings
 Channels: ``<p>:wake`` (stream ids whose logs grew, space-separated: a hint, never data) and
 ``<p>:cancelled`` (one stream id: its worker stops at once instead of at its next append).
 
-The record's fields: ``status``, ``confirmed``, ``epoch``, ``attempt``, ``tries``, ``released``,
-``claimed_epoch``, ``run`` (of the server that it was made on), ``restored_ms``, ``cancelling`` (ms and what to
-write), ``worker``, ``owner``, ``request`` (JSON; goes at the end),
+The record's fields: ``status``, ``epoch``, ``attempt``, ``tries``, ``released``,
+``claimed_epoch``, ``worker``, ``owner``, ``request`` (JSON; goes at the end),
 ``request_hash``, ``about`` (JSON, in every opening), ``model``, ``provider``, ``on_failure``, ``pause_after_ms``
 (with ``flow: client`` alone), ``text_from``, ``snapshot_id``, ``created_ms``, ``started_ms``, ``finished_ms``,
 ``usage:<attempt>`` and ``cost:<attempt>`` (JSON), ``result`` (JSON: the terminal event's data), and for each

@@ -74,6 +74,11 @@ class Settings(BaseModel):
     keepalive_s: Positive = Field(15, description="time between comments that keep proxies awake")
     linger_s: NotNegative = Field(5, description="life of a shared buffer after its last viewer")
 
+    appendfsync: str = Field(
+        "always",
+        pattern="^(always|everysec)$",
+        description="how the server of headrace up and of compose syncs its file: always, or everysec",
+    )
     host: str = Field("127.0.0.1", description="address the API listens on")
     port: int = Field(8000, ge=0, le=65535, description="port the API listens on")
     secret: str = Field(

@@ -20,6 +20,7 @@ import uvloop
 from arq.worker import func
 
 from shared.collector import calm_collector
+from shared.durability import log_durability
 from shared.keys import Keys
 from shared.logs import configure_logs
 from shared.presence import PresenceKeys
@@ -158,6 +159,7 @@ async def running(configuration: Configuration) -> AsyncIterator[tuple[Queue, Ge
             (line.run(), "line"),
         )
     ]
+    background.append(asyncio.create_task(log_durability(settings.redis_url)))
     log.info("worker_started", worker=name, max_streams=settings.max_streams)
     try:
         yield queue, generations

@@ -25,10 +25,10 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
-from api.reader import PAGE, Reader
 from api.sink import Sink
 from api.viewing.batching import Batching, BatchLimits, gather
 from api.viewing.followed_log import FollowedLog
+from api.viewing.hub import PAGE, Hub
 from api.viewing.shared_buffer import SLICE_BYTES
 from shared.events import FRESH, Transcript
 from shared.ids import Cursor, entry_cursor, follows
@@ -73,7 +73,7 @@ class Viewer:
 
     def __init__(
         self,
-        hub: Reader,
+        hub: Hub,
         streams: Streams,
         followed: FollowedLog,
         text_from: Cursor,
@@ -304,7 +304,7 @@ class BatchedViewer(Viewer):
 
     def __init__(
         self,
-        hub: Reader,
+        hub: Hub,
         streams: Streams,
         followed: FollowedLog,
         text_from: Cursor,

@@ -59,9 +59,10 @@ def running_cluster(
     host: str = "127.0.0.1",
     program: Path | None = None,
     each: Sequence[Mapping[str, str]] = (),
+    **config: str,
 ) -> Iterator[Cluster]:
     """A cluster that is gone when the block ends. ``host``: the address that its nodes tell of themselves;
-    ``program`` as a server's; ``each``: more settings of each node."""
+    ``program`` as a server's; ``each``: more settings of each node, ``config``: of all."""
     with ExitStack() as stack:
         nodes: list[Server] = []
         count = 2 * MASTERS if replicas else MASTERS
@@ -80,6 +81,7 @@ def running_cluster(
                 cluster_node_timeout=str(NODE_TIMEOUT_MS),
                 cluster_replica_validity_factor="0",
                 **(each[number] if each else {}),
+                **config,
             )
             stack.callback(node.stop)
             nodes.append(node)

@@ -49,19 +49,25 @@ class Watched:
 
 @contextlib.contextmanager
 def running_sentinels(
-    directory: Path, *, config: str = "", password: str = "", sentinel_password: str = ""
+    directory: Path, *, config: str = "", password: str = "", sentinel_password: str = "", **servers: str
 ) -> Iterator[Watched]:
-    """Gone when the block ends. ``config``: more lines for the Sentinels, which must tell the passwords."""
+    """Gone when the block ends. ``config``: more lines for the Sentinels, which must tell the passwords;
+    ``servers``: settings of the servers."""
     with ExitStack() as stack:
         made = []
         for number in range(2):
             place = directory / f"server-{number}"
             place.mkdir()
-            server = start_server(place, repl_diskless_sync_delay="0")
+            # A server remembers here whom a Sentinel told it to follow.
+            (place / "server.conf").touch()
+            server = start_server(
+                place, config_file=str(place / "server.conf"), repl_diskless_sync_delay="0", **servers
+            )
             stack.callback(server.stop)
             made.append(server)
         with Redis(port=made[1].port) as redis:
             redis.execute_command("REPLICAOF", "127.0.0.1", made[0].port)
+            redis.config_rewrite()
         for server in made if password else ():
             with Redis(port=server.port) as redis:
                 redis.config_set("masterauth", password)

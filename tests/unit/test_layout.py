@@ -130,7 +130,7 @@ PURE = (
     "shared/providers.py",
     "cli/answer.py",
     "cli/blocks.py",
-    "api/buffers.py",
+    "api/viewing/shared_buffer.py",
     "api/dialects/native.py",
     "worker/providers/base.py",
     "worker/providers/wire.py",

@@ -1,4 +1,5 @@
-"""The one reader of an API process: it follows all logs that have a viewer here, over constant connections.
+"""The hub, the one reader of an API process: it follows all logs that have a viewer here, over constant
+connections.
 
 Theory of operation. Workers name the logs that they touched on one channel; the names that are followed here
 form the *dirty* set, which is taken together with the batch that made it dirty and read by one non-blocking
@@ -24,7 +25,6 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from api.dialects.base import Dialect
-from api.hints import Hints
 from api.viewing.followed_log import FollowedLog, FollowedLogs
 from shared.ids import Cursor, entry_cursor
 from shared.keys import Keys
@@ -37,7 +37,7 @@ from shared.log import (
     read_tails,
     tail_commands,
 )
-from shared.redis import AWAY, LogConnection
+from shared.redis import AWAY, LogConnection, listen
 
 READ_COUNT: Final = 500
 """Entries of one log in one XREAD: a late viewer's long log must not hold up the others."""
@@ -47,27 +47,27 @@ CHECK_S: Final = 5.0
 FIRST_BACKOFF_S: Final = 0.05
 MAX_BACKOFF_S: Final = 1.0
 
-log = structlog.get_logger("api.reader")
+log = structlog.get_logger("api.hub")
 
 
-class Reader:
-    """FollowedLogs logs for the viewers of this process."""
+class Hub:
+    """Follows logs for the viewers of this process."""
 
     def __init__(
         self,
         connect: Callable[[], LogConnection],
         client: Redis,
-        hints: Hints,
+        queue_url: str,
         keys: Keys,
         linger_s: float,
     ) -> None:
-        """``client`` serves pages to viewers that fell behind."""
+        """``client`` serves pages to viewers that fell behind; ``queue_url``: the server of the wake-ups."""
         self._connect = connect
         self._client = client
-        self._hints = hints
+        self._queue_url = queue_url
         self._keys = keys
         self._connection: LogConnection | None = None
-        self._follows = FollowedLogs(keys, linger_s, self._mark, self._unmark)
+        self._logs = FollowedLogs(keys, linger_s, self._mark, self._unmark)
         self._dirty: dict[FollowedLog, None] = {}
         self._check: dict[FollowedLog, None] = {}
         self._work = asyncio.Event()
@@ -75,11 +75,11 @@ class Reader:
     @property
     def following(self) -> int:
         """How many logs are followed."""
-        return len(self._follows)
+        return len(self._logs)
 
     def follow(self, stream_id: str, dialect: Dialect, text_from: Cursor) -> AbstractContextManager[FollowedLog]:
-        """FollowedLog a log as long as the block lasts (and ``linger_s`` beyond: reconnect storms share it)."""
-        return self._follows.viewed(stream_id, dialect, text_from)
+        """Follow a log as long as the block lasts (and ``linger_s`` beyond: reconnect storms share it)."""
+        return self._logs.viewed(stream_id, dialect, text_from)
 
     async def page(self, stream_id: str, first: bytes, *, after: bool, count: int = PAGE) -> list[Entry]:
         """Entries of a log from this one on (``after``: from behind it), for a viewer that fell behind."""
@@ -88,33 +88,35 @@ class Reader:
 
     def wake_viewers(self) -> None:
         """Let every viewer look around (the process is about to stop)."""
-        for follow in self._follows:
-            follow.notify()
+        for followed in self._logs:
+            followed.notify()
 
     async def run(self) -> None:
         """Read until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._hints.listen(self._hinted, self._check_everything))
+                group.create_task(
+                    listen(self._queue_url, self._keys.wake_channel, self._woken, self._check_everything)
+                )
                 group.create_task(self._read())
                 group.create_task(self._check_all())
         finally:
-            self._follows.close()
+            self._logs.close()
             if self._connection is not None:
                 await self._connection.close()
 
-    def _mark(self, follow: FollowedLog, *, check: bool = False) -> None:
-        (self._check if check else self._dirty)[follow] = None
+    def _mark(self, followed: FollowedLog, *, check: bool = False) -> None:
+        (self._check if check else self._dirty)[followed] = None
         self._work.set()
 
-    def _unmark(self, follow: FollowedLog) -> None:
-        self._dirty.pop(follow, None)
-        self._check.pop(follow, None)
+    def _unmark(self, followed: FollowedLog) -> None:
+        self._dirty.pop(followed, None)
+        self._check.pop(followed, None)
 
-    # -- hints --------------------------------------------------------------------------------------
+    # -- wake-ups -----------------------------------------------------------------------------------
 
-    def _hinted(self, names: bytes) -> None:
-        self._dirty.update(dict.fromkeys(self._follows.of(names.decode().split())))
+    def _woken(self, names: bytes) -> None:
+        self._dirty.update(dict.fromkeys(self._logs.of(names.decode().split())))
         if self._dirty:
             self._work.set()
 
@@ -124,9 +126,9 @@ class Reader:
             self._check_everything()
 
     def _check_everything(self) -> None:
-        for follow in self._follows:
-            if follow.terminal is None:
-                self._mark(follow, check=True)
+        for followed in self._logs:
+            if followed.terminal is None:
+                self._mark(followed, check=True)
 
     # -- reading ------------------------------------------------------------------------------------
 
@@ -160,14 +162,14 @@ class Reader:
 
     async def _read_tails(self, connection: LogConnection) -> None:
         dirty, self._dirty = self._dirty, {}
-        logs = {follow.key: follow for follow in dirty}
+        logs = {followed.key: followed for followed in dirty}
         if len(logs) < len(dirty):
             # Of two dialects of one log, which may stand apart in it, the one that waits longer; the other next.
-            logs = {follow.key: follow for follow in reversed(dirty)}
-            for follow in dirty:
-                if logs[follow.key] is not follow:
-                    self._mark(follow)
-        positions = {key: follow.position for key, follow in logs.items()}
+            logs = {followed.key: followed for followed in reversed(dirty)}
+            for followed in dirty:
+                if logs[followed.key] is not followed:
+                    self._mark(followed)
+        positions = {key: followed.position for key, followed in logs.items()}
         commands = tail_commands(positions, READ_COUNT, one_each=connection.one_log_a_read)
         brought: dict[bytes, list[RawEntry]] = {}
         try:
@@ -178,32 +180,32 @@ class Reader:
         except BaseException:
             self._dirty = {**dirty, **self._dirty}
             raise
-        for key, follow in logs.items():
+        for key, followed in logs.items():
             entries = brought.get(key)
             if entries:
-                follow.extend(entries)
+                followed.extend(entries)
                 if len(entries) >= READ_COUNT:
-                    self._mark(follow)
+                    self._mark(followed)
                     continue
-            elif follow.terminal is None:
-                self._mark(follow, check=True)
-            follow.loaded.set()
+            elif followed.terminal is None:
+                self._mark(followed, check=True)
+            followed.loaded.set()
 
     async def _check_last(self, connection: LogConnection) -> None:
         check, self._check = list(self._check), {}
         try:
-            replies = await connection.exchange([last_command(follow.key) for follow in check])
+            replies = await connection.exchange([last_command(followed.key) for followed in check])
         except BaseException:
             self._check = {**dict.fromkeys(check), **self._check}
             raise
-        for follow, reply in zip(check, replies, strict=True):
+        for followed, reply in zip(check, replies, strict=True):
             if isinstance(reply, ResponseError):
                 raise reply
             last = next(iter(read_entries(reply)), None)
             if last is None:
-                follow.vanish()
-            elif follow.buffer.last is not None and last.cursor < follow.buffer.last:
-                log.info("ahead_of_log", stream=follow.stream_id)
-                follow.rewind(last.cursor)
-            elif last.cursor > entry_cursor(follow.position):
-                self._mark(follow)
+                followed.vanish()
+            elif followed.buffer.last is not None and last.cursor < followed.buffer.last:
+                log.info("ahead_of_log", stream=followed.stream_id)
+                followed.rewind(last.cursor)
+            elif last.cursor > entry_cursor(followed.position):
+                self._mark(followed)
