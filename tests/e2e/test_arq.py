@@ -115,7 +115,7 @@ async def test_a_job_that_another_program_enqueued_with_arq_is_run(tmp_path: Pat
 async def test_sigterm_ends_a_worker_and_hands_its_streams_over(tmp_path: Path, start: Start) -> None:
     async with running_stack(tmp_path, workers=0, **NO_SWEEP) as stack:
         first = await stack.add_worker(start)
-        made = [await stack.create({"tokens": 100, "interval_ms": 20, "seed": n}) for n in range(5)]
+        made = [await stack.create({"tokens": 250, "interval_ms": 20, "seed": n}) for n in range(5)]
         for one in made:
             await stack.until_said(one["id"])
         assert await asyncio.to_thread(first.terminate) == 0
