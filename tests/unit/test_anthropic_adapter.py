@@ -380,7 +380,6 @@ def test_a_whole_message_is_an_answer() -> None:
         Said({"tool_call": {"index": 0, "arguments": '{"a":1}'}}),
         Finish("tool_calls"),
         Usage(3, 4),
-        End(),
     ]
 
 

@@ -74,6 +74,9 @@ class AnthropicReader(AnswerReader):
             yield from self._stop(index)
         yield from super().last()
 
+    def _is_whole(self, value: dict[str, Any]) -> bool:
+        return value.get("type") == "message"
+
     def _meaning(self, value: dict[str, Any], event: str) -> Iterator[ProviderEvent]:
         kind = value.get("type")
         if not isinstance(kind, str):

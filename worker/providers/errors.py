@@ -99,6 +99,10 @@ def read_error(found: Any, *, status: int | None = None, is_error: bool = False)
     return gathered.reading(status)
 
 
+_ANSWERS: Final = frozenset({"choices", "candidates", "delta", "content", "content_block", "usage"})
+"""Fields that only an answer has."""
+
+
 def is_error_object(value: Any) -> bool:
     """Whether decoded JSON is an error where an answer was expected."""
     if isinstance(value, list):
@@ -107,10 +111,10 @@ def is_error_object(value: Any) -> bool:
         return False
     if value.get("error") or value.get("errors"):
         return True
+    if not _ANSWERS.isdisjoint(value):
+        return False
     if value.get("object") == "error" or value.get("type") == "error" or "__type" in value:
         return True
-    if any(value.get(name) for name in ("choices", "candidates", "delta", "content", "usage", "message_start")):
-        return False
     if _aws_exception(value) or _failed_base(value):
         return True
     if any(value.get(name) for name in ("error_message", "errorMessage", "error_type", "error_code", "detail")):
@@ -426,6 +430,8 @@ def _about(words: list[str], sentence: str, numbers: list[int]) -> About:
         return meant
     generally = next((_GENERAL[word] for word in plain if word in _GENERAL), None)
     by_number = [about for number in numbers if (about := _of_status(number))]
+    if generally == "server" and by_number and by_number[0] not in _PASSING:
+        generally = None  # Ollama: api_error, under 404
     # A sentence tells what is wrong with a request; what is no fault of it is not made one by a word in passing.
     passing = generally in _PASSING or (generally is None and by_number[:1] in (["server"], ["rate"]))
     for about in phrases:

@@ -20,6 +20,7 @@ from shared.events import Delta
 from worker.providers.base import Finish, ProviderEvent, Said, Usage
 from worker.providers.errors import read_error, to_provider_error
 from worker.providers.wire import (
+    MAX_PARTS_DEPTH,
     UNREADABLE,
     AnswerReader,
     count_of,
@@ -29,10 +30,12 @@ from worker.providers.wire import (
     text_of,
 )
 
-_KNOWN: Final = {"role", "name", "content", "refusal", "reasoning_content", "reasoning", "reasoning_details"} | {
-    "tool_calls",
-    "function_call",
-}
+_REASONING: Final = frozenset({"reasoning_content", "reasoning", "reasoning_details"})
+_NOISE: Final = frozenset({"index", "tool_call_id", "token_id", "token_ids", "channel"})
+"""Of each token: Mistral's, Together's, vLLM's and Groq's own."""
+_KNOWN: Final = (
+    frozenset({"role", "name", "content", "refusal", "tool_calls", "function_call"}) | _REASONING | _NOISE
+)
 _TEXTS_OF_DETAILS: Final = ("text", "summary", "data", "signature")
 """What pieces of one block append to; their other fields are the same in each, or come once."""
 _EXTRAS_OF_CALLS: Final = ("extra_content",)
@@ -90,6 +93,9 @@ class OpenAIReader(AnswerReader):
         yield from super().last()
         yield from self._close_details()
 
+    def _is_whole(self, value: dict[str, Any]) -> bool:
+        return any("message" in choice for choice in objects_of(value.get("choices")))
+
     def _meaning(self, value: dict[str, Any], event: str) -> Iterator[ProviderEvent]:
         self._answer = self._answer or text_of(value.get("id"))
         usage = value.get("usage")
@@ -127,28 +133,35 @@ class OpenAIReader(AnswerReader):
     def _piece(self, delta: Any) -> Iterator[Said]:
         if not isinstance(delta, dict):
             delta = {"content": delta}
-        yield from self._reasoning(delta)
-        yield from self._content("text", delta.get("content"))
-        yield from self._content("text", delta.get("refusal"))
-        places: set[int | None] = set()
-        for call in objects_of(delta.get("tool_calls")):
-            yield from self._call(call, places)
+        content, refusal, calls = delta.get("content"), delta.get("refusal"), delta.get("tool_calls")
+        if not _REASONING.isdisjoint(delta):
+            yield from self._reasoning(delta)
+        if self._details and (content or calls) and not delta.get("reasoning_details"):
+            yield from self._close_details()
+        if content or content == 0:
+            yield from self._content("text", content)
+        if refusal:
+            yield from self._content("text", refusal)
+        if calls:
+            places: set[int | None] = set()
+            for call in objects_of(calls):
+                yield from self._call(call, places)
         if function := object_of(delta.get("function_call")):
             _, said = self._call_piece(0, None, function.get("name"), function.get("arguments"))
             yield from said
-        for name, value in delta.items():
-            if value and name not in _KNOWN:
-                yield from self._others.keep(name, value)
+        if not _KNOWN.issuperset(delta):
+            for name, value in delta.items():
+                if value and name not in _KNOWN:
+                    yield from self._others.keep(name, value)
 
     def _reasoning(self, delta: dict[str, Any]) -> Iterator[Said]:
         details = objects_of(delta.get("reasoning_details"))
-        if self._details and not details and (delta.get("content") or delta.get("tool_calls")):
-            yield from self._close_details()
         # Some gateways send the same reasoning under both names, and in the details once more.
         reasoning = delta.get("reasoning_content") or delta.get("reasoning")
         if not reasoning:
             reasoning = "".join(text_of(one.get("text") or one.get("summary")) for one in details)
-        yield from self._content("reasoning", reasoning)
+        if reasoning:
+            yield from self._content("reasoning", reasoning)
         for one in details:
             if self._details is not None and _is_same_block(self._details, one):
                 for name, value in one.items():
@@ -165,23 +178,24 @@ class OpenAIReader(AnswerReader):
             details, self._details = self._details, None
             yield from self._others.keep("reasoning_details", [details])
 
-    def _content(self, kind: str, content: Any) -> Iterator[Said]:
+    def _content(self, kind: str, content: Any, depth: int = MAX_PARTS_DEPTH) -> Iterator[Said]:
         """Content as a text, or as parts: texts, thinking, and what has no word."""
         if not isinstance(content, list | dict):
-            yield from self._said(kind, text_of(content))
+            if said := self._whole_pairs(kind, text_of(content)):
+                yield Said({kind: said})
             return
-        for part in content if isinstance(content, list) else [content]:
+        for part in (content if isinstance(content, list) else [content]) if depth else ():
             if not isinstance(part, dict):
-                yield from self._content(kind, part)
+                yield from self._content(kind, part, depth - 1)
                 continue
             thinking = part.get("thinking") or part.get("reasoning")
             text = part.get("text") or part.get("content") or part.get("refusal")
             if thinking:
-                yield from self._content("reasoning", thinking)
+                yield from self._content("reasoning", thinking, depth - 1)
             elif part.get("type") in ("thinking", "reasoning", "reasoning_text", "summary_text"):
-                yield from self._content("reasoning", text)
+                yield from self._content("reasoning", text, depth - 1)
             elif isinstance(text, str | list | dict):
-                yield from self._content(kind, text)
+                yield from self._content(kind, text, depth - 1)
             elif part:
                 kept = part.get("type")
                 yield from self._others.keep(kept if isinstance(kept, str) else "content", part)
