@@ -21,9 +21,11 @@ up: $(VENV)/installed
 test: $(VENV)/installed-for-tests
 	$(PY) -m pytest -n 3 --dist loadfile $(ARGS)
 
-# Real processes under faults: make chaos MINUTES=5 (default 1), and SEED=… to repeat a run.
+# Real processes under faults: make chaos MINUTES=5 (default 1), and SEED=… to repeat a run. PROMISE=weak: Redis may
+# lose its last moments (appendfsync everysec; a replica that takes over, in a cluster and behind Sentinels).
 chaos: $(VENV)/installed-for-tests
-	$(PY) -m tests.chaos --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED)) $(ARGS)
+	$(PY) -m tests.chaos --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(PROMISE),--promise $(PROMISE)) $(ARGS)
 
 # The parsers and the API under inputs made up by chance, for long: 5,000 requests and 260,000 inputs, half an hour.
 fuzz: $(VENV)/installed-for-tests

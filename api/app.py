@@ -21,37 +21,32 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from api import article, creating, health, routes, watching
-from api.admission import Admitting
+from api.admission import Admission
 from api.body_limit import BodyLimit
 from api.creation import Creation
-from api.direct import Direct
 from api.docs import add_docs
 from api.doors import Doors
-from api.hints import Hints
 from api.metrics import make_registry
 from api.presence import Presence
 from api.problems import handlers
 from api.read_tokens import ReadTokens
-from api.reader import Reader
-from api.repeats import Repeats
 from api.responses import Protocol, SendWatch
 from api.seats import Seats
 from api.secret import Secret
 from api.server import Server
 from api.services import Cancellation, Services, Viewing
-from shared.cluster import connect_to_logs
+from api.viewing.hub import Hub
 from shared.collector import calm_collector
-from shared.connections import open_client
-from shared.joined import JoinedCreate
+from shared.create import Creator
+from shared.durability import log_durability
 from shared.keys import Keys
 from shared.limits import Limits
 from shared.logs import configure_logs
 from shared.presence import PresenceKeys
 from shared.queue import Queue
-from shared.scripts import load_scripts
+from shared.redis import connect_to_logs, load_scripts, open_client, read_url
 from shared.settings import BadSettings, Configuration, Settings, check_open, environment, load
 from shared.streams import Streams
-from shared.uptime import Uptime
 from shared.vital import start_vital
 
 STATIC: Final = Path(__file__).parent / "static"
@@ -78,22 +73,12 @@ def build(configuration: Configuration) -> FastAPI:
     scripts = load_scripts()
     streams = Streams(log_client, keys, scripts)
     queue = Queue(queue_client, keys)
-    servers = [log_client, queue_client] if settings.queue_url else [log_client]
-    uptime = Uptime(*servers)
-    repeats = Repeats(uptime.up_s, uptime.trouble.note)
     secret = Secret(settings.secret, queue)
-
-    async def returned() -> None:
-        await secret.returned()
-        await repeats.returned()
-
-    cancellation = Cancellation(settings, streams, queue, repeats, uptime.trouble)
-    reader = Reader(
+    hub = Hub(
         lambda: connect_to_logs(settings.redis_url),
         log_client,
-        Hints(settings.queue_redis_url, keys.wake_channel, returned),
+        settings.queue_redis_url,
         keys,
-        uptime,
         settings.linger_s,
     )
     limits = Limits(
@@ -103,10 +88,11 @@ def build(configuration: Configuration) -> FastAPI:
         at_once=settings.streams_per_key,
         waiting=settings.max_queue,
     )
-    joined = None if settings.queue_url else JoinedCreate(streams, keys, limits)
-    admitting = Admitting(settings, limits, streams, queue)
+    one_server = not settings.queue_url and read_url(settings.redis_url).kind != "cluster"
+    creator = Creator(streams, queue, limits, keys, one_server=one_server)
+    admission = Admission(settings, limits, streams, queue)
     seats = Seats(limits, queue, settings.viewers_per_stream)
-    viewing = Viewing(reader, settings.viewers)
+    viewing = Viewing(hub, settings.viewers)
     presence = Presence(PresenceKeys(log_client, keys))
     watch = SendWatch(settings.send_timeout_s)
 
@@ -115,31 +101,28 @@ def build(configuration: Configuration) -> FastAPI:
         providers=configuration.providers,
         streams=streams,
         queue=queue,
-        reader=reader,
+        hub=hub,
         viewing=viewing,
-        creation=Creation(
-            settings, configuration.providers, streams, queue, admitting, repeats, presence, secret, joined
-        ),
-        cancellation=cancellation,
-        admitting=admitting,
+        creation=Creation(settings, configuration.providers, creator, admission, presence, secret),
+        cancellation=Cancellation(settings, streams, queue),
+        admission=admission,
         tokens=ReadTokens(settings, secret),
         seats=seats,
         presence=presence,
-        uptime=uptime,
+        servers=(log_client, queue_client) if settings.queue_url else (log_client,),
         watch=watch,
     )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         background = (
-            (reader.run(), "reader"),
-            (repeats.run(), "repeats"),
-            (uptime.run(), "uptime"),
+            (hub.run(), "hub"),
             (watch.run(), "send_watch"),
             (seats.run(), "seats"),
             (presence.run(), "presence"),
         )
         tasks = [start_vital(work, name) for work, name in background]
+        tasks.append(asyncio.create_task(log_durability(settings.redis_url)))
         anyio.Lock()  # loads the library's backend, for which the first viewer would wait a tenth of a second
         try:
             yield
@@ -162,7 +145,7 @@ def build(configuration: Configuration) -> FastAPI:
         middleware=_middleware(settings),
     )
     app.state.services = parts
-    app.state.metrics = make_registry(reader, viewing)
+    app.state.metrics = make_registry(hub, viewing)
     for part in (creating, watching, routes, article, health):
         app.include_router(part.router)
     add_docs(app)
@@ -183,7 +166,6 @@ def _middleware(settings: Settings) -> list[Middleware]:
         Middleware(Doors, keys=settings.keys),
         Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
         Middleware(ExceptionMiddleware, handlers=handled),
-        Middleware(Direct, ways=(creating.WAY, watching.WAY)),
     ]
     if not settings.origins:
         return inner

@@ -16,15 +16,15 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 
-from api.batching import BatchLimits
 from api.dialects.plain import PlainBatchDialect, PlainDialect
 from api.doors import own_fields, owner_of, services
 from api.opening import AWAY_NOW, MAX_BATCH, MAX_BATCH_MS, Wanted, bad_cursor, batch_of, come_back, open_viewer
 from api.problems import documented
 from api.requests import CreateStream
 from api.routes import beat
-from shared.connections import AWAY
+from api.viewing.batching import BatchLimits
 from shared.ids import BadCursor, Cursor, parse_cursor
+from shared.redis import AWAY
 from shared.sse import encode_event, encode_id
 
 PING_S: Final = 5.0

@@ -1,14 +1,11 @@
 """The route that creates a stream."""
 
-import json
-import re
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Header, Request, Response
 
 from api.answers import Created
-from api.direct import Way
 from api.doors import owner_of, services
 from api.problems import documented
 from api.requests import CreateStream
@@ -29,17 +26,3 @@ async def create(
         headers["Idempotency-Replayed"] = "true"
     answer = msgspec.json.encode({"id": stream_id, "status": status, "model": model, **found})
     return Response(answer, 202, headers, "application/json")
-
-
-async def _create_directly(request: Request) -> Response | None:
-    """See :class:`api.direct.Way`. The body is read as FastAPI reads it."""
-    if request.headers.get("content-type", "").partition(";")[0] != "application/json":
-        return None
-    try:
-        asked = CreateStream.model_validate(json.loads(await request.body()))
-    except (ValueError, RecursionError):
-        return None
-    return await create(request, asked, request.headers.get("idempotency-key"))
-
-
-WAY: Final = Way("POST", re.compile("/v1/streams"), _create_directly)

@@ -1,42 +1,27 @@
-"""Creating a stream, safe against a crash at any point.
+"""Creating a stream: what is asked is checked, its id is found, and its steps are run (:mod:`shared.create`).
 
-Theory of operation. First the limits (see :mod:`api.admission`). Then the steps are: a provisional record with
-its ``queued`` event and a life of 60 s; the stream into ``unfinished``; then the record is confirmed, its job
-goes into the queue, and only then 202 is answered. A crash before the confirmation leaves nothing behind (the
-record expires, and no worker claims a provisional stream); one after it leaves a stream that runs, for the sweep
-finds it in ``unfinished`` without a job. A 503 deletes nothing: what is not confirmed expires. Where log and
-queue live on one server all steps go there at once (:mod:`shared.joined`).
-
-With an ``Idempotency-Key`` the id is HMAC(secret, owner, key), so every caller with that key meets the same
-record and runs all the steps itself, harmlessly: each of them is idempotent.
+With an ``Idempotency-Key`` the id is HMAC(secret, owner, key), so every caller with that key meets the same record,
+and repeating a create is harmless. A create that Redis did not answer in time is a 503, and deletes nothing.
 """
 
 import asyncio
-import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
-from functools import partial
 from typing import Final
 
 import msgspec
-from redis.exceptions import RedisError
 
-from api.admission import Admitting
+from api.admission import Admission
 from api.presence import Presence
 from api.problems import Problem, redis_away
-from api.repeats import Repeats
 from api.requests import CreateStream
-from shared.connections import AWAY
+from shared.capabilities import Refusal, refusal
+from shared.create import Created, Creator
 from shared.fallbacks import speaker
 from shared.ids import idempotent_stream_id, new_stream_id
-from shared.joined import JoinedCreate
-from shared.new_stream import NewStream, new_nonce
+from shared.new_stream import NewStream
 from shared.providers import Provider, Target, UnknownModel, resolve_model
-from shared.queue import Queue
 from shared.settings import Settings
-from shared.streams import Streams
-from shared.transitions import TRANSITIONS
 
 CREATE_TIMEOUT_S: Final = 1.8
 """A caller learns within two seconds that Redis is away."""
@@ -51,24 +36,17 @@ class Creation:
         self,
         settings: Settings,
         providers: Mapping[str, Provider],
-        streams: Streams,
-        queue: Queue,
-        admitting: Admitting,
-        repeats: Repeats,
+        creator: Creator,
+        admission: Admission,
         presence: Presence,
         secret: Callable[[], Awaitable[bytes]],
-        joined: JoinedCreate | None,
     ) -> None:
-        """``joined``: None where log and queue live on two servers."""
         self._settings = settings
         self._providers = providers
-        self._streams = streams
-        self._queue = queue
-        self._admitting = admitting
-        self._repeats = repeats
+        self._creator = creator
+        self._admission = admission
         self._presence = presence
         self._secret = secret
-        self._joined = joined
 
     async def create(self, asked: CreateStream, owner: str, key: str | None) -> tuple[str, str, str, bool]:
         """Create a stream, or meet the one that this key made. Out: (id, status, model, whether it was met).
@@ -106,8 +84,11 @@ class Creation:
             "provider": target.provider.name,
             "model": target.model,
             "messages": asked.turns(),
-            **asked.model_dump(exclude={"model", "prompt", "messages", "fallbacks"}, exclude_none=True),
+            **asked.asked(),
         }
+        for to in (target, *fallbacks):
+            if refused := refusal(to.provider, to.model, request, asked.max_tokens or most):
+                raise _unsupported(to, refused)
         if fallbacks:
             request["fallbacks"] = [{"provider": to.provider.name, "model": to.model} for to in fallbacks]
         try:
@@ -160,48 +141,39 @@ class Creation:
         if pause_after_ms is not None:
             fields["pause_after_ms"] = pause_after_ms
 
-        new = NewStream(stream_id, hashed, owner, speaks["about"].encode(), fields, known=key is not None)
-        status, met, epoch = "queued", False, 0
-        if self._joined is not None and not new.known:
-            ask = partial(self._joined.create, new, new_nonce(), until)
-            admitted = await self._admitting.admitted(owner, ask)
-            now_ms, epoch = admitted.now_ms, admitted.epoch
-        else:
-            now_ms = await self._admitting.admit(owner, stream_id, repeatable=new.known)
-            status, met, epoch = await self._write(replace(new, now_ms=now_ms))
-        if not met:
-            # Who creates it is about to watch.
-            await self._presence.beat(stream_id, pause_after_ms)
-        if TRANSITIONS[status]:  # type: ignore[index]
-            # One that was met, too: who made it may have been told that it failed, and keeps nothing.
-            self._repeats.remember(stream_id, lambda: self._write(replace(new, now_ms=now_ms), epoch))
-        return stream_id, status, speaks["model"], met
-
-    async def _write(self, new: NewStream, epoch: int = 0) -> tuple[str, bool, int]:
-        """All steps, from the provisional record to the job. Out: (status, whether it was met, epoch)."""
-        stream_id = new.stream_id
-        answer = await self._streams.create(new, epoch)
-        status, attempt = "queued", 0
-        if answer[0] == "conflict":
+        new = NewStream(stream_id, hashed, owner, speaks["about"].encode(), fields)
+        made = await self._make(new, until, may_exist=key is not None)
+        if made.outcome == "conflict":
             raise Problem(
                 422,
                 "idempotency_conflict",
                 "This Idempotency-Key was used for another request. Use a new key for a new request.",
             )
-        if answer[0] == "exists":
-            status, attempt = answer[1], int(answer[3])
-        if status == "queued":
-            await self._queue.note(stream_id, new.now_ms)
-        if TRANSITIONS[status]:  # type: ignore[index]
-            confirmed = await self._streams.confirm(stream_id)
-            if confirmed[0] == "gone":
-                raise redis_away()
-        if status == "queued":
-            with contextlib.suppress(*AWAY, RedisError):  # the sweep sees to it, too
-                await self._queue.put(stream_id, attempt + 1, new.now_ms)
-        if answer[0] == "exists":
-            return status, True, int(answer[4])
-        return status, False, int(answer[1].partition("-")[0])
+        met = made.outcome == "exists"
+        if not met:
+            # Who creates it is about to watch.
+            await self._presence.beat(stream_id, pause_after_ms)
+        return stream_id, made.status, speaks["model"], met
+
+    async def _make(self, new: NewStream, until: float, *, may_exist: bool) -> Created:
+        """Run the steps; once more if the key's streams that ended gave their places back. Raises :class:`Problem`
+        (429)."""
+        made = await self._creator.create(new, until, may_exist=may_exist)
+        if made.outcome == "too_many_streams" and await self._admission.make_room(new.owner):
+            made = await self._creator.create(new, until, may_exist=may_exist)
+        if made.outcome not in ("created", "exists", "conflict"):
+            raise self._admission.refusal(made.outcome, made.wait_ms)
+        return made
+
+
+def _unsupported(target: Target, refused: Refusal) -> Problem:
+    errors = [{"field": refused.field, "message": f"not for {target.full_name}: {refused.reason}"}]
+    return Problem(
+        422,
+        "unsupported_by_provider",
+        f"The request can't be used: {refused.field}: {errors[0]['message']}.",
+        errors=errors,
+    )
 
 
 def _half_character() -> Problem:

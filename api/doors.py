@@ -14,7 +14,6 @@ import re
 from typing import Final
 
 from fastapi import Request
-from redis.exceptions import ConnectionError as RedisConnectionError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.problems import Problem, no_such_stream
@@ -81,16 +80,13 @@ async def own_fields(request: Request, stream_id: str, *names: str, anyones: boo
     """Fields of the record of a stream that is the caller's. ``anyones``: a read token was checked instead.
 
     An unknown stream and somebody else's cost the same round trips and get the same answer. Raises
-    :class:`Problem` (404) for both; and one of AWAY where the server restarted a moment ago: it may have lost the
-    stream's record, which is then about to be written again (see :mod:`api.repeats`).
+    :class:`Problem` (404) for both.
     """
     if is_stream_id(stream_id):
         owner, *fields = await services(request).streams.fields(stream_id, "owner", *names)
         mine = anyones or hmac.compare_digest((owner or "").encode(), owner_of(request).encode())
         if owner is not None and mine:
             return fields
-        if not await services(request).uptime.is_settled():
-            raise RedisConnectionError("the server restarted a moment ago")
     raise no_such_stream()
 
 

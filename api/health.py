@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 
 from api.doors import services
 from api.problems import Problem, documented
-from shared.connections import AWAY
+from shared.redis import AWAY, check_masters
 
 READY_TIMEOUT_S: Final = 1.5
 WORKER_SEEN_MS: Final = 5000
@@ -31,7 +31,8 @@ async def readyz(request: Request) -> dict[str, object]:
     queue = parts.queue
     try:
         async with asyncio.timeout(READY_TIMEOUT_S):
-            await parts.uptime.up_s()
+            for server in parts.servers:
+                await check_masters(server)
             workers = await queue.workers(await queue.now_ms() - WORKER_SEEN_MS)
             waiting = await queue.waiting()
     except (*AWAY, RedisError):

@@ -7,24 +7,24 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from api.reader import Reader
 from api.services import Viewing
+from api.viewing.hub import Hub
 
 
 class ApiCollector(Collector):
     """Reads this process's parts."""
 
-    def __init__(self, reader: Reader, viewing: Viewing) -> None:
-        self._reader = reader
+    def __init__(self, hub: Hub, viewing: Viewing) -> None:
+        self._hub = hub
         self._viewing = viewing
 
     def collect(self) -> Iterable[Metric]:
         yield GaugeMetricFamily("headrace_viewers", "Open SSE responses", self._viewing.viewers)
-        yield GaugeMetricFamily("headrace_followed_logs", "Logs read for viewers", self._reader.following)
+        yield GaugeMetricFamily("headrace_followed_logs", "Logs read for viewers", self._hub.following)
 
 
-def make_registry(reader: Reader, viewing: Viewing) -> CollectorRegistry:
+def make_registry(hub: Hub, viewing: Viewing) -> CollectorRegistry:
     """A registry of this process alone (prometheus-client's own one is global)."""
     registry = CollectorRegistry()
-    registry.register(ApiCollector(reader, viewing))
+    registry.register(ApiCollector(hub, viewing))
     return registry

@@ -12,16 +12,15 @@ import structlog
 from fastapi import Response
 from redis.exceptions import RedisError
 
-from api.batched_viewer import BatchedViewer
-from api.batching import BatchLimits
 from api.dialects.base import Dialect
 from api.problems import Problem
 from api.responses import SseResponse
 from api.services import Services
 from api.sink import Sink
-from api.viewer import RETRY_MS, Viewer
-from shared.connections import AWAY
+from api.viewing.batching import BatchLimits
+from api.viewing.viewer import RETRY_MS, BatchedViewer, Viewer
 from shared.ids import Cursor, parse_cursor
+from shared.redis import AWAY
 from shared.sse import COMMENT, encode_comment, encode_retry
 
 FULL: Final = "too many viewers of this stream"
@@ -57,9 +56,9 @@ async def open_viewer(has: Services, wanted: Wanted, text_from: str, pause_after
     first = parse_cursor(text_from)
     assert first is not None
     sink = Sink()
-    with has.viewing.follow(wanted.stream_id, wanted.dialect, first) as follow:
-        await has.viewing.loaded(follow)
-        parts = (has.reader, has.streams, follow, first, has.viewing.is_stopping, sink)
+    with has.viewing.follow(wanted.stream_id, wanted.dialect, first) as followed:
+        await has.viewing.loaded(followed)
+        parts = (has.hub, has.streams, followed, first, has.viewing.is_stopping, sink)
         viewer = Viewer(*parts) if wanted.batch is None else BatchedViewer(*parts, wanted.batch)
         if not await viewer.open(wanted.position):
             return Response(status_code=204)
@@ -71,8 +70,8 @@ async def open_viewer(has: Services, wanted: Wanted, text_from: str, pause_after
                 if not seated:
                     yield _farewell(FULL)
                     return
-                with has.viewing.counted(), has.viewing.follow(wanted.stream_id, wanted.dialect, first) as follow:
-                    viewer.attach(follow)
+                with has.viewing.counted(), has.viewing.follow(wanted.stream_id, wanted.dialect, first) as followed:
+                    viewer.attach(followed)
                     async with has.presence.shown(wanted.stream_id, pause_after_ms):
                         yield encode_retry(RETRY_MS) + wanted.preamble
                         async for chunk in viewer.stream():

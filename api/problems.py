@@ -13,8 +13,7 @@ from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
 from api.faults import faults
-from shared.connections import AWAY
-from shared.resp import is_out_of_memory
+from shared.redis import AWAY, is_out_of_memory
 
 log = structlog.get_logger("api")
 
@@ -84,12 +83,17 @@ def no_such_stream() -> Problem:
     )
 
 
+def body_too_large() -> Problem:
+    """The request's body has more than ``HEADRACE_MAX_BODY_BYTES``."""
+    return Problem(413, "body_too_large", "The body is larger than HEADRACE_MAX_BODY_BYTES allows. Send less.")
+
+
 def redis_away() -> Problem:
     """Redis can't be asked."""
     return Problem(
         503,
         "redis_unavailable",
-        "Redis does not answer, so nothing was started. Try again in a few seconds.",
+        "Redis does not answer. Try again in a few seconds. With the same Idempotency-Key nothing starts twice.",
         headers={"Retry-After": "2"},
     )
 
@@ -115,6 +119,8 @@ def handlers() -> dict[int | type[Exception], Handler]:
         return _invalid(error, request.headers.get("content-type", "")).response()
 
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 413:
+            return body_too_large().response()
         code = {400: "bad_json", 404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
         detail = {
             400: BAD_JSON,

@@ -34,6 +34,9 @@ CYCLE: Final = "headrace.cycle"
 hold the scope, and what goes round in a circle is freed late (:mod:`shared.collector`)."""
 LAST_CHUNK: Final = b"0\r\n\r\n"
 WATCH_S: Final = 0.5
+MAX_DRAINED_BYTES: Final = 32 * 1024 * 1024
+"""Of a body that goes on behind its response (a 413): taken off the connection and dropped, for a client that
+writes everything before it listens would lose the response to a reset. Whoever sends more is cut off."""
 
 log = structlog.get_logger("api.responses")
 
@@ -42,11 +45,24 @@ class Protocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol, which lets a request take its connection over for the rest of the response."""
 
     _response: asyncio.Task[None] | None = None
+    _drained = 0
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         self.scope[CONNECTION] = weakref.ref(self)  # type: ignore[typeddict-unknown-key]
         self.scope[CYCLE] = weakref.ref(self.cycle)  # type: ignore[typeddict-unknown-key]
+
+    def on_message_begin(self) -> None:
+        self._drained = 0
+        super().on_message_begin()
+
+    def on_body(self, body: bytes) -> None:
+        if self.cycle.response_complete:
+            self._drained += len(body)
+            if self._drained > MAX_DRAINED_BYTES:
+                self.transport.abort()
+            return
+        super().on_body(body)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

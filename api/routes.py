@@ -10,9 +10,8 @@ from api.answers import Created, Links, Model, Models, describe
 from api.doors import own_fields, owner_of, services
 from api.problems import documented, no_such_stream
 from api.requests import Cancel
-from shared.connections import AWAY
 from shared.events import encode_data
-from shared.new_stream import new_nonce
+from shared.redis import AWAY
 
 router = APIRouter(prefix="/v1", tags=["streams"], responses=documented(401, 413, 422, 503))
 
@@ -43,7 +42,7 @@ async def cancel(request: Request, stream_id: str, asked: Cancel | None = None) 
     has = services(request)
     (model,) = await own_fields(request, stream_id, "model")
     data = encode_data({"by": "client", "reason": (asked or Cancel()).reason})
-    answer = await has.cancellation.cancel(stream_id, data, new_nonce())
+    answer = await has.cancellation.cancel(stream_id, data)
     if answer[0] == "gone":
         raise no_such_stream()
     status = "cancelled" if answer[0] == "cancelled" else answer[1]
@@ -58,7 +57,7 @@ async def erase(request: Request, stream_id: str) -> None:
     if not await has.cancellation.erase(stream_id):
         raise no_such_stream()
     with contextlib.suppress(*AWAY, RedisError):
-        await has.admitting.forget(owner_of(request), stream_id)
+        await has.admission.forget(owner_of(request), stream_id)
 
 
 @router.post("/streams/{stream_id}/heartbeat", status_code=204, responses=documented(404))

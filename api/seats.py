@@ -12,10 +12,9 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError, ResponseError
 
-from shared.connections import AWAY
 from shared.limits import Limits
 from shared.queue import Queue
-from shared.resp import is_out_of_memory
+from shared.redis import AWAY, is_out_of_memory
 
 GIVE_BACK_S: Final = 1.0
 """How late a seat that became free is seen by other processes."""

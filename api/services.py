@@ -1,46 +1,36 @@
 """What the routes work with: made by the composition root, handed over in ``app.state``."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
-from api.admission import Admitting
+from redis.asyncio import Redis
+
+from api.admission import Admission
 from api.creation import Creation
 from api.dialects.base import Dialect
-from api.follow import Follow
 from api.presence import Presence
-from api.problems import redis_away
 from api.read_tokens import ReadTokens
-from api.reader import Reader
-from api.repeats import Repeats
 from api.responses import SendWatch
 from api.seats import Seats
+from api.viewing.followed_log import FollowedLog
+from api.viewing.hub import Hub
 from shared.ids import Cursor
 from shared.providers import Provider
 from shared.queue import Queue
 from shared.settings import Settings
-from shared.streams import How, Streams
-from shared.uptime import Trouble, Uptime
+from shared.streams import Streams
 
 LOAD_TIMEOUT_S: Final = 5.0
-
-SETTLE_LOOK_S: Final = 0.2
-SETTLE_LOOKS: Final = 32
-"""A server settles within six seconds (``prelude.lua``), and what was announced is written before."""
-
-MADE: Final = "created_ms"
-
-Write = Callable[..., Awaitable[tuple[str, ...]]]
 
 
 class Viewing:
     """The viewers of this process: how many there are, and whether they should leave."""
 
-    def __init__(self, reader: Reader, most: int) -> None:
-        self._reader = reader
+    def __init__(self, hub: Hub, most: int) -> None:
+        self._hub = hub
         self._most = most
         self._stopping = False
         self.viewers = 0
@@ -55,12 +45,12 @@ class Viewing:
     def stop(self) -> None:
         """Let every viewer end its response cleanly."""
         self._stopping = True
-        self._reader.wake_viewers()
+        self._hub.wake_viewers()
 
-    def follow(self, stream_id: str, dialect: Dialect, text_from: Cursor) -> AbstractContextManager[Follow]:
-        return self._reader.follow(stream_id, dialect, text_from)
+    def follow(self, stream_id: str, dialect: Dialect, text_from: Cursor) -> AbstractContextManager[FollowedLog]:
+        return self._hub.follow(stream_id, dialect, text_from)
 
-    async def loaded(self, follow: Follow) -> None:
+    async def loaded(self, follow: FollowedLog) -> None:
         """Wait until the log was read once. Raises TimeoutError while Redis is away."""
         async with asyncio.timeout(LOAD_TIMEOUT_S):
             await follow.loaded.wait()
@@ -78,71 +68,22 @@ class Viewing:
 class Cancellation:
     """Cancels and erases streams."""
 
-    def __init__(
-        self, settings: Settings, streams: Streams, queue: Queue, repeats: Repeats, trouble: Trouble
-    ) -> None:
+    def __init__(self, settings: Settings, streams: Streams, queue: Queue) -> None:
         self._retention_ms = int(settings.retention_s * 1000)
         self._keep_prompt = settings.keep_prompt
         self._streams = streams
         self._queue = queue
-        self._repeats = repeats
-        self._trouble = trouble
 
-    async def cancel(self, stream_id: str, data: bytes, nonce: str) -> tuple[str, ...]:
-        """Write the terminal event, under an epoch that is known before, and tell the worker and the readers.
-
-        Raises :class:`Problem` (503) where the server does not settle after a restart.
-        """
-        answer = await self._settled(partial(self._cancel, stream_id, data, nonce))
-        while answer[0] == "epoch":  # once, and once more for each that claims it in between
-            write = partial(self._cancel, stream_id, data, nonce, int(answer[1]))
-            again, announce = partial(self._counts, write, "again"), partial(self._counts, write, "announce")
-            with self._repeats.writing(stream_id, again, announce) as tell:
-                answer = await write()
-                if answer[0] in ("cancelled", "ended", "epoch"):
-                    tell(answer[0] == "cancelled")
-            if answer[0] == "settling":
-                answer = await self._settled(write)
-        return answer
-
-    async def _settled(self, write: Write) -> tuple[str, ...]:
-        for _ in range(SETTLE_LOOKS):
-            answer = await write()
-            if answer[0] != "settling":
-                return answer
-            await asyncio.sleep(SETTLE_LOOK_S)
-        raise redis_away()
-
-    async def _counts(self, write: Write, how: How) -> bool:
-        return (await write(how))[0] != "ended"
-
-    async def _cancel(
-        self, stream_id: str, data: bytes, nonce: str, epoch: int = 0, how: How = "first"
-    ) -> tuple[str, ...]:
-        calm_ms = self._trouble.calm_ms()
-        answer = await self._streams.cancel(
-            stream_id, data, self._retention_ms, self._keep_prompt, nonce, epoch, calm_ms, how
-        )
+    async def cancel(self, stream_id: str, data: bytes) -> tuple[str, ...]:
+        """Write the terminal event, and tell the worker and the readers. Out: the script's answer
+        (``cancel.lua``)."""
+        answer = await self._streams.cancel(stream_id, data, self._retention_ms, self._keep_prompt)
         if answer[0] == "cancelled":
             await self._queue.cancelled(stream_id)
         return answer
 
     async def erase(self, stream_id: str) -> bool:
         """Delete everything of a stream, running or not. Out: whether it was there."""
-        (made,) = await self._streams.fields(stream_id, MADE)
-        if made is None or not await self._erase(stream_id):
-            return False
-
-        async def again() -> None:
-            # The same Idempotency-Key may have made another stream of this id meanwhile.
-            if await self._streams.fields(stream_id, MADE) == [made]:
-                await self._erase(stream_id)
-
-        self._repeats.forget(stream_id)
-        self._repeats.remember(stream_id, again)
-        return True
-
-    async def _erase(self, stream_id: str) -> bool:
         erased = await self._streams.erase(stream_id)
         if erased:
             await self._queue.cancelled(stream_id)
@@ -159,13 +100,14 @@ class Services:
     providers: Mapping[str, Provider]
     streams: Streams
     queue: Queue
-    reader: Reader
+    hub: Hub
     viewing: Viewing
     creation: Creation
     cancellation: Cancellation
-    admitting: Admitting
+    admission: Admission
     tokens: ReadTokens
     seats: Seats
     presence: Presence
-    uptime: Uptime
+    servers: tuple[Redis, ...]
+    """The log's and the queue's; one where both are the same."""
     watch: SendWatch

@@ -4,21 +4,19 @@ EventSource gives up for ever on any status but 200. So 4xx here is for what sta
 in a 200 (see :mod:`api.opening`).
 """
 
-from typing import Any, Final
+from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, Request, Response
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field, ValidationError
+from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 
 from api.dialects.native import NativeDialect
-from api.direct import Way
-from api.doors import EVENTS, OWNER, own_fields, services
+from api.doors import OWNER, own_fields, services
 from api.opening import AWAY_NOW, MAX_BATCH, MAX_BATCH_MS, Wanted, bad_cursor, batch_of, come_back, open_viewer
 from api.problems import documented
-from shared.connections import AWAY
 from shared.ids import BadCursor, parse_cursor
+from shared.redis import AWAY
 
 log = structlog.get_logger("api")
 
@@ -38,27 +36,6 @@ class Asked(BaseModel):
     )
 
 
-def _asked(request: Request) -> Asked:
-    """Read the query. FastAPI's own way to a function's parameters takes an eighth of the time in which a viewer is
-    opened, and thousands come back at once. Raises ``RequestValidationError``."""
-    try:
-        return Asked.model_validate(dict(request.query_params))
-    except ValidationError as error:
-        raise RequestValidationError(
-            [{**found, "loc": ("query", *found["loc"])} for found in error.errors()]
-        ) from None
-
-
-def _parameters() -> list[dict[str, Any]]:
-    """The query and the header, for the document."""
-    query = [
-        {"name": name, "in": "query", "required": False, "schema": schema}
-        for name, schema in Asked.model_json_schema()["properties"].items()
-    ]
-    cursor = {"type": "string", "description": "the id of the last event received"}
-    return [*query, {"name": "Last-Event-ID", "in": "header", "required": False, "schema": cursor}]
-
-
 @router.get(
     "/streams/{stream_id}/events",
     response_class=Response,
@@ -67,15 +44,17 @@ def _parameters() -> list[dict[str, Any]]:
         204: {"description": "The cursor is at the terminal event: nothing follows"},
         **documented(400, 401, 404, 413, 422),
     },
-    openapi_extra={"parameters": _parameters()},
 )
-async def events(request: Request, stream_id: str) -> Response:
+async def events(
+    request: Request,
+    stream_id: str,
+    asked: Annotated[Asked, Query()],
+    last_event_id: Annotated[str | None, Header(description="the id of the last event received")] = None,
+) -> Response:
     """Read the answer as SSE, from behind the last event received; the header beats the query."""
     has = services(request)
-    asked = _asked(request)
-    header = request.headers.get("last-event-id")
     try:
-        position = parse_cursor((asked.last_event_id if header is None else header) or "")
+        position = parse_cursor((asked.last_event_id if last_event_id is None else last_event_id) or "")
     except BadCursor:
         raise bad_cursor() from None
     by_token = request.scope[OWNER] is None
@@ -90,6 +69,3 @@ async def events(request: Request, stream_id: str) -> Response:
     except (*AWAY, RedisError) as error:
         log.warning("viewer_sent_back", error=type(error).__name__)
         return come_back(has, AWAY_NOW)
-
-
-WAY: Final = Way("GET", EVENTS, events)

@@ -6,12 +6,15 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
+from bench import promise
 from bench.load import Provider
-from bench.report import machine, plots, read_rows, show, write_docs
+from bench.report import machine, markdown, plots, promise_markdown, read_rows, show, show_promise, write_docs
 from bench.sections import FULL, SECTIONS, SHORT, Size
 from bench.session import Session, new_progress
 from bench.spawn import ROOT, BenchError
@@ -29,27 +32,68 @@ def options() -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for raw rows and plots")
     parser.add_argument("--write-docs", action="store_true", help="put the table of the results into the documents")
     parser.add_argument(
+        "--promise",
+        action="store_true",
+        help="measure appendfsync always beside everysec, and slower disks, and nothing else: six minutes",
+    )
+    parser.add_argument(
         "--report", action="store_true", help="measure nothing: show and draw the rows that are there"
     )
     return parser.parse_args()
 
 
-def run(size: Size, only: list[str], results: Path, console: Console) -> None:
-    """Measure, and write the raw rows to ``rows.jsonl`` as they come."""
-    chosen = [SECTIONS[name] for name in only]
-    steps = sum(count(size) for _, count in chosen)
+def run(steps: int, measure: Callable[[Session], None], size: Size, to: Path, console: Console) -> None:
+    """Measure, and write the raw rows to this file as they come."""
     began = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder,
         Provider(Path(folder)) as provider,
-        (results / "rows.jsonl").open("w", encoding="utf-8") as rows,
+        to.open("w", encoding="utf-8") as rows,
         new_progress(console, steps) as progress,
     ):
         session = Session(Path(folder), provider, rows, console, progress, size.spare_s, size.most_s)
         session.note({"section": "machine", "what": machine(), "day": time.strftime("%Y-%m-%d")})
+        measure(session)
+    console.print(f"It took {(time.monotonic() - began) / 60:.1f} minutes.", highlight=False)
+
+
+def run_table(asked: argparse.Namespace, console: Console) -> None:
+    """The sections, their table and plots."""
+    size, to = SHORT if asked.short else FULL, asked.results / "rows.jsonl"
+    chosen = [SECTIONS[name] for name in asked.only or SECTIONS]
+
+    def measure(session: Session) -> None:
         for section, _ in chosen:
             section(session, size)
-    console.print(f"It took {(time.monotonic() - began) / 60:.1f} minutes.", highlight=False)
+
+    if not asked.report:
+        run(sum(count(size) for _, count in chosen), measure, size, to, console)
+    rows = read_rows(to)
+    show(rows, console)
+    for name, text in plots(rows).items():
+        (asked.results / name).write_text(text, "utf-8")
+    console.print(f"Raw rows and plots: {asked.results}", highlight=False)
+    if asked.write_docs:
+        _write(markdown(rows), "table", console)
+
+
+def run_promise(asked: argparse.Namespace, console: Console) -> None:
+    """Both promises, side by side."""
+    size, to = SHORT if asked.short else FULL, asked.results / "promise.jsonl"
+    count = 1 if asked.short else promise.ROUNDS
+    bounded = replace(size, spare_s=min(size.spare_s, promise.SPARE_S), most_s=promise.MOST_S)
+    if not asked.report:
+        run(count, lambda session: promise.measure(session, count), bounded, to, console)
+    rows = read_rows(to)
+    show_promise(rows, console)
+    console.print(f"Raw rows: {to}", highlight=False)
+    if asked.write_docs:
+        _write(promise_markdown(rows), "promise", console)
+
+
+def _write(text: str, marker: str, console: Console) -> None:
+    for document in write_docs(text, marker, [path for path in DOCUMENTS if path.exists()]):
+        console.print(f"Written: {document}", highlight=False)
 
 
 def main() -> None:
@@ -67,20 +111,11 @@ def main() -> None:
     asked.results.mkdir(parents=True, exist_ok=True)
     console.print(machine(), style="dim", highlight=False)
     try:
-        if not asked.report:
-            run(SHORT if asked.short else FULL, asked.only or list(SECTIONS), asked.results, console)
-        rows = read_rows(asked.results / "rows.jsonl")
+        (run_promise if asked.promise else run_table)(asked, console)
     except (BenchError, CannotStart) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit("Stopped; everything that was started has ended.")
-    show(rows, console)
-    for name, text in plots(rows).items():
-        (asked.results / name).write_text(text, "utf-8")
-    console.print(f"Raw rows and plots: {asked.results}", highlight=False)
-    if asked.write_docs:
-        for document in write_docs(rows, [path for path in DOCUMENTS if path.exists()]):
-            console.print(f"Written: {document}", highlight=False)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from secrets import token_hex
 from typing import ClassVar, Self
 
 import redis
@@ -17,7 +18,7 @@ from bench.spawn import BenchError, Child, clean_env
 from bench.toolchain import NODE, why_no_node
 from bench.wire import Answer, Asking, accepts, call, get, post
 from cli.sockets import held_port
-from cli.valkey import find_server, server_argv
+from cli.valkey import ALWAYS, find_server, server_argv
 from shared.api_keys import new_api_key
 from shared.keys import Keys
 
@@ -129,18 +130,25 @@ class Headrace(Contender):
 
     key, title = "headrace", "(c) Headrace"
     processes = 1
+    appendfsync: ClassVar[str] = ALWAYS
+
+    def env(self) -> dict[str, str]:
+        """More of its environment."""
+        return {}
 
     def start(self) -> None:
         secret, entry = new_api_key("bench")
         self._auth = f"Bearer {secret}"
         count = str(self.processes)
-        options = ("--port", "0", "--no-model", "--api", count, "--workers", count, "--data-dir", "data")
+        options = ["--port", "0", "--no-model", "--api", count, "--workers", count, "--data-dir", "data"]
+        options += ["--appendfsync", self.appendfsync]
         child = self._run(
             "up",
             *(sys.executable, "-P", "-m", "cli", "up", *options),
             LOCAL_BASE_URL=self.provider_url,
             HEADRACE_API_KEYS=entry,
             HEADRACE_MAX_STREAMS=MAX_STREAMS,
+            **self.env(),
         )
         child.wait_until(lambda: "Headrace is up: " in child.output(), within_s=60)
         state = json.loads((self.directory / "data" / "up.json").read_text())
@@ -148,12 +156,22 @@ class Headrace(Contender):
         self.redis_url = state["redis_url"]
 
     def asking(self, answer: Answer) -> Asking:
-        create = post("/v1/streams", json.dumps({"prompt": answer.prompt}), Authorization=self._auth)
-        return Asking(self.port, create, get("{}"))
+        return Asking(self.port, self._create(answer), get("{}"))
+
+    def creating(self, answer: Answer) -> Asking:
+        """One that makes a stream which nobody follows."""
+        return Asking(self.port, self._create(answer))
+
+    def _create(self, answer: Answer) -> str:
+        """As the project's own clients create: with an ``Idempotency-Key``, another one for each viewer."""
+        key = f"{token_hex(8)}-{{viewer}}"
+        body = json.dumps({"prompt": answer.prompt})
+        return post("/v1/streams", body, Authorization=self._auth, Idempotency_Key=key)
 
     def open(self, answer: Answer) -> str:
         body = json.dumps({"prompt": answer.prompt})
-        content, _ = call(self.port, "POST", "/v1/streams", body, Authorization=self._auth)
+        headers = {"Authorization": self._auth, "Idempotency_Key": token_hex(8)}
+        content, _ = call(self.port, "POST", "/v1/streams", body, **headers)
         return str(json.loads(content)["events_url"])
 
     def reading(self, name: str) -> Asking:

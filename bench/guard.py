@@ -23,25 +23,22 @@ from typing import Any
 import structlog
 
 from api.dialects.native import NativeDialect
-from api.follow import Follow
+from api.viewing.followed_log import FollowedLog
 from shared.claims import Claim
 from shared.ids import Cursor
 from shared.keys import Keys
 from shared.log import read_tails, tail_commands
 from shared.providers import Provider as Preset
-from shared.resp import Command
-from shared.scripts import load_scripts
-from worker.carried import Carried
+from shared.redis import Command, load_scripts
 from worker.course import Course
-from worker.link import Link
-from worker.log_writer import LogWriter
+from worker.log.attempt_log import AttemptLog
+from worker.log.writer import LogWriter
 from worker.providers import adapter
 from worker.providers.answer import Answer, Limits
 from worker.providers.base import GenerationRequest
 from worker.providers.stream import ProviderStream
 from worker.providers.upstream import Upstream
 from worker.pump import Pump
-from worker.reconcile import Reconciler
 
 ROOT = Path(__file__).parents[1]
 KEPT = Path(__file__).with_name("guard.json")
@@ -161,22 +158,21 @@ class Provider:
 async def worker_side() -> Counts:
     """From the provider's socket to Redis: STREAMS streams with one token each, ROUNDS times."""
     wire, keys, scripts, counter = Wire(), Keys("g"), load_scripts(), Instructions()
-    link = Link(lambda: wire, scripts.values())  # type: ignore[arg-type, return-value]
-    writer = LogWriter(link, Reconciler(keys, scripts["reclaim"], "w", 3000, 4096), scripts, 0.0)
+    writer = LogWriter(lambda: wire, keys, scripts, 4096, 0.0)  # type: ignore[arg-type, return-value]
     provider, preset = Provider(), Preset("local", "openai", "http://x", "")
     pump = Pump(provider, writer, None, None, {})  # type: ignore[arg-type]
-    carried = [writer.carry(f"s{n}", Claim("run", "started", epoch=1, attempt=1)) for n in range(STREAMS)]
+    attempts = [writer.begin(f"s{n}", Claim("run", "started", epoch=1, attempt=1)) for n in range(STREAMS)]
     request = GenerationRequest(model="m", messages=[])
     running = [asyncio.create_task(writer.run())]
-    running += [asyncio.create_task(pump.run(one, preset, request, None, Course(0.0))) for one in carried]
+    running += [asyncio.create_task(pump.run(one, preset, request, None, Course(0.0))) for one in attempts]
     async with asyncio.timeout(WITHIN_S):
         while len(provider.upstreams) < STREAMS:
             await asyncio.sleep(0)
-        await _say(provider, carried, 0)
+        await _say(provider, attempts, 0)
         wire.writes = wire.commands = 0
         with counter.counted():
             for round_ in range(1, ROUNDS + 1):
-                await _say(provider, carried, round_)
+                await _say(provider, attempts, round_)
     for task in running:
         task.cancel()
     await asyncio.wait(running)
@@ -188,12 +184,13 @@ async def worker_side() -> Counts:
     }
 
 
-async def _say(provider: Provider, carried: list[Carried], round_: int) -> None:
+async def _say(provider: Provider, attempts: list[AttemptLog], round_: int) -> None:
     """A token from each upstream, and all of them written."""
     chunk = _chunk(round_)
     for upstream in provider.upstreams:
         upstream.data_received(chunk)
-    while any(one.has_pending or not one.settled for one in carried):
+    said = [one.next_n for one in attempts]
+    while any(one.next_n == n or not one.settled for one, n in zip(attempts, said, strict=True)):
         await asyncio.sleep(0)
 
 
@@ -201,7 +198,7 @@ def api_side() -> Counts:
     """From Redis's answer to a socket's bytes: STREAMS logs with one event each, VIEWERS viewers, ROUNDS times."""
     counter = Instructions()
     first = Cursor(1, 0)
-    follows = [Follow(f"s{n}", b"g:{s%d}:log" % n, NativeDialect(), first) for n in range(STREAMS)]
+    follows = [FollowedLog(f"s{n}", b"g:{s%d}:log" % n, NativeDialect(), first) for n in range(STREAMS)]
     read = sent = 0
     for round_ in range(ROUNDS):
         raw = [

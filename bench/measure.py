@@ -32,6 +32,8 @@ Row = dict[str, Any]
 SETTLE_S = 0.3
 """Behind the last token: what finishes a stream belongs to it."""
 IDLE_SETTLE_S = 1.0
+CREATED_SETTLE_S = 2.0
+"""For streams that were created all at once to end, so that they take no part in what is measured next."""
 EDGE_MS = 300
 """Kept off the ends of the time in which latencies count: streams still start, or end already."""
 OPEN_S = 40.0
@@ -135,6 +137,26 @@ class Bench:
             "tokens_per_s": 1000 * counted / window_ms,
             "round_trips": trips,
         }
+
+    def creates(self, contender: Headrace, count: int) -> Row:
+        """So many streams created at the same moment, over connections that are there. Nobody follows them, and
+        they run meanwhile."""
+        before = self._moment(contender)
+        viewers = Viewers(
+            self.directory,
+            contender.creating(Answer(1)),
+            count,
+            preconnect=True,
+            timeout_ms=int(1000 * GRACE_S),
+        )
+        try:
+            took_ms = viewers.wait_for("open", GRACE_S)["ms"]
+            seen = viewers.finish(GRACE_S)
+        finally:
+            viewers.stop()
+        time.sleep(CREATED_SETTLE_S)
+        row = self._row(contender, before, self._moment(contender), seen)
+        return row | {"creates": count, "creates_per_s": 1000 * count / took_ms}
 
     def fan(self, contender: Contender, viewers: int, answer: Answer) -> Row:
         """One gated stream, many viewers: it begins when all are there. CPU is of the time from there until all

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from bench import promise
 from bench.figures import Histogram, histogram, merged, percentile
 from bench.fleet import ALL, Contender, TwoOfEach
 from bench.plots import Chart, Series, line_chart
@@ -155,14 +156,31 @@ def machine() -> str:
     return f"{name}, {cores} cores, {memory:.0f} GiB, Python {platform.python_version()}"
 
 
-def write_docs(rows: Sequence[Row], documents: Sequence[Path]) -> list[Path]:
-    """Put the tables between the markers of each document that has them. Out: those that were written."""
+def show_promise(rows: Sequence[Row], console: Console) -> None:
+    """The table of both promises, in the terminal."""
+    shown = Table(*promise.COLUMNS, title="Both promises")
+    for cells in promise.table(rows):
+        shown.add_row(*cells)
+    console.print(shown)
+    for remark in promise.remarks(rows) + faults(rows):
+        console.print(remark, style="yellow", highlight=False)
+
+
+def promise_markdown(rows: Sequence[Row]) -> str:
+    """The same, for the documents."""
+    lines = [f"| {' | '.join(promise.COLUMNS)} |", "|---" * len(promise.COLUMNS) + "|"]
+    lines += [f"| {' | '.join(cells)} |" for cells in promise.table(rows)]
+    return "\n".join([*lines, "", *(f"- {remark}" for remark in promise.remarks(rows) + faults(rows))])
+
+
+def write_docs(text: str, marker: str, documents: Sequence[Path]) -> list[Path]:
+    """Put a table between the markers of each document that has them. Out: those that were written."""
     written = []
-    between = re.compile(r"(<!-- bench:table -->\n).*?(\n<!-- /bench:table -->)", re.DOTALL)
+    between = re.compile(rf"(<!-- bench:{marker} -->\n).*?(\n<!-- /bench:{marker} -->)", re.DOTALL)
     for document in documents:
-        text = document.read_text("utf-8")
-        fresh = between.sub(lambda found: found[1] + markdown(rows) + found[2], text)
-        if fresh != text:
+        before = document.read_text("utf-8")
+        fresh = between.sub(lambda found: found[1] + text + found[2], before)
+        if fresh != before:
             document.write_text(fresh, "utf-8")
             written.append(document)
     return written

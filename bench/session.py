@@ -123,8 +123,13 @@ class Session:
             self.step()
 
     def step(self) -> None:
-        """One more step of the plan is done."""
-        self._progress.advance(self._progress.task_ids[0])
+        """One more step of the plan is done. A terminal has a bar for it; elsewhere it is a line."""
+        task = self._progress.tasks[0]
+        self._progress.advance(task.id)
+        if not self.console.is_terminal:
+            self.console.print(
+                f"  {task.completed:.0f} of {task.total:.0f} after {task.elapsed or 0:.0f} s", highlight=False
+            )
 
     def _say(self, what: str) -> None:
         self._progress.update(self._progress.task_ids[0], description=what[:70])

@@ -53,7 +53,8 @@ def cpu_per_token(row: Row) -> float:
     return float(sum(row["cpu_us"].values()) / row["tokens"]) if row["tokens"] else float("nan")
 
 
-def _of(name: str) -> Callable[[Row], float]:
+def of(name: str) -> Callable[[Row], float]:
+    """The figure of a row that has this name."""
     return lambda row: float(row[name])
 
 
@@ -62,7 +63,7 @@ def _cpu(rows: Sequence[Row], contender: str, streams: int, section: str = "load
 
 
 def _p99(rows: Sequence[Row], contender: str) -> Rounds:
-    return rounds(rows, "load", contender, _of("p99_ms"), streams=100)
+    return rounds(rows, "load", contender, of("p99_ms"), streams=100)
 
 
 def _best(rows: Sequence[Row]) -> Rounds:
@@ -70,11 +71,11 @@ def _best(rows: Sequence[Row]) -> Rounds:
 
 
 def _limit(rows: Sequence[Row], contender: str) -> Rounds:
-    return rounds(rows, "limit found", contender, _of("tokens_per_s"))
+    return rounds(rows, "limit found", contender, of("tokens_per_s"))
 
 
 def _first(rows: Sequence[Row], contender: str, share: str) -> Rounds:
-    return rounds(rows, "first token", contender, _of(f"first_{share}_ms"))
+    return rounds(rows, "first token", contender, of(f"first_{share}_ms"))
 
 
 def _adds(share: str) -> Callable[[Sequence[Row]], Spread | None]:
@@ -194,13 +195,11 @@ LINES: Final = (
     ),
     Line(
         "latency, provider's byte → viewer's byte, p99 at 100 streams",
-        _plain("load", _of("p99_ms"), streams=100),
+        _plain("load", of("p99_ms"), streams=100),
         "{:.1f} ms",
         15,
         8,
-        remark=_side_by_side(
-            "ms", ("(b)", lambda rows: rounds(rows, "load", "shared", _of("p99_ms"), streams=100))
-        ),
+        remark=_side_by_side("ms", ("(b)", lambda rows: rounds(rows, "load", "shared", of("p99_ms"), streams=100))),
     ),
     Line(
         "added to (b)'s time to first token, 100 streams started together, p50",
@@ -218,8 +217,8 @@ LINES: Final = (
         20,
         remark=_both_first("p99"),
     ),
-    Line("1 stream, 1,000 viewers, 50 events/s: p99", _plain("fan-out", _of("p99_ms")), "{:.0f} ms", 50, 20),
-    Line("the same: CPU an event", _plain("fan-out", _of("cpu_us_per_event")), "{:.1f} µs", 16, 10),
+    Line("1 stream, 1,000 viewers, 50 events/s: p99", _plain("fan-out", of("p99_ms")), "{:.0f} ms", 50, 20),
+    Line("the same: CPU an event", _plain("fan-out", of("cpu_us_per_event")), "{:.1f} µs", 16, 10),
     Line(
         "memory per idle viewer in the API process",
         _plain("idle viewers", lambda row: row["bytes_per_viewer"] / 1024),
@@ -229,7 +228,7 @@ LINES: Final = (
     ),
     Line(
         "1,000 viewers resume a 1,000-entry log at once: all caught up",
-        _plain("resume", _of("caught_up_s")),
+        _plain("resume", of("caught_up_s")),
         "{:.2f} s",
         1.0,
         0.4,
@@ -261,7 +260,7 @@ LINES: Final = (
     ),
     Line(
         "cold `headrace up` to the first token of the local model, wheels installed",
-        _plain("cold start", _of("first_token_s")),
+        _plain("cold start", of("first_token_s")),
         "{:.1f} s",
         8,
         4,
@@ -270,7 +269,7 @@ LINES: Final = (
 
 
 def _incomplete(rows: Sequence[Row]) -> str:
-    behind = sum(rounds(rows, "resume", "headrace", _of("left_behind")).values())
+    behind = sum(rounds(rows, "resume", "headrace", of("left_behind")).values())
     return f"{behind:.0f} viewers did not get all of it" if behind else ""
 
 

@@ -1,5 +1,6 @@
-"""What the benchmark builds or installs at first use: two C programs, and the contenders from npm."""
+"""What the benchmark builds or installs at first use: three pieces of C, and the contenders from npm."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,9 +16,18 @@ COMPILE_S, INSTALL_S = 60, 240
 
 def native(name: str) -> Path:
     """The program ``native/<name>.c``, compiled if it is newer. Raises :class:`BenchError`."""
-    source, program = HERE / "native" / f"{name}.c", BUILD / name
-    if program.exists() and program.stat().st_mtime >= source.stat().st_mtime:
-        return program
+    return _compiled(name, BUILD / name, ())
+
+
+def preload(name: str) -> Path:
+    """The library ``native/<name>.c`` for ``LD_PRELOAD``, compiled if it is newer. Raises :class:`BenchError`."""
+    return _compiled(name, BUILD / f"{name}.so", ("-shared", "-fPIC"))
+
+
+def _compiled(name: str, made: Path, options: tuple[str, ...]) -> Path:
+    source = HERE / "native" / f"{name}.c"
+    if made.exists() and made.stat().st_mtime >= source.stat().st_mtime:
+        return made
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         raise BenchError(
@@ -26,11 +36,14 @@ def native(name: str) -> Path:
             "this again."
         )
     BUILD.mkdir(exist_ok=True)
-    argv = [compiler, "-O2", "-Wall", "-Wextra", "-o", str(program), str(source)]
+    fresh = made.with_name(f"{made.name}.{os.getpid()}")
+    argv = [compiler, "-O2", "-Wall", "-Wextra", *options, "-o", str(fresh), str(source), "-ldl"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=COMPILE_S)
     if done.returncode:
         raise BenchError(f"{source.name} could not be compiled (it needs Linux and its C headers):\n{done.stderr}")
-    return program
+    # Whole or not at all: another process may be using it.
+    fresh.replace(made)
+    return made
 
 
 def why_no_node() -> str:

@@ -6,6 +6,7 @@ lock lasts until the server has really ended too. The kernel drops it with its l
 never stale.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -69,12 +70,15 @@ class DataDir:
         return self.logs / f"{name}.log"
 
     def write_state(self, url: str, redis_url: str, children: Mapping[str, int]) -> None:
-        """Write ``up.json``: what runs, for scripts and tests. Whole or not at all, for its owner alone."""
+        """Write ``up.json``: what runs, for scripts and tests. Whole or not at all, for its owner alone.
+
+        Where the disk is full it stays as it was: the next child that is started writes it again."""
         state = {"url": url, "redis_url": redis_url, "pid": os.getpid(), "children": dict(children)}
         fresh = self._state.with_suffix(".new")
-        fresh.touch(mode=0o600)
-        fresh.write_text(json.dumps(state, indent=1) + "\n")
-        fresh.replace(self._state)
+        with contextlib.suppress(OSError):
+            fresh.touch(mode=0o600)
+            fresh.write_text(json.dumps(state, indent=1) + "\n")
+            fresh.replace(self._state)
 
     def close(self) -> None:
         """Remove ``up.json`` and let the folder go."""

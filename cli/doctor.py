@@ -25,13 +25,11 @@ from cli.findings import (
     redis_findings,
     worker_findings,
 )
-from cli.valkey import without_password
-from shared.cluster import node_urls
-from shared.connections import AWAY, open_client
 from shared.keys import Keys
 from shared.network import Network
 from shared.providers import Provider, UnknownModel, resolve_model
 from shared.queue import Queue
+from shared.redis import AWAY, address_of, node_urls, open_client, without_password
 from shared.settings import Configuration, Settings
 from worker.providers.base import ProviderError
 from worker.providers.probe import ask_models, way_to
@@ -74,9 +72,7 @@ async def _servers(name: str, url: str) -> list[Finding]:
     if nodes == [url]:
         return await _server(name, url)
     found = await asyncio.gather(*(_said(name, node, _server(name, node, node=True)) for node in nodes))
-    return of_nodes(
-        {node.rpartition("/")[2].rpartition("@")[2]: said for node, said in zip(nodes, found, strict=True)}
-    )
+    return of_nodes({address_of(node): said for node, said in zip(nodes, found, strict=True)})
 
 
 async def _server(name: str, url: str, *, node: bool = False) -> list[Finding]:

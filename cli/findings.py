@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from cli.valkey import OLDEST_MAJOR
+from shared.durability import durability
 from shared.settings import Settings, is_loopback
 
 OFF_S = 2.0
@@ -77,39 +78,37 @@ def _role(info: Mapping[str, Any], node: bool) -> Finding:
 
 def _persistence(info: Mapping[str, Any], config: Mapping[str, str]) -> Finding:
     if int(info.get("aof_enabled", 0)):
-        return _append_only(config.get("appendfsync"))
+        return _append_only(info, config.get("appendfsync"))
     save = config.get("save")
     if save:
         return Finding(
             "persistence",
             "note",
             f"snapshots only (save {save}): a crash loses what came after the last one",
-            "Set appendonly yes and appendfsync everysec: then it is a second.",
+            "Set appendonly yes and appendfsync always: then nothing that was acknowledged is lost.",
         )
     return Finding(
         "persistence",
         "mend",
         "nothing is written to disk" if save is not None else "no append-only file",
-        "Set appendonly yes and appendfsync everysec, or a restart of the server loses every stream.",
+        "Set appendonly yes and appendfsync always, or a restart of the server loses every stream.",
     )
 
 
-def _append_only(fsync: str | None) -> Finding:
+def _append_only(info: Mapping[str, Any], fsync: str | None) -> Finding:
+    found = durability(info, fsync)
+    said = f"{found.promise} promise: {found.why}"
     if fsync is None:
-        return Finding(
-            "persistence",
-            "note",
-            "append-only file; the server does not tell its appendfsync",
-            "See to it that it is everysec, or always: then a crash loses a second at most.",
-        )
+        return Finding("persistence", "note", said, "See to it that it is always, or know what may be lost.")
     if fsync == "no":
         return Finding(
-            "persistence",
-            "mend",
-            "append-only file, but appendfsync no: a crash of its machine loses half a minute, and more",
-            "Set appendfsync everysec: then it is a second.",
+            "persistence", "mend", said, "Set appendfsync always: then what was acknowledged is on disk."
         )
-    return Finding("persistence", "ok", f"append-only file, appendfsync {fsync}")
+    if fsync != "always":
+        return Finding(
+            "persistence", "note", said, "Set appendfsync always: then what was acknowledged is on disk."
+        )
+    return Finding("persistence", "ok", said)
 
 
 def _writing(info: Mapping[str, Any]) -> Finding:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from cli.doctor import examine, report
 from cli.errors import CannotStart, NoAnswer
 from cli.pipes import asked_on_stdin, checked, write_out
 from cli.up import Options, run_up
+from cli.valkey import ALWAYS, EVERYSEC
 from cli.views import PlainView, TerminalView, View
 from shared.api_keys import BadApiKeys, new_api_key
 from shared.ids import BadCursor, is_stream_id, parse_cursor
@@ -32,6 +34,11 @@ Key = Annotated[
 Raw = Annotated[bool, typer.Option("--raw", help="Plain text as it comes, also on a terminal.")]
 
 
+class Fsync(StrEnum):
+    ALWAYS = ALWAYS
+    EVERYSEC = EVERYSEC
+
+
 def up(
     host: Annotated[
         str | None, typer.Option(help="Address to listen on. (default: HEADRACE_HOST or 127.0.0.1)")
@@ -47,6 +54,13 @@ def up(
         typer.Option(help="A Redis 7+ or Valkey to use. (default: HEADRACE_REDIS_URL, or an embedded server)"),
     ] = None,
     data_dir: Annotated[Path, typer.Option(help="Folder of the embedded server's data and all logs.")] = DATA_DIR,
+    appendfsync: Annotated[
+        Fsync | None,
+        typer.Option(
+            help="When the embedded server syncs its file: before each reply, so that what was acknowledged is on "
+            "disk; or each second. (default: HEADRACE_APPENDFSYNC or always)"
+        ),
+    ] = None,
     no_model: Annotated[bool, typer.Option("--no-model", help="Do not start the local model.")] = False,
 ) -> None:
     """Start everything on this machine: server, local model, API, workers. Ctrl-C stops it."""
@@ -60,6 +74,7 @@ def up(
             workers=workers,
             redis_url=redis_url or env.get("HEADRACE_REDIS_URL", "").strip() or None,
             data_dir=data_dir,
+            appendfsync=appendfsync.value if appendfsync else settings.appendfsync,
             model=not no_model,
             default_model=settings.default_model,
             env=env,

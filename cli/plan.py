@@ -14,7 +14,7 @@ from cli.model import NAME as MODEL_NAME
 from cli.process import Command
 from cli.sockets import answers_ok
 from cli.supervisor import Spec
-from cli.valkey import server_argv, server_version
+from cli.valkey import server_argv, server_version, why_no_room
 
 CODE = Path(__file__).parent.parent
 """Where the packages lie: children run the CLI's own code, and never an ``api`` in the current folder."""
@@ -48,7 +48,7 @@ class Plan:
     log: Callable[[str], Path]
     address: Address
 
-    def server(self, program: Path, port: int, directory: Path, lock_fd: int) -> Spec:
+    def server(self, program: Path, port: int, directory: Path, lock_fd: int, appendfsync: str) -> Spec:
         """The embedded Redis server. It gets SIGTERM if the CLI dies, to save its append-only file."""
         url = embedded_url(port)
 
@@ -57,13 +57,17 @@ class Plan:
 
         command = Command(
             "valkey",
-            server_argv(program, port, directory),
+            server_argv(program, port, directory, appendfsync),
             self.env,
             self.log("valkey"),
             orphaned=signal.SIGTERM,
             pass_fds=(lock_fd,),
         )
-        return Spec(command, ready, SERVER_READY_S, SERVER_STOP_S, SERVER_TURN)
+
+        def waits_for(log_lines: str) -> str:
+            return why_no_room(log_lines, directory)
+
+        return Spec(command, ready, SERVER_READY_S, SERVER_STOP_S, SERVER_TURN, waits_for=waits_for)
 
     def model(self, port: int) -> Spec:
         """The local model."""

@@ -68,6 +68,9 @@ class Progress:
         self.say(f"{name} {how}; starting it again in {again_in_s:.1f} s. Its last log lines:", style="yellow")
         self.say(log_lines or "(none)", style="dim")
 
+    def waits(self, name: str, for_what: str, again_in_s: float) -> None:
+        self.say(f"{name} ended: {for_what}. It is started again in {again_in_s:.1f} s.", style="yellow")
+
     def say(self, text: str, style: str = "") -> None:
         """Print a text as it is: long lines are not broken, so what is printed can be copied."""
         self._console.print(Text(text, style=style), soft_wrap=True, highlight=False)

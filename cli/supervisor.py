@@ -2,7 +2,9 @@
 
 Theory of operation. Each child has one task: it waits until those it needs are ready, starts the child,
 waits until it is ready, and from then on starts it again whenever it ends. A child that ends before it
-was ever ready is an error in what it was given, so it is not tried again. Any task's failure ends them all.
+was ever ready is an error in what it was given, so it is not tried again. One that ends again and again is broken,
+and given up, but for what will be mended by a person (a full disk): then it is tried for as long as that takes. Any
+task's failure ends them all.
 Tasks never stop a process; :meth:`Supervisor.stop` does, once all of the tasks are gone, so that nothing
 is started while everything is being stopped.
 """
@@ -33,6 +35,9 @@ class Spec:
     """Lower ones are stopped first, equal ones together."""
     after: tuple[str, ...] = ()
     """Names of those that must be ready before this one is started."""
+    waits_for: Callable[[str], str] = lambda log_lines: ""
+    """In: the last lines of its log, when it has ended. Out: what somebody must mend before it can run, for people;
+    '' where nobody knows of such a thing."""
 
     @property
     def name(self) -> str:
@@ -45,6 +50,7 @@ class Reporter(Protocol):
     def starting(self, name: str) -> None: ...
     def ready(self, name: str, seconds: float) -> None: ...
     def died(self, name: str, how: str, log_lines: str, again_in_s: float) -> None: ...
+    def waits(self, name: str, for_what: str, again_in_s: float) -> None: ...
 
 
 class Restarts:
@@ -54,18 +60,20 @@ class Restarts:
     ever would only hide that. The first restart is nearly immediate: a single death is the usual case.
     """
 
-    def __init__(self, most: int = 5, window_s: float = 60.0, first_s: float = 0.1) -> None:
-        self._most, self._window_s, self._first_s = most, window_s, first_s
+    def __init__(
+        self, most: int = 5, window_s: float = 60.0, first_s: float = 0.1, longest_s: float = 10.0
+    ) -> None:
+        self._most, self._window_s, self._first_s, self._longest_s = most, window_s, first_s, longest_s
         self._times: deque[float] = deque()
 
-    def delay_s(self, now_s: float) -> float | None:
-        """A child ended now. Out: the seconds to wait before its restart, or None: no more."""
+    def delay_s(self, now_s: float, *, for_ever: bool = False) -> float | None:
+        """A child ended now. Out: the seconds until its restart; None: no more (``for_ever``: never None)."""
         while self._times and now_s - self._times[0] >= self._window_s:
             self._times.popleft()
-        if len(self._times) >= self._most:
+        if len(self._times) >= self._most and not for_ever:
             return None
         self._times.append(now_s)
-        return float(self._first_s * 2 ** (len(self._times) - 1))
+        return float(min(self._longest_s, self._first_s * 2 ** (len(self._times) - 1)))
 
 
 class Supervisor:
@@ -116,13 +124,19 @@ class Supervisor:
             await self._ready[name].wait()
         process = await self._start(spec)
         self._ready[spec.name].set()
-        restarts = Restarts()
+        restarts, waits = Restarts(), Restarts()
         while True:
             code = await process.ended()
-            delay_s = restarts.delay_s(time.monotonic())
+            lines = last_lines(spec.command.log)
+            for_what = spec.waits_for(lines)
+            now_s = time.monotonic()
+            delay_s = waits.delay_s(now_s, for_ever=True) if for_what else restarts.delay_s(now_s)
             if delay_s is None:
                 raise ChildFailed(self._obituary(spec, f"{ending(code)} too often, five times in a minute"))
-            self._report.died(spec.name, ending(code), last_lines(spec.command.log), delay_s)
+            if for_what:
+                self._report.waits(spec.name, for_what, delay_s)
+            else:
+                self._report.died(spec.name, ending(code), lines, delay_s)
             await asyncio.sleep(delay_s)
             process = self._spawn(spec)
 

@@ -14,8 +14,9 @@ from cli.plan import Address, Plan, children_env, embedded_url
 from cli.progress import Progress
 from cli.sockets import base_url, held_port, listen
 from cli.supervisor import Supervisor
-from cli.valkey import check_server, find_server, without_password
+from cli.valkey import check_server, find_server
 from cli.welcome import label, welcome, why_no_model
+from shared.redis import without_password
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -31,6 +32,8 @@ class Options:
     redis_url: str | None = field(repr=False)
     """None: start an embedded server."""
     data_dir: Path
+    appendfsync: str
+    """How the embedded server syncs its file: ``always`` or ``everysec``."""
     model: bool
     default_model: str
     env: Mapping[str, str] = field(repr=False)
@@ -57,7 +60,9 @@ async def run_up(options: Options, console: Console) -> None:
 
         env = children_env(options.env, redis_url, options.host, port, model_port)
         plan = Plan(env, data.log, Address(options.host, port, listener.fileno()))
-        server = [plan.server(program, server_port, data.path, data.lock_fd)] if program else []
+        server = (
+            [plan.server(program, server_port, data.path, data.lock_fd, options.appendfsync)] if program else []
+        )
         after = tuple(spec.name for spec in server)
         specs = [
             *server,

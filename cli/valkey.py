@@ -1,19 +1,34 @@
 """The Redis server behind ``headrace up``: a Valkey of our own, or one that is already there."""
 
+import os
 import shutil
 import subprocess
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from cli.errors import CannotStart
-from shared.connections import AWAY, open_client
+from shared.redis import AWAY, open_client, without_password
 
 OLDEST_MAJOR = 7
 """Script flags (``allow-oom``) came with Redis 7.0; every Valkey has them."""
 
+ALWAYS, EVERYSEC = "always", "everysec"
+"""When the server's file is synced: before each reply, or each second."""
+
 ASK_WITHIN_S = 2.0
 VERSION_WITHIN_S = 5.0
+
+ROOM_BYTES = 256 * 1024
+"""With less room than this a disk counts as full: a server's first write may need more, and its last words too."""
+_CAN_NOT_WRITE = ("AOF write error", "AOF for fsync error", "Error writing to the AOF file")
+"""What a server of Redis 7 or Valkey says before it ends so."""
+_REASONS = (
+    "No space left on device",
+    "Disk quota exceeded",
+    "File too large",
+    "Input/output error",
+    "Read-only file",
+)
 
 _WAY_OUT = (
     "Install valkey or redis 7 or newer (Debian, Ubuntu: apt install valkey-server or redis-server; macOS: "
@@ -65,8 +80,11 @@ def _numbers(text: str) -> tuple[int, ...] | None:
     return tuple(int(part) for part in parts) if all(part.isdigit() for part in parts) else None
 
 
-def server_argv(program: Path, port: int, directory: Path) -> tuple[str, ...]:
+def server_argv(program: Path, port: int, directory: Path, appendfsync: str = ALWAYS) -> tuple[str, ...]:
     """How the server is started: loopback only, append-only file on, and it never evicts a log.
+
+    ``appendfsync``: ``always``, so that what was acknowledged is on disk, or ``everysec``, so that a crash of the
+    machine loses a second or two.
 
     XREAD looks for its place in a node of a log from the node's first entry on: with 16 entries in a node, not 100,
     it takes a quarter less for a log that is read as it grows, and an entry takes 60 bytes, not 54.
@@ -76,13 +94,33 @@ def server_argv(program: Path, port: int, directory: Path) -> tuple[str, ...]:
         "bind": "127.0.0.1",
         "dir": str(directory),
         "appendonly": "yes",
-        "appendfsync": "everysec",
+        "appendfsync": appendfsync,
         "save": "",
         "stream-node-max-entries": "16",
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
     }
     return (str(program), *(part for name, value in options.items() for part in (f"--{name}", value)))
+
+
+def why_no_room(log_lines: str, directory: Path) -> str:
+    """Why a server that ended could not write its file into this folder, and what to do, for people; '' if that is
+    not why it ended. In: the last lines of its log, which may be missing where the disk is full.
+
+    Under ``appendfsync always`` a server ends that can't write: it could keep no promise.
+    """
+    try:
+        disk = os.statvfs(directory)
+    except OSError as error:
+        return f"the folder {directory} can't be read ({error.strerror}); mend that"
+    full = disk.f_bavail * disk.f_frsize < ROOM_BYTES
+    if not full and not any(text in log_lines for text in _CAN_NOT_WRITE):
+        return ""
+    why = next((text for text in _REASONS if text in log_lines), "")
+    if full or why == _REASONS[0]:
+        return f"the disk of {directory} is full. Nothing that was acknowledged is lost; make room there"
+    told = f" ({why})" if why else ""
+    return f"it can't write into {directory}{told}. Nothing that was acknowledged is lost; mend that"
 
 
 async def server_version(url: str) -> tuple[int, ...] | None:
@@ -117,11 +155,3 @@ async def check_server(url: str) -> None:
             f"{OLDEST_MAJOR}.0 or newer. Upgrade it, or leave --redis-url and HEADRACE_REDIS_URL out: "
             "headrace up then starts a server of its own."
         )
-
-
-def without_password(url: str) -> str:
-    """The URL as it may be shown."""
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))

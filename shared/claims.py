@@ -2,17 +2,15 @@
 
 from dataclasses import dataclass
 
-from shared.events import CONTINUED
-
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a claim led to. ``outcome``: run, look, end, leased, ended, provisional, settling or gone.
+    """What a claim led to. ``outcome``: run, look, end, leased, ended or gone.
 
-    ``run``: ``opening``, ``epoch``, ``attempt``, ``tries_left``, ``queued_ms`` and ``request`` are set.
-    ``seen`` is the id behind which a ``continued`` attempt goes on.
-    ``look``: ``seen`` and ``request`` are set; claim again with how to go on.
-    ``end``: ``why``, ``epoch`` and ``attempt`` are set, and ``request`` holds the last event's data.
+    ``run``: ``opening``, ``epoch``, ``attempt``, ``tries_left``, ``queued_ms``, ``request`` and ``nonce`` are set;
+    the attempt's opening entry carries the nonce.
+    ``look``: ``seen`` (the log's last id) and ``request`` are set; claim again with how to go on.
+    ``end``: ``why``, ``epoch`` and ``attempt`` are set.
     """
 
     outcome: str
@@ -24,19 +22,21 @@ class Claim:
     queued_ms: int = 0
     request: bytes = b""
     seen: str = ""
+    nonce: bytes = b""
 
 
-def read_claim(raw: bytes, extra: bytes, seen: str) -> Claim:
-    """The answer of ``claim.lua``; ``seen`` is the id that it was asked with."""
+def read_claim(raw: bytes, extra: bytes, nonce: str) -> Claim:
+    """The answer of ``claim.lua``, which was asked with this nonce."""
     match raw.decode().split():
         case ["run", opening, epoch, attempt, left, created, now]:
             queued_ms = int(now) - int(created)
-            after = seen if opening == CONTINUED else ""
-            return Claim("run", opening, "", int(epoch), int(attempt), int(left), queued_ms, extra, after)
+            return Claim(
+                "run", opening, "", int(epoch), int(attempt), int(left), queued_ms, extra, nonce=nonce.encode()
+            )
         case ["look", last_id]:
             return Claim("look", seen=last_id, request=extra)
         case ["end", why, epoch, attempt]:
-            return Claim("end", why=why, epoch=int(epoch), attempt=int(attempt), request=extra)
+            return Claim("end", why=why, epoch=int(epoch), attempt=int(attempt))
         case [outcome, *_]:
             return Claim(outcome)
         case _:

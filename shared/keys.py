@@ -4,7 +4,8 @@ All keys of one stream share the hash tag ``{id}`` (so a script may touch them t
 expire together once the stream has ended. ``<p>`` is the prefix of the settings (``headrace``).
 
 ``<p>:{id}:log``, stream: the events. Field ``e`` type, ``d`` JSON ready to be sent; ``a``, on what opens an
-    epoch, the id before it. Written by the worker and the scripts, read by the reader. Lives as the stream.
+    epoch, the id before it; ``c``, on what opens an attempt, the nonce of its claim. Written by the worker and the
+    scripts, read by the reader. Lives as the stream.
 ``<p>:{id}:meta``, hash: the record (below). Written by scripts alone. Lives as the stream.
 ``<p>:{id}:snapshot``, string: lines of JSON deltas, all that was said up to ``snapshot_id``. Written by the
     worker through scripts, read by the API. Lives as the stream.
@@ -14,9 +15,14 @@ expire together once the stream has ended. ``<p>`` is the prefix of the settings
     client``, read by their worker. Lives for the stream's ``pause_after``.
 ``<p>:unfinished``, sorted set: stream ids by creation (ms): what the sweep walks. Written by the API and the
     workers; the sweep takes out what has ended.
-``<p>:queue``, sorted set: arq's queue of job ids, by when they were enqueued (ms); beside it arq's own
-    ``arq:in-progress:*``, 3 s for a job that was put off. Written by the API, the workers and the sweep; workers
-    wait on it, and take jobs out of it.
+``<p>:queue``, sorted set: arq's queue of job ids, by when they were enqueued (ms). Written by the API, the workers,
+    the sweep and every other program that enqueues jobs with arq; workers wait on it, and take jobs out of it.
+``<p>:queue:health-check``, string: arq's sign that a worker of this queue lives. Written by the workers every 5 s,
+    lives 6 s, deleted by a worker that stops; read by ``arq --check``.
+``arq:job:<job id>``, string: the job's payload in arq's form, always JSON (see :mod:`shared.queue`). Written with
+    the queue's entry, deleted when a worker takes the job, lives a day at most. ``arq:in-progress:<job id>`` and
+    ``arq:retry:<job id>``, strings: the marks of arq's own worker, from when it sees a job until it begins it or
+    ends it; they live as long as a job may run, and a day. arq's names know no prefix.
 ``<p>:sweeper``, string: whose turn it is to sweep; lives 0.45 s.
 ``<p>:workers``, sorted set: workers by their last sign of life (ms); the API reads it for readiness.
 ``<p>:secret``, string: behind Idempotency-Key and read tokens, where none is configured. Lives for ever.
@@ -34,9 +40,8 @@ expire together once the stream has ended. ``<p>`` is the prefix of the settings
 Channels: ``<p>:wake`` (stream ids whose logs grew, space-separated: a hint, never data) and
 ``<p>:cancelled`` (one stream id: its worker stops at once instead of at its next append).
 
-The record's fields: ``status``, ``confirmed``, ``epoch``, ``attempt``, ``tries``, ``released``,
-``claimed_epoch``, ``run`` (of the server that it was made on), ``restored_ms``, ``cancelling`` (ms and what to
-write), ``worker``, ``owner``, ``request`` (JSON; goes at the end),
+The record's fields: ``status``, ``epoch``, ``attempt``, ``tries``, ``released``,
+``claimed_epoch``, ``worker``, ``owner``, ``request`` (JSON; goes at the end),
 ``request_hash``, ``about`` (JSON, in every opening), ``model``, ``provider``, ``on_failure``, ``pause_after_ms``
 (with ``flow: client`` alone), ``text_from``, ``snapshot_id``, ``created_ms``, ``started_ms``, ``finished_ms``,
 ``usage:<attempt>`` and ``cost:<attempt>`` (JSON), ``result`` (JSON: the terminal event's data), and for each

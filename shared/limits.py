@@ -16,33 +16,19 @@ Theory of operation. Nothing here is a counter that somebody must count down, fo
 Admission costs one round trip, in which the server's clock comes along (the queue needs it anyway).
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib.resources import files
-from typing import Any, Final
+from typing import Final
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
 
 from shared.keys import Keys
+from shared.redis import ScriptRunner, load_script
 
 STREAMS_LIFE_MS: Final = 48 * 3600 * 1000
 """Longer than a job may wait and its stream run; each creation renews it."""
 SEATS_LIFE_MS: Final = 15_000
 """A dead API process holds its viewers' seats for this long at the most."""
 PIPELINE: Final = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """What a key may do. ``refusal`` is '' or the limit's name, a stable code; times in ms."""
-
-    refusal: str
-    now_ms: int = 0
-    wait_ms: int = 0
-    epoch: int = 0
-    """Of the stream, where it was made at once (:mod:`shared.joined`)."""
 
 
 class Limits:
@@ -52,27 +38,23 @@ class Limits:
         self._client = client
         self._keys = keys
         self._limits = (per_minute, at_once, waiting)
-        self._admit = _load("admit")
-        self._seat = _load("seat")
+        self._runner = ScriptRunner(client)
+        self._admit = load_script("admit")
+        self._seat = load_script("seat")
 
-    async def admit(self, owner: str, stream_id: str) -> Admission:
-        """Ask for one creation; what is refused takes nothing."""
-        return self.read(*await self._run(self._admit, self.keys(owner), self.args(stream_id)))
+    async def admit(self, owner: str, stream_id: str) -> tuple[bytes, int]:
+        """Ask for one creation; what is refused takes nothing. Out: the script's answer (see ``admit.lua``)."""
+        word, number = await self._runner.run(self._admit, self.keys(owner), self.args(stream_id))
+        return word, int(number)
 
-    def keys(self, owner: str) -> tuple[str, str, str]:
+    def keys(self, owner: str) -> tuple[str, str, str, str]:
         """What ``admit.lua`` takes."""
-        return self._keys.creations(owner), self._keys.streams_of(owner), self._keys.queue
+        keys = self._keys
+        return keys.creations(owner), keys.streams_of(owner), keys.queue, keys.unfinished
 
     def args(self, stream_id: str) -> tuple[str | int, ...]:
         """What ``admit.lua`` takes."""
         return stream_id, *self._limits, STREAMS_LIFE_MS
-
-    def read(self, word: bytes, number: int, created: bytes = b"") -> Admission:
-        """The answer of ``admit.lua``, or of ``joined.lua``."""
-        if word != b"ok":
-            return Admission(word.decode(), wait_ms=int(number))
-        epoch = int(created.split()[1].partition(b"-")[0]) if created else 0
-        return Admission("", now_ms=int(number), epoch=epoch)
 
     async def streams_of(self, owner: str) -> dict[str, int]:
         """The ids that count for this owner, each with the ms at which it was admitted."""
@@ -87,7 +69,7 @@ class Limits:
     async def take_seats(self, stream_id: str, process: str, wanted: int, needed: int, most: int) -> int:
         """Seats for viewers of a stream. Out: how many this process has now; 0: it may have no more."""
         args = (process, wanted, needed, most, SEATS_LIFE_MS)
-        return int(await self._run(self._seat, (self._keys.seats(stream_id),), args))
+        return int(await self._runner.run(self._seat, (self._keys.seats(stream_id),), args))
 
     async def keep_seats(self, process: str, seats: Mapping[str, int], now_ms: int) -> None:
         """Note what this process holds (0: nothing any more), for another :data:`SEATS_LIFE_MS`."""
@@ -102,15 +84,3 @@ class Limits:
                     else:
                         pipe.hdel(key, process)
                 await pipe.execute()
-
-    async def _run(self, script: tuple[str, str], keys: Sequence[str], args: Sequence[str | int]) -> Any:
-        text, sha = script
-        try:
-            return await self._client.evalsha(sha, len(keys), *keys, *args)  # type: ignore[misc, arg-type]
-        except NoScriptError:
-            return await self._client.eval(text, len(keys), *keys, *args)  # type: ignore[misc, arg-type]
-
-
-def _load(name: str) -> tuple[str, str]:
-    text = (files("shared") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
-    return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()

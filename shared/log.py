@@ -15,18 +15,15 @@ from typing import Any, Final, NamedTuple
 from redis.exceptions import ResponseError
 
 from shared.ids import Cursor, entry_cursor
-from shared.resp import Command, command
-
-RAW_REPLIES: Final = ("XRANGE", "XREVRANGE", "XREAD")
-"""Commands whose replies are read here, as they come, and not by the client library."""
-
+from shared.redis import Command, command
 
 RawEntry = tuple[bytes, list[bytes]]
 """An entry as Redis tells it: its id, and its fields, whose order is their writers'."""
 TYPE: Final = 1
 DATA: Final = 3
 AFTER: Final = 5
-"""Where a raw entry's fields have their values."""
+CLAIM: Final = 7
+"""Where a raw entry's fields have their values. Those from AFTER on stand on entries that open an epoch."""
 
 
 class Entry(NamedTuple):
@@ -37,6 +34,8 @@ class Entry(NamedTuple):
     data: bytes
     after: Cursor | None = None
     """On an entry that opens an epoch: the id that was the log's last one before it."""
+    claim: bytes = b""
+    """On an entry that opens an attempt: the nonce of its claim."""
 
 
 _ENTRY: Final = b"$%d\r\n%b\r\n$1\r\ne\r\n$%d\r\n%b\r\n$1\r\nd\r\n$%d\r\n%b\r\n"
@@ -119,7 +118,8 @@ def read_entry(raw: RawEntry) -> Entry:
     """A raw entry's meaning."""
     raw_id, fields = raw
     after = entry_cursor(fields[AFTER]) if len(fields) > AFTER and fields[AFTER] else None
-    return Entry(entry_cursor(raw_id), fields[TYPE].decode(), fields[DATA], after)
+    claim = fields[CLAIM] if len(fields) > CLAIM else b""
+    return Entry(entry_cursor(raw_id), fields[TYPE].decode(), fields[DATA], after, claim)
 
 
 def read_tails(raw: Iterable[tuple[bytes, list[RawEntry]]] | None) -> dict[bytes, list[RawEntry]]:

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-PROVISIONAL_MS: Final = 60_000
-"""Life of a record that nobody confirmed: long enough for every retry of its creator, short enough to be no
-leftover."""
+BEING_MADE_MS: Final = 60_000
+"""A stream that was admitted, and has no record yet, is being made for so long; later it was given up. Creates take
+less than two seconds."""
 
 
 def new_nonce() -> str:
@@ -24,13 +24,8 @@ class NewStream:
     owner: str
     queued: bytes
     fields: Mapping[str, str | bytes]
-    now_ms: int = 0
-    """The queue server's clock, when it was admitted."""
-    known: bool = False
-    """Whether others may have made a stream of this id before."""
 
-    def args(self, nonce: str, epoch: int = 0) -> tuple[str | bytes | int, ...]:
-        """What ``create.lua`` takes."""
+    def args(self, nonce: str, until_ms: int) -> tuple[str | bytes | int, ...]:
+        """What ``record.lua`` takes. ``until_ms``: until when the caller waits, by the server's clock."""
         pairs = [part for pair in self.fields.items() for part in pair]
-        head = (nonce, PROVISIONAL_MS, self.request_hash, self.owner, self.queued, epoch, int(self.known))
-        return *head, *pairs
+        return nonce, until_ms, self.request_hash, self.owner, self.queued, *pairs

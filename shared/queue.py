@@ -1,28 +1,106 @@
 """The queue side: arq's jobs, and the sorted set of unfinished streams.
 
+Theory of operation. A job has arq's own form: its id stands in the queue's sorted set, and its payload under
+``arq:job:<id>``. So a program that knows arq alone can enqueue a job here, and arq's own worker can run one.
+Payloads are JSON. arq's default is pickle, which is never read: whoever can write to Redis must not be able to run
+code in a worker.
+
 A stream's life never hangs on the queue's bookkeeping, which is not fenced: a job that is lost or doubled
 only costs a look (the claim script decides who runs), and a stream without a lease and without a job gets a
-new job from the sweep. So a worker takes its jobs out of arq's queue by the very call that waits for them, and
-marks none as in progress but those that the claim puts off; and a job is its name alone, for the record tells what
-is to be done. arq's own way (a wake-up, a look at the queue, a mark for each job, its payload, and taking it out
-behind the claim) is four round trips a stream, a quarter of all that a stream costs its worker beside its tokens.
+new job from the sweep. So a worker takes jobs out of the queue by the very call that waits for them, and reads and
+deletes the payloads of all that it took in one more round trip. arq's own way is four round trips a job: a look at
+the queue, a mark (``arq:in-progress:<id>``), the payload, and taking the job out at its end.
+A payload that nobody takes expires after a day; a job without one is dropped, and the sweep sees to its stream.
 All of this may live on another server than the logs.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Final, NamedTuple
 
-from arq.constants import in_progress_key_prefix
+import msgspec
+import structlog
+from arq.constants import expires_extra_ms, in_progress_key_prefix, job_key_prefix
+from arq.jobs import serialize_job
+from arq.utils import timestamp_ms
 from redis.asyncio import Redis
 
 from shared.keys import Keys
 
 JOB: Final = "generate"
+"""The function that every job names. It takes the stream's id."""
+JOB_LIFE_MS: Final = expires_extra_ms
+MAX_MS: Final = 10**14
+"""The year 5138. arq's worker breaks at a time that is no date."""
+
+log = structlog.get_logger("shared.queue")
+
+
+class Job(NamedTuple):
+    """A job that was taken out of the queue."""
+
+    id: str
+    stream_id: str
+    place: float
+    """Its place in line: when it was enqueued (ms)."""
+
+
+class BadJob(ValueError):
+    """The payload is no job that runs here; the text says why, for people."""
+
+
+class Payload(msgspec.Struct):
+    """A job as arq writes it: function, arguments, keyword arguments, try, and when it was enqueued (ms)."""
+
+    f: str
+    a: list[Any]
+    k: dict[str, Any]
+    t: int | None
+    et: Annotated[int, msgspec.Meta(ge=0, le=MAX_MS)]
+
+    @property
+    def stream_id(self) -> str:
+        """Raises :class:`BadJob` where this is no call of :data:`JOB` with a stream's id."""
+        if self.f != JOB:
+            raise BadJob(f"unknown function {self.f[:40]!r}: jobs here name {JOB!r}")
+        match [*self.a, *self.k.items()]:
+            case [str(stream_id)] | [("stream_id", str(stream_id))]:
+                return stream_id
+        raise BadJob(f"wrong arguments: {JOB!r} takes one, the stream's id")
 
 
 def job_id(stream_id: str, attempt: int) -> str:
     """The job that brings this attempt: one id, so that enqueuing twice is one job."""
     return f"{stream_id}:{attempt}"
+
+
+def job_key(name: str) -> str:
+    """Where the payload of the job with this id stands."""
+    return job_key_prefix + name
+
+
+def job_payload(stream_id: str) -> bytes:
+    """The payload of this stream's next job, as arq writes it."""
+    return serialize_job(JOB, (stream_id,), {}, None, timestamp_ms(), serializer=msgspec.json.encode)
+
+
+def read_payload(raw: bytes) -> Payload:
+    """Read a payload that anybody may have written. Raises :class:`BadJob`."""
+    try:
+        return msgspec.json.decode(raw, type=Payload)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise BadJob(f"no job in JSON ({error}): set job_serializer to JSON, for pickle is never read") from None
+
+
+def serialize(data: dict[str, Any]) -> bytes:
+    """What arq's worker takes as ``job_serializer``: JSON. Errors among results are written as their texts."""
+    return msgspec.json.encode(data, enc_hook=str)
+
+
+def deserialize(raw: bytes) -> dict[str, Any]:
+    """What arq's worker takes as ``job_deserializer``. Raises :class:`BadJob`, also for what is no call of JOB."""
+    payload = read_payload(raw)
+    _ = payload.stream_id
+    return msgspec.structs.asdict(payload)
 
 
 class Queue:
@@ -39,43 +117,67 @@ class Queue:
         """
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.zadd(self._keys.unfinished, {stream_id: server_ms}, nx=True)
-            pipe.zadd(self._keys.queue, {job_id(stream_id, attempt): server_ms}, nx=True)
+            self._enqueue(pipe, Job(job_id(stream_id, attempt), stream_id, server_ms))
             await pipe.execute()
 
-    async def note(self, stream_id: str, server_ms: int) -> None:
-        """Note the stream as unfinished: from when it is confirmed, the sweep sees that it has a job."""
-        await self._client.zadd(self._keys.unfinished, {stream_id: server_ms}, nx=True)
+    def _enqueue(self, pipe: Any, job: Job) -> None:
+        pipe.set(job_key(job.id), job_payload(job.stream_id), px=JOB_LIFE_MS)
+        pipe.zadd(self._keys.queue, {job.id: job.place}, nx=True)
+        # It may be the mark of a worker of arq's that died: no other one would take the job for hours.
+        pipe.delete(in_progress_key_prefix + job.id)
 
-    async def take(self, most: int, wait_s: float, client: Redis | None = None) -> dict[str, int]:
+    async def take(self, most: int, wait_s: float, client: Redis | None = None) -> list[Job]:
         """Take jobs out of the queue, oldest first; where there are none, wait until one comes or the time is over.
 
-        In: ``client``, whose connection is kept for so long; None: wait for nothing. Out: the jobs with their
-        places in line, for :meth:`put_back`.
+        In: ``client``, whose connection is kept for so long; None: wait for nothing. Out: the jobs that can be run
+        here. Each of the others is dropped with a line in the log.
         """
         raw: Any
         if client is None:
             raw = await self._client.zpopmin(self._keys.queue, most)
         else:
             _, raw = await client.bzmpop(wait_s, 1, [self._keys.queue], min=True, count=most) or (b"", ())  # type: ignore[misc]
-        return {name.decode(): int(float(score)) for name, score in raw}
+        if not raw:
+            return []
+        keys = [job_key_prefix.encode() + name for name, _ in raw]
+        async with self._client.pipeline(transaction=True) as pipe:
+            pipe.mget(keys)
+            pipe.delete(*keys)
+            payloads, _ = await pipe.execute()
+        jobs = []
+        for (name, score), payload in zip(raw, payloads, strict=True):
+            job = name.decode("utf-8", "replace")
+            try:
+                if payload is None:
+                    raise BadJob("expired: it has no payload")
+                jobs.append(Job(job, read_payload(payload).stream_id, float(score)))
+            except BadJob as error:
+                log.warning("job_refused", job=job[:80], why=str(error))
+        return jobs
 
-    async def put_back(self, jobs: Mapping[str, int]) -> None:
+    async def put_back(self, jobs: Iterable[Job]) -> None:
         """Jobs that were taken go back to their places in line."""
-        if jobs:
-            await self._client.zadd(self._keys.queue, dict(jobs), nx=True)
+        async with self._client.pipeline(transaction=True) as pipe:
+            for job in jobs:
+                self._enqueue(pipe, job)
+            await pipe.execute()
 
-    async def put_off(self, name: str, life_ms: int) -> None:
-        """Mark a job as in progress, as arq does: it was taken, and whoever has it waits for its stream."""
-        await self._client.set(in_progress_key_prefix + name, b"1", px=life_ms)
+    async def take_out(self, name: str) -> None:
+        """Take out one job that a worker of arq's has marked as its own: it waits no longer."""
+        async with self._client.pipeline(transaction=True) as pipe:
+            pipe.zrem(self._keys.queue, name)
+            pipe.delete(in_progress_key_prefix + name)
+            await pipe.execute()
 
     async def jobs(self, names: Sequence[str]) -> list[bool]:
-        """For the sweep: whether each is queued, or marked as in progress."""
+        """For the sweep: whether each waits. One that is marked as in progress, too, belongs to a worker of arq's
+        that is about to take it out, or died."""
         async with self._client.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.zscore(self._keys.queue, name)
                 pipe.exists(in_progress_key_prefix + name)
             raw = await pipe.execute()
-        return [score is not None or bool(marked) for score, marked in zip(raw[::2], raw[1::2], strict=True)]
+        return [score is not None and not marked for score, marked in zip(raw[::2], raw[1::2], strict=True)]
 
     async def unfinished(self, start: int, count: int) -> dict[str, int]:
         """A page of the unfinished streams, oldest first, with when they were created (ms, the server's clock)."""

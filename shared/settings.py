@@ -18,6 +18,7 @@ from shared.api_keys import ApiKeys, parse_api_keys
 from shared.network import Network, read_network
 from shared.prices import Price, Prices
 from shared.providers import BadProvider, Preset, Provider, load_providers
+from shared.redis import read_url
 from shared.tables import BadTable, load_table
 
 PREFIX = "HEADRACE_"
@@ -76,6 +77,11 @@ class Settings(BaseModel):
     keepalive_s: Positive = Field(15, description="time between comments that keep proxies awake")
     linger_s: NotNegative = Field(5, description="life of a shared buffer after its last viewer")
 
+    appendfsync: str = Field(
+        "always",
+        pattern="^(always|everysec)$",
+        description="how the server of headrace up and of compose syncs its file: always, or everysec",
+    )
     host: str = Field("127.0.0.1", description="address the API listens on")
     port: int = Field(8000, ge=0, le=65535, description="port the API listens on")
     secret: str = Field(
@@ -110,6 +116,13 @@ class Settings(BaseModel):
     def origins(self) -> list[str]:
         """The origins of other sites whose pages may call."""
         return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
+
+    @field_validator("redis_url", "queue_url")
+    @classmethod
+    def _names_redis(cls, text: str) -> str:
+        if text:
+            read_url(text)
+        return text
 
     @field_validator("api_keys")
     @classmethod
@@ -159,10 +172,10 @@ def load(env: Mapping[str, str]) -> Configuration:
             for e in error.errors()
         ]
         raise BadSettings("Settings that can't be used: " + "; ".join(lines)) from None
-    if "+cluster://" in settings.redis_url and not settings.queue_url:
+    if read_url(settings.queue_redis_url).kind == "cluster":
         raise BadSettings(
-            f"{PREFIX}REDIS_URL names a cluster, which holds the logs; the queue needs a server of its own: set "
-            f"{PREFIX}QUEUE_URL."
+            f"The queue can't be on a cluster, which can only hold the logs: set {PREFIX}QUEUE_URL to a server of "
+            "its own."
         )
     try:
         providers = load_providers(env, load_presets(settings.providers_file))

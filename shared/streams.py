@@ -1,33 +1,27 @@
 """Streams in Redis: each step of a stream's life as one call, and its record.
 
-Every method is one script (see :mod:`shared.scripts`) or one plain command. A call whose reply was lost is
+Every method is one script (see :mod:`shared.redis.scripts`) or one plain command. A call whose reply was lost is
 sent again with the same nonce, a bounded number of times; what is raised in the end is one of
-:data:`shared.connections.AWAY`, and then the step may or may not have happened.
+:data:`shared.redis.AWAY`, and then the step may or may not have happened.
 """
 
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import stamina
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
 
 from shared.claims import Claim, read_claim
-from shared.connections import AWAY
 from shared.events import MESSAGE, Delta, Transcript, decode_data
 from shared.keys import Keys
 from shared.log import Entry, read_entries
 from shared.new_stream import NewStream, new_nonce
-from shared.scripts import Script
-from shared.uptime import CALM_MS
+from shared.redis import AWAY, Script, ScriptRunner
 
 FIRST_WAIT_S = 0.05
-How = Literal["first", "announce", "again"]
-"""How a cancel is written (see ``cancel.lua``)."""
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,31 +62,20 @@ class Streams:
         self._client = client
         self._keys = keys
         self._scripts = scripts
+        self._runner = ScriptRunner(client)
         self._tries = tries
 
-    async def create(self, new: NewStream, epoch: int = 0, nonce: str = "") -> tuple[str, ...]:
-        """Make a provisional record. Out: the script's answer, split (see ``create.lua``, also for ``epoch``)."""
-        return await self._answer("create", new.stream_id, *new.args(nonce or new_nonce(), epoch))
-
-    async def confirm(self, stream_id: str) -> tuple[str, ...]:
-        """Make a provisional record last."""
-        return await self._answer("confirm", stream_id)
+    async def record(self, new: NewStream, nonce: str, until_ms: int) -> tuple[str, ...]:
+        """Make the record of a new stream. Out: the script's answer, split (see ``record.lua``)."""
+        return await self._answer("record", new.stream_id, *new.args(nonce, until_ms))
 
     async def claim(
-        self,
-        stream_id: str,
-        worker: str,
-        lease_ms: int,
-        max_tries: int,
-        calm_ms: int,
-        how: str = "",
-        seen: str = "",
+        self, stream_id: str, worker: str, lease_ms: int, max_tries: int, how: str = "", seen: str = ""
     ) -> Claim:
-        """Take a stream for one attempt. ``calm_ms``: for how long this worker had no trouble with the server (see
-        ``claim.lua``, also for ``how`` and ``seen``)."""
-        args = (worker, lease_ms, max_tries, how, seen, calm_ms)
-        raw, extra = await self.call("claim", stream_id, new_nonce(), *args)
-        return read_claim(raw, extra, seen)
+        """Take a stream for one attempt (see ``claim.lua``, also for ``how`` and ``seen``)."""
+        nonce = new_nonce()
+        raw, extra = await self.call("claim", stream_id, nonce, worker, lease_ms, max_tries, how, seen)
+        return read_claim(raw, extra, nonce)
 
     async def release(
         self, stream_id: str, epoch: int, how: str, fields: Mapping[str, str | bytes] | None = None
@@ -101,55 +84,25 @@ class Streams:
         pairs = [part for pair in (fields or {}).items() for part in pair]
         return await self._answer("release", stream_id, new_nonce(), epoch, how, *pairs)
 
-    async def cancel(
-        self,
-        stream_id: str,
-        data: bytes,
-        retention_ms: int,
-        keep_prompt: bool,
-        nonce: str,
-        epoch: int = 0,
-        calm_ms: int = CALM_MS,
-        how: How = "first",
-    ) -> tuple[str, ...]:
-        """End a stream from outside, under an epoch that this tells first (see ``cancel.lua``, also for ``how``).
-
-        The nonce is the caller's, who may have to write it again. ``calm_ms``: as for :meth:`claim`.
-        """
-        args = (nonce, data, retention_ms, int(keep_prompt), epoch, calm_ms, how)
-        return await self._answer("cancel", stream_id, *args)
+    async def cancel(self, stream_id: str, data: bytes, retention_ms: int, keep_prompt: bool) -> tuple[str, ...]:
+        """End a stream from outside. Out: the script's answer, split (see ``cancel.lua``)."""
+        return await self._answer("cancel", stream_id, new_nonce(), data, retention_ms, int(keep_prompt))
 
     async def charge(self, stream_id: str, attempt: int, usage: bytes, cost: bytes = b"null") -> None:
         """Note what one attempt used and cost (both as JSON)."""
         await self.call("charge", stream_id, attempt, usage, cost)
 
     async def renew(self, worker: str, held: Sequence[tuple[str, int]], lease_ms: int) -> list[str]:
-        """Renew the leases of all (stream, epoch) pairs in one round trip. Out: held, lost or doubtful, each.
+        """Renew the leases of all (stream, epoch) pairs in one round trip. Out: held or lost, each.
 
         With no pairs the server is asked all the same: that it answers is what the caller learns.
         """
         if not held:
             await self._client.ping()
             return []
-        script = self._scripts["renew"]
-        try:
-            answers = await self._renew(script, worker, held, lease_ms)
-        except NoScriptError:
-            await self._client.script_load(script.text)
-            answers = await self._renew(script, worker, held, lease_ms)
+        calls = [(self._keys.stream(stream_id), (worker, epoch, lease_ms)) for stream_id, epoch in held]
+        answers = await self._runner.run_all(self._scripts["renew"], calls)
         return [answer.decode() for answer in answers]
-
-    async def _renew(
-        self, script: Script, worker: str, held: Sequence[tuple[str, int]], lease_ms: int
-    ) -> list[bytes]:
-        async with self._client.pipeline(transaction=False) as pipe:
-            for stream_id, epoch in held:
-                # By its name: a cluster's pipeline refuses the method, which has no one node to go to.
-                pipe.execute_command(
-                    "EVALSHA", script.sha, 5, *self._keys.stream(stream_id), worker, epoch, lease_ms
-                )
-            answers: list[bytes] = await pipe.execute()
-        return answers
 
     async def read(self, stream_id: str) -> Reading | None:
         """Everything said so far; None where the stream does not exist."""
@@ -164,17 +117,17 @@ class Streams:
         raw: list[bytes | None] = await self._repeat(lambda: self._client.hmget(meta, list(names)))
         return [None if value is None else value.decode() for value in raw]
 
-    async def liveness(self, stream_ids: Sequence[str]) -> list[tuple[str | None, bool, int, bool]]:
-        """For the sweep, in one round trip: (status or None, confirmed, attempt, has a lease) of each."""
+    async def liveness(self, stream_ids: Sequence[str]) -> list[tuple[str | None, int, bool]]:
+        """For the sweep, in one round trip: (status or None, attempt, has a lease) of each."""
         async with self._client.pipeline(transaction=False) as pipe:
             for stream_id in stream_ids:
                 keys = self._keys.stream(stream_id)
-                pipe.hmget(keys.meta, ["status", "confirmed", "attempt"])
+                pipe.hmget(keys.meta, ["status", "attempt"])
                 pipe.exists(keys.lease)
             raw = await pipe.execute()
         return [
-            (status and status.decode(), confirmed == b"1", int(attempt or 0), bool(lease))
-            for (status, confirmed, attempt), lease in zip(raw[::2], raw[1::2], strict=True)
+            (status and status.decode(), int(attempt or 0), bool(lease))
+            for (status, attempt), lease in zip(raw[::2], raw[1::2], strict=True)
         ]
 
     async def erase(self, stream_id: str) -> bool:
@@ -187,17 +140,11 @@ class Streams:
         keys behind the stream's five."""
         script = self._scripts[name]
         keys = (*self._keys.stream(stream_id), *more)
-        return await self._repeat(lambda: self._run(script, keys, args))
+        return await self._repeat(lambda: self._runner.run(script, keys, args))
 
     async def _answer(self, name: str, stream_id: str, *args: str | bytes | int) -> tuple[str, ...]:
         raw: bytes = await self.call(name, stream_id, *args)
         return tuple(raw.decode().split())
-
-    async def _run(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
-        try:
-            return await self._client.evalsha(script.sha, len(keys), *keys, *args)  # type: ignore[misc, arg-type]
-        except NoScriptError:
-            return await self._client.eval(script.text, len(keys), *keys, *args)  # type: ignore[misc, arg-type]
 
     async def _repeat(self, call: Any) -> Any:
         try:

@@ -1,6 +1,6 @@
 """The statuses of a stream and what may follow what: a literal table, pure.
 
-The Lua scripts are generated with this very table in front of them (see :mod:`shared.scripts`), and the
+The Lua scripts are generated with this very table in front of them (see :mod:`shared.redis.scripts`), and the
 tests walk it, so that there is one place to read and one to change.
 """
 

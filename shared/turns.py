@@ -10,17 +10,15 @@ limit within any minute. The tokens of a request are reckoned when it begins (no
 when it ends.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
-from typing import Any, Final
+from typing import Final
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
 
 from shared.keys import Keys
 from shared.providers import Provider
+from shared.redis import ScriptRunner, load_script
 
 TURN_LIFE_MS: Final = 4000
 """A worker that is silent for this long has lost its turns; it asks each second, or more often."""
@@ -51,34 +49,24 @@ class Turns:
     def __init__(self, client: Redis, keys: Keys) -> None:
         self._client = client
         self._keys = keys
-        self._text = (files("shared") / "lua" / "turn.lua").read_text(encoding="utf-8")
-        self._sha = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
+        self._runner = ScriptRunner(client)
+        self._script = load_script("turn")
 
     async def ask(self, askings: Sequence[Asking]) -> list[Turn]:
         """Ask for all of these, or keep what is given, in one round trip.
 
-        Raises one of :data:`shared.connections.AWAY`, or a RedisError.
+        Raises one of :data:`shared.redis.connection.AWAY`, or a RedisError.
         """
-        try:
-            answers = await self._ask(askings)
-        except NoScriptError:
-            await self._client.script_load(self._text)
-            answers = await self._ask(askings)
+        answers = await self._runner.run_all(self._script, [self._call(asking) for asking in askings])
         return [
             Turn(0, second=int(number)) if word == b"go" else Turn(int(number), rest[0].decode())
             for word, number, *rest in answers
         ]
 
-    async def _ask(self, askings: Sequence[Asking]) -> list[Any]:
-        async with self._client.pipeline(transaction=False) as pipe:
-            for asking in askings:
-                provider = asking.provider
-                limits = (provider.max_concurrent, provider.requests_per_minute, provider.tokens_per_minute)
-                keys = self._keys.turns(provider.name)
-                args = (asking.member, TURN_LIFE_MS, *limits, asking.reckoned)
-                pipe.evalsha(self._sha, len(keys), *keys, *map(str, args))
-            answers: list[Any] = await pipe.execute()
-        return answers
+    def _call(self, asking: Asking) -> tuple[Sequence[str], Sequence[str | int]]:
+        provider = asking.provider
+        limits = (provider.max_concurrent, provider.requests_per_minute, provider.tokens_per_minute)
+        return self._keys.turns(provider.name), (asking.member, TURN_LIFE_MS, *limits, asking.reckoned)
 
     async def leave(self, asking: Asking, second: int, used: int | None) -> None:
         """Give a turn (or a place) back. ``used``: tokens that were used in the end, where that is known.

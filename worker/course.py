@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from worker.carried import LOG_FULL
+from worker.log.attempt_log import LOG_FULL
 from worker.providers.base import Usage
 
 

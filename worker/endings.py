@@ -12,16 +12,16 @@ import structlog
 from redis.exceptions import RedisError
 
 from shared.claims import Claim
-from shared.connections import AWAY
-from shared.events import DONE, FAILED, FINISHING, decode_data, encode_data
+from shared.events import DONE, FAILED, encode_data
 from shared.fallbacks import speaker
 from shared.new_stream import new_nonce
 from shared.queue import Queue, job_id
+from shared.redis import AWAY
 from shared.settings import Settings
 from shared.streams import Streams
-from worker.carried import Carried
 from worker.course import Course
-from worker.log_writer import LogWriter
+from worker.log.attempt_log import AttemptLog
+from worker.log.writer import LogWriter
 
 HANDOVER_S: Final = 2.0
 """What may be spent on writing the last words and giving the stream back; the lease would do it in three."""
@@ -48,100 +48,97 @@ class Endings:
         self._queue = queue
         self._writer = writer
 
-    async def end(self, carried: Carried, status: str, data: dict[str, Any], course: Course) -> None:
-        """Write the terminal event (with the finish reason in front of it, where that is all that is unsaid), the
-        record (what was used, too) and the last of the snapshot: one script.
+    async def end(self, attempt: AttemptLog, status: str, data: dict[str, Any], course: Course) -> None:
+        """Write the finish reason, the terminal event, the record (what was used, too) and the last of the
+        snapshot: one script.
 
-        An attempt that was stopped because the log refused it (out of memory) ends behind its last written
-        event; one that was stopped for another reason has no say any more.
+        An attempt that was stopped because the log refused it (out of memory) ends behind its last written event;
+        one that was stopped for another reason has no say any more.
         """
-        if carried.stopped.done():
-            carried.cut()
-        last_word = carried.take_last_word()
-        if not carried.stopped.done() and not await self._writer.settled(carried):
+        if attempt.stopped.done():
+            attempt.cut()
+        elif not await self._writer.settled(attempt):
             return
         raw = encode_data(data)
+        finishing = encode_data({"finish_reason": course.reason}) if status == DONE else b""
         fields: tuple[str | bytes | int, ...] = ("result", raw)
         if course.usage is not None:
             usage, cost = _told(course)
-            fields += (f"usage:{carried.attempt}", usage, f"cost:{carried.attempt}", cost)
-        head = (new_nonce(), carried.epoch, carried.next_n, status, raw, self._retention_ms, self._keep_prompt)
+            fields += (f"usage:{attempt.attempt}", usage, f"cost:{attempt.attempt}", cost)
+        head = (new_nonce(), attempt.epoch, attempt.next_n, status, raw, self._retention_ms, self._keep_prompt)
+        finish = asyncio.ensure_future(self._finish(attempt, head, (finishing, *fields)))
         try:
-            answer = await self._finish(carried, head, (last_word, *fields))
+            answer = await asyncio.shield(finish)
         except asyncio.CancelledError:
-            self._writer.take_back(carried)
+            # The worker stops in this very moment: the end that is on its way still arrives, mostly.
+            await asyncio.wait({finish}, timeout=HANDOVER_S)
+            finish.cancel()
             raise
-        if answer == "finished":
-            course.charged = True
-            self._writer.retire(carried, (*head, *carried.snapshot_step(anew=True), 1, last_word, *fields))
-        _tell(carried.stream_id, status, answer)
+        course.charged = answer == "finished"
+        _tell(attempt.stream_id, status, answer)
 
     async def _finish(
-        self, carried: Carried, head: tuple[str | bytes | int, ...], tail: tuple[str | bytes | int, ...]
+        self, attempt: AttemptLog, head: tuple[str | bytes | int, ...], tail: tuple[str | bytes | int, ...]
     ) -> str:
         """Call ``finish.lua`` with what stands in front of the snapshot's step, and behind it. Out: its answer."""
         anew = False
         while True:
-            step = carried.snapshot_step(anew=anew)
-            answer = await self._writer.call(carried, "finish", *head, *step, 0, *tail)
+            step = attempt.snapshot_step(anew=anew)
+            answer = await self._writer.call(attempt, "finish", *head, *step, *tail)
             if answer[0] == "mismatch" and not anew:
                 anew = True
-            elif answer[0] == "behind" and not carried.stopped.done():
-                self._writer.doubt(carried)
+            elif answer[0] == "behind" and not attempt.stopped.done():
+                self._writer.doubt(attempt)
                 await asyncio.sleep(BEHIND_S)
             else:
                 return answer[0]
 
     async def end_for_another(self, stream_id: str, claim: Claim) -> None:
-        """Close a stream whose last worker is gone: its end is all that is missing, or all that is left."""
-        if claim.why == FINISHING:
-            reason = decode_data(claim.request).get("finish_reason")
-            status, data = DONE, {"finish_reason": reason, "usage": None, "cost": None}
-        else:
-            status, data = FAILED, {"code": claim.why, "message": END_TEXTS[claim.why], "retryable": True}
+        """Close a stream whose last worker is gone, and which may not be tried again."""
+        data = {"code": claim.why, "message": END_TEXTS[claim.why], "retryable": True}
         raw = encode_data({**data, "attempt": claim.attempt, "timings": None})
         answer: bytes = await self._streams.call(
-            "finish", stream_id, new_nonce(), claim.epoch, 0, status, raw,
-            self._retention_ms, self._keep_prompt, "", 0, b"", 0, b"", "result", raw,
+            "finish", stream_id, new_nonce(), claim.epoch, 0, FAILED, raw,
+            self._retention_ms, self._keep_prompt, "", 0, b"", b"", "result", raw,
         )  # fmt: skip
         await self._queue.hint(stream_id)
-        _tell(stream_id, status, answer.decode().split()[0])
+        _tell(stream_id, FAILED, answer.decode().split()[0])
 
-    async def hand_over(self, carried: Carried) -> None:
+    async def hand_over(self, attempt: AttemptLog) -> None:
         """Give the stream to another worker, without a lease wait. Where that fails, the lease tells."""
-        stream_id = carried.stream_id
+        stream_id = attempt.stream_id
         try:
             async with asyncio.timeout(HANDOVER_S):
-                if not await self._writer.settled(carried):
+                if not await self._writer.settled(attempt):
                     return
-                answer = await self._streams.release(stream_id, carried.epoch, "handover")
+                answer = await self._streams.release(stream_id, attempt.epoch, "handover")
                 if answer[0] != "released":
                     return
-                await self._queue.put(stream_id, carried.attempt + 1, await self._queue.now_ms())
-                log.info("handed_over", stream=stream_id, job=job_id(stream_id, carried.attempt + 1))
+                await self._queue.put(stream_id, attempt.attempt + 1, await self._queue.now_ms())
+                log.info("handed_over", stream=stream_id, job=job_id(stream_id, attempt.attempt + 1))
         except (*AWAY, RedisError) as error:
             log.warning("hand_over_failed", stream=stream_id, error=type(error).__name__)
 
-    async def give_back(self, carried: Carried) -> None:
+    async def give_back(self, attempt: AttemptLog) -> None:
         """Give the stream back for another try (by whoever claims it first)."""
-        await self._writer.settled(carried)
-        await self._streams.release(carried.stream_id, carried.epoch, "retry")
+        await self._writer.settled(attempt)
+        await self._streams.release(attempt.stream_id, attempt.epoch, "retry")
 
-    async def fall_back(self, carried: Carried, request: dict[str, Any]) -> None:
+    async def fall_back(self, attempt: AttemptLog, request: dict[str, Any]) -> None:
         """Give the stream back, moved to this request: whoever claims it next asks that one's provider."""
-        await self._writer.settled(carried)
+        await self._writer.settled(attempt)
         moved: dict[str, str | bytes] = {"request": msgspec.json.encode(request), **speaker(request)}
-        await self._streams.release(carried.stream_id, carried.epoch, "fallback", moved)
+        await self._streams.release(attempt.stream_id, attempt.epoch, "fallback", moved)
 
-    async def charge(self, carried: Carried, course: Course) -> None:
+    async def charge(self, attempt: AttemptLog, course: Course) -> None:
         """Note what this attempt used and cost, whatever became of it."""
         if course.usage is None or course.charged:
             return
         try:
             async with asyncio.timeout(HANDOVER_S):
-                await self._streams.charge(carried.stream_id, carried.attempt, *_told(course))
+                await self._streams.charge(attempt.stream_id, attempt.attempt, *_told(course))
         except (*AWAY, RedisError) as error:
-            log.warning("usage_not_noted", stream=carried.stream_id, error=type(error).__name__)
+            log.warning("usage_not_noted", stream=attempt.stream_id, error=type(error).__name__)
 
 
 def _tell(stream_id: str, status: str, answer: str) -> None:

@@ -5,7 +5,7 @@ Theory of operation. The claim decides who runs; after it, three things can end 
 that can't be mended), and the worker itself (SIGTERM). Whatever it is, the upstream connection is closed
 before anything else happens, for every token read from then on would be paid for and thrown away.
 
-- Finished: ``finishing`` with the reason and the terminal event go into the log together. A finish reason of the
+- Finished: the reason (``finishing``) and the terminal event go into the log in one script. A finish reason of the
   provider's is a hint until its answer has ended, so nothing of it is told before that.
 - Refused (4xx, filtered content): ``failed`` at once; nobody else would fare better.
 - Broken off: ``on_failure`` decides. ``continue`` and ``restart`` give the stream back and claim it anew,
@@ -18,7 +18,7 @@ before anything else happens, for every token read from then on would be paid fo
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -26,26 +26,21 @@ import structlog
 from redis.exceptions import RedisError
 
 from shared.claims import Claim
-from shared.connections import AWAY
-from shared.events import CANCELLED, CONTINUED, DONE, FAILED, FINISHING
+from shared.events import CANCELLED, CONTINUED, DONE, FAILED
 from shared.fallbacks import moved_on, with_tried
 from shared.providers import Provider
-from shared.queue import Queue
+from shared.queue import Job, Queue
+from shared.redis import AWAY
 from shared.settings import Settings
 from shared.streams import Reading, Streams
-from worker.carried import LOG_FULL, LOST, Carried
 from worker.course import ABANDONED, FILTERED, FULL, INTERNAL, Course, Failure, not_here
 from worker.endings import Endings
 from worker.going_on import asked_of, how_to_go_on
-from worker.log_writer import LogWriter
+from worker.log.attempt_log import LOG_FULL, LOST, AttemptLog
+from worker.log.writer import LogWriter
 from worker.providers.base import GenerationRequest, ProviderError
 from worker.providers.retries import RETRIED
 from worker.pump import Abandoned, Flow, Pump
-
-WAITS: Final = {"provisional": 0.02, "settling": 0.2}
-"""A provisional record is confirmed within milliseconds (or expires); a server settles within seconds (s)."""
-WAIT_LIMIT_S: Final = 2.0
-"""Less than a lease: what nobody claimed for as long gets a new job by the sweep, perhaps in this very worker."""
 
 PUT_BACK_S: Final = 1.0
 AT_ONCE: Final = "at once"
@@ -67,7 +62,6 @@ class Generations:
         queue: Queue,
         writer: LogWriter,
         endings: Endings,
-        calm_ms: Callable[[], int],
         worker: str,
     ) -> None:
         self._settings = settings
@@ -77,22 +71,21 @@ class Generations:
         self._queue = queue
         self._writer = writer
         self._endings = endings
-        self._calm_ms = calm_ms
         self._worker = worker
 
-    async def generate(self, stream_id: str, job: str, place: int) -> None:
-        """Run one job: whatever the stream needs, until it ended or belongs to somebody else. ``place``: where the
-        job stood in line."""
+    async def generate(self, job: Job) -> None:
+        """Run one job: whatever the stream needs, until it ended or belongs to somebody else."""
+        stream_id = job.stream_id
         pause_s = RETRY_FIRST_S
         while True:
             try:
-                claim, said = await self._claim(stream_id, job)
+                claim, said = await self._claim(stream_id)
             except asyncio.CancelledError:
-                await self._put_back(job, place)
+                await self._put_back(job)
                 raise
             except (*AWAY, RedisError):
                 await asyncio.sleep(RETRY_FIRST_S)  # this worker may be the next to take it
-                await self._put_back(job, place)
+                await self._put_back(job)
                 raise
             if claim.outcome == "end":
                 await self._endings.end_for_another(stream_id, claim)
@@ -103,81 +96,73 @@ class Generations:
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, RETRY_MAX_S)
 
-    async def _put_back(self, job: str, place: int) -> None:
+    async def _put_back(self, job: Job) -> None:
         """Another worker may take it at once; the sweep would see to it, too."""
         with contextlib.suppress(TimeoutError, *AWAY, RedisError):
             async with asyncio.timeout(PUT_BACK_S):
-                await self._queue.put_back({job: place})
+                await self._queue.put_back([job])
 
-    async def _claim(self, stream_id: str, job: str) -> tuple[Claim, Reading | None]:
+    async def _claim(self, stream_id: str) -> tuple[Claim, Reading | None]:
         """Claim the stream. Out: what came of it, and what was said so far where the attempt continues that."""
         settings = self._settings
-        waited_s = 0.0
         how, seen, said = "", "", None
         while True:
             claim = await self._streams.claim(
-                stream_id, self._worker, settings.lease_ms, settings.max_attempts, self._calm_ms(), how, seen
+                stream_id, self._worker, settings.lease_ms, settings.max_attempts, how, seen
             )
-            if claim.outcome == "look":
-                seen, said = claim.seen, await self._streams.read(stream_id)
-                request = msgspec.json.decode(claim.request)
-                provider = self._providers.get(request["provider"])
-                how = "restart" if provider is None else how_to_go_on(provider, said, request["on_failure"])
-                continue
-            if claim.outcome not in WAITS or waited_s > WAIT_LIMIT_S:
+            if claim.outcome != "look":
                 return claim, said if claim.opening == CONTINUED else None
-            if not waited_s:
-                await self._queue.put_off(job, settings.lease_ms)
-            await asyncio.sleep(WAITS[claim.outcome])
-            waited_s += WAITS[claim.outcome]
+            seen, said = claim.seen, await self._streams.read(stream_id)
+            request = msgspec.json.decode(claim.request)
+            provider = self._providers.get(request["provider"])
+            how = "restart" if provider is None else how_to_go_on(provider, said, request["on_failure"])
 
     async def _attempt(self, stream_id: str, claim: Claim, said: Reading | None) -> bool | str:
         """Carry one attempt to its end. Out: whether another attempt is due here (AT_ONCE: without a pause)."""
-        carried = self._writer.carry(stream_id, claim)
+        attempt = self._writer.begin(stream_id, claim)
         course = Course(asyncio.get_running_loop().time())
         try:
             request = msgspec.json.decode(claim.request)
             provider = self._providers.get(request["provider"])
             if said is not None:
-                carried.go_on(said.snapshot, said.deltas())
+                attempt.go_on(said.snapshot, said.deltas())
             flow = Flow(request["abandon_after"]) if request.get("flow") == "client" else None
             failure = (
                 not_here(request["provider"])
                 if provider is None
-                else await self._carry(carried, provider, asked_of(request, provider, said), flow, course)
+                else await self._carry(attempt, provider, asked_of(request, provider, said), flow, course)
             )
-            if carried.stopped.done() and failure is not FULL:
-                log.info("attempt_stopped", stream=stream_id, why=carried.stopped.result())
-                return carried.stopped.result() == LOST
+            if attempt.stopped.done() and failure is not FULL:
+                log.info("attempt_stopped", stream=stream_id, why=attempt.stopped.result())
+                return attempt.stopped.result() == LOST
             common = {"attempt": claim.attempt, "timings": self._timings(claim, course)}
             if failure is None:
-                carried.note(FINISHING, {"finish_reason": course.reason})
                 data = {"finish_reason": course.reason, "usage": course.usage, "cost": course.cost, **common}
-                await self._endings.end(carried, DONE, data, course)
+                await self._endings.end(attempt, DONE, data, course)
                 return False
             if failure is ABANDONED:
                 data = {"by": "headrace", "reason": "abandoned", **common}
-                await self._endings.end(carried, CANCELLED, data, course)
+                await self._endings.end(attempt, CANCELLED, data, course)
                 return False
             unsaid = failure.by_provider and course.first_token_at is None
             if unsaid and (fallback := moved_on(request, failure.code)):
                 log.info("fell_back", stream=stream_id, code=failure.code, provider=fallback["provider"])
-                await self._endings.fall_back(carried, fallback)
+                await self._endings.fall_back(attempt, fallback)
                 return AT_ONCE
             if not failure.refusal and self._may_try_again(request, claim, course):
                 log.info("attempt_failed", stream=stream_id, code=failure.code, tries_left=claim.tries_left)
-                await self._endings.give_back(carried)
+                await self._endings.give_back(attempt)
                 return True
             message = with_tried(failure.message, request)
             data = {"code": failure.code, "message": message, "retryable": failure.retryable, **common}
-            await self._endings.end(carried, FAILED, data, course)
+            await self._endings.end(attempt, FAILED, data, course)
             return False
         except asyncio.CancelledError:
-            await self._endings.hand_over(carried)
+            await self._endings.hand_over(attempt)
             raise
         finally:
-            self._writer.drop(carried)
-            await self._endings.charge(carried, course)
+            self._writer.drop(attempt)
+            await self._endings.charge(attempt, course)
 
     def _may_try_again(self, request: Mapping[str, Any], claim: Claim, course: Course) -> bool:
         """Whether another attempt may mend what ended this one."""
@@ -187,14 +172,14 @@ class Generations:
         return request["on_failure"] != "fail" and claim.tries_left > 0
 
     async def _carry(
-        self, carried: Carried, provider: Provider, asked: GenerationRequest, flow: Flow | None, course: Course
+        self, attempt: AttemptLog, provider: Provider, asked: GenerationRequest, flow: Flow | None, course: Course
     ) -> Failure | None:
         """Read the provider until it ends or the log stops it. Out: None where it finished.
 
         When this returns (or is cancelled) the upstream connection is closed.
         """
-        upstream = asyncio.create_task(self._pump.run(carried, provider, asked, flow, course))
-        either: set[asyncio.Future[Any]] = {upstream, carried.stopped}
+        upstream = asyncio.create_task(self._pump.run(attempt, provider, asked, flow, course))
+        either: set[asyncio.Future[Any]] = {upstream, attempt.stopped}
         limit_s = self._settings.max_stream_s
         try:
             ended, _ = await asyncio.wait(either, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
@@ -202,8 +187,8 @@ class Generations:
             if not upstream.done():
                 upstream.cancel()
                 await asyncio.wait({upstream})
-        if carried.stopped.done():
-            return FULL if carried.stopped.result() == LOG_FULL else None
+        if attempt.stopped.done():
+            return FULL if attempt.stopped.result() == LOG_FULL else None
         if not ended:
             return Failure(
                 "stream_too_long",
@@ -222,7 +207,7 @@ class Generations:
             refusal = error.refusal or tried or (error.retry_after_s or 0.0) > RETRY_FIRST_S
             return Failure(error.code, str(error), error.retryable, refusal, by_provider=True)
         if error is not None:
-            log.error("generation_broke", stream=carried.stream_id, exc_info=error)
+            log.error("generation_broke", stream=attempt.stream_id, exc_info=error)
             return INTERNAL
         return FILTERED if course.reason == "content_filter" else None
 

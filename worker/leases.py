@@ -14,9 +14,9 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
-from shared.connections import AWAY
+from shared.redis import AWAY
 from shared.streams import Streams
-from worker.carried import FENCED, Carried
+from worker.log.attempt_log import FENCED, AttemptLog
 
 TICK_S: Final = 1.0
 LATE_S: Final = 2.0
@@ -26,22 +26,20 @@ log = structlog.get_logger("worker.leases")
 
 
 class Leases:
-    """Renews the leases of all that a worker carries."""
+    """Renews the leases of all attempts of a worker."""
 
     def __init__(
         self,
         streams: Streams,
         worker: str,
         lease_ms: int,
-        held: Callable[[], list[Carried]],
-        doubt: Callable[[Carried], None],
+        running: Callable[[], list[AttemptLog]],
     ) -> None:
-        """``held``: what is carried now; ``doubt`` has an attempt compared with its log."""
+        """``running``: the attempts that this worker writes now."""
         self._streams = streams
         self._worker = worker
         self._lease_ms = lease_ms
-        self._held = held
-        self._doubt = doubt
+        self._running = running
         self._steady_since: float | None = None
         self._last_tick: float | None = None
         self._renewed: frozenset[str] = frozenset()
@@ -65,7 +63,7 @@ class Leases:
         if self._last_tick is not None and now - self._last_tick > LATE_S:
             self._steady_since = None
         self._last_tick = now
-        held = self._held()
+        held = self._running()
         try:
             still = await self._streams.renew(self._worker, [(c.stream_id, c.epoch) for c in held], self._lease_ms)
         except (*AWAY, RedisError) as error:
@@ -75,8 +73,6 @@ class Leases:
         if self._steady_since is None:
             self._steady_since = now
         self._renewed = frozenset(c.stream_id for c, answer in zip(held, still, strict=True) if answer == "held")
-        for carried, answer in zip(held, still, strict=True):
+        for attempt, answer in zip(held, still, strict=True):
             if answer == "lost":
-                carried.stop(FENCED)
-            elif answer == "doubtful":
-                self._doubt(carried)
+                attempt.stop(FENCED)

@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
-from shared.connections import AWAY
+from shared.redis import AWAY
 from shared.turns import Asking, Turn, Turns
 
 ASK_S: Final = 0.2

@@ -1,49 +1,125 @@
-"""The worker's composition root: reads the environment, opens the connections, and runs until SIGTERM."""
+"""The worker's composition root: reads the environment, opens the connections, and runs until SIGTERM.
+
+There are two ways to start one. ``python -m worker`` runs :class:`worker.job_consumer.JobConsumer`, which waits for
+its jobs. ``arq worker.main.WorkerSettings`` runs arq's own worker, which polls. Both have the same functions, hooks
+and settings (:func:`worker_settings`), and ``arq worker.main.WorkerSettings --check`` tells whether one of either
+runs.
+"""
 
 import asyncio
+import logging
 import secrets
 import socket
 import sys
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
 
 import structlog
 import uvloop
 from arq.worker import func
 
-from shared.cluster import connect_to_logs
 from shared.collector import calm_collector
-from shared.connections import open_client
+from shared.durability import log_durability
 from shared.keys import Keys
 from shared.logs import configure_logs
 from shared.presence import PresenceKeys
-from shared.queue import JOB, Queue
-from shared.scripts import load_scripts
+from shared.queue import JOB, Job, Queue, deserialize, serialize
+from shared.redis import arq_server, connect_to_logs, listen, load_scripts, open_client
 from shared.settings import BadSettings, Configuration, environment, load
 from shared.streams import Streams
 from shared.turns import Turns
 from shared.vital import start_vital
-from worker.cancellations import listen
-from worker.carried import FENCED
 from worker.endings import Endings
 from worker.generation import Generations
+from worker.job_consumer import JobConsumer, WiredArq
 from worker.leases import Leases
 from worker.line import Line
-from worker.link import Link
-from worker.log_writer import LogWriter
+from worker.log.attempt_log import FENCED
+from worker.log.writer import LogWriter
 from worker.providers.client import ProviderClient
 from worker.pump import Pump
-from worker.reconcile import Reconciler
 from worker.sweep import Sweep
 from worker.upkeep import Upkeep
-from worker.waking import WakingWorker, WiredArq
 from worker.watchers import Watchers
+
+HEALTH_S: Final = 5
+"""How often a worker writes arq's health check, which all workers of a queue share. A worker that stops deletes it,
+and ``--check`` fails until another one writes it again. When the last one dies, it expires after a second more."""
+TRIES: Final = 1000
+"""The claim counts attempts. arq's own count of tries must never end a job."""
+MARGIN_S: Final = 60
+"""Pauses between the attempts of a job."""
 
 log = structlog.get_logger("worker")
 
 
-def build(configuration: Configuration, name: str) -> WakingWorker:
-    """Wire one worker together; nothing is connected before it runs."""
+def __getattr__(name: str) -> dict[str, Any]:
+    """``WorkerSettings``, for arq's command line: made from the environment when arq asks for it."""
+    if name != "WorkerSettings":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    configuration = configured()
+    # arq's command line writes these lines itself.
+    logging.getLogger("arq").propagate = False
+    return worker_settings(configuration)
+
+
+def worker_settings(configuration: Configuration) -> dict[str, Any]:
+    """The arguments of arq's worker. Nothing is connected before it runs."""
     settings = configuration.settings
+    return {
+        "functions": [func(generate, name=JOB)],
+        "queue_name": Keys(settings.key_prefix).queue,
+        "redis_settings": arq_server(settings.queue_redis_url),
+        "job_serializer": serialize,
+        "job_deserializer": deserialize,
+        "ctx": {"configuration": configuration, "parts": AsyncExitStack()},
+        "on_startup": start,
+        "on_job_start": take_out,
+        "on_shutdown": stop,
+        "max_jobs": settings.max_streams,
+        # At this limit arq cancels the job, which hands its stream over.
+        "job_timeout": settings.max_attempts * settings.max_stream_s + MARGIN_S,
+        "job_completion_wait": int(settings.drain_s),
+        "max_tries": TRIES,
+        "keep_result": 0,
+        "health_check_interval": HEALTH_S,
+        "log_results": False,
+    }
+
+
+async def generate(ctx: dict[str, Any], stream_id: str) -> None:
+    """The function that jobs name: bring this stream to its end, or leave it to whoever has it."""
+    generations: Generations = ctx["generations"]
+    await generations.generate(Job(ctx["job_id"], stream_id, ctx["score"]))
+
+
+async def take_out(ctx: dict[str, Any]) -> None:
+    """A job that runs waits no longer. (arq itself leaves it in the queue until its end.)"""
+    queue: Queue = ctx["queue"]
+    await queue.take_out(ctx["job_id"])
+
+
+async def start(ctx: dict[str, Any]) -> None:
+    """Build the worker's parts, and start what runs beside the jobs. Ends the process where the settings name
+    certificates that can't be read."""
+    try:
+        ctx["queue"], ctx["generations"] = await ctx["parts"].enter_async_context(running(ctx["configuration"]))
+    except BadSettings as error:
+        sys.exit(str(error))
+    calm_collector()
+
+
+async def stop(ctx: dict[str, Any]) -> None:
+    """End what :func:`start` started."""
+    await ctx["parts"].aclose()
+
+
+@asynccontextmanager
+async def running(configuration: Configuration) -> AsyncIterator[tuple[Queue, Generations]]:
+    """The parts of one worker, while they run. Out: what its jobs need."""
+    settings = configuration.settings
+    name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
     keys = Keys(settings.key_prefix)
     scripts = load_scripts()
     log_client = open_client(settings.redis_url)
@@ -51,50 +127,47 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
     streams = Streams(log_client, keys, scripts, tries=8)
     queue = Queue(queue_client, keys)
 
-    async def hint(names: bytes) -> None:
+    async def publish(names: bytes) -> None:
         await queue_client.publish(keys.wake_channel, names)
 
-    link = Link(lambda: connect_to_logs(settings.redis_url), scripts.values())
     writer = LogWriter(
-        link,
-        Reconciler(keys, scripts["reclaim"], name, settings.lease_ms, settings.log_cap),
+        lambda: connect_to_logs(settings.redis_url),
+        keys,
         scripts,
+        settings.log_cap,
         settings.flush_ms / 1000,
-        hint if settings.queue_url else None,
+        publish if settings.queue_url else None,
     )
     client = ProviderClient(settings, configuration.network)
-    leases = Leases(streams, name, settings.lease_ms, writer.held, writer.doubt)
+    leases = Leases(streams, name, settings.lease_ms, writer.running)
     sweep = Sweep(streams, queue, leases, settings.lease_ms)
     watchers = Watchers(PresenceKeys(log_client, keys))
     upkeep = Upkeep(name, queue, leases, sweep, writer, watchers)
     endings = Endings(settings, streams, queue, writer)
     line = Line(Turns(queue_client, keys))
     pump = Pump(client, writer, line, watchers, configuration.prices)
-    generations = Generations(
-        settings, configuration.providers, pump, streams, queue, writer, endings, link.trouble.calm_ms, name
-    )
+    generations = Generations(settings, configuration.providers, pump, streams, queue, writer, endings, name)
 
-    def cancelled(stream_id: str) -> None:
-        for carried in writer.held():
-            if carried.stream_id == stream_id:
-                carried.stop(FENCED)
+    def cancelled(stream_id: bytes) -> None:
+        # Only a hint: without it the lease tick stops the stream within a second, and the next append at once.
+        for attempt in writer.running():
+            if attempt.stream_id == stream_id.decode():
+                attempt.stop(FENCED)
 
-    async def generate(ctx: dict[str, Any], stream_id: str) -> None:
-        await generations.generate(stream_id, ctx["job_id"], ctx["score"])
-
-    background: list[asyncio.Task[None]] = []
-
-    async def start(ctx: dict[str, Any]) -> None:
+    background = [
+        start_vital(work, about)
         for work, about in (
             (writer.run(), "log"),
             (upkeep.run(), "upkeep"),
-            (listen(queue_client, keys.cancelled_channel, cancelled), "cancellations"),
+            (listen(settings.queue_redis_url, keys.cancelled_channel, cancelled), "cancellations"),
             (line.run(), "line"),
-        ):
-            background.append(start_vital(work, about))
-        log.info("worker_started", worker=name, max_streams=settings.max_streams)
-
-    async def stop(ctx: dict[str, Any]) -> None:
+        )
+    ]
+    background.append(asyncio.create_task(log_durability(settings.redis_url)))
+    log.info("worker_started", worker=name, max_streams=settings.max_streams)
+    try:
+        yield queue, generations
+    finally:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
@@ -104,33 +177,23 @@ def build(configuration: Configuration, name: str) -> WakingWorker:
         await log_client.aclose()
         log.info("worker_stopped", worker=name)
 
-    return WakingWorker(
-        [func(generate, name=JOB)],
-        redis_pool=WiredArq(
-            open_client(settings.queue_redis_url).connection_pool,
-            default_queue_name=keys.queue,
-        ),
-        queue_name=keys.queue,
-        queue=queue,
-        waiting_client=open_client(settings.queue_redis_url),
-        on_startup=start,
-        on_shutdown=stop,
-        max_jobs=settings.max_streams,
-        job_completion_wait=int(settings.drain_s),
-        log_results=False,
-    )
+
+def configured() -> Configuration:
+    """Read the environment, and set up the log. Ends the process where the settings can't be used."""
+    try:
+        configuration = load(environment())
+    except BadSettings as error:
+        sys.exit(str(error))
+    configure_logs(configuration.settings.log_level, configuration.settings.log_format)
+    return configuration
 
 
 def main() -> None:
     """Run one worker process until SIGTERM or SIGINT."""
-    name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
-    try:
-        configuration = load(environment())
-        settings = configuration.settings
-        configure_logs(settings.log_level, settings.log_format)
-        asyncio.set_event_loop(uvloop.new_event_loop())
-        worker = build(configuration, name)
-    except BadSettings as error:
-        sys.exit(str(error))
-    calm_collector()
-    worker.run()
+    configuration = configured()
+    settings = configuration.settings
+    asyncio.set_event_loop(uvloop.new_event_loop())
+    pool = WiredArq(open_client(settings.queue_redis_url).connection_pool)
+    queue = Queue(pool, Keys(settings.key_prefix))
+    waiting_client = open_client(settings.queue_redis_url)
+    JobConsumer(queue, waiting_client, redis_pool=pool, **worker_settings(configuration)).run()

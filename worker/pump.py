@@ -25,10 +25,10 @@ from shared.events import PAUSED, RESUMED, WAITING, Delta
 from shared.prices import Prices, cost
 from shared.providers import Provider
 from shared.turns import Asking, Turn
-from worker.carried import Carried
 from worker.course import Course
 from worker.line import Line, Waiting
-from worker.log_writer import LogWriter
+from worker.log.attempt_log import AttemptLog
+from worker.log.writer import LogWriter
 from worker.pace import CHARACTERS_A_TOKEN, Pace
 from worker.providers.base import Batch, GenerationRequest, Usage
 from worker.providers.client import ProviderClient
@@ -64,26 +64,26 @@ class Pump:
         self._prices = prices
 
     async def run(
-        self, carried: Carried, provider: Provider, asked: GenerationRequest, flow: Flow | None, course: Course
+        self, attempt: AttemptLog, provider: Provider, asked: GenerationRequest, flow: Flow | None, course: Course
     ) -> None:
         """Read until the provider ends; then all of it was handed to the log, and ``course`` holds the finish
         reason.
 
         Raises ProviderError, and :class:`Abandoned`.
         """
-        with self._watchers.asked(carried.stream_id) if flow else nullcontext() as watched:
-            async with self._turn(carried, provider, asked) as waiting:
+        with self._watchers.asked(attempt.stream_id) if flow else nullcontext() as watched:
+            async with self._turn(attempt, provider, asked) as waiting:
                 try:
-                    await self._pause(carried, watched, flow)
+                    await self._pause(attempt, watched, flow)
                     async with self._client.answer(provider, asked) as stream:
-                        await self._pump(carried, provider, asked, stream, watched, flow, course)
+                        await self._pump(attempt, provider, asked, stream, watched, flow, course)
                 finally:
                     if waiting is not None and course.usage is not None:
                         waiting.used = (course.usage.input_tokens or 0) + (course.usage.output_tokens or 0)
 
     async def _pump(
         self,
-        carried: Carried,
+        attempt: AttemptLog,
         provider: Provider,
         asked: GenerationRequest,
         stream: ProviderStream,
@@ -95,29 +95,28 @@ class Pump:
             return cost(self._prices, provider.name, asked.model, msgspec.to_builtins(usage))
 
         def ready() -> None:
-            carried.source = pull
-            self._writer.touch(carried)
+            self._writer.touch(attempt)
 
         source = _Source(stream, course, costs, watched, provider.rate_per_second, ready)
-        pull = source.pull if watched is None and not provider.rate_per_second else source.pull_in_time
+        attempt.source = source.pull if watched is None and not provider.rate_per_second else source.pull_in_time
         try:
             stream.listen(ready)
             while source.last is None:
                 await source.stirred.wait()
                 source.stirred.clear()
-                await self._pause(carried, watched, flow)
+                await self._pause(attempt, watched, flow)
                 if source.last is None:
                     ready()
         finally:
             source.close()
-            carried.source = None
+            attempt.source = None
         if source.last.error is not None:
             raise source.last.error
         course.reason = source.last.finish
 
     @asynccontextmanager
     async def _turn(
-        self, carried: Carried, provider: Provider, asked: GenerationRequest
+        self, attempt: AttemptLog, provider: Provider, asked: GenerationRequest
     ) -> AsyncIterator[Waiting | None]:
         """A turn at the provider, where it has limits."""
         if not (provider.max_concurrent or provider.requests_per_minute or provider.tokens_per_minute):
@@ -127,27 +126,27 @@ class Pump:
         reckoned = size // CHARACTERS_A_TOKEN + (asked.max_tokens or RECKONED_ANSWER)
 
         def told(turn: Turn) -> None:
-            self._note(carried, WAITING, {"place": turn.place, "limit": turn.limit, "provider": provider.name})
+            self._note(attempt, WAITING, {"place": turn.place, "limit": turn.limit, "provider": provider.name})
 
-        asking = Asking(f"{carried.stream_id}:{carried.epoch}", provider, reckoned)
+        asking = Asking(f"{attempt.stream_id}:{attempt.epoch}", provider, reckoned)
         async with self._line.turn(asking, told) as waiting:
             yield waiting
 
-    async def _pause(self, carried: Carried, watched: Watched | None, flow: Flow | None) -> None:
+    async def _pause(self, attempt: AttemptLog, watched: Watched | None, flow: Flow | None) -> None:
         """Wait while nobody watches. Raises :class:`Abandoned`."""
         if watched is None or flow is None or watched.somebody.is_set():
             return
-        self._note(carried, PAUSED, {})
+        self._note(attempt, PAUSED, {})
         try:
             async with asyncio.timeout(flow.abandon_after_s):
                 await watched.somebody.wait()
         except TimeoutError:
             raise Abandoned from None
-        self._note(carried, RESUMED, {})
+        self._note(attempt, RESUMED, {})
 
-    def _note(self, carried: Carried, kind: str, data: dict[str, Any]) -> None:
-        carried.note(kind, data)
-        self._writer.touch(carried)
+    def _note(self, attempt: AttemptLog, kind: str, data: dict[str, Any]) -> None:
+        attempt.note(kind, data)
+        self._writer.touch(attempt)
 
 
 class _Source:

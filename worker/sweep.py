@@ -1,11 +1,12 @@
 """The sweep: what has neither a lease nor a job gets a new job. A stream's life hangs on nothing else.
 
-Theory of operation. Every worker sweeps; a short key (whose loss costs nothing) lets one of them do so each
-turn. The sweep only ever enqueues: whether a stream may be taken is decided by the claim script alone, so a
-sweep that saw an old state costs a look and no token. It leaves provisional records alone (they expire by
-themselves), streams whose job waits in the queue or was put off by whoever has it, and young ones: a job that was
-taken leads to a claim at once, or its taker is gone. What has ended leaves ``unfinished`` here, many at a time, and
-not at its end: a round trip of its own would be a twentieth of what a stream costs its worker beside its tokens.
+Theory of operation. Every worker sweeps; a short key (whose loss costs nothing) lets one of them do so each turn.
+The sweep only ever enqueues: whether a stream may be taken is decided by the claim script alone, so a sweep that
+saw an old state costs a look and no token. It leaves alone the streams whose job waits in the queue or was put off
+by whoever has it, and young ones: a job that was taken leads to a claim at once, or its taker is gone. An id
+without a record is a create under way, or one that was given up. What has ended leaves ``unfinished`` here, many at
+a time, and not at its end: a round trip of its own would be a twentieth of what a stream costs its worker beside
+its tokens.
 
 A sweeper whose own leases were not renewed lately first waits one lease time: after a pause of Redis all
 leases look lost, and taking them over would restart healthy streams.
@@ -16,8 +17,9 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
-from shared.connections import AWAY
+from shared.new_stream import BEING_MADE_MS
 from shared.queue import Queue, job_id
+from shared.redis import AWAY
 from shared.streams import Streams
 from shared.transitions import TRANSITIONS
 from worker.leases import Leases
@@ -68,23 +70,26 @@ class Sweep:
     async def _sweep_page(self, page: dict[str, int]) -> tuple[int, int]:
         ended: list[str] = []
         idle: dict[str, int] = {}
-        # What this worker itself carries is not asked for: with one worker that is all there is.
+        # What this worker itself runs is not asked for: with one worker that is all there is.
         others = [stream_id for stream_id in page if stream_id not in self._leases.renewed]
         found = await self._streams.liveness(others)
-        for stream_id, (status, confirmed, attempt, lease) in zip(others, found, strict=True):
+        now_ms = await self._queue.now_ms()
+        for stream_id, (status, attempt, lease) in zip(others, found, strict=True):
+            age_ms = now_ms - page[stream_id]
+            if status is None:
+                if age_ms > BEING_MADE_MS:
+                    ended.append(stream_id)
             # A status that this version does not know is another one's to judge.
-            if status is None or not TRANSITIONS.get(status, {status}):  # type: ignore[call-overload]
+            elif not TRANSITIONS.get(status, {status}):  # type: ignore[call-overload]
                 ended.append(stream_id)
-            elif confirmed and not lease:
+            elif not lease and age_ms > YOUNG_MS:
                 idle[stream_id] = attempt + 1
         await self._queue.finished(*ended)
-        return len(ended), await self._give_jobs(idle, page) if idle else 0
+        return len(ended), await self._give_jobs(idle, now_ms) if idle else 0
 
-    async def _give_jobs(self, idle: dict[str, int], created_ms: dict[str, int]) -> int:
-        now_ms = await self._queue.now_ms()
-        old = {one: attempt for one, attempt in idle.items() if created_ms[one] < now_ms - YOUNG_MS}
-        have_jobs = await self._queue.jobs([job_id(*item) for item in old.items()]) if old else []
-        orphans = [item for item, has_job in zip(old.items(), have_jobs, strict=True) if not has_job]
+    async def _give_jobs(self, idle: dict[str, int], now_ms: int) -> int:
+        have_jobs = await self._queue.jobs([job_id(*item) for item in idle.items()])
+        orphans = [item for item, has_job in zip(idle.items(), have_jobs, strict=True) if not has_job]
         for stream_id, attempt in orphans:
             log.info("stream_taken_up", stream=stream_id, attempt=attempt)
             await self._queue.put(stream_id, attempt, now_ms)

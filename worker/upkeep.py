@@ -8,10 +8,10 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
-from shared.connections import AWAY
 from shared.queue import Queue
+from shared.redis import AWAY
 from worker.leases import TICK_S, Leases
-from worker.log_writer import LogWriter
+from worker.log.writer import LogWriter
 from worker.sweep import Sweep
 from worker.watchers import TICK_S as WATCHERS_TICK_S
 from worker.watchers import Watchers

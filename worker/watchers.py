@@ -8,8 +8,8 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
-from shared.connections import AWAY
 from shared.presence import PresenceKeys
+from shared.redis import AWAY
 
 TICK_S: Final = 1.0
 

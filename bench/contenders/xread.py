@@ -20,7 +20,7 @@ from shared.ids import new_stream_id
 from shared.keys import Keys
 from shared.new_stream import NewStream
 from shared.queue import Queue
-from shared.scripts import load_scripts
+from shared.redis import load_scripts
 from shared.streams import Streams
 
 REDIS_URL = os.environ["HEADRACE_REDIS_URL"]

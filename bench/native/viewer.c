@@ -1,6 +1,7 @@
 /* Viewers that cost nearly nothing: opens many SSE responses, and checks and times every token in them.
  *
- * One thread and epoll. Each viewer sends the bytes of --request; with --follow the answer to that is JSON whose
+ * One thread and epoll. Each viewer sends the bytes of --request, where its number stands for "{viewer}" (in a header:
+ * the length of the body is written in the request); with --follow the answer to that is JSON whose
  * "events_url" stands for {} in a second request, whose answer is the stream. It then looks in every "data:" line
  * for "<number>@<CLOCK_MONOTONIC, ns> ", the provider's stamps (see provider.c): numbers must rise by one from 0
  * (with --resumed: from whatever comes first), or they are counted as wrong. A token's latency is the time of the
@@ -202,6 +203,12 @@ static void connect_to(Viewer *v, int port) {
 
 /* A request fits a fresh socket's buffer. */
 static void ask(Viewer *v, const char *request) {
+  static char own[HEAD_BYTES + 16];
+  char *gap = strstr(request, "{viewer}");
+  if (gap) {
+    snprintf(own, sizeof own, "%.*s%d%s", (int)(gap - request), request, (int)(v - viewers), gap + 8);
+    request = own;
+  }
   size_t len = strlen(request);
   v->head_len = 0;
   v->in_body = v->body_over = 0;

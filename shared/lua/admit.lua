@@ -1,5 +1,6 @@
 -- Whether a key may create one more stream. On the queue's server, on keys without a hash tag.
--- KEYS: the key's rate (string), the key's streams (sorted set: id by ms), arq's queue (sorted set)
+-- KEYS: the key's rate (string), the key's streams (sorted set: id by ms), arq's queue (sorted set), the unfinished
+--       (sorted set), which gets the stream: from here on the sweep looks after it
 -- ARGV: stream id, creations per minute, streams at once, jobs that may wait (0: no limit, for each of the three),
 --       life of the sorted set in ms. What is refused takes nothing.
 -- Out:  {'ok', now in ms} | {'queue_full', 0} | {'rate_limited', ms to wait} | {'too_many_streams', 0}
@@ -25,4 +26,5 @@ if at_once > 0 then
   redis.call('ZADD', KEYS[2], 'NX', now, ARGV[1])
   redis.call('PEXPIRE', KEYS[2], ARGV[5])
 end
+redis.call('ZADD', KEYS[4], 'NX', now, ARGV[1])
 return {'ok', now}

@@ -1,28 +1,22 @@
 -- Take a stream: a new epoch, which fences every older writer, a new attempt, and its opening event.
 -- ARGV: nonce, worker, lease in ms, most tries; how to go on (continue, restart, anew: as restart, but nothing that
---       counts was said; fail; or '' where that was not looked at yet), the log's last id when it was looked at, and
---       for how long this worker had no trouble with the server (ms)
--- Out:  {answer, request or the last event's data}, answer being one of
---   look <last id>: on_failure is continue (or continue_or_fail), and something was said. Nothing was changed: read what was said,
---       and claim again with how to go on
+--       counts was said; fail; or '' where that was not looked at yet), the log's last id when it was looked at
+-- Out:  {answer, request}, answer being one of
+--   look <last id>: on_failure is continue (or continue_or_fail), and something was said. Nothing was changed: read
+--       what was said, and claim again with how to go on
 --   run <opening> <epoch> <attempt> <tries left> <created> <now>
---   end <why> <epoch> <attempt>: the caller has the lease and closes the stream with <epoch>-0; why is
---       finishing (the finish reason was read, only the end is missing), worker_lost or attempts_exhausted
---   settling: try again in a moment (see prelude.lua)
---   leased | ended <status> | provisional | gone
+--   end <why> <epoch> <attempt>: the caller has the lease and closes the stream with <epoch>-0; why is worker_lost or
+--       attempts_exhausted
+--   leased | ended <status> | gone
 local HOLDS = {waiting = true, paused = true, resumed = true}
 local nonce, worker, lease_ms, most_tries = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local how, seen, calm_ms = ARGV[5], ARGV[6], tonumber(ARGV[7])
+local how, seen = ARGV[5], ARGV[6]
 if redis.call('EXISTS', META) == 0 then
   return {'gone', ''}
 end
-write_announced()
 local status = field('status')
 if terminal(status) then
   return {'ended ' .. status, ''}
-end
-if field('confirmed') ~= '1' then
-  return {'provisional', ''}
 end
 
 local answer = remembered('claim', nonce)
@@ -33,12 +27,8 @@ end
 if redis.call('EXISTS', LEASE) == 1 then
   return {'leased', ''}
 end
--- One that was given back had been written to its end.
-if settling(field('released') == '' and calm_ms or nil) then
-  return {'settling', ''}
-end
 
-local last_id, last_type, last_data = last_entry()
+local last_id, last_type = last_entry()
 local now = now_ms()
 local epoch = int(next_epoch(now))
 local released = field('released')
@@ -59,9 +49,7 @@ end
 local said = said_type ~= 'queued' and said_type ~= 'started' and said_type ~= 'restart'
 
 local why
-if last_type == 'finishing' then
-  why = 'finishing'
-elseif attempt > 0 and field('on_failure') == 'fail' and (said or counts) then
+if attempt > 0 and field('on_failure') == 'fail' and (said or counts) then
   why = 'worker_lost'
 elseif counts and tries >= most_tries then
   why = 'attempts_exhausted'
@@ -75,7 +63,7 @@ if may_continue and how == 'fail' then
 end
 if why then
   take(epoch, worker, lease_ms)
-  return {remember('claim', nonce, 'end', why, epoch, int(attempt)), last_data}
+  return {remember('claim', nonce, 'end', why, epoch, int(attempt)), ''}
 end
 
 assert(ALLOWED[status]['running'])
@@ -86,7 +74,8 @@ if may_continue and how == 'continue' then
 elseif may_continue and how == 'anew' then
   opening = 'started'
 end
-attempt = open_attempt(opening, epoch, worker, lease_ms, last_id, now, counts)
+take(epoch, worker, lease_ms)
+attempt = open_attempt(opening, nonce, epoch, last_id, now, counts)
 return {
   remember('claim', nonce, 'run', opening, epoch, int(attempt), int(most_tries - tonumber(field('tries'))),
     field('created_ms'), int(now)),

@@ -1,8 +1,7 @@
 -- Keep a lease alive: compare, then extend, for a zombie must not renew its successor's. A lease that ran
 -- out (or was lost with the server) is taken again while no other claim came: the epoch in the record tells.
 -- ARGV: worker, epoch, lease in ms
--- Out:  held | lost (to a later epoch, or to the stream's end) | doubtful (the record is missing, or knows
---       nothing of this claim: erased, or lost with the server's last seconds; the log must tell)
+-- Out:  held | lost (to a later epoch, to the stream's end, or with the record)
 local worker, epoch, lease_ms = unpack(ARGV)
 local value = worker .. ':' .. epoch
 local holder = redis.call('GET', LEASE)
@@ -13,9 +12,5 @@ end
 if not holder and field('epoch') == epoch and field('status') == 'running' and field('released') == '' then
   redis.call('SET', LEASE, value, 'PX', lease_ms)
   return 'held'
-end
-local known = tonumber(field('epoch'))
-if not known or known < tonumber(epoch) then
-  return 'doubtful'
 end
 return 'lost'

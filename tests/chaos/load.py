@@ -5,19 +5,19 @@ import contextlib
 import itertools
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tests.chaos.client import Client
 from tests.chaos.habits import HABITS, steady
-from tests.chaos.invariant import Facts, judge
+from tests.chaos.invariant import AGAIN, GONE, Facts, judge, judge_weak
 from tests.chaos.stories import Story, story
 from tests.chaos.viewer import Viewer
 from tests.chaos.world import World
 
 LAST_S = 75.0
-"""When all faults are over every stream ends within this; most take seconds. A creation that was half lost would
-expire after 60 s, so that this one is still told apart from a stream that hangs."""
+"""When all faults are over every stream ends within this; most take seconds."""
 PAUSE_S = 0.1
 LASTING = ("status", "text", "reasoning", "tool_calls", "last_event_id", "attempt", "error")
 """Fields of a record that nothing may change after the end."""
@@ -25,7 +25,8 @@ LASTING = ("status", "text", "reasoning", "tool_calls", "last_event_id", "attemp
 
 @dataclass
 class Stream:
-    """One stream and all that is known of it. ``wrong``: what the judge found."""
+    """One stream and all that is known of it. ``wrong``: what the judge found. ``lost``: what the server forgot
+    of it, and may forget (see :data:`tests.chaos.invariant.LOSSES`)."""
 
     story: Story
     id: str = ""
@@ -40,6 +41,7 @@ class Stream:
     cancel_answer: str = ""
     took_s: float = 0.0
     wrong: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
     ended: bool = False
 
     @property
@@ -102,7 +104,9 @@ class Load:
         stream.took_s = time.monotonic() - began
         stream.record = stream.first_record = await self._client.record(stream.id)
         stream.ended = True
-        stream.wrong += judge(self._facts(stream))
+        self._judge(stream, stream.viewers)
+        if stream.record is None and not stream.wrong:
+            await self._make_anew(stream)
         if not stream.wrong:
             # A long run must not hold every event of every viewer; the last look needs only the end.
             for viewer in stream.viewers:
@@ -113,14 +117,36 @@ class Load:
         stream.cancel_answer = await self._client.cancel(stream.id)
         stream.cancelled_at = time.monotonic()
 
-    def _facts(self, stream: Stream) -> Facts:
-        return Facts(
+    def _judge(self, stream: Stream, viewers: Sequence[Viewer]) -> None:
+        """By the invariant that holds for it: the weaker one only where a fault may have taken something away."""
+        facts = Facts(
             stream.story,
-            stream.viewers,
+            viewers,
             stream.record,
             [call for call in self._world.provider.calls if call.name == stream.story.name],
             stream.cancel_answer == "cancelled",
         )
+        if not self._world.lost_since(stream.made[0]):
+            stream.wrong += judge(facts)
+            return
+        wrong, lost = judge_weak(facts)
+        stream.wrong += wrong
+        # However many saw it, it was lost once.
+        stream.lost += [loss for loss in dict.fromkeys(lost) if loss not in stream.lost]
+
+    async def _make_anew(self, stream: Stream) -> None:
+        """It was forgotten: the same create makes it anew, under its old id, and it ends."""
+        made = await self._client.create(stream.story.name, stream.story.body())
+        if made["id"] != stream.id:
+            stream.wrong.append(f"made anew it has another id: {made['id']}")
+            return
+        stream.cancel_answer = ""
+        fresh = Viewer("made anew")
+        async with asyncio.timeout(LAST_S):
+            await steady(fresh, [url + made["events_url"] for url in self._world.urls], random.Random(1))
+        stream.record = stream.first_record = await self._client.record(stream.id)
+        self._judge(stream, [fresh])
+        stream.viewers.append(fresh)
 
     async def look_again(self) -> None:
         """Every stream once more, when all is calm: the same record, and a new viewer sees the same."""
@@ -130,8 +156,12 @@ class Load:
             before = stream.record
             stream.record = await self._client.record(stream.id)
             changed = [name for name in LASTING if (stream.record or {}).get(name) != before.get(name)]
-            if changed:
+            if changed and not self._world.lost_since(stream.made[0]):
                 stream.wrong.append(f"changed after its end: {', '.join(changed)}")
+                continue
+            if changed:
+                stream.lost += {GONE if stream.record is None else AGAIN} - set(stream.lost)
+            if stream.record is None:
                 continue
             urls = [url + stream.url for url in self._world.urls]
             fresh = Viewer("afterwards")
@@ -143,7 +173,7 @@ class Load:
             await back.read(urls[0])
             if back.status != 204:
                 stream.wrong.append(f"status {back.status} and not 204 behind the terminal event")
-            stream.wrong += judge(self._facts(Stream(**{**vars(stream), "viewers": [fresh]})))
+            self._judge(stream, [fresh])
             open_calls = [
                 call for call in self._world.provider.calls if call.name == stream.story.name and not call.closed_by
             ]

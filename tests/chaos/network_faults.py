@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 from functools import partial
 
-from tests.chaos.faults import HARMLESS, WRITER, Fault
+from tests.chaos.faults import Fault
 from tests.chaos.world import World
 from tests.support.tcp_proxy import TcpProxy
 
@@ -15,8 +15,8 @@ Choose = Callable[[World, random.Random], Place]
 
 def inside(world: World, rng: random.Random) -> Place:
     """Between one of our processes and what it needs."""
-    slot = rng.choice(world.slots)
-    if slot.kind == "worker" and rng.random() < 0.4:
+    slot = rng.choice([slot for slot in world.slots if slot.redis or slot.kind == "worker"])
+    if slot.redis is None or (slot.kind == "worker" and rng.random() < 0.4):
         return f"worker {slot.number} ↔ provider", slot.far
     return f"{slot.kind} {slot.number} ↔ Redis", slot.redis
 
@@ -76,17 +76,14 @@ async def swallow(choose: Choose, world: World, rng: random.Random) -> str:
     return await _for_a_while(choose(world, rng), rng, harm, 5)
 
 
-VIEWERS_CUT = Fault(
-    "viewers' network: cut at a byte", "viewers cut", HARMLESS, partial(cut, outside), weight=4, first=True
-)
+VIEWERS_CUT = Fault("viewers' network: cut at a byte", "viewers cut", partial(cut, outside), weight=4, first=True)
 FAULTS = (
-    Fault("network: cut at a byte", "cut", HARMLESS, partial(cut, inside), weight=4),
-    Fault("network: delayed", "slow", HARMLESS, partial(delay, inside)),
-    Fault("network: one byte at a time", "slow", WRITER, partial(dribble, inside)),
-    Fault("network: swallowed", "slow", WRITER, partial(swallow, inside)),
-    # No process loses here what it remembers, so these are harmless beside any other.
+    Fault("network: cut at a byte", "cut", partial(cut, inside), weight=4),
+    Fault("network: delayed", "slow", partial(delay, inside)),
+    Fault("network: one byte at a time", "slow", partial(dribble, inside)),
+    Fault("network: swallowed", "slow", partial(swallow, inside)),
     VIEWERS_CUT,
-    Fault("viewers' network: delayed", "viewers slow", HARMLESS, partial(delay, outside)),
-    Fault("viewers' network: one byte at a time", "viewers slow", HARMLESS, partial(dribble, outside)),
-    Fault("viewers' network: swallowed", "viewers slow", HARMLESS, partial(swallow, outside)),
+    Fault("viewers' network: delayed", "viewers slow", partial(delay, outside)),
+    Fault("viewers' network: one byte at a time", "viewers slow", partial(dribble, outside)),
+    Fault("viewers' network: swallowed", "viewers slow", partial(swallow, outside)),
 )

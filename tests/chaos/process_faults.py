@@ -5,7 +5,7 @@ import random
 import signal
 
 from tests.chaos.blockable_worker import BLOCKED_S
-from tests.chaos.faults import WRITER, Fault
+from tests.chaos.faults import Fault
 from tests.chaos.world import World
 
 STOPPED_S = (3.5, 5.5)
@@ -74,15 +74,15 @@ async def stop_api(world: World, rng: random.Random) -> str:
     return await _stand_still(world, rng, "api")
 
 
-KILLED = Fault("worker: SIGKILL", "worker", WRITER, kill_worker, weight=4, alone_s=4.5, calm_s=4.0, first=True)
-API_KILLED = Fault("API: SIGKILL", "api", WRITER, kill_api, first=True)
-ENDED = Fault("worker: SIGTERM", "worker", WRITER, end_worker, weight=3, alone_s=1.5, calm_s=0.5)
+KILLED = Fault("worker: SIGKILL", "worker", kill_worker, weight=4, alone_s=4.5, calm_s=4.0, first=True)
+API_KILLED = Fault("API: SIGKILL", "api", kill_api, first=True)
+ENDED = Fault("worker: SIGTERM", "worker", end_worker, weight=3, alone_s=1.5, calm_s=0.5)
 FAULTS = (
     KILLED,
     ENDED,
-    Fault("worker: stands still longer than its lease", "worker", WRITER, stop_worker),
-    Fault("worker: event loop blocked longer than its lease", "worker", WRITER, block_worker, weight=1),
+    Fault("worker: stands still longer than its lease", "worker", stop_worker),
+    Fault("worker: event loop blocked longer than its lease", "worker", block_worker, weight=1),
     API_KILLED,
-    Fault("API: SIGTERM", "api", WRITER, end_api),
-    Fault("API: stands still", "api", WRITER, stop_api, weight=1),
+    Fault("API: SIGTERM", "api", end_api),
+    Fault("API: stands still", "api", stop_api, weight=1),
 )

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.chaos.faults import Fault
-from tests.chaos.invariant import sent
+from tests.chaos.invariant import LOSSES, sent
 from tests.chaos.load import Stream
 from tests.chaos.process_faults import ENDED, KILLED
 from tests.chaos.timings import TakeOver, cancels, shown, take_overs, too_slow
@@ -22,6 +22,7 @@ from tests.support.scripted_answer import Call
 class Result:
     """All of a run. ``broken``: what went wrong beside the streams."""
 
+    what: str
     seed: str
     seconds: float
     streams: Sequence[Stream]
@@ -49,6 +50,16 @@ class Result:
         return sum(len(stream.wrong) for stream in self.streams) + len(self.broken) + len(self.slow)
 
     @property
+    def may_lose(self) -> bool:
+        """Whether this store may forget at all."""
+        return any(fault.loses for fault in self.struck)
+
+    @property
+    def lost(self) -> dict[str, int]:
+        """What the server forgot and may forget, each loss and how many streams it met."""
+        return {loss: sum(loss in stream.lost for stream in self.streams) for loss in LOSSES}
+
+    @property
     def faults(self) -> Counter[str]:
         """Faults by kind: those that struck, the provider's, and cancels."""
         told = Counter(f"provider: {s.story.fault}" for s in self.streams if s.story.fault and s.id)
@@ -64,7 +75,7 @@ def print_table(result: Result, console: Console) -> None:
     slowest = max(result.streams, key=lambda stream: stream.took_s)
     attempts = (slowest.record or {}).get("attempt", "unknown")
     closed = cancels(result.streams, result.calls)
-    table = Table(title=f"chaos: seed {result.seed}, {result.seconds:.0f} s", show_header=False)
+    table = Table(title=f"chaos: {result.what}, seed {result.seed}, {result.seconds:.0f} s", show_header=False)
     rows = {
         "streams": f"{len(result.streams)}: {by_end}",
         "failed with": ", ".join(f"{count} {code}" for code, count in codes.most_common()) or "-",
@@ -81,6 +92,7 @@ def print_table(result: Result, console: Console) -> None:
         "killed, for SIGTERM took too long": str(sum("was killed" in fault.detail for fault in result.struck)),
         "faults": str(sum(result.faults.values())),
         **{f"  {name}": str(count) for name, count in sorted(result.faults.items())},
+        **{f"lost: {loss}": str(count) for loss, count in result.lost.items() if result.may_lose},
         "violations": str(result.violations),
     }
     for name, value in rows.items():
@@ -112,6 +124,7 @@ def _evidence(stream: Stream, result: Result) -> dict[str, object]:
     return {
         "id": stream.id,
         "wrong": stream.wrong,
+        "lost": stream.lost,
         "story": asdict(stream.story),
         "made": stream.made,
         "cancelled_at": stream.cancelled_at,

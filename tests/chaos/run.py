@@ -1,23 +1,36 @@
-"""One chaos run, from the seed to the result."""
+"""One chaos run, from the seed to the result; and which faults belong to which promise."""
 
 import asyncio
 import random
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
 
+from cli.valkey import ALWAYS, EVERYSEC
 from shared.keys import Keys
 from tests.chaos import network_faults, process_faults, redis_faults
 from tests.chaos.client import Client
 from tests.chaos.faults import Fault
 from tests.chaos.load import Load
+from tests.chaos.power_faults import PLUG
 from tests.chaos.report import Result
 from tests.chaos.schedule import Schedule
 from tests.chaos.world import World, running_world
 
-FAULTS: tuple[Fault, ...] = (*process_faults.FAULTS, *redis_faults.FAULTS, *network_faults.FAULTS)
+STRONG, WEAK = "strong", "weak"
+PROMISES = (STRONG, WEAK)
+_EVERYWHERE: tuple[Fault, ...] = (*process_faults.FAULTS, *network_faults.FAULTS)
+
+
+def faults(promise: str, store: str) -> tuple[Fault, ...]:
+    """What strikes a store of this kind that promises so much."""
+    if store != "server":
+        return (*_EVERYWHERE, redis_faults.FAIL_OVER, redis_faults.FAIL_OVER_BEHIND)
+    own = redis_faults.REWRITE if promise == STRONG else redis_faults.END_LOST
+    return (*_EVERYWHERE, *redis_faults.FAULTS, own, PLUG)
+
+
 WARM_UP_S = 1.0
 CLOSED_WITHIN_S = 10.0
 """When all streams have ended, every upstream is closed within this; an attempt that nobody needs any more
@@ -31,14 +44,21 @@ async def run_chaos(
     *,
     at_once: int = 20,
     on_failure: tuple[str, ...] = ("restart", "continue"),
-    faults: Sequence[Fault] = FAULTS,
+    promise: str = STRONG,
+    store: str = "server",
 ) -> Result:
     """Strike for ``seconds``, wait for every end, and look at everything once more."""
     began = time.monotonic()
-    async with running_world(directory) as world, httpx.AsyncClient() as http:
+    # What takes over is behind, however often each node syncs its file.
+    strong = promise == STRONG and store == "server"
+    async with (
+        running_world(directory, store, ALWAYS if promise == STRONG else EVERYSEC) as world,
+        httpx.AsyncClient() as http,
+    ):
         client = Client(world, http)
         load = Load(world, client, seed, at_once, on_failure)
-        schedule = Schedule(world, faults, random.Random(f"{seed}/faults"))
+        struck = faults(promise, store)
+        schedule = Schedule(world, struck, random.Random(f"{seed}/faults"), strong=strong)
         until = time.monotonic() + seconds
         loading = asyncio.create_task(load.run(until))
         try:
@@ -51,7 +71,13 @@ async def run_chaos(
         await _until_closed(world)
         await load.look_again()
         result = Result(
-            seed, time.monotonic() - began, load.streams, world.struck, world.provider.calls, client.refusals
+            f"{promise} promise, {store}",
+            seed,
+            time.monotonic() - began,
+            load.streams,
+            world.struck,
+            world.provider.calls,
+            client.refusals,
         )
         result.broken += world.deaths
         result.broken += await _unasked(world, {stream.id for stream in load.streams})
@@ -61,9 +87,8 @@ async def run_chaos(
 
 async def _unasked(world: World, known: set[str]) -> list[str]:
     """Streams that nobody was given: a create that was repeated, for its reply was lost, made a second one."""
-    found = await world.command("KEYS", Keys("headrace").stream("*").meta)
-    assert isinstance(found, list)
-    ids = {key.decode().partition("{")[2].partition("}")[0] for key in found}
+    found = await world.store.keys(Keys("headrace").stream("*").meta)
+    ids = {key.partition("{")[2].partition("}")[0] for key in found}
     return [f"a stream that no caller was given: {stream_id}" for stream_id in sorted(ids - known)]
 
 

@@ -49,6 +49,11 @@ class Seen:
     kind: str
     data: dict[str, Any]
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether this tells that the stream is no more. It has no place in the log, so its id says nothing."""
+        return self.kind == "failed" and self.data["code"] == "stream_gone"
+
 
 @dataclass
 class Viewer:
@@ -74,6 +79,11 @@ class Viewer:
     def over(self) -> bool:
         """Whether nothing more can come: the end was told, or the stream is no more."""
         return self.terminal is not None or self.status == 404
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was told that the stream is no more."""
+        return self.status == 404 or any(seen.is_gone for seen in self.events[-1:])
 
     def take(self, event: ServerSentEvent) -> None:
         data = json.loads(event.data)

@@ -3,19 +3,16 @@
 import asyncio
 import contextlib
 import random
-import time
-from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from tests.chaos import blockable_worker
-from tests.support.processes import Child, Server, base_env, start_api, start_server, start_worker
+from tests.chaos.stores import OneServer, Store, open_store
+from tests.support.processes import Child, base_env, start_api, start_worker
 from tests.support.scripted_provider import ScriptedProvider
 from tests.support.tcp_proxy import TcpProxy
 
@@ -27,12 +24,10 @@ SETTINGS = {
     "HEADRACE_FIRST_TOKEN_TIMEOUT_S": "4",
     "HEADRACE_IDLE_TIMEOUT_S": "4",
     "HEADRACE_SEND_TIMEOUT_S": "10",
+    "HEADRACE_SECRET": "a secret of the chaos run",  # kept in Redis it would be lost with the last moments
 }
 START_S = 60.0
-CONTROL_S = 20.0
-"""Longer than any pause of the server that a fault makes."""
 SAMPLE_S = 0.05
-REMEMBERED = 200
 
 
 @dataclass
@@ -41,7 +36,8 @@ class Slot:
 
     kind: str
     number: int
-    redis: TcpProxy
+    redis: TcpProxy | None
+    """None where Redis is more than one server: their addresses are told by themselves."""
     far: TcpProxy
     """A worker's provider is behind it; of an API process: that process itself, for viewers and callers."""
     child: Child | None = None
@@ -51,10 +47,12 @@ class Slot:
 
 @dataclass
 class Struck:
-    """One fault: its name and details, and when it began and was over (s, monotonic)."""
+    """One fault: its name and details, and when it began and was over (s, monotonic). ``loses``: it may have taken
+    away what was acknowledged."""
 
     name: str
     began: float
+    loses: bool = False
     detail: str = ""
     ended: float | None = None
 
@@ -62,14 +60,23 @@ class Struck:
 @dataclass
 class World:
     directory: Path
-    server: Server
+    store: Store
     provider: ScriptedProvider
     slots: list[Slot] = field(default_factory=list)
     struck: list[Struck] = field(default_factory=list)
     deaths: list[str] = field(default_factory=list)
     """Processes that ended though no fault ended them."""
     false_starts: list[str] = field(default_factory=list)
-    sizes: deque[tuple[float, Path, int]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+
+    @property
+    def one(self) -> OneServer:
+        """The one server, where faults strike that know of one."""
+        assert isinstance(self.store, OneServer)
+        return self.store
+
+    def lost_since(self, at: float) -> bool:
+        """Whether anything acknowledged since then (s, monotonic), or shortly before, may be lost."""
+        return any(fault.loses and (fault.ended is None or fault.ended >= at) for fault in self.struck)
 
     def of(self, kind: str) -> list[Slot]:
         return [slot for slot in self.slots if slot.kind == kind]
@@ -107,7 +114,8 @@ class World:
         """An API process comes back on its old port."""
         slot.starts += 1
         env = base_env(
-            f"redis://127.0.0.1:{slot.redis.port}/0",
+            f"redis://127.0.0.1:{slot.redis.port}/0" if slot.redis else self.store.url,
+            HEADRACE_QUEUE_URL=self.store.queue_url,
             LOCAL_CONTINUES="prefill",
             LOCAL_BASE_URL=f"http://127.0.0.1:{slot.far.port if slot.kind == 'worker' else self.provider.port}/v1",
             **SETTINGS,
@@ -132,47 +140,42 @@ class World:
             if slot:
                 slot.busy = False
 
-    async def command(self, *words: str | int) -> object:
-        """A command to the server itself, past all proxies; tried until it answers (``CONTROL_S`` at most)."""
-        async with asyncio.timeout(CONTROL_S):
-            while True:
-                try:
-                    async with Redis.from_url(self.server.url, socket_timeout=CONTROL_S) as redis:
-                        return await redis.execute_command(*words)
-                except (RedisError, OSError):
-                    await asyncio.sleep(0.1)
-
-    def log_file(self) -> Path:
-        """The file that the server appends to now."""
-        return max((self.directory / "appendonlydir").glob("*.incr.aof"), key=lambda path: path.stat().st_mtime)
-
-    async def remember_sizes(self) -> None:
-        """Until cancelled: how long the server's file was, and when."""
-        while True:
-            with contextlib.suppress(OSError, ValueError):
-                path = self.log_file()
-                self.sizes.append((time.monotonic(), path, path.stat().st_size))
-            await asyncio.sleep(SAMPLE_S)
+    @contextlib.contextmanager
+    def holding_all(self) -> Iterator[list[Slot]]:
+        """All processes; none if a fault has one of them."""
+        free = [] if any(slot.busy for slot in self.slots) else self.slots
+        for slot in free:
+            slot.busy = True
+        try:
+            yield free
+        finally:
+            for slot in free:
+                slot.busy = False
 
 
 @asynccontextmanager
-async def running_world(directory: Path, *, workers: int = 3, apis: int = 2) -> AsyncIterator[World]:
-    """Everything is gone when the block ends."""
+async def running_world(
+    directory: Path, kind: str, appendfsync: str, *, workers: int = 3, apis: int = 2
+) -> AsyncIterator[World]:
+    """Around a store of this kind (:data:`tests.chaos.stores.STORES`). Everything is gone when the block ends."""
     async with AsyncExitStack() as stack:
         provider = await stack.enter_async_context(ScriptedProvider())
-        server = await asyncio.to_thread(
-            start_server, directory, auto_aof_rewrite_percentage="0", aof_load_truncated="yes"
-        )
-        stack.callback(server.stop)
-        world = World(directory, server, provider)
+        opening = open_store(kind, directory, appendfsync)
+        store = await asyncio.to_thread(opening.__enter__)
+        stack.push(opening)
+        world = World(directory, store, provider)
         stack.callback(lambda: [slot.child.terminate() for slot in world.slots if slot.child])
-        for kind, count in (("api", apis), ("worker", workers)):
+        for name, count in (("api", apis), ("worker", workers)):
             for number in range(1, count + 1):
-                redis = await stack.enter_async_context(TcpProxy(server.port))
-                far = await stack.enter_async_context(TcpProxy(provider.port if kind == "worker" else 0))
-                world.slots.append(Slot(kind, number, redis, far))
+                redis = None
+                if isinstance(store, OneServer):
+                    redis = await stack.enter_async_context(TcpProxy(store.server.port))
+                far = await stack.enter_async_context(TcpProxy(provider.port if name == "worker" else 0))
+                world.slots.append(Slot(name, number, redis, far))
         await asyncio.gather(*(world.start(slot) for slot in world.slots))
-        background = [asyncio.create_task(world.remember_sizes()), asyncio.create_task(world.watch())]
+        background = [asyncio.create_task(world.watch())]
+        if isinstance(store, OneServer):
+            background.append(asyncio.create_task(store.remember_sizes()))
         try:
             yield world
         finally:

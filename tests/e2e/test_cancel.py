@@ -73,7 +73,6 @@ async def test_cancelling_again_or_too_late_changes_nothing(shared_stack: Stack)
 
 
 async def test_cancelling_what_does_not_exist_is_a_404(shared_stack: Stack) -> None:
-    await shared_stack.settled()
     answer = await shared_stack.client.post("/v1/streams/AAAAAAAAAAAAAAAAAAAAAAAA/cancel")
     assert answer.status_code == 404
     assert answer.json()["code"] == "stream_not_found"

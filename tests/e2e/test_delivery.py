@@ -104,7 +104,6 @@ async def test_an_erased_stream_ends_its_viewers_and_is_gone(shared_stack: Stack
     seen = await asyncio.wait_for(viewing, 10)
     assert seen.events[-1][0] == "failed"
     assert seen.events[-1][1]["code"] == "stream_gone"
-    await shared_stack.settled()
     assert (await shared_stack.client.get(made["url"])).status_code == 404
     assert (await shared_stack.client.get(made["events_url"])).status_code == 404
     async with asyncio.timeout(5):

@@ -155,7 +155,6 @@ async def test_what_is_opened_by_address_takes_the_key_as_a_basic_password(
 async def test_another_keys_stream_does_not_exist(
     closed: Stack, stranger: httpx.AsyncClient, mine: dict[str, Any], method: str, path: str
 ) -> None:
-    await closed.settled()
     answers = [
         await stranger.request(method, path.format(id=stream_id), headers=bearer(BOB))
         for stream_id in (mine["id"], NOBODY)
@@ -217,7 +216,6 @@ async def test_a_token_of_a_stream_that_is_gone_is_a_404(stranger: httpx.AsyncCl
     made = await closed.create({"tokens": 1})
     await closed.until_status(made["id"], "done")
     assert (await closed.client.delete(made["url"])).status_code == 204
-    await closed.settled()
     assert await refusal(await stranger.get(made["events_url"])) == (404, "stream_not_found")
 
 

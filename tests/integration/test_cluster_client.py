@@ -10,7 +10,8 @@ from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 
 from cli.sockets import free_port
-from shared.connections import AWAY, POOL_SIZE, open_client
+from shared.redis import AWAY, open_client
+from shared.redis.client import POOL_SIZE
 from tests.support.processes import Server, start_server
 
 SLOTS = 16384

@@ -153,18 +153,32 @@ class Child:
 class Server:
     """A Redis-compatible server with an append-only file, as `headrace up` starts it."""
 
-    def __init__(self, directory: Path, port: int | None = None, **config: str) -> None:
-        """``config``: more of the server's own settings, ``_`` for ``-`` (``maxmemory="10mb"``)."""
+    def __init__(
+        self,
+        directory: Path,
+        port: int | None = None,
+        program: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        config_file: str = "",
+        **config: str,
+    ) -> None:
+        """``program``: None for the one that `headrace up` would start. ``env``: more of its environment.
+        ``config_file``: a file of settings that the server may rewrite. ``config``: more of its settings, ``_`` for
+        ``-`` (``maxmemory="10mb"``)."""
         self._held = contextlib.ExitStack()
         self.port = port or self._held.enter_context(held_port())
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._directory = directory
+        self._program = program or find_server()
+        self._env = env or {}
+        self._config_file = config_file
         self._config = [x for name, value in config.items() for x in (f"--{name.replace('_', '-')}", value)]
         self._child = self._start()
 
     def _start(self) -> Child:
-        argv = (*server_argv(find_server(), self.port, self._directory), *self._config)
-        child = Child(f"valkey-{self.port}", argv, base_env(), self._directory, orphaned=signal.SIGTERM)
+        program, *options = server_argv(self._program, self.port, self._directory)
+        argv = (program, *filter(None, (self._config_file,)), *options, *self._config)
+        child = Child(f"valkey-{self.port}", argv, base_env(**self._env), self._directory, orphaned=signal.SIGTERM)
         child.wait_ready(lambda: pong(self.port))
         return child
 
@@ -173,7 +187,7 @@ class Server:
         return self._child.pid
 
     def kill(self) -> None:
-        """SIGKILL: up to a second of writes may be lost."""
+        """SIGKILL: what it has written is kept, for the kernel has it."""
         self._child.kill()
 
     def stop(self) -> None:
@@ -221,6 +235,18 @@ def start_api(env: Mapping[str, str], directory: Path, name: str = "api", port: 
 def start_worker(env: Mapping[str, str], directory: Path, name: str = "worker", module: str = "worker") -> Child:
     """`python -m worker`; ready when it says that it has started. One name for each in a folder."""
     child = Child(name, (sys.executable, "-P", "-m", module), env, directory)
+    child.wait_ready(lambda: "worker_started" in child.output())
+    return child
+
+
+def arq_command(*options: str) -> tuple[str, ...]:
+    """arq's own command line, with the worker's settings."""
+    return (sys.executable, "-P", "-m", "arq", "worker.main.WorkerSettings", *options)
+
+
+def start_arq_worker(env: Mapping[str, str], directory: Path, name: str = "arq") -> Child:
+    """arq's own worker, which its command line starts; ready as :func:`start_worker`."""
+    child = Child(name, arq_command(), env, directory)
     child.wait_ready(lambda: "worker_started" in child.output())
     return child
 

@@ -9,6 +9,7 @@ from typing import NoReturn
 import pytest
 
 from cli.model import missing_wheels
+from cli.valkey import OLDEST_MAJOR, program_version
 
 
 def skip_or_fail(reason: str) -> NoReturn:
@@ -33,6 +34,14 @@ def find_node() -> Path:
         if int(version.strip().lstrip("v").split(".")[0] or 0) >= 20:
             return Path(path)
     skip_or_fail("needs Node 20 or newer: no such node is on PATH")
+
+
+def find_redis() -> Path:
+    """Redis itself (Debian's is 7.0, and speaks TLS) on PATH, else the test is skipped (failed under CI=true)."""
+    path = shutil.which("redis-server")
+    if path and (program_version(Path(path)) or (0,))[0] >= OLDEST_MAJOR:
+        return Path(path)
+    skip_or_fail("needs redis-server 7 or newer on PATH, built with TLS (Debian: apt-get install redis-server)")
 
 
 def require_model() -> None:

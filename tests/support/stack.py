@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ import httpx
 from redis.asyncio import Redis
 
 from shared.keys import Keys
-from shared.uptime import SETTLED_S
 from tests.support.processes import Child, Server, base_env, start_api, start_server, start_worker
 from tests.support.scripted_provider import Call, ScriptedProvider
 
@@ -42,10 +41,10 @@ class Stack:
             | self._settings
         )
 
-    async def add_worker(self) -> Child:
+    async def add_worker(self, start: Callable[..., Child] = start_worker) -> Child:
         self._started += 1
         name = f"worker-{self._started}"
-        child = await asyncio.to_thread(start_worker, self.env(), self.directory, name)
+        child = await asyncio.to_thread(start, self.env(), self.directory, name)
         self.workers.append(child)
         return child
 
@@ -85,12 +84,6 @@ class Stack:
                 if len(record["text"]) >= length:
                     return record
                 await asyncio.sleep(0.03)
-
-    async def settled(self) -> None:
-        """Wait until the server is old enough for what is missing to be gone, and not about to come back."""
-        async with Redis.from_url(self.server.url) as redis, asyncio.timeout(WAIT_S):
-            while (await redis.info("server"))["uptime_in_seconds"] < SETTLED_S:
-                await asyncio.sleep(0.1)
 
     async def until_ready(self) -> None:
         async with asyncio.timeout(WAIT_S):

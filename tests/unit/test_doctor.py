@@ -25,7 +25,7 @@ from shared.settings import load
 HEALTHY: dict[str, Any] = {"redis_version": "7.2.4", "aof_enabled": 1, "maxmemory_policy": "noeviction"}
 
 
-def told(save: str = "", appendfsync: str = "everysec") -> dict[str, str]:
+def told(save: str = "", appendfsync: str = "always") -> dict[str, str]:
     return {"save": save, "appendfsync": appendfsync}
 
 
@@ -38,7 +38,7 @@ def wrong(info: dict[str, Any], config: dict[str, str]) -> dict[str, str]:
     ("info", "config", "found"),
     [
         ({}, told(), {}),
-        ({}, told(appendfsync="always"), {}),
+        ({}, told(appendfsync="everysec"), {"persistence": "note"}),
         ({}, told(appendfsync="no"), {"persistence": "mend"}),
         ({}, {}, {"persistence": "note"}),
         ({"redis_version": "6.2.14"}, told(), {"version": "mend"}),

@@ -3,10 +3,10 @@
 from types import SimpleNamespace
 from typing import Any
 
-from api.buffers import SLICE_BYTES
 from api.dialects.native import NativeDialect
-from api.follow import Follow
 from api.sink import Sink, frame
+from api.viewing.followed_log import FollowedLog
+from api.viewing.shared_buffer import SLICE_BYTES
 from shared.events import DONE, MESSAGE, STARTED
 from shared.ids import Cursor
 from shared.log import RawEntry
@@ -15,7 +15,7 @@ from shared.log import RawEntry
 class Waiter:
     """As a viewer that stands at the buffer's end."""
 
-    def __init__(self, follow: Follow, sink: Sink) -> None:
+    def __init__(self, follow: FollowedLog, sink: Sink) -> None:
         self.follow, self.sink = follow, sink
         self.sequence = follow.buffer.end
         self.last: bytes | None = None
@@ -36,8 +36,8 @@ def entry(n: int, kind: str = MESSAGE, data: bytes = b'{"text":"x"}') -> RawEntr
     return b"5-%d" % n, [b"e", kind.encode(), b"d", data]
 
 
-def followed() -> Follow:
-    follow = Follow("s", b"log:s", NativeDialect(), Cursor(5, 0))
+def followed() -> FollowedLog:
+    follow = FollowedLog("s", b"log:s", NativeDialect(), Cursor(5, 0))
     follow.extend([entry(0, STARTED, b"{}")])
     return follow
 

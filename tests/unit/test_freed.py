@@ -18,8 +18,8 @@ from shared.log import Log
 from tests.support.provider_calls import at
 from tests.unit.test_reading_by_turns import FINISH, HEAD, Wire, opened, said
 from tests.unit.test_responses import GET, WITHIN_S, Streams, served
-from worker.carried import Carried
 from worker.course import Course
+from worker.log.attempt_log import AttemptLog
 from worker.providers.base import GenerationRequest
 from worker.providers.stream import ProviderStream
 from worker.providers.upstream import Upstream
@@ -52,27 +52,26 @@ class Client:
 
 async def read_to_its_end(upstream: Upstream, stream: ProviderStream) -> list[weakref.ref[Any]]:
     """Out: what carried the answer, and what read it."""
-    carried = Carried("s", Claim("run", "started", epoch=1, attempt=1), Log("k", 100))
+    attempt = AttemptLog("s", Claim("run", "started", epoch=1, attempt=1), Log("k", 100))
     writer: Any = SimpleNamespace(touch=lambda _: None)
     client: Any = Client(stream)
     unused: Any = None
     pump = Pump(client, writer, unused, unused, {})
     request = GenerationRequest(model="m", messages=[])
-    reading = asyncio.create_task(pump.run(carried, at("http://x"), request, None, Course(0.0)))
+    reading = asyncio.create_task(pump.run(attempt, at("http://x"), request, None, Course(0.0)))
     for chunk in (said("a"), said("b"), FINISH + b"data: [DONE]\n\n"):
         await asyncio.sleep(0)
         upstream.data_received(chunk)
         await asyncio.sleep(0)
-        carried.take()
-        carried.written(0.0)
+        attempt.take()
+        attempt.acknowledged(0.0)
     upstream.connection_lost(None)
-    carried.take()
+    attempt.take()
     await reading
-    carried.end(0.0)
-    return [weakref.ref(carried), weakref.ref(stream), weakref.ref(stream._answer)]
+    return [weakref.ref(attempt), weakref.ref(stream), weakref.ref(stream._answer)]
 
 
-async def test_an_answer_that_was_read_and_whoever_carried_it() -> None:
+async def test_an_answer_that_was_read_and_whatever_carried_it() -> None:
     upstream, stream = await opened(Wire())
     async with asyncio.timeout(WITHIN_S):
         refs = await read_to_its_end(upstream, stream)

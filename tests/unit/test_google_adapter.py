@@ -12,7 +12,7 @@ from tests.support.conversation import CONVERSATION, TOOL
 from tests.support.provider_calls import KEY, calm_client, events_of
 from tests.support.replay import replaying
 from worker.providers import adapter
-from worker.providers.base import End, Finish, GenerationRequest, ProviderError, ProviderEvent, Refusal, Said, Usage
+from worker.providers.base import Finish, GenerationRequest, ProviderError, ProviderEvent, Refusal, Said, Usage
 from worker.providers.probe import ask_models
 
 google = adapter("google")
@@ -346,6 +346,6 @@ def test_names_in_snake_case_mean_the_same() -> None:
 
 def test_a_whole_answer_is_a_list_of_responses_or_one() -> None:
     one, two = parts({"text": "a"}), parts({"text": "b"}, finishReason="STOP")
-    said = [Said({"text": "a"}), Said({"text": "b"}), Finish("stop"), End()]
+    said = [Said({"text": "a"}), Said({"text": "b"}), Finish("stop")]
     assert list(google.reader(GenerationRequest("m", [])).whole([one, two])) == said
     assert list(google.reader(GenerationRequest("m", [])).whole(two)) == said[1:]

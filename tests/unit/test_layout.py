@@ -53,7 +53,8 @@ def test_fastapi_and_starlette_stay_in_the_api() -> None:
 
 
 def test_arq_is_where_jobs_are_sent_and_where_the_worker_is_built() -> None:
-    assert importers("arq") == {"shared/queue.py", "worker/main.py", "worker/waking.py"}
+    rooms = {"shared/queue.py", "shared/redis/arq_server.py", "worker/main.py", "worker/job_consumer.py"}
+    assert importers("arq") == rooms
 
 
 def test_http_clients_stay_with_the_providers_and_the_terminal_s_one() -> None:
@@ -64,9 +65,31 @@ def test_http_clients_stay_with_the_providers_and_the_terminal_s_one() -> None:
 
 def test_redis_commands_are_sent_by_shared_alone() -> None:
     """Elsewhere redis stands only for the type of a client that is handed in, and for its errors."""
-    for file in importers("redis") - importers_below("shared/"):
+    for file in importers("redis") - importers_below("shared/redis/"):
         found = {name for name in imports_of(file) if name.startswith("redis")}
         assert found <= {"redis.asyncio", "redis.exceptions"}, file
+        assert names_from(file, "redis.asyncio") <= {"Redis"}, file
+
+
+def test_whoever_needs_redis_takes_it_from_the_room_itself() -> None:
+    """What a module of it holds beside the room's names is its own."""
+    for file in importers("shared.redis") - importers_below("shared/redis/"):
+        assert {name for name in imports_of(file) if name.startswith("shared.redis")} == {"shared.redis"}, file
+
+
+def test_the_room_of_redis_knows_nothing_of_what_is_kept_there() -> None:
+    for file in importers("shared") & importers_below("shared/redis/"):
+        found = {name for name in imports_of(file) if name.startswith("shared.")}
+        assert all(name.startswith("shared.redis") for name in found - {"shared.transitions"}), file
+
+
+def names_from(file: str, module: str) -> set[str]:
+    return {
+        alias.name
+        for node in ast.walk(dict(modules())[file])
+        if isinstance(node, ast.ImportFrom) and node.module == module
+        for alias in node.names
+    }
 
 
 def importers_below(place: str) -> set[str]:
@@ -105,15 +128,17 @@ PURE = (
     "shared/transitions.py",
     "shared/keys.py",
     "shared/prices.py",
+    "shared/capabilities.py",
     "shared/providers.py",
     "shared/network.py",
     "cli/answer.py",
     "cli/blocks.py",
-    "api/buffers.py",
+    "api/viewing/shared_buffer.py",
     "api/dialects/native.py",
     "worker/providers/base.py",
     "worker/providers/answer.py",
     "worker/providers/encodings.py",
+    "worker/providers/history.py",
     "worker/providers/errors.py",
     "worker/providers/wire.py",
     "worker/providers/openai.py",

@@ -34,7 +34,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_a_worker_is_steady_from_its_first_renewal_on(clock: list[float]) -> None:
-    leases = Leases(Renewing(), "w", 3000, list, print)  # type: ignore[arg-type]
+    leases = Leases(Renewing(), "w", 3000, list)  # type: ignore[arg-type]
     assert leases.steady_s() == 0
     for _ in range(4):
         asyncio.run(leases.tick())
@@ -44,7 +44,7 @@ def test_a_worker_is_steady_from_its_first_renewal_on(clock: list[float]) -> Non
 
 def test_a_server_that_was_away_begins_the_count_anew(clock: list[float]) -> None:
     streams = Renewing()
-    leases = Leases(streams, "w", 3000, list, print)  # type: ignore[arg-type]
+    leases = Leases(streams, "w", 3000, list)  # type: ignore[arg-type]
     for away in (False, False, True, False):
         streams.away = away
         asyncio.run(leases.tick())
@@ -53,7 +53,7 @@ def test_a_server_that_was_away_begins_the_count_anew(clock: list[float]) -> Non
 
 
 def test_a_process_that_stood_still_is_not_steady_even_before_its_late_tick(clock: list[float]) -> None:
-    leases = Leases(Renewing(), "w", 3000, list, print)  # type: ignore[arg-type]
+    leases = Leases(Renewing(), "w", 3000, list)  # type: ignore[arg-type]
     asyncio.run(leases.tick())
     clock[0] += 10
     assert leases.steady_s() == 0, "the sweep may run before the tick"

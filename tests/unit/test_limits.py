@@ -10,8 +10,7 @@ from fakeredis import FakeAsyncRedis
 from redis.exceptions import OutOfMemoryError
 
 from api import seats as seats_module
-from api.admission import Admitting
-from api.problems import Problem
+from api.admission import Admission
 from api.seats import Seats
 from shared.keys import Keys
 from shared.limits import SEATS_LIFE_MS, Limits
@@ -32,42 +31,43 @@ def limits(redis: Any, per_minute: int = 0, at_once: int = 0, waiting: int = 0) 
 
 
 async def admitted(limits: Limits, owner: str, *ids: str) -> list[str]:
-    return [(await limits.admit(owner, stream_id)).refusal for stream_id in ids]
+    answers = [await limits.admit(owner, stream_id) for stream_id in ids]
+    return ["" if word == b"ok" else word.decode() for word, _ in answers]
 
 
 async def test_without_limits_everything_is_let_in_and_the_clock_is_told(redis: Any) -> None:
     seconds, _ = await redis.time()
-    found = await limits(redis).admit("a", "s1")
-    assert found.refusal == ""
-    assert abs(found.now_ms - int(seconds) * 1000) < 60_000
-    assert await redis.dbsize() == 0
+    word, now_ms = await limits(redis).admit("a", "s1")
+    assert word == b"ok"
+    assert abs(now_ms - int(seconds) * 1000) < 60_000
+    assert await redis.keys() == [KEYS.unfinished.encode()], "the sweep looks after it"
 
 
 async def test_a_minutes_worth_may_come_at_once_and_no_more(redis: Any) -> None:
     some = limits(redis, per_minute=3)
     assert await admitted(some, "a", "1", "2", "3") == ["", "", ""]
-    refused = await some.admit("a", "4")
-    assert refused.refusal == "rate_limited"
-    assert 15_000 < refused.wait_ms <= 20_000
+    refused, wait_ms = await some.admit("a", "4")
+    assert refused == b"rate_limited"
+    assert 15_000 < wait_ms <= 20_000
     assert await admitted(some, "b", "5") == [""], "another key has a rate of its own"
 
 
 async def test_what_was_refused_is_not_counted(redis: Any) -> None:
     some = limits(redis, per_minute=2)
     await admitted(some, "a", "1", "2")
-    waits = [(await some.admit("a", "x")).wait_ms for _ in range(5)]
+    waits = [(await some.admit("a", "x"))[1] for _ in range(5)]
     assert max(waits) - min(waits) < 1000
 
 
 async def test_the_rate_flows_after_a_burst(redis: Any) -> None:
     some = limits(redis, per_minute=200)
     count = 0
-    while not (refused := await some.admit("a", "x")).refusal:
+    while (refused := await some.admit("a", "x"))[0] == b"ok":
         count += 1
     assert count >= 200
-    assert refused.wait_ms <= 300
-    await asyncio.sleep(refused.wait_ms / 1000)
-    assert (await some.admit("a", "y")).refusal == ""
+    assert refused[1] <= 300
+    await asyncio.sleep(refused[1] / 1000)
+    assert (await some.admit("a", "y"))[0] == b"ok"
 
 
 async def test_so_many_streams_at_once_and_room_when_one_is_dropped(redis: Any) -> None:
@@ -203,11 +203,11 @@ async def test_a_create_is_let_in_where_another_one_has_just_made_the_room(redis
     assert await admitted(some, "a", "1", "2") == ["", ""]
     records: Any = Records("1", "2")
     queue: Any = Queue()
-    admitting = Admitting(Settings(streams_per_key=2), some, records, queue)
+    admission = Admission(Settings(streams_per_key=2), some, records, queue)
     async with asyncio.timeout(10):
-        await asyncio.gather(
-            admitting.admit("a", "3", repeatable=False), admitting.admit("a", "4", repeatable=False)
-        )
-    assert set(await Limits.streams_of(some, "a")) == {"3", "4"}
-    with pytest.raises(Problem, match="2 streams at once"):
-        await admitting.admit("a", "5", repeatable=False)
+        assert await asyncio.gather(admission.make_room("a"), admission.make_room("a")) == [True, True]
+    assert await admitted(some, "a", "3", "4") == ["", ""]
+    assert not await admission.make_room("a")
+    refused = admission.refusal("too_many_streams", 0)
+    assert (refused.status, refused.code) == (429, "too_many_streams")
+    assert "2 streams at once" in refused.detail

@@ -7,7 +7,7 @@ from redis.exceptions import ResponseError
 
 from shared.events import decode_many, encode_data
 from shared.log import Log, append_outcome, packed_entry, unpacked
-from shared.resp import Command, by_command, command
+from shared.redis import Command, by_command, command
 
 KEY = "h:{é}:log"
 entries = st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.text(), st.binary())

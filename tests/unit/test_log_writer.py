@@ -8,13 +8,10 @@ import hiredis
 
 from shared.claims import Claim
 from shared.keys import Keys
-from shared.resp import Command, by_command
-from shared.scripts import load_scripts
-from worker.carried import Carried
-from worker.link import Link
-from worker.log_writer import LogWriter
-from worker.reconcile import Reconciler
-from worker.speakers import FLUSH_STREAMS, LOAD_FLUSHES
+from shared.redis import Command, by_command, load_scripts
+from worker.log.attempt_log import AttemptLog
+from worker.log.flush_policy import FLUSH_STREAMS, LOAD_FLUSHES
+from worker.log.writer import LogWriter
 
 KEYS = Keys("t")
 EPOCH = 5
@@ -58,38 +55,36 @@ class Server:
 
 
 def write(server: Server, flush_s: float = 0.0, cap: int = 4096) -> LogWriter:
-    scripts = load_scripts()
-    link = Link(lambda: server, scripts.values())  # type: ignore[arg-type, return-value]
-    return LogWriter(link, Reconciler(KEYS, scripts["reclaim"], "w", 3000, cap), scripts, flush_s)
+    return LogWriter(lambda: server, KEYS, load_scripts(), cap, flush_s)  # type: ignore[arg-type, return-value]
 
 
-def carried_by(writer: LogWriter, count: int) -> list[Carried]:
-    return [writer.carry(f"s{n}", Claim("run", "started", epoch=EPOCH, attempt=1)) for n in range(count)]
+def begun_by(writer: LogWriter, count: int) -> list[AttemptLog]:
+    return [writer.begin(f"s{n}", Claim("run", "started", epoch=EPOCH, attempt=1)) for n in range(count)]
 
 
-def say(writer: LogWriter, carried: Carried, text: str) -> None:
-    carried.say({"text": text})
-    writer.touch(carried)
+def say(writer: LogWriter, attempt: AttemptLog, text: str) -> None:
+    attempt.add({"text": text})
+    writer.touch(attempt)
 
 
 async def test_under_load_two_pieces_of_a_stream_share_an_entry() -> None:
     server = Server()
     writer = write(server, flush_s=0.02)
-    many = carried_by(writer, LOAD + 10)
-    for carried in many:
-        say(writer, carried, "a")
+    many = begun_by(writer, LOAD + 10)
+    for attempt in many:
+        say(writer, attempt, "a")
     running = asyncio.create_task(writer.run())
-    for carried in many:
-        assert await writer.settled(carried)
+    for attempt in many:
+        assert await writer.settled(attempt)
     await asyncio.sleep(0.2)  # who waits for its end asks more than once
     for text in ("b", "c"):
-        for carried in many:
-            say(writer, carried, text)
-    for carried in many:
-        assert await writer.settled(carried)
+        for attempt in many:
+            say(writer, attempt, text)
+    for attempt in many:
+        assert await writer.settled(attempt)
     running.cancel()
     await asyncio.wait({running})
-    logs = [carried.log.key for carried in many]
+    logs = [attempt.log.key for attempt in many]
     seen = [[(log, '{"text":"a"}') for log in logs], [(log, '{"text":"bc"}') for log in logs]]
     assert [flush for flush in server.writes if flush] == seen
 
@@ -97,12 +92,12 @@ async def test_under_load_two_pieces_of_a_stream_share_an_entry() -> None:
 async def test_a_call_never_overtakes_what_its_own_attempt_still_has_to_say() -> None:
     server = Server()
     writer = write(server, cap=8)
-    *many, last, other = carried_by(writer, LOAD + 2)
-    for carried in (*many, last):
-        say(writer, carried, "a")
+    *many, last, other = begun_by(writer, LOAD + 2)
+    for attempt in (*many, last):
+        say(writer, attempt, "a")
     for number in range(3):
         last.note("waiting", {"place": number})
-    calls = [asyncio.create_task(writer.call(carried, "finish")) for carried in (last, other)]
+    calls = [asyncio.create_task(writer.call(attempt, "finish")) for attempt in (last, other)]
     await asyncio.sleep(0)
     running = asyncio.create_task(writer.run())
     await asyncio.wait(calls)
@@ -111,26 +106,3 @@ async def test_a_call_never_overtakes_what_its_own_attempt_still_has_to_say() ->
     assert (other.log.key, "finish") in next(seen for seen in server.writes if seen)
     told = [what for seen in server.writes for key, what in seen if key == last.log.key]
     assert told == ['{"text":"a"}', *(f'{{"place":{number}}}' for number in range(3)), "finish"]
-
-
-async def test_under_load_an_end_that_has_nothing_more_to_say_goes_with_the_next_flush() -> None:
-    server = Server()
-    writer = write(server, flush_s=0.005)
-    *many, ending = carried_by(writer, LOAD + 10)
-    for carried in (*many, ending):
-        say(writer, carried, "a")
-    running = asyncio.create_task(writer.run())
-    for carried in (*many, ending):
-        assert await writer.settled(carried)
-    ending.note("finishing", {"finish_reason": "stop"})
-    writer.touch(ending)
-    begun = len(server.writes)
-    while ending.has_new_reason:
-        await asyncio.sleep(0)  # a flush holds it back
-    for carried in many:
-        say(writer, carried, "b")  # each waits for a second piece, or for four flushes
-    assert ending.take_last_word()
-    await writer.call(ending, "finish")
-    running.cancel()
-    await asyncio.wait({running})
-    assert not [what for seen in server.writes[begun:] for _, what in seen if what != "finish"], "they still wait"

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from shared.providers import Quirks
 from shared.sse import ServerSentEvent
 from tests.support.conversation import CONVERSATION, TOOL
 from worker.providers import UnknownWireFormat, adapter
@@ -137,14 +138,16 @@ def test_a_whole_conversation_is_put_into_its_messages() -> None:
 
 
 def test_the_limit_of_an_answer_has_the_name_that_the_provider_knows() -> None:
+    newer = Quirks(max_tokens_name="max_completion_tokens")
+
     def limits(**fields: Any) -> dict[str, Any]:
         body = openai.call(GenerationRequest("m", [], max_tokens=5, **fields), "").body
         return {name: value for name, value in body.items() if name.startswith("max_")}
 
     assert limits() == {"max_tokens": 5}
-    assert limits(max_tokens_name="max_completion_tokens") == {"max_completion_tokens": 5}
+    assert limits(quirks=newer) == {"max_completion_tokens": 5}
     for name in ("max_tokens", "max_completion_tokens"):
-        assert limits(max_tokens_name="max_completion_tokens", options={name: 9}) == {name: 9}
+        assert limits(quirks=newer, options={name: 9}) == {name: 9}
 
 
 def test_options_go_last_into_the_body_and_the_newer_limit_replaces_the_older() -> None:

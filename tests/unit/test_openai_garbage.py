@@ -254,8 +254,11 @@ def test_a_message_is_an_answer_and_behind_deltas_the_same_once_more() -> None:
         Said({"text": "Hi"}),
         Finish("stop"),
         Usage(1, 2),
-        End(),
     ]
+    unsaid = {"choices": [{"message": {"content": "Hi"}, "finish_reason": None}]}
+    assert list(openai.reader(GenerationRequest("m", [])).whole(unsaid)) == [Said({"text": "Hi"}), Finish("other")]
+    piece = {"choices": [{"delta": {"content": "Hi"}}]}
+    assert list(openai.reader(GenerationRequest("m", [])).whole(piece)) == [Said({"text": "Hi"})]
     assert told({"choices": [{"text": "Hi", "finish_reason": "stop"}]}) == {"text": "Hi"}
 
 

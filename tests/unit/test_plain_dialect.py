@@ -2,8 +2,8 @@
 
 import pytest
 
-from api.batching import gather
 from api.dialects.plain import PlainBatchDialect, PlainDialect
+from api.viewing.batching import gather
 from shared.events import encode_data
 from shared.ids import Cursor
 from shared.log import Entry

@@ -12,8 +12,8 @@ from shared.claims import Claim
 from shared.log import Log
 from shared.providers import Provider
 from tests.unit.test_reading_by_turns import FINISH, Wire, opened, said
-from worker.carried import Carried
 from worker.course import Course
+from worker.log.attempt_log import AttemptLog
 from worker.providers.base import GenerationRequest, ProviderError
 from worker.providers.stream import ProviderStream
 from worker.providers.upstream import Upstream
@@ -29,7 +29,7 @@ class Scene:
     def __init__(
         self, upstream: Upstream, stream: ProviderStream, per_second: float, watched: Watched | None
     ) -> None:
-        self.carried = Carried("s", Claim("run", "started", epoch=1, attempt=1), Log("k", 1000))
+        self.attempt = AttemptLog("s", Claim("run", "started", epoch=1, attempt=1), Log("k", 1000))
         self.course = Course(0.0)
         self.upstream = upstream
 
@@ -51,13 +51,13 @@ class Scene:
         provider = Provider("local", "openai", "http://x", "", rate_per_second=per_second)
         flow = Flow(0.3) if watched else None
         pump = Pump(anything, anything, anything, watchers, {})
-        self.running = asyncio.create_task(pump.run(self.carried, provider, ASKED, flow, self.course))
+        self.running = asyncio.create_task(pump.run(self.attempt, provider, ASKED, flow, self.course))
 
     async def flush(self) -> str:
         """What one flush writes, as the log has it."""
         await asyncio.sleep(0)
-        entries = self.carried.take()
-        self.carried.written(0.0)
+        entries = self.attempt.take()
+        self.attempt.acknowledged(0.0)
         await asyncio.sleep(0)
         return b" ".join(entries).decode("utf-8", "replace")
 
@@ -82,19 +82,18 @@ async def test_what_came_between_two_flushes_is_pulled_once_and_the_reason_is_to
     run.upstream.data_received(b"data: [DONE]\n\n")
     assert await run.flush() == ""
     await run.running
-    assert (run.course.reason, run.carried.has_pending) == ("stop", False)
+    assert (run.course.reason, run.attempt.has_pending) == ("stop", False)
 
 
 async def test_nothing_is_pulled_while_something_is_in_flight() -> None:
     run = await scene()
     run.upstream.data_received(said("one"))
     await asyncio.sleep(0)
-    assert run.carried.take()
+    assert run.attempt.take()
     run.upstream.data_received(said("two"))
     await asyncio.sleep(0)
-    assert run.carried.take() == []
-    assert run.carried.has_pending
-    run.carried.written(0.0)
+    assert run.attempt.take() == []
+    run.attempt.acknowledged(0.0)
     assert "two" in await run.flush()
     run.running.cancel()
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
-from unittest.mock import ANY
 
 import pytest
 import pytest_asyncio
@@ -12,23 +11,22 @@ from fakeredis import FakeAsyncRedis
 
 from shared.claims import Claim
 from shared.keys import Keys
-from shared.log import RAW_REPLIES, read_entries
-from shared.new_stream import PROVISIONAL_MS, NewStream, new_nonce
-from shared.scripts import FLAGS, load_scripts
+from shared.log import read_entries
+from shared.new_stream import NewStream, new_nonce
+from shared.redis import FLAGS, leave_streams_raw, load_scripts
 from shared.streams import Streams
 from shared.transitions import TRANSITIONS
 
 ID = "A" * 24
 KEYS = Keys("t").stream(ID)
-CALM_MS = 3_600_000
+FUTURE_MS = 9_000_000_000_000
 LEASE_MS = 3000
 
 
 @pytest_asyncio.fixture
 async def redis() -> AsyncIterator[Any]:
     client = FakeAsyncRedis(version=(7, 2))
-    for name in RAW_REPLIES:
-        client.response_callbacks.pop(name, None)
+    leave_streams_raw(client)
     yield client
     await client.aclose()
 
@@ -38,20 +36,17 @@ def streams(redis: Any) -> Streams:
     return Streams(redis, Keys("t"), load_scripts(shebang=False), tries=1)
 
 
-async def create(
-    streams: Streams, on_failure: str = "restart", request_hash: str = "h", epoch: int = 0
-) -> tuple[str, ...]:
+async def create(streams: Streams, on_failure: str = "restart", request_hash: str = "h") -> tuple[str, ...]:
     fields = {"request": '{"q":1}', "about": '{"model":"m"}', "model": "m", "on_failure": on_failure}
-    return await streams.create(NewStream(ID, request_hash, "owner", b"{}", fields), epoch)
+    return await streams.record(NewStream(ID, request_hash, "owner", b"{}", fields), new_nonce(), FUTURE_MS)
 
 
 async def created(streams: Streams, on_failure: str = "restart") -> None:
     assert (await create(streams, on_failure))[0] == "created"
-    assert await streams.confirm(ID) == ("confirmed",)
 
 
 async def claim(streams: Streams, worker: str = "w1", tries: int = 3) -> Claim:
-    return await streams.claim(ID, worker, LEASE_MS, tries, CALM_MS)
+    return await streams.claim(ID, worker, LEASE_MS, tries)
 
 
 async def say(redis: Any, epoch: int, n: int, kind: str = "message", data: str = "{}") -> None:
@@ -60,17 +55,13 @@ async def say(redis: Any, epoch: int, n: int, kind: str = "message", data: str =
 
 async def finish(streams: Streams, epoch: int, n: int, status: str = "done", **more: Any) -> str:
     nonce = more.get("nonce", new_nonce())
-    step = (*more.get("step", ("", 0, b"")), 0, more.get("last_word", b""))
+    step = (*more.get("step", ("", 0, b"")), more.get("finishing", b""))
     raw = await streams.call("finish", ID, nonce, epoch, n, status, b"{}", 60_000, 0, *step, "result", b"{}")
     return str(raw.decode())
 
 
 async def cancel(streams: Streams) -> tuple[str, ...]:
-    nonce = new_nonce()
-    answer = await streams.cancel(ID, b"{}", 60_000, False, nonce)
-    if answer[0] != "epoch":
-        return answer
-    return await streams.cancel(ID, b"{}", 60_000, False, nonce, int(answer[1]))
+    return await streams.cancel(ID, b"{}", 60_000, False)
 
 
 async def entries(redis: Any) -> list[Any]:
@@ -84,21 +75,38 @@ async def test_every_script_has_its_file_and_keeps_the_transition_table() -> Non
     assert scripts["finish"].text.startswith("#!lua flags=allow-oom\n")
 
 
-async def test_a_new_stream_is_provisional_until_it_is_confirmed(streams: Streams, redis: Any) -> None:
+async def test_a_new_stream_has_its_record_and_its_queued_event_and_stays(streams: Streams, redis: Any) -> None:
     answer = await create(streams)
-    assert answer[0] == "created"
-    assert 0 < await redis.pttl(KEYS.meta) <= PROVISIONAL_MS
-    assert 0 < await redis.pttl(KEYS.log) <= PROVISIONAL_MS
-    assert (await claim(streams)).outcome == "provisional"
-    await streams.confirm(ID)
     assert await redis.pttl(KEYS.meta) == await redis.pttl(KEYS.log) == -1
     (queued,) = await entries(redis)
     assert (queued.type, str(queued.cursor)) == ("queued", answer[1])
 
 
+async def test_a_record_that_nobody_waits_for_any_more_is_not_made(streams: Streams, redis: Any) -> None:
+    word, now_ms = await streams.record(NewStream(ID, "h", "", b"{}", {"model": "m"}), new_nonce(), 1)
+    assert word == "late"
+    assert int(now_ms) > 1
+    assert await redis.dbsize() == 0
+
+
+async def test_an_attempt_s_opening_carries_its_claim_s_nonce(streams: Streams, redis: Any) -> None:
+    await created(streams)
+    one = await claim(streams)
+    assert (await entries(redis))[-1].claim == one.nonce != b""
+
+
+async def test_a_cancel_whose_reply_was_lost_answers_the_first_result(streams: Streams, redis: Any) -> None:
+    await created(streams)
+    answers = [await streams.call("cancel", ID, "nonce", b"{}", 60_000, 0) for _ in "12"]
+    assert answers[0] == answers[1]
+    assert answers[0].startswith(b"cancelled ")
+    assert [entry.type for entry in await entries(redis)] == ["queued", "cancelled"]
+
+
 async def test_a_second_create_meets_the_first_and_another_request_is_a_conflict(streams: Streams) -> None:
     made = await create(streams)
-    assert await create(streams) == ("exists", "queued", "0", "0", made[1].partition("-")[0])
+    assert made[0] == "created"
+    assert await create(streams) == ("exists", "queued", "0")
     assert await create(streams, request_hash="other") == ("conflict",)
 
 
@@ -175,22 +183,6 @@ async def test_only_the_holder_gives_a_stream_back(streams: Streams) -> None:
     assert await streams.release(ID, one.epoch - 1, "handover") == ("fenced",)
 
 
-async def test_a_claim_that_finds_the_finish_reason_only_has_to_end_the_stream(
-    streams: Streams, redis: Any
-) -> None:
-    await created(streams)
-    one = await claim(streams)
-    await say(redis, one.epoch, 1)
-    await say(redis, one.epoch, 2, "finishing", '{"finish_reason":"stop"}')
-    await redis.delete(KEYS.lease)
-    two = await claim(streams, "w2")
-    assert (two.outcome, two.why) == ("end", "finishing")
-    assert json.loads(two.request) == {"finish_reason": "stop"}
-    assert await finish(streams, two.epoch, 0) == f"finished {two.epoch}-0"
-    last = (await entries(redis))[-1]
-    assert (last.type, str(last.after)) == ("done", f"{one.epoch}-2")
-
-
 async def test_on_failure_fail_ends_a_lost_stream(streams: Streams, redis: Any) -> None:
     await created(streams, on_failure="fail")
     one = await claim(streams)
@@ -221,7 +213,7 @@ async def test_an_end_tells_the_finish_reason_that_nobody_told_yet(streams: Stre
     await created(streams)
     one = await claim(streams)
     await say(redis, one.epoch, 1)
-    told = [await finish(streams, one.epoch, 2, nonce="n", last_word=b'{"finish_reason":"stop"}') for _ in "12"]
+    told = [await finish(streams, one.epoch, 2, nonce="n", finishing=b'{"finish_reason":"stop"}') for _ in "12"]
     assert told == [f"finished {one.epoch}-3"] * 2
     last = [(str(entry.cursor), entry.type) for entry in (await entries(redis))[-2:]]
     assert last == [(f"{one.epoch}-2", "finishing"), (f"{one.epoch}-3", "done")]
@@ -262,26 +254,8 @@ async def test_a_cancel_fences_the_worker_and_stays(streams: Streams, redis: Any
     with pytest.raises(Exception, match="equal or smaller"):
         await say(redis, one.epoch, 2)
     assert await finish(streams, one.epoch, 2) == "ended cancelled"
-    assert await streams.cancel(ID, b"{}", 60_000, False, new_nonce()) == ("ended", "cancelled")
+    assert await cancel(streams) == ("ended", "cancelled")
     assert (await claim(streams)).outcome == "ended"
-    assert await streams.confirm(ID) == ("ended", "cancelled")
-
-
-async def test_who_cancels_knows_the_id_before_it_is_written(streams: Streams, redis: Any) -> None:
-    await created(streams)
-
-    async def ask(epoch: int = 0) -> tuple[str, ...]:
-        return await streams.cancel(ID, b"{}", 60_000, False, "n", epoch)
-
-    _, first = await ask()
-    one = await claim(streams)
-    assert one.epoch >= int(first)
-    answer, second = await ask(int(first))
-    assert (answer, int(second) > one.epoch) == ("epoch", True), "somebody claimed it in between"
-    assert (await streams.fields(ID, "status"))[0] == "running"
-    assert await ask(int(second)) == ("cancelled", f"{second}-0")
-    assert await ask(int(second)) == ("cancelled", f"{second}-0"), "its answer was lost"
-    assert [entry.cursor.encode() for entry in await entries(redis)][-1] == f"{second}-0".encode()
 
 
 async def test_a_lease_is_renewed_by_its_holder_alone(streams: Streams, redis: Any) -> None:
@@ -296,12 +270,12 @@ async def test_a_lease_is_renewed_by_its_holder_alone(streams: Streams, redis: A
     assert await streams.renew("w1", [(ID, one.epoch)], LEASE_MS) == ["lost"]
 
 
-async def test_a_lease_of_a_claim_that_the_record_does_not_know_is_doubtful(streams: Streams) -> None:
+async def test_a_lease_of_a_claim_that_the_record_does_not_know_is_lost(streams: Streams) -> None:
     await created(streams)
     one = await claim(streams)
-    assert await streams.renew("w1", [(ID, one.epoch + 5)], LEASE_MS) == ["doubtful"]
+    assert await streams.renew("w1", [(ID, one.epoch + 5)], LEASE_MS) == ["lost"]
     await streams.erase(ID)
-    assert await streams.renew("w1", [(ID, one.epoch)], LEASE_MS) == ["doubtful"]
+    assert await streams.renew("w1", [(ID, one.epoch)], LEASE_MS) == ["lost"]
 
 
 async def test_epochs_rise_even_when_the_clock_stands_still(streams: Streams, redis: Any) -> None:
@@ -314,11 +288,10 @@ async def test_epochs_rise_even_when_the_clock_stands_still(streams: Streams, re
 
 async def test_nothing_is_made_of_a_stream_that_does_not_exist(streams: Streams, redis: Any) -> None:
     assert (await claim(streams)).outcome == "gone"
-    assert await streams.confirm(ID) == ("gone",)
     assert await streams.release(ID, 1, "retry") == ("gone",)
     assert await finish(streams, 1, 1) == "gone"
-    assert await streams.cancel(ID, b"{}", 1000, False, new_nonce()) == ("gone",)
-    assert await streams.renew("w", [(ID, 1)], LEASE_MS) == ["doubtful"]
+    assert await cancel(streams) == ("gone",)
+    assert await streams.renew("w", [(ID, 1)], LEASE_MS) == ["lost"]
     await streams.charge(ID, 1, b"{}")
     assert await streams.read(ID) is None
     assert await redis.dbsize() == 0
@@ -371,9 +344,9 @@ async def test_a_stream_that_may_continue_is_looked_at_before_it_is_claimed(stre
     assert (look.outcome, look.seen) == ("look", f"{one.epoch}-1")
     assert not await redis.exists(KEYS.lease), "looking changes nothing"
     await say(redis, one.epoch, 2, data='{"text":"b"}')
-    stale = await streams.claim(ID, "w2", LEASE_MS, 3, CALM_MS, "continue", look.seen)
+    stale = await streams.claim(ID, "w2", LEASE_MS, 3, "continue", look.seen)
     assert (stale.outcome, stale.seen) == ("look", f"{one.epoch}-2")
-    two = await streams.claim(ID, "w2", LEASE_MS, 3, CALM_MS, "continue", stale.seen)
+    two = await streams.claim(ID, "w2", LEASE_MS, 3, "continue", stale.seen)
     assert (two.outcome, two.opening, two.attempt) == ("run", "continued", 2)
     opened = (await entries(redis))[-1]
     assert json.loads(opened.data) == {"after": f"{one.epoch}-2", "attempt": 2, "model": "m"}
@@ -388,7 +361,7 @@ async def test_a_look_may_lead_to_a_restart(streams: Streams, redis: Any) -> Non
     one = await claim(streams)
     await say(redis, one.epoch, 1, data='{"text":"a"}')
     await redis.delete(KEYS.lease)
-    two = await streams.claim(ID, "w2", LEASE_MS, 3, CALM_MS, "restart", f"{one.epoch}-1")
+    two = await streams.claim(ID, "w2", LEASE_MS, 3, "restart", f"{one.epoch}-1")
     assert two.opening == "restart"
     reading = await streams.read(ID)
     assert reading is not None
@@ -436,95 +409,3 @@ async def test_a_stream_created_to_fail_falls_back_all_the_same_while_nothing_wa
     one = await claim(streams)
     await streams.release(ID, one.epoch, "fallback", MOVED)
     assert (await claim(streams, "w2")).outcome == "run"
-
-
-async def test_a_claim_that_was_lost_with_its_fallback_is_opened_again_by_who_spoke(
-    streams: Streams, redis: Any
-) -> None:
-    await created(streams)
-    one = await claim(streams)
-    await redis.delete(KEYS.lease)
-    epoch = one.epoch + 5
-    pairs = [part for pair in MOVED.items() for part in pair]
-    assert await streams.call("reclaim", ID, "w2", epoch, LEASE_MS, "started", "", *pairs) == b"open"
-    assert json.loads((await entries(redis))[-1].data)["model"] == "m2"
-    assert await redis.hmget(KEYS.meta, "request", "model") == [b'{"q":2}', b"m2"]
-
-
-async def test_a_worker_that_had_trouble_leaves_older_streams_to_their_owners_for_a_moment(
-    streams: Streams,
-) -> None:
-    await create(streams)
-    await streams.confirm(ID)
-    await asyncio.sleep(0.05)
-    assert (await streams.claim(ID, "w", LEASE_MS, 3, 20)).outcome == "settling"
-    assert (await streams.claim(ID, "w", LEASE_MS, 3, 60_000)).outcome == "run"
-
-
-async def test_an_announced_cancel_keeps_others_from_claiming_and_ending(streams: Streams) -> None:
-    await create(streams)
-    await streams.confirm(ID)
-    one = await claim(streams)
-    answer = await streams.cancel(ID, b"{}", 60_000, False, "n", one.epoch + 5, how="announce")
-    assert answer == ("announced",)
-    assert await finish(streams, one.epoch, 1) == "settling"
-    written = await streams.cancel(ID, b"{}", 60_000, False, "n", one.epoch + 5, how="again")
-    assert written == ("cancelled", f"{one.epoch + 5}-0")
-
-
-@pytest.mark.parametrize("who", ["claim", "finish", "cancel"])
-async def test_an_announced_cancel_whose_process_died_is_written_by_whoever_comes(
-    who: str, streams: Streams, redis: Any
-) -> None:
-    await create(streams)
-    await streams.confirm(ID)
-    one = await claim(streams)
-    cancelled = b'{"by": "client"}'
-    await streams.cancel(ID, cancelled, 60_000, False, "n", one.epoch + 5, how="announce")
-    announced = (await redis.hget(KEYS.meta, "cancelling")).decode()
-    at, _, rest = announced.partition(" ")
-    await redis.hset(KEYS.meta, "cancelling", f"{int(at) - 10_000} {rest}")
-    if who == "claim":
-        assert (await claim(streams, "w2")).outcome == "ended"
-    elif who == "finish":
-        assert await finish(streams, one.epoch, 1) == "ended cancelled"
-    else:
-        assert await streams.cancel(ID, b"{}", 60_000, False, "other") == ("ended", "cancelled")
-    last = (await entries(redis))[-1]
-    assert (last.cursor.encode(), last.type, last.data) == (b"%d-0" % (one.epoch + 5), "cancelled", cancelled)
-    # The process was only slow: it learns that its cancel is there.
-    again = await streams.cancel(ID, cancelled, 60_000, False, "n", one.epoch + 5, how="again")
-    assert again == ("cancelled", f"{one.epoch + 5}-0")
-
-
-async def test_a_process_that_had_trouble_cancels_no_older_stream_for_a_moment(streams: Streams) -> None:
-    await create(streams)
-    await streams.confirm(ID)
-    await asyncio.sleep(0.05)
-    assert await streams.cancel(ID, b"{}", 60_000, False, "n", calm_ms=20) == ("settling",)
-    assert (await cancel(streams))[0] == "cancelled"
-
-
-async def test_a_record_that_its_creator_had_to_write_again_is_left_to_its_worker_for_a_moment(
-    streams: Streams, redis: Any
-) -> None:
-    await create(streams, epoch=1000)
-    await streams.confirm(ID)
-    assert (await claim(streams, "w2")).outcome == "settling"
-    assert await streams.call("reclaim", ID, "w", 2000, 0, "started", "", "request", b"{}") == b"open"
-    await redis.hincrby(KEYS.meta, "restored_ms", -5_000)
-    assert (await claim(streams, "w2")).outcome == "run"
-
-
-async def test_a_stream_made_in_the_place_of_a_lost_one_gives_its_place_back_until_somebody_begins_it(
-    streams: Streams, redis: Any
-) -> None:
-    await created(streams)
-    made_ms = int(await redis.hget(KEYS.meta, "created_ms"))
-    assert await create(streams, epoch=made_ms - 50) == ("created", f"{made_ms - 50}-0", ANY)
-    assert [entry.cursor.epoch for entry in await entries(redis)] == [made_ms - 50]
-    assert (await create(streams, epoch=made_ms))[0] == "exists"
-    await streams.confirm(ID)
-    await redis.hdel(KEYS.meta, "restored_ms")
-    await claim(streams)
-    assert (await create(streams, epoch=made_ms - 100))[0] == "exists"

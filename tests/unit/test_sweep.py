@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from arq.constants import in_progress_key_prefix
 from fakeredis import FakeAsyncRedis
 
 from shared.keys import Keys
-from shared.new_stream import NewStream
-from shared.queue import Queue
-from shared.scripts import load_scripts
+from shared.new_stream import BEING_MADE_MS, NewStream, new_nonce
+from shared.queue import Job, Queue
+from shared.redis import load_scripts
 from shared.streams import Streams
 from worker.sweep import YOUNG_MS, Sweep
 
@@ -40,9 +41,11 @@ class Swept:
     async def create(self, stream_id: str, age_ms: int = 2 * YOUNG_MS) -> None:
         """A stream without a job."""
         fields = {"request": "{}", "about": "{}", "model": "m", "on_failure": "continue"}
-        await self.streams.create(NewStream(stream_id, "h", "", b"{}", fields))
-        await self.queue.note(stream_id, await self.queue.now_ms() - age_ms)
-        await self.streams.confirm(stream_id)
+        await self.streams.record(NewStream(stream_id, "h", "", b"{}", fields), new_nonce(), 9_000_000_000_000)
+        await self.note(stream_id, age_ms)
+
+    async def note(self, stream_id: str, age_ms: int) -> None:
+        await self.redis.zadd(KEYS.unfinished, {stream_id: await self.queue.now_ms() - age_ms})
 
     async def tick(self) -> int:
         await self.redis.delete(KEYS.sweeper)
@@ -59,31 +62,42 @@ async def test_a_job_that_was_lost_with_its_taker_is_given_anew(swept: Swept) ->
     await swept.create("lost")
     await swept.queue.put("lost", 1, 1)
     assert await swept.tick() == 0, "it waits"
-    assert await swept.queue.take(10, 1.0) == {"lost:1": 1}
+    assert await swept.queue.take(10, 1.0) == [Job("lost:1", "lost", 1)]
     assert await swept.tick() == 1
-    assert list(await swept.queue.take(10, 1.0)) == ["lost:1"]
+    assert [job.id for job in await swept.queue.take(10, 1.0)] == ["lost:1"]
 
 
-@pytest.mark.parametrize("why", ["young", "put off", "claimed", "provisional"])
+async def test_a_job_whose_taker_died_with_it_is_free_for_others_again(swept: Swept) -> None:
+    """A worker of arq's marks a job for as long as it may run, before it takes it out of the queue."""
+    mark = in_progress_key_prefix + "lost:1"
+    await swept.create("lost")
+    await swept.queue.put("lost", 1, 1)
+    await swept.redis.set(mark, b"1")
+    assert await swept.tick() == 1
+    assert not await swept.redis.exists(mark)
+    assert await swept.queue.take(10, 1.0) == [Job("lost:1", "lost", 1)], "its place in line is the same"
+
+
+@pytest.mark.parametrize("why", ["young", "waits", "claimed", "being made"])
 async def test_what_somebody_sees_to_gets_no_job(swept: Swept, why: str) -> None:
-    await swept.create("s", age_ms=0 if why == "young" else 2 * YOUNG_MS)
-    if why == "put off":
-        await swept.queue.put_off("s:1", LEASE_MS)
+    if why == "being made":
+        await swept.note("s", BEING_MADE_MS - 5000)
+    else:
+        await swept.create("s", age_ms=0 if why == "young" else 2 * YOUNG_MS)
+    if why == "waits":
+        await swept.queue.put("s", 1, 1)
     elif why == "claimed":
-        claim = await swept.streams.claim("s", "w", LEASE_MS, 3, 3_600_000)
+        claim = await swept.streams.claim("s", "w", LEASE_MS, 3)
         assert claim.outcome == "run"
-    elif why == "provisional":
-        await swept.redis.hset(KEYS.stream("s").meta, "confirmed", "0")
     assert await swept.tick() == 0
-    assert await swept.queue.waiting() == 0
+    assert await swept.queue.waiting() == (why == "waits")
     assert list(await swept.queue.unfinished(0, 10)) == ["s"]
 
 
-async def test_what_has_ended_or_is_gone_leaves_the_unfinished(swept: Swept) -> None:
-    for stream_id in ("ended", "gone", "runs"):
+async def test_what_has_ended_or_was_given_up_leaves_the_unfinished(swept: Swept) -> None:
+    for stream_id in ("ended", "runs"):
         await swept.create(stream_id, age_ms=0)
-    _, epoch = await swept.streams.cancel("ended", b"{}", 60_000, False, "n")
-    await swept.streams.cancel("ended", b"{}", 60_000, False, "n", int(epoch))
-    await swept.streams.erase("gone")
+    await swept.note("given up", 2 * BEING_MADE_MS)
+    await swept.streams.cancel("ended", b"{}", 60_000, False)
     await swept.tick()
     assert list(await swept.queue.unfinished(0, 10)) == ["runs"]

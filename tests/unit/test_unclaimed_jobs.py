@@ -1,4 +1,4 @@
-"""A job whose stream was not claimed: whoever took it gives it back, or says that it waits."""
+"""A job whose stream was not claimed: whoever took it gives it back, whatever ends it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,11 +11,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared.claims import Claim
 from shared.keys import Keys
-from shared.queue import Queue
+from shared.queue import Job, Queue
 from shared.settings import Settings
 from worker.generation import Generations
 
-JOB, PLACE = "s:1", 7
+JOB = Job("s:1", "s", 7)
 
 
 @pytest_asyncio.fixture
@@ -33,16 +33,16 @@ def generations(queue: Queue, claim: Any) -> Generations:
 
     nothing: Any = None
     streams: Any = Streams()
-    return Generations(Settings(), {}, nothing, streams, queue, nothing, nothing, lambda: 0, "worker")
+    return Generations(Settings(), {}, nothing, streams, queue, nothing, nothing, "worker")
 
 
 async def test_a_worker_that_is_told_to_end_before_it_claimed_gives_the_job_back(queue: Queue) -> None:
-    task = asyncio.create_task(generations(queue, lambda: asyncio.sleep(60)).generate("s", JOB, PLACE))
+    task = asyncio.create_task(generations(queue, lambda: asyncio.sleep(60)).generate(JOB))
     await asyncio.sleep(0.05)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await queue.take(10, 1.0) == {JOB: PLACE}
+    assert await queue.take(10, 1.0) == [JOB]
 
 
 async def test_a_claim_that_can_not_be_had_gives_the_job_back(queue: Queue) -> None:
@@ -50,16 +50,5 @@ async def test_a_claim_that_can_not_be_had_gives_the_job_back(queue: Queue) -> N
         raise RedisConnectionError
 
     with pytest.raises(RedisConnectionError):
-        await generations(queue, away).generate("s", JOB, PLACE)
-    assert await queue.take(10, 1.0) == {JOB: PLACE}
-
-
-async def test_a_claim_that_has_to_wait_marks_the_job_so_that_the_sweep_gives_no_other(queue: Queue) -> None:
-    answers = [Claim("settling"), Claim("leased")]
-
-    async def claim() -> Claim:
-        assert await queue.jobs([JOB]) == [len(answers) == 1]
-        return answers.pop(0)
-
-    await generations(queue, claim).generate("s", JOB, PLACE)
-    assert await queue.waiting() == 0, "somebody else has the stream"
+        await generations(queue, away).generate(JOB)
+    assert await queue.take(10, 1.0) == [JOB]

@@ -270,9 +270,9 @@ class Answer:
         value = decode(event.data)
         if (reading := read_error(value)) is not None:
             raise to_provider_error(reading, self._provider, in_stream=self._said)
-        if isinstance(value, list) and len(value) == 1:
-            value = value[0]
-        return self._reader.whole(value) if isinstance(value, dict) else ()
+        if value is None:  # several lines, each an object
+            value = [decode(line) for line in event.data.splitlines()]
+        return self._reader.whole(value)
 
     def _say(self, delta: Delta, now: float) -> None:
         kind = next(iter(delta))

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from shared.events import Delta
-from shared.providers import Continues, MaxTokensName
+from shared.providers import Continues, Quirks
 from shared.sse import ServerSentEvent
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "other"]
@@ -111,8 +111,17 @@ class GenerationRequest:
     prefix: str = ""
     """What the assistant said already: the provider carries on behind it, in the way of ``continues``."""
     continues: Continues = "no"
-    max_tokens_name: MaxTokensName = "max_tokens"
-    """Of the limit, in the OpenAI wire format."""
+    tool_choice: str | dict[str, Any] | None = None
+    """``auto``, ``none``, ``required``, or ``{"name"}`` of the tool that must be called."""
+    parallel_tool_calls: bool | None = None
+    response_format: dict[str, Any] | None = None
+    reasoning: dict[str, Any] | None = None
+    """``{"effort"}`` or ``{"budget_tokens"}``."""
+    seed: int | None = None
+    user: str | None = None
+    provider: str = ""
+    """The name of the provider that is asked: what it made itself goes back to it."""
+    quirks: Quirks = field(default_factory=Quirks)
 
 
 @dataclass(frozen=True, slots=True)

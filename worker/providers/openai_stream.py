@@ -20,8 +20,10 @@ from shared.events import Delta
 from worker.providers.base import Finish, ProviderEvent, Said, Usage
 from worker.providers.errors import read_error, to_provider_error
 from worker.providers.wire import (
+    MAX_PARTS_DEPTH,
     UNREADABLE,
     AnswerReader,
+    Pieces,
     count_of,
     finish_of,
     object_of,
@@ -29,12 +31,14 @@ from worker.providers.wire import (
     text_of,
 )
 
-_KNOWN: Final = {"role", "name", "content", "refusal", "reasoning_content", "reasoning", "reasoning_details"} | {
-    "tool_calls",
-    "function_call",
-}
+_REASONING: Final = frozenset({"reasoning_content", "reasoning", "reasoning_details"})
+_NOISE: Final = frozenset({"index", "tool_call_id", "token_id", "token_ids", "channel"})
+"""Of each token: Mistral's, Together's, vLLM's and Groq's own."""
+_KNOWN: Final = (
+    frozenset({"role", "name", "content", "refusal", "tool_calls", "function_call"}) | _REASONING | _NOISE
+)
 _TEXTS_OF_DETAILS: Final = ("text", "summary", "data", "signature")
-"""What pieces of one block append to; their other fields are the same in each, or come once."""
+"""Fields of one block of reasoning to which its pieces append."""
 _EXTRAS_OF_CALLS: Final = ("extra_content",)
 """What stands at a tool call and must go back with it."""
 
@@ -63,6 +67,31 @@ class _PlainChunk(msgspec.Struct, frozen=True):
 _plain_chunks: Final = msgspec.json.Decoder(_PlainChunk)
 
 
+class _Details:
+    """A block of ``reasoning_details``, which comes in pieces."""
+
+    def __init__(self, first: dict[str, Any]) -> None:
+        self._fields: dict[str, Any] = {name: first.get(name) for name in ("type", "index") if name in first}
+        self._texts: dict[str, Pieces] = {}
+
+    def takes(self, one: dict[str, Any]) -> bool:
+        """Whether this piece is one of this block."""
+        return all(self._fields.get(name) == one.get(name) for name in ("type", "index"))
+
+    def add(self, one: dict[str, Any]) -> None:
+        """Add a piece: texts are appended, other fields are the same in each, or come once."""
+        for name, value in one.items():
+            if name in _TEXTS_OF_DETAILS and isinstance(value, str):
+                self._texts.setdefault(name, Pieces()).add(value)
+            elif value is not None:
+                self._fields[name] = value
+
+    def whole(self) -> dict[str, Any] | None:
+        """The block; None where it is too long to be kept."""
+        texts = {name: pieces.text() for name, pieces in self._texts.items()}
+        return None if None in texts.values() else {**self._fields, **texts}
+
+
 class OpenAIReader(AnswerReader):
     """See :class:`worker.providers.base.Reader`."""
 
@@ -70,19 +99,22 @@ class OpenAIReader(AnswerReader):
         super().__init__()
         self._by_delta = False
         """Whether pieces came as deltas: a ``message`` behind them says the same once more."""
-        self._details: dict[str, Any] | None = None
+        self._flows = False
+        """Whether the last event was plain text: nothing waits for its other half, or its end."""
+        self._details: _Details | None = None
         """The block of ``reasoning_details`` that is open."""
 
     def texts(self, bare: Sequence[bytes]) -> list[Delta] | None:
         """See :class:`worker.providers.base.Reader`."""
-        if self._details or self._halves:
+        if not self._flows and (self._details or self._halves):
             return None
         try:
             read = map(_plain_chunks.decode, bare)
             texts: list[Delta] = [{"text": text} for chunk in read if (text := chunk.choices[0].delta.content)]
         except UNREADABLE:
             return None
-        self._by_delta = True
+        if not self._flows:
+            self._flows = self._by_delta = True
         return texts
 
     def last(self) -> Iterator[Said]:
@@ -90,7 +122,11 @@ class OpenAIReader(AnswerReader):
         yield from super().last()
         yield from self._close_details()
 
+    def _is_whole(self, value: dict[str, Any]) -> bool:
+        return any("message" in choice for choice in objects_of(value.get("choices")))
+
     def _meaning(self, value: dict[str, Any], event: str) -> Iterator[ProviderEvent]:
+        self._flows = False
         self._answer = self._answer or text_of(value.get("id"))
         usage = value.get("usage")
         if usage is None:
@@ -127,61 +163,65 @@ class OpenAIReader(AnswerReader):
     def _piece(self, delta: Any) -> Iterator[Said]:
         if not isinstance(delta, dict):
             delta = {"content": delta}
-        yield from self._reasoning(delta)
-        yield from self._content("text", delta.get("content"))
-        yield from self._content("text", delta.get("refusal"))
-        places: set[int | None] = set()
-        for call in objects_of(delta.get("tool_calls")):
-            yield from self._call(call, places)
+        content, refusal, calls = delta.get("content"), delta.get("refusal"), delta.get("tool_calls")
+        if not _REASONING.isdisjoint(delta):
+            yield from self._reasoning(delta)
+        if self._details and (content or calls) and not delta.get("reasoning_details"):
+            yield from self._close_details()
+        if content or content == 0:
+            yield from self._content("text", content)
+        if refusal:
+            yield from self._content("text", refusal)
+        if calls:
+            places: set[int | None] = set()
+            for call in objects_of(calls):
+                yield from self._call(call, places)
         if function := object_of(delta.get("function_call")):
             _, said = self._call_piece(0, None, function.get("name"), function.get("arguments"))
             yield from said
-        for name, value in delta.items():
-            if value and name not in _KNOWN:
-                yield from self._others.keep(name, value)
+        if not _KNOWN.issuperset(delta):
+            for name, value in delta.items():
+                if value and name not in _KNOWN:
+                    yield from self._others.keep(name, value)
 
     def _reasoning(self, delta: dict[str, Any]) -> Iterator[Said]:
         details = objects_of(delta.get("reasoning_details"))
-        if self._details and not details and (delta.get("content") or delta.get("tool_calls")):
-            yield from self._close_details()
         # Some gateways send the same reasoning under both names, and in the details once more.
         reasoning = delta.get("reasoning_content") or delta.get("reasoning")
         if not reasoning:
             reasoning = "".join(text_of(one.get("text") or one.get("summary")) for one in details)
-        yield from self._content("reasoning", reasoning)
+        if reasoning:
+            yield from self._content("reasoning", reasoning)
         for one in details:
-            if self._details is not None and _is_same_block(self._details, one):
-                for name, value in one.items():
-                    old = self._details.get(name)
-                    both = name in _TEXTS_OF_DETAILS and isinstance(old, str) and isinstance(value, str)
-                    if value is not None:
-                        self._details[name] = old + value if both else value
-            else:
+            if self._details is None or not self._details.takes(one):
                 yield from self._close_details()
-                self._details = dict(one)
+                self._details = _Details(one)
+            self._details.add(one)
 
     def _close_details(self) -> Iterator[Said]:
         if self._details is not None:
-            details, self._details = self._details, None
-            yield from self._others.keep("reasoning_details", [details])
+            details, self._details = self._details.whole(), None
+            kept = "reasoning_details"
+            yield from self._others.omit(kept) if details is None else self._others.keep(kept, [details])
 
-    def _content(self, kind: str, content: Any) -> Iterator[Said]:
+    def _content(self, kind: str, content: Any, depth: int = MAX_PARTS_DEPTH) -> Iterator[Said]:
         """Content as a text, or as parts: texts, thinking, and what has no word."""
         if not isinstance(content, list | dict):
-            yield from self._said(kind, text_of(content))
+            if said := self._whole_pairs(kind, text_of(content)):
+                yield Said({kind: said})
             return
-        for part in content if isinstance(content, list) else [content]:
+        for part in (content if isinstance(content, list) else [content]) if depth else ():
             if not isinstance(part, dict):
-                yield from self._content(kind, part)
+                yield from self._content(kind, part, depth - 1)
                 continue
             thinking = part.get("thinking") or part.get("reasoning")
             text = part.get("text") or part.get("content") or part.get("refusal")
             if thinking:
-                yield from self._content("reasoning", thinking)
+                yield from self._content("reasoning", thinking, depth - 1)
             elif part.get("type") in ("thinking", "reasoning", "reasoning_text", "summary_text"):
-                yield from self._content("reasoning", text)
+                yield from self._content("reasoning", text, depth - 1)
             elif isinstance(text, str | list | dict):
-                yield from self._content(kind, text)
+                yield from self._content(kind, text, depth - 1)
             elif part:
                 kept = part.get("type")
                 yield from self._others.keep(kept if isinstance(kept, str) else "content", part)
@@ -199,10 +239,6 @@ class OpenAIReader(AnswerReader):
         for name in _EXTRAS_OF_CALLS:
             if extra := object_of(call.get(name)):
                 yield from self._others.keep(name, {"tool_call": index, **extra})
-
-
-def _is_same_block(one: dict[str, Any], two: dict[str, Any]) -> bool:
-    return one.get("type") == two.get("type") and one.get("index") == two.get("index")
 
 
 def _read_usage(usage: dict[str, Any]) -> Usage:

@@ -19,11 +19,13 @@ async def ask_models(provider: Provider, network: Network, timeout_s: float) -> 
     Raises :class:`ProviderError`, without the key, where nothing answers within ``timeout_s``.
     """
     wire = adapter(provider.wire_format)
-    headers = wire.call(GenerationRequest(model="", messages=[]), provider.api_key).headers
+    headers = wire.call(GenerationRequest("", [], quirks=provider.quirks), provider.api_key).headers
     try:
         async with asyncio.timeout(timeout_s), open_client(network, timeout_s, trust(network)) as client:
             asking = client.build_request(
-                "GET", address(f"{provider.base_url}/models"), headers={**headers, "Accept": "*/*"}
+                "GET",
+                address(f"{provider.base_url}/models{provider.quirks.query}"),
+                headers={**headers, "Accept": "*/*"},
             )
             response, connection = await send(client, asking)
             try:

@@ -19,6 +19,7 @@ no other half; that a block of reasoning is whole. :meth:`AnswerReader.last` tel
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import blake2s
 from typing import Any, Final
 
@@ -27,13 +28,16 @@ import msgspec
 from shared.events import encode_data
 from shared.nesting import levels
 from shared.sse import ServerSentEvent
-from worker.providers.base import End, FinishReason, ProviderError, ProviderEvent, Reader, Said
+from worker.providers.base import End, Finish, FinishReason, ProviderError, ProviderEvent, Reader, Said
 from worker.providers.errors import is_error_object, read_error, to_provider_error
 
 MAX_COUNT: Final = 2**53
 """Past it a browser can't count, and no answer has that many tokens."""
 MAX_NOISE: Final = 200
 """Characters of a sign of life that is no JSON: ``ping``, or a few words."""
+
+MAX_PARTS_DEPTH: Final = 16
+"""Levels of parts in which a text is looked for: no gateway wraps it in more than two or three."""
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
 """What decoding and encoding a stranger's JSON may raise."""
@@ -95,7 +99,7 @@ def _mended(value: Any) -> Any:
 # -- fields -----------------------------------------------------------------------------------------------
 
 
-def text_of(value: Any, depth: int = 4) -> str:
+def text_of(value: Any, depth: int = MAX_PARTS_DEPTH) -> str:
     """A text, whichever way it came: a number or a truth as it is written, a list or a part as the text in it; ''
     for what is none."""
     if isinstance(value, str):
@@ -349,6 +353,11 @@ class Others:
     def __init__(self, most: int = MAX_KEPT_BYTES) -> None:
         self._left = most
 
+    def omit(self, kind: str) -> Iterator[Said]:
+        """Say that a thing of this kind is left out."""
+        if self._left >= 0:
+            yield Said({"provider": {"type": "omitted", "data": mended(kind)}})
+
     def keep(self, kind: str, data: Any) -> Iterator[Said]:
         """One piece, under the provider's own name for it. What nests so deep that not everybody could read it
         again is left out, and said so."""
@@ -370,6 +379,31 @@ class Others:
             return
         self._left -= size
         yield Said(delta) if self._left >= 0 else omitted
+
+
+class Pieces:
+    """A text that comes in pieces and is kept as a whole, within the same bound: what is longer is dropped."""
+
+    __slots__ = ("_left", "_pieces")
+
+    def __init__(self, text: str = "") -> None:
+        self._left = MAX_KEPT_BYTES
+        self._pieces: list[str] = []
+        self.add(text)
+
+    def __bool__(self) -> bool:
+        return bool(self._pieces)
+
+    def add(self, text: str) -> None:
+        self._left -= len(text)
+        if self._left < 0:
+            self._pieces.clear()
+        elif text:
+            self._pieces.append(text)
+
+    def text(self) -> str | None:
+        """The whole text; None where it is too long."""
+        return "".join(self._pieces) if self._left >= 0 else None
 
 
 # -- one answer -------------------------------------------------------------------------------------------
@@ -395,36 +429,47 @@ class AnswerReader(Reader):
 
         Raises :class:`ProviderError`: for an error with the code of what it is about, ``provider_error_event``
         where that may pass, and ``provider_garbage`` for half of a JSON."""
-        data = event.data.strip()
-        if event.event == "error":
+        try:  # nearly every event, without a generator around another
+            value = _anything.decode(event.data)
+        except UNREADABLE:
+            value = None
+        if type(value) is dict and event.event != "error" and not is_error_object(value):
+            return self._meaning(value, event.event)
+        return self._read_odd(event.data.strip(), event.event)
+
+    def _read_odd(self, data: str, event: str) -> Iterator[ProviderEvent]:
+        if event == "error":
             raise _error_of(data)
         if not data:
             return
-        try:
-            yield from self._read(data, event)
-        except RecursionError:
-            raise garbage("that nests too deep") from None
-
-    def _read(self, data: str, event: ServerSentEvent) -> Iterator[ProviderEvent]:
         value = decode(data)
         if value is None and "\n" in data:  # a gateway that leaves out the blank lines between events
             for line in data.splitlines():
-                yield from self._line(line.strip(), event.event)
+                yield from self._line(line.strip(), event)
         elif value is None:
-            yield from self._line(data, event.event)
+            yield from self._line(data, event)
         else:
-            yield from self._value(value, event.event)
+            yield from self._value(value, event)
 
     def whole(self, value: Any) -> Iterator[ProviderEvent]:
-        """See :class:`worker.providers.base.Reader`. In: an object, or a list of them (Gemini's without SSE)."""
-        yield from self._value(value, "message")
-        yield from self._end()
+        """See :class:`worker.providers.base.Reader`. In: an object, or a list of them (Gemini's without SSE). An
+        answer that is whole has ended, also where it gives no reason."""
+        reasoned = False
+        for meaning in self._value(value, "message"):
+            reasoned = reasoned or isinstance(meaning, Finish)
+            yield meaning
+        if not reasoned and any(self._is_whole(one) for one in objects_of(value)):
+            yield Finish("other")
 
     def last(self) -> Iterator[Said]:
         """What is known only at the answer's end; told once, whether the end has a mark or not."""
         for kind in ("reasoning", "text"):
             yield from self._said(kind, "", at_end=True)
         yield from self._calls.last(self._answer)
+
+    def _is_whole(self, value: dict[str, Any]) -> bool:
+        """Whether one object is a whole answer, and no piece of one."""
+        return False
 
     def _meaning(self, value: dict[str, Any], event: str) -> Iterator[ProviderEvent]:
         """What one object says; ``event`` is the name of the event that brought it."""
@@ -448,11 +493,13 @@ class AnswerReader(Reader):
 
     def _value(self, value: Any, event: str) -> Iterator[ProviderEvent]:
         for one in objects_of(value):
-            is_error = is_error_object(one)
-            if not is_error or "choices" in one or "candidates" in one:
+            if not is_error_object(one):
                 yield from self._meaning(one, event)
-            if is_error:
-                raise _error_of(one)
+                continue
+            if "choices" in one or "candidates" in one:
+                with suppress(ProviderError):  # a reason that says the same in fewer words
+                    yield from self._meaning(one, event)
+            raise _error_of(one)
 
     def _said(self, kind: str, text: str, *, at_end: bool = False) -> Iterator[Said]:
         """A piece of text or reasoning, with its surrogates in order."""

@@ -1,0 +1,205 @@
+"""The logs that have a viewer here: what the hub knows of each, shared by all of its viewers."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from api.dialects.base import Dialect
+from api.sink import frame
+from api.viewing.shared_buffer import SLICE_BYTES, SharedBuffer
+from shared.events import FRESH, MESSAGE
+from shared.ids import MAX_PART, Cursor, follows
+from shared.keys import Keys
+from shared.log import DATA, TYPE, RawEntry, read_entry
+
+
+def just_before(cursor: Cursor) -> Cursor:
+    """The largest id below this one: XREAD is exclusive."""
+    return Cursor(cursor.epoch, cursor.n - 1) if cursor.n else Cursor(max(cursor.epoch - 1, 0), MAX_PART)
+
+
+class Waiter(Protocol):
+    """A viewer that waits for something to do."""
+
+    def push(self, framed: bytes, start: int, behind: int, last: bytes) -> bool:
+        """Take the events between two sequence numbers, the last of them with this id, as a framed chunk.
+
+        Out: False if it can't: then it has to be woken."""
+        ...
+
+    def wake(self) -> None:
+        """Look around."""
+        ...
+
+
+class FollowedLog:
+    """One log in one dialect.
+
+    ``position`` is the last id read, as Redis tells it; ``generation`` counts how often the buffer had to be thrown
+    away (a gap, or a buffer ahead of its log), after which every viewer needs a snapshot; ``terminal`` is the last
+    event's id once it was read; ``gone`` says that the log vanished; ``changes`` counts whatever happens.
+    """
+
+    def __init__(self, stream_id: str, key: bytes, dialect: Dialect, text_from: Cursor) -> None:
+        self.stream_id = stream_id
+        self.key = key
+        self.dialect = dialect
+        self.buffer = SharedBuffer()
+        self.position = just_before(text_from).encode()
+        self.generation = 0
+        self.terminal: Cursor | None = None
+        self.gone = False
+        self.loaded = asyncio.Event()
+        self.viewers = 0
+        self.changes = 0
+        self._waiting: dict[Waiter, None] = {}
+
+    def extend(self, entries: Sequence[RawEntry]) -> None:
+        """Take what the log brought, one entry or more, in order."""
+        buffer, dialect = self.buffer, self.dialect
+        start, generation = buffer.end, self.generation
+        said: list[bytes] = []
+        for entry in entries:
+            position, fields = entry
+            if position != buffer.next_id:
+                self._join(entry)
+            kind = fields[TYPE].decode()
+            data = dialect.entry(position, kind, fields[DATA])
+            said.append(data)
+            self.position = position
+            if kind == MESSAGE:
+                buffer.append(data, piece=True)
+                continue
+            buffer.append(data)
+            if kind in dialect.last_words:
+                self.terminal = buffer.last
+        chunk = b"".join(said)
+        whole = len(chunk) <= SLICE_BYTES and start >= buffer.base
+        if whole and self.terminal is None and self.generation == generation:
+            self._push(chunk, start, start + len(said))
+        else:
+            self.notify()
+
+    def _join(self, raw: RawEntry) -> None:
+        """Begin anew at an entry whose id does not count on from the last one's."""
+        entry = read_entry(raw)
+        if not (follows(self.buffer.last, entry.cursor, entry.after) or entry.type in FRESH):
+            self.reset()
+        self.buffer.begin(entry.cursor, entry.after)
+
+    def _push(self, chunk: bytes, start: int, behind: int) -> None:
+        """Send what just came to those who wait for it; wake those who can't take it so."""
+        self.changes += 1
+        if not self._waiting:
+            return
+        framed, last = frame(chunk), self.position
+        for waiting in [one for one in self._waiting if not one.push(framed, start, behind, last)]:
+            del self._waiting[waiting]
+            waiting.wake()
+
+    def reset(self) -> None:
+        """What was read can't be joined to what is there: viewers get a snapshot."""
+        self.buffer.clear()
+        self.generation += 1
+        self.terminal = None
+
+    def rewind(self, last: Cursor) -> None:
+        """The log ends before what was read from it (its server lost something)."""
+        self.reset()
+        self.position = last.encode()
+        self.notify()
+
+    def vanish(self) -> None:
+        """The log is no more."""
+        self.gone = True
+        self.loaded.set()
+        self.notify()
+
+    def notify(self) -> None:
+        """Wake all viewers that wait."""
+        self.changes += 1
+        waiting, self._waiting = self._waiting, {}
+        for one in waiting:
+            one.wake()
+
+    def wait(self, waiting: Waiter) -> None:
+        """Push to this viewer, or wake it, at the next change."""
+        self._waiting[waiting] = None
+
+    def leave(self, waiting: Waiter) -> None:
+        """This viewer waits no more."""
+        self._waiting.pop(waiting, None)
+
+
+class FollowedLogs:
+    """All of them, by stream and dialect: each is made for its first viewer, and kept a moment behind its last. A
+    viewer that reconnects, and a storm of viewers that do, find the buffer that is there."""
+
+    def __init__(
+        self,
+        keys: Keys,
+        linger_s: float,
+        made: Callable[[FollowedLog], None],
+        forgotten: Callable[[FollowedLog], None],
+    ) -> None:
+        """``made`` and ``forgotten`` are told of each followed log that comes and goes."""
+        self._keys = keys
+        self._linger_s = linger_s
+        self._made = made
+        self._forgotten = forgotten
+        self._logs: dict[tuple[str, str], FollowedLog] = {}
+        self._by_stream: dict[str, list[FollowedLog]] = {}
+        self._lingering: dict[FollowedLog, asyncio.TimerHandle] = {}
+
+    def __len__(self) -> int:
+        return len(self._logs)
+
+    def __iter__(self) -> Iterator[FollowedLog]:
+        return iter(self._logs.values())
+
+    def of(self, stream_ids: Iterable[str]) -> list[FollowedLog]:
+        """All followed logs of these streams, one for each dialect."""
+        known = self._by_stream
+        return [followed for one in stream_ids for followed in known.get(one, ())]
+
+    @contextmanager
+    def viewed(self, stream_id: str, dialect: Dialect, text_from: Cursor) -> Iterator[FollowedLog]:
+        """Follow a log as long as the block lasts, and ``linger_s`` beyond."""
+        key = (stream_id, dialect.name)
+        followed = self._logs.get(key)
+        if followed is None or followed.gone:
+            followed = FollowedLog(stream_id, self._keys.log(stream_id).encode(), dialect, text_from)
+            self._logs[key] = followed
+            self._by_stream.setdefault(stream_id, []).append(followed)
+            self._made(followed)
+        handle = self._lingering.pop(followed, None)
+        if handle is not None:
+            handle.cancel()
+        followed.viewers += 1
+        try:
+            yield followed
+        finally:
+            followed.viewers -= 1
+            if not followed.viewers:
+                loop = asyncio.get_running_loop()
+                self._lingering[followed] = loop.call_later(self._linger_s, self._forget, followed)
+
+    def close(self) -> None:
+        """Forget no more (the process ends)."""
+        for handle in self._lingering.values():
+            handle.cancel()
+
+    def _forget(self, followed: FollowedLog) -> None:
+        self._lingering.pop(followed, None)
+        if followed.viewers:
+            return
+        key = (followed.stream_id, followed.dialect.name)
+        if self._logs.get(key) is followed:
+            del self._logs[key]
+        siblings = self._by_stream.get(followed.stream_id, [])
+        if followed in siblings:
+            siblings.remove(followed)
+        if not siblings:
+            self._by_stream.pop(followed.stream_id, None)
+        self._forgotten(followed)

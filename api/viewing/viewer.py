@@ -1,0 +1,346 @@
+"""A viewer: one open SSE response. It holds a cursor, not a queue.
+
+Theory of operation. While its socket is full nothing is read for it, so a slow viewer costs no memory and slows
+nobody. What a cursor leads to, each explicit:
+
+- this very id is in the log → everything behind it, then live;
+- trimmed away, never there, or ahead of the log → ``snapshot`` as of an id, then everything behind that;
+- a gap met on the way, or a buffer that had to be thrown away → the same;
+- at the terminal event → nothing: the route answers 204, which tells EventSource to stop.
+
+A new viewer without a cursor starts at the opening from which the text counts (``text_from``). From then on a
+viewer is in one of four states (:data:`NEXT`). *Live*: it is served from the shared buffer; what comes while it
+waits is written to its socket by the hub itself (:meth:`Viewer.push`). *Paging*: it fell behind the buffer, and
+reads pages of the log. *Resync*: what it got can't be joined to what is there; it gets a snapshot, or the last
+event of a dialect that can't take back what it said. *Ended*: nothing more comes.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from enum import Enum
+from typing import Final
+
+import structlog
+from redis.exceptions import RedisError
+
+from api.sink import Sink
+from api.viewing.batching import Batching, BatchLimits, gather
+from api.viewing.followed_log import FollowedLog
+from api.viewing.hub import PAGE, Hub
+from api.viewing.shared_buffer import SLICE_BYTES
+from shared.events import FRESH, Transcript
+from shared.ids import Cursor, entry_cursor, follows
+from shared.log import Entry
+from shared.redis import AWAY
+from shared.sse import encode_retry
+from shared.streams import Streams
+
+RETRY_MS: Final = 1000
+"""A viewer that loses its connection is back after a second."""
+STOP_RETRY_MS: Final = (500, 3000)
+"""When this process stops, its viewers come back spread over this time: a deploy is no reconnect storm."""
+AWAY_S: Final = 0.5
+FIRST_PAGE: Final = 64
+"""Entries of 1 KiB fill a write with that; the pages then grow or shrink with what they bring."""
+OVERHEAD: Final = 64
+"""Bytes around an event's data, about: its id, its name and the line ends."""
+
+log = structlog.get_logger("api.viewer")
+
+
+class State(Enum):
+    """Where a viewer stands."""
+
+    LIVE = "live"
+    PAGING = "paging"
+    RESYNC = "resync"
+    ENDED = "ended"
+
+
+NEXT: Final[Mapping[State, frozenset[State]]] = {
+    State.LIVE: frozenset({State.PAGING, State.RESYNC, State.ENDED}),
+    State.PAGING: frozenset({State.LIVE, State.RESYNC, State.ENDED}),
+    State.RESYNC: frozenset({State.PAGING, State.ENDED}),
+    State.ENDED: frozenset(),
+}
+"""What may follow what."""
+
+
+class Viewer:
+    """One viewer of one followed log."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        streams: Streams,
+        followed: FollowedLog,
+        text_from: Cursor,
+        stopping: Callable[[], bool],
+        sink: Sink,
+    ) -> None:
+        self._hub = hub
+        self._streams = streams
+        self._followed = followed
+        self._dialect = followed.dialect
+        self._text_from = text_from
+        self._stopping = stopping
+        self._sink = sink
+        self._woken: asyncio.Future[None] | None = None
+        self._generation = followed.generation
+        self.state = State.PAGING
+        self._sequence = -1
+        """Of the next event in the shared buffer, for a viewer that is live."""
+        self._last: bytes | None = None
+        """The id of the last event that this viewer got; None: it begins at ``text_from``."""
+        self._page_size = FIRST_PAGE
+        self._steps: Mapping[State, Callable[[], Awaitable[bytes]]] = {
+            State.LIVE: self._from_buffer,
+            State.PAGING: self._page,
+            State.RESYNC: self._resync,
+        }
+
+    def _to(self, state: State) -> None:
+        if state is not self.state:
+            assert state in NEXT[self.state], f"{self.state} -> {state}"
+            self.state = state
+
+    async def open(self, cursor: Cursor | None) -> bool:
+        """Find where this viewer stands. Out: False if it has seen everything to the end (204).
+
+        Raises one of AWAY, or a RedisError, while Redis can't be asked.
+        """
+        wanted = self._text_from if cursor is None else cursor
+        self._last = None if cursor is None else cursor.encode()
+        buffer = self._followed.buffer
+        found = buffer.at(wanted) if cursor is None else buffer.behind(cursor)
+        if found is not None:
+            self._live_at(found)
+            return cursor is None or cursor != self._followed.terminal
+        entries = await self._hub.page(self._followed.stream_id, wanted.encode(), after=False, count=1)
+        if not entries or entries[0].cursor != wanted:
+            self._to(State.RESYNC)
+        elif cursor is not None:
+            return entries[0].type not in self._dialect.last_words
+        return True
+
+    def attach(self, followed: FollowedLog) -> None:
+        """Read from this followed log from now on: the one that :meth:`open` saw may have been let go since."""
+        if followed is not self._followed:
+            self._followed = followed
+            self._generation = followed.generation
+            if self.state is State.LIVE:
+                self._to(State.PAGING)
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """Everything from there on, in writes ready to be sent, until the terminal event or the stop."""
+        while self.state is not State.ENDED:
+            if self._stopping():
+                yield encode_retry(random.randint(*STOP_RETRY_MS))  # noqa: S311
+                return
+            changes, before = self._followed.changes, self._position
+            try:
+                chunk = await self._step()
+            except (*AWAY, RedisError) as error:
+                log.warning("viewer_waits", stream=self._followed.stream_id, error=type(error).__name__)
+                await asyncio.sleep(AWAY_S)
+                continue
+            if chunk:
+                yield chunk
+            elif self._position == before:
+                await self._wait(changes)
+
+    async def _step(self) -> bytes:
+        """What is due now. No bytes, and the same position as before: wait for a change."""
+        followed = self._followed
+        if followed.gone:
+            self._to(State.ENDED)
+            return self._dialect.gone()
+        if self._generation != followed.generation:
+            self._generation = followed.generation
+            self._to(State.RESYNC)
+        elif self.state is State.LIVE and self._sequence < followed.buffer.base:
+            self._to(State.PAGING)
+        return await self._steps[self.state]()
+
+    @property
+    def _position(self) -> tuple[State, int, bytes | None]:
+        return self.state, self._sequence, self._last
+
+    # -- waiting ------------------------------------------------------------------------------------
+
+    async def _wait(self, changes: int) -> None:
+        """Wait for something to do, unless it came since there were so many changes. No time-out, which would cost
+        a timer for every token of every viewer: the hub looks at all logs every few seconds, and whoever stops the
+        process wakes all viewers."""
+        followed = self._followed
+        if followed.changes != changes:
+            return
+        self._woken = asyncio.get_running_loop().create_future()
+        followed.wait(self)
+        try:
+            await self._woken
+        finally:
+            followed.leave(self)
+
+    def push(self, framed: bytes, start: int, behind: int, last: bytes) -> bool:
+        """See :class:`api.viewing.followed_log.Waiter`."""
+        if self._sequence != start or self.state is not State.LIVE or not self._sink.write(framed):
+            return False
+        self._sequence, self._last = behind, last
+        return True
+
+    def wake(self) -> None:
+        """See :class:`api.viewing.followed_log.Waiter`."""
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
+
+    # -- live ---------------------------------------------------------------------------------------
+
+    def _live_at(self, sequence: int) -> None:
+        self._sequence = sequence
+        self._to(State.LIVE)
+
+    async def _from_buffer(self) -> bytes:
+        """What the shared buffer holds from this viewer's sequence number on."""
+        followed = self._followed
+        chunk, behind = followed.buffer.slice(self._sequence)
+        if behind != self._sequence:
+            self._sequence = behind
+            self._last = followed.buffer.cursor_before(behind).encode()
+        if behind == followed.buffer.end and followed.terminal is not None:
+            self._to(State.ENDED)
+        return chunk
+
+    # -- paging -------------------------------------------------------------------------------------
+
+    def _place(self) -> int | None:
+        """The sequence number behind what this viewer got; None where that is not in the shared buffer."""
+        return None if self._last is None else self._followed.buffer.behind(entry_cursor(self._last))
+
+    async def _page(self) -> bytes:
+        """One page of the log: from behind the last event that this viewer got, or from the text's opening."""
+        place = self._place()
+        if place is not None:
+            self._live_at(place)
+            return b""
+        return self._encode(await self._read_page(self._page_size))
+
+    async def _read_page(self, count: int) -> list[Entry]:
+        """The next entries of the log; none, and a resync, where they can't be joined to what this viewer got."""
+        first = self._last or self._text_from.encode()
+        after = self._last is not None
+        entries = await self._hub.page(self._followed.stream_id, first, after=after, count=count)
+        if self._joined(entries):
+            return entries
+        self._to(State.RESYNC)
+        return []
+
+    def _joined(self, entries: list[Entry]) -> bool:
+        before = None if self._last is None else entry_cursor(self._last)
+        for entry in entries:
+            if not (follows(before, entry.cursor, entry.after) or entry.type in FRESH):
+                return False
+            before = entry.cursor
+        return self._last is not None or (bool(entries) and entries[0].cursor == self._text_from)
+
+    def _encode(self, entries: list[Entry]) -> bytes:
+        """As many of the entries as one write takes; what is behind them is read again when it is due.
+
+        So a viewer that stops reading holds one write, however large its log's entries are.
+        """
+        taken: list[Entry] = []
+        size = 0
+        for entry in entries:
+            size += len(entry.data) + OVERHEAD
+            if taken and size > SLICE_BYTES:
+                break
+            taken.append(entry)
+            if entry.type in self._dialect.last_words:
+                break
+        # The next page is about as long as what a write just took.
+        self._page_size = min(PAGE, 2 * max(1, len(taken)))
+        if not taken:
+            return b""
+        self._last = taken[-1].cursor.encode()
+        if taken[-1].type in self._dialect.last_words:
+            self._to(State.ENDED)
+        return self._written(taken)
+
+    def _written(self, entries: Sequence[Entry]) -> bytes:
+        return self._dialect.batch(entries)
+
+    # -- resync -------------------------------------------------------------------------------------
+
+    async def _resync(self) -> bytes:
+        """A snapshot and its tail, read in one step; a dialect that can't take back what it said goes on behind
+        that, if it is still there, and ends otherwise."""
+        if self._last and not self._dialect.restarts:
+            entries = await self._hub.page(self._followed.stream_id, self._last, after=False, count=1)
+            if entries and entries[0].cursor.encode() == self._last:
+                self._to(State.PAGING)
+                return b""
+            self._to(State.ENDED)
+            return self._dialect.lost()
+        reading = await self._streams.read(self._followed.stream_id)
+        if reading is None:
+            self._to(State.ENDED)
+            return self._dialect.gone()
+        self._to(State.PAGING)
+        transcript = Transcript()
+        transcript.add_lines(reading.snapshot)
+        self._last = reading.as_of.encode() or None
+        head = self._dialect.snapshot({**transcript.as_data(), "attempt": reading.attempt}, self._last)
+        return head + self._encode(reading.tail)
+
+
+class BatchedViewer(Viewer):
+    """A viewer that asked for batches: it gets fewer, larger events, and waits for them in the log.
+
+    The shared buffer tells what waits; when a batch is due one page of the log brings it, and is gathered. So what
+    waits costs no memory, and an outage or a reconnection loses none of it.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        streams: Streams,
+        followed: FollowedLog,
+        text_from: Cursor,
+        stopping: Callable[[], bool],
+        sink: Sink,
+        limits: BatchLimits,
+    ) -> None:
+        super().__init__(hub, streams, followed, text_from, stopping, sink)
+        self._batching = Batching(limits, asyncio.get_running_loop().time)
+
+    async def _from_buffer(self) -> bytes:
+        followed, sequence = self._followed, self._sequence
+        behind = self._batching.due(followed.buffer, sequence)
+        if behind is None:
+            if followed.terminal is not None and sequence == followed.buffer.end:
+                self._to(State.ENDED)
+            return b""
+        entries = await self._read_page(min(behind - sequence, PAGE))
+        chunk = self._encode(entries)
+        if chunk or not entries:
+            self._batching.sent()
+        if self.state is State.LIVE:
+            place = self._place()
+            if place is None:
+                self._to(State.PAGING)
+            else:
+                self._live_at(place)
+        return chunk
+
+    def _written(self, entries: Sequence[Entry]) -> bytes:
+        return self._dialect.batch(gather(entries))
+
+    async def _wait(self, changes: int) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._batching.left_s()):
+                await super()._wait(changes)
+
+    def push(self, framed: bytes, start: int, behind: int, last: bytes) -> bool:
+        return False

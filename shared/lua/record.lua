@@ -1,0 +1,26 @@
+-- Make a stream: its record and its `queued` event.
+-- ARGV: nonce, until when the caller waits (ms of this server's clock), request hash, owner, data of `queued`, then
+--       field and value pairs
+-- Out:  created <id> | exists <status> <attempt> | conflict | late <now>: nobody waits any more; nothing was made
+local nonce, until_ms, hash, owner, data = unpack(ARGV, 1, 5)
+if redis.call('EXISTS', META) == 1 then
+  local answer = remembered('create', nonce)
+  if answer then
+    return answer
+  end
+  if field('request_hash') ~= hash or field('owner') ~= owner then
+    return 'conflict'
+  end
+  return 'exists ' .. field('status') .. ' ' .. field('attempt')
+end
+local now = now_ms()
+if now > tonumber(until_ms) then
+  return 'late ' .. int(now)
+end
+local epoch = int(now)
+local id = epoch .. '-0'
+redis.call('DEL', LOG, SNAPSHOT, LEASE)
+redis.call('HSET', META, 'status', 'queued', 'epoch', epoch, 'attempt', '0', 'tries', '0', 'owner', owner,
+  'request_hash', hash, 'created_ms', epoch, 'text_from', id, unpack(ARGV, 6))
+redis.call('XADD', LOG, id, 'e', 'queued', 'd', data)
+return remember('create', nonce, 'created', id)

@@ -1,0 +1,187 @@
+"""The client for scripts and plain keys: redis-py's, over one multiplexer (see :mod:`shared.redis.multiplexer`).
+
+The pool stays for what needs a connection of its own: subscriptions, blocking reads, and WATCH.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+from redis.asyncio.client import Pipeline
+from redis.asyncio.cluster import RedisCluster
+from redis.exceptions import ExecAbortError, NoPermissionError, ReadOnlyError
+
+from shared.redis.cluster import open_cluster_client
+from shared.redis.commands import Command, command
+from shared.redis.connection import EXCHANGE_TIMEOUT_S, described
+from shared.redis.multiplexer import Multiplexer, open_multiplexer
+from shared.redis.urls import read_url
+
+POOL_SIZE = 8
+"""For what needs a connection of its own: a subscription or two. (A cluster's calls take one each: scripts take
+well under a millisecond, so a few carry thousands a second.) The number stays the same with ten viewers and with
+ten thousand."""
+
+
+def open_client(url: str, timeout_s: float = EXCHANGE_TIMEOUT_S) -> Redis:
+    """A client for scripts and plain keys, of a server (over one shared connection) or a cluster (over pools).
+    Connects when it is used. Raises ``ValueError`` for a URL that is none.
+
+    Calls wait at most ``timeout_s`` for a connection and as long for a reply, and are never repeated
+    unseen: whoever can repeat safely does so itself, with the same nonce. What streams hold comes as the server
+    says it, for :mod:`shared.log` reads it.
+    """
+    place = read_url(url)
+    kind, settings = described(url)
+    client: Redis
+    if place.kind == "cluster":
+        nodes = [described(node)[1] for node in place.nodes]
+        addresses = [(found.get("host", "localhost"), found.get("port", 6379)) for found in nodes]
+        client = open_cluster_client(
+            addresses, kind, **settings, socket_timeout=timeout_s, max_connections=POOL_SIZE
+        )
+    else:
+        pool = BlockingConnectionPool(
+            connection_class=kind,
+            max_connections=POOL_SIZE,
+            timeout=timeout_s,  # type: ignore[arg-type]
+            socket_timeout=timeout_s,
+            **settings,
+        )
+        client = MultiplexedRedis(connection_pool=pool)
+        client.auto_close_connection_pool = True
+    leave_streams_raw(client)
+    return client
+
+
+def leave_streams_raw(client: Redis) -> None:
+    """Replies of the commands for streams (they begin with X) are not read by the client."""
+    for name in [name for name in client.response_callbacks if str(name).startswith("X")]:
+        del client.response_callbacks[name]
+
+
+async def check_masters(client: Redis) -> None:
+    """Ask the server, or all masters of the cluster at once, whether they answer and take writes.
+
+    Raises one of :data:`shared.redis.connection.AWAY`, or a RedisError: also for a server that is a replica just
+    now. A user without the right to ask for INFO learns only that the server answers.
+    """
+    if isinstance(client, RedisCluster):
+        await client.initialize()
+        await client.ping(target_nodes=client.get_primaries())
+        return
+    try:
+        told = await client.info("replication")
+    except NoPermissionError:
+        await client.ping()
+        return
+    if told.get("role") == "slave":
+        raise ReadOnlyError("the server is a replica")
+
+
+class Reopening:
+    """The multiplexer of the moment: opened when it is needed, and anew when it was lost."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        """``pool`` tells how to connect, and how long a call may take."""
+        self._pool = pool
+        self._multiplexer: Multiplexer | None = None
+        self._opening: asyncio.Task[Multiplexer] | None = None
+
+    async def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """As :meth:`Multiplexer.ask`; also raises what opening one raises."""
+        multiplexer = self._multiplexer
+        if multiplexer is None or multiplexer.closed:
+            # One opens; whoever comes meanwhile waits for that one, and shares its failure.
+            if self._opening is None:
+                self._opening = asyncio.create_task(self._open())
+            multiplexer = await asyncio.shield(self._opening)
+        return await multiplexer.ask(commands)
+
+    async def _open(self) -> Multiplexer:
+        try:
+            connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+            self._multiplexer = await open_multiplexer(connection, self._pool.connection_kwargs["socket_timeout"])
+            return self._multiplexer
+        finally:
+            self._opening = None
+
+    def close(self) -> None:
+        """Close at once; the next call opens another."""
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._multiplexer is not None:
+            self._multiplexer.close()
+
+
+class MultiplexedRedis(Redis):
+    """The client. What a class of redis-py's adds to :class:`Redis` can be had with it, by inheriting both."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._shared = Reopening(self.connection_pool)
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """One command. Raises what the server refused, or one of :data:`shared.redis.connection.AWAY`."""
+        (reply,) = await self._shared.ask([_words(args)])
+        if isinstance(reply, Exception):
+            raise reply
+        return _read(self, args[0], reply, options)
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> "MultiplexedPipeline":
+        """Several commands in one write."""
+        return MultiplexedPipeline(self, self._shared, transaction=transaction)
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        """Close the multiplexer and the pool."""
+        self._shared.close()
+        await super().aclose(close_connection_pool)
+
+
+class MultiplexedPipeline(Pipeline):
+    """A pipeline, or a transaction. One that watches keys has a connection of the pool."""
+
+    def __init__(self, client: Redis, shared: Reopening, *, transaction: bool) -> None:
+        super().__init__(client.connection_pool, client.response_callbacks, transaction, None)
+        self._shared = shared
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        """The replies, in order. Raises the first that is a refusal."""
+        if self.connection is not None:
+            return await super().execute(raise_on_error)
+        stack, self.command_stack = self.command_stack, []
+        if not stack:
+            return []
+        commands = [_words(args) for args, _ in stack]
+        if self.is_transaction:
+            *queued, replies = await self._shared.ask([command(None, "MULTI"), *commands, command(None, "EXEC")])
+            if isinstance(replies, ExecAbortError):
+                # What made it so says more.
+                raise next((one for one in queued if isinstance(one, Exception)), replies)
+            if isinstance(replies, Exception):
+                raise replies
+        else:
+            replies = await self._shared.ask(commands)
+        for reply in replies:
+            if raise_on_error and isinstance(reply, Exception):
+                raise reply
+        return [
+            reply if isinstance(reply, Exception) else _read(self, args[0], reply, options)
+            for (args, options), reply in zip(stack, replies, strict=True)
+        ]
+
+
+def _words(args: Any) -> Command:
+    """A command as it is sent: redis-py names some by two words."""
+    name = args[0]
+    return command(None, *name.split(), *args[1:]) if " " in name else command(None, *args)
+
+
+def _read(client: Redis, name: Any, reply: Any, options: Mapping[str, Any]) -> Any:
+    """A reply as redis-py's callers expect it."""
+    read = client.response_callbacks.get(name)
+    if read is None:
+        return reply
+    # ``keys`` is for redis-py's cache.
+    return read(reply, **{name: value for name, value in options.items() if name != "keys"})

@@ -1,0 +1,242 @@
+"""Redis Cluster: the log side, spread over masters by its hash tags. Spoken to as to one owned connection.
+
+Theory of operation. All keys of a stream share the tag ``{id}``, so each command goes whole to one master, and
+what goes to one master keeps its order, which is all that a log needs. The nodes are asked at the same time.
+Whatever says that the map of slots has changed (MOVED, ASK, CLUSTERDOWN, a master that is a replica now) closes
+the connection as if it had been lost: its owner opens a new one, which learns the map anew, and reconciles. A
+fail-over may lose what was not replicated yet, exactly as a restart may, and is mended in the same way.
+
+Rejected: following redirections one by one (the replies of a half redirected batch have no order to reason
+about), and a client library's cluster pipeline (it retries unseen).
+
+The pooled client. redis-py's client learns the map of slots from the nodes that it knows, and drops each node
+that failed. A connection that could not be opened keeps its place in its node's pool, and so does one whose call
+was cancelled while it was opened. Once all nodes were away for some seconds it would find none of them ever again,
+and a node that stood still for a while would have no connection left for anybody. Here each look at the map asks
+all nodes that are known, over new connections, and a call that is given up ends by itself, within its time-outs.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, cast
+
+from redis.asyncio import Redis
+from redis.asyncio.cluster import ClusterNode, NodesManager, RedisCluster
+from redis.asyncio.connection import AbstractConnection, SSLConnection
+from redis.crc import key_slot
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from shared.redis.commands import Command, command, is_trouble
+from shared.redis.connection import AWAY, OwnedConnection
+from shared.redis.urls import arguments, read_url, with_address
+
+SLOTS: Final = 16384
+_NOWHERE: Final = (None, b"", b"?")
+"""What a node says of a host that it does not know: it is reached where the node itself was."""
+
+
+class ClusterConnection:
+    """Owned connections to all masters, as one. See :class:`shared.redis.connection.OwnedConnection`."""
+
+    one_log_a_read = True
+
+    def __init__(self, seeds: Sequence[str], connect: Callable[[str], OwnedConnection]) -> None:
+        """``seeds``: URLs of some nodes; ``connect`` makes an unopened connection to one."""
+        self._seeds = seeds
+        self._connect = connect
+        self._nodes: list[OwnedConnection] = []
+        self._owners: list[int] = []
+        self._closed = False
+
+    async def open(self) -> None:
+        """Learn the map of slots from the first seed that answers, and connect to every master."""
+        error: Exception = RedisConnectionError("no seed of the cluster answers")
+        for seed in self._seeds:
+            try:
+                masters = await self._masters(seed)
+                await self._connect_all(masters)
+            except (*AWAY, ResponseError) as failure:
+                error = failure
+                await self._close_nodes()
+            else:
+                return
+        await self.close()
+        raise error
+
+    async def _masters(self, seed: str) -> list[tuple[str, list[tuple[int, int]]]]:
+        found: dict[str, list[tuple[int, int]]] = {}
+        for first, last, (master, *_) in _slot_ranges(await _slots(self._connect(seed)), seed):
+            found.setdefault(master, []).append((first, last))
+        if sum(last - first + 1 for ranges in found.values() for first, last in ranges) != SLOTS:
+            raise RedisConnectionError("the cluster does not serve all slots")
+        return list(found.items())
+
+    async def _connect_all(self, masters: list[tuple[str, list[tuple[int, int]]]]) -> None:
+        self._owners = [0] * SLOTS
+        for number, (url, ranges) in enumerate(masters):
+            node = self._connect(url)
+            self._nodes.append(node)
+            await node.open()
+            for first, last in ranges:
+                self._owners[first : last + 1] = [number] * (last + 1 - first)
+
+    async def exchange(self, commands: Sequence[Command]) -> list[Any]:
+        """Send each command to the master of its key; those without a key go to all of them (the first reply
+        counts, unless one refuses). Out and raises: as an owned connection."""
+        if self._closed or not self._nodes:
+            raise RedisConnectionError("this connection is closed")
+        places: list[list[int]] = [[] for _ in self._nodes]
+        for index, targets in enumerate(self._route(commands)):
+            for number in targets:
+                places[number].append(index)
+        try:
+            async with asyncio.TaskGroup() as group:
+                asked = [
+                    group.create_task(node.exchange([commands[index] for index in wanted]))
+                    for node, wanted in zip(self._nodes, places, strict=True)
+                    if wanted
+                ]
+        except BaseExceptionGroup as failures:
+            await self.close()
+            raise failures.exceptions[0] from None
+        except BaseException:
+            await self.close()
+            raise
+        replies: list[Any] = [None] * len(commands)
+        for wanted, task in zip([wanted for wanted in places if wanted], asked, strict=True):
+            for index, reply in zip(wanted, task.result(), strict=True):
+                for one in reply if isinstance(reply, list) else (reply,):
+                    if isinstance(one, ResponseError) and is_trouble(one):
+                        await self.close()
+                        raise RedisConnectionError(f"the cluster has changed: {one}")
+                if replies[index] is None or isinstance(reply, ResponseError):
+                    replies[index] = reply
+        return replies
+
+    def _route(self, commands: Sequence[Command]) -> list[list[int]]:
+        """The nodes of each command."""
+        everywhere = list(range(len(self._nodes)))
+        return [everywhere if one.key is None else [self._owners[_slot(one.key)]] for one in commands]
+
+    async def close(self) -> None:
+        """Close all of them; safe to call again."""
+        self._closed = True
+        await self._close_nodes()
+
+    async def _close_nodes(self) -> None:
+        nodes, self._nodes = self._nodes, []
+        for node in nodes:
+            await node.close()
+
+
+async def _slots(connection: OwnedConnection) -> Any:
+    await connection.open()
+    try:
+        (reply,) = await connection.exchange([command(None, "CLUSTER", "SLOTS")])
+    finally:
+        await connection.close()
+    return reply
+
+
+def _slot(key: str | bytes) -> int:
+    return key_slot(key if isinstance(key, bytes) else key.encode())
+
+
+def _slot_ranges(reply: Any, seed: str) -> Iterator[tuple[int, int, list[str]]]:
+    """CLUSTER SLOTS: first, last, and the URLs of the master and of its replicas, with the seed's login."""
+    if isinstance(reply, ResponseError):
+        raise reply
+    own = arguments(seed).get("host", "localhost")
+    for first, last, *nodes in reply:
+        yield (
+            first,
+            last,
+            [with_address(seed, own if host in _NOWHERE else host.decode(), port) for host, port, *_ in nodes],
+        )
+
+
+async def node_urls(url: str) -> list[str]:
+    """Every node of a cluster that serves, masters and replicas; of anything else, the URL itself.
+
+    Raises one of :data:`shared.redis.connection.AWAY`, or a RedisError.
+    """
+    place = read_url(url)
+    if place.kind != "cluster":
+        return [url]
+    error: Exception = RedisConnectionError("no seed of the cluster answers")
+    for seed in place.nodes:
+        try:
+            reply = await _slots(OwnedConnection(seed))
+            return sorted({node for *_, nodes in _slot_ranges(reply, seed) for node in nodes})
+        except (*AWAY, ResponseError) as failure:
+            error = failure
+    raise error
+
+
+LogConnection = OwnedConnection | ClusterConnection
+
+
+def connect_to_logs(url: str) -> LogConnection:
+    """A new, unopened connection to the logs: to a server, or to a cluster (``redis+cluster://``)."""
+    place = read_url(url)
+    return ClusterConnection(place.nodes, OwnedConnection) if place.kind == "cluster" else OwnedConnection(url)
+
+
+class _Node(ClusterNode):
+    """A node that is asked for the map."""
+
+    async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        """As redis-py's; in the map, each host that the node does not know is the one where it was reached."""
+        reply = await super().execute_command(*args, **kwargs)
+        if args[0] == "CLUSTER SLOTS":
+            for _, _, *nodes in reply:
+                for node in nodes:
+                    if node[0] in _NOWHERE:
+                        node[0] = self.host
+        return reply
+
+
+class _Nodes(NodesManager):
+    """The nodes, none of which is forgotten before the map says so."""
+
+    def __init__(self, seeds: Sequence[tuple[str, int]], arguments: dict[str, Any]) -> None:
+        self._seeds: list[ClusterNode] = [_Node(host, port, **arguments) for host, port in seeds]
+        super().__init__(self._seeds, require_full_coverage=True, connection_kwargs=arguments)
+
+    async def initialize(self) -> None:
+        """Learn the map; those nodes that did not fail are asked first. Raises what a client's call raises."""
+        known = {**self.startup_nodes, **self.nodes_cache, **{node.name: node for node in self._seeds}}
+        self.startup_nodes = {
+            name: _Node(node.host, node.port, **self.connection_kwargs) for name, node in known.items()
+        }
+        try:
+            await super().initialize()
+        except RuntimeError as error:  # a node failed meanwhile, and was dropped from what is gone through here
+            raise RedisConnectionError(f"the cluster changed while it was asked: {error}") from error
+
+
+class _Client(RedisCluster):
+    async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        call = asyncio.ensure_future(super().execute_command(*args, **kwargs))
+        call.add_done_callback(_seen)
+        return await asyncio.shield(call)
+
+
+def _seen(call: asyncio.Future[Any]) -> None:
+    """Nobody may be there any more to be told of its failure."""
+    if not call.cancelled():
+        call.exception()
+
+
+def open_cluster_client(
+    seeds: Sequence[tuple[str, int]], kind: type[AbstractConnection], **arguments: Any
+) -> Redis:
+    """In: the hosts and ports of some nodes; the kind of connection, and its arguments. It connects when it is
+    used."""
+    # A map that was wrong once is learnt anew at once: what a node tells of the new place may lack its host.
+    client = _Client(**arguments, ssl=issubclass(kind, SSLConnection), reinitialize_steps=1)
+    client.connection_kwargs["connection_class"] = kind
+    client.nodes_manager = _Nodes(seeds, client.connection_kwargs)
+    # It offers what is used of a single server's client: scripts, hashes, plain keys, pipelines.
+    return cast(Redis, client)

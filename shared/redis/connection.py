@@ -1,0 +1,161 @@
+"""Connections to Redis that have one owner each: opened on purpose, and never again unseen.
+
+Theory of operation. redis-py's pool reconnects unseen, and on a new connection the next append would land
+behind a hole. So whoever appends or follows logs owns one :class:`OwnedConnection`: it never reconnects by
+itself, a failure of any kind closes it for good, and its owner must open a new one, which is the moment to
+reconcile. One exchange is in flight at a time; a cancelled or timed-out exchange leaves replies behind that
+nobody would read, so it closes the connection as well.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ClusterError, ReadOnlyError, RedisClusterException
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from shared.redis.commands import Command, by_command
+from shared.redis.multiplexer import Multiplexer, open_multiplexer
+from shared.redis.sentinel import ToMaster
+from shared.redis.urls import arguments, read_url
+
+AWAY = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    RedisClusterException,
+    ClusterError,
+    OSError,
+    asyncio.TimeoutError,
+)
+"""What says that the server is away, and not that it refused. ``OSError`` is among them because a name
+that stops resolving (a container that restarts) shows as that."""
+
+CONNECT_TIMEOUT_S = 1.0
+EXCHANGE_TIMEOUT_S = 5.0
+"""A server that answers nothing for this long is taken for lost; longer than a slow fsync, and shorter
+than a person's patience."""
+
+
+class _Translating(AbstractConnection):
+    """Tells a connection that is closed already as what it is, and not by an error that nobody would take for a
+    lost server. One that was reset while it was idle: uvloop has closed its transport, and says so by a
+    RuntimeError at the next write. One of a cluster that another call closed, with all others, because a node had
+    failed: there is nothing to write to any more, or to read from (an AttributeError)."""
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        try:
+            await super().send_packed_command(command, check_health)
+        except (RuntimeError, AttributeError) as error:
+            await self.disconnect(nowait=True)
+            raise RedisConnectionError(f"the connection was reset: {error}") from error
+
+    async def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super().read_response(*args, **kwargs)
+        except ReadOnlyError as error:
+            # Whoever connects anew finds the master: behind Sentinel, behind a name.
+            await self.disconnect(nowait=True)
+            raise RedisConnectionError(f"the server is a replica, and takes no writes: {error}") from error
+        except (RuntimeError, AttributeError) as error:
+            await self.disconnect(nowait=True)
+            raise RedisConnectionError(f"the connection was closed: {error}") from error
+
+
+class _Tcp(_Translating, Connection):
+    pass
+
+
+class _Tls(_Translating, SSLConnection):
+    pass
+
+
+class _Socket(_Translating, UnixDomainSocketConnection):
+    pass
+
+
+class _TcpToMaster(ToMaster, _Tcp):
+    pass
+
+
+class _TlsToMaster(ToMaster, _Tls):
+    pass
+
+
+_TO_MASTER: dict[type[AbstractConnection], type[AbstractConnection]] = {_Tcp: _TcpToMaster, _Tls: _TlsToMaster}
+_KINDS: dict[type[AbstractConnection], type[AbstractConnection]] = {
+    Connection: _Tcp,
+    SSLConnection: _Tls,
+    UnixDomainSocketConnection: _Socket,
+}
+
+
+def described(url: str) -> tuple[type[AbstractConnection], dict[str, Any]]:
+    """How to connect to what a URL names (of a cluster: to the first node): the kind of connection, and its
+    arguments. Raises :class:`shared.redis.urls.BadUrl`."""
+    place = read_url(url)
+    settings = arguments(place.server or place.nodes[0])
+    kind = _KINDS[settings.pop("connection_class", Connection)]
+    settings |= {"socket_connect_timeout": CONNECT_TIMEOUT_S, "retry": Retry(NoBackoff(), 0)}
+    if place.kind == "sentinel":
+        kind = _TO_MASTER[kind]
+        settings |= {"sentinels": [partial(unopened, node) for node in place.nodes], "master": place.master}
+    return kind, settings
+
+
+def unopened(url: str) -> AbstractConnection:
+    """A connection of redis-py's, for an owner of its own: neither opened nor in a pool."""
+    kind, settings = described(url)
+    return kind(**settings)
+
+
+class OwnedConnection:
+    """One connection that is opened once, and never again behind its owner's back."""
+
+    one_log_a_read = False
+    """Whether an XREAD may name one log only (on a cluster each lies where its tag says)."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._multiplexer: Multiplexer | None = None
+        self._closed = False
+
+    async def open(self) -> None:
+        """Connect, authenticate and select. Raises one of :data:`AWAY`, or a RedisError."""
+        try:
+            self._multiplexer = await open_multiplexer(unopened(self._url), EXCHANGE_TIMEOUT_S)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def exchange(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands (one at least) in one write and read their replies, in order.
+
+        Out: a reply for each command (see :func:`shared.redis.commands.by_command`); what the server refused
+        comes as a ``ResponseError`` in its place.
+        Raises one of :data:`AWAY` when the connection is lost; then it is closed, and nobody knows which
+        of the commands were carried out.
+        """
+        if self._closed or self._multiplexer is None:
+            raise RedisConnectionError("this connection is closed")
+        try:
+            replies = await self._multiplexer.ask(commands)
+        except BaseException:
+            await self.close()
+            raise
+        return by_command(commands, replies)
+
+    async def close(self) -> None:
+        """Close at once; safe to call again."""
+        self._closed = True
+        if self._multiplexer is not None:
+            self._multiplexer.close()

@@ -1,0 +1,131 @@
+"""The Lua scripts, their loader and their runner: what must change together is one script, on keys of one slot.
+
+Theory of operation. Redis runs a script alone, so each is a transaction, and since all of its keys share
+the hash tag ``{id}``, all of it runs on a cluster as it is. A script's reply may be lost, so the caller
+sends it again: scripts whose second run would answer otherwise (create, record, claim, finish, cancel, release)
+carry the caller's nonce and answer the first result again; the others change nothing the second time.
+Scripts that end a stream are flagged ``allow-oom``: at ``maxmemory`` a stream can still be closed.
+
+Every script of the log's side is ``shared/lua/<name>.lua`` behind the transition table and ``prelude.lua``; its
+head tells its arguments and answers. Rejected: Redis functions (FUNCTION LOAD needs rights that hosted servers
+keep, and a server-wide name), and optimistic WATCH loops (three round trips, and no bound under contention).
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Final, Protocol
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, ResponseError
+
+from shared.redis.commands import Command, command
+from shared.transitions import lua_table
+
+FLAGS: Final[dict[str, str]] = {
+    "create": "",
+    "record": "",
+    "claim": "",
+    "snapshot": "",
+    "finish": "allow-oom",
+    "cancel": "allow-oom",
+    "release": "allow-oom",
+    "renew": "allow-oom",
+    "charge": "",
+    "read": "no-writes",
+}
+"""Every script of the log's side and the flags it runs under (``#!lua flags=…``, Redis 7)."""
+
+PARTS: Final[dict[str, tuple[str, ...]]] = {"create": ("admit", "record")}
+"""What a script is made of: these stand in front of it, each as a function of its KEYS and ARGV."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One script: its name, its whole text, and the digest that EVALSHA calls it by."""
+
+    name: str
+    text: str
+    sha: str
+
+
+def load_scripts(*, shebang: bool = True) -> Mapping[str, Script]:
+    """Read all scripts of the log's side. ``shebang=False`` is for fakeredis, whose Lua knows no flags."""
+    return {name: load_script(name, shebang=shebang) for name in FLAGS}
+
+
+def load_script(name: str, *, shebang: bool = True) -> Script:
+    """Read one script from the package. One that has no flags in :data:`FLAGS` belongs to the queue's side, whose
+    scripts know nothing of streams: it is its file and nothing else."""
+    source = _source(name)
+    if name in FLAGS:
+        parts = [f"local function {part}(KEYS, ARGV)\n{_source(part)}\nend" for part in PARTS.get(name, ())]
+        head = f"#!lua flags={FLAGS[name]}" if shebang else ""
+        source = "\n".join([head, lua_table(), _source("prelude"), *parts, source]).lstrip()
+    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+def _source(name: str) -> str:
+    return (files("shared") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
+
+
+Call = tuple[Sequence[str], Sequence[str | bytes | int]]
+"""KEYS and ARGV of one call. All keys lie in one slot."""
+
+
+class ScriptRunner:
+    """Runs scripts by a client. A script that the server does not know (NOSCRIPT: it is new, or was restarted) did
+    nothing yet, so the call is simply made again, with the text.
+
+    Both ways raise what the server refused, or one of :data:`shared.redis.connection.AWAY`; then a script may or
+    may not have run.
+    """
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
+        """Run a script once. Out: its reply."""
+        try:
+            return await self._client.evalsha(script.sha, len(keys), *keys, *args)  # type: ignore[misc, arg-type]
+        except NoScriptError:
+            return await self._client.eval(script.text, len(keys), *keys, *args)  # type: ignore[misc, arg-type]
+
+    async def run_all(self, script: Script, calls: Sequence[Call]) -> list[Any]:
+        """Run a script for each of the calls, in one round trip. Out: their replies, in order."""
+        replies = await self._pipelined(script, calls)
+        unknown = [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            await self._client.script_load(script.text)
+            again = await self._pipelined(script, [calls[number] for number in unknown])
+            for number, reply in zip(unknown, again, strict=True):
+                replies[number] = reply
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
+    async def _pipelined(self, script: Script, calls: Sequence[Call]) -> list[Any]:
+        async with self._client.pipeline(transaction=False) as pipe:
+            for keys, args in calls:
+                # By its name: a cluster's pipeline refuses the method, which has no one node to go to.
+                pipe.execute_command("EVALSHA", script.sha, len(keys), *keys, *args)
+            replies: list[Any] = await pipe.execute(raise_on_error=False)
+        return replies
+
+
+class Asked(Protocol):
+    """A connection that is asked directly (:class:`shared.redis.connection.OwnedConnection`)."""
+
+    async def exchange(self, commands: Sequence[Command]) -> list[Any]: ...
+
+
+async def teach(connection: Asked, scripts: Iterable[Script]) -> None:
+    """Let the server (of a cluster: each master) know these scripts, so that EVALSHA finds them on this connection.
+
+    Raises what the server refused, or one of :data:`shared.redis.connection.AWAY`.
+    """
+    for reply in await connection.exchange([command(None, "SCRIPT", "LOAD", script.text) for script in scripts]):
+        if isinstance(reply, ResponseError):
+            raise reply

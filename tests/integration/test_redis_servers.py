@@ -1,0 +1,318 @@
+"""Redis as people run it: TLS, logins, socket files, databases, old and new servers, clusters of any address."""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis.exceptions import NoPermissionError, ResponseError
+
+from cli.doctor import examine
+from cli.sockets import free_port, held_port
+from shared.redis import (
+    AWAY,
+    Script,
+    ScriptRunner,
+    connect_to_logs,
+    listen,
+    open_client,
+    subscription,
+    without_password,
+)
+from shared.settings import load
+from tests.support.certificates import Certificates, make_certificates
+from tests.support.cluster import Cluster, running_cluster, slots
+from tests.support.processes import ROOT, Server, start_server, wait_until
+from tests.support.redis_walk import walk
+from tests.support.requirements import find_redis
+from tests.support.sentinel import MASTER, running_sentinels
+from tests.support.stack import running_stack
+from tests.support.viewing import view_to_end
+
+ACL = re.compile(r"^(user headrace .*)$", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def tls(certificates: Certificates, port: int) -> dict[str, str]:
+    return {
+        "tls_port": str(port),
+        "tls_cert_file": str(certificates.certificate),
+        "tls_key_file": str(certificates.key),
+        "tls_ca_cert_file": str(certificates.authority),
+        "tls_auth_clients": "no",
+    }
+
+
+async def test_the_embedded_valkey(shared_valkey: Server) -> None:
+    await walk(shared_valkey.url)
+
+
+async def test_redis_itself_and_over_tls_with_an_authority_of_its_own(
+    tmp_path: Path, certificates: Certificates
+) -> None:
+    port = free_port()
+    with start_server(tmp_path, program=find_redis(), **tls(certificates, port)) as server:
+        await walk(server.url)
+        good = f"ssl_ca_certs={certificates.authority}"
+        await walk(f"rediss://127.0.0.1:{port}?{good}")
+        await walk(f"rediss://localhost:{port}/2?{good}")
+        for refused in ("", f"?ssl_ca_certs={certificates.stranger}", "?ssl_ca_certs=/no/such/file.pem"):
+            with pytest.raises(AWAY):
+                await open_client(f"rediss://127.0.0.1:{port}{refused}").ping()
+        await walk(f"rediss://127.0.0.1:{port}?ssl_cert_reqs=none")
+    other = free_port()
+    directory = tmp_path / "other"
+    directory.mkdir()
+    # 127.0.0.2 is this machine, too, and the certificate is not for it.
+    with start_server(directory, program=find_redis(), bind="127.0.0.1 127.0.0.2", **tls(certificates, other)):
+        with pytest.raises(AWAY, match="IP address mismatch"):
+            await open_client(f"rediss://127.0.0.2:{other}?{good}").ping()
+        await walk(f"rediss://127.0.0.2:{other}?{good}&ssl_check_hostname=false")
+
+
+async def test_a_password_and_a_wrong_one(tmp_path: Path) -> None:
+    with start_server(tmp_path) as server:
+        with Redis(port=server.port) as redis:
+            redis.config_set("requirepass", "s3:cret/@?")
+        await walk(f"redis://:s3%3Acret%2F%40%3F@127.0.0.1:{server.port}/0")
+        for url in (server.url, f"redis://:wrong@127.0.0.1:{server.port}/0"):
+            with pytest.raises(AWAY, match=r"(?i)auth|password"):
+                await open_client(url).ping()
+
+
+async def test_a_socket_file_and_database_numbers(tmp_path: Path) -> None:
+    file = tmp_path / "redis.sock"
+    with start_server(tmp_path, unixsocket=str(file)) as server:
+        await walk(f"unix://{file}?db=1")
+        await walk(f"redis://127.0.0.1:{server.port}/3")
+        await walk(f"redis://127.0.0.1:{server.port}?db=4")
+        with Redis(port=server.port) as redis:
+            assert sorted(redis.info("keyspace")) == ["db1", "db3", "db4"]
+
+
+@pytest.mark.parametrize("kind", ["valkey", "redis"])
+async def test_the_rights_that_the_docs_list_are_enough(tmp_path: Path, kind: str) -> None:
+    program = find_redis() if kind == "redis" else None
+    for name in ("server", "stack"):
+        (tmp_path / name).mkdir()
+    with start_server(tmp_path / "server", program=program) as server:
+        with Redis(port=server.port) as redis:
+            add_user_of_the_docs(redis)
+            redis.execute_command("ACL", "SETUSER", "default", "off")
+        url = f"redis://headrace:pw@127.0.0.1:{server.port}/0"
+        async with running_stack(tmp_path / "stack", HEADRACE_REDIS_URL=url) as stack:
+            await stack.until_ready()
+            made = await stack.create({"tokens": 30}, headers={"Idempotency-Key": "k"})
+            assert (await view_to_end(stack.client, made["events_url"])).types[-1] == "done"
+            long = await stack.create({"tokens": 500, "interval_ms": 20})
+            await stack.until_said(long["id"])
+            assert (await stack.client.post(f"{long['url']}/cancel")).json()["status"] == "cancelled"
+            assert (await stack.client.delete(made["url"])).status_code == 204
+            found = await examine(load(stack.env()))
+            assert [one for one in found if one.check == "Redis" and one.state != "ok"] == []
+            said = "".join(child.output() for child in [*stack.apis, *stack.workers])
+            assert not re.search(r"(?i)noperm|permission", said)
+        with Redis.from_url(url) as redis:
+            for forbidden in ("FLUSHALL", "KEYS *", "CONFIG GET dir", "ACL LIST", "GET other", "PUBLISH other x"):
+                with pytest.raises(NoPermissionError):
+                    redis.execute_command(*forbidden.split())
+
+
+def add_user_of_the_docs(redis: Redis) -> None:
+    """``headrace``, whose password is ``pw``."""
+    (line,) = ACL.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    _, name, *rules = line.replace("PASSWORD", "pw").split()
+    redis.execute_command("ACL", "SETUSER", name, *rules)
+
+
+async def test_a_server_that_is_a_replica_is_told_as_one_that_is_away(tmp_path: Path) -> None:
+    with start_server(tmp_path) as server:
+        with Redis(port=server.port) as redis:
+            redis.execute_command("REPLICAOF", "127.0.0.1", free_port())
+        client = open_client(server.url)
+        with pytest.raises(AWAY, match="takes no writes"):
+            await client.set("a", "b")
+        with Redis(port=server.port) as redis:
+            redis.execute_command("REPLICAOF", "NO", "ONE")
+        assert await client.set("a", "b")
+        await client.aclose()
+
+
+@pytest.fixture(scope="module")
+def ipv6_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with running_cluster(tmp_path_factory.mktemp("cluster"), replicas=False, host="::1") as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "hostname", "told"),
+    [
+        ("ip", "", {b"::1"}),
+        ("hostname", "localhost", {b"localhost"}),
+        ("hostname", "", {b"?"}),
+        ("unknown-endpoint", "", {None}),
+    ],
+)
+async def test_a_cluster_is_found_however_its_nodes_name_each_other(
+    ipv6_cluster: Cluster, endpoint: str, hostname: str, told: set[bytes | None]
+) -> None:
+    clients = [Redis(host="::1", port=node.port) for node in ipv6_cluster.nodes]
+    for client in clients:
+        client.config_set("cluster-announce-hostname", hostname)
+        client.config_set("cluster-preferred-endpoint-type", endpoint)
+    await asyncio.to_thread(wait_until, lambda: all(hosts(client) == told for client in clients))
+    for client in clients:
+        client.close()
+    await walk(ipv6_cluster.url)
+
+
+def hosts(client: Redis) -> set[bytes | None]:
+    return {master[0] for _, _, master, *_ in slots(client)}
+
+
+async def test_a_cluster_over_tls_carries_the_options_of_its_url_to_every_node(
+    tmp_path: Path, certificates: Certificates
+) -> None:
+    with ExitStack() as stack:
+        ports = [stack.enter_context(held_port()) for _ in range(3)]
+        each = [tls(certificates, port) | {"tls_cluster": "yes", "tls_replication": "yes"} for port in ports]
+        cluster = stack.enter_context(running_cluster(tmp_path, replicas=False, program=find_redis(), each=each))
+        seed = f"rediss+cluster://127.0.0.1:{ports[0]}"
+        await walk(f"{seed}?ssl_ca_certs={certificates.authority}")
+        with pytest.raises(AWAY):
+            await connect_to_logs(seed).open()
+        assert len(cluster.nodes) == 3
+
+
+async def test_a_master_behind_sentinels_with_passwords(tmp_path: Path) -> None:
+    config = f"sentinel auth-pass {MASTER} secret\nrequirepass guarded"
+    with running_sentinels(tmp_path, config=config, password="secret", sentinel_password="guarded") as watched:
+        hosts = ",".join(f"127.0.0.1:{port}" for port in watched.ports)
+        good = f"redis+sentinel://:secret@{hosts}/{MASTER}/2?sentinel_password=guarded"
+        await walk(good)
+        for bad, why in (
+            (good.replace("guarded", "wrong"), "no Sentinel tells"),
+            (good.replace(":secret@", ""), "(?i)auth"),
+            (good.replace(f"/{MASTER}/", "/another/"), "watches no master of this name"),
+        ):
+            with pytest.raises(AWAY, match=why):
+                await open_client(bad).ping()
+        with Redis(port=watched.servers[0].port, password="secret") as redis:
+            add_user_of_the_docs(redis)
+        client = open_client(good.replace(":secret@", "headrace:pw@"))
+        assert await client.ping()
+        await client.aclose()
+        assert without_password(good) == f"redis+sentinel://***@{hosts}/{MASTER}/2?sentinel_password=***"
+
+
+async def test_a_sentinel_whose_machine_is_gone_delays_nothing(tmp_path: Path) -> None:
+    with running_sentinels(tmp_path) as watched:
+        hosts = ",".join(f"127.0.0.1:{port}" for port in (free_port(), *watched.ports))
+        await walk(f"redis+sentinel://{hosts}/{MASTER}")
+        nobody = f"redis+sentinel://127.0.0.1:{free_port()}/{MASTER}"
+        with pytest.raises(AWAY, match="no Sentinel tells where the master 'main' is"):
+            await open_client(nobody).ping()
+
+
+async def test_a_subscription_comes_back_and_says_so(tmp_path: Path) -> None:
+    with start_server(tmp_path) as server:
+        heard: list[bytes] = []
+        subscribed = asyncio.Event()
+        listening = asyncio.create_task(listen(server.url, "c", heard.append, subscribed.set))
+        for number in range(2):
+            async with asyncio.timeout(15):
+                await subscribed.wait()
+                with Redis(port=server.port) as redis:
+                    assert redis.publish("c", str(number)) == 1
+                while len(heard) <= number:
+                    await asyncio.sleep(0.01)
+            subscribed.clear()
+            await asyncio.to_thread(server.start_again)
+        listening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await listening
+        with Redis(port=server.port) as redis:
+            await asyncio.to_thread(wait_until, lambda: redis.pubsub_numsub("c") == [(b"c", 0)])
+    assert heard == [b"0", b"1"]
+
+
+async def test_a_subscription_to_a_server_that_stands_still_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscription, "PING_S", 0.3)
+    with start_server(tmp_path) as server:
+        times = 0
+        subscribed = asyncio.Event()
+
+        def count() -> None:
+            nonlocal times
+            times += 1
+            subscribed.set()
+
+        listening = asyncio.create_task(listen(server.url, "c", lambda _: None, count))
+        await subscribed.wait()
+        await asyncio.sleep(1.0)
+        assert times == 1, "a quiet channel is no lost one"
+        subscribed.clear()
+        server.pause()
+        await asyncio.sleep(1.0)
+        server.resume()
+        async with asyncio.timeout(15):
+            await subscribed.wait()
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+
+
+async def test_calls_that_come_while_one_is_in_flight_reach_the_server_together(tmp_path: Path) -> None:
+    with start_server(tmp_path, appendfsync="always") as server:
+        client = open_client(server.url)
+        await client.ping()
+        writes = 0
+        multiplexer = client._shared._multiplexer
+        send = multiplexer._transport.write
+
+        class Counting:
+            def write(self, data: bytes) -> None:
+                nonlocal writes
+                writes += 1
+                send(data)
+
+            def __getattr__(self, name: str) -> object:
+                return getattr(send.__self__, name)
+
+        multiplexer._transport = Counting()
+        calls = []
+        for number in range(300):
+            calls.append(asyncio.create_task(client.hset(f"h{number}", "field", "value")))
+            await asyncio.sleep(0)  # each in a turn of the loop of its own: 300 writes without group commit
+        assert await asyncio.gather(*calls) == [1] * 300
+        assert writes < 100
+        await client.aclose()
+
+
+async def test_scripts_that_the_server_forgot_run_once_each(shared_valkey: Server) -> None:
+    client = open_client(shared_valkey.url)
+    runner, script = ScriptRunner(client), counting_script()
+    await client.delete("counted")
+    assert await runner.run(script, ["counted"], [1]) == 1
+    await client.script_flush()
+    assert await runner.run(script, ["counted"], [1]) == 2
+    await client.script_flush()
+    assert await runner.run_all(script, [(["counted"], [1])] * 5) == [3, 4, 5, 6, 7]
+    assert await client.get("counted") == b"7"
+    with pytest.raises(ResponseError, match="not an integer"):
+        await runner.run_all(script, [(["counted"], ["x"])])
+    await client.aclose()
+
+
+def counting_script() -> Script:
+    text = "return redis.call('INCRBY', KEYS[1], ARGV[1])"
+    return Script("counting", text, hashlib.sha1(text.encode()).hexdigest())

@@ -1,0 +1,274 @@
+"""The log writer: all that a worker's attempts say, in one round trip, over one connection that it owns.
+
+Theory of operation. One flush is in flight at a time. It takes the attempts that have something to say
+(:mod:`worker.log.flush_policy`), appends their entries (see :mod:`shared.log`), and names the streams in one
+PUBLISH behind them, so that a wake-up never overtakes its append. Flushes are at least ``flush_s`` apart, and at
+once when the last is older: at 100 streams of 50 tokens/s that halves a token's cost for a p99 of 7 ms (5 ms
+apart), not 1.1; 9 ms apart it is another tenth less, with a p99 of 12 ms. Under ``appendfsync always`` a flush
+costs one fsync, however many streams it has.
+
+A connection that fails is never reused. On every new one all attempts, idle ones too, are compared with their logs
+before anything is appended (:mod:`worker.log.recovery`). Nothing is appended to a log that is doubtful.
+
+Calls (scripts behind a stream's appends) wait for all that their own stream has to say. They are sent again on a
+new connection. A snapshot grows at a checked offset; where the server's has another length (its last moments were
+lost, or a script was refused for want of memory), it is written anew as a whole.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import structlog
+from redis.exceptions import RedisError
+
+from shared.claims import Claim
+from shared.keys import Keys
+from shared.log import Log
+from shared.redis import AWAY, LogConnection, Script, command, is_trouble, teach
+from worker.log.attempt_log import FENCED, AttemptLog
+from worker.log.flush import Call, Flush
+from worker.log.flush_policy import FlushPolicy
+from worker.log.recovery import reconcile, stays_doubtful
+
+FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.05, 1.0
+"""A server that comes back is noticed within a second."""
+DOUBT_S: Final = 0.1
+"""What stays doubtful (its server is at the memory limit) is looked at so often, and nobody else waits for it."""
+
+log = structlog.get_logger("worker.log")
+
+
+class LogWriter:
+    """Writes the logs of all attempts that this worker runs."""
+
+    def __init__(
+        self,
+        connect: Callable[[], LogConnection],
+        keys: Keys,
+        scripts: Mapping[str, Script],
+        cap: int,
+        flush_s: float,
+        publish: Callable[[bytes], Awaitable[None]] | None = None,
+    ) -> None:
+        """``connect`` makes an unopened connection; ``cap``: entries that a log keeps; ``publish`` sends wake-ups
+        that live on another server, without it they go behind the appends."""
+        self._connect = connect
+        self._keys = keys
+        self._scripts = scripts
+        self._cap = cap
+        self._flush_s = flush_s
+        self._publish = publish
+        self._connection: LogConnection | None = None
+        self._running: dict[str, AttemptLog] = {}
+        self._policy = FlushPolicy()
+        self._doubtful: dict[AttemptLog, None] = {}
+        self._doubt_at = 0.0
+        self._calls: dict[Call, None] = {}
+        self._work = asyncio.Event()
+
+    def begin(self, stream_id: str, claim: Claim) -> AttemptLog:
+        """Begin to write an attempt whose opening event the claim has written."""
+        if stream_id in self._running:
+            self._running[stream_id].stop(FENCED)
+        attempt = AttemptLog(stream_id, claim, Log(self._keys.log(stream_id), self._cap))
+        self._running[stream_id] = attempt
+        return attempt
+
+    def drop(self, attempt: AttemptLog) -> None:
+        """Stop writing this attempt."""
+        if self._running.get(attempt.stream_id) is attempt:
+            del self._running[attempt.stream_id]
+        attempt.source = None
+        self._policy.discard(attempt)
+        self._doubtful.pop(attempt, None)
+        self.drop_calls(attempt)
+
+    def drop_calls(self, attempt: AttemptLog) -> None:
+        """Nobody waits for this attempt's calls any more."""
+        for call in [call for call in self._calls if call.attempt is attempt]:
+            del self._calls[call]
+            call.answer.cancel()
+
+    def running(self) -> list[AttemptLog]:
+        """All attempts that are written now."""
+        return list(self._running.values())
+
+    def touch(self, attempt: AttemptLog) -> None:
+        """This attempt has something to say, or its source may have."""
+        self._policy.add(attempt)
+        self._work.set()
+
+    def doubt(self, attempt: AttemptLog) -> None:
+        """Compare this attempt with its log before anything else is written to it."""
+        self._doubtful[attempt] = None
+        self._doubt_at = 0.0
+        self._work.set()
+
+    async def settled(self, attempt: AttemptLog) -> bool:
+        """Wait until everything said was acknowledged. Out: False if the attempt was stopped before."""
+        while not attempt.settled and not attempt.stopped.done():
+            self.touch(attempt)
+            await attempt.moved()
+        return not attempt.stopped.done()
+
+    async def call(self, attempt: AttemptLog, name: str, *args: str | bytes | int) -> tuple[str, ...]:
+        """Run a script behind all appends of this attempt. Out: its answer, split into words."""
+        if attempt.settled:
+            self._policy.discard(attempt)  # or the call would wait for a turn in which nothing is said
+        self._line_up(call := Call(attempt, name, args))
+        return tuple((await call.answer).decode().split())
+
+    def _line_up(self, call: Call) -> None:
+        self._calls[call] = None
+        self._work.set()
+
+    # -- the connection -----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Flush until cancelled."""
+        loop = asyncio.get_running_loop()
+        backoff_s, last_flush = FIRST_BACKOFF_S, 0.0
+        try:
+            while True:
+                await self._work.wait()
+                await asyncio.sleep(max(0.0, last_flush + self._flush_s - loop.time()))
+                self._work.clear()
+                last_flush = loop.time()
+                try:
+                    connection = self._connection or await self._open()
+                    await self._reconcile(connection)
+                    await self._flush(connection)
+                except (*AWAY, RedisError) as error:
+                    log.warning("log_away", error=type(error).__name__, detail=str(error)[:200])
+                    await self._close()
+                    self._work.set()
+                    await asyncio.sleep(backoff_s)
+                    backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+                else:
+                    backoff_s = FIRST_BACKOFF_S
+        finally:
+            await self._close()
+
+    async def tick(self) -> None:
+        """Once a second: notice a dead connection while idle."""
+        if self._connection is None:
+            self._work.set()
+            return
+        try:
+            await self._connection.exchange([command(None, "PING")])
+        except AWAY:
+            await self._close()
+            self._work.set()
+
+    async def _open(self) -> LogConnection:
+        """Connect anew, and load the scripts, which a server that restarted has forgotten. Raises one of AWAY, or a
+        RedisError; then nothing is open."""
+        connection = self._connect()
+        await connection.open()
+        try:
+            await teach(connection, self._scripts.values())
+        except BaseException:
+            await connection.close()
+            raise
+        self._connection = connection
+        now = asyncio.get_running_loop().time()
+        for attempt in self._running.values():
+            attempt.keep_anew(now)
+            self.doubt(attempt)
+        return connection
+
+    async def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    # -- doubts -------------------------------------------------------------------------------------
+
+    async def _reconcile(self, connection: LogConnection) -> None:
+        loop = asyncio.get_running_loop()
+        if not self._doubtful or loop.time() < self._doubt_at:
+            return
+        # Half of it, for a timer may fire a little early, and nobody would look again.
+        self._doubt_at = loop.time() + DOUBT_S / 2
+        loop.call_later(DOUBT_S, self._work.set)
+        async for attempt, outcome, mended in reconcile(connection, list(self._doubtful)):
+            if isinstance(outcome, str):
+                attempt.stop(outcome)
+            elif outcome is not True:
+                if stays_doubtful(attempt, outcome, loop.time()):
+                    continue
+            else:
+                attempt.acknowledged(loop.time())
+                if attempt.has_pending:
+                    self.touch(attempt)
+                if mended:
+                    self._snapshot(attempt, anew=True)
+            self._doubtful.pop(attempt, None)
+
+    # -- a flush ------------------------------------------------------------------------------------
+
+    async def _flush(self, connection: LogConnection) -> None:
+        flush = Flush(self._keys, self._scripts)
+        doubtful = self._doubtful
+        for attempt in self._policy.take(doubtful):
+            if entries := attempt.take():
+                flush.append(attempt, entries)
+            if attempt.has_pending and not attempt.stopped.done():
+                self.touch(attempt)
+        if self._policy.any_but(doubtful):
+            self._work.set()  # the next flush takes them
+        for call in self._calls:
+            if call.attempt not in doubtful and call.attempt not in self._policy:
+                flush.call(call)
+        if not flush.commands:
+            return
+        if self._publish is None:
+            flush.publish()
+        replies = await connection.exchange(flush.commands)
+        self._read_appends(flush, replies, asyncio.get_running_loop().time())
+        self._read_calls(flush, replies)
+        if self._publish is not None:
+            await self._publish(flush.touched)
+
+    def _read_appends(self, flush: Flush, replies: list[Any], now: float) -> None:
+        trouble: RedisError | None = None
+        for attempt, outcome in flush.appended(replies):
+            if outcome is True:
+                if attempt.acknowledged(now):
+                    self._snapshot(attempt)
+                continue
+            try:
+                if stays_doubtful(attempt, outcome, now):
+                    self.doubt(attempt)
+            except RedisError as error:
+                trouble = error
+        if trouble is not None:
+            raise trouble
+
+    def _read_calls(self, flush: Flush, replies: list[Any]) -> None:
+        for call, reply in flush.answered(replies):
+            if is_trouble(reply):
+                raise reply
+            self._calls.pop(call, None)
+            call.tell(reply)
+
+    # -- snapshots ----------------------------------------------------------------------------------
+
+    def _snapshot(self, attempt: AttemptLog, *, anew: bool = False) -> None:
+        """Bring this attempt's snapshot up to all that was acknowledged."""
+        call = Call(attempt, "snapshot", (attempt.epoch, *attempt.snapshot_step(anew=anew)))
+        call.answer.add_done_callback(lambda done: self._snapshot_answered(attempt, done))
+        self._line_up(call)
+
+    def _snapshot_answered(self, attempt: AttemptLog, done: "asyncio.Future[bytes]") -> None:
+        if done.cancelled() or attempt.stopped.done():
+            return
+        error = done.exception()
+        if error is not None:
+            # The next step finds another length than it expects, and writes the snapshot anew.
+            log.warning("snapshot_refused", stream=attempt.stream_id, detail=str(error)[:200])
+        elif done.result().startswith(b"mismatch"):
+            self._snapshot(attempt, anew=True)
+        elif done.result() != b"ok":
+            self.doubt(attempt)
