@@ -539,20 +539,6 @@ def _error_of(value: Any) -> ProviderError:
     return to_provider_error(reading, in_stream=True)
 
 
-def error_object(value: Any) -> dict[str, Any]:
-    """The object that names the error in ``{"error": {…}}`` or a list around it; {} where there is none."""
-    if isinstance(value, list):
-        value = value[0] if value else None
-    found = value.get("error") if isinstance(value, dict) else None
-    return found if isinstance(found, dict) else {}
-
-
-def sentence_of(body: bytes) -> str:
-    """The provider's own sentence in an error response; '' for an HTML page or for nothing."""
-    reading = read_error(body, is_error=True)
-    return "" if reading is None else reading.sentence
-
-
 def garbage(what: str) -> ProviderError:
     """An event that is none of this wire format."""
     return ProviderError("provider_garbage", f"The provider sent an event {what}.", retryable=True)
