@@ -15,6 +15,7 @@ from api.admission import Admission
 from api.presence import Presence
 from api.problems import Problem, redis_away
 from api.requests import CreateStream
+from shared.capabilities import Refusal, refusal
 from shared.create import Created, Creator
 from shared.fallbacks import speaker
 from shared.ids import idempotent_stream_id, new_stream_id
@@ -83,8 +84,11 @@ class Creation:
             "provider": target.provider.name,
             "model": target.model,
             "messages": asked.turns(),
-            **asked.model_dump(exclude={"model", "prompt", "messages", "fallbacks"}, exclude_none=True),
+            **asked.asked(),
         }
+        for to in (target, *fallbacks):
+            if refused := refusal(to.provider, to.model, request, asked.max_tokens or most):
+                raise _unsupported(to, refused)
         if fallbacks:
             request["fallbacks"] = [{"provider": to.provider.name, "model": to.model} for to in fallbacks]
         try:
@@ -160,6 +164,16 @@ class Creation:
         if made.outcome not in ("created", "exists", "conflict"):
             raise self._admission.refusal(made.outcome, made.wait_ms)
         return made
+
+
+def _unsupported(target: Target, refused: Refusal) -> Problem:
+    errors = [{"field": refused.field, "message": f"not for {target.full_name}: {refused.reason}"}]
+    return Problem(
+        422,
+        "unsupported_by_provider",
+        f"The request can't be used: {refused.field}: {errors[0]['message']}.",
+        errors=errors,
+    )
 
 
 def _half_character() -> Problem:

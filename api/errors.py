@@ -29,6 +29,12 @@ ERRORS: Final = (
     Row("bad_json", "400", "no", "The body is not JSON. Send a JSON object, in UTF-8."),
     Row("invalid_request", "422", "no", "A field is wrong or missing: `errors` names each. Change it."),
     Row("unknown_field", "422", "no", "A field that does not exist, mostly a slip of the pen. Leave it out."),
+    Row(
+        "unsupported_by_provider",
+        "422",
+        "no",
+        "The model, or a fallback, would refuse a field or pass it over: `errors` names it. Leave it out.",
+    ),
     Row("body_too_large", "413", "no", "More than `HEADRACE_MAX_BODY_BYTES`. Send less."),
     Row("prompt_too_large", "413", "no", "More than `HEADRACE_MAX_PROMPT_BYTES` for the model. Send less."),
     Row("answer_too_long", "422", "no", "More asked for than `HEADRACE_MAX_ANSWER_TOKENS`. Ask for less."),
@@ -69,6 +75,24 @@ ERRORS: Final = (
         "provider_auth", "`failed`", "no", "The provider does not accept the key. Check the variable that is named."
     ),
     Row("provider_unknown_model", "`failed`", "no", "The provider does not know the model. Check its name."),
+    Row(
+        "provider_no_credit",
+        "`failed`",
+        "no",
+        "The account at the provider is empty, or its budget is used up. Add credit there.",
+    ),
+    Row(
+        "provider_no_access",
+        "`failed`",
+        "no",
+        "The provider does not let this key use the model. Ask for access there, or choose another.",
+    ),
+    Row(
+        "context_too_long",
+        "`failed`",
+        "no",
+        "The request is longer than the model takes. Shorten it, or choose a model with a longer context.",
+    ),
     Row("provider_refused", "`failed`", "no", "The provider refused the request, and says why. Change it."),
     Row("content_filtered", "`failed`", "no", "The provider refuses this content. Change the request."),
     # The provider fails.
@@ -80,13 +104,31 @@ ERRORS: Final = (
         "as it says",
         "No connection, again and again. Try later; not where the address itself can't be used: correct it.",
     ),
+    Row(
+        "provider_tls",
+        "`failed`",
+        "no",
+        "The provider's certificate is refused. Name its authority in `SSL_CERT_FILE`, or correct the address.",
+    ),
     Row("provider_connect_timeout", "`failed`", "yes", "Slower than `HEADRACE_CONNECT_TIMEOUT_S`. Try later."),
     Row("first_token_timeout", "`failed`", "yes", "No word within `HEADRACE_FIRST_TOKEN_TIMEOUT_S`. Try later."),
-    Row("upstream_silent", "`failed`", "yes", "Silent for `HEADRACE_IDLE_TIMEOUT_S` in mid-answer. Try again."),
+    Row(
+        "upstream_silent",
+        "`failed`",
+        "yes",
+        "Silent for `HEADRACE_IDLE_TIMEOUT_S` in mid-answer, or for "
+        "`HEADRACE_LIVENESS_TIMEOUT_S` without a token though it shows life. Try again.",
+    ),
     Row("upstream_cut", "`failed`", "yes", "The provider broke off before its finish reason. Try again."),
     Row("provider_error_event", "`failed`", "yes", "The provider sent an error in mid-answer. Try again."),
-    Row("provider_garbage", "`failed`", "yes", "No stream of events came. Try again; check `<NAME>_BASE_URL`."),
-    Row("provider_too_large", "`failed`", "yes", "One event was too large to be one. Try again."),
+    Row("empty_answer", "`failed`", "yes", "The provider ended its answer and said nothing at all. Try again."),
+    Row("provider_garbage", "`failed`", "as it says", "No answer that can be read came. Check `<NAME>_BASE_URL`."),
+    Row(
+        "provider_too_large",
+        "`failed`",
+        "yes",
+        "Events of more than 16 MiB in all were too large to be any. Try again.",
+    ),
     Row("connect_failed", "`headrace doctor`", "yes", "The provider does not answer. Check its address."),
     # The stream.
     Row("worker_lost", "`failed`", "yes", "A worker died, and `on_failure` allows no new beginning. Try again."),

@@ -37,11 +37,15 @@ def _fault(error: Mapping[str, Any], body: Any, content_type: str) -> dict[str, 
 
 
 def _path(place: Sequence[str | int], value: Any, kind: str) -> list[str]:
-    """The place without the branches of unions that pydantic puts into it: they are no keys of what was sent."""
+    """The place without the branches of unions that pydantic puts into it: they are no keys of what was sent.
+
+    The first is always a field: where it was sent under another name that is understood too, its own name is told.
+    """
     path = []
     for n, part in enumerate(place):
-        if n == len(place) - 1 and kind in _NAMED:
+        if (n == len(place) - 1 and kind in _NAMED) or (n == 0 and isinstance(value, dict) and part not in value):
             path.append(str(part))
+            value = None
         elif isinstance(value, list) if isinstance(part, int) else _is_field(part, place[:n], value):
             path.append(str(part))
             value = value[part]

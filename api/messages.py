@@ -1,16 +1,35 @@
 """What a conversation may hold, the same for every wire format; adapters map it onto their provider's.
 
-A turn is ``system``, ``user``, ``assistant`` or ``tool``. ``content`` is a string or a list of parts; images stand
-in a user's turn alone, which is the only place where all providers take them.
+A turn is ``system`` (or ``developer``), ``user``, ``assistant`` or ``tool``. ``content`` is a string or a list of
+parts; images stand in a user's and a tool's turn.
+
+Theory of operation. Two rules meet here. What callers write by hand is strict: an unknown field is refused. What an
+answer was is taken back as the record tells it, whatever the model made of it: a call without an id or with broken
+arguments, no text at all, parts that only their provider understands. The shapes of other APIs (OpenAI's tools,
+tool calls and image parts, Anthropic's blocks of thinking) are brought into the one form below before it is
+validated, by the functions at the end; so the record, the adapters and the hash of a request know one form alone.
+
+A list stops at its first wrong item (``fail_fast``): a body of half a megabyte may hold 20,000 of them, and telling
+each takes seconds.
 """
 
 import base64
 import binascii
+import contextlib
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from shared.nesting import levels
 
@@ -19,32 +38,62 @@ MAX_PARTS: Final = 100
 """Of one turn: as many images as the most generous provider takes."""
 MAX_TOOLS: Final = 128
 """OpenAI's own limit; others have none, or a higher one."""
+MAX_PROVIDER_PARTS: Final = 10_000
+"""Of one answer: its share of 1 MiB holds no more citations than that."""
+MAX_FIELDS: Final = 64
 MAX_URL: Final = 2048
+MAX_ID: Final = 10_000
+"""Some gateways put a whole signature into a call's id."""
 
 Text = Annotated[str, Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 """What all providers take as the name of a tool."""
-CallId = Annotated[str, Field(min_length=1, max_length=200)]
+CalledName = Annotated[str, Field(min_length=1, max_length=1000)]
+"""What a model called: it may be no name of a tool at all."""
+CallId = Annotated[str, Field(min_length=1, max_length=MAX_ID)]
+ProviderName = Annotated[str, Field(min_length=1, max_length=40)]
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """What callers write: exact types, and no field that is not known."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def has_few_fields(cls, raw: Any) -> Any:
+        """One fault in place of 50,000: each unknown field is told."""
+        if isinstance(raw, dict) and len(raw) > MAX_FIELDS:
+            raise ValueError(f"this has {len(raw)} fields, and knows fewer than {MAX_FIELDS}")
+        return raw
 
-class TextPart(_Strict):
+
+class CacheControl(Strict):
+    """Anthropic's hint that the prompt up to here is worth keeping; other wire formats do without."""
+
+    type: Literal["ephemeral"]
+    ttl: Literal["5m", "1h"] | None = None
+
+
+class TextPart(Strict):
     """A piece of text."""
 
     type: Literal["text"]
     text: Text
+    cache_control: CacheControl | None = None
 
 
-class ImagePart(_Strict):
+class ImagePart(Strict):
     """An image: by ``url``, which the provider fetches itself, or its bytes as base64 in ``data``."""
 
     type: Literal["image"]
     url: Annotated[str | None, Field(max_length=MAX_URL, pattern=r"^https?://[^\s/]\S*$")] = None
     data: Annotated[str | None, Field(min_length=4)] = None
     media_type: Literal["image/png", "image/jpeg", "image/gif", "image/webp"] | None = None
+    detail: Annotated[Literal["auto", "low", "high"] | None, Field(description="OpenAI's; others do without")] = (
+        None
+    )
+    cache_control: CacheControl | None = None
 
     @model_validator(mode="after")
     def one_of_both(self) -> "ImagePart":
@@ -60,22 +109,50 @@ class ImagePart(_Strict):
         return self
 
 
-class ToolCall(_Strict):
-    """A call that the assistant made, as its answer told it."""
+class ThinkingPart(Strict):
+    """Claude's thinking, as Anthropic sends it. Without its signature nobody takes it back, and it is left out."""
 
-    id: CallId
-    name: Name
-    arguments: Annotated[str, Field(description="a JSON object, as text")]
+    type: Literal["thinking"]
+    thinking: str
+    signature: str | None = None
 
-    @field_validator("arguments")
+
+class RedactedThinkingPart(Strict):
+    """Claude's thinking that only Anthropic can read."""
+
+    type: Literal["redacted_thinking"]
+    data: Text
+
+
+class ToolCall(Strict):
+    """A call that the assistant made, as its answer told it; without an id it gets one."""
+
+    id: CallId | None = None
+    name: CalledName
+    arguments: Annotated[str, Field(description="a JSON object, as text")] = "{}"
+    thought_signature: Annotated[Text | None, Field(description="Gemini's, of this call")] = None
+    extra_content: Annotated[
+        dict[str, Any] | None, Field(description="what a provider of the OpenAI format added to this call")
+    ] = None
+
+    @field_validator("extra_content")
     @classmethod
-    def is_object(cls, arguments: str) -> str:
-        try:
-            # As what the adapters will take it for.
-            msgspec.json.decode(arguments, type=dict[str, Any])
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            raise ValueError("a tool call's arguments must be the text of a JSON object") from None
-        return arguments
+    def is_plain(cls, extra: dict[str, Any] | None) -> dict[str, Any] | None:
+        check_json(extra)
+        return extra
+
+
+class ProviderPart(Strict):
+    """What a provider sent that has no word here, as the record tells it."""
+
+    type: Annotated[str, Field(min_length=1, max_length=200)]
+    data: Any = None
+
+    @field_validator("data")
+    @classmethod
+    def is_plain(cls, data: Any) -> Any:
+        check_json(data)
+        return data
 
 
 def _kind_of_content(content: Any) -> str | None:
@@ -88,68 +165,88 @@ ContentKind: Final = Discriminator(
     custom_error_message="Input should be text, or a list of parts",
 )
 """Tells the two apart before either is looked into, so that what is wrong with one is told alone."""
+
+
+Understood: Final = BeforeValidator(lambda raw: _part(raw))
+Parts = Field(min_length=1, max_length=MAX_PARTS, fail_fast=True)
 OnlyText = Annotated[
-    Annotated[Text, Tag("text")]
-    | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS), Tag("parts")],
+    Annotated[Text, Tag("text")] | Annotated[list[Annotated[TextPart, Understood]], Parts, Tag("parts")],
     ContentKind,
 ]
+_TextOrImage = Annotated[TextPart | ImagePart, Field(discriminator="type"), Understood]
+_Said = Annotated[TextPart | ThinkingPart | RedactedThinkingPart, Field(discriminator="type"), Understood]
 TextAndImages = Annotated[
-    Annotated[Text, Tag("text")]
-    | Annotated[
-        list[Annotated[TextPart | ImagePart, Field(discriminator="type")]],
-        Field(min_length=1, max_length=MAX_PARTS),
-        Tag("parts"),
-    ],
-    ContentKind,
+    Annotated[Text, Tag("text")] | Annotated[list[_TextOrImage], Parts, Tag("parts")], ContentKind
 ]
+Result = Annotated[Annotated[str, Tag("text")] | Annotated[list[_TextOrImage], Parts, Tag("parts")], ContentKind]
+Answer = Annotated[Annotated[str, Tag("text")] | Annotated[list[_Said], Parts, Tag("parts")], ContentKind]
 
 
-class SystemTurn(_Strict):
-    """What the model shall be and heed. Some providers know one system prompt only: several are joined."""
+class SystemTurn(Strict):
+    """What the model shall be and heed. Some providers know one system prompt only: several are joined. A developer
+    is the system where the provider does not know that role."""
 
-    role: Literal["system"]
+    role: Literal["system", "developer"]
     content: OnlyText
 
 
-class UserTurn(_Strict):
+class UserTurn(Strict):
     """What the user says and shows."""
 
     role: Literal["user"]
     content: TextAndImages
 
 
-class AssistantTurn(_Strict):
-    """What the model said, and the tools that it called."""
+class AssistantTurn(Strict):
+    """What the model said, and the tools that it called: the fields of a record, with ``text`` as ``content``.
+
+    ``reasoning``, ``provider_parts`` and signatures go back to the provider that made them (``provider``, as the
+    record names it; without it, to each provider that has a word for them), and nowhere else.
+    """
 
     role: Literal["assistant"]
-    content: OnlyText | None = None
-    tool_calls: Annotated[list[ToolCall] | None, Field(min_length=1, max_length=MAX_TOOLS)] = None
+    content: Answer | None = None
+    reasoning: str | None = None
+    tool_calls: Annotated[
+        list[Annotated[ToolCall, BeforeValidator(lambda raw: _call(raw))]] | None,
+        Field(min_length=1, max_length=MAX_TOOLS, fail_fast=True),
+    ] = None
+    provider_parts: Annotated[list[ProviderPart] | None, Field(max_length=MAX_PROVIDER_PARTS, fail_fast=True)] = (
+        None
+    )
+    provider: ProviderName | None = None
 
     @model_validator(mode="after")
     def says_something(self) -> "AssistantTurn":
-        if self.content is None and self.tool_calls is None:
+        if self.content is None and not (self.tool_calls or self.reasoning or self.provider_parts):
             raise ValueError("an assistant's message has content, tool_calls or both")
         return self
 
 
-class ToolTurn(_Strict):
-    """What a tool gave back for one call."""
+class ToolTurn(Strict):
+    """What a tool gave back for one call; without an id it answers the first call that has no answer yet."""
 
     role: Literal["tool"]
-    tool_call_id: CallId
-    name: Name | None = None
-    content: str
+    tool_call_id: CallId | None = None
+    name: CalledName | None = None
+    content: Result
 
 
-Turn = Annotated[SystemTurn | UserTurn | AssistantTurn | ToolTurn, Field(discriminator="role")]
+Turn = Annotated[
+    SystemTurn | UserTurn | AssistantTurn | ToolTurn,
+    Field(discriminator="role"),
+    BeforeValidator(lambda raw: _turn(raw)),
+]
 
 
-class Tool(_Strict):
+class Tool(Strict):
     """A function that the model may ask for."""
 
     name: Name
     description: Annotated[str | None, Field(max_length=20_000)] = None
     parameters: Annotated[dict[str, Any], Field(description="a JSON schema of the arguments, an object's")]
+    strict: Annotated[bool | None, Field(description="arguments keep to the schema; not for Gemini")] = None
+    cache_control: CacheControl | None = None
 
     @field_validator("parameters")
     @classmethod
@@ -158,20 +255,182 @@ class Tool(_Strict):
         return parameters
 
 
-def check_order(turns: Sequence[Turn]) -> None:
-    """The last word is not the assistant's, and every tool turn answers an earlier call. Raises ValueError."""
+class ProviderTool(BaseModel):
+    """A tool of the provider's own, by its ``type`` there (``web_search_20250305``, ``google_search``, ``custom``);
+    all its fields are passed on as they are."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    type: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.:-]{0,99}$")]
+
+    @model_validator(mode="after")
+    def is_plain(self) -> "ProviderTool":
+        check_json(self.model_extra)
+        return self
+
+
+def _kind_of_tool(value: Any) -> str:
+    """Of what was sent, and of a tool that is handed on."""
+    of_provider = isinstance(value, ProviderTool) or (isinstance(value, dict) and "type" in value)
+    return "provider_tool" if of_provider else "function_tool"
+
+
+AnyTool = Annotated[
+    Annotated[Tool, Tag("function_tool")] | Annotated[ProviderTool, Tag("provider_tool")],
+    Discriminator(_kind_of_tool),
+    BeforeValidator(lambda raw: _tool(raw)),
+]
+
+
+def complete(turns: Sequence[Turn]) -> None:
+    """Give each call an id and each tool's turn its call's. Raises ValueError where the last word is the
+    assistant's, or where a tool's turn answers no earlier call."""
     if turns[-1].role == "assistant":
         raise ValueError("the last message must be the user's, a tool's or the system's")
     called: set[str] = set()
-    for turn in turns:
+    unanswered: dict[str, None] = {}
+    for n, turn in enumerate(turns):
         if isinstance(turn, AssistantTurn):
-            called |= {call.id for call in turn.tool_calls or ()}
-        elif isinstance(turn, ToolTurn) and turn.tool_call_id not in called:
-            raise ValueError("a tool's message must answer a tool call of an assistant's message before it")
+            for m, call in enumerate(turn.tool_calls or ()):
+                # The same in a repeated request: its hash must not change.
+                call.id = call.id or f"call_{n}_{m}"
+                called.add(call.id)
+                unanswered[call.id] = None
+        elif isinstance(turn, ToolTurn):
+            turn.tool_call_id = turn.tool_call_id or next(iter(unanswered), None)
+            if turn.tool_call_id not in called:
+                raise ValueError("a tool's message must answer a tool call of an assistant's message before it")
+            unanswered.pop(turn.tool_call_id, None)
+
+
+_NUMBERS: Final = (int, float)
+_LEAST: Final = -(2**63)
+_MOST: Final = 2**64
 
 
 def check_json(value: Any) -> None:
     """JSON that any provider can read. Raises ValueError where it nests too deep or a number is none."""
     for level in levels(value):
-        if any(isinstance(one, float | int) and not -(2**63) <= one < 2**64 for one in level):
+        if any(type(one) in _NUMBERS and not _LEAST <= one < _MOST for one in level):
             raise ValueError("a number here is out of range")
+
+
+# -- other shapes of the same ---------------------------------------------------------------------
+# Each takes anything, and gives back what it does not know as it is: validation then says what is wrong.
+
+_NOTHING_MEANT: Final = (
+    "refusal",
+    "annotations",
+    "audio",
+    "function_call",
+    "reasoning_content",
+    "reasoning_details",
+)
+"""Fields that SDKs write into each answer, empty where there is nothing."""
+
+
+def _turn(raw: Any) -> Any:
+    if not isinstance(raw, dict):
+        return raw
+    turn = dict(raw)
+    if turn.get("role") == "tool":
+        if turn.get("content", "") is None:
+            turn["content"] = ""
+        if type(turn.get("tool_call_id")) is int:
+            turn["tool_call_id"] = str(turn["tool_call_id"])
+        if not turn.get("tool_call_id", True):
+            del turn["tool_call_id"]
+    if turn.get("role") != "assistant":
+        return turn
+    if isinstance(turn.get("content"), list):
+        turn["content"] = [part for part in turn["content"] if not _is_empty_text(part)] or ""
+    if isinstance(turn.get("reasoning_content"), str):
+        turn["reasoning"] = turn.get("reasoning") or turn["reasoning_content"]
+        del turn["reasoning_content"]
+    parts = turn.get("provider_parts")
+    if isinstance(turn.get("reasoning_details"), list) and (parts is None or isinstance(parts, list)):
+        details = turn.pop("reasoning_details")
+        turn["provider_parts"] = [*(parts or ()), {"type": "reasoning_details", "data": details}]
+    if turn.get("tool_calls") == []:
+        del turn["tool_calls"]
+    for name in _NOTHING_MEANT:
+        if name in turn and not turn[name]:
+            del turn[name]
+    return turn
+
+
+def _is_empty_text(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("text") == "" and part.get("type") in ("text", "output_text")
+
+
+def _call(raw: Any) -> Any:
+    """OpenAI's ``{"id", "type", "function": {"name", "arguments"}}``, a record's ``index``, and what is missing."""
+    if not isinstance(raw, dict):
+        return raw
+    call = {name: value for name, value in raw.items() if name != "index"}
+    for kind, text in (("function", "arguments"), ("custom", "input")):
+        inner = call.get(kind)
+        if isinstance(inner, dict) and call.get("type", kind) == kind:
+            del call[kind]
+            call |= {("arguments" if name == text else name): value for name, value in inner.items()}
+    if call.get("type") in ("function", "custom"):
+        del call["type"]
+    if "thoughtSignature" in call:
+        call["thought_signature"] = call.pop("thoughtSignature")
+    if type(call.get("id")) is int:  # some gateways number them
+        call["id"] = str(call["id"])
+    for name in ("id", "arguments"):
+        if name in call and (call[name] is None or call[name] == ""):
+            del call[name]
+    if isinstance(call.get("arguments"), dict):
+        with contextlib.suppress(ValueError, OverflowError, RecursionError):
+            call["arguments"] = msgspec.json.encode(call["arguments"]).decode()
+    if "name" in call and not call["name"]:
+        call["name"] = "unnamed"
+    return call
+
+
+def _part(raw: Any) -> Any:
+    """The content parts of OpenAI's two APIs, Anthropic's images, and Mistral's thinking."""
+    if not isinstance(raw, dict):
+        return raw
+    match raw.get("type"):
+        case "input_text" | "output_text":
+            known = {name: value for name, value in raw.items() if name not in ("annotations", "logprobs")}
+            return {**known, "type": "text"}
+        case "image_url" | "input_image":
+            rest = {name: value for name, value in raw.items() if name != "image_url"}
+            inner = raw.get("image_url")
+            inner = inner if isinstance(inner, dict) else {"url": inner}
+            return {**rest, **inner, "type": "image"} | _data_url(inner.get("url"))
+        case "image" if isinstance(raw.get("source"), dict):
+            rest = {name: value for name, value in raw.items() if name != "source"}
+            return {**rest, **{name: value for name, value in raw["source"].items() if name != "type"}}
+        case "thinking" if isinstance(raw.get("thinking"), list):
+            texts = [part.get("text") if isinstance(part, dict) else None for part in raw["thinking"]]
+            return {**raw, "thinking": "".join(text for text in texts if isinstance(text, str))}
+    return raw
+
+
+def _data_url(url: Any) -> dict[str, Any]:
+    if not isinstance(url, str) or not url.startswith("data:"):
+        return {}
+    head, _, data = url.removeprefix("data:").partition(",")
+    media_type = head.partition(";")[0].lower().replace("image/jpg", "image/jpeg")
+    return {"url": None, "data": data, "media_type": media_type}
+
+
+def _tool(raw: Any) -> Any:
+    """OpenAI's ``{"type": "function", "function": {…}}``, flat or not, and Anthropic's ``input_schema``."""
+    if not isinstance(raw, dict):
+        return raw
+    tool = dict(raw)
+    if tool.get("type") == "function":
+        del tool["type"]
+        if isinstance(tool.get("function"), dict):
+            tool |= tool.pop("function")
+            if tool.get("parameters") is None:
+                tool["parameters"] = {"type": "object", "properties": {}}
+    if "input_schema" in tool and "type" not in tool:
+        tool["parameters"] = tool.pop("input_schema")
+    return tool

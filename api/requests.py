@@ -1,11 +1,24 @@
-"""What callers may send. Unknown fields are refused, so that a typing mistake never passes for a default."""
+"""What callers may send. Unknown fields are refused, so that a typing mistake never passes for a default.
 
-from typing import Annotated, Any, Literal
+What a field means to each provider, and which providers have no word for it, stands in :mod:`shared.capabilities`.
+"""
+
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
-from api.messages import MAX_MESSAGES, MAX_TOOLS, Tool, Turn, check_json, check_order
+from api.messages import MAX_MESSAGES, MAX_TOOLS, AnyTool, Name, Strict, Tool, Turn, check_json, complete
+from shared.capabilities import Effort
 from shared.fallbacks import MAX_FALLBACKS
 
 MAX_TOKENS = 1_000_000
@@ -15,10 +28,86 @@ RESERVED = ("model", "models", "messages", "contents", "stream")
 """What provider_options may not say: it would ask something else than what the record tells."""
 
 
-class CreateStream(BaseModel):
-    """Ask for one generation: by ``prompt``, or by ``messages``."""
+class ToolChoice(Strict):
+    """The tool that the model must call."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    name: Name
+
+
+class JsonSchema(Strict):
+    """What an answer must look like."""
+
+    name: Name = "answer"
+    description: Annotated[str | None, Field(max_length=20_000)] = None
+    schema_: Annotated[dict[str, Any], Field(alias="schema", description="a JSON schema")]
+    strict: bool | None = None
+
+    @field_validator("schema_")
+    @classmethod
+    def is_plain(cls, schema: dict[str, Any]) -> dict[str, Any]:
+        check_json(schema)
+        return schema
+
+
+class ResponseFormat(Strict):
+    """What kind of text an answer is."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def has_its_schema(self) -> "ResponseFormat":
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise ValueError("json_schema stands with type json_schema, and only there")
+        return self
+
+
+class Reasoning(Strict):
+    """How much the model thinks before it answers: in a word, or in tokens."""
+
+    effort: Effort | None = None
+    budget_tokens: Annotated[int | None, Field(ge=1, le=MAX_TOKENS)] = None
+
+    @model_validator(mode="after")
+    def one_of_both(self) -> "Reasoning":
+        if (self.effort is None) == (self.budget_tokens is None):
+            raise ValueError("send either effort or budget_tokens")
+        return self
+
+
+def _choice(raw: Any) -> Any:
+    """OpenAI's and Anthropic's forms of a choice."""
+    if raw == "any":
+        return "required"
+    if not isinstance(raw, dict):
+        return raw
+    match raw.get("type"):
+        case "function" | "custom" as kind if isinstance(raw.get(kind), dict):
+            return raw[kind]
+        case "tool" | "function":
+            return {name: value for name, value in raw.items() if name != "type"}
+        case "auto" | "none" | "any" as kind if len(raw) == 1:
+            return "required" if kind == "any" else kind
+    return raw
+
+
+def _kind_of_choice(value: Any) -> str | None:
+    return "word" if isinstance(value, str) else "named" if isinstance(value, dict | ToolChoice) else None
+
+
+Choice = Annotated[
+    Annotated[Literal["auto", "none", "required"], Tag("word")] | Annotated[ToolChoice, Tag("named")],
+    Discriminator(
+        _kind_of_choice,
+        custom_error_type="choice_kind",
+        custom_error_message="Input should be 'auto', 'none', 'required' or an object with the name of a tool",
+    ),
+    BeforeValidator(_choice),
+]
+
+
+class CreateStream(Strict):
+    """Ask for one generation: by ``prompt``, or by ``messages``."""
 
     model: Annotated[str, Field(max_length=200, description="provider/name, or a name of the default provider")] = (
         ""
@@ -28,14 +117,24 @@ class CreateStream(BaseModel):
         Field(max_length=MAX_FALLBACKS, description="models that are asked in turn while none has said a token"),
     ] = None
     prompt: Annotated[str | None, Field(min_length=1, description="short for one user message")] = None
-    messages: Annotated[list[Turn] | None, Field(min_length=1, max_length=MAX_MESSAGES)] = None
+    messages: Annotated[list[Turn] | None, Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)] = None
     max_tokens: Annotated[int | None, Field(ge=1, le=MAX_TOKENS)] = None
     temperature: Annotated[float | None, Field(ge=0, le=2, allow_inf_nan=False)] = None
     top_p: Annotated[float | None, Field(gt=0, le=1, allow_inf_nan=False)] = None
     stop: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=200)]] | None, Field(max_length=MAX_STOPS)
+        list[Annotated[str, Field(min_length=1, max_length=200)]] | None,
+        Field(max_length=MAX_STOPS, fail_fast=True),
     ] = None
-    tools: Annotated[list[Tool] | None, Field(min_length=1, max_length=MAX_TOOLS)] = None
+    tools: Annotated[list[AnyTool] | None, Field(min_length=1, max_length=MAX_TOOLS, fail_fast=True)] = None
+    tool_choice: Choice | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+    reasoning: Reasoning | None = None
+    seed: Annotated[int | None, Field(ge=-(2**63), lt=2**63)] = None
+    user: Annotated[
+        str | None,
+        Field(min_length=1, max_length=256, description="who asks, for the provider; no name or address"),
+    ] = None
     provider_options: Annotated[
         dict[str, Any] | None,
         Field(description=f"put into the provider's request as they are; all but {', '.join(RESERVED)}"),
@@ -55,17 +154,50 @@ class CreateStream(BaseModel):
     pause_after: Annotated[float, Field(ge=2, le=3600, description="without a sign of life (s)")] = 30
     abandon_after: Annotated[float, Field(ge=1, le=86_400, description="of pausing (s)")] = 300
 
+    @model_validator(mode="before")
+    @classmethod
+    def understood(cls, raw: Any) -> Any:
+        """OpenAI's other names of the same."""
+        if not isinstance(raw, dict):
+            return raw
+        asked = dict(raw)
+        if "max_completion_tokens" in asked and asked.get("max_tokens") in (None, asked["max_completion_tokens"]):
+            asked["max_tokens"] = asked.pop("max_completion_tokens")
+        if "reasoning_effort" in asked and asked.get("reasoning") is None:
+            effort = asked.pop("reasoning_effort")
+            asked["reasoning"] = None if effort is None else {"effort": effort}
+        if isinstance(asked.get("stop"), str):
+            asked["stop"] = [asked["stop"]]
+        return asked
+
     @model_validator(mode="after")
     def one_of_both(self) -> "CreateStream":
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("send either prompt or messages")
         if self.messages:
-            check_order(self.messages)
+            complete(self.messages)
+        self._check_choice()
         for name in RESERVED:
             if name in (self.provider_options or {}):
                 raise ValueError(f"provider_options may not hold {name!r}")
         check_json(self.provider_options)
         return self
+
+    def _check_choice(self) -> None:
+        if self.tools is None and "tools" not in (self.provider_options or {}):
+            for field in ("tool_choice", "parallel_tool_calls"):
+                if getattr(self, field) not in (None, "none", "auto"):
+                    raise ValueError(f"{field} needs tools")
+        if isinstance(self.tool_choice, ToolChoice) and self.tools:
+            # A provider's own tools have names that are known there alone.
+            own = {tool.name for tool in self.tools if isinstance(tool, Tool)}
+            if len(own) == len(self.tools) and self.tool_choice.name not in own:
+                raise ValueError(f"tool_choice names {self.tool_choice.name!r}, which is none of the tools")
+
+    def asked(self) -> dict[str, Any]:
+        """All that a provider is asked, without the messages: what was left out is not there."""
+        rest = {"model", "prompt", "messages", "fallbacks"}
+        return self.model_dump(exclude=rest, exclude_none=True, by_alias=True)
 
     def turns(self) -> list[dict[str, Any]]:
         """The messages, whichever way they came."""
@@ -78,8 +210,8 @@ class CreateStream(BaseModel):
 
         Raises ``UnicodeEncodeError`` for half a surrogate pair in what is not plain text.
         """
-        tools = [tool.model_dump(exclude_none=True) for tool in self.tools or ()]
-        rest = [*tools, *([self.provider_options] if self.provider_options else ())]
+        told = self.model_dump(include=_TOLD, exclude_none=True, by_alias=True)
+        rest = [*told.pop("tools", ()), *told.values()]
         return sum(_size(turn) for turn in self.turns()) + sum(len(msgspec.json.encode(one)) for one in rest)
 
     def limits_in_options(self) -> list[str]:
@@ -87,8 +219,13 @@ class CreateStream(BaseModel):
         return sorted(_limits(self.provider_options or {}))
 
 
+_TOLD: Final = {"tools", "response_format", "provider_options"}
+"""What is told to a model beside the messages."""
+_BESIDE_TEXT: Final = {"tool_calls", "reasoning", "provider_parts"}
+
+
 def _size(turn: dict[str, Any]) -> int:
-    if isinstance(turn.get("content"), str) and "tool_calls" not in turn:
+    if isinstance(turn.get("content"), str) and not turn.keys() & _BESIDE_TEXT:
         return len(turn["content"].encode("utf-8", "surrogatepass"))
     return len(msgspec.json.encode(turn))
 

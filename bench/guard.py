@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import json
 import logging
-import ssl
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -22,10 +21,6 @@ from types import FrameType
 from typing import Any
 
 import structlog
-from worker.carried import Carried
-from worker.link import Link
-from worker.log_writer import LogWriter
-from worker.reconcile import Reconciler
 
 from api.dialects.native import NativeDialect
 from api.viewing.followed_log import FollowedLog
@@ -36,12 +31,14 @@ from shared.log import read_tails, tail_commands
 from shared.providers import Provider as Preset
 from shared.redis import Command, load_scripts
 from worker.course import Course
-from worker.intake import Intake
+from worker.log.attempt_log import AttemptLog
+from worker.log.writer import LogWriter
 from worker.providers import adapter
-from worker.providers.answer import Answer
+from worker.providers.answer import Answer, Limits
 from worker.providers.base import GenerationRequest
+from worker.providers.stream import ProviderStream
 from worker.providers.upstream import Upstream
-from worker.providers.upstreams import Lent, Upstreams
+from worker.pump import Pump
 
 ROOT = Path(__file__).parents[1]
 KEPT = Path(__file__).with_name("guard.json")
@@ -141,41 +138,41 @@ class Provider:
         self.upstreams: list[Upstream] = []
 
     @asynccontextmanager
-    async def answer(self, provider: Preset, request: GenerationRequest) -> AsyncIterator[Answer]:
-        upstream = Upstream()
+    async def answer(self, provider: Preset, request: GenerationRequest) -> AsyncIterator[ProviderStream]:
+        upstream = Upstream(lambda upstream, _: upstream.abort())
         upstream.connection_made(Nowhere())  # type: ignore[arg-type]
         asking = asyncio.create_task(upstream.ask(b""))
         await asyncio.sleep(0)
         upstream.data_received(HEAD)
-        head = await asking
+        await asking
         self.upstreams.append(upstream)
-        lent = Lent(Upstreams(1.0, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)), ("http", "x", 1), upstream)
-        answer = Answer(provider, adapter("openai").reader(request), lent, head, WITHIN_S, WITHIN_S)
+        limits = Limits(WITHIN_S, WITHIN_S, WITHIN_S, 1 << 30)
+        now = asyncio.get_running_loop().time()
+        stream = ProviderStream(Answer(provider, adapter("openai").reader(request), limits, now), upstream)
         try:
-            yield answer
+            yield stream
         finally:
-            answer.close()
+            stream.close()
 
 
 async def worker_side() -> Counts:
     """From the provider's socket to Redis: STREAMS streams with one token each, ROUNDS times."""
     wire, keys, scripts, counter = Wire(), Keys("g"), load_scripts(), Instructions()
-    link = Link(lambda: wire, scripts.values())  # type: ignore[arg-type, return-value]
-    writer = LogWriter(link, Reconciler(keys, scripts["reclaim"], "w", 3000, 4096), scripts, 0.0)
+    writer = LogWriter(lambda: wire, keys, scripts, 4096, 0.0)  # type: ignore[arg-type, return-value]
     provider, preset = Provider(), Preset("local", "openai", "http://x", "")
-    intake = Intake(provider, writer, None, None, {})  # type: ignore[arg-type]
-    carried = [writer.carry(f"s{n}", Claim("run", "started", epoch=1, attempt=1)) for n in range(STREAMS)]
+    pump = Pump(provider, writer, None, None, {})  # type: ignore[arg-type]
+    attempts = [writer.begin(f"s{n}", Claim("run", "started", epoch=1, attempt=1)) for n in range(STREAMS)]
     request = GenerationRequest(model="m", messages=[])
     running = [asyncio.create_task(writer.run())]
-    running += [asyncio.create_task(intake.read(one, preset, request, None, Course(0.0))) for one in carried]
+    running += [asyncio.create_task(pump.run(one, preset, request, None, Course(0.0))) for one in attempts]
     async with asyncio.timeout(WITHIN_S):
         while len(provider.upstreams) < STREAMS:
             await asyncio.sleep(0)
-        await _say(provider, carried, 0)
+        await _say(provider, attempts, 0)
         wire.writes = wire.commands = 0
         with counter.counted():
             for round_ in range(1, ROUNDS + 1):
-                await _say(provider, carried, round_)
+                await _say(provider, attempts, round_)
     for task in running:
         task.cancel()
     await asyncio.wait(running)
@@ -187,12 +184,13 @@ async def worker_side() -> Counts:
     }
 
 
-async def _say(provider: Provider, carried: list[Carried], round_: int) -> None:
+async def _say(provider: Provider, attempts: list[AttemptLog], round_: int) -> None:
     """A token from each upstream, and all of them written."""
     chunk = _chunk(round_)
     for upstream in provider.upstreams:
         upstream.data_received(chunk)
-    while any(one.has_pending or not one.settled for one in carried):
+    said = [one.next_n for one in attempts]
+    while any(one.next_n == n or not one.settled for one, n in zip(attempts, said, strict=True)):
         await asyncio.sleep(0)
 
 

@@ -26,12 +26,13 @@ from cli.findings import (
     worker_findings,
 )
 from shared.keys import Keys
+from shared.network import Network
 from shared.providers import Provider, UnknownModel, resolve_model
 from shared.queue import Queue
 from shared.redis import AWAY, address_of, node_urls, open_client, without_password
 from shared.settings import Configuration, Settings
 from worker.providers.base import ProviderError
-from worker.providers.probe import ask_models
+from worker.providers.probe import ask_models, way_to
 
 ASK_WITHIN_S: Final = 5.0
 SEEN_MS: Final = 5000
@@ -45,7 +46,9 @@ async def examine(configuration: Configuration) -> list[Finding]:
     if settings.queue_url and settings.queue_url != settings.redis_url:
         urls["queue's Redis"] = settings.queue_url
     asked = [_said(name, url, _servers(name, url)) for name, url in urls.items()]
-    answers = await asyncio.gather(*asked, _workers(settings), *map(_provider, configuration.providers.values()))
+    network = configuration.network
+    providers = [_provider(provider, network) for provider in configuration.providers.values()]
+    answers = await asyncio.gather(*asked, _workers(settings), *providers)
     found = [finding for answer in answers for finding in answer]
     return [*found, _default_model(settings, configuration.providers), *door_findings(settings)]
 
@@ -112,14 +115,15 @@ async def _workers(settings: Settings) -> list[Finding]:
         await client.aclose()
 
 
-async def _provider(provider: Provider) -> list[Finding]:
+async def _provider(provider: Provider, network: Network) -> list[Finding]:
     if provider.missing:
         return []
+    way = way_to(provider, network)
     try:
-        status = await ask_models(provider, ASK_WITHIN_S)
-        return [provider_finding(provider.name, status, "", provider.key_variable)]
+        status = await ask_models(provider, network, ASK_WITHIN_S)
+        return [provider_finding(provider.name, status, "", provider.key_variable, way=way)]
     except ProviderError as error:
-        return [provider_finding(provider.name, None, str(error))]
+        return [provider_finding(provider.name, None, str(error), way=way)]
 
 
 def _default_model(settings: Settings, providers: Mapping[str, Provider]) -> Finding:

@@ -163,19 +163,23 @@ def worker_findings(workers: int, waiting: int, max_queue: int) -> list[Finding]
     return [there, queue]
 
 
-def provider_finding(name: str, status: int | None, error: str, key: str = "") -> Finding:
-    """In: the status of its list of models, or None and why there is none; the variable that holds its key."""
+def provider_finding(name: str, status: int | None, error: str, key: str = "", *, way: str = "") -> Finding:
+    """In: the status of its list of models, or None and why there is none; the variable that holds its key, and
+    which way it was asked ('': none)."""
     check = f"provider {name}"
     key = key or f"{name.upper()}_API_KEY"
+    asked = f" (asked {way})" if way else ""
     if status is None:
-        return Finding(check, "mend", error, f"Correct {name.upper()}_BASE_URL, or start what should be there.")
+        return Finding(
+            check, "mend", f"{error}{asked}", f"Correct {name.upper()}_BASE_URL, or start what should be there."
+        )
     if status in (401, 403):
-        return Finding(check, "mend", f"refuses the key ({status})", f"Correct {key}.")
+        return Finding(check, "mend", f"refuses the key ({status}){asked}", f"Correct {key}.")
     if status >= 500:
-        return Finding(check, "mend", f"answers {status}", "Wait, or ask the provider.")
+        return Finding(check, "mend", f"answers {status}{asked}", "Wait, or ask the provider.")
     if status >= 300:
-        return Finding(check, "note", f"answers; its list of models says {status}")
-    return Finding(check, "ok", "answers")
+        return Finding(check, "note", f"answers; its list of models says {status}{asked}")
+    return Finding(check, "ok", f"answers{asked}")
 
 
 def door_findings(settings: Settings) -> list[Finding]:

@@ -5,10 +5,15 @@ A *delta* is the data of a ``message`` event: a dict with exactly one of the key
 - ``text``: str, a piece of the answer;
 - ``reasoning``: str, a piece of the model's reasoning;
 - ``tool_call``: ``{"index": int, "id"?: str, "name"?: str, "arguments"?: str}``, a piece of one tool call:
-  ``id`` and ``name`` come once, ``arguments`` is appended;
+  ``id`` and ``name`` come once, ``arguments`` is appended. ``index`` is our own count of the answer's calls. A new
+  ``id`` opens a call, whatever its index; a piece without one belongs to the last call of its index;
 - ``provider``: ``{"type": str, "data": any JSON}``, what a provider sends that has no word above, under its own
   name: citations, signatures, searches that it ran itself. Each stands for itself; an answer's share is bounded
-  where it is read (:data:`worker.providers.wire.MAX_KEPT_BYTES`).
+  where it is read (:data:`worker.providers.wire.MAX_KEPT_BYTES`). Those that a provider wants back with a tool's
+  result are whole blocks: ``thinking`` ``{"index", "thinking", "signature"}`` and ``redacted_thinking``
+  ``{"index", "data"}`` of Claude; ``thoughtSignature`` ``{"signature", "tool_call"?}`` of Gemini, with the index of
+  the call that it stands at; ``extra_content`` ``{"tool_call", …}``, of a call in the OpenAI format; and
+  ``reasoning_details``, a list with one block of OpenRouter's.
 
 A *snapshot* is kept in Redis as lines, one JSON delta a line, so that it grows by APPEND alone.
 """
@@ -159,8 +164,9 @@ class Transcript:
             self.provider_parts.append(delta["provider"])
 
     def _add_tool_call(self, piece: dict[str, Any]) -> None:
-        call = next((c for c in self.tool_calls if c["index"] == piece["index"]), None)
-        if call is None:
+        call = next((c for c in reversed(self.tool_calls) if c["index"] == piece["index"]), None)
+        new_id = piece.get("id")
+        if call is None or (new_id and call["id"] and new_id != call["id"]):
             call = {"index": piece["index"], "id": None, "name": None, "arguments": ""}
             self.tool_calls.append(call)
         for field in ("id", "name"):

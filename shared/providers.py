@@ -2,15 +2,14 @@
 
 What is known of a provider stands in a table (``shared/providers.toml``, and the user's file over it). The
 environment wins over it: ``<NAME>_BASE_URL``, ``<NAME>_API_KEY``, ``<NAME>_MODELS`` (a comma-separated list;
-without it any model name is passed on), ``<NAME>_CONTINUES``, ``<NAME>_MAX_TOKENS_NAME`` and the four limits.
-Callers name models, never addresses.
+without it any model name is passed on), and the fields of VARIABLES. Callers name models, never addresses.
+
+A row says more than where a provider is: :class:`Quirks` hold what it takes and refuses, compared with its own
+documentation (``checked``, ``source``; docs/providers.md has them as a table).
 
 ``continues`` says how the provider carries on from given assistant text, for ``on_failure=continue``: ``no``;
 ``prefill``, where a last message of the assistant is simply continued (llama.cpp); or ``vllm``, which wants two
 flags beside it.
-
-``max_tokens_name`` is how the OpenAI wire format names the limit of an answer: OpenAI's reasoning models refuse
-``max_tokens``, and all its models know ``max_completion_tokens``; other servers may know the older name alone.
 """
 
 import re
@@ -24,6 +23,22 @@ Continues = Literal["no", "prefill", "vllm"]
 MaxTokensName = Literal["max_tokens", "max_completion_tokens"]
 WireFormat = Literal["openai", "anthropic", "google"]
 """The names of the adapters in ``worker/providers``."""
+CallIds = Literal["any", "short", "plain", "nine", "none"]
+"""Ids of tool calls: any; at most 40 characters (OpenAI); ``[A-Za-z0-9_-]``, at most 64 (Claude); exactly nine of
+``[A-Za-z0-9]`` (Mistral); none at all (Vertex)."""
+Feature = Literal[
+    "tool_choice",
+    "tool_choice.name",
+    "parallel_tool_calls",
+    "response_format.json_object",
+    "response_format.json_schema",
+    "reasoning",
+    "reasoning.budget_tokens",
+    "seed",
+    "user",
+    "tools.strict",
+]
+"""What a request may ask for and a provider may lack (see :mod:`shared.capabilities`)."""
 
 Limit = Annotated[int, Field(ge=0)]
 Url = Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")]
@@ -33,6 +48,9 @@ NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
 VARIABLES: Final = (
     "continues",
     "max_tokens_name",
+    "stream_usage",
+    "auth",
+    "api_version",
     "max_concurrent",
     "requests_per_minute",
     "tokens_per_minute",
@@ -41,10 +59,55 @@ VARIABLES: Final = (
 """Fields that ``<NAME>_<FIELD>`` replaces as they are."""
 
 
-class Preset(BaseModel):
-    """What is known of a provider before the environment is looked at: a row of the table."""
+class Quirks(BaseModel):
+    """In what a provider differs from its wire format's first API. Where a field is about one format, the others
+    pass it over."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_tokens_name: MaxTokensName = "max_tokens"
+    """Of an answer's limit, in the OpenAI format: OpenAI's reasoning models refuse the older name, and other
+    servers may know that one alone."""
+    stream_usage: bool = True
+    """Whether it takes ``stream_options`` (OpenAI format); one that refuses it tells its usage unasked."""
+    call_ids: CallIds = "any"
+    developer: bool = False
+    """Whether it knows the role ``developer`` (OpenAI format); it is ``system`` elsewhere."""
+    reasoning: Literal["effort", "thinking", "object"] = "effort"
+    """How the OpenAI format asks for reasoning: ``reasoning_effort``; that and ``thinking`` to turn it on or off
+    (DeepSeek); or an object ``reasoning`` (OpenRouter)."""
+    reasoning_back: Literal["", "reasoning", "reasoning_content"] = ""
+    """The field in which it takes its own reasoning back (OpenAI format)."""
+    reasoning_details: bool = False
+    """Whether it takes ``reasoning_details`` back (OpenAI format)."""
+    cache_control: bool = False
+    """Whether it knows cache hints on parts (OpenAI format)."""
+    strict: bool = False
+    """Whether it refuses fields of a message that it does not know (OpenAI format)."""
+    seed_name: Literal["seed", "random_seed"] = "seed"
+    """In the OpenAI format."""
+    lacks: tuple[Feature, ...] = ()
+    """What it refuses or passes over although its wire format has a word for it."""
+    auth: Literal["", "bearer", "api-key", "x-api-key", "x-goog-api-key"] = ""
+    """How the key goes along; empty: in the way of the wire format."""
+    api_version: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,40}$")] = ""
+    """``api-version`` in the query of each call (Azure); empty: none."""
+
+    def key_header(self, usual: str, api_key: str) -> dict[str, str]:
+        """The header that carries the key; none without one. ``usual``: the wire format's own way."""
+        way = self.auth or usual
+        if not api_key:
+            return {}
+        return {"Authorization": f"Bearer {api_key}"} if way == "bearer" else {way: api_key}
+
+    @property
+    def query(self) -> str:
+        """What stands behind a path: ``?api-version=…``, or nothing."""
+        return f"?api-version={self.api_version}" if self.api_version else ""
+
+
+class Preset(Quirks):
+    """What is known of a provider before the environment is looked at: a row of the table."""
 
     wire_format: WireFormat
     base_url: Url | None = None
@@ -54,7 +117,9 @@ class Preset(BaseModel):
     """The variable that holds the key; None: none is needed."""
     models: tuple[str, ...] = ()
     continues: Continues = "no"
-    max_tokens_name: MaxTokensName = "max_tokens"
+    checked: str = ""
+    """When the row was compared with the provider's documentation (a date), and with what (``source``)."""
+    source: str = ""
     max_concurrent: Limit = 0
     requests_per_minute: Limit = 0
     tokens_per_minute: Limit = 0
@@ -93,7 +158,7 @@ class Provider:
     """Tokens a second of one stream."""
     key: str = ""
     """The variable that holds the key, for people."""
-    max_tokens_name: MaxTokensName = "max_tokens"
+    quirks: Quirks = field(default_factory=Quirks)
 
     @property
     def key_variable(self) -> str:
@@ -160,7 +225,7 @@ def _load(name: str, preset: Preset, env: Mapping[str, str]) -> Provider:
         row.tokens_per_minute,
         row.rate_per_second,
         key,
-        row.max_tokens_name,
+        Quirks(**{name: getattr(row, name) for name in Quirks.model_fields}),
     )
 
 

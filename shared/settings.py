@@ -15,6 +15,7 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from shared.api_keys import ApiKeys, parse_api_keys
+from shared.network import Network, read_network
 from shared.prices import Price, Prices
 from shared.providers import BadProvider, Preset, Provider, load_providers
 from shared.redis import read_url
@@ -64,6 +65,8 @@ class Settings(BaseModel):
     connect_timeout_s: Positive = Field(5, description="time to connect to a provider")
     first_token_timeout_s: Positive = Field(60, description="time to a provider's first token")
     idle_timeout_s: Positive = Field(30, description="longest silence of a provider between tokens")
+    liveness_timeout_s: Positive = Field(300, description="longest time without a token while it shows life")
+    max_answer_bytes: Count = Field(4 * 1024 * 1024, description="largest answer; a longer one ends with `length`")
     provider_tries: Count = Field(4, description="requests to a provider that refuses before its first token")
     provider_retry_s: Positive = Field(20, description="time within which those tries must fall")
 
@@ -144,6 +147,7 @@ class Configuration(BaseModel):
     settings: Settings
     providers: dict[str, Provider]
     prices: Prices
+    network: Network = Network()
 
 
 def environment(directory: Path | None = None) -> dict[str, str]:
@@ -183,7 +187,7 @@ def load(env: Mapping[str, str]) -> Configuration:
     if settings.default_model.partition("/")[0] not in providers or "/" not in settings.default_model:
         known = ", ".join(sorted(providers))
         raise BadSettings(f"{PREFIX}DEFAULT_MODEL must be provider/name, with a provider of these: {known}")
-    return Configuration(settings=settings, providers=providers, prices=prices)
+    return Configuration(settings=settings, providers=providers, prices=prices, network=read_network(env))
 
 
 def load_presets(user_file: str = "") -> dict[str, Preset]:

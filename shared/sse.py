@@ -6,14 +6,30 @@ The encoder writes LF line ends and never an empty event: comments and ``retry:`
 without the blank line that would dispatch, because lax parsers turn such a blank line into an empty event.
 The parser takes CRLF, CR and LF in any mixture, split anywhere, also inside a UTF-8 character; it holds at
 most ``max_bytes`` of unfinished line and event, and says so by an error instead of growing.
+
+The parser of a provider's answer is *liberal*: the standard ignores a line that is no field, but gateways write
+their errors there (a bare JSON object, or ``error: {...}``), and some send a whole JSON document in place of a
+stream. Such lines become events of their own. An event past the bound is skipped, and told as skipped, so that one
+image does not cost the text around it.
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 import msgspec
 
+_FIELDS: Final = frozenset({b"data", b"event", b"id", b"retry", b""})
+
 MAX_EVENT_BYTES = 1024 * 1024
 """No provider's event is near 1 MiB; an endless line must not eat the worker's memory."""
+
+LOOSE: Final = "\nloose"
+OMITTED: Final = "\nomitted"
+"""Types of events that only a liberal parser gives (no peer can name one so: a name has no line break): JSON that
+stood outside of any field, and an event past the bound, without its data."""
+
+MOST_SKIPPED: Final = 16
+"""Times an event's bound: so much a liberal parser skips in all. An image is worth it, an endless line is not."""
 
 COMMENT = b":\n"
 """A sign of life for proxies: one comment line, and no blank line behind it."""
@@ -74,9 +90,15 @@ class SseParser:
     ``retry_ms`` holds the last reconnection time that the peer sent, or None; ``last_id`` the last id, or ''.
     """
 
-    def __init__(self, max_bytes: int = MAX_EVENT_BYTES) -> None:
+    def __init__(self, max_bytes: int = MAX_EVENT_BYTES, *, liberal: bool = False) -> None:
+        """``liberal``: as a provider's answer is read; else as the standard says, and an event past the bound is an
+        error. (So it is for a liberal one past MOST_SKIPPED.)"""
         self.retry_ms: int | None = None
         self._max_bytes = max_bytes
+        self._liberal = liberal
+        self._loose: list[bytes] = []
+        self._skipping = self._skipped_line = False
+        self._skipped_bytes = 0
         self._line = bytearray()
         self._after_cr = False
         self._started = False
@@ -124,24 +146,50 @@ class SseParser:
         for piece in chunk.splitlines(keepends=True):
             body = piece.rstrip(b"\r\n")
             if self._data_bytes + len(self._line) + len(body) > self._max_bytes:
-                raise SseError(f"an event of more than {self._max_bytes} bytes")
+                if not self._liberal:
+                    raise SseError(f"an event of more than {self._max_bytes} bytes")
+                self._skipping = True
+                self._forget()
+            if self._skipping:
+                self._skipped_bytes += len(body)
+                if self._skipped_bytes > MOST_SKIPPED * self._max_bytes:
+                    raise SseError(f"events of more than {self._skipped_bytes} bytes")
+                self._skipped_line = self._skipped_line or bool(body)
+                if len(body) == len(piece):
+                    continue
+                if not self._skipped_line:
+                    yield self._omitted()
+                self._skipped_line = False
+                continue
             self._line += body
             if len(body) < len(piece):
                 line, self._line = bytes(self._line), bytearray()
                 event = self._take_line(line)
                 if event is not None:
                     yield event
-        self._between = self._started and not (self._line or self._data or self._event or self._after_cr)
+        self._between = self._started and not (
+            self._line or self._data or self._event or self._after_cr or self._loose or self._skipping
+        )
 
     def finish(self) -> ServerSentEvent | None:
         """The peer closed: the last event, if data had come and only the blank line was missing.
 
         A browser drops that event; an AI provider that forgets the blank line still meant what it said.
         """
+        if self._skipping:
+            return self._omitted()
         if self._line:
             line, self._line = bytes(self._line), bytearray()
             self._take_line(line)
         return self._dispatch()
+
+    def _forget(self) -> None:
+        self._line = bytearray()
+        self._event, self._data, self._data_bytes, self._loose = "", [], 0, []
+
+    def _omitted(self) -> ServerSentEvent:
+        self._skipping = self._skipped_line = False
+        return ServerSentEvent(OMITTED, "", self.last_id)
 
     def _take_line(self, raw: bytes) -> ServerSentEvent | None:
         if not self._started:
@@ -150,8 +198,20 @@ class SseParser:
         if not raw:
             return self._dispatch()
         name, _, value = raw.partition(b":")
+        if self._liberal and name not in _FIELDS:
+            self._take_loose(raw, name, value)
+            return None
+        loose = self._dispatch() if self._loose and name else None
         self._take_field(name, value.removeprefix(b" ").decode("utf-8", "replace"), len(value))
-        return None
+        return loose
+
+    def _take_loose(self, raw: bytes, name: bytes, value: bytes) -> None:
+        if name == b"error":
+            self._event = "error"
+            self._take_field(b"data", value.strip().decode("utf-8", "replace"), len(value))
+        elif self._loose or raw.lstrip()[:1] in (b"{", b"["):
+            self._loose.append(raw)
+            self._data_bytes += len(raw) + 1
 
     def _take_field(self, name: bytes, value: str, size: int) -> None:
         if name == b"data":
@@ -167,7 +227,9 @@ class SseParser:
 
     def _dispatch(self) -> ServerSentEvent | None:
         event, data = self._event, self._data
-        self._event, self._data, self._data_bytes = "", [], 0
+        if self._loose and not data:
+            event, data = LOOSE, [b"\n".join(self._loose).decode("utf-8", "replace")]
+        self._forget()
         if not data:
             return None
         return ServerSentEvent(event or "message", "\n".join(data), self.last_id)

@@ -5,7 +5,8 @@ Theory of operation. The claim decides who runs; after it, three things can end 
 that can't be mended), and the worker itself (SIGTERM). Whatever it is, the upstream connection is closed
 before anything else happens, for every token read from then on would be paid for and thrown away.
 
-- Finished: the reason (``finishing``) and the end go into the log in one script.
+- Finished: the reason (``finishing``) and the terminal event go into the log in one script. A finish reason of the
+  provider's is a hint until its answer has ended, so nothing of it is told before that.
 - Refused (4xx, filtered content): ``failed`` at once; nobody else would fare better.
 - Broken off: ``on_failure`` decides. ``continue`` and ``restart`` give the stream back and claim it anew,
   within the tries that the claim counts; ``fail`` ends it.
@@ -35,11 +36,11 @@ from shared.streams import Reading, Streams
 from worker.course import ABANDONED, FILTERED, FULL, INTERNAL, Course, Failure, not_here
 from worker.endings import Endings
 from worker.going_on import asked_of, how_to_go_on
-from worker.intake import Abandoned, Flow, Intake
 from worker.log.attempt_log import LOG_FULL, LOST, AttemptLog
 from worker.log.writer import LogWriter
 from worker.providers.base import GenerationRequest, ProviderError
 from worker.providers.retries import RETRIED
+from worker.pump import Abandoned, Flow, Pump
 
 PUT_BACK_S: Final = 1.0
 AT_ONCE: Final = "at once"
@@ -56,7 +57,7 @@ class Generations:
         self,
         settings: Settings,
         providers: Mapping[str, Provider],
-        intake: Intake,
+        pump: Pump,
         streams: Streams,
         queue: Queue,
         writer: LogWriter,
@@ -65,7 +66,7 @@ class Generations:
     ) -> None:
         self._settings = settings
         self._providers = providers
-        self._intake = intake
+        self._pump = pump
         self._streams = streams
         self._queue = queue
         self._writer = writer
@@ -177,7 +178,7 @@ class Generations:
 
         When this returns (or is cancelled) the upstream connection is closed.
         """
-        upstream = asyncio.create_task(self._intake.read(attempt, provider, asked, flow, course))
+        upstream = asyncio.create_task(self._pump.run(attempt, provider, asked, flow, course))
         either: set[asyncio.Future[Any]] = {upstream, attempt.stopped}
         limit_s = self._settings.max_stream_s
         try:
@@ -200,8 +201,10 @@ class Generations:
         if isinstance(error, Abandoned):
             return ABANDONED
         if isinstance(error, ProviderError):
-            # What the client has tried several times already is not tried again by another attempt.
-            refusal = error.refusal or error.code in RETRIED
+            # What the client has tried several times already is not tried again by another attempt, and a provider
+            # that names a time is not asked before it.
+            tried = error.code in RETRIED and course.first_token_at is None
+            refusal = error.refusal or tried or (error.retry_after_s or 0.0) > RETRY_FIRST_S
             return Failure(error.code, str(error), error.retryable, refusal, by_provider=True)
         if error is not None:
             log.error("generation_broke", stream=attempt.stream_id, exc_info=error)

@@ -16,6 +16,8 @@ CHARACTERS_A_TOKEN: Final = 4
 """How much of ``max_tokens`` the text so far took is not known (each model counts by itself); English runs at
 about four characters a token, other languages at fewer, so this never cuts an answer short of its limit by
 more than it would be over it otherwise."""
+_AS_ASKED: Final = ("tool_choice", "parallel_tool_calls", "response_format", "reasoning", "seed", "user")
+"""Fields of a request that the adapters know under the same name."""
 
 
 def how_to_go_on(provider: Provider, said: Reading | None, on_failure: str) -> str:
@@ -60,5 +62,7 @@ def asked_of(request: Mapping[str, Any], provider: Provider, said: Reading | Non
         options=request.get("provider_options") or {},
         prefix=prefix,
         continues=provider.continues,
-        max_tokens_name=provider.max_tokens_name,
+        **{name: request.get(name) for name in _AS_ASKED},
+        provider=provider.name,
+        quirks=provider.quirks,
     )

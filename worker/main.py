@@ -32,13 +32,13 @@ from shared.turns import Turns
 from shared.vital import start_vital
 from worker.endings import Endings
 from worker.generation import Generations
-from worker.intake import Intake
 from worker.job_consumer import JobConsumer, WiredArq
 from worker.leases import Leases
 from worker.line import Line
 from worker.log.attempt_log import FENCED
 from worker.log.writer import LogWriter
 from worker.providers.client import ProviderClient
+from worker.pump import Pump
 from worker.sweep import Sweep
 from worker.upkeep import Upkeep
 from worker.watchers import Watchers
@@ -101,8 +101,12 @@ async def take_out(ctx: dict[str, Any]) -> None:
 
 
 async def start(ctx: dict[str, Any]) -> None:
-    """Build the worker's parts, and start what runs beside the jobs."""
-    ctx["queue"], ctx["generations"] = await ctx["parts"].enter_async_context(running(ctx["configuration"]))
+    """Build the worker's parts, and start what runs beside the jobs. Ends the process where the settings name
+    certificates that can't be read."""
+    try:
+        ctx["queue"], ctx["generations"] = await ctx["parts"].enter_async_context(running(ctx["configuration"]))
+    except BadSettings as error:
+        sys.exit(str(error))
     calm_collector()
 
 
@@ -134,15 +138,15 @@ async def running(configuration: Configuration) -> AsyncIterator[tuple[Queue, Ge
         settings.flush_ms / 1000,
         publish if settings.queue_url else None,
     )
-    client = ProviderClient(settings)
+    client = ProviderClient(settings, configuration.network)
     leases = Leases(streams, name, settings.lease_ms, writer.running)
     sweep = Sweep(streams, queue, leases, settings.lease_ms, apart=bool(settings.queue_url))
     watchers = Watchers(PresenceKeys(log_client, keys))
     upkeep = Upkeep(name, queue, leases, sweep, writer, watchers)
     endings = Endings(settings, streams, queue, writer)
     line = Line(Turns(queue_client, keys))
-    intake = Intake(client, writer, line, watchers, configuration.prices)
-    generations = Generations(settings, configuration.providers, intake, streams, queue, writer, endings, name)
+    pump = Pump(client, writer, line, watchers, configuration.prices)
+    generations = Generations(settings, configuration.providers, pump, streams, queue, writer, endings, name)
 
     def cancelled(stream_id: bytes) -> None:
         # Only a hint: without it the lease tick stops the stream within a second, and the next append at once.
@@ -167,7 +171,7 @@ async def running(configuration: Configuration) -> AsyncIterator[tuple[Queue, Ge
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
-        client.close()
+        await client.aclose()
         await upkeep.sign_off()
         await queue_client.aclose()
         await log_client.aclose()

@@ -13,8 +13,8 @@ export interface HeadraceOptions {
 }
 
 export interface Message {
-  role: "system" | "user" | "assistant" | "tool";
-  content: unknown;
+  role: "system" | "developer" | "user" | "assistant" | "tool";
+  content?: unknown;
   [field: string]: unknown;
 }
 
@@ -24,6 +24,44 @@ export interface Tool {
   description?: string;
   /** A JSON schema of the arguments, an object's. */
   parameters: Record<string, unknown>;
+  /** Arguments keep to the schema; not for Gemini. */
+  strict?: boolean;
+  cache_control?: CacheControl;
+}
+
+/** A tool of the provider's own, by its type there; all fields are passed on. */
+export interface ProviderTool {
+  type: string;
+  [field: string]: unknown;
+}
+
+/** Anthropic's hint that the prompt up to here is worth keeping. */
+export interface CacheControl {
+  type: "ephemeral";
+  ttl?: "5m" | "1h";
+}
+
+/** The tool that the model must call. */
+export interface ToolChoice {
+  name: string;
+}
+
+export interface ResponseFormat {
+  type: "text" | "json_object" | "json_schema";
+  json_schema?: JsonSchema;
+}
+
+export interface JsonSchema {
+  name?: string;
+  description?: string;
+  schema: Record<string, unknown>;
+  strict?: boolean;
+}
+
+/** How much the model thinks: in a word, or in tokens. */
+export interface Reasoning {
+  effort?: "none" | "minimal" | "low" | "medium" | "high" | "xhigh" | "max";
+  budget_tokens?: number;
 }
 
 export interface ToolCall {
@@ -168,7 +206,14 @@ export interface StreamOptions extends ReadOptions {
   temperature?: number;
   top_p?: number;
   stop?: string[];
-  tools?: Tool[];
+  tools?: (ProviderTool | Tool)[];
+  tool_choice?: "auto" | "none" | "required" | ToolChoice;
+  parallel_tool_calls?: boolean;
+  response_format?: ResponseFormat;
+  reasoning?: Reasoning;
+  seed?: number;
+  /** Who asks, for the provider; no name or address. */
+  user?: string;
   /** Put into the provider's request as they are. */
   provider_options?: Record<string, unknown>;
   /** What to do when an attempt ends before its finish reason ("continue"). */
@@ -188,6 +233,7 @@ export interface ResumeOptions extends ReadOptions {
   text?: string;
   reasoning?: string;
   tool_calls?: ToolCall[];
+  provider_parts?: unknown[];
   /** `performance.now()` at the send, for `firstTokenMs`. */
   sentAt?: number;
 }

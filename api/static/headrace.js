@@ -347,7 +347,7 @@ export class HeadraceStream {
     }
     if (this.#isOver) return;
     if (!TERMINAL.includes(record.status)) return this.#end("ended", {});
-    this.#replace({ ...record, provider: Array.isArray(record.provider) ? record.provider : undefined });
+    this.#replace(record);
     this.model = record.model ?? this.model;
     this.attempt = record.attempt || this.attempt;
     this.#end(record.status, { ...record, ...record.error });
@@ -657,11 +657,12 @@ export class SseParser {
 
 /** Everything that was said: the sum of deltas. */
 class Said {
-  constructor({ text, reasoning, tool_calls: calls, provider } = {}) {
+  /** From a `snapshot` event or a record, whose own `provider` is the name of who speaks. */
+  constructor({ text, reasoning, tool_calls: calls, provider_parts: parts } = {}) {
     this.text = text ?? "";
     this.reasoning = reasoning ?? "";
     this.toolCalls = (calls ?? []).map((call) => ({ ...call }));
-    this.provider = Array.isArray(provider) ? [...provider] : [];
+    this.provider = [...(parts ?? [])];
   }
 
   add({ text, reasoning, tool_call: piece, provider }) {
@@ -671,9 +672,10 @@ class Said {
     if (piece) this.#addToolCall(piece);
   }
 
+  /** A new id opens a call, whatever its index; a piece without one belongs to the last call of its index. */
   #addToolCall({ index, id, name, arguments: piece = "" }) {
-    let call = this.toolCalls.find((known) => known.index === index);
-    if (!call) this.toolCalls.push((call = { index, id: null, name: null, arguments: "" }));
+    let call = this.toolCalls.findLast((known) => known.index === index);
+    if (!call || (id && call.id && id !== call.id)) this.toolCalls.push((call = { index, id: null, name: null, arguments: "" }));
     call.id = id ?? call.id;
     call.name = name ?? call.name;
     call.arguments += piece;
@@ -682,7 +684,7 @@ class Said {
   /** As a `snapshot` event has it. */
   data() {
     const calls = this.toolCalls.map((call) => ({ ...call }));
-    return { text: this.text, reasoning: this.reasoning, tool_calls: calls, provider: [...this.provider] };
+    return { text: this.text, reasoning: this.reasoning, tool_calls: calls, provider_parts: [...this.provider] };
   }
 }
 
@@ -790,7 +792,7 @@ const OWN = new Set([
   "onMessage", "onDone", "onError", "onProgress", "onRestart", "onEvent", "onCreated",
   "signal", "idempotencyKey", "maxReconnectAttempts", "maxDelayMs", "silenceMs", "maxEventChars", "renew",
 ]);
-const OWN_RESUMED = new Set([...OWN, "lastEventId", "text", "reasoning", "tool_calls", "sentAt"]);
+const OWN_RESUMED = new Set([...OWN, "lastEventId", "text", "reasoning", "tool_calls", "provider_parts", "sentAt"]);
 
 /** Options of this client, and fields of the create call. */
 function split(options) {

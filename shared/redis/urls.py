@@ -165,8 +165,7 @@ def _options(query: str, known: tuple[str, ...]) -> dict[str, str]:
 
 
 def _address(text: str, port: int) -> str:
-    """``host:port``, an IPv6 address in brackets. What is wrong is not shown: it may be a password in a wrong
-    place."""
+    """``host:port``, an IPv6 address in brackets. What is wrong is not shown: it may be a misplaced password."""
     host, colon, given = text.rpartition(":") if not text.endswith("]") else (text, "", "")
     if not colon:
         host, given = text, ""

@@ -75,6 +75,8 @@ export const cases = [
         { tool_call: { index: 0, id: "c", name: "look_up", arguments: "{" } },
         { tool_call: { index: 1, id: "d", name: "other" } },
         { tool_call: { index: 0, arguments: "}" } },
+        { tool_call: { index: 1, id: "e", name: "a third one" } },
+        { tool_call: { index: 1, arguments: "[]" } },
         { text: "b" },
         { provider: { type: "search", data: null } },
       ].map((data, n) => [`1-${n + 1}`, "message", data]);
@@ -85,9 +87,24 @@ export const cases = [
       same(result.toolCalls, [
         { index: 0, id: "c", name: "look_up", arguments: "{}" },
         { index: 1, id: "d", name: "other", arguments: "" },
+        { index: 1, id: "e", name: "a third one", arguments: "[]" },
       ]);
       same(result.provider, [{ type: "citation", data: 1 }, { type: "search", data: null }]);
       same([result.status, result.finishReason, result.usage.output_tokens], ["done", "stop", 3]);
+    },
+  ],
+  [
+    "what a snapshot tells is what its deltas told, and goes on from there",
+    async (client) => {
+      const parts = [{ type: "citation", data: 1 }, { type: "thinking", data: { signature: "S" } }];
+      const said = { text: "a", tool_calls: [{ index: 0, id: "c", name: "f", arguments: "{" }], provider_parts: [parts[0]] };
+      const more = [{ tool_call: { index: 0, arguments: "}" } }, { provider: parts[1] }, { text: "b" }];
+      const body = sse(["1-9", "snapshot", said], ...more.map((data, n) => [`1-${n + 10}`, "message", data]), ["1-20", "done", DONE]);
+      const { server } = hurried(client, [body]);
+      const result = await server.resume("s1", { lastEventId: "1-2", text: "other" }).finished;
+      same(result.text, "ab");
+      same(result.toolCalls, [{ index: 0, id: "c", name: "f", arguments: "{}" }]);
+      same(result.provider, parts);
     },
   ],
   [
@@ -226,10 +243,11 @@ export const cases = [
   [
     "204 means that all was seen: the record tells the end, where it may be read",
     async (client) => {
-      const record = { status: "done", model: "m/m", provider: "m", text: "abc", finish_reason: "stop", attempt: 2 };
+      const parts = [{ type: "citation", data: 1 }];
+      const record = { status: "done", model: "m/m", provider: "m", text: "abc", provider_parts: parts, finish_reason: "stop", attempt: 2 };
       const { fetch, told, callbacks, server } = hurried(client, [[204, null], [200, record]]);
       const result = await server.resume("s1", { ...callbacks, lastEventId: "1-9", text: "ab" }).finished;
-      same([result.status, result.text, result.provider, result.attempt], ["done", "abc", [], 2]);
+      same([result.status, result.text, result.provider, result.attempt], ["done", "abc", parts, 2]);
       same(told[0], ["message", "c"]);
       same(fetch.calls[0].headers["Last-Event-ID"], "1-9");
       const stranger = hurried(client, [[204, null], [401, { code: "key_missing" }]]);

@@ -115,14 +115,14 @@ async def test_a_job_that_another_program_enqueued_with_arq_is_run(tmp_path: Pat
 async def test_sigterm_ends_a_worker_and_hands_its_streams_over(tmp_path: Path, start: Start) -> None:
     async with running_stack(tmp_path, workers=0, **NO_SWEEP) as stack:
         first = await stack.add_worker(start)
-        made = [await stack.create({"tokens": 100, "interval_ms": 20, "seed": n}) for n in range(5)]
+        made = [await stack.create({"tokens": 250, "interval_ms": 20, "seed": n}) for n in range(5)]
         for one in made:
             await stack.until_said(one["id"])
-        for other in (start_worker, start_arq_worker):
-            await stack.add_worker(other)
         assert await asyncio.to_thread(first.terminate) == 0
         assert first.output().count("handed_over") == len(made)
         assert "worker_stopped" in first.output()
+        for other in (start_worker, start_arq_worker):
+            await stack.add_worker(other)
         for one in made:
             assert (await stack.until_status(one["id"], "done"))["attempt"] == 2
 
@@ -154,23 +154,26 @@ async def test_a_pickle_is_refused_and_not_loaded(tmp_path: Path, start: Start) 
         await stack.until_status((await stack.create({"tokens": 1}))["id"], "done")
 
 
+NO_JOBS = {
+    "garbage": b"\x00 garbage {",
+    "deep": b"[" * 100_000,
+    "unknown": b'{"t":null,"f":"unknown","a":["s"],"k":{},"et":1}',
+    "half": b'{"f":"generate"}',
+}
+
+
 @KINDS
-@pytest.mark.parametrize(
-    "payload",
-    [b"\x00 garbage {", b"[" * 100_000, b'{"t":null,"f":"unknown","a":["s"],"k":{},"et":1}', b'{"f":"generate"}'],
-    ids=["garbage", "deep", "unknown", "half"],
-)
-async def test_a_job_that_is_none_is_refused_and_ends_no_worker(
-    tmp_path: Path, start: Start, payload: bytes
-) -> None:
+async def test_jobs_that_are_none_are_refused_and_end_no_worker(tmp_path: Path, start: Start) -> None:
     async with running_stack(tmp_path, workers=0, **NO_SWEEP) as stack:
         worker = await stack.add_worker(start)
         async with Redis.from_url(stack.server.url) as redis:
-            await redis.set("arq:job:bad", payload)
-            await redis.zadd(QUEUE, {"bad": 1})
+            for name, payload in NO_JOBS.items():
+                await redis.set(f"arq:job:{name}-job", payload)
+                await redis.zadd(QUEUE, {f"{name}-job": 1})
             await until_taken(redis)
-        await stack.until_status((await stack.create({"tokens": 1}))["id"], "done")
-        assert "bad" in worker.output()
+            await stack.until_status((await stack.create({"tokens": 1}))["id"], "done")
+            assert await redis.keys("arq:job:*-job") == []
+        assert [name for name in NO_JOBS if f"{name}-job" not in worker.output()] == []
 
 
 def test_settings_that_can_not_be_used_are_told_in_one_line(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ WRONG = {
     "image_too_large": (413, {"messages": [{"role": "user", "content": [IMAGE]}]}),
     "no_such_part": (422, {"messages": [{"role": "user", "content": [{"type": "audio"}]}]}),
     "reserved_option": (422, {"prompt": "x", "provider_options": {"stream": False}}),
+    "unsupported_by_provider": (422, {"prompt": "x", "reasoning": {"budget_tokens": 2000}}),
     "body_too_large": (413, {"prompt": "x" * 1_100_000}),
 }
 
@@ -209,6 +210,32 @@ async def test_a_conversation_with_images_and_tools_is_answered(shared_stack: St
     assert asked["tools"] == [{"type": "function", "function": TOOL}]
     assert (asked["seed"], asked["logit_bias"]) == (7, {"5": None})
     assert asked["messages"][1]["content"][1]["image_url"]["url"] == "https://example.com/a.png"
+
+
+async def test_an_answers_record_is_sent_back_as_it_is_and_reaches_its_provider(shared_stack: Stack) -> None:
+    """A call without an id and arguments, reasoning, and what only the provider understands."""
+    call = (
+        '{"index":0,"type":"function","function":{"name":"now","arguments":""},"extra_content":{"x":{"s":"U0lH"}}}'
+    )
+    deltas = ('{"reasoning_content":"hm"}', f'{{"tool_calls":[{call}]}}')
+    raw = "".join(f'data: {{"choices":[{{"delta":{delta}}}]}}\n\n' for delta in deltas)
+    raw += 'data: {"choices":[{"delta":{},"finish_reason":"tool_calls"}]}\n\ndata: [DONE]\n\n'
+    first = {"role": "user", "content": json.dumps({"name": "looped", "raw": raw})}
+    answer = await shared_stack.client.post("/v1/streams", json={"messages": [first]})
+    record = await shared_stack.until_status(answer.json()["id"], "done")
+    fields = ("reasoning", "tool_calls", "provider_parts", "provider")
+    turn = {"role": "assistant", "content": record["text"], **{name: record[name] for name in fields}}
+    result = {"role": "tool", "tool_call_id": record["tool_calls"][0]["id"], "content": "12:00"}
+    last = {"role": "user", "content": json.dumps({"name": "looped_on", "tokens": 1})}
+    answer = await shared_stack.client.post("/v1/streams", json={"messages": [first, turn, result, last]})
+    assert answer.status_code == 202, answer.text
+    await shared_stack.until_status(answer.json()["id"], "done")
+    _, said, told, _ = shared_stack.calls("looped_on")[0].asked["messages"]
+    (called,) = said["tool_calls"]
+    assert said["reasoning_content"] == "hm"
+    assert called["function"] == {"name": "now", "arguments": "{}"}
+    assert called["extra_content"] == {"x": {"s": "U0lH"}}
+    assert called["id"] == told["tool_call_id"] != ""
 
 
 async def test_what_a_provider_sends_that_has_no_word_is_told_and_kept(shared_stack: Stack) -> None:

@@ -100,14 +100,12 @@ async def test_a_socket_file_and_database_numbers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 async def test_the_rights_that_the_docs_list_are_enough(tmp_path: Path, kind: str) -> None:
-    (line,) = ACL.findall((ROOT / "README.md").read_text(encoding="utf-8"))
     program = find_redis() if kind == "redis" else None
     for name in ("server", "stack"):
         (tmp_path / name).mkdir()
     with start_server(tmp_path / "server", program=program) as server:
         with Redis(port=server.port) as redis:
-            _, name, *rules = line.replace("PASSWORD", "pw").split()
-            redis.execute_command("ACL", "SETUSER", name, *rules)
+            add_user_of_the_docs(redis)
             redis.execute_command("ACL", "SETUSER", "default", "off")
         url = f"redis://headrace:pw@127.0.0.1:{server.port}/0"
         async with running_stack(tmp_path / "stack", HEADRACE_REDIS_URL=url) as stack:
@@ -126,6 +124,13 @@ async def test_the_rights_that_the_docs_list_are_enough(tmp_path: Path, kind: st
             for forbidden in ("FLUSHALL", "KEYS *", "CONFIG GET dir", "ACL LIST", "GET other", "PUBLISH other x"):
                 with pytest.raises(NoPermissionError):
                     redis.execute_command(*forbidden.split())
+
+
+def add_user_of_the_docs(redis: Redis) -> None:
+    """``headrace``, whose password is ``pw``."""
+    (line,) = ACL.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    _, name, *rules = line.replace("PASSWORD", "pw").split()
+    redis.execute_command("ACL", "SETUSER", name, *rules)
 
 
 async def test_a_server_that_is_a_replica_is_told_as_one_that_is_away(tmp_path: Path) -> None:
@@ -200,6 +205,11 @@ async def test_a_master_behind_sentinels_with_passwords(tmp_path: Path) -> None:
         ):
             with pytest.raises(AWAY, match=why):
                 await open_client(bad).ping()
+        with Redis(port=watched.servers[0].port, password="secret") as redis:
+            add_user_of_the_docs(redis)
+        client = open_client(good.replace(":secret@", "headrace:pw@"))
+        assert await client.ping()
+        await client.aclose()
         assert without_password(good) == f"redis+sentinel://***@{hosts}/{MASTER}/2?sentinel_password=***"
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 CLOSE = b"<close>"
 """Among the pieces of a response: the connection ends here."""
+PAUSE = b"<pause>"
+"""Among the pieces of a response: a tenth of a second passes."""
 
 
 @dataclass
@@ -24,7 +26,7 @@ class BytesServer:
 
 @asynccontextmanager
 async def bytes_server(
-    response: Callable[[int], list[bytes]], tls: ssl.SSLContext | None = None
+    response: Callable[[int], list[bytes]], tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
 ) -> AsyncIterator[BytesServer]:
     """``response``: the pieces in which the answer to the n-th request (counted from 1) is written."""
     server = BytesServer()
@@ -45,6 +47,9 @@ async def bytes_server(
                 for piece in response(asked):
                     if piece == CLOSE:
                         return
+                    if piece == PAUSE:
+                        await asyncio.sleep(0.1)
+                        continue
                     writer.write(piece)
                     await writer.drain()
                     await asyncio.sleep(0.005)
@@ -56,6 +61,10 @@ async def bytes_server(
             with suppress(ConnectionError, ssl.SSLError):
                 await writer.wait_closed()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls) as listening:
+    async with await asyncio.start_server(serve, host, 0, ssl=tls) as listening:
         server.port = listening.sockets[0].getsockname()[1]
         yield server
+        with suppress(TimeoutError):  # its clients have left, or will when their loop ends
+            async with asyncio.timeout(1):
+                while server.open:
+                    await asyncio.sleep(0.005)

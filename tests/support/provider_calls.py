@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from shared.network import Network
 from shared.providers import Provider
 from shared.settings import Settings
 from tests.support.scripted_provider import Call
-from worker.providers.base import GenerationRequest, ProviderError, ProviderEvent, Said
+from worker.providers.base import Finish, GenerationRequest, ProviderError, ProviderEvent, Said
 from worker.providers.client import ProviderClient
 
 KEY = "sk-0123456789-secret"
@@ -31,11 +32,11 @@ def tls() -> ssl.SSLContext:
 @asynccontextmanager
 async def calm_client(**settings: Any) -> AsyncIterator[ProviderClient]:
     """A client that gives up on nothing, but for these settings."""
-    client = ProviderClient(Settings(**{**CALM, **settings}), tls())
+    client = ProviderClient(Settings(**{**CALM, **settings}), Network(), tls())
     try:
         yield client
     finally:
-        client.close()
+        await client.aclose()
 
 
 def ask(script: dict[str, Any] | str) -> GenerationRequest:
@@ -50,20 +51,25 @@ def at(base_url: str, key: str = KEY) -> Provider:
 async def events_of(
     client: ProviderClient, provider: Provider, request: GenerationRequest
 ) -> AsyncGenerator[ProviderEvent, None]:
-    """What a provider says, event by event: none is told before the one in front of it was taken."""
-    heard: list[ProviderEvent] = []
-
-    def hear(event: ProviderEvent) -> bool:
-        heard.append(event)
-        return True
-
-    async with client.answer(provider, request) as answer:
-        over = False
-        while not over:
-            over = await answer.tell(hear)
-            for event in heard:
-                yield event
-            heard.clear()
+    """What a provider says, in its order, and why it ended. The next read takes place when all of the last one was
+    taken."""
+    came = asyncio.Event()
+    async with client.answer(provider, request) as stream:
+        stream.listen(came.set)
+        while True:
+            await came.wait()
+            came.clear()
+            batch = stream.read()
+            for delta in batch.deltas:
+                yield Said(delta)
+            if batch.usage is not None:
+                yield batch.usage
+            if batch.error is not None:
+                raise batch.error
+            if batch.ended:
+                assert batch.finish is not None
+                yield Finish(batch.finish)
+                return
 
 
 async def generate(base_url: str, script: dict[str, Any], **settings: Any) -> list[ProviderEvent]:

@@ -71,7 +71,13 @@ class ScriptedAnswer:
             headers = {} if script["retry_after"] is None else {"Retry-After": script["retry_after"]}
             body = script["body"] or {"error": {"message": "refused by the script", "type": "scripted"}}
             text = body if isinstance(body, str) else json.dumps(body)
-            respond(self._writer, script["status"], text.replace("{authorization}", self._key), **headers)
+            respond(
+                self._writer,
+                script["status"],
+                text.replace("{authorization}", self._key),
+                **headers,
+                **script["headers"],
+            )
             await self._writer.drain()
             return
         fields = {"Content-Type": script["content_type"], "Transfer-Encoding": "chunked"}

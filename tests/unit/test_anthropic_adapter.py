@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from shared.events import Transcript
 from shared.sse import ServerSentEvent
 from tests.support.conversation import CONVERSATION, TOOL
 from worker.providers import adapter
@@ -165,7 +166,9 @@ def test_pings_and_stops_mean_nothing_and_the_end_is_the_end() -> None:
         ("api_error", "provider_error_event", True),
         ("something_new", "provider_error_event", True),
         ("authentication_error", "provider_auth", False),
-        ("permission_error", "provider_auth", False),
+        ("permission_error", "provider_no_access", False),
+        ("billing_error", "provider_no_credit", False),
+        ("request_too_large", "context_too_long", False),
         ("not_found_error", "provider_unknown_model", False),
         ("invalid_request_error", "provider_refused", False),
     ],
@@ -184,25 +187,204 @@ def test_an_error_responses_sentence_is_found() -> None:
     assert anthropic.refusal(json.dumps(body).encode()) == Refusal("invalid x-api-key")
 
 
+@pytest.mark.parametrize("event", ['{"type": "content_blo', "<html>", '{"type": "new", "data": ' + "[" * 100_000])
+def test_half_of_an_event_is_garbage(event: Any) -> None:
+    error = refused(event)
+    assert (error.code, error.retryable, error.refusal) == ("provider_garbage", True, False)
+
+
+BEHIND = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "b"}}
+
+
 @pytest.mark.parametrize(
     "event",
     [
         "[]",
         "x",
+        "ping",
+        "null",
         "{}",
         {"type": 1},
         {"type": "content_block_start"},
         {"type": "content_block_start", "content_block": {"type": None}},
-        {"type": "content_block_start", "content_block": {"type": "text", "text": 1}},
+        {"type": "content_block_start", "content_block": []},
         {"type": "content_block_delta", "delta": {"type": "text_delta", "text": []}},
         {"type": "content_block_delta", "delta": {}},
+        {"type": "content_block_delta", "delta": "x"},
         {"type": "content_block_delta", "index": -1, "delta": {"type": "text_delta"}},
+        {"type": "content_block_delta", "index": 9, "delta": {"type": "thinking_delta", "thinking": None}},
+        {"type": "content_block_stop", "index": "x"},
+        {"type": "message_start", "message": None},
+        {"type": "message_start", "message": {"content": {}, "usage": []}},
         {"type": "message_delta", "delta": {"stop_reason": 1}},
-        {"type": "message_delta", "usage": {"output_tokens": "1"}},
-        '{"type": "content_block_delta", "delta": {"type": "text_delta", "text": "\\ud83d"}}',
-        '{"type": "new", "data": ' + "[" * 100_000,
+        {"type": "message_delta", "delta": {"stop_reason": ""}, "usage": "x"},
     ],
 )
-def test_garbage_is_called_garbage(event: Any) -> None:
-    error = refused(event)
-    assert (error.code, error.retryable, error.refusal) == ("provider_garbage", True, False)
+def test_an_odd_event_means_nothing_and_the_text_lives(event: Any) -> None:
+    assert [one for one in read(event, BEHIND) if isinstance(one, Said)] == [Said({"text": "b"})]
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        (1, "1"),
+        (4.5, "4.5"),
+        (["a", "b"], "ab"),
+        ({"text": "a"}, "a"),
+        ("\ud83d", "\ufffd"),
+        ("a\udc00b", "a\ufffdb"),
+    ],
+)
+def test_an_odd_text_is_put_right(field: Any, text: str) -> None:
+    event = {"type": "content_block_delta", "delta": {"type": "text_delta", "text": field}}
+    reader = anthropic.reader(GenerationRequest("m", []))
+    meanings = [*reader.read(ServerSentEvent("message", json.dumps(event), "")), *reader.last()]
+    assert "".join(one.delta["text"] for one in meanings if isinstance(one, Said)) == text
+
+
+def test_two_halves_in_two_pieces_are_one_character() -> None:
+    halves = [text("a"), text("\ud83d"), text("\udc69b")]
+    assert "".join(one.delta["text"] for one in read(*halves) if isinstance(one, Said)) == "a\U0001f469b"
+
+
+@pytest.mark.parametrize(
+    ("count", "meant"), [("7", 7), (7.0, 7), (-1, None), ([], None), (10**30, None), (True, None)]
+)
+def test_an_odd_count_is_put_right_or_left_out(count: Any, meant: int | None) -> None:
+    event = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": count}}
+    assert read(event) == [Finish("stop"), Usage(None, meant)]
+
+
+def test_a_type_that_is_missing_is_the_events_name() -> None:
+    delta = {"index": 0, "delta": {"text": "a"}}
+    assert read(delta, name="content_block_delta") == [Said({"text": "a"})]
+
+
+@pytest.mark.parametrize("said", ["error", "ABORT", "insufficient_system_resource", "internal_failure"])
+def test_a_failing_end_is_an_error(said: str) -> None:
+    error = refused({"type": "message_delta", "delta": {"stop_reason": said}})
+    assert (error.code, error.retryable) == ("provider_error_event", True)
+    assert said in str(error)
+
+
+def block(index: Any, name: str, whole: Any, *pieces: Any) -> list[dict[str, Any]]:
+    start = {"type": "tool_use", "id": f"c_{name}", "name": name, "input": whole}
+    return [
+        {"type": "content_block_start", "index": index, "content_block": start},
+        *(
+            {
+                "type": "content_block_delta",
+                "index": index,
+                "delta": {"type": "input_json_delta", "partial_json": one},
+            }
+            for one in pieces
+        ),
+        {"type": "content_block_stop", "index": index},
+    ]
+
+
+def calls(*events: dict[str, Any]) -> list[tuple[Any, ...]]:
+    transcript = Transcript()
+    for one in read(*events, {"type": "message_stop"}):
+        if isinstance(one, Said):
+            transcript.add(one.delta)
+    return [(call["id"], call["name"], call["arguments"]) for call in transcript.tool_calls]
+
+
+@pytest.mark.parametrize(
+    ("whole", "pieces"),
+    [
+        ({}, ['{"a"', ":1}"]),
+        ({"a": 1}, []),
+        ({"a": 1}, ['{"a":1}']),
+        ({"a": 1}, ["", '{"a"', ":1}"]),
+        ('{"a":1}', []),
+        (None, [{"a": 1}]),
+        ({}, ['{"a":1}', '{"a": 1}']),
+    ],
+)
+def test_a_whole_input_and_its_pieces_are_the_same_once(whole: Any, pieces: list[Any]) -> None:
+    assert calls(*block(0, "f", whole, *pieces)) == [("c_f", "f", '{"a":1}')]
+    assert calls(*block(0, "f", whole, *pieces)[:-1]) == [("c_f", "f", '{"a":1}')], "without its stop"
+
+
+@pytest.mark.parametrize("indices", [(0, 0), (None, None), (0, 1), ("0", "1"), (5, 5)])
+def test_two_calls_stay_two_whatever_their_index(indices: tuple[Any, Any]) -> None:
+    one, two = block(indices[0], "f", {}, '{"a":', "1}"), block(indices[1], "g", {}, '{"b":2}')
+    assert calls(*one, *two) == [("c_f", "f", '{"a":1}'), ("c_g", "g", '{"b":2}')]
+
+
+def test_a_call_that_has_no_id_and_no_arguments_gets_both() -> None:
+    start = {"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "name": "f"}}
+    ((made, name, arguments),) = calls(start)
+    assert (name, arguments) == ("f", "{}")
+    assert made.startswith("call_")
+
+
+def test_thinking_is_kept_whole_with_its_signature_at_its_end() -> None:
+    def delta(**fields: str) -> dict[str, Any]:
+        kind = next(iter(fields))
+        return {"type": "content_block_delta", "index": 0, "delta": {"type": f"{kind}_delta", **fields}}
+
+    start = {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": ""}}
+    stop = {"type": "content_block_stop", "index": 0}
+    said = [Said({"reasoning": "a"}), Said({"reasoning": "b"})]
+    kept = Said({"provider": {"type": "thinking", "data": {"index": 0, "thinking": "ab", "signature": "S1S2"}}})
+    pieces = [delta(thinking="a"), delta(thinking="b"), delta(signature="S1"), delta(signature="S2")]
+    assert read(start, *pieces, stop) == [*said, kept]
+    assert read(start, *pieces, {"type": "message_stop"}) == [*said, kept, End()]
+    assert read(start, *pieces[:2], stop) == said, "nobody takes it back without its signature"
+
+
+def test_redacted_thinking_is_kept_as_it_came() -> None:
+    start = {
+        "type": "content_block_start",
+        "index": 1,
+        "content_block": {"type": "redacted_thinking", "data": "RU5D"},
+    }
+    assert read(start, {"type": "content_block_stop", "index": 1}) == [
+        Said({"provider": {"type": "redacted_thinking", "data": {"index": 1, "data": "RU5D"}}})
+    ]
+
+
+def test_an_answer_is_open_while_a_block_is() -> None:
+    reader = anthropic.reader(GenerationRequest("m", []))
+    seen = []
+    for event in block(0, "f", {}, '{"a":1}'):
+        list(reader.read(ServerSentEvent("message", json.dumps(event), "")))
+        seen.append(reader.open)
+    assert seen == [True, True, False]
+
+
+WHOLE = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "content": [
+        {"type": "thinking", "thinking": "hm", "signature": "S"},
+        {"type": "text", "text": "Hi"},
+        {"type": "tool_use", "id": "c", "name": "f", "input": {"a": 1}},
+    ],
+    "stop_reason": "tool_use",
+    "usage": {"input_tokens": 3, "output_tokens": 4},
+}
+
+
+def test_a_whole_message_is_an_answer() -> None:
+    meanings = list(anthropic.reader(GenerationRequest("m", [])).whole(WHOLE))
+    assert meanings == [
+        Said({"reasoning": "hm"}),
+        Said({"provider": {"type": "thinking", "data": {"index": 0, "thinking": "hm", "signature": "S"}}}),
+        Said({"text": "Hi"}),
+        Said({"tool_call": {"index": 0, "id": "c", "name": "f"}}),
+        Said({"tool_call": {"index": 0, "arguments": '{"a":1}'}}),
+        Finish("tool_calls"),
+        Usage(3, 4),
+    ]
+
+
+def test_a_message_that_is_whole_in_its_start_is_said_once() -> None:
+    start = {"type": "message_start", "message": {"content": [{"type": "text", "text": "Hi"}]}}
+    assert read(start, {"type": "message_stop"}) == [Said({"text": "Hi"}), End()]
+    again = [{"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}, text("Hi")]
+    assert read(start, *again, {"type": "message_stop"}) == [Said({"text": "Hi"}), End()]

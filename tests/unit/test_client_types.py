@@ -6,8 +6,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from api.messages import Tool
-from api.requests import CreateStream
+from api.messages import CacheControl, Tool
+from api.requests import CreateStream, JsonSchema, Reasoning, ResponseFormat, ToolChoice
 
 ROOT = Path(__file__).parents[2]
 CODE = (ROOT / "api/static/headrace.js").read_text(encoding="utf-8")
@@ -71,21 +71,26 @@ def test_the_types_name_every_option() -> None:
 
 def types_of(schema: dict[str, Any]) -> set[str]:
     """A field of the API as TypeScript has it."""
-    if "anyOf" in schema:
-        return set().union(*map(types_of, schema["anyOf"])) - {"null"}
+    for either in ("anyOf", "oneOf"):
+        if either in schema:
+            return set().union(*map(types_of, schema[either])) - {"null"}
+    if "const" in schema:
+        return {f'"{schema["const"]}"'}
     if "enum" in schema:
         return {f'"{value}"' for value in schema["enum"]}
     if "$ref" in schema:
         return {schema["$ref"].rpartition("/")[2]}
     if schema["type"] == "array":
-        return {f"{one}[]" for one in types_of(schema["items"])}
+        types = sorted(types_of(schema["items"]))
+        return {f"{types[0]}[]"} if len(types) == 1 else {f"({' | '.join(types)})[]"}
     names = {"integer": "number", "object": "Record<string, unknown>"}
     return {names.get(schema["type"], schema["type"])}
 
 
 def typed_fields(name: str) -> dict[str, set[str]]:
     found = re.findall(r"^  (\w+)\??: (.*);$", block(TYPES, f"export interface {name}"), re.MULTILINE)
-    return {field: set(types.split(" | ")) for field, types in found}
+    # What stands in brackets is one type.
+    return {field: set(re.findall(r"\([^)]*\)\[\]|[^|\s](?:[^|]*[^|\s])?", types)) for field, types in found}
 
 
 def test_the_types_have_every_field_of_the_create_call_and_all_its_values() -> None:
@@ -96,8 +101,9 @@ def test_the_types_have_every_field_of_the_create_call_and_all_its_values() -> N
     assert {name: types_of(schema) for name, schema in fields.items()} == {
         name: types for name, types in typed.items() if name not in ("onCreated", "idempotencyKey")
     }
-    tool: dict[str, Any] = Tool.model_json_schema()["properties"]
-    assert {name: types_of(schema) for name, schema in tool.items()} == typed_fields("Tool")
+    for model in (Tool, ToolChoice, ResponseFormat, JsonSchema, Reasoning, CacheControl):
+        schema: dict[str, Any] = model.model_json_schema()["properties"]
+        assert {name: types_of(one) for name, one in schema.items()} == typed_fields(model.__name__)
 
 
 def test_the_types_name_what_progress_and_results_hold() -> None:

@@ -115,3 +115,19 @@ def test_what_has_no_word_stands_for_itself_and_in_order() -> None:
     transcript = Transcript()
     transcript.add_lines(lines)
     assert transcript.as_data() == {"text": "ab", "provider_parts": [one["provider"], two["provider"]]}
+
+
+def test_a_new_id_opens_a_call_whatever_its_index() -> None:
+    def piece(**fields: str) -> dict[str, Any]:
+        return {"tool_call": {"index": 0, **fields}}
+
+    items = [
+        piece(id="a", name="f", arguments="{"),
+        piece(arguments="}"),
+        piece(id="b", name="g"),
+        piece(arguments="[]"),
+    ]
+    calls = told(items)["tool_calls"]
+    assert [(call["id"], call["name"], call["arguments"]) for call in calls] == [("a", "f", "{}"), ("b", "g", "[]")]
+    late = told([piece(name="f", arguments="{}"), piece(id="a")])["tool_calls"]
+    assert late == [{"index": 0, "id": "a", "name": "f", "arguments": "{}"}], "an id that comes last is its call's"

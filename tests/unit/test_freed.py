@@ -18,12 +18,12 @@ from shared.log import Log
 from tests.support.provider_calls import at
 from tests.unit.test_reading_by_turns import FINISH, HEAD, Wire, opened, said
 from tests.unit.test_responses import GET, WITHIN_S, Streams, served
-from worker.carried import Carried
 from worker.course import Course
-from worker.intake import Intake
-from worker.providers.answer import Answer
+from worker.log.attempt_log import AttemptLog
 from worker.providers.base import GenerationRequest
+from worker.providers.stream import ProviderStream
 from worker.providers.upstream import Upstream
+from worker.pump import Pump
 
 
 @pytest.fixture(autouse=True)
@@ -36,54 +36,52 @@ def no_collector() -> Iterator[None]:
 class Client:
     """A provider client with one answer."""
 
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
+    def __init__(self, stream: ProviderStream) -> None:
+        self._stream = stream
 
     def answer(self, *_: object) -> "Client":
         return self
 
-    async def __aenter__(self) -> Answer:
-        return self._answer
+    async def __aenter__(self) -> ProviderStream:
+        return self._stream
 
     async def __aexit__(self, *_: object) -> None:
-        self._answer.close()
-        del self._answer
+        self._stream.close()
+        del self._stream
 
 
-async def read_to_its_end(upstream: Upstream, answer: Answer) -> list[weakref.ref[Any]]:
-    """Out: what carried the answer, and the answer."""
-    carried = Carried("s", Claim("run", "started", epoch=1, attempt=1), Log("k", 100))
+async def read_to_its_end(upstream: Upstream, stream: ProviderStream) -> list[weakref.ref[Any]]:
+    """Out: what carried the answer, and what read it."""
+    attempt = AttemptLog("s", Claim("run", "started", epoch=1, attempt=1), Log("k", 100))
     writer: Any = SimpleNamespace(touch=lambda _: None)
-    client: Any = Client(answer)
+    client: Any = Client(stream)
     unused: Any = None
-    intake = Intake(client, writer, unused, unused, {})
+    pump = Pump(client, writer, unused, unused, {})
     request = GenerationRequest(model="m", messages=[])
-    reading = asyncio.create_task(intake.read(carried, at("http://x"), request, None, Course(0.0)))
+    reading = asyncio.create_task(pump.run(attempt, at("http://x"), request, None, Course(0.0)))
     for chunk in (said("a"), said("b"), FINISH + b"data: [DONE]\n\n"):
         await asyncio.sleep(0)
         upstream.data_received(chunk)
         await asyncio.sleep(0)
-        carried.take()
-        carried.written(0.0)
+        attempt.take()
+        attempt.acknowledged(0.0)
     upstream.connection_lost(None)
-    if carried.unread is not None:
-        carried.unread()
+    attempt.take()
     await reading
-    carried.end(0.0)
-    return [weakref.ref(carried), weakref.ref(answer)]
+    return [weakref.ref(attempt), weakref.ref(stream), weakref.ref(stream._answer)]
 
 
-async def test_an_answer_that_was_read_and_whoever_carried_it() -> None:
-    upstream, answer = await opened(Wire())
+async def test_an_answer_that_was_read_and_whatever_carried_it() -> None:
+    upstream, stream = await opened(Wire())
     async with asyncio.timeout(WITHIN_S):
-        refs = await read_to_its_end(upstream, answer)
-    del upstream, answer
+        refs = await read_to_its_end(upstream, stream)
+    del upstream, stream
     await asyncio.sleep(0)
-    assert [ref() for ref in refs] == [None, None]
+    assert [ref() for ref in refs] == [None, None, None]
 
 
 async def test_a_connection_to_a_provider_that_was_lost() -> None:
-    upstream = Upstream()
+    upstream = Upstream(lambda upstream, _: upstream.abort())
     upstream.connection_made(Wire())
     asking = asyncio.create_task(upstream.ask(b""))
     await asyncio.sleep(0)

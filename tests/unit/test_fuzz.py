@@ -3,8 +3,14 @@
 Short in `make test`. The long run is `FUZZ=long pytest tests/unit/test_fuzz.py`: 260,000 inputs.
 """
 
+import json
 import os
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,8 +19,10 @@ from hypothesis import strategies as st
 from shared.ids import MAX_PART, BadCursor, Cursor, parse_cursor
 from shared.sse import ServerSentEvent, SseError, SseParser
 from shared.tokens import TokenExpired, TokenInvalid, check_token
+from tests.support.recorded import Recorded, recorded, tell
 from worker.providers import adapter
 from worker.providers.base import End, Finish, GenerationRequest, ProviderError, Said, Usage
+from worker.providers.errors import CODES
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -102,7 +110,7 @@ def test_whatever_a_provider_sends_is_understood_or_called_an_error(name: str, d
                 assert isinstance(meaning, Said | Finish | Usage | End)
         except ProviderError as error:
             code = error.code
-        assert code in {"provider_error_event", "provider_garbage"}
+        assert code in {"provider_error_event", "provider_garbage", *CODES.values()}
 
 
 @formats
@@ -110,6 +118,124 @@ def test_whatever_a_provider_sends_is_understood_or_called_an_error(name: str, d
 @given(body=st.binary(max_size=200))
 def test_any_refusal_gives_a_sentence_or_none(name: str, body: bytes) -> None:
     assert isinstance(adapter(name).refusal(body).sentence, str)
+
+
+ODD: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    1.5,
+    7,
+    2**70,
+    float("nan"),
+    "",
+    "x",
+    "7",
+    "\ud83d",
+    [],
+    {},
+    ["x"],
+    {"a": [None]},
+]
+KEPT_AS_THEY_ARE = {"index", "type", "thought", "content", "message", "delta", "choices", "candidates"}
+"""Fields that say which text this is, or hold it: with another value, another answer is meant."""
+
+
+@dataclass
+class Block:
+    """One event of a recorded answer: the text that it holds, and whether it is the format's end mark."""
+
+    head: str
+    value: Any
+    text: str
+    ends: bool
+
+    def raw(self) -> bytes:
+        return (self.head + (json.dumps(self.value) if self.value is not None else "") + "\n\n").encode()
+
+
+@cache
+def blocks() -> tuple[tuple[Recorded, tuple[Block, ...]], ...]:
+    """The recorded answers that are streams, event by event."""
+    found = []
+    for one in recorded():
+        if one.status != 200 or one.kind == "application/json":
+            continue
+        events = []
+        for block in one.body.decode().split("\n\n"):
+            head, mark, data = block.partition("data: ")
+            value = json.loads(data) if data.startswith(("{", "[{")) else None
+            text = tell(one.wire_format, [f"{block}\n\n".encode()]).transcript.text if value is not None else ""
+            ends = data == "[DONE]" or '"message_stop"' in data
+            events.append(Block(head + mark if value is not None else block, value, text, ends))
+        found.append((one, tuple(events)))
+    return tuple(found)
+
+
+def places(value: Any, text: str) -> Iterator[tuple[Any, Any, bool]]:
+    """Containers and keys of what may be of another type, and whether it is the text itself."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in list(pairs):
+        is_text = bool(text) and inner == text and key in ("content", "text", "refusal")
+        has_text = bool(text) and text in json.dumps(inner, ensure_ascii=False)
+        if is_text or not (has_text or key in KEPT_AS_THEY_ARE):
+            yield value, key, is_text
+        yield from places(inner, text)
+
+
+def mutated(events: list[Block], kind: str, one: int, two: int) -> None:
+    """Change a list of events in place, so that each one's ``text`` still says what it holds."""
+    at, other = one % len(events), two % len(events)
+    if kind == "drop":
+        del events[at]
+    elif kind == "double":
+        events.insert(at, events[at])
+    elif kind == "swap":
+        events[at], events[other] = events[other], events[at]
+    elif kind == "move":
+        events.insert(other, events.pop(at))
+    else:
+        event = events[at] = deepcopy(events[at])
+        found = list(places(event.value, event.text))
+        texts = [place for place in found if place[2]]
+        found = texts if texts and one % 2 else found
+        if found:
+            container, key, is_text = found[two % len(found)]
+            text = container[key]
+            wrapped = [[text], {"text": text}, [{"type": "text", "text": text}]]
+            container[key] = wrapped[two % 3] if is_text else ODD[(one + two) % len(ODD)]
+
+
+def holds(text: str, part: str) -> bool:
+    """Whether all characters of a part stand in a text, in their order."""
+    rest = iter(text)
+    return all(character in rest for character in part)
+
+
+mutations = st.tuples(
+    st.sampled_from(["drop", "double", "swap", "move", *["retype"] * 4]),
+    st.integers(0, 10**6),
+    st.integers(0, 10**6),
+)
+
+
+@fuzz(40_000)
+@given(st.integers(0, 10**6), st.lists(mutations, max_size=5), st.lists(st.integers(0, 10**6), max_size=6))
+def test_no_text_of_a_recorded_answer_is_lost_but_by_a_failure(
+    which: int, changes: list[tuple[str, int, int]], places: list[int]
+) -> None:
+    one, known = blocks()[which % len(blocks())]
+    events = list(known)
+    for kind, first, second in changes:
+        if events:
+            mutated(events, kind, first, second)
+    told = tell(one.wire_format, cut(b"".join(event.raw() for event in events), places))
+    ends = next((n for n, event in enumerate(events) if event.ends), len(events))
+    said = "".join(event.text for event in events[:ends])
+    assert told.error is not None or holds(told.transcript.text, said)
+    ids = [call["id"] for call in told.transcript.tool_calls]
+    assert told.error is not None or len(set(ids) - {None}) == len(ids)
 
 
 numbers = st.one_of(st.integers(-5, 2**70).map(str), st.text("0123456789", max_size=24))

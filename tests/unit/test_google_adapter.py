@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from shared.network import Network
 from shared.providers import Provider
 from shared.sse import ServerSentEvent
 from tests.support.conversation import CONVERSATION, TOOL
@@ -135,7 +136,10 @@ def test_a_prefix_is_the_models_own_last_turn() -> None:
         ("BLOCKLIST", "content_filter"),
         ("PROHIBITED_CONTENT", "content_filter"),
         ("SPII", "content_filter"),
-        ("MALFORMED_FUNCTION_CALL", "other"),
+        ("stop", "stop"),
+        ("max_tokens", "length"),
+        ("LANGUAGE", "other"),
+        ("SOMETHING_NEW", "other"),
         ("OTHER", "other"),
     ],
 )
@@ -148,11 +152,11 @@ def test_a_reason_that_is_none_is_none() -> None:
 
 
 def test_a_stop_behind_an_earlier_call_is_tool_calls_and_calls_are_numbered_over_the_answer() -> None:
-    one = parts({"functionCall": {"name": "f", "args": {"a": 1}}})
+    one = {**parts({"functionCall": {"name": "f", "args": {"a": 1}}}), "responseId": "r"}
     two = parts({"functionCall": {"name": "g"}})
     assert read(one, two, parts({"text": ""}, finishReason="STOP")) == [
-        Said({"tool_call": {"index": 0, "id": "call_0", "name": "f", "arguments": '{"a":1}'}}),
-        Said({"tool_call": {"index": 1, "id": "call_1", "name": "g", "arguments": "{}"}}),
+        Said({"tool_call": {"index": 0, "id": "call_r_0", "name": "f", "arguments": '{"a":1}'}}),
+        Said({"tool_call": {"index": 1, "id": "call_r_1", "name": "g", "arguments": "{}"}}),
         Finish("tool_calls"),
     ]
 
@@ -182,7 +186,7 @@ def test_ratings_are_noise_unless_they_ended_the_answer() -> None:
         ("RESOURCE_EXHAUSTED", "provider_error_event", True),
         ("INTERNAL", "provider_error_event", True),
         ("UNAUTHENTICATED", "provider_auth", False),
-        ("PERMISSION_DENIED", "provider_auth", False),
+        ("PERMISSION_DENIED", "provider_no_access", False),
         ("NOT_FOUND", "provider_unknown_model", False),
         ("INVALID_ARGUMENT", "provider_refused", False),
     ],
@@ -222,13 +226,28 @@ async def test_the_doctors_question_sees_a_wrong_key_as_one() -> None:
     raw = json.dumps(WRONG_KEY).encode()
     for body, status in ((raw, 401), (b"{}", 400)):
         async with replaying(body, status=400, kind="application/json") as base_url:
-            assert await ask_models(Provider("google", "google", base_url, KEY), 5) == status
+            assert await ask_models(Provider("google", "google", base_url, KEY), Network(), 5) == status
 
 
-@pytest.mark.parametrize("details", [None, {}, "x", [None], [{"reason": 1}], [{"reason": "OTHER"}]])
-def test_other_refusals_are_what_their_status_says(details: Any) -> None:
-    body = {"error": {"message": "no", "details": details}}
-    assert google.refusal(json.dumps(body).encode()) == Refusal("no")
+@pytest.mark.parametrize(
+    "said", ["MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "ERROR"]
+)
+def test_a_failing_end_is_an_error_behind_the_text(said: str) -> None:
+    reader = google.reader(GenerationRequest("m", []))
+    event = ServerSentEvent(
+        "message", json.dumps(parts({"text": "a"}, finishReason=said, finishMessage="Bad.")), ""
+    )
+    seen: list[ProviderEvent] = []
+    with pytest.raises(ProviderError, match=said) as caught:
+        seen.extend(reader.read(event))
+    assert (caught.value.code, caught.value.retryable) == ("provider_error_event", True)
+    assert "Bad." in str(caught.value)
+
+
+@pytest.mark.parametrize("event", ['{"candidates": [{"con', "<html>", "[" * 100_000])
+def test_half_of_a_response_is_garbage(event: Any) -> None:
+    error = refused(event)
+    assert (error.code, error.retryable, error.refusal) == ("provider_garbage", True, False)
 
 
 @pytest.mark.parametrize(
@@ -236,20 +255,97 @@ def test_other_refusals_are_what_their_status_says(details: Any) -> None:
     [
         "[]",
         "x",
+        "ping",
         "null",
         {"candidates": {}},
         {"candidates": [None]},
+        {"candidates": 1},
         {"candidates": [{"content": []}]},
-        parts({"text": 1}),
-        parts({"functionCall": {"args": []}}),
+        {"candidates": [{"content": {"parts": {}}}]},
+        parts({"functionCall": []}),
         {"candidates": [{"finishReason": 1}]},
-        {"usageMetadata": {"promptTokenCount": "1"}},
-        {"usageMetadata": {"promptTokenCount": 10**30}},
-        {"promptFeedback": {"blockReason": 1}},
-        '{"candidates": [{"content": {"parts": [{"text": "\\ud83d"}]}}]}',
-        "[" * 100_000,
+        {"candidates": [{"index": "x", "finishReason": None}]},
+        {"usageMetadata": []},
+        {"promptFeedback": []},
     ],
 )
-def test_garbage_is_called_garbage(event: Any) -> None:
-    error = refused(event)
-    assert (error.code, error.retryable, error.refusal) == ("provider_garbage", True, False)
+def test_an_odd_response_means_nothing_and_the_text_lives(event: Any) -> None:
+    assert read(event, parts({"text": "b"})) == [Said({"text": "b"})]
+
+
+@pytest.mark.parametrize("one", [{"text": "a"}, "a", {"text": ["a"]}, {"text": {"text": "a"}}])
+def test_an_odd_text_is_put_right(one: Any) -> None:
+    for content in ({"parts": [one]}, [one], {"parts": one}):
+        assert read({"candidates": [{"content": content}]}) == [Said({"text": "a"})]
+
+
+def test_two_halves_in_two_pieces_are_one_character() -> None:
+    halves = [parts({"text": "a\ud83d"}), parts({"text": "\udc69"})]
+    assert read(*halves) == [Said({"text": "a"}), Said({"text": "\U0001f469"})]
+
+
+@pytest.mark.parametrize(("count", "meant"), [("7", 7), (7.0, 7), (-1, None), ([], None), (10**30, None)])
+def test_an_odd_count_is_put_right_or_left_out(count: Any, meant: int | None) -> None:
+    assert read({"usageMetadata": {"promptTokenCount": count}}) == [Usage(meant, None)]
+
+
+@pytest.mark.parametrize(
+    ("args", "arguments"),
+    [({"a": 1}, '{"a":1}'), ('{"a":1}', '{"a":1}'), (None, "{}"), ({}, "{}"), ({"a": "\ud83d"}, '{"a":"\ufffd"}')],
+)
+def test_a_calls_arguments_are_whole_whichever_way_they_came(args: Any, arguments: str) -> None:
+    (said,) = read(parts({"functionCall": {"id": "c", "name": "f", "args": args}}))
+    assert said == Said({"tool_call": {"index": 0, "id": "c", "name": "f", "arguments": arguments}})
+
+
+def test_a_call_without_an_id_gets_one_of_its_own() -> None:
+    def made(**fields: Any) -> Any:
+        (said,) = read({**parts({"functionCall": {"name": "f", "args": {}}}), **fields})
+        assert isinstance(said, Said)
+        return said.delta["tool_call"]["id"]
+
+    assert made(responseId="r1") == "call_r1_0"
+    assert made().startswith("call_")
+    two = read(parts({"functionCall": {"name": "f"}}, {"functionCall": {"name": "f"}}))
+    assert len({one.delta["tool_call"]["id"] for one in two if isinstance(one, Said)}) == 2
+
+
+def test_the_same_id_twice_names_one_call_only() -> None:
+    one = {"functionCall": {"id": "c", "name": "f", "args": {"a": 1}}}
+    two = {"functionCall": {"id": "c", "name": "g", "args": {"a": 2}}}
+    ids = [said.delta["tool_call"]["id"] for said in read(parts(one, two)) if isinstance(said, Said)]
+    assert ids[0] == "c"
+    assert ids[1] not in ("", "c")
+
+
+def test_a_signature_is_kept_with_its_call() -> None:
+    call = {"functionCall": {"id": "c", "name": "f", "args": {}}, "thoughtSignature": "U0lH"}
+    text = {"text": "", "thought_signature": "VDI="}
+    assert read(parts(call, text))[1:] == [
+        Said({"provider": {"type": "thoughtSignature", "data": {"signature": "U0lH", "tool_call": 0}}}),
+        Said({"provider": {"type": "thoughtSignature", "data": {"signature": "VDI="}}}),
+    ]
+
+
+def test_names_in_snake_case_mean_the_same() -> None:
+    response = {
+        "candidates": [
+            {
+                "content": {"parts": [{"function_call": {"id": "c", "name": "f", "args": {}}}]},
+                "finish_reason": "STOP",
+            }
+        ],
+        "usage_metadata": {"prompt_token_count": 3, "candidates_token_count": 4},
+    }
+    assert read(response) == [
+        Said({"tool_call": {"index": 0, "id": "c", "name": "f", "arguments": "{}"}}),
+        Finish("tool_calls"),
+        Usage(3, 4),
+    ]
+
+
+def test_a_whole_answer_is_a_list_of_responses_or_one() -> None:
+    one, two = parts({"text": "a"}), parts({"text": "b"}, finishReason="STOP")
+    said = [Said({"text": "a"}), Said({"text": "b"}), Finish("stop")]
+    assert list(google.reader(GenerationRequest("m", [])).whole([one, two])) == said
+    assert list(google.reader(GenerationRequest("m", [])).whole(two)) == said[1:]

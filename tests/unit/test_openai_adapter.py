@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from shared.providers import Quirks
 from shared.sse import ServerSentEvent
 from tests.support.conversation import CONVERSATION, TOOL
 from worker.providers import UnknownWireFormat, adapter
@@ -13,7 +14,6 @@ from worker.providers.base import (
     Finish,
     GenerationRequest,
     ProviderEvent,
-    Refusal,
     Said,
     Usage,
 )
@@ -39,7 +39,15 @@ def read_delta(**delta: Any) -> list[ProviderEvent]:
         ("tool_calls", "tool_calls"),
         ("function_call", "tool_calls"),
         ("content_filter", "content_filter"),
-        ("insufficient_system_resource", "other"),
+        ("STOP", "stop"),
+        ("eos", "stop"),
+        ("end_turn", "stop"),
+        ("COMPLETE", "stop"),
+        ("model_length", "length"),
+        ("MAX_TOKENS", "length"),
+        ("tool_use", "tool_calls"),
+        ("sensitive", "content_filter"),
+        ("something_new", "other"),
     ],
 )
 def test_every_finish_reason_has_its_word(said: str, meant: Any) -> None:
@@ -72,17 +80,6 @@ def test_a_refusal_in_words_is_text_that_people_see() -> None:
     assert read_delta(refusal="I can't.") == [Said({"text": "I can't."})]
 
 
-def test_tool_calls_without_an_index_are_numbered_and_the_old_function_call_is_the_first() -> None:
-    two = [{"id": "a", "function": {"name": "f"}}, {"id": "b", "function": {"name": "g"}}]
-    assert [m.delta["tool_call"]["index"] for m in read_delta(tool_calls=two) if isinstance(m, Said)] == [
-        0,
-        1,
-    ]
-    assert read_delta(function_call={"name": "f", "arguments": "{}"}) == [
-        Said({"tool_call": {"index": 0, "name": "f", "arguments": "{}"}})
-    ]
-
-
 def test_other_choices_than_the_first_are_left_out() -> None:
     assert read({"choices": [{"index": 1, "delta": {"content": "b"}}]}) == []
 
@@ -90,25 +87,6 @@ def test_other_choices_than_the_first_are_left_out() -> None:
 def test_deepseeks_word_for_cached_tokens_is_known() -> None:
     usage = {"prompt_tokens": 5, "completion_tokens": 6, "prompt_cache_hit_tokens": 2}
     assert read({"choices": [], "usage": usage}) == [Usage(5, 6, 2, None)]
-
-
-@pytest.mark.parametrize(
-    ("body", "sentence"),
-    [
-        ({"error": {"message": "no such model", "code": "x"}}, "no such model"),
-        ({"error": "no such model"}, "no such model"),
-        ({"detail": "no such model"}, "no such model"),
-        ([{"error": {"message": "no such model"}}], "no such model"),
-        ("no such model\n", "no such model"),
-        ("<html>502</html>", ""),
-        ('{"error": {"mess', ""),
-        ({"object": "chat.completion"}, ""),
-        ("", ""),
-    ],
-)
-def test_an_error_bodys_sentence_is_found(body: Any, sentence: str) -> None:
-    raw = body if isinstance(body, str) else json.dumps(body)
-    assert openai.refusal(raw.encode()).sentence == sentence
 
 
 def test_the_call_asks_for_a_stream_with_usage_and_leaves_out_what_was_not_asked() -> None:
@@ -160,14 +138,16 @@ def test_a_whole_conversation_is_put_into_its_messages() -> None:
 
 
 def test_the_limit_of_an_answer_has_the_name_that_the_provider_knows() -> None:
+    newer = Quirks(max_tokens_name="max_completion_tokens")
+
     def limits(**fields: Any) -> dict[str, Any]:
         body = openai.call(GenerationRequest("m", [], max_tokens=5, **fields), "").body
         return {name: value for name, value in body.items() if name.startswith("max_")}
 
     assert limits() == {"max_tokens": 5}
-    assert limits(max_tokens_name="max_completion_tokens") == {"max_completion_tokens": 5}
+    assert limits(quirks=newer) == {"max_completion_tokens": 5}
     for name in ("max_tokens", "max_completion_tokens"):
-        assert limits(max_tokens_name="max_completion_tokens", options={name: 9}) == {name: 9}
+        assert limits(quirks=newer, options={name: 9}) == {name: 9}
 
 
 def test_options_go_last_into_the_body_and_the_newer_limit_replaces_the_older() -> None:
@@ -179,7 +159,7 @@ def test_options_go_last_into_the_body_and_the_newer_limit_replaces_the_older() 
 
 def test_what_has_no_word_is_kept_under_its_own_name_and_noise_is_not() -> None:
     note = {"type": "url_citation", "url_citation": {"url": "https://example.com"}}
-    assert read_delta(content="a", annotations=[note], reasoning_details=[{}], audio=None) == [
+    assert read_delta(content="a", annotations=[note], audio=None) == [
         Said({"text": "a"}),
         Said({"provider": {"type": "annotations", "data": [note]}}),
     ]
@@ -189,15 +169,6 @@ def test_what_has_no_word_is_kept_under_its_own_name_and_noise_is_not() -> None:
         "obfuscation": "y",
     }
     assert read(chunk) == [Said({"provider": {"type": "logprobs", "data": {"content": [1]}}})]
-
-
-@pytest.mark.parametrize(
-    ("code", "about"),
-    [("invalid_api_key", "key"), ("model_not_found", "model"), ("content_filter", "content"), ("x", ""), ([], "")],
-)
-def test_what_a_refusal_is_about_stands_in_its_code(code: Any, about: str) -> None:
-    body = json.dumps({"error": {"message": "no", "code": code}}).encode()
-    assert openai.refusal(body) == Refusal("no", about)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["nobody", "client", "base", "../openai", "os", "", "Openai"])

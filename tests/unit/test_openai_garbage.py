@@ -8,14 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.events import Transcript
 from shared.sse import ServerSentEvent
 from worker.providers import adapter
 from worker.providers.base import (
+    End,
+    Finish,
     GenerationRequest,
     ProviderError,
     ProviderEvent,
     Said,
+    Usage,
 )
+from worker.providers.errors import CODES, read_error
 
 openai = adapter("openai")
 examples = settings(deadline=None, max_examples=80)
@@ -24,6 +29,17 @@ examples = settings(deadline=None, max_examples=80)
 def read(data: Any, event: str = "message") -> list[ProviderEvent]:
     text = data if isinstance(data, str) else json.dumps(data)
     return list(openai.reader(GenerationRequest("m", [])).read(ServerSentEvent(event, text, "")))
+
+
+def told(*data: Any) -> dict[str, Any]:
+    """What these chunks add up to, as a record tells it."""
+    reader, transcript = openai.reader(GenerationRequest("m", [])), Transcript()
+    texts = [one if isinstance(one, str) else json.dumps(one) for one in data]
+    meanings = [meaning for one in texts for meaning in reader.read(ServerSentEvent("message", one, ""))]
+    for meaning in [*meanings, *reader.last()]:
+        if isinstance(meaning, Said):
+            transcript.add(meaning.delta)
+    return transcript.as_data()
 
 
 def refused(data: Any, event: str = "message") -> ProviderError:
@@ -49,34 +65,339 @@ def test_an_error_in_the_stream_is_an_error_with_its_words(data: Any, event: str
     assert words in str(error)
 
 
+@pytest.mark.parametrize("data", ['{"choices": [{"del', "<html>", "[" * 100_000, '{"x": ' * 100_000, '"half'])
+def test_half_of_a_chunk_is_garbage(data: Any) -> None:
+    error = refused(data)
+    assert (error.code, error.retryable, error.refusal) == ("provider_garbage", True, False)
+
+
 @pytest.mark.parametrize(
     "data",
     [
-        '{"choices": [{"del',
         "[]",
         "1",
         "null",
         '"text"',
-        "garbage",
+        "ping",
+        "keep-alive",
+        "still working",
+        {},
         {"choices": {}},
         {"choices": [None]},
         {"choices": [{"delta": []}]},
-        {"choices": [{"delta": {"content": 1}}]},
-        {"choices": [{"delta": {"content": ["a"]}}]},
-        {"choices": [{"delta": {"tool_calls": [{"index": "0"}]}}]},
-        {"choices": [{"delta": {"tool_calls": [{"index": -1}]}}]},
-        {"choices": [{"delta": {"tool_calls": [{"function": {"arguments": {}}}]}}]},
+        {"choices": [{"delta": {"content": None, "tool_calls": {}, "function_call": []}}]},
+        {"choices": [{"delta": {"tool_calls": [None, 1, {}, {"index": -1}, {"function": None}]}}]},
         {"choices": [{"finish_reason": 1}]},
-        {"usage": {"prompt_tokens": "9"}},
-        {"usage": {"prompt_tokens": 10**30}},
-        '{"choices": [{"delta": {"content": "\\ud83d"}}]}',
-        "[" * 100_000,
-        '{"x": ' * 100_000,
+        {"choices": [{"finish_reason": "null"}]},
+        {"usage": []},
+        {"object": "something.new", "data": {"a": 1}},
     ],
 )
-def test_garbage_is_called_garbage(data: Any) -> None:
-    error = refused(data)
-    assert (error.code, error.retryable, error.refusal) == ("provider_garbage", True, False)
+def test_an_odd_chunk_means_nothing_and_the_text_lives(data: Any) -> None:
+    assert told(data, {"choices": [{"delta": {"content": "b"}}]}) == {"text": "b"}
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (1, "1"),
+        (4.5, "4.5"),
+        (True, "true"),
+        (["a", "b"], "ab"),
+        ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "ab"),
+        ({"type": "text", "text": "a"}, "a"),
+        ([{"type": "output_text", "text": {"text": "a"}}], "a"),
+        ("\ud83d", "\ufffd"),
+        ("a\udc00b", "a\ufffdb"),
+    ],
+)
+def test_an_odd_content_is_put_right(content: Any, text: str) -> None:
+    for field in ("delta", "message"):
+        assert told({"choices": [{"index": 0, field: {"content": content}}]}) == {"text": text}
+
+
+def test_mistrals_parts_are_thinking_text_and_references() -> None:
+    thinking = [{"type": "thinking", "thinking": [{"type": "text", "text": "Let me see."}]}]
+    reference = {"type": "reference", "reference_ids": [1]}
+    chunks = [{"choices": [{"delta": {"content": one}}]} for one in (thinking, "Four", [reference, "."])]
+    assert told(*chunks) == {
+        "text": "Four.",
+        "reasoning": "Let me see.",
+        "provider_parts": [{"type": "reference", "data": reference}],
+    }
+
+
+def test_a_field_that_is_odd_costs_nothing_else() -> None:
+    delta = {"content": "a", "reasoning": ["b", {"text": "c"}], "annotations": "x", "deep": nest(100)}
+    chunk = {"choices": [{"index": "0", "delta": delta, "finish_reason": ["x"]}], "usage": -1, "created": None}
+    assert told(chunk) == {
+        "text": "a",
+        "reasoning": "bc",
+        "provider_parts": [{"type": "annotations", "data": "x"}, {"type": "omitted", "data": "deep"}],
+    }
+
+
+def nest(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("count", "meant"),
+    [
+        ("7", 7),
+        (7.0, 7),
+        (7.9, 7),
+        (-1, None),
+        ([], None),
+        (10**30, None),
+        (True, None),
+        ("many", None),
+        (None, None),
+    ],
+)
+def test_an_odd_count_is_put_right_or_left_out(count: Any, meant: int | None) -> None:
+    usage = {"prompt_tokens": count, "completion_tokens": 2, "prompt_tokens_details": [], "total_tokens": {}}
+    assert read({"choices": [], "usage": usage}) == [Usage(meant, 2)]
+
+
+def test_usage_is_found_where_gateways_put_it() -> None:
+    usage = {"prompt_tokens": 1, "completion_tokens": 2}
+    assert read({"choices": [], "x_groq": {"id": "r", "usage": usage}}) == [Usage(1, 2)]
+    assert read({"choices": [{"delta": {}, "usage": usage}]}) == [Usage(1, 2)]
+    assert read({"choices": [], "usage": {"input_tokens": 1, "output_tokens": 2}}) == [Usage(1, 2)]
+
+
+@pytest.mark.parametrize(
+    "raw", ['{"choices":[{"delta":{"content":"a"},"logprobs":NaN}],"usage":{"cost":Infinity}}']
+)
+def test_what_only_some_json_has_is_read(raw: str) -> None:
+    assert told(raw) == {"text": "a"}
+
+
+def test_two_halves_in_two_pieces_are_one_character_on_each_channel() -> None:
+    def chunk(**delta: Any) -> dict[str, Any]:
+        return {"choices": [{"delta": delta}]}
+
+    chunks = [
+        chunk(reasoning="a\ud83d"),
+        chunk(content="b\ud83d"),
+        chunk(reasoning="\udc69"),
+        chunk(content="\udc69c\ud83d"),
+        chunk(content="d"),
+        chunk(tool_calls=[{"index": 0, "id": "c", "function": {"name": "f", "arguments": '{"a":"\ud83d'}}]),
+        chunk(tool_calls=[{"index": 0, "function": {"arguments": '\udc69"}'}}]),
+    ]
+    call = {"index": 0, "id": "c", "name": "f", "arguments": '{"a":"\U0001f469"}'}
+    assert told(*chunks) == {"text": "b\U0001f469c\ufffdd", "reasoning": "a\U0001f469", "tool_calls": [call]}
+
+
+def test_a_half_waits_also_for_a_text_that_is_read_at_once() -> None:
+    reader = openai.reader(GenerationRequest("m", []))
+    half = json.dumps({"choices": [{"delta": {"content": "\ud83d"}}]})
+    assert list(reader.read(ServerSentEvent("message", half, ""))) == []
+    rest = json.dumps({"choices": [{"delta": {"content": "\udc69"}}]}).encode()
+    plain = b'{"choices":[{"delta":{"content":"a"}}]}'
+    assert reader.texts([rest]) is reader.texts([plain]) is None
+    assert list(reader.read(ServerSentEvent("message", rest.decode(), ""))) == [Said({"text": "\U0001f469"})]
+    assert reader.texts([plain]) == [{"text": "a"}]
+
+
+def test_events_without_a_blank_line_between_them_are_read_one_by_one() -> None:
+    a, b = (json.dumps({"choices": [{"delta": {"content": one}}]}) for one in "ab")
+    assert read(f"{a}\n{b}\n[DONE]") == [Said({"text": "a"}), Said({"text": "b"}), End()]
+
+
+@pytest.mark.parametrize(
+    "said", ["error", "abort", "insufficient_system_resource", "ERROR", "cancelled", "timed_out"]
+)
+def test_a_failing_end_is_an_error_behind_the_text(said: str) -> None:
+    seen: list[ProviderEvent] = []
+    chunk = {"choices": [{"delta": {"content": "a"}, "finish_reason": said}]}
+    with pytest.raises(ProviderError) as caught:
+        seen.extend(
+            openai.reader(GenerationRequest("m", [])).read(ServerSentEvent("message", json.dumps(chunk), ""))
+        )
+    assert (caught.value.code, caught.value.retryable, caught.value.refusal) == (
+        "provider_error_event",
+        True,
+        False,
+    )
+    assert said in str(caught.value)
+
+
+def test_an_error_in_the_choice_is_told_behind_its_text() -> None:
+    choice = {
+        "delta": {"content": "a"},
+        "finish_reason": "error",
+        "error": {"code": 400, "message": "maximum context length"},
+    }
+    reader = openai.reader(GenerationRequest("m", []))
+    meanings = iter(reader.read(ServerSentEvent("message", json.dumps({"choices": [choice]}), "")))
+    assert next(meanings) == Said({"text": "a"})
+    with pytest.raises(ProviderError, match="maximum context length") as caught:
+        next(meanings)
+    assert caught.value.code == "context_too_long"
+
+
+def test_a_message_is_an_answer_and_behind_deltas_the_same_once_more() -> None:
+    message = {
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}]
+    }
+    delta = {"choices": [{"index": 0, "delta": {"content": "Hi"}}]}
+    assert read(message) == [Said({"text": "Hi"}), Finish("stop")]
+    assert told(delta, message) == {"text": "Hi"}
+    reader = openai.reader(GenerationRequest("m", []))
+    assert list(reader.whole({**message, "usage": {"prompt_tokens": 1, "completion_tokens": 2}})) == [
+        Said({"text": "Hi"}),
+        Finish("stop"),
+        Usage(1, 2),
+    ]
+    unsaid = {"choices": [{"message": {"content": "Hi"}, "finish_reason": None}]}
+    assert list(openai.reader(GenerationRequest("m", [])).whole(unsaid)) == [Said({"text": "Hi"}), Finish("other")]
+    piece = {"choices": [{"delta": {"content": "Hi"}}]}
+    assert list(openai.reader(GenerationRequest("m", [])).whole(piece)) == [Said({"text": "Hi"})]
+    assert told({"choices": [{"text": "Hi", "finish_reason": "stop"}]}) == {"text": "Hi"}
+
+
+def details(**fields: Any) -> dict[str, Any]:
+    return {"choices": [{"delta": {"content": "", "reasoning_details": [fields]}}]}
+
+
+def test_blocks_of_reasoning_details_are_kept_whole() -> None:
+    chunks = [
+        details(type="reasoning.text", text="a", index=0, format="x"),
+        details(type="reasoning.text", text="b", index=0, signature=None),
+        details(type="reasoning.text", signature="S", index=0),
+        details(type="reasoning.encrypted", data="RU5D", id="rs_1", index=1),
+        {"choices": [{"delta": {"content": "Hi"}}]},
+    ]
+    text = {"type": "reasoning.text", "text": "ab", "index": 0, "format": "x", "signature": "S"}
+    encrypted = {"type": "reasoning.encrypted", "data": "RU5D", "id": "rs_1", "index": 1}
+    kept = [{"type": "reasoning_details", "data": [one]} for one in (text, encrypted)]
+    assert told(*chunks) == {"text": "Hi", "reasoning": "ab", "provider_parts": kept}
+    assert told(*chunks[:-1]) == {"text": "", "reasoning": "ab", "provider_parts": kept}, "also at the end"
+    twice = {
+        "choices": [{"delta": {"reasoning": "a", "reasoning_details": [{"type": "reasoning.text", "text": "a"}]}}]
+    }
+    assert told(twice)["reasoning"] == "a"
+
+
+def calls_of(*events: Any) -> list[tuple[Any, ...]]:
+    """Each event is a list of (index, id, name, arguments); what is None is left out."""
+    chunks = []
+    for event in events:
+        calls = []
+        for index, call_id, name, arguments in event:
+            function = {k: v for k, v in (("name", name), ("arguments", arguments)) if v is not None}
+            call = {k: v for k, v in (("index", index), ("id", call_id)) if v is not None}
+            calls.append({**call, "type": "function", "function": function})
+        chunks.append({"choices": [{"index": 0, "delta": {"tool_calls": calls}}]})
+    return [(call["id"], call["name"], call["arguments"]) for call in told(*chunks).get("tool_calls", [])]
+
+
+A, B = ("a", "look", '{"at":"pier"}'), ("b", "dig", '{"at":"quay"}')
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [[(0, *A), (1, *B)]],
+        [[(0, *A)], [(1, *B)]],
+        # One index for both, or none.
+        [[(0, *A)], [(0, *B)]],
+        [[(0, *A), (0, *B)]],
+        [[(None, *A)], [(None, *B)]],
+        [[(None, *A), (None, *B)]],
+        [[(-1, *A)], [("x", *B)]],
+        # In pieces.
+        [[(0, "a", "look", "")], [(0, None, None, '{"at":')], [(0, "", "", '"pier"}')], [(0, *B)]],
+        [[(0, "a", "look", '{"at":')], [(0, "a", None, '"pier"}')], [(0, *B)]],
+        [
+            [(0, "a", "look", '{"at":')],
+            [(0, "a", "look", '"pier"}')],
+            [(0, "b", "dig", None)],
+            [(0, "b", "dig", B[2])],
+        ],
+        [[(None, "a", "look", '{"at":')], [(None, None, None, '"pier"}')], [(None, *B)]],
+        # Pieces that take turns.
+        [
+            [(0, "a", "look", "")],
+            [(1, "b", "dig", "")],
+            [(0, None, None, '{"at":')],
+            [(1, None, None, '{"at":"quay"}')],
+            [(0, None, None, '"pier"}')],
+        ],
+        [
+            [(0, "a", "look", '{"at":'), (1, "b", "dig", '{"at":')],
+            [(0, None, None, '"pier"}'), (1, None, None, '"quay"}')],
+        ],
+        # Whole, and once more.
+        [[(0, "a", "look", '{"at":')], [(0, None, None, '"pier"}')], [(0, None, None, '{"at":"pier"}')], [(1, *B)]],
+        [[(0, "a", "look", "{}")], [(0, None, None, '{"at":"pier"}')], [(1, *B)], [(0, *A), (1, *B)]],
+        [[(0, *A), (1, *B)], [(0, None, "look", '{"at": "pier"}'), (1, None, "dig", B[2])]],
+        # Arguments that are an object; an id behind the name.
+        [[(0, "a", "look", {"at": "pier"})], [(1, "b", "dig", {"at": "quay"})]],
+        [[(0, None, "look", "")], [(0, "a", None, '{"at":"pier"}')], [(1, *B)]],
+    ],
+)
+def test_two_calls_stay_two_whatever_their_positions_are(events: Any) -> None:
+    assert calls_of(*events) == [A, B]
+
+
+def test_ids_that_are_numbers_are_texts() -> None:
+    assert calls_of([(0, 7, "f", "{}")]) == [("7", "f", "{}")]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [[(0, None, "look", A[2])], [(0, None, "dig", B[2])]],
+        [[(0, None, "look", A[2])], [(0, None, "look", B[2])]],
+        [[(None, "", "look", A[2]), (None, "", "look", B[2])]],
+        [[(0, "a", "look", A[2])], [(1, "a", "dig", B[2])]],
+    ],
+)
+def test_calls_without_ids_of_their_own_get_ones(events: Any) -> None:
+    one, two = calls_of(*events)
+    assert (one[2], two[2]) == (A[2], B[2])
+    assert len({one[0], two[0]} - {None, ""}) == 2
+    assert calls_of(*events) == [one, two], "the same for the same answer"
+
+
+@pytest.mark.parametrize("arguments", ["", None, "{}", {}, "null"])
+def test_a_call_without_arguments_has_an_empty_object(arguments: Any) -> None:
+    assert calls_of([(0, "a", "now", arguments)]) == [("a", "now", "{}")]
+
+
+def test_the_older_function_call_is_a_call() -> None:
+    pieces = [{"name": "f", "arguments": ""}, {"arguments": '{"a":'}, {"arguments": "1}"}]
+    (call,) = told(*({"choices": [{"delta": {"function_call": one}}]} for one in pieces))["tool_calls"]
+    assert (call["name"], call["arguments"]) == ("f", '{"a":1}')
+    assert call["id"]
+
+
+def test_what_a_custom_tool_gets_is_no_json() -> None:
+    call = {"index": 0, "id": "a", "type": "custom", "custom": {"name": "run", "input": "ls"}}
+    assert told({"choices": [{"delta": {"tool_calls": [call]}}]})["tool_calls"][0]["arguments"] == "ls"
+
+
+def test_an_answer_is_open_while_arguments_are_not_whole() -> None:
+    reader, seen = openai.reader(GenerationRequest("m", [])), []
+    for arguments in ("", '{"a":', "1}"):
+        delta = {"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": arguments}}]}
+        list(reader.read(ServerSentEvent("message", json.dumps({"choices": [{"delta": delta}]}), "")))
+        seen.append(reader.open)
+    assert seen == [False, True, False]
+
+
+def test_what_stands_at_a_tool_call_is_kept_with_its_index() -> None:
+    extra = {"google": {"thought_signature": "U0lH"}}
+    call = {"id": "c", "function": {"name": "f", "arguments": "{}"}, "extra_content": extra}
+    kept = {"type": "extra_content", "data": {"tool_call": 0, **extra}}
+    assert told({"choices": [{"delta": {"tool_calls": [call]}}]})["provider_parts"] == [kept]
 
 
 FIELDS = """choices delta content reasoning refusal tool_calls function_call function name arguments index id
@@ -101,7 +422,7 @@ def test_whatever_comes_is_an_event_or_a_provider_error(data: str, event: str) -
         code = ""
     except ProviderError as error:
         code = error.code
-    assert code in {"", "provider_error_event", "provider_garbage"}
+    assert code in {"", "provider_garbage", "provider_error_event", *CODES.values()}
 
 
 def chunk_with(value: Any) -> list[Any]:
@@ -129,6 +450,8 @@ def test_any_value_at_any_place_of_a_chunk_is_an_event_or_a_provider_error(value
 
 
 @examples
-@given(st.one_of(jsons.map(json.dumps).map(str.encode), st.binary()), st.sampled_from([200, 400, 500]))
-def test_any_error_body_gives_a_sentence_or_none(body: bytes, status: int) -> None:
-    assert isinstance(openai.refusal(body).sentence, str)
+@given(st.one_of(jsons.map(json.dumps).map(str.encode), st.binary()), st.sampled_from([None, 200, 400, 500]))
+def test_any_body_is_read_as_an_error_or_none(body: bytes, status: int | None) -> None:
+    reading = read_error(body, status=status)
+    assert reading is None or isinstance(reading.sentence.encode(), bytes)
+    assert reading is not None or status in (None, 200)

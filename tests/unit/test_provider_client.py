@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 
-from shared.sse import SseParser
-from tests.support.provider_calls import FAST, ask, at, calm_client, closed, collect, events_of, generate, text_of
+from tests.support.provider_calls import FAST, ask, at, calm_client, closed, events_of, generate, text_of
 from tests.support.scripted_provider import ScriptedProvider, script_reasoning, script_text
-from worker.providers.answer import Answer
-from worker.providers.base import End, Finish, ProviderEvent, Said, Usage
+from worker.providers.base import Finish, ProviderEvent, Said, Usage
 
 
 @pytest.fixture
@@ -28,7 +26,7 @@ async def test_a_whole_answer_is_yielded_piece_by_piece(upstream: ScriptedProvid
     assert text_of(events) == script_text(script)
     assert reasoning == script_reasoning(script)
     assert json.loads("".join(c.get("arguments", "") for c in calls)) == {"query": "höchste Flut"}
-    assert events[-3:] == [Finish("tool_calls"), Usage(7, 300), End()]
+    assert events[-2:] == [Usage(7, 300), Finish("tool_calls")]
 
 
 async def test_characters_split_across_reads_stay_whole(upstream: ScriptedProvider) -> None:
@@ -52,7 +50,6 @@ async def test_an_answer_on_uvloop_is_the_same() -> None:
 async def test_a_missing_or_doubled_end_mark_is_harmless(upstream: ScriptedProvider, end: str) -> None:
     events = await generate(upstream.base_url, {"tokens": 3, end: True})
     assert text_of(events) == script_text({"tokens": 3})
-    assert sum(isinstance(e, End) for e in events) == (1 if end == "double_done" else 0)
     assert [e for e in events if isinstance(e, Finish)] == [Finish("stop")]
 
 
@@ -61,25 +58,25 @@ async def test_what_follows_the_end_mark_is_ignored_and_a_repeated_reason_is_sai
 ) -> None:
     end = 'data: {"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}\n\n'
     raw = end.replace('"a"', '"A"') + end.replace('"a"', "null") + "data: [DONE]\n\ndata: garbage\n\n" + end
-    assert await generate(upstream.base_url, {"raw": raw}) == [Said({"text": "A"}), Finish("stop"), End()]
+    assert await generate(upstream.base_url, {"raw": raw}) == [Said({"text": "A"}), Finish("stop")]
 
 
-@pytest.mark.parametrize("behind", ["data: garbage\n\n", 'data: {"error": "late"}\n\n', "x" * 5000])
-async def test_nothing_behind_the_finish_reason_spoils_a_whole_answer(
-    upstream: ScriptedProvider, behind: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("behind", ["data: {garbage\n\n", 'data: {"error": "late"}\n\n', "x" * 5000])
+async def test_nothing_behind_a_finish_reason_that_stands_alone_spoils_a_whole_answer(
+    upstream: ScriptedProvider, behind: str
 ) -> None:
-    monkeypatch.setattr("worker.providers.answer.SseParser", lambda: SseParser(max_bytes=4000))
-    raw = 'data: {"choices":[{"delta":{"content":"a"},"finish_reason":"length"}]}\n\n' + behind
+    chunks = ['{"choices":[{"delta":{"content":"a"}}]}', '{"choices":[{"delta":{},"finish_reason":"length"}]}']
+    raw = "".join(f"data: {chunk}\n\n" for chunk in chunks) + behind
     assert await generate(upstream.base_url, {"raw": raw}) == [Said({"text": "a"}), Finish("length")]
 
 
 async def test_a_provider_that_stays_open_behind_its_finish_is_not_waited_for(
     upstream: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.providers.answer.USAGE_WAIT_S", 0.1)
+    monkeypatch.setattr("worker.providers.answer.SETTLE_S", 0.1)
     async with asyncio.timeout(5):
         events = await generate(upstream.base_url, {"tokens": 2, "linger_ms": 60_000})
-    assert events[-1] == Usage(7, 2)
+    assert events[-2:] == [Usage(7, 2), Finish("stop")]
     assert await closed(upstream.calls[0]) == "client"
 
 
@@ -121,26 +118,6 @@ async def test_cancelling_while_it_waits_to_try_again_ends_the_wait(upstream: Sc
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
-
-
-async def test_a_timeout_and_a_cancellation_at_once_stay_a_cancellation(
-    upstream: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    silent = Answer._silent
-
-    def silent_and_cancelled(answer: Answer) -> None:
-        # The time is over, and the task that is to be told has not run yet: now comes ours.
-        silent(answer)
-        asking.cancel()
-
-    monkeypatch.setattr(Answer, "_silent", silent_and_cancelled)
-    async with calm_client(first_token_timeout_s=0.2) as client:
-        events = events_of(client, at(upstream.base_url), ask({"hang_before_first": True}))
-        asking = asyncio.create_task(collect(events, []))
-        async with asyncio.timeout(5):
-            with pytest.raises(asyncio.CancelledError):
-                await asking
-    assert asking.cancelled()
 
 
 async def test_a_reader_that_stops_holds_the_provider_by_tcp(upstream: ScriptedProvider) -> None:

@@ -33,17 +33,16 @@ async def upstream() -> AsyncIterator[ScriptedProvider]:
         ({"status": 409}, "provider_unavailable", True, False),
         ({"status": 500}, "provider_unavailable", True, False),
         ({"status": 529}, "provider_unavailable", True, False),
-        ({"status": 201}, "provider_garbage", True, False),
+        ({"status": 201, "body": {"ok": True}}, "provider_garbage", True, False),
         ({"cut_after": 0}, "upstream_cut", True, False),
         ({"cut_after": 5}, "upstream_cut", True, False),
         ({"end_after": 5}, "upstream_cut", True, False),
-        ({"raw": "data: [DONE]\n\n"}, "upstream_cut", True, False),
+        ({"raw": "data: [DONE]\n\n"}, "empty_answer", True, True),
         ({"raw": ""}, "upstream_cut", True, False),
         ({"garbage_after": 5}, "provider_garbage", True, False),
         ({"error_after": 5}, "provider_error_event", True, False),
-        ({"flood_bytes": 2_000_000}, "provider_too_large", True, False),
-        ({"raw": "hello", "content_type": "text/html"}, "provider_garbage", True, False),
-        ({"raw": "{}", "content_type": "application/json"}, "provider_garbage", True, False),
+        ({"raw": "hello", "content_type": "text/html"}, "provider_garbage", False, True),
+        ({"raw": "{}", "content_type": "application/json"}, "empty_answer", True, True),
         ({"raw": '{"error": "no"}', "content_type": "application/json"}, "provider_refused", False, True),
         ({"headers": {"Content-Encoding": "gzip"}}, "provider_garbage", True, False),
     ],
@@ -56,7 +55,7 @@ async def test_each_failure_has_its_code(
     assert len(upstream.calls) == 1
     # Whatever came before the failure was yielded before it was raised.
     said = next((script[key] for key in script if key.endswith("_after")), 0)
-    assert text_of(seen) == script_text({"tokens": said}) or "flood_bytes" in script
+    assert text_of(seen) == script_text({"tokens": said})
 
 
 async def test_a_refused_connection_is_unreachable() -> None:

@@ -45,12 +45,16 @@ async def test_a_provider_silent_in_mid_answer_times_out(upstream: ScriptedProvi
     ("hang", "code"),
     [({"hang_before_first": True}, "first_token_timeout"), ({"hang_after": 2}, "upstream_silent")],
 )
-async def test_comments_and_empty_deltas_are_no_tokens(
+async def test_signs_of_life_put_the_deadline_off_up_to_a_bound(
     upstream: ScriptedProvider, hang: dict[str, Any], code: str
 ) -> None:
-    async with asyncio.timeout(5):
-        error, _ = await refused(upstream.base_url, {**hang, "keepalive_ms": 20}, **FAST)
+    async with asyncio.timeout(10):
+        began = asyncio.get_running_loop().time()
+        error, _ = await refused(
+            upstream.base_url, {**hang, "keepalive_ms": 20}, **{**CALM, **FAST, "liveness_timeout_s": 1.2}
+        )
     assert error.code == code
+    assert asyncio.get_running_loop().time() - began > 1.0
 
 
 async def test_a_socket_that_accepts_and_never_answers_times_out_at_the_first_token() -> None:

@@ -30,7 +30,10 @@ def test_every_wire_format_has_an_adapter(wire_format: str) -> None:
 
 
 def test_the_known_providers_are_these() -> None:
-    known = "openai holysheep deepseek anthropic google openrouter groq mistral together ollama vllm local"
+    known = (
+        "openai azure holysheep deepseek anthropic google vertex bedrock openrouter groq mistral together "
+        "fireworks xai ollama vllm lmstudio llamacpp local"
+    )
     assert list(load_presets()) == known.split()
     assert load_presets()["holysheep"].base_url == "https://api.holysheep.ai/v1"
 
@@ -154,7 +157,7 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
 def test_openais_own_limit_is_named_as_its_reasoning_models_want_it_and_may_be_renamed(tmp_path: Path) -> None:
     def name(provider: str, table: str = "", **env: str) -> str:
         found = configured(tmp_path, table, **env)[provider]
-        return asked_of({"model": "o4-mini", "messages": []}, found, None).max_tokens_name
+        return asked_of({"model": "o4-mini", "messages": []}, found, None).quirks.max_tokens_name
 
     assert name("openai") == "max_completion_tokens"
     assert name("local") == "max_tokens"
@@ -174,6 +177,9 @@ def test_openais_own_limit_is_named_as_its_reasoning_models_want_it_and_may_be_r
         ('[openai]\nwire_format = "soap"', "[openai] wire_format: "),
         ('[openai]\ncontinues = "maybe"', "[openai] continues: "),
         ('[openai]\nmax_tokens_name = "n"', "[openai] max_tokens_name: "),
+        ('[openai]\ncall_ids = "long"', "[openai] call_ids: "),
+        ('[openai]\nlacks = ["colour"]', "[openai] lacks.0: "),
+        ('[openai]\napi_version = "1&x=2"', "[openai] api_version: "),
         ("[openai]\nmax_concurrent = -1", "[openai] max_concurrent: "),
         ("[openai]\nrate_per_second = nan", "[openai] rate_per_second: "),
         ('[mine]\nbase_url = "http://x"', "[mine] wire_format: "),
@@ -197,7 +203,15 @@ def test_a_file_that_is_not_there_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "variable", ["OPENAI_CONTINUES", "OPENAI_MAX_TOKENS_NAME", "OPENAI_MAX_CONCURRENT", "LOCAL_RATE_PER_SECOND"]
+    "variable",
+    [
+        "OPENAI_CONTINUES",
+        "OPENAI_MAX_TOKENS_NAME",
+        "OPENAI_MAX_CONCURRENT",
+        "LOCAL_RATE_PER_SECOND",
+        "AZURE_AUTH",
+        "MISTRAL_STREAM_USAGE",
+    ],
 )
 def test_a_variable_that_can_not_be_used_is_named(variable: str) -> None:
     with pytest.raises(BadSettings, match=f"{variable}: "):

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
+from shared.events import Delta
 from tests.support.bytes_server import CLOSE, bytes_server
-from tests.support.provider_calls import ask, at, calm_client, text_of, tls
+from tests.support.provider_calls import ask, at, calm_client
 from tests.support.scripted_provider import ScriptedProvider, script_text
 from worker.providers import upstream as upstream_module
-from worker.providers.answer import Answer
-from worker.providers.base import ProviderError, ProviderEvent
+from worker.providers.answer import Answer, Limits
 from worker.providers.openai_stream import OpenAIReader
+from worker.providers.stream import ProviderStream
 from worker.providers.upstream import Upstream
-from worker.providers.upstreams import Lent, Upstreams
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 FINISH = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
@@ -52,34 +52,41 @@ class Wire(asyncio.Transport):
         self.reads = False
 
 
-async def opened(wire: Wire, *headers: str) -> tuple[Upstream, Answer]:
-    """An answer whose head has come; it may keep silent for 0.2 s."""
-    upstream = Upstream()
+async def opened(wire: Wire, encoding: str = "") -> tuple[Upstream, ProviderStream]:
+    """An answer whose head has come; it may keep silent for 0.2 s between tokens."""
+    upstream = Upstream(lambda upstream, _: upstream.abort())
     upstream.connection_made(wire)
     asking = asyncio.create_task(upstream.ask(b""))
     await asyncio.sleep(0)
-    head = "".join(f"{line}\r\n" for line in ("HTTP/1.1 200 OK", *headers, ""))
-    upstream.data_received(head.encode())
-    lent = Lent(Upstreams(1.0, tls()), ("http", "x", 1), upstream)
-    return upstream, Answer(at("http://x"), OpenAIReader(), lent, await asking, 5.0, 0.2)
+    upstream.data_received(HEAD)
+    await asking
+    limits, now = Limits(5.0, 0.2, 0.2, 1 << 30), asyncio.get_running_loop().time()
+    answer = Answer(at("http://x"), OpenAIReader(), limits, now, encoding=encoding)
+    return upstream, ProviderStream(answer, upstream)
 
 
 class Turns:
-    """Hears an answer, but reads it only when it is told to. ``told``: how often something was there for it."""
+    """Hears an answer, but pulls only when it is told to. ``told``: how often a hint came."""
 
-    def __init__(self, answer: Answer) -> None:
-        self.heard: list[ProviderEvent] = []
+    def __init__(self, stream: ProviderStream) -> None:
+        self.heard: list[Delta] = []
         self.told = 0
-        self.pauses = False
-        self._answer = answer
-        self.end = asyncio.create_task(answer.tell(self.hear, self.ready))
+        self.end = stream.end
+        self._stream = stream
+        stream.listen(self.ready)
+
+    @property
+    def text(self) -> str:
+        return "".join(delta.get("text", "") for delta in self.heard)
+
+    @property
+    def error(self) -> str:
+        """Why it ended; '' for a whole answer."""
+        error = self.end.result().error
+        return "" if error is None else error.code
 
     def read(self) -> None:
-        self._answer.read()
-
-    def hear(self, event: ProviderEvent) -> bool:
-        self.heard.append(event)
-        return self.pauses
+        self.heard += self._stream.read().deltas
 
     def ready(self) -> None:
         self.told += 1
@@ -89,16 +96,17 @@ class Turns:
             while not self.told:
                 await asyncio.sleep(0.005)
 
+    async def to_end(self, every_s: float = 0.005) -> None:
+        async with asyncio.timeout(20):
+            while not self.end.done():
+                self.read()
+                await asyncio.sleep(every_s)
+
 
 @asynccontextmanager
 async def turns(base_url: str, script: dict[str, Any], **settings: Any) -> AsyncIterator[Turns]:
-    async with calm_client(**settings) as client, client.answer(at(base_url), ask(script)) as answer:
-        listening = Turns(answer)
-        try:
-            yield listening
-        finally:
-            listening.end.cancel()
-            await asyncio.wait([listening.end])
+    async with calm_client(**settings) as client, client.answer(at(base_url), ask(script)) as stream:
+        yield Turns(stream)
 
 
 async def test_reads_wait_and_are_heard_in_one_turn(scripted: ScriptedProvider) -> None:
@@ -107,14 +115,11 @@ async def test_reads_wait_and_are_heard_in_one_turn(scripted: ScriptedProvider) 
         await listening.until_told()
         await asyncio.sleep(0.5)
         assert listening.heard == []
-        assert listening.told <= 3, "once for what came with the head, twice for all behind it"
+        assert listening.told <= 4, "once to begin with, twice for all that lies unread, once at the end"
         listening.read()
-        assert text_of(listening.heard) == script_text(script)
-        async with asyncio.timeout(5):
-            while not listening.end.done():
-                listening.read()
-                await asyncio.sleep(0.01)
-        assert await listening.end
+        assert listening.text == script_text(script)
+        await listening.to_end()
+        assert listening.error == ""
 
 
 @pytest.mark.parametrize(
@@ -122,7 +127,7 @@ async def test_reads_wait_and_are_heard_in_one_turn(scripted: ScriptedProvider) 
     [
         ([HEAD, said("a"), said("b"), FINISH, CLOSE], ""),
         ([HEAD, said("a"), said("b"), CLOSE], "upstream_cut"),
-        ([HEAD, said("a"), said("b"), b"data: nonsense\n\n"], "provider_garbage"),
+        ([HEAD, said("a"), said("b"), b"data: {nonsense\n\n"], "provider_garbage"),
     ],
 )
 async def test_a_fault_stands_behind_all_that_came_before_it(pieces: list[bytes], error: str) -> None:
@@ -131,14 +136,9 @@ async def test_a_fault_stands_behind_all_that_came_before_it(pieces: list[bytes]
         await asyncio.sleep(0.1)
         assert not listening.end.done()
         listening.read()
-        assert text_of(listening.heard) == "ab"
-        async with asyncio.timeout(5):
-            if error:
-                with pytest.raises(ProviderError) as caught:
-                    await listening.end
-                assert caught.value.code == error
-            else:
-                assert await listening.end
+        assert listening.text == "ab"
+        await listening.to_end()
+        assert listening.error == error
 
 
 async def test_what_waits_is_no_silence(scripted: ScriptedProvider) -> None:
@@ -147,49 +147,23 @@ async def test_what_waits_is_no_silence(scripted: ScriptedProvider) -> None:
         await asyncio.sleep(0.6)
         listening.read()
         await asyncio.sleep(0.1)
+        listening.read()
         assert not listening.end.done()
-        with pytest.raises(ProviderError) as caught:
-            async with asyncio.timeout(5):
-                await listening.end
-    assert (caught.value.code, text_of(listening.heard)) == ("upstream_silent", script_text({"tokens": 3}))
+        await listening.to_end()
+        assert (listening.error, listening.text) == ("upstream_silent", script_text({"tokens": 3}))
 
 
 async def test_nothing_but_comments_is_a_silence_however_late_it_is_read(scripted: ScriptedProvider) -> None:
     script = {"hang_after": 1, "keepalive_ms": 20}
-    async with turns(scripted.base_url, script, idle_timeout_s=0.2) as listening:
-        async with asyncio.timeout(5):
-            while not listening.end.done():
-                listening.read()
-                await asyncio.sleep(0.005)
-        with pytest.raises(ProviderError) as caught:
-            await listening.end
-    assert caught.value.code == "upstream_silent"
+    limits = {"idle_timeout_s": 0.2, "liveness_timeout_s": 0.4}
+    async with turns(scripted.base_url, script, **limits) as listening:
+        await listening.to_end()
+        assert listening.error == "upstream_silent"
 
 
-async def test_who_is_held_back_by_a_pause_is_not_silent() -> None:
-    upstream, answer = await opened(wire := Wire())
-    listening = Turns(answer)
-    listening.pauses = True
-    await asyncio.sleep(0)
-    upstream.data_received(said("a"))
-    listening.read()
-    assert await listening.end is False
-    listening.end = asyncio.create_task(answer.tell(listening.hear, listening.ready))
-    await asyncio.sleep(0.5)
-    assert not wire.reads
-    listening.read()
-    await asyncio.sleep(0)
-    assert wire.reads
-    upstream.data_received(said("b"))
-    listening.read()
-    assert (await listening.end, text_of(listening.heard)) == (False, "ab")
-    answer.close()
-
-
-async def test_who_is_held_back_in_the_middle_of_an_event_is_not_silent() -> None:
-    upstream, answer = await opened(wire := Wire())
-    listening = Turns(answer)
-    await asyncio.sleep(0)
+async def test_time_in_which_the_provider_was_held_does_not_count() -> None:
+    upstream, stream = await opened(wire := Wire())
+    listening = Turns(stream)
     upstream.data_received(said("a"))
     listening.read()
     event = said("x" * 100_000)
@@ -197,37 +171,30 @@ async def test_who_is_held_back_in_the_middle_of_an_event_is_not_silent() -> Non
     assert not wire.reads
     await asyncio.sleep(0.5)
     listening.read()
-    await asyncio.sleep(0)
     assert wire.reads
-    assert not listening.end.done()
     upstream.data_received(event[60_000:])
     listening.read()
-    assert text_of(listening.heard) == "a" + "x" * 100_000
-    listening.end.cancel()
-    answer.close()
+    assert listening.text == "a" + "x" * 100_000
+    assert not listening.end.done()
+    stream.close()
 
 
 async def test_packed_events_may_be_many_and_are_read_together() -> None:
-    upstream, answer = await opened(Wire(), "Content-Encoding: gzip")
-    listening = Turns(answer)
-    await asyncio.sleep(0)
+    upstream, stream = await opened(Wire(), "gzip")
+    listening = Turns(stream)
     words = [f"w{n}" for n in range(40_000)]
     upstream.data_received(gzip.compress(b"".join(map(said, words))))
     listening.read()
     assert not listening.end.done()
-    assert text_of(listening.heard) == "".join(words)
-    listening.end.cancel()
-    answer.close()
+    assert listening.text == "".join(words)
+    stream.close()
 
 
 async def test_an_end_mark_is_an_end_though_the_body_has_none() -> None:
     pieces = [HEAD, said("a"), FINISH, b"data: [DONE]\n\n", *[b": still here\n\n"] * 2000]
     async with bytes_server(lambda n: pieces) as server, turns(server.url(), {}) as listening:
-        async with asyncio.timeout(5):
-            while not listening.end.done():
-                listening.read()
-                await asyncio.sleep(0.005)
-        assert await listening.end
+        await listening.to_end()
+        assert listening.error == ""
 
 
 async def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,13 +209,13 @@ async def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Upstream, "data_received", received)
     pieces: list[bytes] = [HEAD, *[said("x" * 1000) * 500] * 10, FINISH, CLOSE]
-    async with bytes_server(lambda n: pieces) as server, turns(server.url(), {}) as listening:
+    async with (
+        bytes_server(lambda n: pieces) as server,
+        turns(server.url(), {}, max_answer_bytes=1 << 30) as listening,
+    ):
         await listening.until_told()
         await asyncio.sleep(0.5)
         assert taken < 1_000_000
-        async with asyncio.timeout(20):
-            while not listening.end.done():
-                listening.read()
-                await asyncio.sleep(0)
-        assert await listening.end
-    assert text_of(listening.heard) == "x" * 5_000_000
+        await listening.to_end(0)
+        assert listening.error == ""
+    assert listening.text == "x" * 5_000_000

@@ -12,7 +12,7 @@ import pytest
 from tests.support.provider_calls import generate, refused, text_of
 from tests.support.scripted_provider import ScriptedProvider, script_text
 from worker.providers.base import ProviderError
-from worker.providers.retries import Tries, parse_retry_after
+from worker.providers.retries import LONGEST_S, Tries, asked_wait_s, parse_retry_after
 
 
 @pytest.fixture
@@ -96,11 +96,45 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
         (format_datetime(NOW + timedelta(seconds=90), usegmt=True), 90.0),
         (format_datetime(NOW - timedelta(seconds=90), usegmt=True), 0.0),
         ("Fri, 02 Jan 2026 03:04:10", 5.0),
-        *((bad, None) for bad in (None, "", "soon", "-1", "nan", "inf", "1e9", "9" * 40, "Fri, 99 Jan 2026")),
+        ("9" * 40, LONGEST_S),
+        ("Fri, 02 Jan 9999 03:04:10 GMT", LONGEST_S),
+        ("Fri, 02 Jan 10000000000000000000 03:04:10 GMT", LONGEST_S),
+        *((bad, None) for bad in (None, "", "soon", "-1", "nan", "inf", "1e9", "Fri, 99 Jan 2026")),
     ],
 )
 def test_retry_after_is_read_as_seconds_or_as_a_date(value: str | None, seconds: float | None) -> None:
     assert parse_retry_after(value, NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after-ms": "1500"}, 1.5),
+        ({"retry-after-ms": "1500", "retry-after": "1"}, 1.5),
+        ({"retry-after-ms": "100", "retry-after": "2"}, 2.0),
+        ({"retry-after-ms": "soon", "retry-after": "2"}, 2.0),
+    ],
+)
+def test_a_provider_is_not_asked_before_any_time_that_it_names(
+    headers: dict[str, str], seconds: float | None
+) -> None:
+    assert asked_wait_s(headers, NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        {"headers": {"retry-after-ms": "700"}},
+        {"body": {"error": {"code": 429, "details": [{"@type": "x/google.rpc.RetryInfo", "retryDelay": "0.7s"}]}}},
+    ],
+)
+async def test_a_time_that_is_named_elsewhere_is_waited_for_too(
+    upstream: ScriptedProvider, script: dict[str, Any]
+) -> None:
+    await generate(upstream.base_url, {"name": "a", "status": 429, "fail_times": 1, **script})
+    first, second = upstream.calls
+    assert second.started - first.started >= 0.7
 
 
 def limited(retry_after_s: float | None = None) -> ProviderError:

@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from shared.sse import (
     COMMENT,
+    LOOSE,
+    MOST_SKIPPED,
+    OMITTED,
     ServerSentEvent,
     SseError,
     SseParser,
@@ -185,3 +188,39 @@ def test_the_bound_is_for_one_event_and_not_for_the_stream() -> None:
 def test_an_endless_line_that_comes_in_tiny_reads_is_taken_in_linear_time() -> None:
     parser = SseParser()
     assert feed_all(parser, [b"x"] * 200_000) == []
+
+
+def liberal(*reads: bytes, max_bytes: int = 1000) -> list[tuple[str, str]]:
+    parser = SseParser(max_bytes, liberal=True)
+    events = feed_all(parser, reads)
+    return [(event.event, event.data) for event in events]
+
+
+@pytest.mark.parametrize(
+    ("raw", "events"),
+    [
+        (b'data: a\n\n{"x": 1}\n\ndata: b\n\n', [("message", "a"), (LOOSE, '{"x": 1}'), ("message", "b")]),
+        (b'{"x":\n 1}\ndata: b\n\n', [(LOOSE, '{"x":\n 1}'), ("message", "b")]),
+        (b'[{"x": 1}]\n\n', [(LOOSE, '[{"x": 1}]')]),
+        (b'error: {"x": 1}\n\n', [("error", '{"x": 1}')]),
+        (b"<p>no</p>\nfoo: bar\n: {\n\n", []),
+        (b"data: " + b"x" * 2000 + b"\n\ndata: b\n\n", [(OMITTED, ""), ("message", "b")]),
+        (b"event: e\n" + b"data: xxxx\n" * 400 + b"\ndata: b\n\n", [(OMITTED, ""), ("message", "b")]),
+    ],
+)
+def test_a_liberal_parser_tells_what_stands_outside_of_fields_and_skips_what_is_too_large(
+    raw: bytes, events: list[tuple[str, str]]
+) -> None:
+    for line_end in (b"\n", b"\r\n"):
+        ended = raw.replace(b"\n", line_end)
+        for size in (1, 7, len(ended)):
+            reads = [ended[at : at + size] for at in range(0, len(ended), size)]
+            found = [(kind, data.replace("\r\n", "\n")) for kind, data in liberal(*reads)]
+            assert found == events, size
+    assert OMITTED not in dict(liberal(raw, max_bytes=10_000))
+
+
+def test_what_a_liberal_parser_skips_is_bounded() -> None:
+    parser = SseParser(1000, liberal=True)
+    with pytest.raises(SseError):
+        feed_all(parser, [b"data: " + b"x" * 900] * (MOST_SKIPPED + 5))

@@ -1,220 +1,346 @@
-"""One open answer of a provider: reads of bytes in, events of the common vocabulary out.
+"""One answer of a provider: bytes in, batches of deltas out. Pure, no I/O; times are handed in.
 
-Theory of operation. An answer is whole when its finish reason was read: whatever ends it before that is an
-error; after it nothing is. What still comes then (usage, the end mark) is waited for a short time only.
-After the end mark the rest of the body is read and ignored, for a moment, because only a body read to
-its end leaves a connection that the next request can use.
+Theory of operation. An answer is a state machine, as h11 is one for HTTP: :meth:`Answer.feed` and
+:meth:`Answer.feed_eof` take what the connection brought, :meth:`Answer.read` gives what it meant, and
+:meth:`Answer.expire` ends an answer whose time is over. After the end nothing changes it any more.
 
-Events are told in the very call that reads them (see :mod:`worker.providers.upstream`): at once, or when it is the
-turn of whoever hears them. Who hears them may ask to be told no more for now: then what else the same read brought
-waits here, nothing is read, and TCP holds the provider.
+*What ends an answer.* A finish reason is a hint. Some providers stamp it on every chunk, or send it beside the
+reasoning, long before the text; a text or a tool call behind a reason makes that reason void. The end is the
+provider's own: its end mark, the end of the body, or a bounded silence after a reason. How long that silence must
+be depends on how far the reason can be trusted. One that stood alone in its event, behind text or a tool call, from
+a provider that never took one back, is believed after SETTLE_S; any other one after the idle timeout. A silence
+with an open tool call, part or reasoning is no success. Errors behind a reason that can be trusted are ignored, for
+the answer is whole; behind any other reason they count.
+
+Without a reason an end mark is an end (``other``), and the end of the body is not: the provider broke off.
+
+*Two kinds of patience.* The first-token timeout and the idle timeout are about content. Whatever else comes
+(comments, pings, encrypted reasoning) is a sign of life: it puts the deadline off, up to the liveness timeout since
+the last content. Time in which data lay unread does not count, for then we are the ones who are slow.
+
+*Bounds.* An answer past its bytes, its tool calls or the length of their names ends with the reason ``length`` and
+a part ``{"type": "limit"}`` of the provider's; an event that is too large is skipped, with a part ``omitted``.
 """
 
-import asyncio
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+from collections.abc import Iterable
+from operator import itemgetter
+from typing import Final, NamedTuple
 
+from shared.events import PIECE, Delta, encode_data, split_delta
 from shared.providers import Provider
-from shared.sse import ServerSentEvent, SseError, SseParser
+from shared.sse import LOOSE, OMITTED, ServerSentEvent, SseError, SseParser
 from worker.providers import failures
-from worker.providers.base import End, Finish, ProviderError, ProviderEvent, Reader, Said
-from worker.providers.body import inflater
-from worker.providers.patience import Patience
-from worker.providers.upstream import Head
-from worker.providers.upstreams import Lent
+from worker.providers.base import (
+    Batch,
+    End,
+    Finish,
+    FinishReason,
+    ProviderError,
+    ProviderEvent,
+    Reader,
+    Said,
+    Usage,
+)
+from worker.providers.encodings import BadEncoding, inflater
+from worker.providers.errors import empty_answer, read_error, to_provider_error
+from worker.providers.wire import decode
 
-USAGE_WAIT_S: Final = 5.0
-"""Usage comes right behind the finish reason; past this a provider that never closes sends none."""
-LINGER_S: Final = 0.2
-"""The end of the body comes with the end mark; a new connection costs less than waiting longer."""
+SETTLE_S: Final = 5.0
+"""Usage and the end come right behind a finish reason; past this a provider that never closes sends none."""
+MAX_TOOL_CALLS: Final = 1024
+"""No provider runs a thousand tool calls in one answer."""
+MAX_NAME: Final = 1024
+"""Characters of a tool call's id or name: Gemini's ids are the longest, with some hundred."""
 
-Hear = Callable[[ProviderEvent], bool]
-"""Takes one event; True asks to be told no more for now."""
-Ready = Callable[[], object]
-"""Learns that there is something to :meth:`Answer.read`."""
+_text_of = itemgetter("text")
+_STARTS: Final = (b"data", b"event", b"id", b"retry", b"error", b":", b"{", b"[")
+"""What a stream of events, or a JSON document, begins with."""
 
 
-def _nobody() -> None:
-    """Who waits for nothing is told nothing."""
+class Limits(NamedTuple):
+    """Of one answer: seconds to its first token, between tokens and without content at all, and its size in bytes
+    (its texts in UTF-8, everything else as JSON)."""
+
+    first_token_s: float
+    idle_s: float
+    liveness_s: float
+    max_bytes: int
 
 
 class Answer:
-    """A stream of events whose head is there; ``close`` it whatever happens."""
+    """See above. ``sooner`` says that the deadline may have come nearer since it was asked last."""
 
     def __init__(
-        self, provider: Provider, reader: Reader, lent: Lent, head: Head, left_s: float, idle_s: float
+        self,
+        provider: Provider,
+        reader: Reader,
+        limits: Limits,
+        now: float,
+        *,
+        kind: str = "text/event-stream",
+        encoding: str = "",
+        continues: bool = False,
     ) -> None:
-        """``left_s``: how long the first token may still take; ``idle_s``: the longest silence between tokens."""
+        """``kind`` and ``encoding``: of the body, as its head says; ``continues``: the answer carries on from a
+        text, so that it may well be empty."""
         self._provider = provider
         self._reader = reader
-        self._lent = lent
-        self._idle_s = idle_s
-        self._patience = Patience(left_s, self._has_unread, self._silent)
-        self._parser = SseParser()
-        self._inflate = inflater(head)
-        self._rest: Iterator[ProviderEvent] | None = None
-        self.ready: Ready = _nobody
-        """See :class:`worker.providers.upstream.Listener`."""
-        self._hear: Hear | None = None
-        self._turn: asyncio.Future[bool] | None = None
-        self._heard = False
-        self._said = self._says = False
-        self._finished = False
-        self._over = False
-        self._ended = False
+        self._limits = limits
+        self._max_bytes = limits.max_bytes
+        self._kind = kind
+        self._inflate = inflater(encoding)
+        self._parser = SseParser(liberal=True)
+        self._may_be_empty = continues
+        self._unsniffed: bytes | None = None if kind == "text/event-stream" else b""
+        self._raw = self._inflate is not None or self._unsniffed is not None
+        """Whether what comes must be unpacked or looked at first."""
+        self._understood = False
 
-    async def tell(self, hear: Hear, ready: Ready | None = None) -> bool:
-        """Hand out events, as they come; with ``ready`` only when :meth:`read` is called, and ``ready`` says when
-        there is something. Out: True at the end, after exactly one ``Finish``; False as soon as ``hear`` asked for
-        a pause: call it again to go on.
+        self._deltas: list[Delta] = []
+        self._usage: Usage | None = None
+        self._new_usage: Usage | None = None
+        self._ending: Batch | None = None
+        self.ended = False
 
-        Raises :class:`ProviderError`, behind all that came before the fault.
-        """
-        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._turn, self._hear, self.ready = turn, hear, ready or self.read
-        self._patience.begin()
-        try:
-            if self._rest is not None:
-                self.ready()
-            elif self._heard:
-                self._lent.upstream.resume()
+        self._said = False
+        self._last = ""
+        """The kind of the last delta."""
+        self._flows = False
+        """Whether text came last, and no reason since."""
+        self._size = 0
+        self._calls: set[int] = set()
+        self._finish: FinishReason | None = None
+        self._trusted = False
+        self._took_back = False
+
+        self.sooner = True
+        self._patience_s = limits.first_token_s
+        self._content_at = self._heard_at = now
+
+    # -- in -----------------------------------------------------------------------------------------
+
+    def feed(self, data: bytes, now: float, lay_s: float = 0.0) -> None:
+        """Take bytes of the body, which lay unread for ``lay_s`` seconds."""
+        if self.ended:
+            return
+        self._heard_at = now
+        self._content_at += lay_s
+        if self._raw:
+            data = self._unpacked(data)
+        bare = self._parser.bare(data)
+        if bare is None:
+            self._read(self._parser.feed(data), now)
+        elif (texts := self._reader.texts(bare)) is None:
+            self._read(self._parser.messages(bare), now)
+        elif texts:
+            if not self._flows:
+                self._begin("text")
+            self._content_at = now
+            if len(data) > PIECE:
+                texts = [piece for text in texts for piece in split_delta(text)]
+            self._size += len("".join(map(_text_of, texts)).encode("utf-8", "surrogatepass"))
+            if self._deltas:
+                self._deltas += texts
             else:
-                self._heard = True
-                self._lent.upstream.listen(self)
-            return await turn
-        finally:
-            self._turn = self._hear = None
-            self.ready = _nobody
-            self._patience.hold()
+                self._deltas = texts
+            if self._size > self._max_bytes:
+                self._limit("answer_bytes")
 
-    def read(self) -> None:
-        """Tell what has come. Nobody is told anything but while :meth:`tell` runs."""
-        turn = self._turn
-        if turn is None or turn.done():
+    def feed_eof(self, now: float, *, cut: bool) -> None:
+        """The body is at its end, or (``cut``) was cut off before it."""
+        if self.ended:
             return
-        if self._rest is None:
-            held = self._lent.upstream.read()
+        if self._unsniffed:
+            self._read(self._parser.feed(self._sniff(b"", last=True)), now)
+        if not cut and not self.ended and (last := self._parser.finish()) is not None:
+            self._read((last,), now)
+        if self.ended:
+            return
+        if not (self._understood or self._said) and self._kind != "text/event-stream":
+            self._fail(failures.unreadable(self._provider, self._kind))
+        elif self._finish is None or (cut and self._is_open):
+            self._fail(failures.upstream_cut(self._provider))
         else:
-            held = True
-            self._tell(self._rest)
-            if not turn.done():
-                self._lent.upstream.resume()
-        if self._says:
-            self._said, self._says = True, False
-            if not self._finished:
-                self._patience.reset(self._idle_s)
-        elif not held:
-            self._patience.nothing_new()
-        elif not turn.done():
-            self._patience.begin()  # only from now on is the provider waited for
+            self._end_unmarked(self._finish)
 
-    def close(self) -> None:
-        """Let go of the connection at once: kept if the body was read to its end, closed otherwise."""
-        self._patience.close()
-        self._lent.close()
+    @property
+    def deadline(self) -> float:
+        """When :meth:`expire` ends this answer, if nothing comes."""
+        return min(
+            self._heard_at + self._patience_s,
+            self._content_at + max(self._patience_s, self._limits.liveness_s),
+        )
 
-    # -- from the connection ------------------------------------------------------------------------
-
-    def take(self, chunk: bytes) -> None:
-        """See :class:`worker.providers.upstream.Listener`."""
-        if self._inflate is not None:
-            try:
-                chunk = self._inflate(chunk)
-            except zlib.error:
-                self._fail(failures.garbage(self._provider, "in an encoding that can't be read"))
-                return
-        bare = self._parser.bare(chunk)
-        if not bare:
-            self._tell(self._meanings(self._parser.feed(chunk)))
-        elif self._over or (said := self._reader.texts(bare)) is None:
-            self._tell(self._meanings(self._parser.messages(bare)))
-        elif said:
-            self._says = True
-            self._tell(iter(said))
-
-    def end(self, *, cut: bool) -> None:
-        """See :class:`worker.providers.upstream.Listener`."""
-        last = None if cut else self._parser.finish()
-        self._tell(self._meanings(() if last is None else (last,), at_end=True))
-
-    # -- telling ------------------------------------------------------------------------------------
-
-    def _tell(self, events: Iterator[ProviderEvent]) -> None:
-        hear = self._hear
-        assert hear is not None
-        try:
-            for event in events:
-                if hear(event):
-                    self._rest = events
-                    self._lent.upstream.pause()
-                    self._settle(ended=False)
-                    return
-        except Exception as error:
-            self._fail(error)
+    def expire(self, now: float) -> None:
+        """Nothing came, and nothing lies unread: end the answer if its time is over."""
+        if self.ended or now < self.deadline:
             return
-        self._rest = None
-        if self._ended:
-            self._lent.upstream.pause()
-            self._settle(ended=True)
-
-    def _meanings(self, events: Iterable[ServerSentEvent], *, at_end: bool = False) -> Iterator[ProviderEvent]:
-        """What events mean, piece by piece. Raises ProviderError at the place where it went wrong."""
-        try:
-            for event in events:
-                if self._over:
-                    continue
-                for meaning in self._reader.read(event):
-                    if isinstance(meaning, Said):
-                        self._says = True
-                        yield meaning
-                    elif self._is_news(meaning):
-                        yield meaning
-        except SseError:
-            if not self._finished:
-                raise failures.too_large(self._provider) from None
-            self._ended = True
-        except ProviderError:
-            if not self._finished:
-                raise
-        if at_end:
-            if not self._finished:
-                raise failures.upstream_cut(self._provider)
-            self._ended = True
-
-    def _is_news(self, meaning: ProviderEvent) -> bool:
-        if isinstance(meaning, Finish):
-            if self._finished:  # some gateways repeat it beside the usage
-                return False
-            self._finished = True
-            self._patience.reset(USAGE_WAIT_S)
-        elif isinstance(meaning, End):
-            if not self._finished:
-                raise failures.upstream_cut(self._provider)
-            self._over = True
-            self._patience.reset(LINGER_S)
-        return True
-
-    def _has_unread(self) -> bool:
-        return self._rest is not None or self._lent.upstream.has_unread
-
-    def _silent(self) -> None:
-        """The provider's time is over."""
-        if self._finished:
-            self._ended = True
-            self._settle(ended=True)
+        if self._finish is not None and not self._is_open:
+            self._end_unmarked(self._finish)
         elif self._said:
             self._fail(failures.upstream_silent(self._provider))
         else:
             self._fail(failures.first_token_timeout(self._provider))
 
-    def _fail(self, error: Exception) -> None:
-        self._lent.upstream.pause()
-        if isinstance(error, ProviderError):
-            error = failures.cleaned(error, self._provider.api_key)
-        if self._turn is not None and not self._turn.done():
-            self._turn.set_exception(error)
+    # -- out ----------------------------------------------------------------------------------------
 
-    def _settle(self, *, ended: bool) -> None:
-        if self._turn is not None and not self._turn.done():
-            self._turn.set_result(ended)
+    @property
+    def has_news(self) -> bool:
+        """Whether :meth:`read` would give a delta, or the end."""
+        return bool(self._deltas) or self.ended
+
+    @property
+    def failed_unsaid(self) -> ProviderError | None:
+        """Why it ended, where it did so before any content."""
+        return None if self._said or self._ending is None else self._ending.error
+
+    def read(self) -> Batch:
+        """What came since the last call; the same end again and again once there was one."""
+        deltas, self._deltas = self._deltas, []
+        usage, self._new_usage = self._new_usage, None
+        if self._ending is None:
+            return Batch(deltas, None, usage)
+        return Batch(deltas, self._ending.finish, usage, self._ending.error, ended=True)
+
+    # -- between ------------------------------------------------------------------------------------
+
+    def _unpacked(self, data: bytes) -> bytes:
+        if self._inflate is not None:
+            try:
+                data = self._inflate(data)
+            except BadEncoding:
+                self._fail(failures.garbage(self._provider, "in an encoding that can't be read"))
+                return b""
+        if self._unsniffed is not None:
+            data = self._sniff(data)
+            self._raw = self._inflate is not None or self._unsniffed is not None
+        return data
+
+    def _sniff(self, data: bytes, *, last: bool = False) -> bytes:
+        """Look at the first bytes of a body whose type says nothing of events. Out: what may be parsed by now."""
+        assert self._unsniffed is not None
+        data = self._unsniffed + data
+        begins = data.removeprefix(b"\xef\xbb\xbf").lstrip()
+        if begins.startswith(_STARTS):
+            self._unsniffed = None
+            return data
+        if not last and (not begins or any(start.startswith(begins) for start in _STARTS) or len(data) < 3):
+            self._unsniffed = data[-1024:]
+            return b""
+        self._unsniffed = None
+        self._fail(failures.unreadable(self._provider, self._kind))
+        return b""
+
+    def _read(self, events: Iterable[ServerSentEvent], now: float) -> None:
+        try:
+            for event in events:
+                if not self.ended:
+                    self._take(event, now)
+        except SseError:
+            self._fail(failures.too_large(self._provider))
+
+    def _take(self, event: ServerSentEvent, now: float) -> None:
+        said = False
+        try:
+            for meaning in self._meanings(event):
+                self._understood = True
+                if isinstance(meaning, Said):
+                    said = True
+                    self._say(meaning.delta, now)
+                elif isinstance(meaning, Finish):
+                    self._hint(meaning.reason, now, alone=not said)
+                elif isinstance(meaning, Usage):
+                    self._usage = self._new_usage = meaning
+                elif isinstance(meaning, End):
+                    self._end(self._finish or "other")
+                if self.ended:
+                    return
+        except ProviderError as error:
+            if not self._trusted:
+                self._fail(error)
+
+    def _meanings(self, event: ServerSentEvent) -> Iterable[ProviderEvent]:
+        """Raises ProviderError, behind what stood in front of it."""
+        if event.event == OMITTED:
+            return (Said({"provider": {"type": "omitted", "data": "event"}}),)
+        return self._whole(event) if event.event == LOOSE else self._reader.read(event)
+
+    def _whole(self, event: ServerSentEvent) -> Iterable[ProviderEvent]:
+        """JSON that is no event: a whole answer, an error, or (between events) nothing that means anything."""
+        value = decode(event.data)
+        if (reading := read_error(value)) is not None:
+            raise to_provider_error(reading, self._provider, in_stream=self._said)
+        if value is None:  # several lines, each an object
+            return self._reader.read(ServerSentEvent("message", event.data, ""))
+        return self._reader.whole(value)
+
+    def _say(self, delta: Delta, now: float) -> None:
+        kind = next(iter(delta))
+        self._begin(kind)
+        self._content_at = now
+        self._size += len(delta["text"].encode("utf-8", "surrogatepass")) if kind == "text" else _size_of(delta)
+        if kind == "tool_call":
+            call = delta["tool_call"]
+            self._calls.add(call["index"])
+            if len(self._calls) > MAX_TOOL_CALLS or any(len(call.get(n, "")) > MAX_NAME for n in ("id", "name")):
+                self._limit("tool_calls")
+                return
+        self._deltas += split_delta(delta)
+        if self._size > self._max_bytes:
+            self._limit("answer_bytes")
+
+    def _begin(self, kind: str) -> None:
+        """Content of this kind comes. Behind a reason it makes the reason void (but a part of the provider's own,
+        as its sources, may follow a reason)."""
+        if self._finish is not None and kind != "provider":
+            self._finish, self._trusted, self._took_back = None, False, True
+        if self._finish is None and self._patience_s != self._limits.idle_s:
+            self._patience_s, self.sooner = self._limits.idle_s, True
+        self._last, self._flows = kind, kind == "text" and self._finish is None
+        self._said = True
+
+    def _hint(self, reason: FinishReason, now: float, *, alone: bool) -> None:
+        if self._finish is not None and self._trusted:  # some gateways repeat it beside the usage
+            return
+        self._finish, self._flows = reason, False
+        self._trusted = alone and not self._took_back and self._last in ("text", "tool_call") and not self._is_open
+        self._content_at = now
+        self._patience_s = SETTLE_S if self._trusted else self._limits.idle_s
+        self.sooner = True
+
+    @property
+    def _is_open(self) -> bool:
+        return self._last == "reasoning" or self._reader.open
+
+    def _limit(self, what: str) -> None:
+        """The bound is passed: what is beyond it is dropped, and the answer ends."""
+        over = self._size - self._max_bytes
+        while over > 0 and self._deltas:
+            over -= _size_of(self._deltas.pop())
+        self._deltas.append({"provider": {"type": "limit", "data": what}})
+        self._finish_with(Batch([], "length"))
+
+    def _end_unmarked(self, reason: FinishReason) -> None:
+        """The answer ends without an end mark, behind which its reader would have told the last of it."""
+        for meaning in self._reader.last():
+            self._said = True
+            self._deltas.append(meaning.delta)
+        self._end(reason)
+
+    def _end(self, reason: FinishReason) -> None:
+        silent = not self._said and not self._may_be_empty and reason not in ("length", "content_filter")
+        if silent and (self._usage is None or self._usage.output_tokens != 0):
+            self._fail(empty_answer(self._provider))
+        else:
+            self._finish_with(Batch([], reason))
+
+    def _fail(self, error: ProviderError) -> None:
+        self._finish_with(Batch([], error=failures.cleaned(error, self._provider.api_key)))
+
+    def _finish_with(self, ending: Batch) -> None:
+        self._ending, self.ended = ending, True
+
+
+def _size_of(delta: Delta) -> int:
+    text = delta.get("text")
+    return len(encode_data(delta) if text is None else text.encode("utf-8", "surrogatepass"))

@@ -1,23 +1,25 @@
 """The Anthropic messages wire format. Pure, no I/O. What comes back: :mod:`worker.providers.anthropic_stream`.
 
-Source: the Anthropic API reference, "Messages" (``POST /v1/messages``). There ``system`` stands beside the
-messages, the user's and the assistant's turns alternate, and the results of tools are blocks in front of the user's
-next turn.
+Source: the Anthropic API reference, "Messages" (``POST /v1/messages``), "Extended thinking", "Adaptive thinking"
+and "Structured outputs". There ``system`` stands beside the messages, the user's and the assistant's turns
+alternate, and the results of tools are blocks in front of the user's next turn.
 """
 
-from collections.abc import Sequence
 from typing import Any, Final
 
-import msgspec
-
+from shared.capabilities import MIN_BUDGET, claude
 from worker.providers.anthropic_stream import AnthropicReader
 from worker.providers.base import GenerationRequest, HttpCall, Refusal
-from worker.providers.wire import sentence_of, text_in
+from worker.providers.history import arguments_of, call_id, called_name, is_own, parts_of, signature_in
+from worker.providers.wire import sentence_of
 
 VERSION: Final = "2023-06-01"
 DEFAULT_MAX_TOKENS: Final = 8192
-"""Anthropic wants a limit in every request. Where the caller asked for none it is this one, which every model
-since Claude 3.5 takes; an answer that meets it ends with ``length``."""
+"""Anthropic wants a limit in every request. Where the caller asked for none it is this one and the budget of
+thinking, which every model since Claude 3.5 takes; an answer that meets it ends with ``length``."""
+BUDGETS: Final = {"minimal": MIN_BUDGET, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 23000, "max": 23000}
+"""Tokens of thinking for an effort, where the model takes a budget alone. With the default above the largest stays
+within 32,000, the most that Claude Opus 4 may answer."""
 
 
 class AnthropicAdapter:
@@ -25,26 +27,36 @@ class AnthropicAdapter:
 
     def call(self, request: GenerationRequest, api_key: str) -> HttpCall:
         """``POST /messages`` that asks for a stream."""
-        headers = {"Accept": "text/event-stream", "anthropic-version": VERSION}
-        if api_key:
-            headers["x-api-key"] = api_key
-        system, messages = _conversation(request.messages, _sent_prefix(request))
+        quirks = request.quirks
+        headers = {
+            "Accept": "text/event-stream",
+            "anthropic-version": VERSION,
+            **quirks.key_header("x-api-key", api_key),
+        }
+        system, messages = _conversation(request)
+        thinking, effort = _thinking(request)
+        budget = request.options.get("thinking", thinking)
+        room = budget.get("budget_tokens", 0) if isinstance(budget, dict) else 0
         optional: dict[str, Any] = {
             "system": system or None,
             "temperature": request.temperature,
             "top_p": request.top_p,
             "stop_sequences": request.stop or None,
             "tools": [_tool(tool) for tool in request.tools] or None,
+            "tool_choice": _choice(request),
+            "thinking": thinking,
+            "output_config": {**effort, **_format(request)} or None,
+            "metadata": {"user_id": request.user} if request.user else None,
         }
         body = {
             "model": request.model,
             "messages": messages,
-            "max_tokens": request.max_tokens or DEFAULT_MAX_TOKENS,
+            "max_tokens": request.max_tokens or DEFAULT_MAX_TOKENS + (room if isinstance(room, int) else 0),
             "stream": True,
             **{name: value for name, value in optional.items() if value is not None},
             **request.options,
         }
-        return HttpCall("/messages", headers, body)
+        return HttpCall(f"/messages{quirks.query}", headers, body)
 
     def reader(self, request: GenerationRequest) -> AnthropicReader:
         return AnthropicReader(at_seam=_sent_prefix(request) != request.prefix)
@@ -59,52 +71,157 @@ def _sent_prefix(request: GenerationRequest) -> str:
     return request.prefix.rstrip()
 
 
+def _thinking(request: GenerationRequest) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """``thinking``, and what ``output_config`` says of it."""
+    asked = request.reasoning or {}
+    effort = asked.get("effort")
+    # Nothing can be carried on with thinking.
+    if request.prefix or effort == "none" or not asked:
+        return None, {}
+    version = claude(request.model)
+    if effort is None:
+        return {"type": "enabled", "budget_tokens": asked["budget_tokens"]}, {}
+    if version is None or version.thinks_by_effort:
+        return {"type": "adaptive"}, {"effort": "low" if effort == "minimal" else effort}
+    budget = BUDGETS[effort]
+    if request.max_tokens is not None:  # some of which must be left for the answer
+        budget = max(MIN_BUDGET, min(budget, request.max_tokens * 4 // 5))
+    return {"type": "enabled", "budget_tokens": budget}, {}
+
+
+def _format(request: GenerationRequest) -> dict[str, Any]:
+    asked = request.response_format or {}
+    if asked.get("type") != "json_schema":
+        return {}
+    return {"format": {"type": "json_schema", "schema": asked["json_schema"]["schema"]}}
+
+
+def _choice(request: GenerationRequest) -> dict[str, Any] | None:
+    choice, alone = request.tool_choice, request.parallel_tool_calls is False
+    if choice is None and not (alone and request.tools):
+        return None
+    if isinstance(choice, dict):
+        told = {"type": "tool", "name": choice["name"]}
+    else:
+        told = {"type": {"required": "any", None: "auto"}.get(choice, choice)}
+    return told | ({"disable_parallel_tool_use": True} if alone and choice != "none" else {})
+
+
 def _tool(tool: dict[str, Any]) -> dict[str, Any]:
+    if "type" in tool:
+        return tool
     return {("input_schema" if name == "parameters" else name): value for name, value in tool.items()}
 
 
-def _conversation(turns: Sequence[dict[str, Any]], prefix: str) -> tuple[str, list[dict[str, Any]]]:
-    """Out: the system prompt ('' for none; several become one) and the messages. ``prefix`` is how the answer
-    begins."""
-    system: list[str] = []
+def _conversation(request: GenerationRequest) -> tuple[str | list[dict[str, Any]], list[dict[str, Any]]]:
+    """Out: the system prompt (several become one; as blocks where one has a hint) and the messages. The prefix is
+    how the answer begins."""
+    system: list[Any] = []
     messages: list[dict[str, Any]] = []
-    said = [*turns, {"role": "assistant", "content": prefix}] if prefix else turns
+    prefix = _sent_prefix(request)
+    said = [*request.messages, {"role": "assistant", "content": prefix}] if prefix else request.messages
     for turn in said:
-        if turn["role"] == "system":
-            system.append(text_in(turn["content"]))
+        if turn["role"] in ("system", "developer"):
+            system.append(_text_of(turn["content"]))
             continue
         role = "assistant" if turn["role"] == "assistant" else "user"
+        blocks = _blocks(turn, request)
         if messages and messages[-1]["role"] == role:
-            messages[-1]["content"] += _blocks(turn)
-        else:
-            messages.append({"role": role, "content": _blocks(turn)})
+            messages[-1]["content"] += blocks
+        elif blocks:
+            messages.append({"role": role, "content": blocks})
+    if any(isinstance(one, list) for one in system):
+        return [block for one in system for block in _as_blocks(one)], messages
     return "\n\n".join(system), messages
 
 
-def _blocks(turn: dict[str, Any]) -> list[dict[str, Any]]:
+def _text_of(content: str | list[dict[str, Any]]) -> Any:
+    """A system prompt as text; as blocks where a part of it has a hint."""
+    if isinstance(content, str):
+        return content
+    if any("cache_control" in part for part in content):
+        return [_block(part) for part in content]
+    return "".join(part["text"] for part in content)
+
+
+def _as_blocks(content: Any) -> list[dict[str, Any]]:
+    return content if isinstance(content, list) else [{"type": "text", "text": content}]
+
+
+def _blocks(turn: dict[str, Any], request: GenerationRequest) -> list[dict[str, Any]]:
     content = turn.get("content") or []
     if turn["role"] == "tool":
-        return [{"type": "tool_result", "tool_use_id": turn["tool_call_id"], "content": content}]
+        result = content if isinstance(content, str) else [_block(part) for part in content]
+        return [{"type": "tool_result", "tool_use_id": call_id("plain", turn["tool_call_id"]), "content": result}]
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    if turn["role"] == "user":
+        return [_block(part) for part in parts]
+    # Text of white space alone is refused in the assistant's turn, and says nothing.
+    own = is_own(turn, request)
+    said = [_block(part) for part in parts if (own and _is_signed(part)) or part.get("text", "").strip()]
     uses = [
         {
             "type": "tool_use",
-            "id": call["id"],
-            "name": call["name"],
-            "input": msgspec.json.decode(call["arguments"]),
+            "id": call_id("plain", call["id"]),
+            "name": called_name(call["name"]),
+            "input": arguments_of(call),
         }
         for call in turn.get("tool_calls") or ()
     ]
-    return [*map(_block, parts), *uses]
+    thought = [] if any(map(_is_signed, said)) else _thought(turn, request)
+    return [*thought, *said, *uses]
+
+
+def _is_signed(part: dict[str, Any]) -> bool:
+    return part["type"] == "redacted_thinking" or (part["type"] == "thinking" and bool(part.get("signature")))
+
+
+def _thought(turn: dict[str, Any], request: GenerationRequest) -> list[dict[str, Any]]:
+    """The blocks of thinking, and of tools that Anthropic ran, which the record kept, in their order. Where it kept
+    a signature alone, the reasoning is what it signed; of several there is no telling what each of them signed."""
+    blocks: list[dict[str, Any]] = []
+    bare: list[str] = []
+    # A use without its result, or without its tool, is refused.
+    of_server = any("type" in tool for tool in request.tools)
+    ids = [_server_ids(kind, data) for kind, data in parts_of(turn, request) if of_server]
+    paired = {used for used, _ in ids} & {answered for _, answered in ids}
+    for kind, data in parts_of(turn, request):
+        signature = signature_in(data)
+        if kind == "redacted_thinking":
+            secret = data.get("data") if isinstance(data, dict) else data
+            if isinstance(secret, str):
+                blocks.append({"type": "redacted_thinking", "data": secret})
+        elif kind == "thinking" and signature and isinstance(data.get("thinking"), str):
+            blocks.append({"type": "thinking", "thinking": data["thinking"], "signature": signature})
+        elif kind in ("signature", "signature_delta", "thinking") and signature:
+            bare.append(signature)
+        elif any(one and one in paired for one in _server_ids(kind, data)):
+            blocks.append({"type": kind, **{name: value for name, value in data.items() if name != "index"}})
+    if len(bare) == 1 and not any(block["type"] == "thinking" for block in blocks):
+        blocks.insert(0, {"type": "thinking", "thinking": turn.get("reasoning", ""), "signature": bare[0]})
+    return blocks
+
+
+def _server_ids(kind: str, data: Any) -> tuple[str, str]:
+    """The id of a tool's use that Anthropic ran, or of the one that a result answers; '' for what is neither."""
+    if not isinstance(data, dict):
+        return "", ""
+    used = data.get("id") if kind == "server_tool_use" else ""
+    answered = data.get("tool_use_id") if kind.endswith("_tool_result") else ""
+    return (used if isinstance(used, str) else ""), (answered if isinstance(answered, str) else "")
 
 
 def _block(part: dict[str, Any]) -> dict[str, Any]:
-    if part["type"] == "text":
-        return {"type": "text", "text": part["text"]}
-    if "url" in part:
-        return {"type": "image", "source": {"type": "url", "url": part["url"]}}
-    source = {"type": "base64", "media_type": part["media_type"], "data": part["data"]}
-    return {"type": "image", "source": source}
+    hint = {"cache_control": part["cache_control"]} if "cache_control" in part else {}
+    match part["type"]:
+        case "text":
+            return {"type": "text", "text": part["text"], **hint}
+        case "image" if "url" in part:
+            return {"type": "image", "source": {"type": "url", "url": part["url"]}, **hint}
+        case "image":
+            source = {"type": "base64", "media_type": part["media_type"], "data": part["data"]}
+            return {"type": "image", "source": source, **hint}
+    return part
 
 
 ADAPTER = AnthropicAdapter()

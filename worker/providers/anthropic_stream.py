@@ -1,108 +1,50 @@
-"""What Anthropic's messages API answers, as a stream of events. Pure, no I/O.
+"""What Anthropic's messages API answers, as a stream of events or as a whole message. Pure, no I/O.
 
 Source: the Anthropic API reference, "Streaming messages" and "Errors", and llama.cpp's server, which
 speaks it too. A stream is ``message_start``, then content blocks, each with its start, deltas and stop, then
 ``message_delta`` with the reason and ``message_stop``; ``ping`` and ``error`` may come anywhere, and so may types
 that are new.
 
-Blocks of text, thinking and tool use have words in the vocabulary. All others, deltas that are no piece of those
-(``citations_delta``, ``signature_delta``) and types that are new are kept under ``provider``, with the ``index``
-of their block. Left out on purpose: ``ping``, ``content_block_stop``, and the message's id, model, role and
-service tier, which say nothing about the answer.
-"""
+Theory of operation. Blocks of text, thinking and tool use have words in the vocabulary. A block of thinking is kept
+under ``provider`` too, whole and with its signature, at its end: whoever asks again with a tool's result must send
+it back as it was, and so is a block of ``redacted_thinking``. Each other block is kept at its end, with the input
+that came in pieces put together. Deltas that are no piece of those (``citations_delta``) and types that are new are
+kept as they come. All of these have the ``index`` of their block. Left out on purpose: ``ping``, and the message's
+id, model, role and service tier, which say nothing about the answer."""
 
 from collections.abc import Iterator
 from typing import Any, Final
 
-import msgspec
-
-from shared.events import encode_data
-from shared.sse import ServerSentEvent
-from worker.providers.base import (
-    About,
-    End,
-    Finish,
-    FinishReason,
-    ProviderError,
-    ProviderEvent,
-    Reader,
-    Said,
-    Usage,
-)
+from worker.providers.base import Finish, ProviderEvent, Said, Usage
 from worker.providers.wire import (
-    UNREADABLE,
-    Index,
-    Others,
-    Tokens,
+    AnswerReader,
+    arguments_of,
+    count_of,
     decode,
-    error_event,
-    error_object,
-    garbage,
-    sentence_in,
+    finish_of,
+    object_of,
+    objects_of,
+    text_of,
 )
 
-_FINISH_REASONS: Final[dict[str, FinishReason]] = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls",
-    "refusal": "content_filter",
-}
-_ABOUT: Final[dict[Any, About]] = {
-    "authentication_error": "key",
-    "permission_error": "key",
-    "not_found_error": "model",
-    "invalid_request_error": "request",
-    "request_too_large": "request",
-    "billing_error": "request",
-}
-"""What no other try would mend; ``overloaded_error``, ``rate_limit_error``, ``api_error`` pass. They have not the
-code of the same trouble told by a status (529): that one says that nothing was generated, and ends the answer."""
+_COUNTS: Final = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
 
-class _Usage(msgspec.Struct, frozen=True):
-    input_tokens: Tokens | None = None
-    output_tokens: Tokens | None = None
-    cache_read_input_tokens: Tokens | None = None
-    cache_creation_input_tokens: Tokens | None = None
-    server_tool_use: Any = None
+class _Block:
+    """A content block that is open."""
+
+    def __init__(self, index: int, kind: str, raw: dict[str, Any], call: int | None = None) -> None:
+        self.index = index
+        self.kind = kind
+        self.raw = raw
+        self.call = call
+        """Our index of its tool call."""
+        self.thinking: list[str] = []
+        self.signature: list[str] = []
+        self.input: list[str] = []
 
 
-class _Message(msgspec.Struct, frozen=True):
-    usage: _Usage | None = None
-
-
-class _Delta(msgspec.Struct, frozen=True):
-    text: str | None = None
-    thinking: str | None = None
-    partial_json: str | None = None
-    stop_reason: str | None = None
-    stop_sequence: str | None = None
-
-
-class _Block(msgspec.Struct, frozen=True):
-    id: str | None = None
-    name: str | None = None
-    text: str | None = None
-    thinking: str | None = None
-    input: Any = None
-
-
-class _Event(msgspec.Struct, frozen=True):
-    type: str
-    index: Index = 0
-    message: _Message | None = None
-    content_block: dict[str, Any] | None = None
-    delta: dict[str, Any] | None = None
-    usage: _Usage | None = None
-    error: Any = None
-
-
-_events: Final = msgspec.json.Decoder(_Event)
-
-
-class AnthropicReader(Reader):
+class AnthropicReader(AnswerReader):
     """See :class:`worker.providers.base.Reader`.
 
     ``at_seam``: what was said before ended in white space that was not sent. The model begins with white space of
@@ -110,123 +52,163 @@ class AnthropicReader(Reader):
     """
 
     def __init__(self, *, at_seam: bool = False) -> None:
-        self._others = Others()
+        super().__init__()
         self._at_seam = at_seam
-        self._calls: dict[int, int] = {}
-        self._bare: set[int] = set()
-        self._usage = _Usage()
+        self._open: dict[int, _Block] = {}
+        self._place = -1
+        """Of the last block, for events that don't name theirs."""
+        self._counts: dict[str, int] = {}
+        self._content: Any = None
+        """Of a message that came whole in its start, unless blocks follow."""
 
-    def read(self, event: ServerSentEvent) -> Iterator[ProviderEvent]:
-        """The meaning of one event. Raises :class:`ProviderError` for an ``error`` (by its type) and garbage."""
-        data = event.data.strip()
-        if event.event == "error":
-            raise _error_of(decode(data), data)
-        if not data:
-            return
-        try:
-            yield from self._meaning(_events.decode(data), data)
-        except UNREADABLE:
-            raise garbage("that is none of the messages API") from None
+    @property
+    def open(self) -> bool:
+        """See :class:`worker.providers.base.Reader`."""
+        return bool(self._open) or super().open
 
-    def _meaning(self, event: _Event, data: str) -> Iterator[ProviderEvent]:
-        match event.type:
+    def last(self) -> Iterator[Said]:
+        """See :class:`worker.providers.wire.AnswerReader`."""
+        if self._content:
+            yield from self._blocks(self._content)
+        for index in list(self._open):
+            yield from self._stop(index)
+        yield from super().last()
+
+    def _is_whole(self, value: dict[str, Any]) -> bool:
+        return value.get("type") == "message"
+
+    def _meaning(self, value: dict[str, Any], event: str) -> Iterator[ProviderEvent]:
+        kind = value.get("type")
+        if not isinstance(kind, str):
+            kind = event
+        match kind:
             case "message_start":
-                if event.message is not None and event.message.usage is not None:
-                    yield self._count(event.message.usage)
+                message = object_of(value.get("message"))
+                self._answer = text_of(message.get("id"))
+                self._content = message.get("content")
+                yield from self._count(message.get("usage"))
             case "content_block_start":
-                yield from self._start(event.index, event.content_block or {})
+                yield from self._start(self._index(value, opens=True), object_of(value.get("content_block")))
             case "content_block_delta":
-                yield from self._add(event.index, event.delta or {})
+                yield from self._add(self._index(value), object_of(value.get("delta")))
             case "content_block_stop":
-                if event.index in self._bare:  # a tool without arguments gets no delta
-                    self._bare.discard(event.index)
-                    yield _call_piece(self._calls[event.index], arguments="{}")
+                yield from self._stop(self._index(value))
             case "message_delta":
-                yield from self._finish(event)
+                yield from self._finish(object_of(value.get("delta")), value.get("usage"))
             case "message_stop":
-                yield End()
+                yield from self._end()
+            case "message":  # whole
+                self._answer = text_of(value.get("id"))
+                yield from self._blocks(value.get("content"))
+                yield from self._finish(value, value.get("usage"))
             case "ping":
                 pass
-            case "error":
-                raise _error_of(decode(data), data)
-            case _:
-                yield from self._others.keep(event.type, _rest(decode(data)))
+            case _ if isinstance(value.get("type"), str):
+                yield from self._others.keep(kind, _rest(value))
+
+    def _index(self, value: dict[str, Any], *, opens: bool = False) -> int:
+        index = count_of(value.get("index"))
+        if index is None:
+            index = self._place + opens
+        self._place = max(index, 0)
+        return self._place
+
+    def _blocks(self, content: Any) -> Iterator[Said]:
+        self._content = None
+        if not isinstance(content, list | dict):
+            content = [{"type": "text", "text": content}]
+        for index, block in enumerate(objects_of(content)):
+            yield from self._start(index, block)
+            yield from self._stop(index)
 
     def _start(self, index: int, raw: dict[str, Any]) -> Iterator[Said]:
-        kind = _type_of(raw)
-        if kind not in ("text", "thinking", "tool_use"):
-            yield from self._others.keep(kind, {"index": index, **_rest(raw)})
-            return
-        block = msgspec.convert(raw, _Block)
-        yield from self._text(block.text)
-        if block.thinking:
-            yield Said({"reasoning": block.thinking})
-        if kind == "tool_use":
-            call = self._calls.setdefault(index, len(self._calls))
-            named = {name: value for name, value in (("id", block.id), ("name", block.name)) if value}
-            yield _call_piece(call, **named)
-            if block.input:  # whole at once; usually it is {} here, and comes in pieces
-                yield _call_piece(call, arguments=encode_data(block.input).decode())
-            else:
-                self._bare.add(index)
+        self._content = None
+        yield from self._stop(index)  # an index used twice is two blocks
+        kind = raw.get("type")
+        if not isinstance(kind, str):
+            kind = "tool_use" if "input" in raw else "thinking" if "thinking" in raw else "text"
+        block = self._open[index] = _Block(index, kind, raw)
+        if kind == "text":
+            yield from self._text(raw.get("text"))
+        elif kind == "thinking":
+            yield from self._think(block, raw.get("thinking"), raw.get("signature"))
+        elif kind == "tool_use":
+            block.call, said = self._call_piece(None, raw.get("id"), raw.get("name"), None, anew=True)
+            yield from said
 
     def _add(self, index: int, raw: dict[str, Any]) -> Iterator[Said]:
-        kind = _type_of(raw)
-        known = kind in ("text_delta", "thinking_delta") or (kind == "input_json_delta" and index in self._calls)
-        if not known:
-            yield from self._others.keep(kind, {"index": index, **_rest(raw)})
-            return
-        delta = msgspec.convert(raw, _Delta)
-        yield from self._text(delta.text)
-        if delta.thinking:
-            yield Said({"reasoning": delta.thinking})
-        if delta.partial_json:
-            self._bare.discard(index)
-            yield _call_piece(self._calls[index], arguments=delta.partial_json)
+        block = self._open.get(index)
+        kind = raw.get("type")
+        if not isinstance(kind, str):
+            kind = next((f"{name}_delta" for name in ("text", "thinking", "signature") if name in raw), "")
+            kind = "input_json_delta" if "partial_json" in raw else kind
+        if kind == "text_delta":
+            yield from self._text(raw.get("text"))
+        elif kind == "thinking_delta":
+            yield from self._think(block, raw.get("thinking"), raw.get("signature"))
+        elif kind == "signature_delta" and block is not None and block.kind == "thinking":
+            block.signature.append(text_of(raw.get("signature")))
+        elif kind == "input_json_delta" and block is not None:
+            piece = arguments_of(raw.get("partial_json"))
+            if block.call is None:
+                block.input.append(piece)
+            elif piece:
+                block.input = [piece]
+                yield from self._calls.add(block.call, self._whole_pairs("arguments", piece))
+        elif raw:
+            yield from self._others.keep(kind or "delta", {"index": index, **_rest(raw)})
 
-    def _text(self, text: str | None) -> Iterator[Said]:
-        said = text or ""
+    def _stop(self, index: int) -> Iterator[Said]:
+        block = self._open.pop(index, None)
+        if block is None or block.kind == "text":
+            return
+        if block.kind == "thinking":
+            whole = {"thinking": "".join(block.thinking), "signature": "".join(block.signature)}
+            if whole["signature"]:  # without it nobody takes it back
+                yield from self._others.keep("thinking", {"index": index, **whole})
+        elif block.call is not None:
+            # Usually {} at the start, and then in pieces; whole at the start it comes once.
+            whole_input = "" if block.input else arguments_of(block.raw.get("input"))
+            yield from self._calls.complete(block.call, whole_input)
+        else:
+            data = {"index": index, **_rest(block.raw)}
+            if pieces := "".join(block.input):
+                value = decode(pieces)
+                data["input"] = pieces if value is None else value
+            yield from self._others.keep(block.kind, data)
+
+    def _think(self, block: _Block | None, thinking: Any, signature: Any) -> Iterator[Said]:
+        text = text_of(thinking)
+        if block is not None:
+            block.thinking.append(text)
+            block.signature.append(text_of(signature))
+        yield from self._said("reasoning", text)
+
+    def _text(self, text: Any) -> Iterator[Said]:
+        said = text_of(text)
         if self._at_seam:
             said = said.lstrip()
         if said:
             self._at_seam = False
-            yield Said({"text": said})
+            yield from self._said("text", said)
 
-    def _finish(self, event: _Event) -> Iterator[ProviderEvent]:
-        delta, usage = msgspec.convert(event.delta or {}, _Delta), event.usage
-        if delta.stop_sequence:
-            yield from self._others.keep("stop_sequence", delta.stop_sequence)
-        if usage is not None and usage.server_tool_use:
-            yield from self._others.keep("server_tool_use", usage.server_tool_use)
-        if delta.stop_reason:
-            yield Finish(_FINISH_REASONS.get(delta.stop_reason, "other"))
-        if usage is not None:
-            yield self._count(usage)
+    def _finish(self, delta: dict[str, Any], usage: Any) -> Iterator[ProviderEvent]:
+        if stop_sequence := delta.get("stop_sequence"):
+            yield from self._others.keep("stop_sequence", stop_sequence)
+        if server_tool_use := object_of(usage).get("server_tool_use"):
+            yield from self._others.keep("server_tool_use", server_tool_use)
+        reason = finish_of(delta.get("stop_reason"))
+        if reason is not None:
+            yield Finish(reason)
+        yield from self._count(usage)
 
-    def _count(self, usage: _Usage) -> Usage:
+    def _count(self, usage: Any) -> Iterator[Usage]:
         """Counts are cumulative, and null or missing where nothing changed."""
-        fields = (name for name in _Usage.__struct_fields__ if getattr(usage, name) is not None)
-        self._usage = msgspec.structs.replace(self._usage, **{name: getattr(usage, name) for name in fields})
-        now = self._usage
-        cached, written = now.cache_read_input_tokens, now.cache_creation_input_tokens
-        taken = None if now.input_tokens is None else now.input_tokens + (cached or 0) + (written or 0)
-        return Usage(taken, now.output_tokens, cached)
-
-
-def _call_piece(index: int, **fields: str) -> Said:
-    return Said({"tool_call": {"index": index, **fields}})
-
-
-def _type_of(raw: dict[str, Any]) -> str:
-    kind = raw.get("type")
-    if not isinstance(kind, str):
-        raise garbage("that is no piece of a content block")
-    return kind
-
-
-def _error_of(value: Any, data: str) -> ProviderError:
-    kind = error_object(value).get("type")
-    return error_event(sentence_in(value) or data, _ABOUT.get(kind, "") if isinstance(kind, str) else "")
+        if not isinstance(usage, dict):
+            return
+        self._counts |= {name: count for name in _COUNTS if (count := count_of(usage.get(name))) is not None}
+        taken, given, cached, written = (self._counts.get(name) for name in _COUNTS)
+        yield Usage(None if taken is None else taken + (cached or 0) + (written or 0), given, cached)
 
 
 def _rest(value: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from shared.events import Delta
-from shared.providers import Continues, MaxTokensName
+from shared.providers import Continues, Quirks
 from shared.sse import ServerSentEvent
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "other"]
@@ -29,7 +29,8 @@ class Said(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The provider said why it ends; usage may still follow."""
+    """The provider's finish reason. It is a hint and not the end: some providers stamp it on every chunk, and usage
+    follows it on most. :mod:`worker.providers.stream` decides what ends an answer."""
 
     reason: FinishReason
 
@@ -50,7 +51,13 @@ class End:
     """The wire format's own end mark (``[DONE]``): nothing of meaning follows."""
 
 
-ProviderEvent = Said | Finish | Usage | End
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """A sign of life without content, where a reader has one to tell: a ping, encrypted reasoning. Any other event
+    that was read is one, too."""
+
+
+ProviderEvent = Said | Finish | Usage | End | Alive
 
 
 class ProviderError(Exception):
@@ -77,6 +84,17 @@ class ProviderError(Exception):
         self.retry_after_s = retry_after_s
 
 
+class Batch(msgspec.Struct):
+    """What one read of an answer brought. With ``ended`` it is the last one: then either ``finish`` says why the
+    provider ended the answer, or ``error`` says what went wrong behind the deltas."""
+
+    deltas: list[Delta]
+    finish: FinishReason | None = None
+    usage: Usage | None = None
+    error: ProviderError | None = None
+    ended: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """What is asked of a provider; ``messages`` and ``tools`` are as the caller gave them (``api/messages.py``
@@ -93,8 +111,17 @@ class GenerationRequest:
     prefix: str = ""
     """What the assistant said already: the provider carries on behind it, in the way of ``continues``."""
     continues: Continues = "no"
-    max_tokens_name: MaxTokensName = "max_tokens"
-    """Of the limit, in the OpenAI wire format."""
+    tool_choice: str | dict[str, Any] | None = None
+    """``auto``, ``none``, ``required``, or ``{"name"}`` of the tool that must be called."""
+    parallel_tool_calls: bool | None = None
+    response_format: dict[str, Any] | None = None
+    reasoning: dict[str, Any] | None = None
+    """``{"effort"}`` or ``{"budget_tokens"}``."""
+    seed: int | None = None
+    user: str | None = None
+    provider: str = ""
+    """The name of the provider that is asked: what it made itself goes back to it."""
+    quirks: Quirks = field(default_factory=Quirks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +144,29 @@ class Refusal:
 class Reader(Protocol):
     """Reads one answer; what it must remember from event to event is its own."""
 
+    @property
+    def open(self) -> bool:
+        """Whether a tool call or another part was begun and not completed: a provider that is silent then has not
+        ended its answer, whatever finish reason it gave."""
+        return False
+
     def read(self, event: ServerSentEvent) -> Iterable[ProviderEvent]:
         """The meaning of one event. Raises :class:`ProviderError` for an error event and for garbage."""
         ...
 
-    def texts(self, bare: Sequence[bytes]) -> list[Said] | None:
+    def last(self) -> Iterable[Said]:
+        """What is known only at the end of an answer without an end mark; told once."""
+        return ()
+
+    def texts(self, bare: Sequence[bytes]) -> list[Delta] | None:
         """What events that are nothing but data say, where all of them are text and nothing else; None: nothing was
         read, and each must be by :meth:`read`."""
         return None
+
+    def whole(self, value: Any) -> Iterable[ProviderEvent]:
+        """The meaning of a whole answer (decoded JSON), which some gateways send although a stream was asked for.
+        Raises :class:`ProviderError` as :meth:`read` does."""
+        return self.read(ServerSentEvent("message", msgspec.json.encode(value).decode(), ""))
 
 
 class Adapter(Protocol):

@@ -1,12 +1,14 @@
 """Calling a provider: connecting, trying again, timing, and closing at once.
 
-Theory of operation. An answer owns one connection. Until the first token nothing was said, so a refusal that may
-pass is tried again, within two bounds (tries and time); from then on every failure is the caller's to decide, for
-only the caller knows what of the answer is in the log. Leaving the block, or cancelling the task in it, closes the
-connection at once, also while the provider is silent. So::
+Theory of operation. An answer owns one connection. Until its first content nothing was said, so a failure that may
+pass is tried again, within two bounds (tries and time), however it is told: by the connection, by the status, or by
+an error in a body under status 200. From then on every failure is the caller's to decide, for only the caller knows
+what of the answer is in the log. Leaving the block, or cancelling the task in it, closes the connection at once,
+also while the provider is silent. So::
 
-    async with client.answer(provider, request) as answer:
-        while not await answer.tell(hear): ...  # whatever hear wanted to wait for
+    async with client.answer(provider, request) as stream:
+        stream.listen(ready)  # hints that there is something to pull
+        ...                   # stream.read() -> Batch, until one of them is the last
 """
 
 import asyncio
@@ -14,46 +16,57 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final
 
+import httpx
 import msgspec
 
+from shared.network import Network
 from shared.providers import Provider
 from shared.settings import Settings
 from worker.providers import adapter, failures
-from worker.providers.answer import Answer
+from worker.providers.answer import Answer, Limits
 from worker.providers.base import Adapter, GenerationRequest, ProviderError
 from worker.providers.body import beginning
-from worker.providers.retries import Tries, parse_retry_after
-from worker.providers.upstream import Head, UpstreamError
-from worker.providers.upstreams import Lent, Upstreams
+from worker.providers.errors import read_error, to_provider_error
+from worker.providers.retries import Tries, asked_wait_s
+from worker.providers.stream import ProviderStream
+from worker.providers.transport import address, open_client, send, trust
+from worker.providers.upstream import Connection, UpstreamError
+
+ADDRESSES: Final = 64
+"""That are kept read: more than anybody has providers. Reading one is 3 % of a stream's beginning and end here."""
 
 
 class ProviderClient:
     """One per worker process: all streams share its connections. Nothing is opened before the first request."""
 
-    def __init__(self, settings: Settings, tls: ssl.SSLContext | None = None) -> None:
-        """``tls``: the certificates to trust; None means certifi's, or those of ``SSL_CERT_FILE``."""
+    def __init__(self, settings: Settings, network: Network, tls: ssl.SSLContext | None = None) -> None:
+        """``tls``: the certificates to trust; None means those that ``network`` names. Raises
+        :class:`shared.settings.BadSettings` where they can't be read."""
         self._settings = settings
-        self._upstreams = Upstreams(settings.connect_timeout_s, tls)
+        self._http = open_client(network, settings.connect_timeout_s, trust(network) if tls is None else tls)
+        self._address = lru_cache(ADDRESSES)(address)
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Close the connections that are kept."""
-        self._upstreams.close()
+        await self._http.aclose()
 
     @asynccontextmanager
-    async def answer(self, provider: Provider, request: GenerationRequest) -> AsyncIterator[Answer]:
+    async def answer(self, provider: Provider, request: GenerationRequest) -> AsyncIterator[ProviderStream]:
         """Ask a provider; the answer is there as long as the block lasts.
 
         Raises :class:`ProviderError` (always without the key, and with at most 500 characters) and
         :class:`worker.providers.UnknownWireFormat`.
         """
-        answer = await self._ask_until_answered(provider, request)
+        stream = await self._ask_until_answered(provider, request)
         try:
-            yield answer
+            yield stream
         finally:
-            answer.close()
+            stream.close()
 
-    async def _ask_until_answered(self, provider: Provider, request: GenerationRequest) -> Answer:
+    async def _ask_until_answered(self, provider: Provider, request: GenerationRequest) -> ProviderStream:
         tries = Tries(self._settings.provider_tries, self._settings.provider_retry_s)
         while True:
             try:
@@ -64,46 +77,77 @@ class ProviderClient:
                     raise failures.cleaned(error, provider.api_key) from None
             await asyncio.sleep(delay_s)
 
-    async def _ask(self, provider: Provider, request: GenerationRequest) -> Answer:
+    async def _ask(self, provider: Provider, request: GenerationRequest) -> ProviderStream:
         wire = adapter(provider.wire_format)
-        loop = asyncio.get_running_loop()
-        until = loop.time() + self._settings.first_token_timeout_s
+        settings, loop = self._settings, asyncio.get_running_loop()
+        until = loop.time() + settings.first_token_timeout_s
         try:
             async with asyncio.timeout_at(until):
-                lent, head = await self._send(provider, wire, request)
+                response, connection = await self._send(provider, wire, request)
         except TimeoutError:
             raise failures.first_token_timeout(provider) from None
+        if response.status_code != 200:
+            try:
+                raise await _refused(provider, request, response, connection)
+            finally:
+                connection.close()
+        now = loop.time()
+        limits = Limits(
+            until - now, settings.idle_timeout_s, settings.liveness_timeout_s, settings.max_answer_bytes
+        )
+        answer = Answer(
+            provider,
+            wire.reader(request),
+            limits,
+            now,
+            kind=response.headers.get("content-type", "").partition(";")[0].strip().lower(),
+            encoding=response.headers.get("content-encoding", ""),
+            continues=bool(request.prefix),
+        )
+        stream = ProviderStream(answer, connection)
         try:
-            await _check(provider, wire, request, lent, head)
-            return Answer(
-                provider, wire.reader(request), lent, head, until - loop.time(), self._settings.idle_timeout_s
-            )
+            await stream.begin()
         except BaseException:
-            lent.close()
+            stream.close()
             raise
+        return stream
 
-    async def _send(self, provider: Provider, wire: Adapter, request: GenerationRequest) -> tuple[Lent, Head]:
+    async def _send(
+        self, provider: Provider, wire: Adapter, request: GenerationRequest
+    ) -> tuple[httpx.Response, Connection]:
         call = wire.call(request, provider.api_key)
         headers = {"Content-Type": "application/json", **call.headers}
         try:
-            return await self._upstreams.ask(
-                "POST", provider.base_url + call.path, headers, msgspec.json.encode(call.body)
-            )
+            url = self._address(provider.base_url + call.path)
+            asking = self._http.build_request("POST", url, headers=headers, content=msgspec.json.encode(call.body))
+            return await send(self._http, asking)
         except UpstreamError as error:
             raise failures.of_connection(provider, error) from None
         except ValueError:  # its text would name the header
             raise failures.bad_key(provider) from None
 
 
-async def _check(provider: Provider, wire: Adapter, request: GenerationRequest, lent: Lent, head: Head) -> None:
-    """Pass a stream of events; raise ProviderError for any other response."""
-    kind = head.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if head.status == 200 and kind == "text/event-stream":
-        return
-    refusal = wire.refusal(await beginning(lent.upstream, head))
-    if head.status != 200:
-        wait_s = parse_retry_after(head.headers.get("retry-after"), datetime.now(UTC))
-        raise failures.of_status(provider, request.model, head.status, refusal, wait_s)
-    if refusal.sentence and kind == "application/json":
-        raise failures.refused_in_200(provider, refusal.sentence)
-    raise failures.garbage(provider, f"with {kind or 'no content type'}")
+async def _refused(
+    provider: Provider, request: GenerationRequest, response: httpx.Response, connection: Connection
+) -> ProviderError:
+    """The error that a response other than 200 is."""
+    status = response.status_code
+    body = await beginning(connection, response.headers.get("content-encoding", ""))
+    if 300 <= status < 400:
+        return failures.redirected(provider, status, _origin_of(response))
+    reading = read_error(body, status=status)
+    if reading is None:
+        return failures.garbage(provider, f"with status {status}")
+    error = to_provider_error(reading, provider, request.model, status=status)
+    waits = (error.retry_after_s, asked_wait_s(response.headers, datetime.now(UTC)))
+    error.retry_after_s = max((wait_s for wait_s in waits if wait_s is not None), default=None)
+    return error
+
+
+def _origin_of(redirect: httpx.Response) -> str:
+    """Where a redirect points, without the path and query that may hold secrets; '' where that can't be told."""
+    try:
+        where = redirect.request.url.join(redirect.headers["location"])
+        return f"{where.scheme}://{where.netloc.decode('ascii')}" if where.host else ""
+    except (KeyError, ValueError, httpx.InvalidURL):
+        return ""

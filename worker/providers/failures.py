@@ -1,71 +1,44 @@
-"""What goes wrong with a provider, as errors with stable codes and words for people. Pure.
+"""What goes wrong on the way to a provider and in its answer, as errors with stable codes. Pure.
 
-One place decides what each failure is called, whether asking again makes sense, and that no key gets out.
+What a provider itself calls an error is read by :mod:`worker.providers.errors`.
 """
 
 from typing import Final
 
 from shared.providers import Provider
-from worker.providers.base import ProviderError, Refusal
-from worker.providers.upstream import BadAddress, ConnectTimeout, NotHttp, UpstreamError
+from worker.providers.base import ProviderError
+from worker.providers.upstream import BadAddress, BadCertificate, ConnectTimeout, NotHttp, UpstreamError
 
 MAX_SENTENCE: Final = 500
 """Characters of an error's text: a person reads a few lines, and a provider may send a page."""
 
 
-def of_status(
-    provider: Provider, model: str, status: int, refusal: Refusal, retry_after_s: float | None
-) -> ProviderError:
-    """The error that a response other than 200 is."""
-    variable = provider.name.upper()
-    says = f" It says: {refusal.sentence}" if refusal.sentence else ""
-    # Some say in words what others say by the status: Google refuses a wrong key with 400.
-    about = refusal.about if 400 <= status < 500 else ""
-    head = f"The provider {provider.name!r}"
-    if status == 429:
-        return ProviderError(
-            "provider_rate_limited",
-            f"{head} limits the rate of requests: try again later.{says}",
-            retryable=True,
-            retry_after_s=retry_after_s,
-        )
-    if status >= 500 or status in (408, 409):
-        return ProviderError(
-            "provider_unavailable",
-            f"{head} is not available just now (status {status}): try again later.{says}",
-            retryable=True,
-            retry_after_s=retry_after_s,
-        )
-    if about == "content":
-        text = f"{head} refuses this content: change the request.{says}"
-        return ProviderError("content_filtered", text, refusal=True)
-    if status in (401, 403) or about == "key":
-        text = f"{head} does not accept the key (status {status}): check {provider.key_variable}.{says}"
-        return ProviderError("provider_auth", text, refusal=True)
-    if status == 404 or about == "model":
-        text = f"{head} does not know the model {model!r}, or {variable}_BASE_URL is wrong.{says}"
-        return ProviderError("provider_unknown_model", text, refusal=True)
-    if status >= 400:
-        text = f"{head} refused the request (status {status}).{says}"
-        return ProviderError("provider_refused", text, refusal=True)
-    if status >= 300:
-        text = f"{head} redirects elsewhere (status {status}), which is not followed: set {variable}_BASE_URL."
-        return ProviderError("provider_refused", text, refusal=True)
-    return garbage(provider, f"with status {status}")
+def redirected(provider: Provider, status: int, to: str) -> ProviderError:
+    """The provider sends us elsewhere. ``to``: an origin (scheme and host), or '' where that can't be told."""
+    where = f" to {to}" if to else ""
+    text = (
+        f"The provider {provider.name!r} redirects{where} (status {status}), which is not followed, for it would "
+        f"carry the key along: set {provider.name.upper()}_BASE_URL."
+    )
+    return ProviderError("provider_refused", text, refusal=True)
 
 
 def of_connection(provider: Provider, error: UpstreamError) -> ProviderError:
     """The error of a request that got no response at all."""
     name, variable = provider.name, f"{provider.name.upper()}_BASE_URL"
+    why = f": {error}" if str(error) else ""
     if isinstance(error, BadAddress):
-        text = f"The address of the provider {name!r} can't be used: check {variable}."
+        text = f"The address of the provider {name!r} can't be used{why}. Check {variable}."
         return ProviderError("provider_unreachable", text, refusal=True)
+    if isinstance(error, BadCertificate):
+        text = f"No safe connection to the provider {name!r}{why}. If its address is wrong, correct {variable}."
+        return ProviderError("provider_tls", text, refusal=True)
     if isinstance(error, NotHttp):
         return garbage(provider, "in no HTTP that can be read")
     if isinstance(error, ConnectTimeout):
-        text = f"Connecting to the provider {name!r} took too long: check {variable}, or try again later."
+        text = f"Connecting to the provider {name!r} took too long{why}. Check {variable}, or try again later."
         return ProviderError("provider_connect_timeout", text, retryable=True)
-    text = f"The provider {name!r} can't be reached: check {variable}, or try again later."
+    text = f"The provider {name!r} can't be reached{why}. Check {variable}, or try again later."
     return ProviderError("provider_unreachable", text, retryable=True)
 
 
@@ -75,10 +48,13 @@ def garbage(provider: Provider, how: str) -> ProviderError:
     return ProviderError("provider_garbage", text, retryable=True)
 
 
-def refused_in_200(provider: Provider, sentence: str) -> ProviderError:
-    """An error object under status 200, as some gateways send."""
-    text = f"The provider {provider.name!r} refused the request. It says: {sentence}"
-    return ProviderError("provider_refused", text, refusal=True)
+def unreadable(provider: Provider, kind: str) -> ProviderError:
+    """The provider answered, with something else than an answer: asking again would bring the same."""
+    text = (
+        f"The provider {provider.name!r} answered with {kind or 'no content type'}, which is neither a stream of "
+        f"events nor an answer in JSON: check {provider.name.upper()}_BASE_URL."
+    )
+    return ProviderError("provider_garbage", text, refusal=True)
 
 
 def bad_key(provider: Provider) -> ProviderError:
@@ -107,8 +83,8 @@ def upstream_cut(provider: Provider) -> ProviderError:
 
 
 def too_large(provider: Provider) -> ProviderError:
-    """One event of the stream is larger than the parser keeps."""
-    text = f"The provider {provider.name!r} sent an event that is too large to be one."
+    """Events of the stream are larger than anybody skips."""
+    text = f"The provider {provider.name!r} sent events that are too large to be any."
     return ProviderError("provider_too_large", text, retryable=True)
 
 

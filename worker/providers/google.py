@@ -1,19 +1,44 @@
 """Google's Gemini wire format. Pure, no I/O. What comes back: :mod:`worker.providers.google_stream`.
 
-Source: the Gemini API reference, "models.streamGenerateContent" (v1beta) and "Content". There the assistant is
-the ``model``, the system prompt stands beside the turns, and the results of tools are parts of a user's turn.
+Source: the Gemini API reference, "models.streamGenerateContent" (v1beta) and "Content", and "Thought signatures".
+There the assistant is the ``model``, the system prompt stands beside the turns, and the results of tools are parts
+of a user's turn.
 """
 
 from typing import Any, Final
 from urllib.parse import quote
 
-import msgspec
-
+from shared.capabilities import is_old_gemini, needs_signatures
 from worker.providers.base import About, GenerationRequest, HttpCall, Refusal
 from worker.providers.google_stream import GoogleReader
+from worker.providers.history import (
+    arguments_of,
+    call_id,
+    call_index_in,
+    called_name,
+    is_own,
+    parts_of,
+    signature_in,
+    texts_of,
+)
 from worker.providers.wire import decode, error_object, sentence_of, text_in
 
 _CONFIG: Final = "generationConfig"
+BUDGETS: Final = {
+    "none": 0,
+    "minimal": 512,
+    "low": 1024,
+    "medium": 8192,
+    "high": 24576,
+    "xhigh": 24576,
+    "max": 24576,
+}
+"""Tokens of thinking for an effort, for a Gemini before 3: as Google maps them in its API of OpenAI's format."""
+LEVELS: Final = {"xhigh": "high", "max": "high"}
+"""Efforts that Gemini 3 knows by another word."""
+UNSIGNED: Final = "skip_thought_signature_validator"
+"""What stands for the signature of a call that another model made: Gemini 3 refuses calls without any. Source:
+"Thought signatures", on history that was made elsewhere."""
 
 
 class GoogleAdapter:
@@ -24,21 +49,24 @@ class GoogleAdapter:
 
         The options' own ``generationConfig`` goes into the one that is asked here, name by name.
         """
-        headers = {"Accept": "text/event-stream"}
-        if api_key:
-            headers["x-goog-api-key"] = api_key
+        headers = {"Accept": "text/event-stream", **request.quirks.key_header("x-goog-api-key", api_key)}
         system, contents = _conversation(request)
         config = {
             "maxOutputTokens": request.max_tokens,
             "temperature": request.temperature,
             "topP": request.top_p,
             "stopSequences": request.stop or None,
+            "seed": request.seed,
+            "thinkingConfig": _thinking(request),
+            **_format(request),
         }
         body: dict[str, Any] = {"contents": contents}
         if system:
             body["systemInstruction"] = {"parts": [{"text": system}]}
         if request.tools:
-            body["tools"] = [{"functionDeclarations": [_tool(tool) for tool in request.tools]}]
+            body["tools"] = _tools(request.tools)
+        if request.tool_choice is not None:
+            body["toolConfig"] = {"functionCallingConfig": _choice(request.tool_choice)}
         asked = {name: value for name, value in config.items() if value is not None}
         options = dict(request.options)
         if isinstance(options.get(_CONFIG), dict):
@@ -65,38 +93,109 @@ class GoogleAdapter:
         return Refusal(sentence_of(body), about)
 
 
+def _thinking(request: GenerationRequest) -> dict[str, Any] | None:
+    asked = request.reasoning
+    if not asked:
+        return None
+    effort = asked.get("effort")
+    if effort is None:
+        return {"includeThoughts": True, "thinkingBudget": asked["budget_tokens"]}
+    if is_old_gemini(request.model):
+        return {"includeThoughts": effort != "none", "thinkingBudget": BUDGETS[effort]}
+    return {"includeThoughts": True, "thinkingLevel": LEVELS.get(effort, effort)}
+
+
+def _format(request: GenerationRequest) -> dict[str, Any]:
+    asked = request.response_format or {}
+    match asked.get("type"):
+        case "json_object":
+            return {"responseMimeType": "application/json"}
+        case "json_schema":
+            schema = asked["json_schema"]["schema"]
+            return {"responseMimeType": "application/json", "responseJsonSchema": schema}
+    return {}
+
+
+def _choice(choice: str | dict[str, Any]) -> dict[str, Any]:
+    if isinstance(choice, dict):
+        return {"mode": "ANY", "allowedFunctionNames": [choice["name"]]}
+    return {"mode": {"auto": "AUTO", "none": "NONE", "required": "ANY"}[choice]}
+
+
 def _conversation(request: GenerationRequest) -> tuple[str, list[dict[str, Any]]]:
     """Out: the system prompt ('' for none; several become one) and the contents."""
     system: list[str] = []
     contents: list[dict[str, Any]] = []
     names: dict[str, str] = {}
     for turn in request.messages:
-        if turn["role"] == "system":
+        if turn["role"] in ("system", "developer"):
             system.append(text_in(turn["content"]))
             continue
         names |= {call["id"]: call["name"] for call in turn.get("tool_calls") or ()}
         role = "model" if turn["role"] == "assistant" else "user"
+        parts = _parts(turn, names, request)
         if contents and contents[-1]["role"] == role:
-            contents[-1]["parts"] += _parts(turn, names)
-        else:
-            contents.append({"role": role, "parts": _parts(turn, names)})
+            contents[-1]["parts"] += parts
+        elif parts:
+            contents.append({"role": role, "parts": parts})
     if request.prefix:
         contents.append({"role": "model", "parts": [{"text": request.prefix}]})
     return "\n\n".join(system), contents
 
 
-def _parts(turn: dict[str, Any], names: dict[str, str]) -> list[dict[str, Any]]:
-    content = turn.get("content") or []
+def _parts(turn: dict[str, Any], names: dict[str, str], request: GenerationRequest) -> list[dict[str, Any]]:
+    said = [_part(part) for part in texts_of(turn)]
     if turn["role"] == "tool":
         call = turn["tool_call_id"]
-        name = turn.get("name") or names.get(call, "")
-        return [{"functionResponse": {"id": call, "name": name, "response": _result(turn["content"])}}]
-    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        name = called_name(turn.get("name") or names.get(call, ""))
+        texts = "".join(part.get("text", "") for part in said)
+        images = [part for part in said if "text" not in part]
+        return [{"functionResponse": {**_id(call, request), "name": name, "response": _result(texts)}}, *images]
     calls = [
-        {"functionCall": {"id": call["id"], "name": call["name"], "args": msgspec.json.decode(call["arguments"])}}
+        {
+            "functionCall": {
+                **_id(call["id"], request),
+                "name": called_name(call["name"]),
+                "args": arguments_of(call),
+            }
+        }
         for call in turn.get("tool_calls") or ()
     ]
-    return [*map(_part, parts), *calls]
+    if turn["role"] == "assistant":
+        _sign(turn, said, calls, request)
+    return [*said, *calls]
+
+
+def _id(given: str, request: GenerationRequest) -> dict[str, str]:
+    form = request.quirks.call_ids
+    return {} if form == "none" else {"id": call_id(form, given)}
+
+
+def _sign(
+    turn: dict[str, Any], said: list[dict[str, Any]], calls: list[dict[str, Any]], request: GenerationRequest
+) -> None:
+    """Put each signature onto the very part that it came with: a call that it names, else the last text, else the
+    first call."""
+    own = is_own(turn, request)
+    for call, told in zip(calls, turn.get("tool_calls") or (), strict=True):
+        extra = (told.get("extra_content") or {}).get("google")
+        if own and (signature := told.get("thought_signature") or signature_in(extra)):
+            call["thoughtSignature"] = signature
+    for kind, data in parts_of(turn, request):
+        if kind == "extra_content" and isinstance(data, dict):
+            signature = signature_in(data.get("google"))
+        else:
+            signature = signature_in(data) if kind in ("thoughtSignature", "thought_signature") else ""
+        if not signature:
+            continue
+        place = call_index_in(data, turn)
+        if place is not None:
+            calls[place].setdefault("thoughtSignature", signature)
+        elif target := (said[-1:] or calls[:1]):
+            target[0].setdefault("thoughtSignature", signature)
+    signed = any("thoughtSignature" in call for call in calls)
+    if calls and not signed and needs_signatures(request.model):
+        calls[0]["thoughtSignature"] = UNSIGNED
 
 
 def _part(part: dict[str, Any]) -> dict[str, Any]:
@@ -114,8 +213,20 @@ def _result(content: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {"result": content}
 
 
+def _tools(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Functions stand together in one object; each tool of Google's own is a field of an object of its own."""
+    functions = [_tool(tool) for tool in tools if "type" not in tool]
+    others = [
+        {tool["type"]: {name: value for name, value in tool.items() if name != "type"}}
+        for tool in tools
+        if "type" in tool
+    ]
+    return [*([{"functionDeclarations": functions}] if functions else ()), *others]
+
+
 def _tool(tool: dict[str, Any]) -> dict[str, Any]:
-    return {("parametersJsonSchema" if name == "parameters" else name): value for name, value in tool.items()}
+    known = {name: value for name, value in tool.items() if name not in ("strict", "cache_control")}
+    return {("parametersJsonSchema" if name == "parameters" else name): value for name, value in known.items()}
 
 
 ADAPTER = GoogleAdapter()

@@ -1,85 +1,45 @@
-"""What OpenAI's chat completions answer, as a stream of chunks. Pure, no I/O.
+"""What OpenAI's chat completions answer, as a stream of chunks or whole. Pure, no I/O.
 
-Source: the OpenAI API reference, "Chat / Create chat completion / Streaming", and the dialects of it that
-DeepSeek, vLLM, llama.cpp and OpenRouter speak: ``reasoning_content`` or ``reasoning``, nulls where a field
-could be missing, ``error`` objects in the stream.
+Source: the OpenAI API reference, "Chat / Create chat completion / Streaming", and the dialects of it that others
+speak: ``reasoning_content`` or ``reasoning`` (DeepSeek, vLLM, llama.cpp, OpenRouter), content as a list of parts
+(Mistral), ``reasoning_details`` (OpenRouter), ``extra_content`` of a tool call (Gemini's signature in Google's and
+others' gateways), usage in ``x_groq`` or in the choice (Groq, Moonshot), ``message`` in place of ``delta``, nulls
+where a field could be missing, errors in the choice.
 
-Fields of a delta that are not known here are kept under ``provider``, and so are log probabilities, which come
-only where they were asked for. Left out on purpose: ``reasoning_details`` (OpenRouter: the reasoning once more),
-and what stands around the choices in every chunk alike (``id``, ``system_fingerprint``, ``service_tier``,
-``obfuscation``, llama.cpp's ``timings``): noise of a whole entry for each token.
-"""
+Fields of a delta that are not known here are kept under ``provider``, and so are log probabilities, which come only
+where they were asked for. A block of ``reasoning_details`` comes in pieces and is kept whole, at its end. Left out
+on purpose is what stands around the choices in every chunk alike (``id``, ``system_fingerprint``, ``service_tier``,
+``obfuscation``, ``prompt_filter_results``, llama.cpp's ``timings``): noise of a whole entry for each token."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
 
-from shared.sse import ServerSentEvent
-from worker.providers.base import End, Finish, FinishReason, ProviderEvent, Reader, Said, Usage
-from worker.providers.wire import UNREADABLE, Index, Others, Tokens, decode, error_event, garbage, sentence_in
+from shared.events import Delta
+from worker.providers.base import Finish, ProviderEvent, Said, Usage
+from worker.providers.errors import read_error, to_provider_error
+from worker.providers.wire import (
+    MAX_PARTS_DEPTH,
+    UNREADABLE,
+    AnswerReader,
+    count_of,
+    finish_of,
+    object_of,
+    objects_of,
+    text_of,
+)
 
-_FINISH_REASONS: Final[dict[str, FinishReason]] = {
-    "stop": "stop",
-    "length": "length",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",
-    "content_filter": "content_filter",
-}
-_KNOWN: Final = {"role", "content", "refusal", "reasoning_content", "reasoning", "reasoning_details"} | {
-    "tool_calls",
-    "function_call",
-}
-
-
-class _Function(msgspec.Struct, frozen=True):
-    name: str | None = None
-    arguments: str | None = None
-
-
-class _ToolCall(msgspec.Struct, frozen=True):
-    index: Index | None = None
-    id: str | None = None
-    function: _Function | None = None
-
-
-class _Delta(msgspec.Struct, frozen=True):
-    content: str | None = None
-    refusal: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    tool_calls: list[_ToolCall] | None = None
-    function_call: _Function | None = None
-
-
-class _Choice(msgspec.Struct, frozen=True):
-    index: int | None = None
-    delta: dict[str, Any] | None = None
-    logprobs: Any = None
-    finish_reason: str | None = None
-
-
-class _InputDetails(msgspec.Struct, frozen=True):
-    cached_tokens: Tokens | None = None
-
-
-class _OutputDetails(msgspec.Struct, frozen=True):
-    reasoning_tokens: Tokens | None = None
-
-
-class _Usage(msgspec.Struct, frozen=True):
-    prompt_tokens: Tokens | None = None
-    completion_tokens: Tokens | None = None
-    prompt_cache_hit_tokens: Tokens | None = None
-    """DeepSeek's word for cached tokens."""
-    prompt_tokens_details: _InputDetails | None = None
-    completion_tokens_details: _OutputDetails | None = None
-
-
-class _Chunk(msgspec.Struct, frozen=True):
-    choices: list[_Choice] | None = None
-    usage: _Usage | None = None
-    error: Any = None
+_REASONING: Final = frozenset({"reasoning_content", "reasoning", "reasoning_details"})
+_NOISE: Final = frozenset({"index", "tool_call_id", "token_id", "token_ids", "channel"})
+"""Of each token: Mistral's, Together's, vLLM's and Groq's own."""
+_KNOWN: Final = (
+    frozenset({"role", "name", "content", "refusal", "tool_calls", "function_call"}) | _REASONING | _NOISE
+)
+_TEXTS_OF_DETAILS: Final = ("text", "summary", "data", "signature")
+"""What pieces of one block append to; their other fields are the same in each, or come once."""
+_EXTRAS_OF_CALLS: Final = ("extra_content",)
+"""What stands at a tool call and must go back with it."""
 
 
 class _PlainDelta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -103,93 +63,175 @@ class _PlainChunk(msgspec.Struct, frozen=True):
     error: None = None
 
 
-_chunks: Final = msgspec.json.Decoder(_Chunk)
 _plain_chunks: Final = msgspec.json.Decoder(_PlainChunk)
 
 
-class OpenAIReader(Reader):
+class OpenAIReader(AnswerReader):
     """See :class:`worker.providers.base.Reader`."""
 
     def __init__(self) -> None:
-        self._others = Others()
+        super().__init__()
+        self._by_delta = False
+        """Whether pieces came as deltas: a ``message`` behind them says the same once more."""
+        self._details: dict[str, Any] | None = None
+        """The block of ``reasoning_details`` that is open."""
 
-    def read(self, event: ServerSentEvent) -> Iterable[ProviderEvent]:
-        """The meaning of one event: nothing, or deltas, then a finish reason, then usage.
-
-        Raises :class:`ProviderError` with ``provider_error_event`` or ``provider_garbage``.
-        """
-        if event.event == "error":
-            raise error_event(sentence_in(decode(event.data)) or event.data.strip())
-        return self._read(event.data.strip())
-
-    def texts(self, bare: Sequence[bytes]) -> list[Said] | None:
+    def texts(self, bare: Sequence[bytes]) -> list[Delta] | None:
         """See :class:`worker.providers.base.Reader`."""
+        if self._details or self._halves:
+            return None
         try:
             read = map(_plain_chunks.decode, bare)
-            return [Said({"text": text}) for chunk in read if (text := chunk.choices[0].delta.content)]
+            texts: list[Delta] = [{"text": text} for chunk in read if (text := chunk.choices[0].delta.content)]
         except UNREADABLE:
             return None
+        self._by_delta = True
+        return texts
 
-    def _read(self, data: str) -> Iterator[ProviderEvent]:
-        if not data:
-            return
-        if data == "[DONE]":
-            yield End()
-            return
-        try:
-            chunk = _chunks.decode(data)
-            if chunk.error:
-                raise error_event(sentence_in(chunk.error))
+    def last(self) -> Iterator[Said]:
+        """See :class:`worker.providers.wire.AnswerReader`."""
+        yield from super().last()
+        yield from self._close_details()
+
+    def _is_whole(self, value: dict[str, Any]) -> bool:
+        return any("message" in choice for choice in objects_of(value.get("choices")))
+
+    def _meaning(self, value: dict[str, Any], event: str) -> Iterator[ProviderEvent]:
+        self._answer = self._answer or text_of(value.get("id"))
+        usage = value.get("usage")
+        if usage is None:
+            usage = object_of(value.get("x_groq")).get("usage")
+        for choice in objects_of(value.get("choices")):
             # One answer was asked for; null and 0 both mean the first.
-            choices = [choice for choice in chunk.choices or () if not choice.index]
-            deltas = [msgspec.convert(choice.delta or {}, _Delta) for choice in choices]
-        except UNREADABLE:
-            raise garbage("that is no chat completion chunk") from None
-        for choice, delta in zip(choices, deltas, strict=True):
-            yield from _read_delta(delta)
-            for name, value in (choice.delta or {}).items():
+            if not count_of(choice.get("index")):
+                yield from self._choice(choice)
+                usage = choice.get("usage") if usage is None else usage
+        if isinstance(usage, dict):
+            yield _read_usage(usage)
+
+    def _choice(self, choice: dict[str, Any]) -> Iterator[ProviderEvent]:
+        delta, message = choice.get("delta"), choice.get("message")
+        if delta and isinstance(delta, dict | list | str):
+            self._by_delta = True
+            yield from self._piece(delta)
+        elif message and not self._by_delta:
+            yield from self._piece(message)
+        elif choice.get("text") and not self._by_delta:  # the older completions
+            yield from self._said("text", text_of(choice["text"]))
+        if logprobs := choice.get("logprobs"):
+            yield from self._others.keep("logprobs", logprobs)
+        if error := choice.get("error"):
+            reading = read_error({"error": error}, is_error=True)
+            assert reading is not None
+            raise to_provider_error(reading, in_stream=True)
+        if (reason := finish_of(choice.get("finish_reason"))) is not None:
+            yield from self._close_details()
+            if reason == "tool_calls":
+                yield from self._calls.last(self._answer)
+            yield Finish(reason)
+
+    def _piece(self, delta: Any) -> Iterator[Said]:
+        if not isinstance(delta, dict):
+            delta = {"content": delta}
+        content, refusal, calls = delta.get("content"), delta.get("refusal"), delta.get("tool_calls")
+        if not _REASONING.isdisjoint(delta):
+            yield from self._reasoning(delta)
+        if self._details and (content or calls) and not delta.get("reasoning_details"):
+            yield from self._close_details()
+        if content or content == 0:
+            yield from self._content("text", content)
+        if refusal:
+            yield from self._content("text", refusal)
+        if calls:
+            places: set[int | None] = set()
+            for call in objects_of(calls):
+                yield from self._call(call, places)
+        if function := object_of(delta.get("function_call")):
+            _, said = self._call_piece(0, None, function.get("name"), function.get("arguments"))
+            yield from said
+        if not _KNOWN.issuperset(delta):
+            for name, value in delta.items():
                 if value and name not in _KNOWN:
                     yield from self._others.keep(name, value)
-            if choice.logprobs:
-                yield from self._others.keep("logprobs", choice.logprobs)
-            if choice.finish_reason:
-                yield Finish(_FINISH_REASONS.get(choice.finish_reason, "other"))
-        if chunk.usage is not None:
-            yield _read_usage(chunk.usage)
+
+    def _reasoning(self, delta: dict[str, Any]) -> Iterator[Said]:
+        details = objects_of(delta.get("reasoning_details"))
+        # Some gateways send the same reasoning under both names, and in the details once more.
+        reasoning = delta.get("reasoning_content") or delta.get("reasoning")
+        if not reasoning:
+            reasoning = "".join(text_of(one.get("text") or one.get("summary")) for one in details)
+        if reasoning:
+            yield from self._content("reasoning", reasoning)
+        for one in details:
+            if self._details is not None and _is_same_block(self._details, one):
+                for name, value in one.items():
+                    old = self._details.get(name)
+                    both = name in _TEXTS_OF_DETAILS and isinstance(old, str) and isinstance(value, str)
+                    if value is not None:
+                        self._details[name] = old + value if both else value
+            else:
+                yield from self._close_details()
+                self._details = dict(one)
+
+    def _close_details(self) -> Iterator[Said]:
+        if self._details is not None:
+            details, self._details = self._details, None
+            yield from self._others.keep("reasoning_details", [details])
+
+    def _content(self, kind: str, content: Any, depth: int = MAX_PARTS_DEPTH) -> Iterator[Said]:
+        """Content as a text, or as parts: texts, thinking, and what has no word."""
+        if not isinstance(content, list | dict):
+            if said := self._whole_pairs(kind, text_of(content)):
+                yield Said({kind: said})
+            return
+        for part in (content if isinstance(content, list) else [content]) if depth else ():
+            if not isinstance(part, dict):
+                yield from self._content(kind, part, depth - 1)
+                continue
+            thinking = part.get("thinking") or part.get("reasoning")
+            text = part.get("text") or part.get("content") or part.get("refusal")
+            if thinking:
+                yield from self._content("reasoning", thinking, depth - 1)
+            elif part.get("type") in ("thinking", "reasoning", "reasoning_text", "summary_text"):
+                yield from self._content("reasoning", text, depth - 1)
+            elif isinstance(text, str | list | dict):
+                yield from self._content(kind, text, depth - 1)
+            elif part:
+                kept = part.get("type")
+                yield from self._others.keep(kept if isinstance(kept, str) else "content", part)
+
+    def _call(self, call: dict[str, Any], places: set[int | None]) -> Iterator[Said]:
+        """A piece of a tool call; ``places``: those that pieces of the same chunk had."""
+        function = object_of(call.get("function") or call.get("custom")) or call
+        arguments = function.get("arguments") if "arguments" in function else function.get("input")
+        place = count_of(call.get("index"))
+        # Two names in one chunk without an index are two calls.
+        anew = place is None and None in places and bool(function.get("name")) and not call.get("id")
+        places.add(place)
+        index, said = self._call_piece(place, call.get("id"), function.get("name"), arguments, anew=anew)
+        yield from said
+        for name in _EXTRAS_OF_CALLS:
+            if extra := object_of(call.get(name)):
+                yield from self._others.keep(name, {"tool_call": index, **extra})
 
 
-def _read_delta(delta: _Delta) -> Iterator[Said]:
-    # Some gateways send the same reasoning under both names.
-    if reasoning := delta.reasoning_content or delta.reasoning:
-        yield Said({"reasoning": reasoning})
-    if delta.content:
-        yield Said({"text": delta.content})
-    if delta.refusal:
-        yield Said({"text": delta.refusal})
-    for position, call in enumerate(delta.tool_calls or ()):
-        yield from _read_call(position if call.index is None else call.index, call.id, call.function)
-    if delta.function_call is not None:
-        yield from _read_call(0, None, delta.function_call)
+def _is_same_block(one: dict[str, Any], two: dict[str, Any]) -> bool:
+    return one.get("type") == two.get("type") and one.get("index") == two.get("index")
 
 
-def _read_call(index: int, call_id: str | None, function: _Function | None) -> Iterator[Said]:
-    pieces = {
-        "id": call_id,
-        "name": function and function.name,
-        "arguments": function and function.arguments,
-    }
-    said = {field: value for field, value in pieces.items() if value}
-    if said:
-        yield Said({"tool_call": {"index": index, **said}})
+def _read_usage(usage: dict[str, Any]) -> Usage:
+    """In OpenAI's words; DeepSeek has its own for cached tokens, and some gateways have Anthropic's for all."""
+    taken = object_of(usage.get("prompt_tokens_details"))
+    given = object_of(usage.get("completion_tokens_details"))
 
+    def first(*values: Any) -> int | None:
+        return next((count for value in values if (count := count_of(value)) is not None), None)
 
-def _read_usage(usage: _Usage) -> Usage:
-    taken = usage.prompt_tokens_details or _InputDetails()
-    given = usage.completion_tokens_details or _OutputDetails()
-    cached = taken.cached_tokens
     return Usage(
-        input_tokens=usage.prompt_tokens,
-        output_tokens=usage.completion_tokens,
-        cached_tokens=usage.prompt_cache_hit_tokens if cached is None else cached,
-        reasoning_tokens=given.reasoning_tokens,
+        input_tokens=first(usage.get("prompt_tokens"), usage.get("input_tokens")),
+        output_tokens=first(usage.get("completion_tokens"), usage.get("output_tokens")),
+        cached_tokens=first(
+            taken.get("cached_tokens"), usage.get("prompt_cache_hit_tokens"), usage.get("cached_tokens")
+        ),
+        reasoning_tokens=first(given.get("reasoning_tokens"), usage.get("reasoning_tokens")),
     )

@@ -2,33 +2,40 @@
 
 import asyncio
 
+from shared.network import Network
 from shared.providers import Provider
 from worker.providers import adapter, failures
 from worker.providers.base import GenerationRequest, ProviderError
 from worker.providers.body import beginning
+from worker.providers.errors import read_error
+from worker.providers.transport import PORTS, address, open_client, send, trust
 from worker.providers.upstream import UpstreamError
-from worker.providers.upstreams import Upstreams
 
 
-async def ask_models(provider: Provider, timeout_s: float) -> int:
+async def ask_models(provider: Provider, network: Network, timeout_s: float) -> int:
     """``GET <base_url>/models`` as the adapter would authorize it. Out: the status; 401 also for a key that is
     refused by 400, as Google does it.
 
     Raises :class:`ProviderError`, without the key, where nothing answers within ``timeout_s``.
     """
     wire = adapter(provider.wire_format)
-    headers = wire.call(GenerationRequest(model="", messages=[]), provider.api_key).headers
+    headers = wire.call(GenerationRequest("", [], quirks=provider.quirks), provider.api_key).headers
     try:
-        async with asyncio.timeout(timeout_s):
-            lent, head = await Upstreams(timeout_s).ask(
-                "GET", f"{provider.base_url}/models", {**headers, "Accept": "*/*"}
+        async with asyncio.timeout(timeout_s), open_client(network, timeout_s, trust(network)) as client:
+            asking = client.build_request(
+                "GET",
+                address(f"{provider.base_url}/models{provider.quirks.query}"),
+                headers={**headers, "Accept": "*/*"},
             )
+            response, connection = await send(client, asking)
             try:
-                if head.status == 400 and wire.refusal(await beginning(lent.upstream, head)).about == "key":
-                    return 401
+                if response.status_code == 400:
+                    body = await beginning(connection, response.headers.get("content-encoding", ""))
+                    if (reading := read_error(body, status=400)) and reading.about == "key":
+                        return 401
             finally:
-                lent.upstream.abort()
-            return head.status
+                connection.close()
+            return response.status_code
     except TimeoutError:
         raise ProviderError(
             "connect_failed", f"{provider.name} does not answer within {timeout_s:.0f} s.", retryable=True
@@ -37,3 +44,13 @@ async def ask_models(provider: Provider, timeout_s: float) -> int:
         raise failures.cleaned(failures.of_connection(provider, error), provider.api_key) from None
     except ValueError:  # its text would name the header
         raise failures.bad_key(provider) from None
+
+
+def way_to(provider: Provider, network: Network) -> str:
+    """Which way a provider is asked, in words without credentials: '' for an address that is none."""
+    try:
+        url = address(provider.base_url)
+    except UpstreamError:
+        return ""
+    proxy = network.proxy(url.scheme, url.host, url.port or PORTS[url.scheme])
+    return "directly" if proxy is None else f"through the proxy {proxy.shown} ({proxy.variable})"

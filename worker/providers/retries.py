@@ -7,40 +7,66 @@ Exponential backoff with jitter, so that workers which were refused together do 
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from email.utils import parsedate, parsedate_to_datetime
 from typing import Final
 
 from worker.providers.base import ProviderError
 
 RETRIED: Final = frozenset(
-    {"provider_unreachable", "provider_connect_timeout", "provider_unavailable", "provider_rate_limited"}
+    {
+        "provider_unreachable",
+        "provider_connect_timeout",
+        "provider_unavailable",
+        "provider_rate_limited",
+        "provider_error_event",
+    }
 )
-"""Codes after which nothing was generated, and nothing billed: asking again is free."""
+"""Codes after which, before the first token, nothing was generated, and nothing billed: asking again is free."""
 
 FIRST_BACKOFF_S: Final = 0.25
 MAX_BACKOFF_S: Final = 8.0
 """Beyond this a user has left; the time for all tries is 20 s by default."""
 
-_SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
+LONGEST_S: Final = 30 * 86_400.0
+"""What is asked for is bounded by this: beyond it a number or a date may be of any size."""
+
+_SECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
+
+
+def asked_wait_s(headers: Mapping[str, str], now: datetime) -> float | None:
+    """How long a response's headers ask to wait; the longer one where they say so in both ways. None where they do
+    not, or in no way that can be read.
+
+    ``Retry-After`` is seconds or an HTTP date (RFC 9110, 10.2.3; some send fractions), ``retry-after-ms`` is
+    OpenAI's.
+    """
+    ms = _number(headers.get("retry-after-ms", ""))
+    found = (None if ms is None else ms / 1000, parse_retry_after(headers.get("retry-after"), now))
+    return max((wait_s for wait_s in found if wait_s is not None), default=None)
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:
-    """``Retry-After`` in seconds from ``now`` (RFC 9110, 10.2.3: seconds or an HTTP date; some providers
-    send fractions). None where there is none, or none that can be read."""
+    """``Retry-After`` in seconds from ``now``. None where there is none, or none that can be read."""
     text = (value or "").strip()
-    if not text:
-        return None
-    if _SECONDS.fullmatch(text):
-        return float(text)
+    if (seconds := _number(text)) is not None or not text:
+        return seconds
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
-        return None
+    except OverflowError:
+        return LONGEST_S
+    except (ValueError, TypeError):
+        parts = parsedate(text)
+        return LONGEST_S if parts is not None and parts[0] > 9999 else None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - now).total_seconds())
+    return min(LONGEST_S, max(0.0, (moment - now).total_seconds()))
+
+
+def _number(text: str) -> float | None:
+    text = text.strip()
+    return min(LONGEST_S, float(text)) if _SECONDS.fullmatch(text) else None
 
 
 class Tries:

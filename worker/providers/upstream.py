@@ -1,18 +1,19 @@
 """One HTTP/1.1 connection to a provider: a request, the head of its response, and the body as it comes.
 
-Theory of operation. What the socket brings of a body is kept as it came; the listener is told that there is
-something, and takes it when it is *its* turn, in one call from the bytes to their meaning: no task that wakes up,
-no stream between. Who takes at once gets each read alone; who takes by turns (the worker's flushes) gets what
-came since the last one, parsed once. A listener that pauses, or that leaves MAX_UNREAD_BYTES lying, stops the
-reading, so TCP holds the provider. The response is parsed by llhttp (``httptools``, as the API's server does);
-names, TLS and racing addresses are left to libraries as well (see :mod:`worker.providers.upstreams`).
+Theory of operation. What the socket brings of a body is kept as it came. Whoever reads it gets a hint (``ready``)
+that there is something, and takes it by :meth:`Upstream.read` when it is *its* turn: no task wakes up, and no
+stream stands between. A reader that takes by turns (a worker's flushes) gets all that came since its last turn,
+parsed once. Not reading is the backpressure: past MAX_UNREAD_BYTES the socket is paused, so TCP holds the provider.
+The response is parsed by llhttp (``httptools``, as the API's server does); names, TLS and racing addresses are left
+to libraries as well (see :mod:`worker.providers.upstreams`).
 
-Why not an HTTP client: each puts generators, buffers and a task's wake-up between the socket and the listener.
-With 200 streams of 50 tokens/s a token took 65 µs of a worker's CPU over httpx with its aiohttp transport, and 47
-with the meaning told in the call that read the bytes; what the event loop and the kernel take for the read is 8.
+Why not an HTTP client's own connection: each puts generators, buffers and a task's wake-up between the socket and
+the reader. With 200 streams of 50 tokens/s a token took 65 µs of a worker's CPU over httpx with its aiohttp
+transport, and 47 so; what the event loop and the kernel take for the read is 8.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -20,12 +21,12 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 MAX_HEAD_BYTES: Final = 64 * 1024
 """No provider's response head is near that; an endless one must not eat the worker's memory."""
 MAX_UNREAD_BYTES: Final = 32 * 1024
-"""What may lie here until the listener's turn (and one read more): seconds of most models. When a server comes back
+"""What may lie here until the reader's turn (and one read more): seconds of most models. When a server comes back
 all streams of a worker are read in one flush, 0.7 ms each."""
 
 
 class UpstreamError(Exception):
-    """A request that got no response, or not all of it. Never carries a header."""
+    """A request that got no response. Never carries a header; the text says in words what was in the way."""
 
 
 class BadAddress(UpstreamError):
@@ -40,6 +41,10 @@ class ConnectTimeout(UpstreamError):
     """The connection did not come about in time."""
 
 
+class BadCertificate(UpstreamError):
+    """The server's certificate was refused. The text says why; trying again does not help."""
+
+
 class NotHttp(UpstreamError):
     """What came is no HTTP response."""
 
@@ -51,39 +56,49 @@ class Head(NamedTuple):
     headers: dict[str, str]
 
 
-class Listener(Protocol):
-    """Who takes a response's body."""
+class Connection(Protocol):
+    """What carries one response's body."""
 
-    def ready(self) -> object:
-        """There is something to be had by :meth:`Upstream.read`, now or later. It is told again when there is more,
-        but not for each read."""
+    ready: Callable[[], object]
+    """A hint, to be set by whoever reads: there may be something to :meth:`read`. It comes once for the first and
+    once for the second piece that lie unread, and once for the end."""
+    ended: bool | None
+    """None: more may come. Else nothing comes behind what was read: False, the body is whole; True, it was cut."""
+
+    def read(self) -> bytes:
+        """What came of the body since the last call."""
         ...
 
-    def take(self, chunk: bytes) -> None:
-        """What came of it, never nothing."""
+    def close(self, linger_s: float = 0.0) -> None:
+        """Let go of it at once. It serves the next request if its response was read to its end; ``linger_s``: the
+        end is expected within this time, and is waited for in the background."""
         ...
 
-    def end(self, *, cut: bool) -> None:
-        """Nothing more comes: the body is whole, or was cut off."""
-        ...
+
+def nobody() -> None:
+    """Who waits for nothing is told nothing."""
 
 
 class Upstream(asyncio.Protocol):
     """A connection that serves one request at a time. Its pool makes it, and gets it back."""
 
-    def __init__(self) -> None:
+    def __init__(self, give_back: Callable[["Upstream", float], None]) -> None:
+        """``give_back`` takes what :meth:`close` lets go of, with its ``linger_s``."""
+        self._give_back = give_back
+        self.ready: Callable[[], object] = nobody
+        self.ended: bool | None = None
+        self.answered = False
+        """Whether anything came of a response since the request."""
         self._transport: asyncio.Transport  # from when the connection is made
         self._parser = HttpResponseParser(self)
         self._head: asyncio.Future[Head] | None = None
         self._head_bytes = 0
         self._headers: dict[str, str] = {}
         self._interim = False
+        self._in_body = self._paused = False
         self._unread: list[bytes] = []
         self._unread_bytes = 0
         self._parts: list[bytes] = []
-        self._ended: bool | None = None
-        self._listener: Listener | None = None
-        self._hears: Listener | None = None
         self._keeps = False
         self._lost = False
 
@@ -92,71 +107,54 @@ class Upstream(asyncio.Protocol):
         """Whether another request may go over it: it is open, and the last response was read to its end."""
         return self._keeps and not self._lost and not self._unread
 
-    @property
-    def has_unread(self) -> bool:
-        """Whether something waits for :meth:`read`."""
-        return bool(self._unread or self._parts or self._ended is not None)
-
     async def ask(self, request: bytes) -> Head:
-        """Send a whole request, and wait for the head of its response; its body then waits for :meth:`listen`.
+        """Send a whole request, and wait for the head of its response.
 
         Raises :class:`Unreachable` and :class:`NotHttp`. Whoever gives up waiting must :meth:`abort`.
         """
-        self._ended, self._head_bytes, self._keeps = None, 0, False
+        self.ended, self._head_bytes, self._keeps, self.answered = None, 0, False, False
         self._head = asyncio.get_running_loop().create_future()
         if self._lost:
-            raise Unreachable
+            raise Unreachable("its server closed the connection")
         self._transport.write(request)
         return await self._head
 
-    def listen(self, listener: Listener) -> None:
-        """Hand the body to this listener from now on, beginning with what is there already."""
-        self._listener = listener
-        self.resume()
+    def read(self) -> bytes:
+        """See :class:`Connection`."""
+        if unread := self._unread:
+            data = b"".join(unread)
+            unread.clear()
+            self._unread_bytes = 0
+            if self._paused:
+                self._resume()
+            self._parse(data)
+        body = b"".join(self._parts)
+        self._parts.clear()
+        return body
 
-    def pause(self) -> None:
-        """Read nothing more until :meth:`resume`."""
-        self._hears = None
+    def _resume(self) -> None:
+        self._paused = False
         if not self._lost:
-            self._transport.pause_reading()
-
-    def resume(self) -> None:
-        """Go on with what is there already, then with the socket."""
-        self._hears = self._listener
-        if self.has_unread:
-            self._announce()
-        if self._hears is not None and not self._lost:
             self._transport.resume_reading()
 
-    def read(self) -> bool:
-        """Hand the listener what came, until it pauses. Out: whether so much lay here that it was held."""
-        held = False
-        if self._unread:
-            held, self._unread_bytes = self._unread_bytes > MAX_UNREAD_BYTES, 0
-            if held and not self._lost:
-                self._transport.resume_reading()
-            self._parse_unread()
-        hears, parts = self._hears, self._parts
-        if parts and hears is not None:
-            self._parts = []
-            hears.take(b"".join(parts))
-        if self._ended is not None and self._hears is not None:
-            hears, self._listener, self._hears = self._hears, None, None
-            hears.end(cut=self._ended)
-        return held
+    def close(self, linger_s: float = 0.0) -> None:
+        """See :class:`Connection`."""
+        self.ready = nobody
+        self._give_back(self, linger_s)
 
     def abort(self) -> None:
         """Close at once; nobody is told."""
-        self._listener = self._hears = None
+        self.ready = nobody
         self._transport.abort()
 
     def release(self) -> None:
-        """The listener leaves, and the body was read to its end. A connection shows that it closes only while it is
-        read, also an idle one."""
-        self._listener = self._hears = None
+        """The response was read to its end. A connection shows that it closes only while it is read, also an idle
+        one."""
+        self.ready = nobody
+        self._in_body = False
         self._parts.clear()
-        if not self._lost:
-            self._transport.resume_reading()
+        if self._paused:
+            self._resume()
 
     # -- from the event loop ------------------------------------------------------------------------
 
@@ -164,41 +162,37 @@ class Upstream(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are of a class of their own
 
     def data_received(self, data: bytes) -> None:
-        hears = self._hears
-        if hears is None:
+        if not self._in_body:
+            self.answered = True
             self._head_bytes += len(data)
             self._parse(data)
             if self._head is not None and self._head_bytes > MAX_HEAD_BYTES:
-                self._fail(NotHttp())
+                self._fail(NotHttp("the head of its answer has no end"))
             return
-        self._unread.append(data)
+        unread = self._unread
+        unread.append(data)
         self._unread_bytes += len(data)
-        if self._unread_bytes > MAX_UNREAD_BYTES:
+        if self._unread_bytes > MAX_UNREAD_BYTES and not self._paused:
+            self._paused = True
             self._transport.pause_reading()
-        if len(self._unread) <= 2:
-            hears.ready()
-
-    def _announce(self) -> None:
-        if self._hears is not None:
-            self._hears.ready()
-
-    def _parse_unread(self) -> None:
-        unread = b"".join(self._unread)
-        self._unread.clear()
-        self._parse(unread)
+        if len(unread) <= 2:
+            self.ready()
 
     def _parse(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
-            self._fail(NotHttp())
+            self._fail(NotHttp("what it says is no HTTP"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
         if self._unread:
-            self._parse_unread()
-        self._fail(Unreachable())
+            data = b"".join(self._unread)
+            self._unread.clear()
+            self._parse(data)
+        self._fail(Unreachable("it closed the connection before it answered"))
         del self._parser  # which holds this
+        self.ready()
 
     def _fail(self, error: UpstreamError) -> None:
         """No response can come any more, or no more of it."""
@@ -209,18 +203,17 @@ class Upstream(asyncio.Protocol):
             head, self._head = self._head, None
             if not head.done():
                 head.set_exception(error)
-        elif self._ended is None:
+        elif self.ended is None:
             # Without a length the end of the connection is the end of the body (RFC 9112, section 6.3).
             has_length = "content-length" in self._headers or "transfer-encoding" in self._headers
-            self._ended = has_length or isinstance(error, NotHttp)
-            self._announce()
+            self.ended = has_length or isinstance(error, NotHttp)
 
     # -- from the parser ----------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         self._headers = {}
         if self._head is None:
-            self._fail(NotHttp())  # it says more than it was asked
+            self._fail(NotHttp("it says more than it was asked"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
@@ -230,10 +223,10 @@ class Upstream(asyncio.Protocol):
         self._interim = 100 <= status < 200
         if self._interim:
             return
+        self._in_body = True
         head, self._head = self._head, None
         if head is not None and not head.done():
             head.set_result(Head(status, self._headers))
-        self._transport.pause_reading()
 
     def on_body(self, body: bytes) -> None:
         self._parts.append(body)
@@ -241,5 +234,5 @@ class Upstream(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._interim:
             return
-        self._ended = False
+        self.ended = False
         self._keeps = self._parser.should_keep_alive()

@@ -2,25 +2,31 @@
 
 Theory of operation. A connection is asked by one request at a time; when its response was read to its end it is
 kept for IDLE_S, and the youngest is taken first, so that old ones run out. One that its server closes while it is
-idle is not used again. How many there are at once is bounded by ``max_streams``: there is no other limit, and none
-may stop a stream here. The environment's proxies are not used.
+idle is not used again; where the two cross (the request is sent while the close is on its way), the request goes
+out again at once on a new connection, for nobody has read it. How many there are at once is bounded by
+``max_streams``: there is no other limit, and none may stop a stream here.
 
 Names are looked up and connections opened within ``connect_timeout_s``, TLS included. Several addresses are raced
 as RFC 8305 says (``aiohappyeyeballs``), so that a broken IPv6 costs a quarter of a second, and not the time-out.
 """
 
 import asyncio
-import re
+import errno
+import socket
 import ssl
-from base64 import b64encode
-from collections.abc import Mapping
-from functools import lru_cache
 from typing import Final, cast
 
-import httpx
 from aiohappyeyeballs import AddrInfoType, start_connection
 
-from worker.providers.upstream import BadAddress, ConnectTimeout, Head, Unreachable, Upstream
+from worker.providers.upstream import (
+    BadAddress,
+    BadCertificate,
+    ConnectTimeout,
+    Head,
+    Unreachable,
+    Upstream,
+    UpstreamError,
+)
 
 IDLE_S: Final = 15.0
 """Shorter than any provider's own patience, so that a request seldom meets a connection that is being closed."""
@@ -28,44 +34,37 @@ MAX_IDLE: Final = 256
 """Of each origin: as many as streams may run by default, each with its socket and a few KiB."""
 NAME_LIFE_S: Final = 10.0
 """A burst of streams looks a name up once; who moves a name waits longer for everybody else."""
-ADDRESSES: Final = 64
-"""That are kept read: more than anybody has providers. Reading one is 3 % of a stream's beginning and end here."""
 RACE_S: Final = 0.25
 """RFC 8305, section 8: the delay before the next address is tried too."""
 
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_VALUE: Final = re.compile(r"[\t\x20-\x7e]*", re.ASCII)
-
 Origin = tuple[str, str, int]
+"""Scheme, host and port."""
 
 
 class Upstreams:
     """A pool of connections by origin."""
 
-    def __init__(self, connect_timeout_s: float, tls: ssl.SSLContext | None = None) -> None:
-        """``tls``: the certificates to trust; None means certifi's, or those of ``SSL_CERT_FILE``."""
+    def __init__(self, connect_timeout_s: float, tls: ssl.SSLContext) -> None:
+        """``tls``: the certificates to trust."""
         self._connect_timeout_s = connect_timeout_s
-        self._tls = httpx.create_ssl_context() if tls is None else tls
+        self._tls = tls
         self._idle: dict[Origin, list[tuple[Upstream, float]]] = {}
         self._names: dict[tuple[str, int], tuple[float, list[AddrInfoType]]] = {}
 
-    async def ask(
-        self, method: str, url: str, headers: Mapping[str, str], content: bytes = b""
-    ) -> tuple["Lent", Head]:
+    async def ask(self, origin: Origin, request: bytes) -> tuple[Upstream, Head]:
         """Send a request. Out: the connection that carries its response, and the response's head.
 
-        Raises an :class:`worker.providers.upstream.UpstreamError`, or ``ValueError`` for a header that can't be
-        sent. Whoever gets a connection must close it.
+        Raises an :class:`worker.providers.upstream.UpstreamError`. Whoever gets a connection must close it.
         """
-        address = _address(url)
-        request = _request(method, address, headers, content)
-        origin = (address.scheme, address.host, address.port or _DEFAULT_PORTS[address.scheme])
-        upstream = self._take(origin) or await self._connect(origin)
-        try:
-            return Lent(self, origin, upstream), await upstream.ask(request)
-        except BaseException:
-            upstream.abort()
-            raise
+        kept = self._take(origin)
+        if kept is not None:
+            try:
+                return kept, await _asked(kept, request)
+            except UpstreamError:
+                if kept.answered:
+                    raise
+        upstream = await self._connect(origin)
+        return upstream, await _asked(upstream, request)
 
     def close(self) -> None:
         """Close what is idle."""
@@ -74,8 +73,7 @@ class Upstreams:
                 upstream.abort()
         self._idle.clear()
 
-    def keep(self, origin: Origin, upstream: Upstream) -> None:
-        """Take a connection back that is reusable."""
+    def _keep(self, origin: Origin, upstream: Upstream) -> None:
         now = asyncio.get_running_loop().time()
         kept = self._idle.setdefault(origin, [])
         upstream.release()
@@ -97,19 +95,25 @@ class Upstreams:
         scheme, host, port = origin
         loop = asyncio.get_running_loop()
         tls, name = (self._tls, host) if scheme == "https" else (None, None)
+
+        def give_back(upstream: Upstream, linger_s: float) -> None:
+            self._take_back(origin, upstream, linger_s)
+
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 addresses = await self._look_up(host, port)
                 sock = await start_connection(addresses, happy_eyeballs_delay=RACE_S, interleave=1, loop=loop)
                 try:
-                    _, upstream = await loop.create_connection(Upstream, sock=sock, ssl=tls, server_hostname=name)
+                    _, upstream = await loop.create_connection(
+                        lambda: Upstream(give_back), sock=sock, ssl=tls, server_hostname=name
+                    )
                 except BaseException:
                     sock.close()
                     raise
         except TimeoutError:
-            raise ConnectTimeout from None
-        except OSError:
-            raise Unreachable from None
+            raise ConnectTimeout("connecting took too long") from None
+        except OSError as error:
+            raise in_words(error) from None
         return upstream
 
     async def _look_up(self, host: str, port: int) -> list[AddrInfoType]:
@@ -118,56 +122,78 @@ class Upstreams:
         if loop.time() < until:
             return known
         try:
-            found = await loop.getaddrinfo(host, port, type=1)
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except UnicodeError:  # a label that is too long
             raise BadAddress from None
         addresses = cast(list[AddrInfoType], list(found))
         self._names[host, port] = loop.time() + NAME_LIFE_S, addresses
         return addresses
 
+    def _take_back(self, origin: Origin, upstream: Upstream, linger_s: float) -> None:
+        """Keep what was read to its end; close what was not, after ``linger_s`` at the latest."""
 
-class Lent:
-    """A connection that carries one response."""
+        def look() -> None:
+            upstream.read()  # what comes behind an end mark means nothing
+            if upstream.ended is None and timer is not None:
+                return
+            if timer is not None:
+                timer.cancel()
+            if upstream.is_reusable:
+                self._keep(origin, upstream)
+            else:
+                upstream.abort()
 
-    def __init__(self, pool: Upstreams, origin: Origin, upstream: Upstream) -> None:
-        self._pool = pool
-        self._origin = origin
-        self.upstream = upstream
-
-    def close(self) -> None:
-        """Let go of it at once: kept for the next request if its response was read to its end, closed otherwise."""
-        if self.upstream.is_reusable:
-            self._pool.keep(self._origin, self.upstream)
-        else:
-            self.upstream.abort()
+        timer: asyncio.TimerHandle | None = None
+        if linger_s and upstream.ended is None:
+            timer = asyncio.get_running_loop().call_later(linger_s, upstream.abort)
+            upstream.ready = look
+        look()
 
 
-@lru_cache(ADDRESSES)
-def _address(url: str) -> httpx.URL:
+async def _asked(upstream: Upstream, request: bytes) -> Head:
     try:
-        address = httpx.URL(url)
-    except httpx.InvalidURL:
-        raise BadAddress from None
-    if address.scheme not in _DEFAULT_PORTS or not address.host:
-        raise BadAddress
-    return address
+        return await upstream.ask(request)
+    except BaseException:
+        upstream.abort()
+        raise
 
 
-def _request(method: str, address: httpx.URL, headers: Mapping[str, str], content: bytes) -> bytes:
-    """The bytes of a request. Raises ``ValueError``, without the value, for a header that can't be sent."""
-    named = {
-        "Host": address.netloc.decode("ascii"),
-        "User-Agent": "headrace",
-        "Accept-Encoding": "identity",
-        **headers,
-    }
-    if address.userinfo:
-        login = f"{address.username}:{address.password}".encode()
-        named["Authorization"] = "Basic " + b64encode(login).decode("ascii")
-    if content:
-        named["Content-Length"] = str(len(content))
-    for name, value in named.items():
-        if not _VALUE.fullmatch(value):
-            raise ValueError(f"the value of {name} has characters that no header can carry")
-    lines = "".join(f"{name}: {value}\r\n" for name, value in named.items())
-    return b"%b %b HTTP/1.1\r\n%b\r\n%b" % (method.encode(), address.raw_path, lines.encode("ascii"), content)
+def in_words(error: OSError) -> UpstreamError:
+    """Why a connection did not come about."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return BadCertificate(_certificate_words(error))
+        case ssl.SSLEOFError() | ssl.SSLZeroReturnError():
+            return Unreachable("it closed the connection in the TLS handshake")
+        case ssl.SSLError():
+            return BadCertificate(f"TLS failed ({(error.reason or 'no reason given').replace('_', ' ').lower()})")
+        case socket.gaierror():
+            return Unreachable("its name can't be found (DNS)")
+        case ConnectionRefusedError() | OSError(errno=errno.ECONNREFUSED):
+            return Unreachable("nothing listens there (connection refused)")
+        case ConnectionResetError():
+            return Unreachable("it closed the connection at once")
+        case TimeoutError() | OSError(errno=errno.ETIMEDOUT):
+            return ConnectTimeout("connecting took too long")
+        case OSError(errno=errno.ENETUNREACH | errno.EHOSTUNREACH):
+            return Unreachable("there is no way to its network")
+    return Unreachable(error.strerror or type(error).__name__)
+
+
+def _certificate_words(error: ssl.SSLCertVerificationError) -> str:
+    """Codes of OpenSSL's ``X509_verify_cert_error_string``."""
+    match error.verify_code:
+        case 9:
+            return "its certificate is not valid yet (is this machine's clock right?)"
+        case 10:
+            return "its certificate has expired"
+        case 18:
+            return "its certificate is self-signed; name it in SSL_CERT_FILE if you trust it"
+        case 19 | 20 | 21:
+            return (
+                "its certificate is of an authority that is not known here; name that one's certificate in "
+                "SSL_CERT_FILE (or SSL_CERT_DIR) if you trust it"
+            )
+        case 62 | 64:
+            return "its certificate is for another name"
+    return f"its certificate is refused ({error.verify_message})"

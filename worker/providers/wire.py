@@ -1,21 +1,43 @@
-"""What the wire formats have in common: numbers, error objects, and what has no word of its own. Pure.
+"""What the readers of all wire formats have in common. Pure, no I/O.
 
-An adapter writes down as types what an event may look like; what does not fit them is garbage, and said so.
-"""
+Theory of operation. A reader takes what it understands, and lets no odd field cost the text: what has another type
+than documented is put right where its meaning is plain (a number as text, a text as a number, an object as JSON),
+and left out where it is not. What is no JSON at all but begins like it was cut, and is garbage; a word alone is a
+sign of life.
 
+*Text.* JSON may hold half of a surrogate pair, and some providers cut a pair between two pieces. A half at the end
+of a piece waits for the next piece of its kind; a half that stays alone becomes U+FFFD.
+
+*Tool calls.* The position that a provider gives is no identity: some give one index to all calls, or none. A new id
+that is not empty opens a call; a piece without an index belongs to the last one; the index that viewers see is our
+own count (:class:`Calls`). A whole input that comes at the start, or again at the end, and in pieces too, is the
+same once.
+
+*The rest.* Some things are known only at the answer's end: that a call has no arguments, or no id; that a half has
+no other half; that a block of reasoning is whole. :meth:`AnswerReader.last` tells them."""
+
+import json
+import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Final
+from contextlib import suppress
+from hashlib import blake2s
+from typing import Any, Final
 
 import msgspec
 
 from shared.events import encode_data
 from shared.nesting import levels
-from worker.providers.base import About, ProviderError, Said
+from shared.sse import ServerSentEvent
+from worker.providers.base import End, Finish, FinishReason, ProviderError, ProviderEvent, Reader, Said
+from worker.providers.errors import is_error_object, read_error, to_provider_error
 
-Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-"""Past 2**53 a browser can't count, and no answer has that many tokens."""
-Index = Annotated[int, msgspec.Meta(ge=0, le=1023)]
-"""No provider runs a thousand tool calls in one answer."""
+MAX_COUNT: Final = 2**53
+"""Past it a browser can't count, and no answer has that many tokens."""
+MAX_NOISE: Final = 200
+"""Characters of a sign of life that is no JSON: ``ping``, or a few words."""
+
+MAX_PARTS_DEPTH: Final = 16
+"""Levels of parts in which a text is looked for: no gateway wraps it in more than two or three."""
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
 """What decoding and encoding a stranger's JSON may raise."""
@@ -25,6 +47,299 @@ MAX_KEPT_BYTES: Final = 1024 * 1024
 the pages that a search found would outweigh in memory all that the model says."""
 
 _anything: Final = msgspec.json.Decoder()
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_ENDS_HALF: Final = re.compile("[\ud800-\udbff]\\Z")
+
+
+# -- JSON -------------------------------------------------------------------------------------------------
+
+
+def decode(raw: str | bytes) -> Any:
+    """Any JSON, or None for what is none. Strings may hold lone surrogates, and NaN is null."""
+    try:
+        return _anything.decode(raw)
+    except UNREADABLE:
+        pass
+    try:
+        return json.loads(raw, strict=False, parse_constant=lambda _: None)
+    except (ValueError, RecursionError):
+        return None
+
+
+def encoded(value: Any) -> bytes:
+    """A stranger's value as JSON. Raises ValueError for what nests too deep or can't be written."""
+    for _ in levels(value):
+        pass
+    try:
+        try:
+            return encode_data(value)
+        except UnicodeEncodeError:
+            return encode_data(_mended(value))
+    except (*UNREADABLE, OverflowError) as error:
+        raise ValueError("this can't be written as JSON") from error
+
+
+def mended(text: str) -> str:
+    """The text with its pairs joined, and U+FFFD for a half alone."""
+    if _SURROGATE.search(text) is None:
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return mended(value)
+    if isinstance(value, list):
+        return [_mended(one) for one in value]
+    if isinstance(value, dict):
+        return {mended(name): _mended(one) for name, one in value.items()}
+    return value
+
+
+# -- fields -----------------------------------------------------------------------------------------------
+
+
+def text_of(value: Any, depth: int = MAX_PARTS_DEPTH) -> str:
+    """A text, whichever way it came: a number or a truth as it is written, a list or a part as the text in it; ''
+    for what is none."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, list) and depth:
+        return "".join(text_of(one, depth - 1) for one in value)
+    return text_of(value.get("text"), depth - 1) if isinstance(value, dict) and depth else ""
+
+
+def name_of(value: Any) -> str:
+    """A name or an id, fit to be shown."""
+    return mended(text_of(value)) if isinstance(value, str | int) else ""
+
+
+def count_of(value: Any) -> int | None:
+    """A count of tokens, or a position; None for what is none."""
+    if isinstance(value, str) and value.strip().isdecimal() and len(value) < 20:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_COUNT:
+        return None
+    return int(value)
+
+
+def object_of(value: Any) -> dict[str, Any]:
+    """An object; {} for what is none."""
+    return value if isinstance(value, dict) else {}
+
+
+def objects_of(value: Any) -> list[dict[str, Any]]:
+    """The objects of a list; one that stands alone is a list of one."""
+    if isinstance(value, dict):
+        return [value]
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def arguments_of(value: Any) -> str:
+    """A tool's arguments, or a piece of them, as text; some send them as an object."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    try:
+        return encoded(value).decode()
+    except ValueError:
+        return ""
+
+
+# -- why an answer ends -----------------------------------------------------------------------------------
+
+_REASONS: Final[dict[FinishReason, str]] = {
+    "stop": "stop end_turn stop_sequence eos eos_token end_of_text end_of_turn end complete completed finished "
+    "done success normal",
+    "length": "length max_tokens model_length max_length max_output_tokens max_completion_tokens max_new_tokens "
+    "model_context_window_exceeded context_length error_limit",
+    "tool_calls": "tool_calls tool_call function_call function_calls tool_use",
+    "content_filter": "content_filter content_filtered content_moderation moderation sensitive refusal safety "
+    "recitation blocklist prohibited_content spii image_safety blocked image_prohibited_content image_recitation "
+    "guardrail_intervened error_toxic",
+}
+"""Each format's reasons in one table, for gateways carry one's over into the other."""
+_ENDS: Final[dict[str, FinishReason]] = {
+    word: reason for reason, words in _REASONS.items() for word in words.split()
+}
+_BAD: Final = re.compile(
+    r"error|abort|fail|cancel|insufficient|unavailable|time_?d?_?out|malformed|invalid|interrupt|exception|"
+    r"overload|unexpected|kill|crash|disconnect|network|internal|missing|too_many|rejected|incomplete"
+)
+"""Of a reason that is not known: the provider did not end as it meant to."""
+_UNSAID: Final = frozenset({"", "null", "none", "finish_reason_unspecified", "unspecified"})
+
+
+def finish_of(value: Any, sentence: str = "") -> FinishReason | None:
+    """Why the provider ended, in our words; None where it says nothing. In: its reason, and its sentence about it.
+
+    Raises :class:`ProviderError` for a reason that says that it failed; one that nobody knows is ``other``.
+    """
+    if isinstance(value, dict):
+        value = value.get("reason") or value.get("type")
+    if not isinstance(value, str):
+        return None
+    reason = value.strip().lower().replace("-", "_").replace(" ", "_").removeprefix("finish_reason_")
+    if reason in _UNSAID:
+        return None
+    known = _ENDS.get(reason)
+    if known is None and _BAD.search(reason):
+        says = f": {sentence}" if sentence else "."
+        text = f"The provider broke off, and calls the end of its answer {name_of(value)[:80]!r}{says}"
+        raise ProviderError("provider_error_event", text, retryable=True)
+    return known or "other"
+
+
+# -- tool calls -------------------------------------------------------------------------------------------
+
+
+class _Call:
+    """One tool call of an answer, as far as it came."""
+
+    __slots__ = ("id", "index", "name", "pieces", "place")
+
+    def __init__(self, index: int, place: int | None) -> None:
+        self.index = index
+        self.place = place
+        """What the provider calls its position."""
+        self.id = ""
+        self.name = ""
+        self.pieces: list[str] = []
+
+    def whole(self) -> Any:
+        """Its arguments, if they are a whole object so far; else None."""
+        text = "".join(self.pieces).strip()
+        value = decode(text) if text.startswith("{") and text.endswith("}") else None
+        return value if isinstance(value, dict) else None
+
+
+class Calls:
+    """The tool calls of one answer: says which call a piece belongs to, and tells it under our own count."""
+
+    def __init__(self) -> None:
+        self._calls: list[_Call] = []
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    @property
+    def open(self) -> bool:
+        """Whether an object of arguments was begun and is not whole; what custom tools get is none."""
+        return any(
+            call.pieces[0].lstrip().startswith("{") and call.whole() is None for call in self._calls if call.pieces
+        )
+
+    def take(
+        self,
+        *,
+        place: int | None = None,
+        call_id: str = "",
+        name: str = "",
+        arguments: str = "",
+        anew: bool = False,
+        whole: bool = False,
+    ) -> tuple[int, list[Said]]:
+        """Take one piece. ``anew``: it opens a call for certain; ``whole``: it is all of one. Out: our index of its
+        call, and what is new of it.
+
+        Arguments of ``{}`` wait for the end: some gateways send them first, and the real ones behind.
+        """
+        call = None if anew else self._find(place, call_id, name, arguments)
+        if call is None and not (anew or call_id or name or arguments):
+            return len(self._calls), []  # a piece that says nothing opens no call
+        if call is None:
+            call = _Call(len(self._calls), place)
+            self._calls.append(call)
+            if any(call_id == other.id for other in self._calls):
+                call_id = ""  # an id names one call; this one gets an id at the end
+        if whole:
+            arguments = arguments or "{}"
+            call.id = call_id or _made_id(call.index, name, arguments)
+            call.name, call.pieces = name, [arguments]
+            told = {"index": call.index, "id": call.id, **({"name": name} if name else {}), "arguments": arguments}
+            return call.index, [Said({"tool_call": told})]
+        return call.index, self._told(call, call_id, name, arguments)
+
+    def add(self, index: int, arguments: str) -> list[Said]:
+        """A piece of the arguments of the call with this index of ours."""
+        return self._told(self._calls[index], "", "", arguments)
+
+    def complete(self, index: int, arguments: str) -> list[Said]:
+        """The call has no more pieces; ``arguments``: all of them, where none came in pieces."""
+        call = self._calls[index]
+        if call.pieces:
+            return []
+        call.pieces.append(arguments or "{}")
+        return [Said({"tool_call": {"index": index, "arguments": arguments or "{}"}})]
+
+    def last(self, answer: str) -> Iterator[Said]:
+        """What calls still lack at the answer's end: an id, made of the answer's own id, and arguments."""
+        for call in self._calls:
+            said = {}
+            if not call.id:
+                call.id = said["id"] = _made_id(call.index, call.name, answer + "".join(call.pieces))
+            if not call.pieces:
+                call.pieces.append("{}")
+                said["arguments"] = "{}"
+            if said:
+                yield Said({"tool_call": {"index": call.index, **said}})
+
+    def _find(self, place: int | None, call_id: str, name: str, arguments: str) -> _Call | None:
+        at = self._at(place)
+        if call_id:
+            if at is not None and not name and place is not None and at.id in ("", call_id):
+                return at
+            for call in reversed(self._calls):
+                if call.id == call_id and (not name or place is None or call.place in (None, place)):
+                    return call
+            # An id may come behind its call's first piece.
+            return at if at is not None and not at.id and (not name or not at.name) else None
+        if at is None or not (name and at.name):
+            return at
+        if name != at.name:
+            return None
+        whole = at.whole()  # the name again: a piece that repeats it, or another call of the same tool
+        return at if whole is None or not arguments or decode(arguments) == whole else None
+
+    def _at(self, place: int | None) -> _Call | None:
+        if place is None:
+            return self._calls[-1] if self._calls else None
+        return next((call for call in reversed(self._calls) if call.place == place), None)
+
+    def _told(self, call: _Call, call_id: str, name: str, arguments: str) -> list[Said]:
+        said: dict[str, Any] = {}
+        if call_id and not call.id:
+            call.id = said["id"] = call_id
+        if name and not call.name:
+            call.name = said["name"] = name
+        if (
+            arguments
+            and not (not call.pieces and arguments.strip() in ("{}", "null"))
+            and not _repeats(call, arguments)
+        ):
+            call.pieces.append(arguments)
+            said["arguments"] = arguments
+        return [Said({"tool_call": {"index": call.index, **said}})] if said else []
+
+
+def _made_id(*parts: Any) -> str:
+    """An id for a call that came without one: the same for the same answer, another one for another."""
+    made = "/".join(map(str, parts)).encode("utf-8", "replace")
+    return f"call_{blake2s(made, digest_size=9).hexdigest()}"
+
+
+def _repeats(call: _Call, arguments: str) -> bool:
+    """Whether a piece gives whole arguments once more. Only what begins like an object behind one is looked at."""
+    if not (call.pieces and arguments.lstrip().startswith("{") and call.pieces[-1].rstrip().endswith("}")):
+        return False
+    whole = call.whole()
+    return whole is not None and decode(arguments) in (whole, {})
+
+
+# -- what has no word -------------------------------------------------------------------------------------
 
 
 class Others:
@@ -39,46 +354,159 @@ class Others:
         self._left = most
 
     def keep(self, kind: str, data: Any) -> Iterator[Said]:
-        """One piece, under the provider's own name for it. Raises ProviderError for what is no JSON, or nests so
-        deep that not everybody could read it again."""
+        """One piece, under the provider's own name for it. What nests so deep that not everybody could read it
+        again is left out, and said so."""
         if self._left < 0:
             return
-        delta = {"provider": {"type": kind, "data": data}}
+        kind = mended(kind)
+        delta: dict[str, Any] = {"provider": {"type": kind, "data": data}}
+        omitted = Said({"provider": {"type": "omitted", "data": kind}})
         try:
             for _ in levels(data):
                 pass
-            self._left -= len(encode_data(delta))
+            try:
+                size = len(encode_data(delta))
+            except UnicodeEncodeError:
+                delta = _mended(delta)
+                size = len(encode_data(delta))
         except (*UNREADABLE, OverflowError, ValueError):
-            raise garbage("that can't be kept") from None
-        yield Said(delta if self._left >= 0 else {"provider": {"type": "omitted", "data": kind}})
+            yield omitted
+            return
+        self._left -= size
+        yield Said(delta) if self._left >= 0 else omitted
 
 
-def text_in(content: str | list[dict[str, Any]]) -> str:
-    """A turn's content where only text may stand, whichever way it came."""
-    return content if isinstance(content, str) else "".join(part["text"] for part in content)
+# -- one answer -------------------------------------------------------------------------------------------
 
 
-def decode(raw: str | bytes) -> Any:
-    """Any JSON, or None for what is none."""
-    try:
-        return _anything.decode(raw)
-    except UNREADABLE:
-        return None
+class AnswerReader(Reader):
+    """What all formats' readers do alike; a format says what one decoded object means (:meth:`_meaning`)."""
 
+    def __init__(self) -> None:
+        self._others = Others()
+        self._calls = Calls()
+        self._halves: dict[str, str] = {}
+        self._answer = ""
+        """The answer's own id, where it has one."""
 
-def sentence_in(value: Any) -> str:
-    """The words for people in any error object met so far: ``{"error": {"message"}}``, ``{"error": text}``,
-    ``{"message"}``, ``{"detail"}``, or a list around one of them."""
-    for _ in range(4):  # list, error, message, text: no provider nests deeper
-        if isinstance(value, str):
-            return value.strip()
-        if isinstance(value, list):
-            value = value[0] if value else None
-        elif isinstance(value, dict):
-            value = value.get("error") or value.get("message") or value.get("detail")
+    @property
+    def open(self) -> bool:
+        """See :class:`worker.providers.base.Reader`."""
+        return self._calls.open
+
+    def read(self, event: ServerSentEvent) -> Iterator[ProviderEvent]:
+        """The meaning of one event: nothing, or what it says, in its order.
+
+        Raises :class:`ProviderError`: for an error with the code of what it is about, ``provider_error_event``
+        where that may pass, and ``provider_garbage`` for half of a JSON."""
+        try:  # nearly every event, without a generator around another
+            value = _anything.decode(event.data)
+        except UNREADABLE:
+            value = None
+        if type(value) is dict and event.event != "error" and not is_error_object(value):
+            return self._meaning(value, event.event)
+        return self._read_odd(event.data.strip(), event.event)
+
+    def _read_odd(self, data: str, event: str) -> Iterator[ProviderEvent]:
+        if event == "error":
+            raise _error_of(data)
+        if not data:
+            return
+        value = decode(data)
+        if value is None and "\n" in data:  # a gateway that leaves out the blank lines between events
+            for line in data.splitlines():
+                yield from self._line(line.strip(), event)
+        elif value is None:
+            yield from self._line(data, event)
         else:
-            break
-    return value.strip() if isinstance(value, str) else ""
+            yield from self._value(value, event)
+
+    def whole(self, value: Any) -> Iterator[ProviderEvent]:
+        """See :class:`worker.providers.base.Reader`. In: an object, or a list of them (Gemini's without SSE). An
+        answer that is whole has ended, also where it gives no reason."""
+        reasoned = False
+        for meaning in self._value(value, "message"):
+            reasoned = reasoned or isinstance(meaning, Finish)
+            yield meaning
+        if not reasoned and any(self._is_whole(one) for one in objects_of(value)):
+            yield Finish("other")
+
+    def last(self) -> Iterator[Said]:
+        """What is known only at the answer's end; told once, whether the end has a mark or not."""
+        for kind in ("reasoning", "text"):
+            yield from self._said(kind, "", at_end=True)
+        yield from self._calls.last(self._answer)
+
+    def _is_whole(self, value: dict[str, Any]) -> bool:
+        """Whether one object is a whole answer, and no piece of one."""
+        return False
+
+    def _meaning(self, value: dict[str, Any], event: str) -> Iterator[ProviderEvent]:
+        """What one object says; ``event`` is the name of the event that brought it."""
+        raise NotImplementedError
+
+    def _line(self, data: str, event: str) -> Iterator[ProviderEvent]:
+        if data.casefold() == "[done]":
+            yield from self._end()
+            return
+        value = decode(data)
+        if value is not None:
+            yield from self._value(value, event)
+        elif (reading := read_error(data)) is not None:
+            raise to_provider_error(reading, in_stream=True)
+        elif len(data) > MAX_NOISE or any(sign in data for sign in '{}["<'):
+            raise garbage("that can't be read")
+
+    def _end(self) -> Iterator[ProviderEvent]:
+        yield from self.last()
+        yield End()
+
+    def _value(self, value: Any, event: str) -> Iterator[ProviderEvent]:
+        for one in objects_of(value):
+            if not is_error_object(one):
+                yield from self._meaning(one, event)
+                continue
+            if "choices" in one or "candidates" in one:
+                with suppress(ProviderError):  # a reason that says the same in fewer words
+                    yield from self._meaning(one, event)
+            raise _error_of(one)
+
+    def _said(self, kind: str, text: str, *, at_end: bool = False) -> Iterator[Said]:
+        """A piece of text or reasoning, with its surrogates in order."""
+        if text := self._whole_pairs(kind, text, at_end=at_end):
+            yield Said({kind: text})
+
+    def _whole_pairs(self, kind: str, text: str, *, at_end: bool = False) -> str:
+        """A piece with its surrogates in order; a half at its end waits for the next piece of this kind."""
+        if not self._halves and _SURROGATE.search(text) is None:
+            return text
+        text = self._halves.pop(kind, "") + text
+        if not at_end and _ENDS_HALF.search(text):
+            text, self._halves[kind] = text[:-1], text[-1]
+        return mended(text)
+
+    def _call_piece(
+        self,
+        place: int | None,
+        call_id: Any,
+        name: Any,
+        arguments: Any,
+        *,
+        anew: bool = False,
+        whole: bool = False,
+    ) -> tuple[int, list[Said]]:
+        """A piece of a tool call as it came. Out: our index of the call, and what is new of it."""
+        # Whichever call's: the pieces of two calls never part a pair.
+        piece = self._whole_pairs("arguments", arguments_of(arguments))
+        return self._calls.take(
+            place=place, call_id=name_of(call_id), name=name_of(name), arguments=piece, anew=anew, whole=whole
+        )
+
+
+def _error_of(value: Any) -> ProviderError:
+    reading = read_error(value, is_error=True)
+    assert reading is not None
+    return to_provider_error(reading, in_stream=True)
 
 
 def error_object(value: Any) -> dict[str, Any]:
@@ -91,30 +519,15 @@ def error_object(value: Any) -> dict[str, Any]:
 
 def sentence_of(body: bytes) -> str:
     """The provider's own sentence in an error response; '' for an HTML page or for nothing."""
-    decoded = decode(body)
-    if decoded is not None:
-        return sentence_in(decoded)
-    text = body.decode("utf-8", "replace").strip()
-    return "" if text.startswith(("<", "{", "[")) else text
-
-
-def error_event(sentence: str, about: About = "") -> ProviderError:
-    """An error inside the stream: what passes is retryable, what is ``about`` something is a refusal."""
-    says = f": {sentence}" if sentence else "."
-    match about:
-        case "key":
-            return ProviderError("provider_auth", f"The provider does not accept the key{says}", refusal=True)
-        case "model":
-            return ProviderError(
-                "provider_unknown_model", f"The provider does not know the model{says}", refusal=True
-            )
-        case "content":
-            return ProviderError("content_filtered", f"The provider refuses this content{says}", refusal=True)
-        case "request":
-            return ProviderError("provider_refused", f"The provider refused the request{says}", refusal=True)
-    return ProviderError("provider_error_event", f"The provider broke off with an error{says}", retryable=True)
+    reading = read_error(body, is_error=True)
+    return "" if reading is None else reading.sentence
 
 
 def garbage(what: str) -> ProviderError:
     """An event that is none of this wire format."""
     return ProviderError("provider_garbage", f"The provider sent an event {what}.", retryable=True)
+
+
+def text_in(content: str | list[dict[str, Any]]) -> str:
+    """A turn's content where only text may stand, whichever way it came."""
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)

@@ -1,0 +1,266 @@
+"""What each wire format, and each model of it, has a word for: what a request may ask of whom. Pure, no I/O.
+
+Theory of operation. A request says things once for all providers; an adapter has to put each into its own format's
+words. What a format has no word for is refused when the stream is created, with the field's name, for the model and
+for each fallback: later it would be a refusal that the provider makes, or a wish that is passed over in silence.
+The same holds for what a provider lacks (``lacks`` in its row of the table), and for combinations that a format
+refuses (Claude's thinking with a temperature). What differs from model to model is told by the model's name, and
+only where the list of models that differ is closed: the older ones. A new name is taken for a new model.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Literal, NamedTuple
+
+from shared.providers import Feature, Provider, WireFormat
+
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+WORDS: Final[dict[Feature, dict[WireFormat, str]]] = {
+    "tool_choice": {
+        "openai": "tool_choice",
+        "anthropic": "tool_choice.type",
+        "google": "toolConfig.functionCallingConfig.mode",
+    },
+    "tool_choice.name": {
+        "openai": "tool_choice.function.name",
+        "anthropic": "tool_choice.name",
+        "google": "toolConfig.functionCallingConfig.allowedFunctionNames",
+    },
+    "parallel_tool_calls": {
+        "openai": "parallel_tool_calls",
+        "anthropic": "tool_choice.disable_parallel_tool_use",
+        "google": "",
+    },
+    "response_format.json_object": {
+        "openai": "response_format.type",
+        "anthropic": "",
+        "google": "generationConfig.responseMimeType",
+    },
+    "response_format.json_schema": {
+        "openai": "response_format.json_schema",
+        "anthropic": "output_config.format",
+        "google": "generationConfig.responseJsonSchema",
+    },
+    "reasoning": {
+        "openai": "reasoning_effort",
+        "anthropic": "output_config.effort",
+        "google": "generationConfig.thinkingConfig.thinkingLevel",
+    },
+    "reasoning.budget_tokens": {
+        "openai": "reasoning.max_tokens",
+        "anthropic": "thinking.budget_tokens",
+        "google": "generationConfig.thinkingConfig.thinkingBudget",
+    },
+    "seed": {"openai": "seed", "anthropic": "", "google": "generationConfig.seed"},
+    "user": {"openai": "user", "anthropic": "metadata.user_id", "google": ""},
+    "tools.strict": {"openai": "tools.0.function.strict", "anthropic": "tools.0.strict", "google": ""},
+}
+"""The place in the body of a call; '' where the format has no word: refused. (In the OpenAI format a budget is
+taken by those alone whose ``reasoning`` is an object.)"""
+
+MIN_BUDGET: Final = 1024
+"""Tokens: Anthropic's least budget of thinking."""
+
+GOOGLE_TOOLS: Final = frozenset(
+    {
+        "google_search",
+        "google_search_retrieval",
+        "google_maps",
+        "url_context",
+        "code_execution",
+        "file_search",
+        "computer_use",
+        "enterprise_web_search",
+        "retrieval",
+    }
+)
+"""Tools of Gemini's own, by their name there, which is a field of its object ``Tool``."""
+_DATED: Final = re.compile(r"_\d{8}$")
+"""How the types of Anthropic's tools end."""
+
+
+class Refusal(NamedTuple):
+    """What can't be asked: the field (its path, with dots), and why, for people."""
+
+    field: str
+    reason: str
+
+
+class Claude(NamedTuple):
+    """A version of Claude."""
+
+    major: int
+    minor: int
+
+    @property
+    def thinks_by_budget(self) -> bool:
+        """Whether it takes a budget of thinking: the newer ones take an effort alone."""
+        return (3, 7) <= self < (4, 7)
+
+    @property
+    def thinks_by_effort(self) -> bool:
+        return self >= (4, 6)
+
+
+_CLAUDE: Final = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[.-](\d{1,2}))?(?!\d)")
+_OLD_GEMINI: Final = re.compile(r"gemini-[12]\b")
+
+
+def claude(model: str) -> Claude | None:
+    """The version in a model's name (``claude-sonnet-4-5-20250929`` is 4.5); None where it names no Claude."""
+    found = _CLAUDE.search(model)
+    return Claude(int(found[1]), int(found[2] or 0)) if found else None
+
+
+def is_old_gemini(model: str) -> bool:
+    """Whether it is a Gemini before 3: these think by a budget, and need no signatures back."""
+    return _OLD_GEMINI.search(model) is not None
+
+
+_PLAIN: Final[tuple[Feature, ...]] = ("seed", "user")
+
+
+def needs_signatures(model: str) -> bool:
+    """Whether it refuses calls without a signature: Gemini from 3 on."""
+    return "gemini-" in model and not is_old_gemini(model)
+
+
+def asked_for(request: Mapping[str, Any]) -> Iterator[tuple[Feature, str]]:
+    """What a request asks for, each with the field that says it."""
+    if (choice := request.get("tool_choice")) is not None:
+        yield ("tool_choice.name" if isinstance(choice, dict) else "tool_choice"), "tool_choice"
+    if request.get("parallel_tool_calls") is False:
+        yield "parallel_tool_calls", "parallel_tool_calls"
+    match (request.get("response_format") or {}).get("type"):
+        case "json_object":
+            yield "response_format.json_object", "response_format.type"
+        case "json_schema":
+            yield "response_format.json_schema", "response_format.type"
+    if reasoning := request.get("reasoning"):
+        yield "reasoning", "reasoning"
+        if "budget_tokens" in reasoning:
+            yield "reasoning.budget_tokens", "reasoning.budget_tokens"
+    for feature in _PLAIN:
+        if request.get(feature) is not None:
+            yield feature, feature
+    for n, tool in enumerate(request.get("tools") or ()):
+        if tool.get("strict") and "type" not in tool:
+            yield "tools.strict", f"tools.{n}.strict"
+
+
+def refusal(
+    provider: Provider, model: str, request: Mapping[str, Any], max_tokens: int | None = None
+) -> Refusal | None:
+    """What of a request this provider (and this model of it) would refuse or pass over; None: nothing.
+
+    ``request`` is as the record holds it; ``max_tokens`` is the limit that will be asked for, None for none.
+    """
+    return next(_refusals(provider, model, request, max_tokens), None)
+
+
+def _refusals(
+    provider: Provider, model: str, request: Mapping[str, Any], max_tokens: int | None
+) -> Iterator[Refusal]:
+    for feature, field in asked_for(request):
+        words: dict[Any, str] = WORDS[feature]
+        lacks = feature in provider.quirks.lacks
+        if feature == "reasoning.budget_tokens" and provider.wire_format == "openai":
+            lacks = lacks or provider.quirks.reasoning != "object"
+        if lacks or not words.get(provider.wire_format):
+            yield Refusal(field, "it has no word for this")
+    yield from _tools(provider.wire_format, request)
+    match provider.wire_format:
+        case "anthropic":
+            yield from _anthropic(model, request, max_tokens)
+        case "google":
+            yield from _google(model, request)
+        case _:
+            yield from _openai(request)
+
+
+def _tools(wire_format: str, request: Mapping[str, Any]) -> Iterator[Refusal]:
+    for n, tool in enumerate(request.get("tools") or ()):
+        kind = tool.get("type")
+        if kind is None:
+            continue
+        match wire_format:
+            case "google":
+                fits = kind in GOOGLE_TOOLS
+            case "anthropic":
+                fits = kind not in GOOGLE_TOOLS and not (kind == "custom" and "custom" in tool)
+            case _:
+                fits = kind not in GOOGLE_TOOLS and not _DATED.search(kind)
+                fits = fits and not (kind == "custom" and "custom" not in tool)
+        if not fits:
+            yield Refusal(f"tools.{n}.type", f"it has no tool {kind!r} of its own")
+
+
+def _openai(request: Mapping[str, Any]) -> Iterator[Refusal]:
+    for n, turn in enumerate(request["messages"]):
+        parts = turn["content"] if turn["role"] == "tool" and isinstance(turn["content"], list) else []
+        if any(part["type"] != "text" for part in parts):
+            yield Refusal(f"messages.{n}.content", "the result of a tool is text there")
+
+
+def _anthropic(model: str, request: Mapping[str, Any], max_tokens: int | None) -> Iterator[Refusal]:
+    """Source: Anthropic's documentation, "Extended thinking" and "Adaptive thinking" (feature compatibility)."""
+    options = request.get("provider_options") or {}
+    limit = options.get("max_tokens", max_tokens)
+    version = claude(model)
+    budget, budget_field = _budget(request, options)
+    thinking = budget is not None or (request.get("reasoning") or {}).get("effort", "none") != "none"
+    if (given := options.get("thinking")) and isinstance(given, dict):
+        thinking = given.get("type") in ("enabled", "adaptive")
+    if budget is not None:
+        if version is not None and not version.thinks_by_budget:
+            why = "takes no budget" if version.thinks_by_effort else "does not think"
+            yield Refusal(budget_field, f"this model {why}: leave it out, or ask by reasoning.effort")
+        if budget < MIN_BUDGET:
+            yield Refusal(budget_field, f"a budget has at least {MIN_BUDGET} tokens")
+        if isinstance(limit, int) and budget >= limit:
+            yield Refusal(
+                budget_field, f"a budget of {budget} tokens must be smaller than max_tokens, which is {limit} here"
+            )
+    elif thinking and version is not None and not version.thinks_by_effort:
+        if not version.thinks_by_budget:
+            yield Refusal("reasoning", "this model does not think")
+        if isinstance(limit, int) and limit <= MIN_BUDGET:
+            yield Refusal("max_tokens", f"thinking takes {MIN_BUDGET} tokens at least, so more must be allowed")
+    temperature, top_p = (options.get(name, request.get(name)) for name in ("temperature", "top_p"))
+    where = {name: f"provider_options.{name}" if name in options else name for name in ("temperature", "top_p")}
+    if isinstance(temperature, int | float) and temperature > 1:
+        yield Refusal(where["temperature"], "a temperature is at most 1")
+    if thinking:
+        if temperature not in (None, 1):
+            yield Refusal(where["temperature"], "with thinking it must be 1, or left out")
+        if isinstance(top_p, int | float) and top_p < 0.95:
+            yield Refusal(where["top_p"], "with thinking it must be 0.95 or more, or left out")
+        if options.get("top_k") is not None:
+            yield Refusal("provider_options.top_k", "with thinking it must be left out")
+        choice = request.get("tool_choice")
+        if choice == "required" or isinstance(choice, dict):
+            yield Refusal("tool_choice", "with thinking no tool can be forced: only auto and none")
+    if version is not None and version >= (4, 7):
+        for name, value in (("temperature", temperature), ("top_p", top_p)):
+            if value not in (None, 1):
+                yield Refusal(where[name], "this model takes none")
+    elif version is not None and version >= (4, 1) and temperature is not None and top_p is not None:
+        yield Refusal(where["top_p"], "this model takes either temperature or top_p")
+
+
+def _budget(request: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[int | None, str]:
+    """The tokens of thinking that are asked for, and the field that says it. Options win, as in the call."""
+    given = options.get("thinking")
+    if given is not None:
+        found = given.get("budget_tokens") if isinstance(given, dict) else None
+        return (found if isinstance(found, int) else None), "provider_options.thinking.budget_tokens"
+    return (request.get("reasoning") or {}).get("budget_tokens"), "reasoning.budget_tokens"
+
+
+def _google(model: str, request: Mapping[str, Any]) -> Iterator[Refusal]:
+    seed = request.get("seed")
+    if isinstance(seed, int) and not -(2**31) <= seed < 2**31:
+        yield Refusal("seed", "it is a number of 32 bits there")
+    if (request.get("reasoning") or {}).get("effort") == "none" and not is_old_gemini(model):
+        yield Refusal("reasoning.effort", "this model always thinks: minimal is the least")

@@ -1,0 +1,143 @@
+"""The pump: what an answer says into a log that pulls, at a pace, and to its end."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from shared.claims import Claim
+from shared.log import Log
+from shared.providers import Provider
+from tests.unit.test_reading_by_turns import FINISH, Wire, opened, said
+from worker.course import Course
+from worker.log.attempt_log import AttemptLog
+from worker.providers.base import GenerationRequest, ProviderError
+from worker.providers.stream import ProviderStream
+from worker.providers.upstream import Upstream
+from worker.pump import Flow, Pump
+from worker.watchers import Watched
+
+ASKED = GenerationRequest(model="m", messages=[])
+
+
+class Scene:
+    """A pump whose log is pulled when a test says so."""
+
+    def __init__(
+        self, upstream: Upstream, stream: ProviderStream, per_second: float, watched: Watched | None
+    ) -> None:
+        self.attempt = AttemptLog("s", Claim("run", "started", epoch=1, attempt=1), Log("k", 1000))
+        self.course = Course(0.0)
+        self.upstream = upstream
+
+        @asynccontextmanager
+        async def answer(*_: object) -> AsyncIterator[ProviderStream]:
+            yield stream
+            stream.close()
+
+        @asynccontextmanager
+        async def nobody(*_: object) -> AsyncIterator[None]:
+            yield None
+
+        class Watching:
+            def asked(self, _: str) -> Any:
+                return nullcontext(watched)
+
+        anything: Any = SimpleNamespace(answer=answer, touch=lambda _: None, turn=nobody)
+        watchers: Any = Watching()
+        provider = Provider("local", "openai", "http://x", "", rate_per_second=per_second)
+        flow = Flow(0.3) if watched else None
+        pump = Pump(anything, anything, anything, watchers, {})
+        self.running = asyncio.create_task(pump.run(self.attempt, provider, ASKED, flow, self.course))
+
+    async def flush(self) -> str:
+        """What one flush writes, as the log has it."""
+        await asyncio.sleep(0)
+        entries = self.attempt.take()
+        self.attempt.acknowledged(0.0)
+        await asyncio.sleep(0)
+        return b" ".join(entries).decode("utf-8", "replace")
+
+
+async def scene(per_second: float = 0, watched: Watched | None = None) -> Scene:
+    upstream, stream = await opened(Wire())
+    made = Scene(upstream, stream, per_second, watched)
+    await asyncio.sleep(0)
+    return made
+
+
+async def test_what_came_between_two_flushes_is_pulled_once_and_the_reason_is_told_at_the_end() -> None:
+    run = await scene()
+    for text in ("one", "two"):
+        run.upstream.data_received(said(text))
+    assert '{"text":"onetwo"}' in await run.flush()
+    assert await run.flush() == ""
+    run.upstream.data_received(said("three") + FINISH)
+    assert "three" in await run.flush()
+    assert not run.running.done()
+    assert run.course.reason is None
+    run.upstream.data_received(b"data: [DONE]\n\n")
+    assert await run.flush() == ""
+    await run.running
+    assert (run.course.reason, run.attempt.has_pending) == ("stop", False)
+
+
+async def test_nothing_is_pulled_while_something_is_in_flight() -> None:
+    run = await scene()
+    run.upstream.data_received(said("one"))
+    await asyncio.sleep(0)
+    assert run.attempt.take()
+    run.upstream.data_received(said("two"))
+    await asyncio.sleep(0)
+    assert run.attempt.take() == []
+    run.attempt.acknowledged(0.0)
+    assert "two" in await run.flush()
+    run.running.cancel()
+
+
+async def test_an_error_is_raised_behind_what_came_before_it() -> None:
+    run = await scene()
+    run.upstream.data_received(said("one") + b'data: {"error": "x"}\n\n')
+    assert "one" in await run.flush()
+    with pytest.raises(ProviderError):
+        await run.running
+
+
+async def test_a_pace_spreads_what_came_at_once_to_the_last_of_it() -> None:
+    run = await scene(per_second=100)
+    words = [f"w{n} " for n in range(30)]
+    run.upstream.data_received(b"".join(map(said, words)) + FINISH + b"data: [DONE]\n\n")
+    began = asyncio.get_running_loop().time()
+    written = await run.flush()
+    assert "w0 " in written
+    assert "w9 " not in written
+    async with asyncio.timeout(5):
+        while not run.running.done():
+            written += await run.flush()
+            await asyncio.sleep(0.005)
+    assert [word for word in words if word not in written] == []
+    assert asyncio.get_running_loop().time() - began > 0.2
+    assert run.course.reason == "stop"
+
+
+async def test_nothing_is_pulled_while_nobody_watches() -> None:
+    watched = Watched()
+    run = await scene(watched=watched)
+    run.upstream.data_received(said("one"))
+    assert "one" in await run.flush()
+    watched.tell(False)
+    run.upstream.data_received(said("two"))
+    assert "two" not in await run.flush()
+    assert "paused" in await run.flush()
+    watched.tell(True)
+    await asyncio.sleep(0.01)
+    written = await run.flush() + await run.flush()
+    assert "resumed" in written
+    assert "two" in written
+    run.upstream.data_received(FINISH + b"data: [DONE]\n\n")
+    await run.flush()
+    async with asyncio.timeout(5):
+        await run.running
