@@ -17,9 +17,6 @@ from shared.sse import ServerSentEvent
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "other"]
 
-About = Literal["", "key", "model", "content", "request"]
-"""What a refusal is about, where the provider says it in words of its own; '' where its status has to tell."""
-
 
 class Said(msgspec.Struct, frozen=True):
     """A piece of the answer (see :mod:`shared.events` for the shape of a delta)."""
@@ -133,14 +130,6 @@ class HttpCall:
     body: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """What the body of an error response says: a sentence for people ('' for none), and what it is about."""
-
-    sentence: str
-    about: About = ""
-
-
 class Reader(Protocol):
     """Reads one answer; what it must remember from event to event is its own."""
 
@@ -178,8 +167,4 @@ class Adapter(Protocol):
 
     def reader(self, request: GenerationRequest) -> Reader:
         """A reader of one answer to this request."""
-        ...
-
-    def refusal(self, body: bytes) -> Refusal:
-        """What an error response's body says."""
         ...
