@@ -18,7 +18,7 @@ import msgspec
 
 from shared.events import Delta
 from worker.providers.base import Finish, ProviderEvent, Said, Usage
-from worker.providers.errors import read_error, to_provider_error
+from worker.providers.errors import ErrorInAnswer, read_error
 from worker.providers.wire import (
     MAX_PARTS_DEPTH,
     UNREADABLE,
@@ -153,7 +153,7 @@ class OpenAIReader(AnswerReader):
         if error := choice.get("error"):
             reading = read_error({"error": error}, is_error=True)
             assert reading is not None
-            raise to_provider_error(reading, in_stream=True)
+            raise ErrorInAnswer(reading)
         if (reason := finish_of(choice.get("finish_reason"))) is not None:
             yield from self._close_details()
             if reason == "tool_calls":

@@ -29,7 +29,7 @@ from shared.events import encode_data
 from shared.nesting import levels
 from shared.sse import ServerSentEvent
 from worker.providers.base import End, Finish, FinishReason, ProviderError, ProviderEvent, Reader, Said
-from worker.providers.errors import is_error_object, read_error, to_provider_error
+from worker.providers.errors import ErrorInAnswer, is_error_object, read_error
 
 MAX_COUNT: Final = 2**53
 """Past it a browser can't count, and no answer has that many tokens."""
@@ -483,7 +483,7 @@ class AnswerReader(Reader):
         if value is not None:
             yield from self._value(value, event)
         elif (reading := read_error(data)) is not None:
-            raise to_provider_error(reading, in_stream=True)
+            raise ErrorInAnswer(reading)
         elif len(data) > MAX_NOISE or any(sign in data for sign in '{}["<'):
             raise garbage("that can't be read")
 
@@ -536,7 +536,7 @@ class AnswerReader(Reader):
 def _error_of(value: Any) -> ProviderError:
     reading = read_error(value, is_error=True)
     assert reading is not None
-    return to_provider_error(reading, in_stream=True)
+    return ErrorInAnswer(reading)
 
 
 def garbage(what: str) -> ProviderError:
