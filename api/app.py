@@ -4,12 +4,13 @@ import argparse
 import asyncio
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 import anyio
+import structlog
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse
@@ -26,7 +27,7 @@ from api.body_limit import BodyLimit
 from api.creation import Creation
 from api.docs import add_docs
 from api.doors import Doors
-from api.metrics import make_registry
+from api.metrics import ApiMetrics
 from api.presence import Presence
 from api.problems import handlers
 from api.read_tokens import ReadTokens
@@ -41,13 +42,16 @@ from shared.create import Creator
 from shared.durability import log_durability
 from shared.keys import Keys
 from shared.limits import Limits
-from shared.logs import configure_logs
+from shared.logs import LogOutput, configure_logs
+from shared.metrics import common, served
 from shared.presence import PresenceKeys
 from shared.queue import Queue
-from shared.redis import connect_to_logs, load_scripts, open_client, read_url
+from shared.redis import connect_to_logs, errors_of, load_scripts, open_client, read_url
 from shared.settings import BadSettings, Configuration, Settings, check_open, environment, load
 from shared.streams import Streams
 from shared.vital import start_vital
+
+log = structlog.get_logger("api")
 
 STATIC: Final = Path(__file__).parent / "static"
 STOP_S: Final = 5
@@ -64,8 +68,8 @@ ALL_HEADERS: Final = [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy",
 """On every response, by the server itself: a middleware would cost a call for every chunk of every viewer."""
 
 
-def build(configuration: Configuration) -> FastAPI:
-    """Wire one API process together; connections are opened when it starts."""
+def build(configuration: Configuration, output: LogOutput) -> FastAPI:
+    """Wire one API process together; connections are opened when it starts. ``output``: where its log goes."""
     settings = configuration.settings
     keys = Keys(settings.key_prefix)
     log_client = open_client(settings.redis_url)
@@ -74,12 +78,14 @@ def build(configuration: Configuration) -> FastAPI:
     streams = Streams(log_client, keys, scripts)
     queue = Queue(queue_client, keys)
     secret = Secret(settings.secret, queue)
+    metrics = ApiMetrics()
     hub = Hub(
         lambda: connect_to_logs(settings.redis_url),
         log_client,
         settings.queue_redis_url,
         keys,
         settings.linger_s,
+        metrics.was_read,
     )
     limits = Limits(
         queue_client,
@@ -95,6 +101,12 @@ def build(configuration: Configuration) -> FastAPI:
     viewing = Viewing(hub, settings.viewers)
     presence = Presence(PresenceKeys(log_client, keys))
     watch = SendWatch(settings.send_timeout_s)
+    metrics.watch(queue, lambda: viewing.viewers, lambda: hub.following, lambda: hub.snapshots_sent)
+    common(
+        metrics.registry,
+        lambda: output.dropped,
+        lambda: hub.errors + errors_of(log_client, queue_client),
+    )
 
     parts = Services(
         settings=settings,
@@ -103,8 +115,8 @@ def build(configuration: Configuration) -> FastAPI:
         queue=queue,
         hub=hub,
         viewing=viewing,
-        creation=Creation(settings, configuration.providers, creator, admission, presence, secret),
-        cancellation=Cancellation(settings, streams, queue),
+        creation=Creation(settings, configuration.providers, creator, admission, presence, secret, metrics),
+        cancellation=Cancellation(settings, streams, queue, metrics),
         admission=admission,
         tokens=ReadTokens(settings, secret),
         seats=seats,
@@ -125,7 +137,8 @@ def build(configuration: Configuration) -> FastAPI:
         tasks.append(asyncio.create_task(log_durability(settings.redis_url)))
         anyio.Lock()  # loads the library's backend, for which the first viewer would wait a tenth of a second
         try:
-            yield
+            async with served(settings.metrics_host, settings.metrics_port, metrics.render):
+                yield
         finally:
             for task in tasks:
                 task.cancel()
@@ -145,7 +158,7 @@ def build(configuration: Configuration) -> FastAPI:
         middleware=_middleware(settings),
     )
     app.state.services = parts
-    app.state.metrics = make_registry(hub, viewing)
+    app.state.metrics = metrics
     for part in (creating, watching, routes, article, health):
         app.include_router(part.router)
     add_docs(app)
@@ -192,8 +205,8 @@ def main() -> None:
     except BadSettings as error:
         sys.exit(str(error))
     settings = configuration.settings
-    configure_logs(settings.log_level, settings.log_format)
-    app = build(configuration)
+    output = configure_logs(settings.log_level, settings.log_format)
+    app = build(configuration, output)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -203,14 +216,24 @@ def main() -> None:
         ws="none",
         backlog=BACKLOG,
         access_log=False,
-        log_level="warning",
+        log_config=None,
         server_header=False,
         headers=ALL_HEADERS,
         timeout_graceful_shutdown=STOP_S,
     )
     calm_collector()
     sockets = None if listener is None else [listener]
-    Server(config, app.state.services.viewing).run(sockets=sockets)
+
+    def listening(addresses: Sequence[str]) -> None:
+        log.info("api_started", version=app.version, listening=addresses, settings=settings.told())
+        if configuration.service_links:
+            log.info("service_links_passed_over", names=configuration.service_links)
+
+    server = Server(config, app.state.services.viewing, listening)
+    server.run(sockets=sockets)
+    log.info("api_stopped")
+    if not server.started:
+        sys.exit(1)
 
 
 def _host(listener: socket.socket | None) -> str:

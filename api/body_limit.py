@@ -3,7 +3,7 @@
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import MEDIA_TYPE, body_too_large
+from api.problems import MEDIA_TYPE, body_too_large, refuse
 
 
 class BodyLimit:
@@ -21,7 +21,7 @@ class BodyLimit:
                 kind = dict(message["headers"]).get(b"content-type", b"")
                 replaced = not kind.startswith(MEDIA_TYPE.encode())
                 if replaced:
-                    await body_too_large().response()(scope, receive, send)
+                    await refuse(scope, body_too_large())(scope, receive, send)
             if not replaced:
                 await send(message)
 

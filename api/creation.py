@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from api.admission import Admission
+from api.metrics import ApiMetrics
 from api.presence import Presence
 from api.problems import Problem, redis_away
 from api.requests import CreateStream
@@ -40,6 +41,7 @@ class Creation:
         admission: Admission,
         presence: Presence,
         secret: Callable[[], Awaitable[bytes]],
+        metrics: ApiMetrics,
     ) -> None:
         self._settings = settings
         self._providers = providers
@@ -47,6 +49,7 @@ class Creation:
         self._admission = admission
         self._presence = presence
         self._secret = secret
+        self._metrics = metrics
 
     async def create(self, asked: CreateStream, owner: str, key: str | None) -> tuple[str, str, str, bool]:
         """Create a stream, or meet the one that this key made. Out: (id, status, model, whether it was met).
@@ -150,6 +153,7 @@ class Creation:
                 "This Idempotency-Key was used for another request. Use a new key for a new request.",
             )
         met = made.outcome == "exists"
+        self._metrics.created(made.outcome)
         if not met:
             # Who creates it is about to watch.
             await self._presence.beat(stream_id, pause_after_ms)

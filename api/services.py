@@ -6,11 +6,13 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
 from redis.asyncio import Redis
 
 from api.admission import Admission
 from api.creation import Creation
 from api.dialects.base import Dialect
+from api.metrics import ApiMetrics
 from api.presence import Presence
 from api.read_tokens import ReadTokens
 from api.responses import SendWatch
@@ -22,6 +24,8 @@ from shared.providers import Provider
 from shared.queue import Queue
 from shared.settings import Settings
 from shared.streams import Streams
+
+log = structlog.get_logger("api")
 
 LOAD_TIMEOUT_S: Final = 5.0
 
@@ -68,11 +72,12 @@ class Viewing:
 class Cancellation:
     """Cancels and erases streams."""
 
-    def __init__(self, settings: Settings, streams: Streams, queue: Queue) -> None:
+    def __init__(self, settings: Settings, streams: Streams, queue: Queue, metrics: ApiMetrics) -> None:
         self._retention_ms = int(settings.retention_s * 1000)
         self._keep_prompt = settings.keep_prompt
         self._streams = streams
         self._queue = queue
+        self._metrics = metrics
 
     async def cancel(self, stream_id: str, data: bytes) -> tuple[str, ...]:
         """Write the terminal event, and tell the worker and the readers. Out: the script's answer
@@ -80,6 +85,9 @@ class Cancellation:
         answer = await self._streams.cancel(stream_id, data, self._retention_ms, self._keep_prompt)
         if answer[0] == "cancelled":
             await self._queue.cancelled(stream_id)
+            (model,) = await self._streams.fields(stream_id, "model")
+            self._metrics.cancelled(model or "")
+            log.info("stream_ended", stream=stream_id, status="cancelled", model=model)
         return answer
 
     async def erase(self, stream_id: str) -> bool:

@@ -35,7 +35,6 @@ from worker.providers.base import ProviderError
 from worker.providers.probe import ask_models, way_to
 
 ASK_WITHIN_S: Final = 5.0
-SEEN_MS: Final = 5000
 SIGNS: Final = {"ok": ("✓", "green"), "note": ("!", "yellow"), "mend": ("✗", "red")}
 
 
@@ -107,7 +106,7 @@ async def _workers(settings: Settings) -> list[Finding]:
         return []
     queue = Queue(client, Keys(settings.key_prefix))
     try:
-        workers = await queue.workers(await queue.now_ms() - SEEN_MS)
+        workers = await queue.workers()
         return worker_findings(workers, await queue.waiting(), settings.max_queue)
     except (*AWAY, RedisError):
         return []  # said already

@@ -32,6 +32,9 @@ JOB_LIFE_MS: Final = expires_extra_ms
 MAX_MS: Final = 10**14
 """The year 5138. arq's worker breaks at a time that is no date."""
 
+WORKER_SEEN_MS: Final = 5000
+"""Workers show themselves each second; five missed ones are no hiccup any more."""
+
 log = structlog.get_logger("shared.queue")
 
 
@@ -207,15 +210,26 @@ class Queue:
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.zadd(self._keys.workers, {worker: now_ms})
             pipe.zremrangebyscore(self._keys.workers, "-inf", forget_before_ms)
+            # Also those that were written before the server's clock went back.
+            pipe.zremrangebyscore(self._keys.workers, 2 * now_ms - forget_before_ms, "+inf")
             await pipe.execute()
 
     async def sign_off(self, worker: str) -> None:
         """A worker leaves."""
         await self._client.zrem(self._keys.workers, worker)
 
-    async def workers(self, seen_since_ms: int) -> int:
-        """How many workers gave a sign of life since then (ms of the server's clock)."""
-        return int(await self._client.zcount(self._keys.workers, seen_since_ms, "+inf"))
+    async def workers(self) -> int:
+        """How many workers gave a sign of life within :data:`WORKER_SEEN_MS`.
+
+        One that is farther ahead was written before the server's clock went back: who lives writes another within a
+        second.
+        """
+        now_ms = await self.now_ms()
+        return int(await self._client.zcount(self._keys.workers, now_ms - WORKER_SEEN_MS, now_ms + WORKER_SEEN_MS))
+
+    async def counts(self) -> tuple[int, int, int]:
+        """How many jobs wait, how many streams are unfinished, and how many workers live."""
+        return await self.waiting(), int(await self._client.zcard(self._keys.unfinished)), await self.workers()
 
     async def cancelled(self, stream_id: str) -> None:
         """Tell the stream's worker, whichever it is, and all readers."""

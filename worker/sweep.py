@@ -28,6 +28,7 @@ from shared.redis import AWAY
 from shared.streams import Streams
 from shared.transitions import TRANSITIONS
 from worker.leases import Leases
+from worker.metrics import WorkerMetrics
 
 TURN_MS: Final = 450
 """Two sweeps a second in the whole deployment, however many workers: take-over = lease + half a second."""
@@ -48,13 +49,21 @@ class Sweep:
     """Finds streams that nobody carries."""
 
     def __init__(
-        self, streams: Streams, queue: Queue, leases: Leases, lease_ms: int, *, apart: bool = False
+        self,
+        streams: Streams,
+        queue: Queue,
+        leases: Leases,
+        lease_ms: int,
+        *,
+        apart: bool = False,
+        metrics: WorkerMetrics | None = None,
     ) -> None:
         """``apart``: the logs are on another server than the queue."""
         self._streams = streams
         self._queue = queue
         self._leases = leases
         self._lease_ms = lease_ms
+        self._metrics = metrics or WorkerMetrics()
         self._kept_s = KEPT_S if apart else 0.0
         self._ended: dict[str, float] = {}
         """When each stream that has ended was found so (s). None stays here for longer than twice KEPT_S."""
@@ -119,4 +128,5 @@ class Sweep:
         for stream_id, attempt in orphans:
             log.info("stream_taken_up", stream=stream_id, attempt=attempt)
             await self._queue.put(stream_id, attempt, now_ms)
+        self._metrics.taken_over(len(orphans))
         return len(orphans)

@@ -291,6 +291,7 @@ class Viewer:
         transcript = Transcript()
         transcript.add_lines(reading.snapshot)
         self._last = reading.as_of.encode() or None
+        self._hub.snapshots_sent += 1
         head = self._dialect.snapshot({**transcript.as_data(), "attempt": reading.attempt}, self._last)
         return head + self._encode(reading.tail)
 

@@ -22,7 +22,9 @@ class Untouched:
 def creation(**env: str) -> Creation:
     configuration = load({**ENV, **env})
     untouched = cast(Any, Untouched())
-    return Creation(configuration.settings, configuration.providers, untouched, untouched, untouched, untouched)
+    return Creation(
+        configuration.settings, configuration.providers, untouched, untouched, untouched, untouched, untouched
+    )
 
 
 @pytest.mark.parametrize(
