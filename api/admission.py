@@ -41,8 +41,8 @@ class Admission:
         dead = [
             stream_id
             for (stream_id, since_ms), (status, *_) in zip(admitted.items(), found, strict=True)
-            # One that is being created has no record yet.
-            if (since_ms < now_ms - BEING_MADE_MS if status is None else not TRANSITIONS[status])  # type: ignore[index]
+            # One that is being created has no record yet. (One ahead is from before the clock went back.)
+            if (not now_ms - BEING_MADE_MS <= since_ms <= now_ms if status is None else not TRANSITIONS[status])  # type: ignore[index]
         ]
         await self._limits.drop(owner, dead)
         return len(admitted) - len(dead) < self._settings.streams_per_key

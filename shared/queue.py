@@ -32,6 +32,8 @@ JOB_LIFE_MS: Final = expires_extra_ms
 MAX_MS: Final = 10**14
 """The year 5138. arq's worker breaks at a time that is no date."""
 
+SET_BACK: Final = 500
+"""Entries that one sweep sets back; the next one goes on."""
 WORKER_SEEN_MS: Final = 5000
 """Workers show themselves each second; five missed ones are no hiccup any more."""
 
@@ -202,8 +204,35 @@ class Queue:
         return int(seconds) * 1000 + int(micros) // 1000
 
     async def take_turn(self, life_ms: int) -> bool:
-        """Whether it is this worker's turn to sweep: one worker each ``life_ms``. Only saves work."""
-        return bool(await self._client.set(self._keys.sweeper, b"1", nx=True, px=life_ms))
+        """Whether it is this worker's turn to sweep: one worker each ``life_ms``. Only saves work.
+
+        The server keeps the moment at which a key expires: where its clock goes back, that would be hours ahead.
+        """
+        async with self._client.pipeline(transaction=False) as pipe:
+            pipe.set(self._keys.sweeper, b"1", nx=True, px=life_ms)
+            pipe.pexpire(self._keys.sweeper, life_ms, lt=True)
+            mine, _ = await pipe.execute()
+        return bool(mine)
+
+    async def set_back(self) -> int:
+        """Where the server's clock went back, set what stands ahead of it in the queue and among the unfinished
+        back by as much, in the same order. Out: how many.
+
+        An unfinished stream would be young, and its job at the end of the line (by arq's own worker: not due),
+        until the clock has caught up.
+        """
+        now_ms = await self.now_ms()
+        keys = (self._keys.unfinished, self._keys.queue)
+        async with self._client.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.zrevrangebyscore(key, "+inf", f"({now_ms}", start=0, num=SET_BACK, withscores=True)
+            found = await pipe.execute()
+        for key, ahead in zip(keys, found, strict=True):
+            if ahead:
+                by_ms = ahead[0][1] - now_ms
+                places = {name: min(score - by_ms, now_ms) for name, score in ahead}
+                await self._client.zadd(key, places, xx=True, lt=True)
+        return sum(map(len, found))
 
     async def sign_of_life(self, worker: str, now_ms: int, forget_before_ms: int) -> None:
         """Note that a worker is there; forget those silent for long."""

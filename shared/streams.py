@@ -22,6 +22,8 @@ from shared.new_stream import NewStream, new_nonce
 from shared.redis import AWAY, Script, ScriptRunner
 
 FIRST_WAIT_S = 0.05
+NO_KEY = -2
+"""What PTTL says of a key that is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +119,26 @@ class Streams:
         raw: list[bytes | None] = await self._repeat(lambda: self._client.hmget(meta, list(names)))
         return [None if value is None else value.decode() for value in raw]
 
-    async def liveness(self, stream_ids: Sequence[str]) -> list[tuple[str | None, int, bool]]:
-        """For the sweep, in one round trip: (status or None, attempt, has a lease) of each."""
+    async def liveness(self, stream_ids: Sequence[str], lease_ms: int = 0) -> list[tuple[str | None, int, bool]]:
+        """For the sweep, in one round trip: (status or None, attempt, has a lease) of each.
+
+        ``lease_ms``: a lease that is good for longer (the server's clock went back, and it keeps the moment at
+        which a key expires) is cut to that; who lives renews it. 0: none is.
+        """
         async with self._client.pipeline(transaction=False) as pipe:
             for stream_id in stream_ids:
                 keys = self._keys.stream(stream_id)
                 pipe.hmget(keys.meta, ["status", "attempt"])
-                pipe.exists(keys.lease)
+                pipe.pttl(keys.lease)
             raw = await pipe.execute()
+        if lease_ms and any(left_ms > lease_ms for left_ms in raw[1::2]):
+            async with self._client.pipeline(transaction=False) as pipe:
+                for stream_id in stream_ids:
+                    pipe.pexpire(self._keys.stream(stream_id).lease, lease_ms, lt=True)
+                await pipe.execute()
         return [
-            (status and status.decode(), int(attempt or 0), bool(lease))
-            for (status, attempt), lease in zip(raw[::2], raw[1::2], strict=True)
+            (status and status.decode(), int(attempt or 0), left_ms != NO_KEY)
+            for (status, attempt), left_ms in zip(raw[::2], raw[1::2], strict=True)
         ]
 
     async def erase(self, stream_id: str) -> bool:

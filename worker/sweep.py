@@ -75,6 +75,8 @@ class Sweep:
         try:
             if not await self._queue.take_turn(TURN_MS):
                 return 0
+            if moved := await self._queue.set_back():
+                log.warning("clock_went_back", entries=moved)
             return await self._sweep()
         except (*AWAY, RedisError) as error:
             log.warning("sweep_failed", error=type(error).__name__)
@@ -104,7 +106,7 @@ class Sweep:
             for stream_id in page
             if stream_id not in self._leases.renewed and self._ended.get(stream_id, rest_s) <= rest_s
         ]
-        found = await self._streams.liveness(others)
+        found = await self._streams.liveness(others, self._lease_ms)
         now_ms = await self._queue.now_ms()
         for stream_id, (status, attempt, lease) in zip(others, found, strict=True):
             age_ms = now_ms - page[stream_id]

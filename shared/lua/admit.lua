@@ -16,7 +16,11 @@ if at_once > 0 and not redis.call('ZSCORE', KEYS[2], ARGV[1]) and redis.call('ZC
 end
 if per_minute > 0 then
   -- The string holds the moment at which all that was taken is given back; it runs a minute ahead at most.
-  local free_at = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now) + 60000 / per_minute
+  local free_at = tonumber(redis.call('GET', KEYS[1]) or '0')
+  if free_at < now or free_at > now + 60000 then
+    free_at = now -- farther ahead: the clock went back since, and nothing is known of this minute
+  end
+  free_at = free_at + 60000 / per_minute
   if free_at - now > 60000 then
     return {'rate_limited', math.ceil(free_at - now - 60000)}
   end
