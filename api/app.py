@@ -106,7 +106,7 @@ def build(configuration: Configuration) -> FastAPI:
         creation=Creation(settings, configuration.providers, creator, admission, presence, secret),
         cancellation=Cancellation(settings, streams, queue),
         admission=admission,
-        tokens=ReadTokens(settings, secret),
+        tokens=ReadTokens(settings, secret, streams),
         seats=seats,
         presence=presence,
         servers=(log_client, queue_client) if settings.queue_url else (log_client,),
