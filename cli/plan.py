@@ -48,16 +48,20 @@ class Plan:
     log: Callable[[str], Path]
     address: Address
 
-    def server(self, program: Path, port: int, directory: Path, lock_fd: int, appendfsync: str) -> Spec:
-        """The embedded Redis server. It gets SIGTERM if the CLI dies, to save its append-only file."""
-        url = embedded_url(port)
+    def server(
+        self, program: Path, port: int, config: Path, directory: Path, lock_fd: int, appendfsync: str
+    ) -> Spec:
+        """The embedded Redis server. It gets SIGTERM if the CLI dies, to save its append-only file. ``config``: the
+        file with its password, which stands in ``HEADRACE_REDIS_URL`` too."""
+        url = self.env["HEADRACE_REDIS_URL"]
 
         async def ready() -> bool:
             return await server_version(url) is not None
 
+        argv = server_argv(program, port, directory, appendfsync)
         command = Command(
             "valkey",
-            server_argv(program, port, directory, appendfsync),
+            (argv[0], str(config), *argv[1:]),
             self.env,
             self.log("valkey"),
             orphaned=signal.SIGTERM,
@@ -91,27 +95,28 @@ class Plan:
         return Command(name, argv, self.env, self.log(name), pass_fds=pass_fds)
 
 
-def children_env(
-    env: Mapping[str, str], redis_url: str, host: str, port: int, model_port: int | None
-) -> dict[str, str]:
+def decided_env(redis_url: str, host: str, port: int, model_port: int | None) -> dict[str, str]:
+    """The settings that `headrace up` decides."""
+    decided = {"HEADRACE_REDIS_URL": redis_url, "HEADRACE_HOST": host, "HEADRACE_PORT": str(port)}
+    if model_port is not None:
+        decided |= {"LOCAL_BASE_URL": f"http://127.0.0.1:{model_port}/v1", "LOCAL_MODELS": MODEL_NAME}
+    return decided
+
+
+def children_env(env: Mapping[str, str], decided: Mapping[str, str]) -> dict[str, str]:
     """The environment of every child: the CLI's own, and what `headrace up` decided."""
-    decided = {
-        "HEADRACE_REDIS_URL": redis_url,
-        "HEADRACE_HOST": host,
-        "HEADRACE_PORT": str(port),
+    ours = {
         # Nobody waits 25 s for a Ctrl-C: streams are handed over, and go on at the next start.
         "HEADRACE_DRAIN_S": "0",
         "PYTHONPATH": str(CODE),
         "PYTHONUNBUFFERED": "1",
     }
-    if model_port is not None:
-        decided |= {"LOCAL_BASE_URL": f"http://127.0.0.1:{model_port}/v1", "LOCAL_MODELS": MODEL_NAME}
-    return {**env, **decided}
+    return {**env, **decided, **ours}
 
 
-def embedded_url(port: int) -> str:
+def embedded_url(port: int, password: str) -> str:
     """The URL of the embedded server."""
-    return f"redis://127.0.0.1:{port}/0"
+    return f"redis://:{password}@127.0.0.1:{port}/0"
 
 
 def _http_ok(host: str, port: int, path: str) -> Callable[[], Awaitable[bool]]:
