@@ -39,6 +39,7 @@ from api.viewing.hub import Hub
 from shared.collector import calm_collector
 from shared.create import Creator
 from shared.durability import log_durability
+from shared.erasures import Erasures
 from shared.keys import Keys
 from shared.limits import Limits
 from shared.logs import configure_logs
@@ -104,7 +105,7 @@ def build(configuration: Configuration) -> FastAPI:
         hub=hub,
         viewing=viewing,
         creation=Creation(settings, configuration.providers, creator, admission, presence, secret),
-        cancellation=Cancellation(settings, streams, queue),
+        cancellation=Cancellation(settings, streams, queue, Erasures(settings, queue_client, keys)),
         admission=admission,
         tokens=ReadTokens(settings, secret, streams),
         seats=seats,

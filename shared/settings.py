@@ -53,6 +53,9 @@ class Settings(BaseModel):
     prices_file: str = Field("", description="TOML file of more prices, or of other values for known ones")
     log_cap: int = Field(4096, ge=50, description="entries a log keeps at least (MAXLEN ~)")
     retention_s: Positive = Field(86_400, description="life of a finished stream")
+    rewrite_s: Limit = Field(
+        600, description="seconds between rewrites of the server's file, which rid it of erased text; 0: none"
+    )
     keep_prompt: bool = Field(False, description="keep the request in the record when the stream has ended")
 
     lease_ms: int = Field(3000, ge=500, description="a worker silent for this long has lost its streams")
