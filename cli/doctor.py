@@ -32,7 +32,7 @@ from shared.keys import Keys
 from shared.network import Network
 from shared.providers import Provider, UnknownModel, resolve_model
 from shared.queue import Queue
-from shared.redis import AWAY, address_of, may, node_urls, open_client, without_password
+from shared.redis import AWAY, address_of, may, node_urls, open_client, reason, without_password
 from shared.settings import Configuration, Settings
 from worker.providers.base import ProviderError
 from worker.providers.probe import ask_models, way_to
@@ -69,7 +69,11 @@ async def _said(name: str, url: str, looking: Awaitable[list[Finding]]) -> list[
     except AWAY as error:
         return [_away(name, shown, error)]
     except RedisError as error:
-        return [Finding(name, "mend", f"{shown} refuses: {error}", "Correct the password and rights in its URL.")]
+        return [
+            Finding(
+                name, "mend", f"{shown} refuses: {reason(error)}", "Correct the password and rights in its URL."
+            )
+        ]
 
 
 async def _servers(name: str, url: str, rewrite_s: int | None) -> list[Finding]:
@@ -97,7 +101,7 @@ async def _server(name: str, url: str, rewrite_s: int | None, *, node: bool = Fa
 
 
 def _away(name: str, shown: str, error: BaseException) -> Finding:
-    why = str(error) or type(error).__name__
+    why = reason(error) or type(error).__name__
     return Finding(name, "mend", f"nothing answers at {shown} ({why})", "Start it, or correct the URL or password.")
 
 

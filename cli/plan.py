@@ -4,6 +4,7 @@ Stopping takes at most the sum of the three turns, 5 s: the API (its viewers are
 workers (they hand their streams over, which needs the server) and the model, then the server.
 """
 
+import secrets
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
@@ -96,10 +97,12 @@ class Plan:
 
 
 def decided_env(redis_url: str, host: str, port: int, model_port: int | None) -> dict[str, str]:
-    """The settings that `headrace up` decides."""
+    """The settings that `headrace up` decides. The local model gets a key of its own, as a server does that others
+    on this machine can reach."""
     decided = {"HEADRACE_REDIS_URL": redis_url, "HEADRACE_HOST": host, "HEADRACE_PORT": str(port)}
     if model_port is not None:
         decided |= {"LOCAL_BASE_URL": f"http://127.0.0.1:{model_port}/v1", "LOCAL_MODELS": MODEL_NAME}
+        decided["LOCAL_API_KEY"] = secrets.token_urlsafe(24)
     return decided
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from redis import Redis
 from redis.exceptions import AuthenticationError
@@ -190,6 +191,16 @@ def test_the_built_in_model_is_started_and_all_ends_with_ctrl_c(tmp_path: Path) 
         up.wait_up()
         assert "model" in up.state()["children"]
         assert "model is ready after" in up.output()
+        told = up.state()["environment"]
+        headers = {"Content-Type": "application/json"}
+        url = told["LOCAL_BASE_URL"] + "/chat/completions"
+        asked = httpx.post(url, content=b"{", headers=headers, timeout=30)
+        assert asked.status_code == 401, "no page and no other user may ask it"
+        headers["Authorization"] = f"Bearer {told['LOCAL_API_KEY']}"
+        assert httpx.post(url, content=b"{", headers=headers, timeout=30).status_code not in (200, 401)
+        stream = httpx.post(up.url + "/v1/streams", json={"prompt": "Hello", "max_tokens": 3}, timeout=30).json()
+        record = up.url + stream["url"]
+        wait_until(lambda: httpx.get(record, timeout=30).json()["status"] == "done", what="an answer")
         assert_stops(up, signal.SIGINT)
 
 
