@@ -10,6 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from cli.model import NAME as MODEL_NAME
 from cli.process import Command
@@ -114,6 +115,10 @@ def children_env(env: Mapping[str, str], decided: Mapping[str, str]) -> dict[str
         "PYTHONPATH": str(CODE),
         "PYTHONUNBUFFERED": "1",
     }
+    if "LOCAL_BASE_URL" in decided:
+        # The environment's proxy can't reach what runs here.
+        no_proxy = "no_proxy" if "no_proxy" in env else "NO_PROXY"
+        ours[no_proxy] = ",".join(filter(None, (env.get(no_proxy), urlsplit(decided["LOCAL_BASE_URL"]).netloc)))
     return {**env, **decided, **ours}
 
 
