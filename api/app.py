@@ -39,6 +39,7 @@ from api.viewing.hub import Hub
 from shared.collector import calm_collector
 from shared.create import Creator
 from shared.durability import log_durability
+from shared.erasures import Erasures
 from shared.keys import Keys
 from shared.limits import Limits
 from shared.logs import configure_logs
@@ -104,9 +105,9 @@ def build(configuration: Configuration) -> FastAPI:
         hub=hub,
         viewing=viewing,
         creation=Creation(settings, configuration.providers, creator, admission, presence, secret),
-        cancellation=Cancellation(settings, streams, queue),
+        cancellation=Cancellation(settings, streams, queue, Erasures(settings, queue_client, keys)),
         admission=admission,
-        tokens=ReadTokens(settings, secret),
+        tokens=ReadTokens(settings, secret, streams),
         seats=seats,
         presence=presence,
         servers=(log_client, queue_client) if settings.queue_url else (log_client,),

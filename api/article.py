@@ -171,7 +171,7 @@ async def _answer(
         stream_id, position = read_id(last_event_id)
         reading = replace(wanted(stream_id), position=position)
     else:
-        stream_id, *_ = await has.creation.create(asked, owner_of(request), None)
+        stream_id = (await has.creation.create(asked, owner_of(request), None)).stream_id
         reading = wanted(stream_id)
     try:
         text_from, pause = await own_fields(request, stream_id, "text_from", "pause_after_ms")

@@ -57,13 +57,14 @@ async def events(
         position = parse_cursor((asked.last_event_id if last_event_id is None else last_event_id) or "")
     except BadCursor:
         raise bad_cursor() from None
-    by_token = request.scope[OWNER] is None
     try:
-        if by_token:
-            await has.tokens.check(stream_id, asked.token, returning=position is not None)
         if has.viewing.full:
             return come_back(has, "too many viewers here")
-        text_from, pause = await own_fields(request, stream_id, "text_from", "pause_after_ms", anyones=by_token)
+        names = ("text_from", "pause_after_ms")
+        if request.scope[OWNER] is None:
+            text_from, pause = await has.tokens.fields(stream_id, asked.token or "", position, *names)
+        else:
+            text_from, pause = await own_fields(request, stream_id, *names)
         wanted = Wanted(stream_id, position, NativeDialect(), batch_of(asked.batch_size, asked.batch_ms))
         return await open_viewer(has, wanted, text_from or "", pause)
     except (*AWAY, RedisError) as error:

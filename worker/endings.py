@@ -12,6 +12,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from shared.claims import Claim
+from shared.erasures import Erasures
 from shared.events import DONE, FAILED, encode_data
 from shared.fallbacks import speaker
 from shared.new_stream import new_nonce
@@ -41,7 +42,10 @@ log = structlog.get_logger("worker.endings")
 class Endings:
     """Ends attempts for one worker process."""
 
-    def __init__(self, settings: Settings, streams: Streams, queue: Queue, writer: LogWriter) -> None:
+    def __init__(
+        self, settings: Settings, streams: Streams, queue: Queue, writer: LogWriter, erasures: Erasures
+    ) -> None:
+        self._erasures = erasures
         self._retention_ms = int(settings.retention_s * 1000)
         self._keep_prompt = int(settings.keep_prompt)
         self._streams = streams
@@ -77,6 +81,8 @@ class Endings:
             finish.cancel()
             raise
         course.charged = answer == "finished"
+        # Behind the end, which waits for nothing: the prompt is gone, and the rest has its expiry.
+        await self._erasures.note()
         _tell(attempt.stream_id, status, answer)
 
     async def _finish(
@@ -104,6 +110,7 @@ class Endings:
             self._retention_ms, self._keep_prompt, "", 0, b"", b"", "result", raw,
         )  # fmt: skip
         await self._queue.hint(stream_id)
+        await self._erasures.note()
         _tell(stream_id, FAILED, answer.decode().split()[0])
 
     async def hand_over(self, attempt: AttemptLog) -> None:
