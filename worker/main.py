@@ -141,7 +141,7 @@ async def running(configuration: Configuration) -> AsyncIterator[tuple[Queue, Ge
     )
     client = ProviderClient(settings, configuration.network)
     leases = Leases(streams, name, settings.lease_ms, writer.running)
-    sweep = Sweep(streams, queue, leases, settings.lease_ms)
+    sweep = Sweep(streams, queue, leases, settings.lease_ms, apart=bool(settings.queue_url))
     watchers = Watchers(PresenceKeys(log_client, keys))
     upkeep = Upkeep(name, queue, leases, sweep, writer, watchers)
     endings = Endings(settings, streams, queue, writer)
