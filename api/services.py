@@ -10,15 +10,19 @@ import structlog
 from redis.asyncio import Redis
 
 from api.admission import Admission
+from api.bodies import Bodies
 from api.creation import Creation
 from api.dialects.base import Dialect
 from api.metrics import ApiMetrics
 from api.presence import Presence
+from api.rates import Opens
 from api.read_tokens import ReadTokens
 from api.responses import SendWatch
 from api.seats import Seats
+from api.snapshots import Flights
 from api.viewing.followed_log import FollowedLog
 from api.viewing.hub import Hub
+from shared.erasures import Erasures
 from shared.ids import Cursor
 from shared.providers import Provider
 from shared.queue import Queue
@@ -72,9 +76,12 @@ class Viewing:
 class Cancellation:
     """Cancels and erases streams."""
 
-    def __init__(self, settings: Settings, streams: Streams, queue: Queue, metrics: ApiMetrics) -> None:
+    def __init__(
+        self, settings: Settings, streams: Streams, queue: Queue, erasures: Erasures, metrics: ApiMetrics
+    ) -> None:
         self._retention_ms = int(settings.retention_s * 1000)
         self._keep_prompt = settings.keep_prompt
+        self._erasures = erasures
         self._streams = streams
         self._queue = queue
         self._metrics = metrics
@@ -82,6 +89,7 @@ class Cancellation:
     async def cancel(self, stream_id: str, data: bytes) -> tuple[str, ...]:
         """Write the terminal event, and tell the worker and the readers. Out: the script's answer
         (``cancel.lua``)."""
+        await self._erasures.note()
         answer = await self._streams.cancel(stream_id, data, self._retention_ms, self._keep_prompt)
         if answer[0] == "cancelled":
             await self._queue.cancelled(stream_id)
@@ -92,6 +100,7 @@ class Cancellation:
 
     async def erase(self, stream_id: str) -> bool:
         """Delete everything of a stream, running or not. Out: whether it was there."""
+        await self._erasures.note()
         erased = await self._streams.erase(stream_id)
         if erased:
             await self._queue.cancelled(stream_id)
@@ -114,8 +123,12 @@ class Services:
     cancellation: Cancellation
     admission: Admission
     tokens: ReadTokens
+    records: Flights[str, bytes | None]
+    """The records of streams as JSON, by id; None where there is none."""
     seats: Seats
     presence: Presence
     servers: tuple[Redis, ...]
     """The log's and the queue's; one where both are the same."""
     watch: SendWatch
+    bodies: Bodies
+    opens: Opens

@@ -13,6 +13,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from shared.claims import Claim
+from shared.erasures import Erasures
 from shared.events import DONE, FAILED, encode_data
 from shared.fallbacks import speaker
 from shared.new_stream import new_nonce
@@ -49,8 +50,10 @@ class Endings:
         streams: Streams,
         queue: Queue,
         writer: LogWriter,
+        erasures: Erasures,
         metrics: WorkerMetrics | None = None,
     ) -> None:
+        self._erasures = erasures
         self._retention_ms = int(settings.retention_s * 1000)
         self._keep_prompt = int(settings.keep_prompt)
         self._streams = streams
@@ -87,6 +90,8 @@ class Endings:
             finish.cancel()
             raise
         course.charged = answer == "finished"
+        # Behind the end, which waits for nothing: the prompt is gone, and the rest has its expiry.
+        await self._erasures.note()
         about = {**told(attempt, course), **(data["timings"] or {})}
         self._tell(attempt.stream_id, status, answer, data.get("code", ""), about)
 
@@ -115,6 +120,7 @@ class Endings:
             self._retention_ms, self._keep_prompt, "", 0, b"", b"", "result", raw,
         )  # fmt: skip
         await self._queue.hint(stream_id)
+        await self._erasures.note()
         provider, model = await self._streams.fields(stream_id, "provider", "model")
         name = (model or "").partition("/")[2]
         about = {"provider": provider or "", "model": name, "attempt": claim.attempt}

@@ -22,6 +22,8 @@ from prometheus_client import CollectorRegistry
 
 from shared.collector import calm_collector
 from shared.durability import log_durability
+from shared.erasures import Erasures
+from shared.files import raise_file_limit
 from shared.keys import Keys
 from shared.logs import LogOutput, configure_logs
 from shared.metrics import Read, common, gauge, rendered, served
@@ -150,8 +152,9 @@ async def running(configuration: Configuration, output: LogOutput) -> AsyncItera
     leases = Leases(streams, name, settings.lease_ms, writer.running)
     sweep = Sweep(streams, queue, leases, settings.lease_ms, apart=bool(settings.queue_url), metrics=metrics)
     watchers = Watchers(PresenceKeys(log_client, keys))
-    upkeep = Upkeep(name, queue, leases, sweep, writer, watchers)
-    endings = Endings(settings, streams, queue, writer, metrics)
+    erasures = Erasures(settings, queue_client, keys)
+    upkeep = Upkeep(name, queue, leases, sweep, writer, watchers, erasures)
+    endings = Endings(settings, streams, queue, writer, erasures, metrics)
     line = Line(Turns(queue_client, keys))
     pump = Pump(client, writer, line, watchers, configuration.prices)
     generations = Generations(
@@ -200,12 +203,15 @@ async def running(configuration: Configuration, output: LogOutput) -> AsyncItera
 
 
 def configured() -> tuple[Configuration, LogOutput]:
-    """Read the environment, and set up the log. Out: both. Ends the process where the settings can't be used."""
+    """Read the environment, set up the log, and raise the limit of open files: a stream has a connection to its
+    provider. Out: the settings, and where the log goes. Ends the process where the settings can't be used."""
     try:
         configuration = load(environment())
     except BadSettings as error:
         sys.exit(str(error))
-    return configuration, configure_logs(configuration.settings.log_level, configuration.settings.log_format)
+    output = configure_logs(configuration.settings.log_level, configuration.settings.log_format)
+    raise_file_limit()
+    return configuration, output
 
 
 def main() -> None:
