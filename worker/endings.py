@@ -92,7 +92,7 @@ class Endings:
         course.charged = answer == "finished"
         # Behind the end, which waits for nothing: the prompt is gone, and the rest has its expiry.
         await self._erasures.note()
-        about = {**told(attempt, course), **(data["timings"] or {})}
+        about = {**told(attempt, course), **(data.get("timings") or {})}
         self._tell(attempt.stream_id, status, answer, data.get("code", ""), about)
 
     async def _finish(
