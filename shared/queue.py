@@ -32,8 +32,8 @@ JOB_LIFE_MS: Final = expires_extra_ms
 MAX_MS: Final = 10**14
 """The year 5138. arq's worker breaks at a time that is no date."""
 
-SET_BACK: Final = 500
-"""Entries that one sweep sets back; the next one goes on."""
+SET_BACK: Final = 10_000
+"""Entries that one sweep sets back: more than wait by default. The next one goes on."""
 WORKER_SEEN_MS: Final = 5000
 """Workers show themselves each second; five missed ones are no hiccup any more."""
 
@@ -215,11 +215,11 @@ class Queue:
         return bool(mine)
 
     async def set_back(self) -> int:
-        """Where the server's clock went back, set what stands ahead of it in the queue and among the unfinished
-        back by as much, in the same order. Out: how many.
+        """Where the server's clock went back, set what stands ahead of it among the unfinished back, and the queue
+        by as much. Out: how many of the unfinished.
 
-        An unfinished stream would be young, and its job at the end of the line (by arq's own worker: not due),
-        until the clock has caught up.
+        Such a stream would be young, and its job at the end of the line (by arq's own worker: not due), until the
+        clock has caught up. A job that somebody deferred stays as far ahead as it was.
         """
         now_ms = await self.now_ms()
         keys = (self._keys.unfinished, self._keys.queue)
@@ -227,12 +227,15 @@ class Queue:
             for key in keys:
                 pipe.zrevrangebyscore(key, "+inf", f"({now_ms}", start=0, num=SET_BACK, withscores=True)
             found = await pipe.execute()
-        for key, ahead in zip(keys, found, strict=True):
-            if ahead:
-                by_ms = ahead[0][1] - now_ms
-                places = {name: min(score - by_ms, now_ms) for name, score in ahead}
-                await self._client.zadd(key, places, xx=True, lt=True)
-        return sum(map(len, found))
+        if not found[0]:
+            return 0
+        by_ms = found[0][0][1] - now_ms
+        async with self._client.pipeline(transaction=False) as pipe:
+            for key, ahead in zip(keys, found, strict=True):
+                if ahead:
+                    pipe.zadd(key, {name: score - by_ms for name, score in ahead}, xx=True, lt=True)
+            await pipe.execute()
+        return len(found[0])
 
     async def sign_of_life(self, worker: str, now_ms: int, forget_before_ms: int) -> None:
         """Note that a worker is there; forget those silent for long."""
