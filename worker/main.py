@@ -27,7 +27,7 @@ from shared.keys import Keys
 from shared.logs import configure_logs
 from shared.presence import PresenceKeys
 from shared.queue import JOB, Job, Queue, deserialize, serialize
-from shared.redis import arq_server, connect_to_logs, listen, load_scripts, open_client
+from shared.redis import arq_server, connect_to_logs, listen, load_scripts, open_client, read_url
 from shared.settings import BadSettings, Configuration, environment, load
 from shared.streams import Streams
 from shared.turns import Turns
@@ -142,7 +142,13 @@ async def running(configuration: Configuration) -> AsyncIterator[tuple[Queue, Ge
     )
     client = ProviderClient(settings, configuration.network)
     leases = Leases(streams, name, settings.lease_ms, writer.running)
-    sweep = Sweep(streams, queue, leases, settings.lease_ms, apart=bool(settings.queue_url))
+    sweep = Sweep(
+        streams,
+        queue,
+        leases,
+        settings.lease_ms,
+        may_differ=bool(settings.queue_url) or read_url(settings.redis_url).kind == "sentinel",
+    )
     watchers = Watchers(PresenceKeys(log_client, keys))
     erasures = Erasures(settings, queue_client, keys)
     upkeep = Upkeep(name, queue, leases, sweep, writer, watchers, erasures)

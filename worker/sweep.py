@@ -10,7 +10,8 @@ its tokens.
 
 Where the logs are on another server than the queue, what has ended is looked at once more, ``KEPT_S`` later, before
 it leaves: the server of the logs may have lost the end with its last moments (a replica that took over), and the
-queue's knows nothing of that. On one server both go back together.
+queue's knows nothing of that. So it is behind Sentinel, where for some seconds two masters may serve, and one
+connection leads to each. On one server both go back together.
 
 A sweeper whose own leases were not renewed lately first waits one lease time: after a pause of Redis all
 leases look lost, and taking them over would restart healthy streams.
@@ -48,14 +49,14 @@ class Sweep:
     """Finds streams that nobody carries."""
 
     def __init__(
-        self, streams: Streams, queue: Queue, leases: Leases, lease_ms: int, *, apart: bool = False
+        self, streams: Streams, queue: Queue, leases: Leases, lease_ms: int, *, may_differ: bool = False
     ) -> None:
-        """``apart``: the logs are on another server than the queue."""
+        """``may_differ``: logs and queue may lead to servers that know different things."""
         self._streams = streams
         self._queue = queue
         self._leases = leases
         self._lease_ms = lease_ms
-        self._kept_s = KEPT_S if apart else 0.0
+        self._kept_s = KEPT_S if may_differ else 0.0
         self._ended: dict[str, float] = {}
         """When each stream that has ended was found so (s). None stays here for longer than twice KEPT_S."""
 

@@ -39,7 +39,7 @@ class Swept:
         self.queue = Queue(redis, KEYS)
         leases: Any = Steady()
         self.sweep = Sweep(self.streams, self.queue, leases, LEASE_MS)
-        self.apart = Sweep(self.streams, self.queue, leases, LEASE_MS, apart=True)
+        self.apart = Sweep(self.streams, self.queue, leases, LEASE_MS, may_differ=True)
 
     async def create(self, stream_id: str, age_ms: int = 2 * YOUNG_MS) -> None:
         """A stream without a job."""
