@@ -21,6 +21,7 @@ from cli.findings import (
     clock_finding,
     door_findings,
     erasure_finding,
+    files_finding,
     of_nodes,
     overdue_findings,
     provider_finding,
@@ -28,6 +29,7 @@ from cli.findings import (
     worker_findings,
 )
 from shared.erasures import Erasures
+from shared.files import file_limit, find_room
 from shared.keys import Keys
 from shared.network import Network
 from shared.providers import Provider, UnknownModel, resolve_model
@@ -56,7 +58,13 @@ async def examine(configuration: Configuration) -> list[Finding]:
     providers = [_provider(provider, network) for provider in configuration.providers.values()]
     answers = await asyncio.gather(*asked, _workers(settings), *providers)
     found = [finding for answer in answers for finding in answer]
-    return [*found, _default_model(settings, configuration.providers), *door_findings(settings)]
+    room = find_room(file_limit(), settings.viewers)
+    return [
+        *found,
+        _default_model(settings, configuration.providers),
+        files_finding(room),
+        *door_findings(settings),
+    ]
 
 
 async def _said(name: str, url: str, looking: Awaitable[list[Finding]]) -> list[Finding]:
