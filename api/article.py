@@ -17,8 +17,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 
 from api.dialects.plain import PlainBatchDialect, PlainDialect
-from api.doors import own_fields, owner_of, services
-from api.opening import AWAY_NOW, MAX_BATCH, MAX_BATCH_MS, Wanted, bad_cursor, batch_of, come_back, open_viewer
+from api.doors import OWNER, own_fields, owner_of, services
+from api.opening import (
+    AWAY_NOW,
+    CROWDED,
+    MAX_BATCH,
+    MAX_BATCH_MS,
+    RECORD,
+    Wanted,
+    bad_cursor,
+    batch_of,
+    come_back,
+    open_viewer,
+)
 from api.problems import documented
 from api.requests import CreateStream
 from api.routes import beat
@@ -165,8 +176,8 @@ async def _answer(
 ) -> Response:
     """Go on with the stream that Last-Event-ID names, or make one; then read it."""
     has = services(request)
-    if has.viewing.full:
-        return come_back(has, "too many viewers here")
+    if has.viewing.full(request.scope[OWNER]):
+        return come_back(has, CROWDED)
     if last_event_id:
         stream_id, position = read_id(last_event_id)
         reading = replace(wanted(stream_id), position=position)
@@ -174,8 +185,7 @@ async def _answer(
         stream_id, *_ = await has.creation.create(asked, owner_of(request), None)
         reading = wanted(stream_id)
     try:
-        text_from, pause = await own_fields(request, stream_id, "text_from", "pause_after_ms")
-        return await open_viewer(has, reading, text_from or "", pause)
+        return await open_viewer(has, reading, await own_fields(request, stream_id, *RECORD))
     except (*AWAY, RedisError) as error:
         log.warning("viewer_sent_back", error=type(error).__name__)
         # The id goes along: who comes back goes on with the stream that was made.

@@ -4,7 +4,7 @@ Trouble that passes (Redis away, too many viewers) is a 200 that ends with ``ret
 gives up for ever on any other status.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +24,7 @@ from shared.redis import AWAY
 from shared.sse import COMMENT, encode_comment, encode_retry
 
 FULL: Final = "too many viewers of this stream"
+CROWDED: Final = "too many viewers here"
 AWAY_NOW: Final = "Redis is away"
 MAX_BATCH: Final = 1000
 MAX_BATCH_MS: Final = 60_000
@@ -48,12 +49,20 @@ class Wanted:
     """How often; None: as it is configured."""
 
 
-async def open_viewer(has: Services, wanted: Wanted, text_from: str, pause_after_ms: str | None) -> Response:
+RECORD: Final = ("text_from", "pause_after_ms", "owner")
+"""The record's fields that :func:`open_viewer` wants."""
+
+
+async def open_viewer(has: Services, wanted: Wanted, record: Sequence[str | None]) -> Response:
     """The response that a viewer reads; 204 where it has seen everything.
 
-    ``text_from`` and ``pause_after_ms`` are the record's fields. Raises one of AWAY, or a RedisError.
+    ``record``: its fields, as :data:`RECORD` names them. Raises one of AWAY, or a RedisError.
     """
-    first = parse_cursor(text_from)
+    text_from, pause_after_ms, owner = record
+    owner = owner or ""
+    if has.viewing.full(owner):
+        return come_back(has, CROWDED, wanted.preamble)
+    first = parse_cursor(text_from or "")
     assert first is not None
     sink = Sink()
     with has.viewing.follow(wanted.stream_id, wanted.dialect, first) as followed:
@@ -70,7 +79,13 @@ async def open_viewer(has: Services, wanted: Wanted, text_from: str, pause_after
                 if not seated:
                     yield _farewell(FULL)
                     return
-                with has.viewing.counted(), has.viewing.follow(wanted.stream_id, wanted.dialect, first) as followed:
+                if has.viewing.full(owner):  # it was not, before others came
+                    yield _farewell(CROWDED)
+                    return
+                with (
+                    has.viewing.counted(owner),
+                    has.viewing.follow(wanted.stream_id, wanted.dialect, first) as followed,
+                ):
                     viewer.attach(followed)
                     async with has.presence.shown(wanted.stream_id, pause_after_ms):
                         yield encode_retry(RETRY_MS) + wanted.preamble
