@@ -30,7 +30,7 @@ from shared.network import Network
 from shared.providers import Provider, UnknownModel, resolve_model
 from shared.queue import Queue
 from shared.redis import AWAY, address_of, node_urls, open_client, without_password
-from shared.settings import Configuration, Settings
+from shared.settings import BadSettings, Configuration, Settings
 from worker.providers.base import ProviderError
 from worker.providers.probe import ask_models, way_to
 
@@ -124,6 +124,8 @@ async def _provider(provider: Provider, network: Network) -> list[Finding]:
         return [provider_finding(provider.name, status, "", provider.key_variable, way=way)]
     except ProviderError as error:
         return [provider_finding(provider.name, None, str(error), way=way)]
+    except BadSettings as error:
+        return [Finding(f"provider {provider.name}", "mend", str(error))]
 
 
 def _default_model(settings: Settings, providers: Mapping[str, Provider]) -> Finding:

@@ -106,6 +106,9 @@ def children_env(
     }
     if model_port is not None:
         decided |= {"LOCAL_BASE_URL": f"http://127.0.0.1:{model_port}/v1", "LOCAL_MODELS": MODEL_NAME}
+        # The environment's proxy can't reach what runs here.
+        no_proxy = "no_proxy" if "no_proxy" in env else "NO_PROXY"
+        decided[no_proxy] = ",".join(filter(None, (env.get(no_proxy), f"127.0.0.1:{model_port}")))
     return {**env, **decided}
 
 

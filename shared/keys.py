@@ -51,7 +51,8 @@ The record's fields: ``status``, ``epoch``, ``attempt``, ``tries``, ``released``
 ``claimed_epoch``, ``worker``, ``owner``, ``request`` (JSON; goes at the end),
 ``request_hash``, ``about`` (JSON, in every opening), ``model``, ``provider``, ``on_failure``, ``pause_after_ms``
 (with ``flow: client`` alone), ``text_from``, ``snapshot_id``, ``created_ms``, ``started_ms``, ``finished_ms``,
-``usage:<attempt>`` and ``cost:<attempt>`` (JSON), ``result`` (JSON: the terminal event's data), and for each
+``usage:<attempt>`` and ``cost:<attempt>`` (JSON), ``end:<attempt>`` (why it ended: a status, a code, or how it was
+given back), ``result`` (JSON: the terminal event's data), and for each
 operation ``nonce:<operation>`` with ``answer:<operation>``.
 """
 

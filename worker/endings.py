@@ -62,6 +62,8 @@ class Endings:
         raw = encode_data(data)
         finishing = encode_data({"finish_reason": course.reason}) if status == DONE else b""
         fields: tuple[str | bytes | int, ...] = ("result", raw)
+        if status == FAILED:
+            fields += (f"end:{attempt.attempt}", data["code"])
         if course.usage is not None:
             usage, cost = _told(course)
             fields += (f"usage:{attempt.attempt}", usage, f"cost:{attempt.attempt}", cost)
@@ -119,15 +121,20 @@ class Endings:
         except (*AWAY, RedisError) as error:
             log.warning("hand_over_failed", stream=stream_id, error=type(error).__name__)
 
-    async def give_back(self, attempt: AttemptLog) -> None:
-        """Give the stream back for another try (by whoever claims it first)."""
+    async def give_back(self, attempt: AttemptLog, code: str) -> None:
+        """Give the stream back for another try (by whoever claims it first). ``code``: why this one ended."""
         await self._writer.settled(attempt)
-        await self._streams.release(attempt.stream_id, attempt.epoch, "retry")
+        ended = {f"end:{attempt.attempt}": code}
+        await self._streams.release(attempt.stream_id, attempt.epoch, "retry", ended)
 
-    async def fall_back(self, attempt: AttemptLog, request: dict[str, Any]) -> None:
+    async def fall_back(self, attempt: AttemptLog, code: str, request: dict[str, Any]) -> None:
         """Give the stream back, moved to this request: whoever claims it next asks that one's provider."""
         await self._writer.settled(attempt)
-        moved: dict[str, str | bytes] = {"request": msgspec.json.encode(request), **speaker(request)}
+        moved: dict[str, str | bytes] = {
+            f"end:{attempt.attempt}": code,
+            "request": msgspec.json.encode(request),
+            **speaker(request),
+        }
         await self._streams.release(attempt.stream_id, attempt.epoch, "fallback", moved)
 
     async def charge(self, attempt: AttemptLog, course: Course) -> None:

@@ -158,8 +158,15 @@ async def running(configuration: Configuration, places: Places) -> AsyncIterator
     client = ProviderClient(settings, configuration.network)
     leases = Leases(streams, name, settings.lease_ms, writer.running)
     limits = Limits(queue_client, keys)
-    retention_ms = int(settings.retention_s * 1000)
-    sweep = Sweep(streams, queue, limits, leases, lease_ms=settings.lease_ms, retention_ms=retention_ms)
+    sweep = Sweep(
+        streams,
+        queue,
+        limits,
+        leases,
+        lease_ms=settings.lease_ms,
+        retention_ms=int(settings.retention_s * 1000),
+        apart=bool(settings.queue_url),
+    )
     watchers = Watchers(PresenceKeys(log_client, keys))
     upkeep = Upkeep(name, queue, leases, sweep, writer, watchers)
     endings = Endings(settings, streams, queue, writer)

@@ -208,11 +208,13 @@ class _Source:
         if self._watched is not None and not self._watched.somebody.is_set():
             self.stirred.set()
             return ()
-        deltas = self.pull() if not self._early and self._ending is None else ()
-        if self._pace is not None:
-            deltas = self._due(self._pace, deltas)
-            self._look()
-        return deltas
+        if self._pace is None:
+            return self.pull()
+        due = self._due(self._pace, ())
+        if not self._early and self._ending is None:
+            due += self._due(self._pace, self.pull())
+        self._look()
+        return due
 
     def _look(self) -> None:
         if self._ending is not None and not self._early:
@@ -224,7 +226,7 @@ class _Source:
         self._disarm()
         self._ready = nobody
 
-    def _due(self, pace: Pace, deltas: Iterable[Delta]) -> Sequence[Delta]:
+    def _due(self, pace: Pace, deltas: Iterable[Delta]) -> list[Delta]:
         """What the pace allows now; the rest waits for its time."""
         self._early.extend(deltas)
         due: list[Delta] = []

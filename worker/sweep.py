@@ -8,10 +8,15 @@ without a record is a create under way, or one that was given up. What has ended
 a time, and not at its end: a round trip of its own would be a twentieth of what a stream costs its worker beside
 its tokens.
 
+Where the logs are on another server than the queue, what has ended is looked at once more, ``KEPT_S`` later, before
+it leaves: the server of the logs may have lost the end with its last moments (a replica that took over), and the
+queue's knows nothing of that. On one server both go back together.
+
 A sweeper whose own leases were not renewed lately first waits one lease time: after a pause of Redis all
 leases look lost, and taking them over would restart healthy streams.
 """
 
+import time
 from typing import Final
 
 import structlog
@@ -34,6 +39,9 @@ YOUNG_MS: Final = 1000
 PAGE: Final = 500
 """Streams looked at in one round trip."""
 
+KEPT_S: Final = 30.0
+"""Twice the time after which a cluster replaces a master, as it comes."""
+
 log = structlog.get_logger("worker.sweep")
 
 
@@ -41,14 +49,26 @@ class Sweep:
     """Finds streams that nobody carries."""
 
     def __init__(
-        self, streams: Streams, queue: Queue, limits: Limits, leases: Leases, *, lease_ms: int, retention_ms: int
+        self,
+        streams: Streams,
+        queue: Queue,
+        limits: Limits,
+        leases: Leases,
+        *,
+        lease_ms: int,
+        retention_ms: int,
+        apart: bool = False,
     ) -> None:
+        """``apart``: the logs are on another server than the queue."""
         self._limits = limits
         self._retention_ms = retention_ms
         self._streams = streams
         self._queue = queue
         self._leases = leases
         self._lease_ms = lease_ms
+        self._kept_s = KEPT_S if apart else 0.0
+        self._ended: dict[str, float] = {}
+        """When each stream that has ended was found so (s). None stays here for longer than twice KEPT_S."""
 
     async def tick(self) -> int:
         """Sweep, if it is this worker's turn. Out: how many streams got a new job."""
@@ -64,6 +84,9 @@ class Sweep:
 
     async def _sweep(self) -> int:
         found, start = 0, 0
+        old = time.monotonic() - 2 * self._kept_s
+        # Those that another worker took out.
+        self._ended = {stream_id: at for stream_id, at in self._ended.items() if at > old}
         while True:
             page = await self._queue.unfinished(start, PAGE)
             if not page:
@@ -75,8 +98,14 @@ class Sweep:
     async def _sweep_page(self, page: dict[str, int]) -> tuple[int, int]:
         ended: list[tuple[str, str]] = []
         idle: list[tuple[str, int, Lane]] = []
+        now_s = time.monotonic()
+        rest_s = now_s - self._kept_s
         # What this worker itself runs is not asked for: with one worker that is all there is.
-        others = [stream_id for stream_id in page if stream_id not in self._leases.renewed]
+        others = [
+            stream_id
+            for stream_id in page
+            if stream_id not in self._leases.renewed and self._ended.get(stream_id, rest_s) <= rest_s
+        ]
         found = await self._streams.liveness(others)
         now_ms = await self._queue.now_ms()
         for stream_id, stands in zip(others, found, strict=True):
@@ -86,9 +115,12 @@ class Sweep:
                     ended.append((stream_id, ""))
             # A status that this version does not know is another one's to judge.
             elif not TRANSITIONS.get(stands.status, {stands.status}):  # type: ignore[call-overload]
-                ended.append((stream_id, stands.lane.owner))
-            elif not stands.lease and age_ms > YOUNG_MS:
-                idle.append((stream_id, stands.attempt + 1, stands.lane))
+                if self._ended.setdefault(stream_id, now_s) <= rest_s:
+                    ended.append((stream_id, stands.lane.owner))
+            else:
+                self._ended.pop(stream_id, None)
+                if not stands.lease and age_ms > YOUNG_MS:
+                    idle.append((stream_id, stands.attempt + 1, stands.lane))
         if ended:
             sizes = await self._streams.sizes([stream_id for stream_id, _ in ended])
             kept = [Ended(*one, size if one[1] else 0) for one, size in zip(ended, sizes, strict=True)]

@@ -96,6 +96,10 @@ end
 local UNUSED = {'nonce:claim', 'answer:claim', 'nonce:release', 'answer:release', 'claimed_epoch', 'released'}
 local function close(status, now, retention_ms, keep_prompt)
   redis.call('HSET', META, 'status', status, 'finished_ms', int(now))
+  local attempt = field('attempt')
+  if attempt ~= '0' then
+    redis.call('HSETNX', META, 'end:' .. attempt, status) -- the code of a failure stands there already
+  end
   redis.call('DEL', LEASE, PRESENCE)
   redis.call('HDEL', META, unpack(UNUSED))
   if keep_prompt ~= '1' then

@@ -10,7 +10,7 @@ from shared.sse import ServerSentEvent
 from tests.support.conversation import CONVERSATION, TOOL
 from worker.providers import adapter
 from worker.providers.anthropic import DEFAULT_MAX_TOKENS
-from worker.providers.base import End, Finish, GenerationRequest, ProviderError, ProviderEvent, Refusal, Said, Usage
+from worker.providers.base import End, Finish, GenerationRequest, ProviderError, ProviderEvent, Said, Usage
 
 anthropic = adapter("anthropic")
 HELLO = [{"role": "user", "content": "hi"}]
@@ -182,11 +182,6 @@ def test_an_error_event_is_retryable_or_a_refusal_by_its_type(
     assert "Oh no" in str(error)
 
 
-def test_an_error_responses_sentence_is_found() -> None:
-    body = {"type": "error", "error": {"type": "authentication_error", "message": "invalid x-api-key"}}
-    assert anthropic.refusal(json.dumps(body).encode()) == Refusal("invalid x-api-key")
-
-
 @pytest.mark.parametrize("event", ['{"type": "content_blo', "<html>", '{"type": "new", "data": ' + "[" * 100_000])
 def test_half_of_an_event_is_garbage(event: Any) -> None:
     error = refused(event)
@@ -334,6 +329,23 @@ def test_thinking_is_kept_whole_with_its_signature_at_its_end() -> None:
     assert read(start, *pieces, stop) == [*said, kept]
     assert read(start, *pieces, {"type": "message_stop"}) == [*said, kept, End()]
     assert read(start, *pieces[:2], stop) == said, "nobody takes it back without its signature"
+
+
+def test_what_a_block_keeps_is_bounded_and_its_text_is_not_lost() -> None:
+    reader = anthropic.reader(GenerationRequest("m", []))
+    for kind, delta, piece in (
+        ("thinking", "signature", "signature"),
+        ("server_tool_use", "input_json", "partial_json"),
+    ):
+        start = {"type": "content_block_start", "index": 0, "content_block": {"type": kind}}
+        more = {"type": "content_block_delta", "index": 0, "delta": {"type": f"{delta}_delta", piece: "x" * 1000}}
+        events = [start, *[more] * 1100, BEHIND, {"type": "content_block_stop", "index": 0}]
+        seen = [one for e in events for one in reader.read(ServerSentEvent("message", json.dumps(e), ""))]
+        assert seen == [Said({"text": "b"}), Said({"provider": {"type": "omitted", "data": kind}})]
+
+
+def test_a_sign_of_life_of_a_new_type_is_no_part() -> None:
+    assert read({"type": "keep_alive"}, BEHIND) == [Said({"text": "b"})]
 
 
 def test_redacted_thinking_is_kept_as_it_came() -> None:

@@ -22,7 +22,7 @@ from shared.tokens import TokenExpired, TokenInvalid, check_token
 from tests.support.recorded import Recorded, recorded, tell
 from worker.providers import adapter
 from worker.providers.base import End, Finish, GenerationRequest, ProviderError, Said, Usage
-from worker.providers.errors import CODES
+from worker.providers.errors import CODES, read_error
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -113,11 +113,12 @@ def test_whatever_a_provider_sends_is_understood_or_called_an_error(name: str, d
         assert code in {"provider_error_event", "provider_garbage", *CODES.values()}
 
 
-@formats
 @fuzz(10_000)
-@given(body=st.binary(max_size=200))
-def test_any_refusal_gives_a_sentence_or_none(name: str, body: bytes) -> None:
-    assert isinstance(adapter(name).refusal(body).sentence, str)
+@given(body=st.binary(max_size=200), status=st.sampled_from([None, 200, 400, 500]))
+def test_any_body_is_read_as_an_error_or_none(body: bytes, status: int | None) -> None:
+    reading = read_error(body, status=status)
+    assert reading is not None or status in (None, 200)
+    assert reading is None or reading.sentence.encode().decode() == reading.sentence
 
 
 ODD: list[Any] = [

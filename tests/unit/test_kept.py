@@ -4,8 +4,7 @@ import pytest
 
 from shared.events import Delta, encode_data
 from shared.nesting import MAX_DEPTH
-from worker.providers.base import ProviderError
-from worker.providers.wire import MAX_KEPT_BYTES, Others
+from worker.providers.wire import MAX_KEPT_BYTES, Others, Pieces
 
 
 def kept(others: Others, *pieces: object) -> list[Delta]:
@@ -30,12 +29,28 @@ def nested(levels: int) -> object:
     return value
 
 
-@pytest.mark.parametrize("piece", ["\ud800", nested(MAX_DEPTH + 1), {"a": nested(900)}])
-def test_what_is_no_json_or_nests_too_deep_is_garbage(piece: object) -> None:
-    with pytest.raises(ProviderError) as caught:
-        kept(Others(), piece)
-    assert caught.value.code == "provider_garbage"
+@pytest.mark.parametrize("piece", [nested(MAX_DEPTH + 1), {"a": nested(900)}])
+def test_what_nests_too_deep_or_is_no_json_is_left_out_and_the_answer_lives(piece: object) -> None:
+    assert kept(Others(), piece, 1) == [
+        {"provider": {"type": "omitted", "data": "kind"}},
+        {"provider": {"type": "kind", "data": 1}},
+    ]
+
+
+def test_half_of_a_pair_is_put_right() -> None:
+    assert kept(Others(), {"a\ud800": ["\udc00"]}) == [
+        {"provider": {"type": "kind", "data": {"a\ufffd": ["\ufffd"]}}}
+    ]
 
 
 def test_what_nests_as_deep_as_it_may_is_kept() -> None:
     assert kept(Others(), nested(MAX_DEPTH)) == [{"provider": {"type": "kind", "data": nested(MAX_DEPTH)}}]
+
+
+def test_a_text_in_pieces_is_whole_or_nothing() -> None:
+    pieces = Pieces("a")
+    pieces.add("b")
+    assert pieces.text() == "ab"
+    pieces.add("x" * MAX_KEPT_BYTES)
+    pieces.add("c")
+    assert (pieces.text(), bool(pieces)) == (None, False), "and it keeps no memory"

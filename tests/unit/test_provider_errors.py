@@ -163,6 +163,33 @@ MEANINGS: list[tuple[Any, int | None, str]] = [
     ({"throttlingException": {"message": "slow"}}, None, "rate"),
     ({"__type": "ValidationException", "message": "Input is too long for requested model."}, 400, "length"),
     ({"message": "You don't have access to the model with the specified model ID."}, 403, "access"),
+    # Sentences that say more than their words
+    (
+        openai("Invalid prompt: it was flagged by our usage policy.", "invalid_request_error", "invalid_prompt"),
+        400,
+        "content",
+    ),
+    (openai("Your organization must be verified to use the model `m`.", "invalid_request_error"), 403, "access"),
+    (
+        openai("You have insufficient permissions. Missing scopes: model.request.", "invalid_request_error"),
+        401,
+        "access",
+    ),
+    (openai("Your account is suspended.", "exceeded_current_quota_error"), 429, "credit"),
+    (openai('litellm.BadRequestError: {"code": "context_length_exceeded"}', None, "400"), 400, "length"),
+    (
+        {"error": {"code": 403, "message": "Your API key was reported as leaked.", "status": "PERMISSION_DENIED"}},
+        403,
+        "key",
+    ),
+    (
+        {"error": {"code": 400, "message": "User location is not supported.", "status": "FAILED_PRECONDITION"}},
+        400,
+        "access",
+    ),
+    # A body that is a stream of one event
+    ('data: {"error": {"message": "no", "code": "invalid_api_key"}}\n\ndata: [DONE]\n\n', 400, "key"),
+    ('event: error\ndata: {"error": {"message": "no", "type": "overloaded_error"}}\n\n', 400, "server"),
     # Others
     ({"error_type": "invalid_request_error", "error_message": "no"}, None, "request"),
     ({"msg": "no", "code": 401}, None, "key"),
@@ -298,9 +325,9 @@ def test_in_the_stream_what_passes_is_another_decision() -> None:
         assert (error.code == "provider_error_event", error.retryable) == (passes, passes), about
 
 
-def test_an_empty_answer_may_be_tried_again() -> None:
+def test_an_empty_answer_may_be_tried_again_by_its_caller_alone() -> None:
     error = empty_answer(Provider("acme", "openai", "http://x", ""))
-    assert (error.code, error.retryable) == ("empty_answer", True)
+    assert (error.code, error.retryable, error.refusal) == ("empty_answer", True, True)
 
 
 @pytest.mark.parametrize(

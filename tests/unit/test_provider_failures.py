@@ -42,7 +42,7 @@ async def upstream() -> AsyncIterator[ScriptedProvider]:
         ({"garbage_after": 5}, "provider_garbage", True, False),
         ({"error_after": 5}, "provider_error_event", True, False),
         ({"raw": "hello", "content_type": "text/html"}, "provider_garbage", False, True),
-        ({"raw": "{}", "content_type": "application/json"}, "empty_answer", True, True),
+        ({"raw": "{}", "content_type": "application/json"}, "provider_garbage", False, True),
         ({"raw": '{"error": "no"}', "content_type": "application/json"}, "provider_refused", False, True),
         ({"headers": {"Content-Encoding": "gzip"}}, "provider_garbage", True, False),
     ],

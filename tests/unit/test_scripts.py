@@ -368,6 +368,20 @@ async def test_a_look_may_lead_to_a_restart(streams: Streams, redis: Any) -> Non
     assert reading.transcript().text == ""
 
 
+async def test_the_record_tells_why_each_attempt_ended(streams: Streams, redis: Any) -> None:
+    await created(streams)
+    one = await claim(streams)
+    await streams.release(ID, one.epoch, "retry", {"end:1": "upstream_cut"})
+    two = await claim(streams)
+    await streams.release(ID, two.epoch, "handover")
+    await claim(streams)
+    await redis.delete(KEYS.lease)
+    four = await claim(streams, tries=9)
+    assert await finish(streams, four.epoch, 1) == f"finished {four.epoch}-1"
+    ended = await streams.fields(ID, *(f"end:{n}" for n in range(1, 5)))
+    assert ended == ["upstream_cut", "handover", "worker_lost", "done"]
+
+
 MOVED = {"request": '{"q":2}', "about": '{"model":"m2"}', "model": "m2"}
 
 

@@ -1,5 +1,6 @@
 """The sweep: what it gives a job, what it leaves alone, and what it takes out of the unfinished."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from shared.new_stream import BEING_MADE_MS, NewStream, new_nonce
 from shared.queue import Job, Lane, Queue, Shares
 from shared.redis import load_scripts
 from shared.streams import Streams
+from worker import sweep
 from worker.sweep import YOUNG_MS, Sweep
 
 KEYS = Keys("t")
@@ -39,7 +41,9 @@ class Swept:
         self.queue = Queue(redis, KEYS)
         leases: Any = Steady()
         self.limits = Limits(redis, KEYS)
-        self.sweep = Sweep(self.streams, self.queue, self.limits, leases, lease_ms=LEASE_MS, retention_ms=60_000)
+        times: dict[str, int] = {"lease_ms": LEASE_MS, "retention_ms": 60_000}
+        self.sweep = Sweep(self.streams, self.queue, self.limits, leases, **times)
+        self.apart = Sweep(self.streams, self.queue, self.limits, leases, **times, apart=True)
 
     async def create(self, stream_id: str, age_ms: int = 2 * YOUNG_MS) -> None:
         """A stream without a job."""
@@ -103,3 +107,24 @@ async def test_what_has_ended_or_was_given_up_leaves_the_unfinished(swept: Swept
     await swept.streams.cancel("ended", b"{}", 60_000, False)
     await swept.tick()
     assert list(await swept.queue.unfinished(0, 10)) == ["runs"]
+
+
+async def test_an_end_that_the_server_of_the_logs_lost_is_found_where_the_queue_is_another_one(
+    swept: Swept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(sweep, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    swept.sweep = swept.apart
+    meta = {name: KEYS.stream(name).meta for name in ("kept", "lost")}
+    for name in meta:
+        await swept.create(name)
+        await swept.redis.hset(meta[name], "status", "done")
+    assert await swept.tick() == 0
+    # A replica takes over that did not have the end.
+    await swept.redis.hset(meta["lost"], "status", "running")
+    clock.now += sweep.KEPT_S / 2
+    assert await swept.tick() == 0
+    assert await swept.redis.zcard(KEYS.unfinished) == 2
+    clock.now += sweep.KEPT_S
+    assert await swept.tick() == 1
+    assert await swept.redis.zrange(KEYS.unfinished, 0, -1) == [b"lost"]

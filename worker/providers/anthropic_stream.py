@@ -10,7 +10,8 @@ under ``provider`` too, whole and with its signature, at its end: whoever asks a
 it back as it was, and so is a block of ``redacted_thinking``. Each other block is kept at its end, with the input
 that came in pieces put together. Deltas that are no piece of those (``citations_delta``) and types that are new are
 kept as they come. All of these have the ``index`` of their block. Left out on purpose: ``ping``, and the message's
-id, model, role and service tier, which say nothing about the answer."""
+id, model, role and service tier, which say nothing about the answer.
+"""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -18,6 +19,7 @@ from typing import Any, Final
 from worker.providers.base import Finish, ProviderEvent, Said, Usage
 from worker.providers.wire import (
     AnswerReader,
+    Pieces,
     arguments_of,
     count_of,
     decode,
@@ -39,9 +41,11 @@ class _Block:
         self.raw = raw
         self.call = call
         """Our index of its tool call."""
-        self.thinking: list[str] = []
-        self.signature: list[str] = []
-        self.input: list[str] = []
+        self.in_pieces = False
+        """Whether the call's input came so, too."""
+        self.thinking = Pieces()
+        self.signature = Pieces()
+        self.input = Pieces()
 
 
 class AnthropicReader(AnswerReader):
@@ -104,7 +108,8 @@ class AnthropicReader(AnswerReader):
             case "ping":
                 pass
             case _ if isinstance(value.get("type"), str):
-                yield from self._others.keep(kind, _rest(value))
+                if rest := _rest(value):  # else it says no more than that somebody is there
+                    yield from self._others.keep(kind, rest)
 
     def _index(self, value: dict[str, Any], *, opens: bool = False) -> int:
         index = count_of(value.get("index"))
@@ -147,13 +152,13 @@ class AnthropicReader(AnswerReader):
         elif kind == "thinking_delta":
             yield from self._think(block, raw.get("thinking"), raw.get("signature"))
         elif kind == "signature_delta" and block is not None and block.kind == "thinking":
-            block.signature.append(text_of(raw.get("signature")))
+            block.signature.add(text_of(raw.get("signature")))
         elif kind == "input_json_delta" and block is not None:
             piece = arguments_of(raw.get("partial_json"))
             if block.call is None:
-                block.input.append(piece)
+                block.input.add(piece)
             elif piece:
-                block.input = [piece]
+                block.in_pieces = True
                 yield from self._calls.add(block.call, self._whole_pairs("arguments", piece))
         elif raw:
             yield from self._others.keep(kind or "delta", {"index": index, **_rest(raw)})
@@ -163,25 +168,34 @@ class AnthropicReader(AnswerReader):
         if block is None or block.kind == "text":
             return
         if block.kind == "thinking":
-            whole = {"thinking": "".join(block.thinking), "signature": "".join(block.signature)}
-            if whole["signature"]:  # without it nobody takes it back
-                yield from self._others.keep("thinking", {"index": index, **whole})
+            yield from self._keep_thinking(block)
         elif block.call is not None:
             # Usually {} at the start, and then in pieces; whole at the start it comes once.
-            whole_input = "" if block.input else arguments_of(block.raw.get("input"))
+            whole_input = "" if block.in_pieces else arguments_of(block.raw.get("input"))
             yield from self._calls.complete(block.call, whole_input)
+        elif (pieces := block.input.text()) is None:
+            yield from self._others.omit(block.kind)
         else:
             data = {"index": index, **_rest(block.raw)}
-            if pieces := "".join(block.input):
+            if pieces:
                 value = decode(pieces)
                 data["input"] = pieces if value is None else value
+            yield from self._others.keep(block.kind, data)
+
+    def _keep_thinking(self, block: _Block) -> Iterator[Said]:
+        """Nobody takes thinking back without its signature."""
+        thinking, signature = block.thinking.text(), block.signature.text()
+        if thinking is None or signature is None:
+            yield from self._others.omit(block.kind)
+        elif signature:
+            data = {"index": block.index, "thinking": thinking, "signature": signature}
             yield from self._others.keep(block.kind, data)
 
     def _think(self, block: _Block | None, thinking: Any, signature: Any) -> Iterator[Said]:
         text = text_of(thinking)
         if block is not None:
-            block.thinking.append(text)
-            block.signature.append(text_of(signature))
+            block.thinking.add(text)
+            block.signature.add(text_of(signature))
         yield from self._said("reasoning", text)
 
     def _text(self, text: Any) -> Iterator[Said]:

@@ -52,6 +52,8 @@ MAX_DEPTH: Final = 8
 MAX_SENTENCE: Final = 4000
 MAX_SENTENCES: Final = 16
 """Of one error: a person reads a few lines, and phrases are looked for in all of them."""
+MAX_LINES: Final = 8
+"""Of a body that is no JSON as a whole."""
 MAX_WAIT_S: Final = 24 * 3600.0
 """No longer wait is believed: a provider that names one means a day's quota."""
 
@@ -145,10 +147,14 @@ def _parsed(text: str) -> tuple[Any, bool]:
     mark = _MARK.match(text)
     rest = text[mark.end() :] if mark else text
     rest = rest.strip().removeprefix("data:").strip()
-    try:
-        return json.loads(rest), mark is not None
-    except (ValueError, RecursionError):
-        pass
+    # At last line by line: an error's body may be a stream of one event.
+    for one in (rest, *rest.splitlines()[:MAX_LINES]):
+        try:
+            value = json.loads(one.removeprefix("data:"))
+        except (ValueError, RecursionError):
+            continue
+        if one is rest or isinstance(value, dict):
+            return value, mark is not None
     return ("" if rest.startswith(("<", "{", "[")) else rest), mark is not None
 
 
@@ -316,12 +322,13 @@ _MEANINGS: Final[dict[About, str]] = {
     "missing_api_key no_api_key invalid_authentication unrecognized_client invalid_client_token_id "
     "invalid_signature missing_authentication_token expired_token incorrect_api_key "
     "account_deactivated invalid_subscription_key invalid_token token_expired",
-    "credit": "insufficient_quota insufficient_balance insufficient_credits insufficient_funds billing "
-    "billing_not_active billing_hard_limit_reached billing_disabled payment_required arrearage "
-    "credit_balance_too_low out_of_credits no_credit account_overdue exceeded_spend_limit",
+    "credit": "insufficient_quota exceeded_current_quota insufficient_balance insufficient_credits "
+    "insufficient_funds billing billing_not_active billing_hard_limit_reached billing_disabled "
+    "payment_required arrearage credit_balance_too_low out_of_credits no_credit account_overdue "
+    "exceeded_spend_limit",
     "access": "access_denied model_access_denied request_forbidden unsupported_country_region_territory "
-    "model_not_allowed access_terminated model_terms_required gated_repo "
-    "organization_restricted not_authorized unauthorized_model service_disabled",
+    "model_not_allowed access_terminated missing_permission insufficient_permissions "
+    "model_terms_required gated_repo organization_restricted not_authorized unauthorized_model service_disabled",
     "model": "model_not_found unknown_model invalid_model no_such_model model_not_exist model_not_available "
     "deployment_not_found model_not_supported unsupported_model model_decommissioned "
     "model_deprecated resource_not_found",
@@ -376,9 +383,10 @@ _PHRASES: Final[dict[About, str]] = {
     "access": r"(not|n'?t) have (access|permission)|no (access|permission)|"
     r"access (to [^.]{0,80})?(is |was )?denied|"
     r"not (allowed|authorized|permitted|entitled) to (use|access|invoke|perform)|gated|country, region|"
+    r"must be verified|insufficient permissions|missing scopes|location is not supported|"
     r"not available in your (country|region)|requires? (a )?(verified|subscription)",
     "key": r"(api.?key|x-api-key|(access|auth\w*|bearer|api) token|credentials?)[^.]{0,40}(invalid|not valid|"
-    r"incorrect|expired|missing|revoked|not provided|wrong)|"
+    r"incorrect|expired|missing|revoked|not provided|wrong|leaked)|"
     r"(invalid|incorrect|expired|missing|no|wrong|valid) (api|x-api|auth\w*|bearer)[ -]?(key|token|credentials?)|"
     r"authentication fails",
     "rate": r"rate.?limit|too many requests|requests per (minute|day|second)|tokens per (minute|day)",
@@ -394,6 +402,8 @@ def _by_word(abouts: Mapping[About, str]) -> dict[str, About]:
 _MEANING: Final = _by_word(_MEANINGS)
 _GENERAL: Final = _by_word(_GENERALLY)
 _PHRASE: Final = {about: re.compile(phrase, re.IGNORECASE) for about, phrase in _PHRASES.items()}
+
+_WORD_IN_SENTENCE: Final = re.compile(r"\b[a-z]+(?:_[a-z]+)+\b", re.ASCII)
 
 _BY_STATUS: Final[dict[int, About]] = {
     401: "key",
@@ -423,6 +433,8 @@ def _plain(word: str) -> str:
 def _about(words: list[str], sentence: str, numbers: list[int]) -> About:
     plain = [_plain(word) for word in words]
     phrases = [about for about, phrase in _PHRASE.items() if phrase.search(sentence)]
+    # A gateway may write the provider's code into its own sentence.
+    plain += [word for word in _WORD_IN_SENTENCE.findall(sentence) if word in _MEANING]
     meant = next((_MEANING[word] for word in plain if word in _MEANING), None)
     if meant == "model" and "access" in phrases and "model" not in phrases:
         return "access"  # OpenAI has one code for a model that is not there, and for one that is not allowed
@@ -503,6 +515,25 @@ def to_provider_error(
         refusal=not reading.retryable,
         retry_after_s=reading.retry_after_s,
     )
+
+
+class ErrorInAnswer(ProviderError):
+    """An error that a reader met in an answer. A reader knows no names: :meth:`by` tells who sent it."""
+
+    def __init__(self, reading: ErrorReading) -> None:
+        error = to_provider_error(reading, in_stream=True)
+        super().__init__(
+            error.code,
+            str(error),
+            retryable=error.retryable,
+            refusal=error.refusal,
+            retry_after_s=error.retry_after_s,
+        )
+        self._reading = reading
+
+    def by(self, provider: Provider) -> ProviderError:
+        """The same error, with the provider's name, and the name of what to check."""
+        return to_provider_error(self._reading, provider, in_stream=True)
 
 
 def empty_answer(provider: Provider) -> ProviderError:

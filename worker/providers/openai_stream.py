@@ -9,7 +9,8 @@ where a field could be missing, errors in the choice.
 Fields of a delta that are not known here are kept under ``provider``, and so are log probabilities, which come only
 where they were asked for. A block of ``reasoning_details`` comes in pieces and is kept whole, at its end. Left out
 on purpose is what stands around the choices in every chunk alike (``id``, ``system_fingerprint``, ``service_tier``,
-``obfuscation``, ``prompt_filter_results``, llama.cpp's ``timings``): noise of a whole entry for each token."""
+``obfuscation``, ``prompt_filter_results``, llama.cpp's ``timings``): noise of a whole entry for each token.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal
@@ -18,11 +19,12 @@ import msgspec
 
 from shared.events import Delta
 from worker.providers.base import Finish, ProviderEvent, Said, Usage
-from worker.providers.errors import read_error, to_provider_error
+from worker.providers.errors import ErrorInAnswer, read_error
 from worker.providers.wire import (
     MAX_PARTS_DEPTH,
     UNREADABLE,
     AnswerReader,
+    Pieces,
     count_of,
     finish_of,
     object_of,
@@ -37,7 +39,7 @@ _KNOWN: Final = (
     frozenset({"role", "name", "content", "refusal", "tool_calls", "function_call"}) | _REASONING | _NOISE
 )
 _TEXTS_OF_DETAILS: Final = ("text", "summary", "data", "signature")
-"""What pieces of one block append to; their other fields are the same in each, or come once."""
+"""Fields of one block of reasoning to which its pieces append."""
 _EXTRAS_OF_CALLS: Final = ("extra_content",)
 """What stands at a tool call and must go back with it."""
 
@@ -66,6 +68,31 @@ class _PlainChunk(msgspec.Struct, frozen=True):
 _plain_chunks: Final = msgspec.json.Decoder(_PlainChunk)
 
 
+class _Details:
+    """A block of ``reasoning_details``, which comes in pieces."""
+
+    def __init__(self, first: dict[str, Any]) -> None:
+        self._fields: dict[str, Any] = {name: first.get(name) for name in ("type", "index") if name in first}
+        self._texts: dict[str, Pieces] = {}
+
+    def takes(self, one: dict[str, Any]) -> bool:
+        """Whether this piece is one of this block."""
+        return all(self._fields.get(name) == one.get(name) for name in ("type", "index"))
+
+    def add(self, one: dict[str, Any]) -> None:
+        """Add a piece: texts are appended, other fields are the same in each, or come once."""
+        for name, value in one.items():
+            if name in _TEXTS_OF_DETAILS and isinstance(value, str):
+                self._texts.setdefault(name, Pieces()).add(value)
+            elif value is not None:
+                self._fields[name] = value
+
+    def whole(self) -> dict[str, Any] | None:
+        """The block; None where it is too long to be kept."""
+        texts = {name: pieces.text() for name, pieces in self._texts.items()}
+        return None if None in texts.values() else {**self._fields, **texts}
+
+
 class OpenAIReader(AnswerReader):
     """See :class:`worker.providers.base.Reader`."""
 
@@ -73,19 +100,22 @@ class OpenAIReader(AnswerReader):
         super().__init__()
         self._by_delta = False
         """Whether pieces came as deltas: a ``message`` behind them says the same once more."""
-        self._details: dict[str, Any] | None = None
+        self._flows = False
+        """Whether the last event was plain text: nothing waits for its other half, or its end."""
+        self._details: _Details | None = None
         """The block of ``reasoning_details`` that is open."""
 
     def texts(self, bare: Sequence[bytes]) -> list[Delta] | None:
         """See :class:`worker.providers.base.Reader`."""
-        if self._details or self._halves:
+        if not self._flows and (self._details or self._halves):
             return None
         try:
             read = map(_plain_chunks.decode, bare)
             texts: list[Delta] = [{"text": text} for chunk in read if (text := chunk.choices[0].delta.content)]
         except UNREADABLE:
             return None
-        self._by_delta = True
+        if not self._flows:
+            self._flows = self._by_delta = True
         return texts
 
     def last(self) -> Iterator[Said]:
@@ -97,6 +127,7 @@ class OpenAIReader(AnswerReader):
         return any("message" in choice for choice in objects_of(value.get("choices")))
 
     def _meaning(self, value: dict[str, Any], event: str) -> Iterator[ProviderEvent]:
+        self._flows = False
         self._answer = self._answer or text_of(value.get("id"))
         usage = value.get("usage")
         if usage is None:
@@ -123,7 +154,7 @@ class OpenAIReader(AnswerReader):
         if error := choice.get("error"):
             reading = read_error({"error": error}, is_error=True)
             assert reading is not None
-            raise to_provider_error(reading, in_stream=True)
+            raise ErrorInAnswer(reading)
         if (reason := finish_of(choice.get("finish_reason"))) is not None:
             yield from self._close_details()
             if reason == "tool_calls":
@@ -163,20 +194,16 @@ class OpenAIReader(AnswerReader):
         if reasoning:
             yield from self._content("reasoning", reasoning)
         for one in details:
-            if self._details is not None and _is_same_block(self._details, one):
-                for name, value in one.items():
-                    old = self._details.get(name)
-                    both = name in _TEXTS_OF_DETAILS and isinstance(old, str) and isinstance(value, str)
-                    if value is not None:
-                        self._details[name] = old + value if both else value
-            else:
+            if self._details is None or not self._details.takes(one):
                 yield from self._close_details()
-                self._details = dict(one)
+                self._details = _Details(one)
+            self._details.add(one)
 
     def _close_details(self) -> Iterator[Said]:
         if self._details is not None:
-            details, self._details = self._details, None
-            yield from self._others.keep("reasoning_details", [details])
+            details, self._details = self._details.whole(), None
+            kept = "reasoning_details"
+            yield from self._others.omit(kept) if details is None else self._others.keep(kept, [details])
 
     def _content(self, kind: str, content: Any, depth: int = MAX_PARTS_DEPTH) -> Iterator[Said]:
         """Content as a text, or as parts: texts, thinking, and what has no word."""
@@ -213,10 +240,6 @@ class OpenAIReader(AnswerReader):
         for name in _EXTRAS_OF_CALLS:
             if extra := object_of(call.get(name)):
                 yield from self._others.keep(name, {"tool_call": index, **extra})
-
-
-def _is_same_block(one: dict[str, Any], two: dict[str, Any]) -> bool:
-    return one.get("type") == two.get("type") and one.get("index") == two.get("index")
 
 
 def _read_usage(usage: dict[str, Any]) -> Usage:

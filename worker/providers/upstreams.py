@@ -14,6 +14,7 @@ import asyncio
 import errno
 import socket
 import ssl
+from functools import partial
 from typing import Final, cast
 
 from aiohappyeyeballs import AddrInfoType, start_connection
@@ -49,6 +50,7 @@ class Upstreams:
         self._connect_timeout_s = connect_timeout_s
         self._tls = tls
         self._idle: dict[Origin, list[tuple[Upstream, float]]] = {}
+        self._lingering: set[Upstream] = set()
         self._names: dict[tuple[str, int], tuple[float, list[AddrInfoType]]] = {}
 
     async def ask(self, origin: Origin, request: bytes) -> tuple[Upstream, Head]:
@@ -67,7 +69,10 @@ class Upstreams:
         return upstream, await _asked(upstream, request)
 
     def close(self) -> None:
-        """Close what is idle."""
+        """Close what nobody uses."""
+        for upstream in self._lingering:
+            upstream.abort()
+        self._lingering.clear()
         for kept in self._idle.values():
             for upstream, _ in kept:
                 upstream.abort()
@@ -132,12 +137,13 @@ class Upstreams:
     def _take_back(self, origin: Origin, upstream: Upstream, linger_s: float) -> None:
         """Keep what was read to its end; close what was not, after ``linger_s`` at the latest."""
 
-        def look() -> None:
+        def look(*, last: bool = False) -> None:
             upstream.read()  # what comes behind an end mark means nothing
-            if upstream.ended is None and timer is not None:
+            if upstream.ended is None and not last:
                 return
             if timer is not None:
                 timer.cancel()
+            self._lingering.discard(upstream)
             if upstream.is_reusable:
                 self._keep(origin, upstream)
             else:
@@ -145,9 +151,10 @@ class Upstreams:
 
         timer: asyncio.TimerHandle | None = None
         if linger_s and upstream.ended is None:
-            timer = asyncio.get_running_loop().call_later(linger_s, upstream.abort)
+            timer = asyncio.get_running_loop().call_later(linger_s, partial(look, last=True))
+            self._lingering.add(upstream)
             upstream.ready = look
-        look()
+        look(last=timer is None)
 
 
 async def _asked(upstream: Upstream, request: bytes) -> Head:
