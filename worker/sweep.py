@@ -23,8 +23,9 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
+from shared.limits import Ended, Limits
 from shared.new_stream import BEING_MADE_MS
-from shared.queue import Queue, job_id
+from shared.queue import FIRST, Lane, Queue, job_id
 from shared.redis import AWAY
 from shared.streams import Streams
 from shared.transitions import TRANSITIONS
@@ -49,9 +50,19 @@ class Sweep:
     """Finds streams that nobody carries."""
 
     def __init__(
-        self, streams: Streams, queue: Queue, leases: Leases, lease_ms: int, *, may_differ: bool = False
+        self,
+        streams: Streams,
+        queue: Queue,
+        limits: Limits,
+        leases: Leases,
+        *,
+        lease_ms: int,
+        retention_ms: int,
+        may_differ: bool = False,
     ) -> None:
         """``may_differ``: logs and queue may lead to servers that know different things."""
+        self._limits = limits
+        self._retention_ms = retention_ms
         self._streams = streams
         self._queue = queue
         self._leases = leases
@@ -86,8 +97,8 @@ class Sweep:
             start += len(page) - ended[0]
 
     async def _sweep_page(self, page: dict[str, int]) -> tuple[int, int]:
-        ended: list[str] = []
-        idle: dict[str, int] = {}
+        ended: list[tuple[str, str]] = []
+        idle: list[tuple[str, int, Lane]] = []
         now_s = time.monotonic()
         rest_s = now_s - self._kept_s
         # What this worker itself runs is not asked for: with one worker that is all there is.
@@ -98,26 +109,29 @@ class Sweep:
         ]
         found = await self._streams.liveness(others)
         now_ms = await self._queue.now_ms()
-        for stream_id, (status, attempt, lease) in zip(others, found, strict=True):
+        for stream_id, stands in zip(others, found, strict=True):
             age_ms = now_ms - page[stream_id]
-            if status is None:
+            if stands.status is None:
                 if age_ms > BEING_MADE_MS:
-                    ended.append(stream_id)
+                    ended.append((stream_id, ""))
             # A status that this version does not know is another one's to judge.
-            elif not TRANSITIONS.get(status, {status}):  # type: ignore[call-overload]
+            elif not TRANSITIONS.get(stands.status, {stands.status}):  # type: ignore[call-overload]
                 if self._ended.setdefault(stream_id, now_s) <= rest_s:
-                    ended.append(stream_id)
+                    ended.append((stream_id, stands.lane.owner))
             else:
                 self._ended.pop(stream_id, None)
-                if not lease and age_ms > YOUNG_MS:
-                    idle[stream_id] = attempt + 1
-        await self._queue.finished(*ended)
-        return len(ended), await self._give_jobs(idle, now_ms) if idle else 0
+                if not stands.lease and age_ms > YOUNG_MS:
+                    idle.append((stream_id, stands.attempt + 1, stands.lane))
+        if ended:
+            sizes = await self._streams.sizes([stream_id for stream_id, _ in ended])
+            kept = [Ended(*one, size if one[1] else 0) for one, size in zip(ended, sizes, strict=True)]
+            await self._limits.settle(kept, self._retention_ms)
+        return len(ended), await self._give_jobs(idle) if idle else 0
 
-    async def _give_jobs(self, idle: dict[str, int], now_ms: int) -> int:
-        have_jobs = await self._queue.jobs([job_id(*item) for item in idle.items()])
-        orphans = [item for item, has_job in zip(idle.items(), have_jobs, strict=True) if not has_job]
-        for stream_id, attempt in orphans:
+    async def _give_jobs(self, idle: list[tuple[str, int, Lane]]) -> int:
+        have_jobs = await self._queue.jobs([job_id(*item) for item in idle])
+        orphans = [item for item, has_job in zip(idle, have_jobs, strict=True) if not has_job]
+        for stream_id, attempt, lane in orphans:
             log.info("stream_taken_up", stream=stream_id, attempt=attempt)
-            await self._queue.put(stream_id, attempt, now_ms)
+            await self._queue.put(stream_id, attempt, lane, FIRST)
         return len(orphans)
