@@ -30,6 +30,9 @@ another
     the queue's entry, deleted when a worker takes the job, lives a day at most. ``arq:in-progress:<job id>`` and
     ``arq:retry:<job id>``, strings: the marks of arq's own worker, from when it sees a job until it begins it or
     ends it; they live as long as a job may run, and a day. arq's names know no prefix.
+``<p>:bell``, sorted set: its one member wakes a worker that passes over what waits (``listens`` in the books). Rung
+by
+    whoever enqueues a job, taken by workers; lives as the books.
 ``<p>:sweeper``, string: whose turn it is to sweep; lives 0.45 s.
 ``<p>:erasures``, sorted set: when the log server's file must be rewritten, because text went from it (ms). Written
     by the API and the workers; the workers take out what was done (:mod:`shared.erasures`). ``<p>:rewriter``,
@@ -101,6 +104,10 @@ class Keys:
     @property
     def books(self) -> str:
         return f"{self.prefix}:books"
+
+    @property
+    def bell(self) -> str:
+        return f"{self.prefix}:bell"
 
     def lane(self, lane: str) -> str:
         return f"{self.prefix}:lane:{lane}"

@@ -32,7 +32,9 @@ parts of the job's id, so whoever knows a job knows its lane.
 arq's queue is what counts. The lanes are an index over it, and mend themselves: a job that only the queue has (of a
 program that knows arq alone) is noted when a worker looks, one that only a lane has is dropped, and when the queue
 is empty the books begin anew. A worker waits for the queue itself: the job that wakes it goes back to its place in
-the script that chooses. A worker that may take nothing of what waits looks again every :data:`LOOK_S`.
+the script that chooses. A worker that may take nothing of what waits says so in the books, and waits for the
+*bell*, which the next job rings. The bell wakes one worker alone, and a share may have become free, so it looks
+again every :data:`LOOK_S`.
 """
 
 import re
@@ -55,7 +57,7 @@ JOB: Final = "generate"
 JOB_LIFE_MS: Final = expires_extra_ms
 FIRST: Final = 0.0
 """The place of a stream that has begun already: in front of all new ones."""
-LOOK_S: Final = 0.02
+LOOK_S: Final = 0.05
 """How soon a worker looks again at jobs that it may not take now: a share may have become free."""
 MAX_MS: Final = 10**14
 """The year 5138. arq's worker breaks at a time that is no date."""
@@ -211,7 +213,7 @@ class Queue:
         """What ``enqueue.lua`` takes for the job of this id."""
         keys, lane = self._keys, lane_of(name)
         where = "" if place is None else f"{place:.0f}"
-        return (keys.queue, keys.lanes, keys.books, keys.lane(str(lane)), job_key(name)), (
+        return (keys.queue, keys.lanes, keys.books, keys.lane(str(lane)), job_key(name), keys.bell), (
             name,
             job_payload(stream_id),
             JOB_LIFE_MS,
@@ -220,15 +222,20 @@ class Queue:
             where,
         )
 
-    async def take(self, shares: Shares, wait_s: float = 0.0, client: Redis | None = None) -> Taken:
+    async def take(
+        self, shares: Shares, wait_s: float = 0.0, client: Redis | None = None, *, passing_over: bool = False
+    ) -> Taken:
         """Take jobs out of the queue; where there are none, wait until one comes or the time is over.
 
-        In: ``client``, whose connection is kept for so long; None: wait for nothing. Out: the jobs that can be run
-        here, in order, and how many wait that may not be taken now. What is no job that runs here is dropped with a
-        line in the log.
+        In: ``client``, whose connection is kept for so long; None: wait for nothing; ``passing_over``: the last
+        look left jobs that may not be taken here, so wait for another one, :data:`LOOK_S` at the most. Out: the
+        jobs that can be run here, in order, and how many wait that may not be taken now. What is no job that runs
+        here is dropped with a line in the log.
         """
         woken: tuple[str | bytes, str] = ("", "")
-        if client is not None:
+        if client is not None and passing_over:
+            await client.bzmpop(LOOK_S, 1, [self._keys.bell], min=True)  # type: ignore[misc]
+        elif client is not None:
             found: Any = await client.bzmpop(wait_s, 1, [self._keys.queue], min=True)  # type: ignore[misc]
             if not found:
                 return Taken([], 0)
@@ -272,6 +279,11 @@ class Queue:
                 pipe.exists(in_progress_key_prefix + name)
             raw = await pipe.execute()
         return [score is not None and not marked for score, marked in zip(raw[::2], raw[1::2], strict=True)]
+
+    async def lined_up(self) -> set[str]:
+        """For the sweep: the streams whose jobs stand in the queue, as their jobs' ids tell."""
+        names = await self._client.zrange(self._keys.queue, 0, -1)
+        return {name.partition(b":")[0].decode("utf-8", "replace") for name in names}
 
     async def unfinished(self, start: int, count: int) -> dict[str, int]:
         """A page of the unfinished streams, oldest first, with when they were created (ms, the server's clock)."""

@@ -53,7 +53,7 @@ class JobConsumer(Worker):
         self._queue = queue
         self._waiting_client = waiting_client
         self._places = places
-        self._passed_over = False
+        self._left = self._passed_over = False
         self._ending = False
         self._freed = asyncio.Event()
         self._begun = count()
@@ -92,25 +92,26 @@ class JobConsumer(Worker):
         return self.allow_pick_jobs and self._places.free > 0
 
     async def _take_jobs(self) -> None:
-        if not self._has_room or self._passed_over:
+        if not self._has_room:
             self._freed.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._freed.wait()
-        if not self._has_room:
             return
-        at_once = self.burst or self._passed_over
+        client = None if self.burst or self._left else self._waiting_client
         try:
-            taken = await self._queue.take(self._places.shares, WAIT_S, None if at_once else self._waiting_client)
+            taken = await self._queue.take(self._places.shares, WAIT_S, client, passing_over=self._passed_over)
         except asyncio.CancelledError:
             await self._waiting_client.aclose()  # or the server would give it what its own streams hand over
             raise
-        self._passed_over = taken.waiting > 0
         if not self._has_room:
             await self._queue.put_back(taken.jobs)
             return
         for job in taken.jobs:
             self._begin(job)
+        # What still waits was left for want of room here, or passed over although there is some.
+        self._left = taken.waiting > 0 and not self._has_room
+        self._passed_over = taken.waiting > 0 and self._has_room
 
     def _begin(self, job: Job) -> None:
         # By a name of its own: SIGTERM must reach both where a job came twice. The second one only looks.

@@ -116,7 +116,12 @@ end
 answer[1] = redis.call('ZCARD', QUEUE)
 if answer[1] == 0 then
   redis.call('DEL', LANES, BOOKS)
-elseif #answer > 1 then
+else
   redis.call('HSET', BOOKS, 'served', string.format('%.0f', served))
+  if free > 0 and more > 0 then
+    redis.call('HSET', BOOKS, 'listens', 1)
+  else
+    redis.call('HDEL', BOOKS, 'listens')
+  end
 end
 return answer
