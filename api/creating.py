@@ -6,11 +6,12 @@ import msgspec
 from fastapi import APIRouter, Header, Request, Response
 
 from api.answers import Created
+from api.body_limit import BodyRoute
 from api.doors import owner_of, services
 from api.problems import documented
 from api.requests import CreateStream
 
-router = APIRouter(prefix="/v1", tags=["streams"], responses=documented(401, 413, 422, 503))
+router = APIRouter(prefix="/v1", tags=["streams"], responses=documented(401, 413, 422, 503), route_class=BodyRoute)
 
 
 @router.post("/streams", status_code=202, response_model=Created, responses=documented(400, 429))

@@ -3,28 +3,31 @@
 import contextlib
 from typing import Any
 
-from fastapi import APIRouter, Request
+import msgspec
+from fastapi import APIRouter, Request, Response
 from redis.exceptions import RedisError
 
-from api.answers import Created, Links, Model, Models, describe
+from api.answers import Created, Links, Model, Models
+from api.body_limit import BodyRoute
 from api.doors import own_fields, owner_of, services
 from api.problems import documented, no_such_stream
 from api.requests import Cancel
 from shared.events import encode_data
 from shared.redis import AWAY
 
-router = APIRouter(prefix="/v1", tags=["streams"], responses=documented(401, 413, 422, 503))
+router = APIRouter(prefix="/v1", tags=["streams"], responses=documented(401, 413, 422, 503), route_class=BodyRoute)
 
 
 @router.get("/streams/{stream_id}", responses=documented(404))
-async def read(request: Request, stream_id: str) -> dict[str, Any]:
+async def read(request: Request, stream_id: str) -> Response:
     """The record: status, everything said so far, usage, timings, and the last event's id."""
     has = services(request)
     await own_fields(request, stream_id)
-    reading = await has.streams.read(stream_id)
-    if reading is None:
+    record = await has.records.get(stream_id)
+    if record is None:
         raise no_such_stream()
-    return describe(stream_id, reading) | await has.tokens.links(stream_id)
+    links = msgspec.json.encode(await has.tokens.links(stream_id))
+    return Response(b"%b,%b" % (record[:-1], links[1:]), media_type="application/json")
 
 
 @router.post("/streams/{stream_id}/token", response_model=Links, responses=documented(404))

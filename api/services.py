@@ -9,12 +9,15 @@ from typing import Final
 from redis.asyncio import Redis
 
 from api.admission import Admission
+from api.bodies import Bodies
 from api.creation import Creation
 from api.dialects.base import Dialect
 from api.presence import Presence
+from api.rates import Opens
 from api.read_tokens import ReadTokens
 from api.responses import SendWatch
 from api.seats import Seats
+from api.snapshots import Flights
 from api.viewing.followed_log import FollowedLog
 from api.viewing.hub import Hub
 from shared.ids import Cursor
@@ -106,8 +109,12 @@ class Services:
     cancellation: Cancellation
     admission: Admission
     tokens: ReadTokens
+    records: Flights[str, bytes | None]
+    """The records of streams as JSON, by id; None where there is none."""
     seats: Seats
     presence: Presence
     servers: tuple[Redis, ...]
     """The log's and the queue's; one where both are the same."""
     watch: SendWatch
+    bodies: Bodies
+    opens: Opens

@@ -13,7 +13,17 @@ from redis.exceptions import RedisError
 
 from api.dialects.native import NativeDialect
 from api.doors import OWNER, own_fields, services
-from api.opening import AWAY_NOW, MAX_BATCH, MAX_BATCH_MS, Wanted, bad_cursor, batch_of, come_back, open_viewer
+from api.opening import (
+    AWAY_NOW,
+    MAX_BATCH,
+    MAX_BATCH_MS,
+    NEEDED,
+    Wanted,
+    bad_cursor,
+    batch_of,
+    come_back,
+    open_viewer,
+)
 from api.problems import documented
 from shared.ids import BadCursor, parse_cursor
 from shared.redis import AWAY
@@ -63,9 +73,9 @@ async def events(
             await has.tokens.check(stream_id, asked.token, returning=position is not None)
         if has.viewing.full:
             return come_back(has, "too many viewers here")
-        text_from, pause = await own_fields(request, stream_id, "text_from", "pause_after_ms", anyones=by_token)
+        record = await own_fields(request, stream_id, *NEEDED, anyones=by_token)
         wanted = Wanted(stream_id, position, NativeDialect(), batch_of(asked.batch_size, asked.batch_ms))
-        return await open_viewer(has, wanted, text_from or "", pause)
+        return await open_viewer(has, wanted, record)
     except (*AWAY, RedisError) as error:
         log.warning("viewer_sent_back", error=type(error).__name__)
         return come_back(has, AWAY_NOW)

@@ -20,11 +20,13 @@ from cli.findings import (
     Finding,
     clock_finding,
     door_findings,
+    files_finding,
     of_nodes,
     provider_finding,
     redis_findings,
     worker_findings,
 )
+from shared.files import file_limit, find_room
 from shared.keys import Keys
 from shared.network import Network
 from shared.providers import Provider, UnknownModel, resolve_model
@@ -50,7 +52,13 @@ async def examine(configuration: Configuration) -> list[Finding]:
     providers = [_provider(provider, network) for provider in configuration.providers.values()]
     answers = await asyncio.gather(*asked, _workers(settings), *providers)
     found = [finding for answer in answers for finding in answer]
-    return [*found, _default_model(settings, configuration.providers), *door_findings(settings)]
+    room = find_room(file_limit(), settings.viewers)
+    return [
+        *found,
+        _default_model(settings, configuration.providers),
+        files_finding(room),
+        *door_findings(settings),
+    ]
 
 
 async def _said(name: str, url: str, looking: Awaitable[list[Finding]]) -> list[Finding]:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from cli.valkey import OLDEST_MAJOR
 from shared.durability import durability
+from shared.files import Room
 from shared.settings import Settings, is_loopback
 
 OFF_S = 2.0
@@ -180,6 +181,18 @@ def provider_finding(name: str, status: int | None, error: str, key: str = "", *
     if status >= 300:
         return Finding(check, "note", f"answers; its list of models says {status}{asked}")
     return Finding(check, "ok", f"answers{asked}")
+
+
+def files_finding(room: Room) -> Finding:
+    """In: what an API process that is started here can do with its files."""
+    if room.enough:
+        return Finding("files", "ok", f"enough for {room.viewers} viewers in an API process")
+    return Finding(
+        "files",
+        "mend",
+        f"an API process started here has room for {room.viewers} viewers, and HEADRACE_VIEWERS is {room.wanted}",
+        "Raise the hard limit of open files (ulimit -Hn, LimitNOFILE), or lower HEADRACE_VIEWERS.",
+    )
 
 
 def door_findings(settings: Settings) -> list[Finding]:

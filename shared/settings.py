@@ -98,6 +98,11 @@ class Settings(BaseModel):
     max_answer_tokens: Limit = Field(0, description="most max_tokens, and what is asked for where none is named")
     cors_origins: str = Field("", description="origins whose pages may call, comma-separated, or *; empty: none")
 
+    allowed_hosts: str = Field("", description="names by which it is called without keys, comma-separated, or *")
+    waiting_per_address: Limit = Field(256, description="connections of one address without a whole request")
+    opens_per_stream: Limit = Field(6000, description="event streams opened in a minute, of one stream")
+    opens_per_key: Limit = Field(60_000, description="event streams opened in a minute, of one key's streams")
+
     log_level: str = Field(
         "info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error"
     )
@@ -116,6 +121,11 @@ class Settings(BaseModel):
     def origins(self) -> list[str]:
         """The origins of other sites whose pages may call."""
         return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
+
+    @property
+    def hosts(self) -> list[str]:
+        """The names of this server, beside the address that it listens on."""
+        return [host.strip() for host in self.allowed_hosts.split(",") if host.strip()]
 
     @field_validator("redis_url", "queue_url")
     @classmethod

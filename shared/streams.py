@@ -22,6 +22,8 @@ from shared.new_stream import NewStream, new_nonce
 from shared.redis import AWAY, Script, ScriptRunner
 
 FIRST_WAIT_S = 0.05
+LARGE_SNAPSHOT = 256 * 1024
+"""Bytes from which on a snapshot is taken apart in a thread: 4 MiB would hold up everything else for 50 ms."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from arq.worker import func
 
 from shared.collector import calm_collector
 from shared.durability import log_durability
+from shared.files import raise_file_limit
 from shared.keys import Keys
 from shared.logs import configure_logs
 from shared.presence import PresenceKeys
@@ -179,12 +180,14 @@ async def running(configuration: Configuration) -> AsyncIterator[tuple[Queue, Ge
 
 
 def configured() -> Configuration:
-    """Read the environment, and set up the log. Ends the process where the settings can't be used."""
+    """Read the environment, set up the log, and raise the limit of open files: a stream has a connection to its
+    provider. Ends the process where the settings can't be used."""
     try:
         configuration = load(environment())
     except BadSettings as error:
         sys.exit(str(error))
     configure_logs(configuration.settings.log_level, configuration.settings.log_format)
+    raise_file_limit()
     return configuration
 
 
