@@ -13,6 +13,9 @@ from rich.console import Console
 from tests.hostile.report import print_table, print_violations
 from tests.hostile.run import Result, chosen, run_hostile
 
+WIDTH = 160
+"""Of a table that goes into a file."""
+
 
 def main() -> int:
     """Run it. Out: the exit code."""
@@ -30,7 +33,7 @@ def main() -> int:
     attacks = chosen(asked.only, short=asked.short)
     if not attacks:
         parser.error(f"no attack is called {' or '.join(asked.only)}")
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     if asked.list:
         for attack in attacks:
             console.print(attack.name, markup=False, highlight=False)

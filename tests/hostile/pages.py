@@ -34,6 +34,7 @@ async def images(world: World, told: Told) -> None:
 async def forms(world: World, told: Told) -> None:
     """What a form or a script of another site can send without asking: creates, cancels, erases."""
     made = await world.stack.create({"tokens": 500, "interval_ms": 20}, model=SCRIPTED)
+    await world.stack.until_status(made["id"], "running")
     stream = f"/v1/streams/{made['id']}"
     body = json.dumps({"prompt": "x", "model": SCRIPTED}).encode()
     before = len(world.stack.provider.calls)
@@ -95,7 +96,7 @@ async def friends(world: World, told: Told) -> None:
                 host=f"localhost:{port}",
             ),
             head("GET", "/", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate", host=f"localhost:{port}"),
-            head("GET", "/healthz", host="anything"),
+            head("GET", "/healthz", host=f"{host}:{port}"),
         ):
             answer = await ask(url, data, within_s=5)
             told.outcomes[answer.outcome] += 1

@@ -85,7 +85,8 @@ async def one_token_fills_the_seats(world: World, told: Told) -> None:
 
 
 ATTACKS = (
-    Attack("400 connections that come again and again", reconnecting, ("200 sent back", "429"), ("20",)),
+    Attack("400 connections that come again and again", reconnecting, also=("20", "429")),
+    Attack("opens of one stream past its limit", reconnecting, ("200 sent back", "429"), ("20",), where="tight"),
     Attack("1,000 viewers that never read", never_reading, also=("20", "closed"), growth_mb={"api": NEVER_READ_MB}),
     Attack("one token opens 300 viewers", one_token_fills_the_seats, ("200 sent back",), ("20",), where="tight"),
 )

@@ -7,7 +7,8 @@ from rich.table import Table
 
 from tests.hostile.run import Result
 
-SHOWN_OUTCOMES = 4
+SHOWN_OUTCOMES = 3
+KINDS = ("api", "worker", "redis")
 
 
 def print_table(results: Sequence[Result], console: Console) -> None:
@@ -20,7 +21,7 @@ def print_table(results: Sequence[Result], console: Console) -> None:
         ("create", "right"),
         ("1st token", "right"),
         ("late", "right"),
-        ("grown by MB", "left"),
+        *((f"{kind} MB", "right") for kind in KINDS),
         ("outcomes", "left"),
         ("", "left"),
     ):
@@ -31,11 +32,17 @@ def print_table(results: Sequence[Result], console: Console) -> None:
             result.attack.name,
             f"{result.seconds:.1f}",
             *(f"{seconds * 1000:.0f}" for seconds in (seen.gap, seen.create, seen.first, seen.late)),
-            ", ".join(f"{name} {grown:.0f}/{most}" for name, (grown, most) in result.growth.items()),
+            *(_growth(result, kind) for kind in KINDS),
             _outcomes(result),
             "[red]violated" if result.violations else "[green]held",
         )
     console.print(table)
+
+
+def _growth(result: Result, kind: str) -> str:
+    """Of the process of this kind that grew most, and its bound."""
+    found = [(grown, most) for name, (grown, most) in result.growth.items() if name.startswith(kind)]
+    return "{:.0f}/{}".format(*max(found)) if found else "gone"
 
 
 def _outcomes(result: Result) -> str:

@@ -25,6 +25,8 @@ GAP_S: Final = 0.5
 """The bar: nobody waits longer because of somebody else."""
 MOST_S: Final = 60.0
 """An attack that takes longer is ended."""
+LEAST_S: Final = 1.0
+"""The bystander watches for so long at least, so that it sees what comes late."""
 READY_S: Final = 10.0
 """After an attack the API says that it is ready within this time."""
 
@@ -123,6 +125,7 @@ async def _strike(world: World, attack: Attack, gap_s: float) -> Result:
         # What is asked on the way got no answer, or a refusal in place of one.
         broken.append(f"it broke off: {type(error).__name__}: {error}")
     seconds = time.monotonic() - began
+    await asyncio.sleep(LEAST_S - seconds)
     watched = await world.bystander.end()
     growth = {
         name: (peak(pid) - before[name], attack.may_grow_mb(name.split()[0]))

@@ -28,7 +28,7 @@ BEHIND: Final = ("mob-1", "mob-2", "mob-3", "mob-4")
 SHELL_FILES: Final = 1024
 """``ulimit -n`` of a usual shell: the processes are started under it, and may raise it themselves."""
 SERVER_MEMORY: Final = "512mb"
-LAST_S = 30.0
+ENDED: Final = ("done", "failed", "cancelled")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ WORLDS: Final[Mapping[str, Kind]] = {
         settings={
             "HEADRACE_MAX_QUEUE": "400",
             "HEADRACE_VIEWERS": "200",
+            "HEADRACE_OPENS_PER_STREAM": "600",
             "HEADRACE_TOKEN_LIFE_S": "2",
             "HEADRACE_IDLE_TIMEOUT_S": "2",
             "HEADRACE_LIVENESS_TIMEOUT_S": "3",
@@ -150,7 +151,7 @@ class World:
         until = loop.time() + within_s
         while True:
             record = await self.record(stream_id)
-            if record.get("status") in ("done", "failed", "cancelled") or loop.time() > until:
+            if record.get("status") in ENDED or loop.time() > until:
                 return record
             await asyncio.sleep(0.1)
 
