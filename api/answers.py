@@ -1,6 +1,7 @@
 """What the API tells of a stream: the record, in the words that callers see."""
 
 import asyncio
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -84,6 +85,7 @@ def describe(stream_id: str, reading: Reading) -> dict[str, Any]:
         **transcript.as_data(),
         "finish_reason": result.get("finish_reason"),
         "usage": result.get("usage", usage.get(attempt)),
+        "attempts": _attempts(record, usage, costs),
         "usage_by_attempt": usage,
         "cost": result.get("cost", costs.get(attempt)),
         "cost_by_attempt": costs,
@@ -94,6 +96,17 @@ def describe(stream_id: str, reading: Reading) -> dict[str, Any]:
         "started_at": _moment(record.get("started_ms")),
         "finished_at": _moment(record.get("finished_ms")),
     }
+
+
+def _attempts(
+    record: Mapping[str, str], usage: Mapping[str, Any], costs: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Each attempt: why it ended (None: it runs), what it used and what that cost, as far as it is known."""
+    numbers = map(str, range(1, int(record["attempt"]) + 1))
+    return [
+        {"attempt": int(n), "ended": record.get(f"end:{n}"), "usage": usage.get(n), "cost": costs.get(n)}
+        for n in numbers
+    ]
 
 
 def _status(reading: Reading) -> str:

@@ -47,6 +47,7 @@ from api.viewing.hub import Hub
 from shared.collector import calm_collector
 from shared.create import Creator
 from shared.durability import log_durability
+from shared.erasures import Erasures
 from shared.files import Room, find_room, raise_file_limit
 from shared.keys import Keys
 from shared.limits import Limits
@@ -117,9 +118,9 @@ def build(configuration: Configuration, room: Room, listens_on: str) -> FastAPI:
         hub=hub,
         viewing=viewing,
         creation=Creation(settings, configuration.providers, creator, admission, presence, secret),
-        cancellation=Cancellation(settings, streams, queue),
+        cancellation=Cancellation(settings, streams, queue, Erasures(settings, queue_client, keys)),
         admission=admission,
-        tokens=ReadTokens(settings, secret),
+        tokens=ReadTokens(settings, secret, streams),
         records=Flights(partial(read_record, streams)),
         seats=seats,
         presence=presence,

@@ -182,7 +182,7 @@ async def _answer(
         stream_id, position = read_id(last_event_id)
         reading = replace(wanted(stream_id), position=position)
     else:
-        stream_id, *_ = await has.creation.create(asked, owner_of(request), None)
+        stream_id = (await has.creation.create(asked, owner_of(request), None)).stream_id
         reading = wanted(stream_id)
     try:
         return await open_viewer(has, reading, await own_fields(request, stream_id, *NEEDED))

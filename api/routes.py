@@ -22,11 +22,11 @@ router = APIRouter(prefix="/v1", tags=["streams"], responses=documented(401, 413
 async def read(request: Request, stream_id: str) -> Response:
     """The record: status, everything said so far, usage, timings, and the last event's id."""
     has = services(request)
-    await own_fields(request, stream_id)
+    (created_ms,) = await own_fields(request, stream_id, "created_ms")
     record = await has.records.get(stream_id)
     if record is None:
         raise no_such_stream()
-    links = msgspec.json.encode(await has.tokens.links(stream_id))
+    links = msgspec.json.encode(await has.tokens.links(stream_id, int(created_ms or 0)))
     return Response(b"%b,%b" % (record[:-1], links[1:]), media_type="application/json")
 
 
@@ -34,8 +34,8 @@ async def read(request: Request, stream_id: str) -> Response:
 async def renew(request: Request, stream_id: str) -> dict[str, Any]:
     """Links with a new read token; a viewer goes on behind its last event with either."""
     has = services(request)
-    await own_fields(request, stream_id)
-    found = await has.tokens.links(stream_id)
+    (created_ms,) = await own_fields(request, stream_id, "created_ms")
+    found = await has.tokens.links(stream_id, int(created_ms or 0))
     return {"id": stream_id, **found, "expires_in_s": has.tokens.expires_in_s()}
 
 
@@ -43,13 +43,14 @@ async def renew(request: Request, stream_id: str) -> dict[str, Any]:
 async def cancel(request: Request, stream_id: str, asked: Cancel | None = None) -> dict[str, str]:
     """Stop a stream; its upstream connection closes within a second. One that ended stays as it is."""
     has = services(request)
-    (model,) = await own_fields(request, stream_id, "model")
+    model, created_ms = await own_fields(request, stream_id, "model", "created_ms")
     data = encode_data({"by": "client", "reason": (asked or Cancel()).reason})
     answer = await has.cancellation.cancel(stream_id, data)
     if answer[0] == "gone":
         raise no_such_stream()
     status = "cancelled" if answer[0] == "cancelled" else answer[1]
-    return {"id": stream_id, "status": status, "model": model or "", **await has.tokens.links(stream_id)}
+    found = await has.tokens.links(stream_id, int(created_ms or 0))
+    return {"id": stream_id, "status": status, "model": model or "", **found}
 
 
 @router.delete("/streams/{stream_id}", status_code=204, responses=documented(404))

@@ -20,6 +20,7 @@ from api.seats import Seats
 from api.snapshots import Flights
 from api.viewing.followed_log import FollowedLog
 from api.viewing.hub import Hub
+from shared.erasures import Erasures
 from shared.ids import Cursor
 from shared.providers import Provider
 from shared.queue import Queue
@@ -71,15 +72,17 @@ class Viewing:
 class Cancellation:
     """Cancels and erases streams."""
 
-    def __init__(self, settings: Settings, streams: Streams, queue: Queue) -> None:
+    def __init__(self, settings: Settings, streams: Streams, queue: Queue, erasures: Erasures) -> None:
         self._retention_ms = int(settings.retention_s * 1000)
         self._keep_prompt = settings.keep_prompt
+        self._erasures = erasures
         self._streams = streams
         self._queue = queue
 
     async def cancel(self, stream_id: str, data: bytes) -> tuple[str, ...]:
         """Write the terminal event, and tell the worker and the readers. Out: the script's answer
         (``cancel.lua``)."""
+        await self._erasures.note()
         answer = await self._streams.cancel(stream_id, data, self._retention_ms, self._keep_prompt)
         if answer[0] == "cancelled":
             await self._queue.cancelled(stream_id)
@@ -87,6 +90,7 @@ class Cancellation:
 
     async def erase(self, stream_id: str) -> bool:
         """Delete everything of a stream, running or not. Out: whether it was there."""
+        await self._erasures.note()
         erased = await self._streams.erase(stream_id)
         if erased:
             await self._queue.cancelled(stream_id)

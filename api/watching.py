@@ -67,13 +67,13 @@ async def events(
         position = parse_cursor((asked.last_event_id if last_event_id is None else last_event_id) or "")
     except BadCursor:
         raise bad_cursor() from None
-    by_token = request.scope[OWNER] is None
     try:
-        if by_token:
-            await has.tokens.check(stream_id, asked.token, returning=position is not None)
         if has.viewing.full:
             return come_back(has, "too many viewers here")
-        record = await own_fields(request, stream_id, *NEEDED, anyones=by_token)
+        if request.scope[OWNER] is None:
+            record = await has.tokens.fields(stream_id, asked.token or "", position, *NEEDED)
+        else:
+            record = await own_fields(request, stream_id, *NEEDED)
         wanted = Wanted(stream_id, position, NativeDialect(), batch_of(asked.batch_size, asked.batch_ms))
         return await open_viewer(has, wanted, record)
     except (*AWAY, RedisError) as error:

@@ -14,6 +14,9 @@ OFF_S = 2.0
 BROKEN_S = 30.0
 """Of the quarter of an hour for which a read token lives by default, more than anybody should lose."""
 FULL = 0.9
+OVERDUE_S = 300.0
+"""As long as a rewrite may take."""
+SET_REWRITE = "Set HEADRACE_REWRITE_S to 600: workers then have it rewritten, at most so often."
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,36 @@ def _memory(info: Mapping[str, Any]) -> Finding:
     if most and used > FULL * most:
         return Finding("memory", "mend", said, "Raise maxmemory, or shorten HEADRACE_RETENTION_S.")
     return Finding("memory", "ok", said)
+
+
+def erasure_finding(info: Mapping[str, Any], may_rewrite: bool, rewrite_s: int) -> Finding:
+    """When erased text leaves the server's append-only file. In: INFO; whether this user may rewrite the file; the
+    setting."""
+    check = "erased text"
+    if not rewrite_s:
+        return Finding(check, "note", "stays in the server's file until that rewrites it by itself", SET_REWRITE)
+    if not may_rewrite:
+        return Finding(
+            check,
+            "mend",
+            "stays in the server's file until that rewrites it by itself: this user may not call BGREWRITEAOF",
+            "Give the user +bgrewriteaof. Where the server has no such command, ask its operator how long its "
+            "files keep what was deleted, and set HEADRACE_REWRITE_S=0.",
+        )
+    took_s = int(info.get("aof_last_rewrite_time_sec", -1))
+    last = f" (the last one took {took_s} s)" if took_s >= 0 else ""
+    return Finding(check, "ok", f"leaves the server's file within {rewrite_s} s and the time of a rewrite{last}")
+
+
+def overdue_findings(overdue_s: float, rewrite_s: int) -> list[Finding]:
+    """In: for how long a rewrite of the server's file has been due, and the setting. A rewrite that failed is tried
+    again behind each interval."""
+    if not rewrite_s or overdue_s < rewrite_s + OVERDUE_S:
+        return []
+    said = f"still in the server's file: a rewrite has been due for {overdue_s / 60:.0f} min"
+    return [
+        Finding("erased text", "mend", said, "Look at the workers' logs for rewrite_refused or rewrite_failed.")
+    ]
 
 
 def clock_finding(apart_s: float) -> Finding:

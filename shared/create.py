@@ -19,9 +19,10 @@ Measured: with a round trip for each step a burst of creates stands in line six 
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
+from shared.ids import entry_cursor
 from shared.keys import Keys
 from shared.limits import Limits
 from shared.new_stream import NewStream, new_nonce
@@ -35,11 +36,12 @@ FIRST_ATTEMPT: Final = 1
 class Created:
     """What a create led to. ``outcome``: created; exists, with the ``status`` that the stream has; conflict (the id
     belongs to another request); or the name of the limit that refused it, with the ``wait_ms`` until it may be
-    asked again (0: unknown)."""
+    asked again (0: unknown). ``created_ms``: when the stream that is there was created, by the server's clock."""
 
     outcome: str
     status: str = "queued"
     wait_ms: int = 0
+    created_ms: int = field(default=0, compare=False)
 
 
 class Creator:
@@ -102,9 +104,10 @@ class Creator:
 
 def _read(answer: Sequence[str], wait_ms: int) -> Created:
     match answer:
-        case ["created", _]:
-            return Created("created")
-        case ["exists", status, _]:
-            return Created("exists", status)
+        case ["created", first]:
+            # The first event's epoch is the moment of the creation (see record.lua).
+            return Created("created", created_ms=entry_cursor(first.encode()).epoch)
+        case ["exists", status, created_ms]:
+            return Created("exists", status, created_ms=int(created_ms))
         case _:
             return Created(answer[0], wait_ms=wait_ms)

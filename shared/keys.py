@@ -24,6 +24,9 @@ expire together once the stream has ended. ``<p>`` is the prefix of the settings
     ``arq:retry:<job id>``, strings: the marks of arq's own worker, from when it sees a job until it begins it or
     ends it; they live as long as a job may run, and a day. arq's names know no prefix.
 ``<p>:sweeper``, string: whose turn it is to sweep; lives 0.45 s.
+``<p>:erasures``, sorted set: when the log server's file must be rewritten, because text went from it (ms). Written
+    by the API and the workers; the workers take out what was done (:mod:`shared.erasures`). ``<p>:rewriter``,
+    string: a worker has taken that turn; lives for ``HEADRACE_REWRITE_S``.
 ``<p>:workers``, sorted set: workers by their last sign of life (ms); the API reads it for readiness.
 ``<p>:secret``, string: behind Idempotency-Key and read tokens, where none is configured. Lives for ever.
 ``<p>:limit:creations:<owner>``, string: when all that this API key took of its creations per minute is given back
@@ -44,7 +47,8 @@ The record's fields: ``status``, ``epoch``, ``attempt``, ``tries``, ``released``
 ``claimed_epoch``, ``worker``, ``owner``, ``request`` (JSON; goes at the end),
 ``request_hash``, ``about`` (JSON, in every opening), ``model``, ``provider``, ``on_failure``, ``pause_after_ms``
 (with ``flow: client`` alone), ``text_from``, ``snapshot_id``, ``created_ms``, ``started_ms``, ``finished_ms``,
-``usage:<attempt>`` and ``cost:<attempt>`` (JSON), ``result`` (JSON: the terminal event's data), and for each
+``usage:<attempt>`` and ``cost:<attempt>`` (JSON), ``end:<attempt>`` (why it ended: a status, a code, or how it was
+given back), ``result`` (JSON: the terminal event's data), and for each
 operation ``nonce:<operation>`` with ``answer:<operation>``.
 """
 
@@ -86,6 +90,14 @@ class Keys:
     @property
     def sweeper(self) -> str:
         return f"{self.prefix}:sweeper"
+
+    @property
+    def erasures(self) -> str:
+        return f"{self.prefix}:erasures"
+
+    @property
+    def rewriter(self) -> str:
+        return f"{self.prefix}:rewriter"
 
     @property
     def workers(self) -> str:

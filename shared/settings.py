@@ -44,8 +44,12 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis 7+ or Valkey that holds the logs")
-    queue_url: str = Field("", description="Redis of the queue and wake-ups; empty: the same as redis_url")
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0", repr=False, description="Redis 7+ or Valkey that holds the logs"
+    )
+    queue_url: str = Field(
+        "", repr=False, description="Redis of the queue and wake-ups; empty: the same as redis_url"
+    )
     key_prefix: str = Field("headrace", pattern=r"^[A-Za-z0-9_.-]{1,40}$", description="front of every key")
 
     default_model: str = Field("local/smollm2", description="model of a request that names none")
@@ -53,6 +57,9 @@ class Settings(BaseModel):
     prices_file: str = Field("", description="TOML file of more prices, or of other values for known ones")
     log_cap: int = Field(4096, ge=50, description="entries a log keeps at least (MAXLEN ~)")
     retention_s: Positive = Field(86_400, description="life of a finished stream")
+    rewrite_s: Limit = Field(
+        600, description="seconds between rewrites of the server's file, which rid it of erased text; 0: none"
+    )
     keep_prompt: bool = Field(False, description="keep the request in the record when the stream has ended")
 
     lease_ms: int = Field(3000, ge=500, description="a worker silent for this long has lost its streams")
@@ -88,7 +95,9 @@ class Settings(BaseModel):
         "", repr=False, description="secret behind Idempotency-Key and read tokens; empty: made once, kept in Redis"
     )
 
-    api_keys: str = Field("", description="NAME:hash entries, comma-separated; empty: nobody needs a key")
+    api_keys: str = Field(
+        "", repr=False, description="NAME:hash entries, comma-separated; empty: nobody needs a key"
+    )
     allow_open: bool = Field(False, description="listen on other addresses than loopback without any key")
     token_life_s: Positive = Field(900, description="life of the read token in events_url")
     creations_per_minute: Limit = Field(6000, description="streams that a key may create in a minute")

@@ -16,8 +16,9 @@ from redis.asyncio import Redis
 
 from shared.claims import Claim, read_claim
 from shared.events import MESSAGE, Delta, Transcript, decode_data
+from shared.ids import Cursor
 from shared.keys import Keys
-from shared.log import Entry, read_entries
+from shared.log import Entry, page_command, read_entries
 from shared.new_stream import NewStream, new_nonce
 from shared.redis import AWAY, Script, ScriptRunner
 
@@ -118,6 +119,25 @@ class Streams:
         meta = self._keys.stream(stream_id).meta
         raw: list[bytes | None] = await self._repeat(lambda: self._client.hmget(meta, list(names)))
         return [None if value is None else value.decode() for value in raw]
+
+    async def fields_from(
+        self, stream_id: str, cursor: Cursor | None, *names: str
+    ) -> tuple[list[str | None], Cursor | None]:
+        """As :meth:`fields`, and the id of the log's first entry from this cursor on (None: there is none, or no
+        cursor), in one round trip."""
+        if cursor is None:
+            return await self.fields(stream_id, *names), None
+        keys = self._keys.stream(stream_id)
+
+        async def ask() -> list[Any]:
+            async with self._client.pipeline(transaction=False) as pipe:
+                pipe.hmget(keys.meta, list(names))
+                pipe.execute_command(*page_command(keys.log, cursor.encode(), 1))
+                return await pipe.execute()
+
+        raw, entries = await self._repeat(ask)
+        found = next(iter(read_entries(entries)), None)
+        return [None if value is None else value.decode() for value in raw], found and found.cursor
 
     async def liveness(self, stream_ids: Sequence[str]) -> list[tuple[str | None, int, bool]]:
         """For the sweep, in one round trip: (status or None, attempt, has a lease) of each."""

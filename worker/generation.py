@@ -147,11 +147,11 @@ class Generations:
             unsaid = failure.by_provider and course.first_token_at is None
             if unsaid and (fallback := moved_on(request, failure.code)):
                 log.info("fell_back", stream=stream_id, code=failure.code, provider=fallback["provider"])
-                await self._endings.fall_back(attempt, fallback)
+                await self._endings.fall_back(attempt, failure.code, fallback)
                 return AT_ONCE
             if not failure.refusal and self._may_try_again(request, claim, course):
                 log.info("attempt_failed", stream=stream_id, code=failure.code, tries_left=claim.tries_left)
-                await self._endings.give_back(attempt)
+                await self._endings.give_back(attempt, failure.code)
                 return True
             message = with_tried(failure.message, request)
             data = {"code": failure.code, "message": message, "retryable": failure.retryable, **common}

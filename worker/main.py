@@ -21,6 +21,7 @@ from arq.worker import func
 
 from shared.collector import calm_collector
 from shared.durability import log_durability
+from shared.erasures import Erasures
 from shared.files import raise_file_limit
 from shared.keys import Keys
 from shared.logs import configure_logs
@@ -143,8 +144,9 @@ async def running(configuration: Configuration) -> AsyncIterator[tuple[Queue, Ge
     leases = Leases(streams, name, settings.lease_ms, writer.running)
     sweep = Sweep(streams, queue, leases, settings.lease_ms, apart=bool(settings.queue_url))
     watchers = Watchers(PresenceKeys(log_client, keys))
-    upkeep = Upkeep(name, queue, leases, sweep, writer, watchers)
-    endings = Endings(settings, streams, queue, writer)
+    erasures = Erasures(settings, queue_client, keys)
+    upkeep = Upkeep(name, queue, leases, sweep, writer, watchers, erasures)
+    endings = Endings(settings, streams, queue, writer, erasures)
     line = Line(Turns(queue_client, keys))
     pump = Pump(client, writer, line, watchers, configuration.prices)
     generations = Generations(settings, configuration.providers, pump, streams, queue, writer, endings, name)

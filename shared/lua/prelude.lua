@@ -93,6 +93,10 @@ end
 -- What every end has in common: the status, no lease, no prompt, and one life time for all keys.
 local function close(status, now, retention_ms, keep_prompt)
   redis.call('HSET', META, 'status', status, 'finished_ms', int(now))
+  local attempt = field('attempt')
+  if attempt ~= '0' then
+    redis.call('HSETNX', META, 'end:' .. attempt, status) -- the code of a failure stands there already
+  end
   redis.call('DEL', LEASE, PRESENCE)
   if keep_prompt ~= '1' then
     redis.call('HDEL', META, 'request')

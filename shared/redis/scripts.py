@@ -37,6 +37,9 @@ FLAGS: Final[dict[str, str]] = {
 }
 """Every script of the log's side and the flags it runs under (``#!lua flags=…``, Redis 7)."""
 
+VITAL: Final = frozenset({"erasure"})
+"""Scripts of the queue's side that run at full memory, too."""
+
 PARTS: Final[dict[str, tuple[str, ...]]] = {"create": ("admit", "record")}
 """What a script is made of: these stand in front of it, each as a function of its KEYS and ARGV."""
 
@@ -63,6 +66,8 @@ def load_script(name: str, *, shebang: bool = True) -> Script:
         parts = [f"local function {part}(KEYS, ARGV)\n{_source(part)}\nend" for part in PARTS.get(name, ())]
         head = f"#!lua flags={FLAGS[name]}" if shebang else ""
         source = "\n".join([head, lua_table(), _source("prelude"), *parts, source]).lstrip()
+    elif name in VITAL and shebang:
+        source = "#!lua flags=allow-oom\n" + source
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 

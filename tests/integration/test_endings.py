@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest_asyncio
 
 from shared.claims import Claim
+from shared.erasures import Erasures
 from shared.events import FINISHING
 from shared.keys import Keys
 from shared.new_stream import NewStream, new_nonce
@@ -33,7 +34,9 @@ class Worker:
         self.streams = Streams(self.client, KEYS, scripts)
         self.queue = Queue(self.client, KEYS)
         self.writer = LogWriter(lambda: connect_to_logs(url), KEYS, scripts, 4096, FLUSH_S)
-        self.endings = Endings(Settings(), self.streams, self.queue, self.writer)
+        self.endings = Endings(
+            Settings(), self.streams, self.queue, self.writer, Erasures(Settings(), self.client, KEYS)
+        )
 
     async def claim(self, stream_id: str, worker: str) -> Claim:
         return await self.streams.claim(stream_id, worker, LEASE_MS, 3)

@@ -32,6 +32,7 @@ class Scene:
         self.attempt = AttemptLog("s", Claim("run", "started", epoch=1, attempt=1), Log("k", 1000))
         self.course = Course(0.0)
         self.upstream = upstream
+        self.touched = False
 
         @asynccontextmanager
         async def answer(*_: object) -> AsyncIterator[ProviderStream]:
@@ -46,17 +47,24 @@ class Scene:
             def asked(self, _: str) -> Any:
                 return nullcontext(watched)
 
-        anything: Any = SimpleNamespace(answer=answer, touch=lambda _: None, turn=nobody)
+        anything: Any = SimpleNamespace(answer=answer, touch=self.touch, turn=nobody)
         watchers: Any = Watching()
         provider = Provider("local", "openai", "http://x", "", rate_per_second=per_second)
         flow = Flow(0.3) if watched else None
         pump = Pump(anything, anything, anything, watchers, {})
         self.running = asyncio.create_task(pump.run(self.attempt, provider, ASKED, flow, self.course))
 
+    def touch(self, _: AttemptLog) -> None:
+        self.touched = True
+
     async def flush(self) -> str:
-        """What one flush writes, as the log has it."""
+        """What one flush writes, as the log has it: nothing of an attempt that nobody touched."""
         await asyncio.sleep(0)
+        if not self.touched:
+            return ""
+        self.touched = False
         entries = self.attempt.take()
+        self.touched = self.touched or self.attempt.has_pending
         self.attempt.acknowledged(0.0)
         await asyncio.sleep(0)
         return b" ".join(entries).decode("utf-8", "replace")

@@ -131,7 +131,8 @@ class AttemptLog:
         n = self.next_n
         if self._written_n != n - 1 or self.stopped.done():
             return []
-        if self.source is not None and not self._pending:
+        # What waits already (a note, what was too much for one write) is no reason not to pull: nobody hints twice.
+        if self.source is not None and len(self._pending) <= self._most:
             for delta in self.source():
                 self.add(delta)
         taken = self._pending

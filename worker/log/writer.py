@@ -25,7 +25,7 @@ from redis.exceptions import RedisError
 from shared.claims import Claim
 from shared.keys import Keys
 from shared.log import Log
-from shared.redis import AWAY, LogConnection, Script, command, is_trouble, teach
+from shared.redis import AWAY, LogConnection, Script, command, is_trouble, reason, teach
 from worker.log.attempt_log import FENCED, AttemptLog
 from worker.log.flush import Call, Flush
 from worker.log.flush_policy import FlushPolicy
@@ -140,7 +140,7 @@ class LogWriter:
                     await self._reconcile(connection)
                     await self._flush(connection)
                 except (*AWAY, RedisError) as error:
-                    log.warning("log_away", error=type(error).__name__, detail=str(error)[:200])
+                    log.warning("log_away", error=type(error).__name__, detail=reason(error))
                     await self._close()
                     self._work.set()
                     await asyncio.sleep(backoff_s)
@@ -267,7 +267,7 @@ class LogWriter:
         error = done.exception()
         if error is not None:
             # The next step finds another length than it expects, and writes the snapshot anew.
-            log.warning("snapshot_refused", stream=attempt.stream_id, detail=str(error)[:200])
+            log.warning("snapshot_refused", stream=attempt.stream_id, detail=reason(error))
         elif done.result().startswith(b"mismatch"):
             self._snapshot(attempt, anew=True)
         elif done.result() != b"ok":
