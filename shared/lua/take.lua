@@ -3,7 +3,7 @@
 -- KEYS: arq's queue, the lanes (sorted set), the books (hash)
 -- ARGV: head of a lane's key, head of a job's key; a job that the worker was woken with, and its place ('' for none);
 --       the worker's free places, and how many streams more it may hold; shares: 1 where keys share the places, 1
---       where providers do, most places of a key (0: its share); then for each name (`key:…`, `provider:…`) of which
+--       where providers do, most places of a key (0: its share); then for each name (`key:…`, `provider:…`, `lane:…`) of which
 --       the worker has streams: how many hold a place, how many there are in all
 -- Out:  {jobs that still wait, then for each that was taken: job id, place, payload or nil}
 local QUEUE, LANES, BOOKS = KEYS[1], KEYS[2], KEYS[3]
@@ -55,6 +55,16 @@ local function fits(kind, name)
   return places < room and (held[key] or 0) < more
 end
 
+-- A key may have one more of a provider's places while it has fewer of them than are free beside them: a key that
+-- fills what its provider may have would leave nothing there for the others.
+local function fits_lane(lane, provider, owner)
+  if provider == '' or owner == '' or most_of_key > 0 or not (shares.key and shares.provider) then
+    return true
+  end
+  local mine, all = 'lane:' .. lane, 'provider:' .. provider
+  return (running[mine] or 0) < free - (running[all] or 0) and (held[mine] or 0) < more - (held[all] or 0)
+end
+
 local function count(kind, name)
   local key = kind .. ':' .. name
   running[key] = (running[key] or 0) + 1
@@ -85,7 +95,7 @@ while free > 0 and more > 0 do
     lane = redis.call('ZRANGE', LANES, 0, 0)[1]
   end
   local provider, owner = string.match(lane, '^([^:]*):(.*)$')
-  if not (fits('key', owner) and fits('provider', provider)) then
+  if not (fits('key', owner) and fits('provider', provider) and fits_lane(lane, provider, owner)) then
     passed = passed + 1
   else
     local LANE = lane_head .. lane
@@ -108,6 +118,7 @@ while free > 0 and more > 0 do
         free, more = free - 1, more - 1
         count('key', owner)
         count('provider', provider)
+        count('lane', lane)
       end
     end
   end
