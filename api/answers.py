@@ -1,13 +1,15 @@
 """What the API tells of a stream: the record, in the words that callers see."""
 
+import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from pydantic import BaseModel, Field
 
 from shared.events import PAUSED, WAITING
-from shared.streams import Reading, json_field
+from shared.streams import LARGE_SNAPSHOT, Reading, Streams, json_field
 
 
 class Created(BaseModel):
@@ -46,6 +48,16 @@ class Models(BaseModel):
 def links(stream_id: str) -> dict[str, str]:
     """Where a stream is found."""
     return {"events_url": f"/v1/streams/{stream_id}/events", "url": f"/v1/streams/{stream_id}"}
+
+
+async def read_record(streams: Streams, stream_id: str) -> bytes | None:
+    """The whole record but for its links, as a JSON object; None where the stream does not exist."""
+    reading = await streams.read(stream_id)
+    if reading is None:
+        return None
+    in_thread = len(reading.snapshot) > LARGE_SNAPSHOT
+    described = await asyncio.to_thread(describe, stream_id, reading) if in_thread else describe(stream_id, reading)
+    return msgspec.json.encode(described)
 
 
 def describe(stream_id: str, reading: Reading) -> dict[str, Any]:

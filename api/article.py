@@ -16,9 +16,21 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 
+from api.body_limit import BodyRoute
 from api.dialects.plain import PlainBatchDialect, PlainDialect
-from api.doors import own_fields, owner_of, services
-from api.opening import AWAY_NOW, MAX_BATCH, MAX_BATCH_MS, Wanted, bad_cursor, batch_of, come_back, open_viewer
+from api.doors import OWNER, own_fields, owner_of, services
+from api.opening import (
+    AWAY_NOW,
+    CROWDED,
+    MAX_BATCH,
+    MAX_BATCH_MS,
+    NEEDED,
+    Wanted,
+    bad_cursor,
+    batch_of,
+    come_back,
+    open_viewer,
+)
 from api.problems import documented
 from api.requests import CreateStream
 from api.routes import beat
@@ -34,7 +46,7 @@ ABANDON_AFTER_S: Final = 300.0
 
 log = structlog.get_logger("api")
 
-router = APIRouter(tags=["the article's endpoints"])
+router = APIRouter(tags=["the article's endpoints"], route_class=BodyRoute)
 
 _STREAMED: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {"text/event-stream": {}}, "description": "The answer as it comes"},
@@ -165,17 +177,16 @@ async def _answer(
 ) -> Response:
     """Go on with the stream that Last-Event-ID names, or make one; then read it."""
     has = services(request)
-    if has.viewing.full:
-        return come_back(has, "too many viewers here")
+    if has.viewing.full(request.scope[OWNER]):
+        return come_back(has, CROWDED)
     if last_event_id:
         stream_id, position = read_id(last_event_id)
         reading = replace(wanted(stream_id), position=position)
     else:
-        stream_id, *_ = await has.creation.create(asked, owner_of(request), None)
+        stream_id = (await has.creation.create(asked, owner_of(request), None)).stream_id
         reading = wanted(stream_id)
     try:
-        text_from, pause = await own_fields(request, stream_id, "text_from", "pause_after_ms")
-        return await open_viewer(has, reading, text_from or "", pause)
+        return await open_viewer(has, reading, await own_fields(request, stream_id, *NEEDED))
     except (*AWAY, RedisError) as error:
         log.warning("viewer_sent_back", error=type(error).__name__)
         # The id goes along: who comes back goes on with the stream that was made.

@@ -4,7 +4,7 @@ Trouble that passes (Redis away, too many viewers) is a 200 that ends with ``ret
 gives up for ever on any other status.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,7 +23,11 @@ from shared.ids import Cursor, parse_cursor
 from shared.redis import AWAY
 from shared.sse import COMMENT, encode_comment, encode_retry
 
+NEEDED: Final = ("text_from", "pause_after_ms", "owner")
+"""Fields of a stream's record."""
 FULL: Final = "too many viewers of this stream"
+OFTEN: Final = "opened too often"
+CROWDED: Final = "too many viewers here"
 AWAY_NOW: Final = "Redis is away"
 MAX_BATCH: Final = 1000
 MAX_BATCH_MS: Final = 60_000
@@ -48,13 +52,19 @@ class Wanted:
     """How often; None: as it is configured."""
 
 
-async def open_viewer(has: Services, wanted: Wanted, text_from: str, pause_after_ms: str | None) -> Response:
+async def open_viewer(has: Services, wanted: Wanted, record: Sequence[str | None]) -> Response:
     """The response that a viewer reads; 204 where it has seen everything.
 
-    ``text_from`` and ``pause_after_ms`` are the record's fields. Raises one of AWAY, or a RedisError.
+    ``record``: the fields :data:`NEEDED` of the stream's record. Raises one of AWAY, or a RedisError.
     """
-    first = parse_cursor(text_from)
+    text_from, pause_after_ms, owner = record
+    owner = owner or ""
+    if has.viewing.full(owner):
+        return come_back(has, CROWDED, wanted.preamble)
+    first = parse_cursor(text_from or "")
     assert first is not None
+    if wait_s := has.opens.admit(wanted.stream_id, owner):
+        return come_back(has, OFTEN, b"" if wanted.position else wanted.preamble, wait_s)
     sink = Sink()
     with has.viewing.follow(wanted.stream_id, wanted.dialect, first) as followed:
         await has.viewing.loaded(followed)
@@ -70,7 +80,13 @@ async def open_viewer(has: Services, wanted: Wanted, text_from: str, pause_after
                 if not seated:
                     yield _farewell(FULL)
                     return
-                with has.viewing.counted(), has.viewing.follow(wanted.stream_id, wanted.dialect, first) as followed:
+                if has.viewing.full(owner):  # it was not, before others came
+                    yield _farewell(CROWDED)
+                    return
+                with (
+                    has.viewing.counted(owner),
+                    has.viewing.follow(wanted.stream_id, wanted.dialect, first) as followed,
+                ):
                     viewer.attach(followed)
                     async with has.presence.shown(wanted.stream_id, pause_after_ms):
                         yield encode_retry(RETRY_MS) + wanted.preamble
@@ -82,17 +98,17 @@ async def open_viewer(has: Services, wanted: Wanted, text_from: str, pause_after
     return SseResponse(chunks(), sink, has.watch, wanted.ping_s or has.settings.keepalive_s, wanted.ping)
 
 
-def come_back(has: Services, why: str, preamble: bytes = b"") -> Response:
-    """A 200 that ends, for trouble that passes."""
+def come_back(has: Services, why: str, preamble: bytes = b"", wait_s: float = 0) -> Response:
+    """A 200 that ends, for trouble that passes, perhaps after so long."""
 
     async def chunks() -> AsyncGenerator[bytes, None]:
-        yield _farewell(why) + preamble
+        yield _farewell(why, wait_s) + preamble
 
     return SseResponse(chunks(), Sink(), has.watch, has.settings.keepalive_s)
 
 
-def _farewell(why: str) -> bytes:
-    return encode_retry(2 * RETRY_MS) + encode_comment(f"{why}; come back soon")
+def _farewell(why: str, wait_s: float = 0) -> bytes:
+    return encode_retry(2 * RETRY_MS + int(wait_s * 1000)) + encode_comment(f"{why}; come back soon")
 
 
 def batch_of(size: int | None, age_ms: float | None) -> BatchLimits | None:

@@ -24,6 +24,11 @@ def frame(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
 
 
+def framed(data: bytes) -> tuple[bytes, bytes, bytes]:
+    """As :func:`frame`, in parts: the data is not copied."""
+    return b"%x\r\n" % len(data), data, b"\r\n"
+
+
 class Sink:
     """Open while a response's body is under way."""
 

@@ -7,11 +7,13 @@ from typing import Protocol
 
 from api.dialects.base import Dialect
 from api.sink import frame
+from api.snapshots import Recent
 from api.viewing.shared_buffer import SLICE_BYTES, SharedBuffer
 from shared.events import FRESH, MESSAGE
 from shared.ids import MAX_PART, Cursor, follows
 from shared.keys import Keys
 from shared.log import DATA, TYPE, RawEntry, read_entry
+from shared.streams import Reading
 
 
 def just_before(cursor: Cursor) -> Cursor:
@@ -37,8 +39,9 @@ class FollowedLog:
     """One log in one dialect.
 
     ``position`` is the last id read, as Redis tells it; ``generation`` counts how often the buffer had to be thrown
-    away (a gap, or a buffer ahead of its log), after which every viewer needs a snapshot; ``terminal`` is the last
-    event's id once it was read; ``gone`` says that the log vanished; ``changes`` counts whatever happens.
+    away (a gap, or a buffer ahead of its log), after which every viewer needs a ``snapshot`` (ready to be sent,
+    with what was read; None: the stream is gone); ``terminal`` is the last event's id once it was read; ``gone``
+    says that the log vanished; ``changes`` counts whatever happens.
     """
 
     def __init__(self, stream_id: str, key: bytes, dialect: Dialect, text_from: Cursor) -> None:
@@ -53,6 +56,7 @@ class FollowedLog:
         self.loaded = asyncio.Event()
         self.viewers = 0
         self.changes = 0
+        self.snapshot: Recent[tuple[bytes, Reading] | None] = Recent()
         self._waiting: dict[Waiter, None] = {}
 
     def extend(self, entries: Sequence[RawEntry]) -> None:
@@ -101,6 +105,7 @@ class FollowedLog:
     def reset(self) -> None:
         """What was read can't be joined to what is there: viewers get a snapshot."""
         self.buffer.clear()
+        self.snapshot.forget()
         self.generation += 1
         self.terminal = None
 

@@ -37,7 +37,7 @@ from shared.log import (
     read_tails,
     tail_commands,
 )
-from shared.redis import AWAY, LogConnection, listen
+from shared.redis import AWAY, LogConnection, listen, reason
 
 READ_COUNT: Final = 500
 """Entries of one log in one XREAD: a late viewer's long log must not hold up the others."""
@@ -145,7 +145,7 @@ class Hub:
                     await self._check_last(connection)
                 backoff_s = FIRST_BACKOFF_S
             except (*AWAY, RedisError) as error:
-                log.warning("log_away", error=type(error).__name__, detail=str(error)[:200])
+                log.warning("log_away", error=type(error).__name__, detail=reason(error))
                 if self._connection is not None:
                     await self._connection.close()
                     self._connection = None

@@ -265,7 +265,7 @@ def test_a_text_is_the_cursor_that_it_says_or_refused(text: str) -> None:
 @given(st.one_of(st.text(max_size=60), st.from_regex(r"[0-9]{1,16}\.[A-Za-z0-9_-]{30,33}", fullmatch=True)))
 def test_no_text_that_was_not_signed_is_a_token(token: str) -> None:
     try:
-        check_token(b"secret", "A" * 24, token, 0)
+        check_token(b"secret", "A" * 24, 1, token, 0)
     except (TokenInvalid, TokenExpired):
         return
     raise AssertionError(token)

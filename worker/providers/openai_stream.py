@@ -9,7 +9,8 @@ where a field could be missing, errors in the choice.
 Fields of a delta that are not known here are kept under ``provider``, and so are log probabilities, which come only
 where they were asked for. A block of ``reasoning_details`` comes in pieces and is kept whole, at its end. Left out
 on purpose is what stands around the choices in every chunk alike (``id``, ``system_fingerprint``, ``service_tier``,
-``obfuscation``, ``prompt_filter_results``, llama.cpp's ``timings``): noise of a whole entry for each token."""
+``obfuscation``, ``prompt_filter_results``, llama.cpp's ``timings``): noise of a whole entry for each token.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal

@@ -2,7 +2,7 @@
 
 Theory of operation. A reader takes what it understands, and lets no odd field cost the text: what has another type
 than documented is put right where its meaning is plain (a number as text, a text as a number, an object as JSON),
-and left out where it is not. What is no JSON at all but begins like it was cut, and is garbage; a word alone is a
+and left out where it is not. An event that begins like JSON but is none was cut, and is garbage; a word alone is a
 sign of life.
 
 *Text.* JSON may hold half of a surrogate pair, and some providers cut a pair between two pieces. A half at the end
@@ -14,7 +14,8 @@ own count (:class:`Calls`). A whole input that comes at the start, or again at t
 same once.
 
 *The rest.* Some things are known only at the answer's end: that a call has no arguments, or no id; that a half has
-no other half; that a block of reasoning is whole. :meth:`AnswerReader.last` tells them."""
+no other half; that a block of reasoning is whole. :meth:`AnswerReader.last` tells them.
+"""
 
 import json
 import re
@@ -261,11 +262,11 @@ class Calls:
             call.name, call.pieces = name, [arguments]
             told = {"index": call.index, "id": call.id, **({"name": name} if name else {}), "arguments": arguments}
             return call.index, [Said({"tool_call": told})]
-        return call.index, self._told(call, call_id, name, arguments)
+        return call.index, self._told(call, place, call_id, name, arguments)
 
     def add(self, index: int, arguments: str) -> list[Said]:
         """A piece of the arguments of the call with this index of ours."""
-        return self._told(self._calls[index], "", "", arguments)
+        return self._told(self._calls[index], None, "", "", arguments)
 
     def complete(self, index: int, arguments: str) -> list[Said]:
         """The call has no more pieces; ``arguments``: all of them, where none came in pieces."""
@@ -305,12 +306,16 @@ class Calls:
         return at if whole is None or not arguments or decode(arguments) == whole else None
 
     def _at(self, place: int | None) -> _Call | None:
-        if place is None:
-            return self._calls[-1] if self._calls else None
-        return next((call for call in reversed(self._calls) if call.place == place), None)
+        last = self._calls[-1] if self._calls else None
+        if place is None or last is None or last.place == place:
+            return last
+        # A call that began without an index may get one with its next piece.
+        known = next((call for call in reversed(self._calls) if call.place == place), None)
+        return last if known is None and last.place is None else known
 
-    def _told(self, call: _Call, call_id: str, name: str, arguments: str) -> list[Said]:
+    def _told(self, call: _Call, place: int | None, call_id: str, name: str, arguments: str) -> list[Said]:
         said: dict[str, Any] = {}
+        call.place = place if call.place is None else call.place
         if call_id and not call.id:
             call.id = said["id"] = call_id
         if name and not call.name:
