@@ -4,12 +4,13 @@ Trouble that passes (Redis away, too many viewers) is a 200 that ends with ``ret
 gives up for ever on any other status.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from fastapi import Response
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from redis.exceptions import RedisError
 
 from api.dialects.base import Dialect
@@ -32,7 +33,34 @@ MAX_BATCH: Final = 1000
 MAX_BATCH_MS: Final = 60_000
 """A proxy closes what says nothing for a minute."""
 
+SPELLINGS: Final = ("lastEventId", "lastEventID", "last_event_id")
+"""Names of a cursor in a URL. Those of libraries come first: on a reconnect they add theirs to a URL that may
+still hold the page's own, older one."""
+
 log = structlog.get_logger("api")
+
+
+class Returning(BaseModel):
+    """The query of an address that is read as SSE. A name that is not known is refused: a mistyped cursor would
+    bring the whole answer again at each reconnect."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    last_event_id: str | None = Field(
+        None, description="for those who can't set headers; also as lastEventId and lastEventID"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _under_one_name(cls, sent: dict[str, Any]) -> dict[str, Any]:
+        named = {name: value for name, value in sent.items() if name not in SPELLINGS}
+        cursor = cursor_in(sent)
+        return named if cursor is None else {**named, "last_event_id": cursor}
+
+
+def cursor_in(query: Mapping[str, Any]) -> str | None:
+    """The cursor that a query holds under one of its names; None for none."""
+    return next((query[name] for name in SPELLINGS if name in query), None)
 
 
 @dataclass(frozen=True, slots=True)
