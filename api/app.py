@@ -31,6 +31,7 @@ from api.connections import Connections, HttpConnection
 from api.creation import Creation
 from api.docs import add_docs
 from api.doors import Doors
+from api.heads import Heads
 from api.metrics import make_registry
 from api.presence import Presence
 from api.problems import handlers
@@ -158,6 +159,7 @@ def build(configuration: Configuration, room: Room, listens_on: str) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would lead to whatever Host names
         telemetry=NO_TELEMETRY,
         exception_handlers=handlers(),
         middleware=_middleware(settings, listens_on),
@@ -184,6 +186,7 @@ def _middleware(settings: Settings, listens_on: str) -> list[Middleware]:
     inner = [
         Middleware(Doors, keys=settings.keys),
         Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
+        Middleware(Heads),
         Middleware(ExceptionMiddleware, handlers=handled),
     ]
     if not settings.keys:

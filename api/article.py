@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from api.body_limit import BodyRoute
 from api.dialects.plain import PlainBatchDialect, PlainDialect
 from api.doors import own_fields, owner_of, services
+from api.heads import IS_HEAD
 from api.opening import (
     AWAY_NOW,
     MAX_BATCH,
@@ -187,6 +188,8 @@ async def _answer(
     if last_event_id:
         stream_id, position = read_id(last_event_id)
         reading = replace(wanted(stream_id), position=position)
+    elif IS_HEAD in request.scope:
+        return come_back(has, "nothing is made for HEAD")
     else:
         stream_id = (await has.creation.create(asked, owner_of(request), None)).stream_id
         reading = wanted(stream_id)
