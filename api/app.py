@@ -109,7 +109,9 @@ def build(configuration: Configuration, room: Room, listens_on: str) -> FastAPI:
     viewing = Viewing(hub, room.viewers)
     presence = Presence(PresenceKeys(log_client, keys))
     watch = SendWatch(settings.send_timeout_s)
-    connections = Connections(room.connections, settings.waiting_per_address, most_waiting=room.waiting)
+    connections = Connections(
+        room.connections, settings.waiting_per_address, most_waiting=room.waiting, proxies=settings.proxies
+    )
 
     parts = Services(
         settings=settings,
@@ -240,6 +242,7 @@ def main() -> None:
         access_log=False,
         log_level="warning",
         server_header=False,
+        proxy_headers=False,  # it would believe whoever is on this machine; see api/connections.py
         headers=ALL_HEADERS,
         timeout_graceful_shutdown=STOP_S,
     )

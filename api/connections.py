@@ -16,12 +16,17 @@ at those that wait, and closes what is late, so a viewer costs no timer and no p
 Where too many wait, the one that has waited longest is closed, and not the one that comes: whoever sends its
 request at once is served while others hold silent connections. A connection is safe for its first second, so a
 storm of viewers does not drive itself out; only where no file descriptor is left the oldest goes in any case.
+
+What another server saw (``X-Forwarded-*``) anybody can write. Such headers are dropped here unless the peer is a
+trusted proxy, so that nobody behind this has to ask. The connections of a trusted proxy are those of many callers,
+and are not counted as one address's.
 """
 
 import asyncio
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from enum import Enum
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from itertools import islice
 from typing import Any, Final
 
@@ -88,7 +93,7 @@ class HttpConnection(HttpToolsProtocol):
     # Not in the instance's dictionary: with more than thirty names Python shares its keys no longer (2 kB each).
     __slots__ = (
         "_body_bytes", "_closes", "_drained", "_head_bytes", "_on_half_close", "_phase", "_response", "_since",
-        "_table", "_unsettled", "half_closed",
+        "_table", "_unsettled", "half_closed", "trusted",
     )  # fmt: skip
 
     def __init__(self, *args: Any, table: "Connections", **more: Any) -> None:
@@ -117,6 +122,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.trusted = self._table.trusts(self.address)
         transport.set_write_buffer_limits(high=WRITE_BUFFER)
         self._wait(Phase.HEAD)
         self._table.make_room(self, len(self.connections))
@@ -179,7 +185,8 @@ class HttpConnection(HttpToolsProtocol):
         self._head_bytes += len(name) + len(value) + HEADER_BYTES
         if self._head_bytes + len(self.url) > MAX_HEAD_BYTES or len(self.headers) >= MAX_HEADERS:
             raise _head_too_large()
-        super().on_header(name, value)
+        if name[:12].lower() != b"x-forwarded-" or self.trusted:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         if len(self.pipeline) >= MAX_PIPELINED:
@@ -363,22 +370,38 @@ class Closing:
 class Connections:
     """The connections of this process that wait, oldest first, and how many there may be."""
 
-    def __init__(self, most: int, per_address: int = 0, *, most_waiting: int = MAX_WAITING) -> None:
+    def __init__(
+        self,
+        most: int,
+        per_address: int = 0,
+        *,
+        most_waiting: int = MAX_WAITING,
+        proxies: Sequence[IPv4Network | IPv6Network] = (),
+    ) -> None:
         """``most``: connections in all, whatever they do. ``per_address``: those of one address that may wait (0:
-        any number), of ``most_waiting`` in all."""
+        any number), of ``most_waiting`` in all. ``proxies``: those that are trusted."""
         self._most = most
+        self._proxies = proxies
         self._most_waiting = most_waiting
         self._per_address = per_address
         self._waiting: dict[HttpConnection, None] = {}
         self._by_address: dict[str, dict[HttpConnection, None]] = {}
         self._late = self._crowded = self._refused = 0
 
+    def trusts(self, address: str) -> bool:
+        """Whether a peer of this address is a trusted proxy."""
+        if not self._proxies or not address:
+            return False
+        found = ip_address(address.partition("%")[0])
+        found = getattr(found, "ipv4_mapped", None) or found
+        return any(found in network for network in self._proxies)
+
     def add(self, connection: HttpConnection) -> None:
         """It waits."""
         if connection in self._waiting:
             return
         self._waiting[connection] = None
-        if self._per_address:
+        if self._per_address and not connection.trusted:
             self._by_address.setdefault(connection.address, {})[connection] = None
 
     def discard(self, connection: HttpConnection) -> None:

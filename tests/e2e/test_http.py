@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -236,3 +237,28 @@ async def test_a_client_that_writes_everything_first_reads_the_refusal(
     )
     status, told = await asyncio.to_thread(post, api, body, **headers)
     assert (status, told["code"]) == (413, "body_too_large")
+
+
+# -- proxies in front ---------------------------------------------------------------------------------
+
+
+async def create_as(stack: Stack, api: Child, told: str) -> int:
+    request = f"POST /v1/models HTTP/1.1\r\n{told}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    status, _, _ = await asyncio.to_thread(exchange, api, request.encode())
+    return int(status.split()[1])
+
+
+async def test_what_a_proxy_tells_is_believed_only_from_whom_the_settings_trust(tmp_path: Path) -> None:
+    """Without keys: the name that was asked for, and the page that asks, must be this server's own."""
+    ours = "Host: 127.0.0.1\r\nX-Forwarded-Host: chat.example\r\nOrigin: https://chat.example"
+    rebound = "Host: evil.example\r\nX-Forwarded-Host: localhost"
+    names = {"HEADRACE_ALLOWED_HOSTS": "chat.example"}
+    async with running_stack(tmp_path, workers=0, **names) as stack:
+        assert await create_as(stack, stack.apis[0], ours) == 403
+        assert await create_as(stack, stack.apis[0], rebound) == 403
+
+        stack.settings["HEADRACE_TRUSTED_PROXIES"] = "10.0.0.0/8, 127.0.0.1"
+        trusting = await stack.add_api()
+        assert await create_as(stack, trusting, ours) == 405
+        assert await create_as(stack, trusting, rebound) == 405
+        assert await create_as(stack, trusting, "Host: 127.0.0.1\r\nX-Forwarded-Host: evil.example") == 403
