@@ -24,7 +24,7 @@ from shared.ids import Cursor, parse_cursor
 from shared.redis import AWAY
 from shared.sse import COMMENT, encode_comment, encode_retry
 
-NEEDED: Final = ("text_from", "pause_after_ms", "owner")
+NEEDED: Final = ("text_from", "pause_after_ms", "owner", "created_ms")
 """Fields of a stream's record."""
 FULL: Final = "too many viewers of this stream"
 OFTEN: Final = "opened too often"
@@ -84,13 +84,14 @@ async def open_viewer(has: Services, wanted: Wanted, record: Sequence[str | None
 
     ``record``: the fields :data:`NEEDED` of the stream's record. Raises one of AWAY, or a RedisError.
     """
-    text_from, pause_after_ms, owner = record
+    text_from, pause_after_ms, owner, created_ms = record
     first = parse_cursor(text_from or "")
     assert first is not None
     if wait_s := has.opens.admit(wanted.stream_id, owner or ""):
         return come_back(has, OFTEN, b"" if wanted.position else wanted.preamble, wait_s)
     sink = Sink()
-    with has.viewing.follow(wanted.stream_id, wanted.dialect, first) as followed:
+    followed_as = (wanted.stream_id, wanted.dialect, first, int(created_ms or 0))
+    with has.viewing.follow(*followed_as) as followed:
         await has.viewing.loaded(followed)
         parts = (has.hub, has.streams, followed, first, has.viewing.is_stopping, sink)
         viewer = Viewer(*parts) if wanted.batch is None else BatchedViewer(*parts, wanted.batch)
@@ -104,7 +105,7 @@ async def open_viewer(has: Services, wanted: Wanted, record: Sequence[str | None
                 if not seated:
                     yield _farewell(FULL)
                     return
-                with has.viewing.counted(), has.viewing.follow(wanted.stream_id, wanted.dialect, first) as followed:
+                with has.viewing.counted(), has.viewing.follow(*followed_as) as followed:
                     viewer.attach(followed)
                     async with has.presence.shown(wanted.stream_id, pause_after_ms):
                         yield encode_retry(RETRY_MS) + wanted.preamble
