@@ -32,6 +32,7 @@ from api.creation import Creation
 from api.docs import add_docs
 from api.doors import Doors
 from api.heads import Heads
+from api.memory import Memory
 from api.metrics import make_registry
 from api.presence import Presence
 from api.problems import handlers
@@ -101,12 +102,15 @@ def build(configuration: Configuration, room: Room, listens_on: str) -> FastAPI:
         per_minute=settings.creations_per_minute,
         at_once=settings.streams_per_key,
         waiting=settings.max_queue,
+        shared=len(settings.keys.names) > 1,
     )
+    servers = (log_client, queue_client) if settings.queue_url else (log_client,)
+    memory = Memory(servers, limits, settings.bytes_per_key, shared=len(settings.keys.names) > 1)
     one_server = not settings.queue_url and read_url(settings.redis_url).kind != "cluster"
-    creator = Creator(streams, queue, limits, keys, one_server=one_server)
+    creator = Creator(streams, queue, limits, one_server=one_server)
     admission = Admission(settings, limits, streams, queue)
     seats = Seats(limits, queue, settings.viewers_per_stream)
-    viewing = Viewing(hub, room.viewers)
+    viewing = Viewing(hub, room.viewers, settings.viewers_per_key, shared=len(settings.keys.names) > 1)
     presence = Presence(PresenceKeys(log_client, keys))
     watch = SendWatch(settings.send_timeout_s)
     connections = Connections(
@@ -121,13 +125,14 @@ def build(configuration: Configuration, room: Room, listens_on: str) -> FastAPI:
         hub=hub,
         viewing=viewing,
         creation=Creation(settings, configuration.providers, creator, admission, presence, secret),
-        cancellation=Cancellation(settings, streams, queue, Erasures(settings, queue_client, keys)),
+        cancellation=Cancellation(settings, streams, queue, limits, Erasures(settings, queue_client, keys)),
         admission=admission,
         tokens=ReadTokens(settings, secret, streams),
         records=Flights(partial(read_record, streams)),
         seats=seats,
         presence=presence,
-        servers=(log_client, queue_client) if settings.queue_url else (log_client,),
+        servers=servers,
+        memory=memory,
         watch=watch,
         bodies=Bodies(settings.creations_per_minute),
         opens=Opens(settings.opens_per_stream, settings.opens_per_key),
@@ -141,6 +146,7 @@ def build(configuration: Configuration, room: Room, listens_on: str) -> FastAPI:
             (connections.run(), "connections"),
             (seats.run(), "seats"),
             (presence.run(), "presence"),
+            (memory.run(), "memory"),
         )
         tasks = [start_vital(work, name) for work, name in background]
         tasks.append(asyncio.create_task(log_durability(settings.redis_url)))

@@ -18,10 +18,11 @@ from redis.exceptions import RedisError
 
 from api.body_limit import BodyRoute
 from api.dialects.plain import PlainBatchDialect, PlainDialect
-from api.doors import own_fields, owner_of, services
+from api.doors import OWNER, own_fields, owner_of, services
 from api.heads import IS_HEAD
 from api.opening import (
     AWAY_NOW,
+    CROWDED,
     MAX_BATCH,
     MAX_BATCH_MS,
     NEEDED,
@@ -183,8 +184,8 @@ async def _answer(
 ) -> Response:
     """Go on with the stream that Last-Event-ID names, or make one; then read it."""
     has = services(request)
-    if has.viewing.full:
-        return come_back(has, "too many viewers here")
+    if has.viewing.full(request.scope[OWNER]):
+        return come_back(has, CROWDED)
     if last_event_id:
         stream_id, position = read_id(last_event_id)
         reading = replace(wanted(stream_id), position=position)

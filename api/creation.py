@@ -176,7 +176,7 @@ class Creation:
         if made.outcome == "too_many_streams" and await self._admission.make_room(new.owner):
             made = await self._creator.create(new, until, may_exist=may_exist)
         if made.outcome not in ("created", "exists", "conflict"):
-            raise self._admission.refusal(made.outcome, made.wait_ms)
+            raise self._admission.refusal(made.outcome, made.number)
         return made
 
 

@@ -85,14 +85,30 @@ ERRORS: Final = (
         "`HEADRACE_CREATIONS_PER_MINUTE` of this key, 4 KiB of refused bodies as one. Wait for `Retry-After`.",
     ),
     Row("too_many_streams", "429", "yes", "`HEADRACE_STREAMS_PER_KEY` at once. Wait for `Retry-After`."),
-    Row("queue_full", "429", "yes", "`HEADRACE_MAX_QUEUE` streams wait already. Wait, or add workers."),
+    Row(
+        "queue_full",
+        "429",
+        "yes",
+        "`HEADRACE_MAX_QUEUE` streams wait already, or this key's share of them. Wait, or add workers.",
+    ),
+    Row(
+        "too_many_bytes",
+        "429",
+        "yes",
+        "The key stores its share of Redis's memory, or `HEADRACE_BYTES_PER_KEY`. Wait, or erase some.",
+    ),
     Row(
         "redis_unavailable",
         "503",
         "yes",
         "Redis is away. Try again, with the same `Idempotency-Key`.",
     ),
-    Row("redis_full", "503", "yes", "Redis is at its memory limit. Raise `maxmemory`, or keep streams shorter."),
+    Row(
+        "redis_full",
+        "503",
+        "yes",
+        "Redis is at 85 % of its memory or above. Raise `maxmemory`, or keep streams shorter.",
+    ),
     Row("no_workers", "503", "yes", "`/readyz` sees no worker. Start one: `python -m worker`."),
     Row("internal_error", "500, `failed`", "yes", "An error of Headrace's own; its log has it. Try again."),
     # The provider refuses; a fallback is asked where one is named.

@@ -28,6 +28,7 @@ NEEDED: Final = ("text_from", "pause_after_ms", "owner", "created_ms")
 """Fields of a stream's record."""
 FULL: Final = "too many viewers of this stream"
 OFTEN: Final = "opened too often"
+CROWDED: Final = "too many viewers here"
 AWAY_NOW: Final = "Redis is away"
 MAX_BATCH: Final = 1000
 MAX_BATCH_MS: Final = 60_000
@@ -85,9 +86,12 @@ async def open_viewer(has: Services, wanted: Wanted, record: Sequence[str | None
     ``record``: the fields :data:`NEEDED` of the stream's record. Raises one of AWAY, or a RedisError.
     """
     text_from, pause_after_ms, owner, created_ms = record
+    owner = owner or ""
+    if has.viewing.full(owner):
+        return come_back(has, CROWDED, wanted.preamble)
     first = parse_cursor(text_from or "")
     assert first is not None
-    if wait_s := has.opens.admit(wanted.stream_id, owner or ""):
+    if wait_s := has.opens.admit(wanted.stream_id, owner):
         return come_back(has, OFTEN, b"" if wanted.position else wanted.preamble, wait_s)
     sink = Sink()
     followed_as = (wanted.stream_id, wanted.dialect, first, int(created_ms or 0))
@@ -105,7 +109,13 @@ async def open_viewer(has: Services, wanted: Wanted, record: Sequence[str | None
                 if not seated:
                     yield _farewell(FULL)
                     return
-                with has.viewing.counted(), has.viewing.follow(*followed_as) as followed:
+                if has.viewing.full(owner):  # it was not, before others came
+                    yield _farewell(CROWDED)
+                    return
+                with (
+                    has.viewing.counted(owner),
+                    has.viewing.follow(*followed_as) as followed,
+                ):
                     viewer.attach(followed)
                     async with has.presence.shown(wanted.stream_id, pause_after_ms):
                         yield encode_retry(RETRY_MS) + wanted.preamble

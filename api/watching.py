@@ -15,6 +15,7 @@ from api.dialects.native import NativeDialect
 from api.doors import OWNER, own_fields, services
 from api.opening import (
     AWAY_NOW,
+    CROWDED,
     MAX_BATCH,
     MAX_BATCH_MS,
     NEEDED,
@@ -68,8 +69,8 @@ async def events(
     except BadCursor:
         raise bad_cursor() from None
     try:
-        if has.viewing.full:
-            return come_back(has, "too many viewers here")
+        if has.viewing.full(None):
+            return come_back(has, CROWDED)
         if request.scope[OWNER] is None:
             record = await has.tokens.fields(stream_id, asked.token or "", position, *NEEDED)
         else:

@@ -33,6 +33,7 @@ from shared.redis import Command, load_scripts
 from worker.course import Course
 from worker.log.attempt_log import AttemptLog
 from worker.log.writer import LogWriter
+from worker.places import Places
 from worker.providers import adapter
 from worker.providers.answer import Answer, Limits
 from worker.providers.base import GenerationRequest
@@ -160,7 +161,7 @@ async def worker_side() -> Counts:
     wire, keys, scripts, counter = Wire(), Keys("g"), load_scripts(), Instructions()
     writer = LogWriter(lambda: wire, keys, scripts, 4096, 0.0)  # type: ignore[arg-type, return-value]
     provider, preset = Provider(), Preset("local", "openai", "http://x", "")
-    pump = Pump(provider, writer, None, None, {})  # type: ignore[arg-type]
+    pump = Pump(provider, writer, None, None, {}, Places(STREAMS))  # type: ignore[arg-type]
     attempts = [writer.begin(f"s{n}", Claim("run", "started", epoch=1, attempt=1)) for n in range(STREAMS)]
     request = GenerationRequest(model="m", messages=[])
     running = [asyncio.create_task(writer.run())]

@@ -105,6 +105,14 @@ class Settings(BaseModel):
     streams_per_key: Limit = Field(2000, description="streams that a key may have at once")
     viewers_per_stream: Limit = Field(5000, description="viewers that a stream may have, on all API processes")
     max_queue: Limit = Field(10_000, description="streams that may wait for a worker")
+    running_per_key: Limit = Field(
+        0,
+        description="places of a worker that a key may hold; 0: fewer than are free, where there are several keys",
+    )
+    viewers_per_key: Limit = Field(
+        0, description="viewers that a key's streams may have in one API process; 0: as above"
+    )
+    bytes_per_key: Limit = Field(0, description="bytes that a key may store in Redis; 0: as above")
     max_answer_tokens: Limit = Field(0, description="most max_tokens, and what is asked for where none is named")
     cors_origins: str = Field("", description="origins whose pages may call, comma-separated, or *; empty: none")
 

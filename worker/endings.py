@@ -16,7 +16,7 @@ from shared.erasures import Erasures
 from shared.events import DONE, FAILED, encode_data
 from shared.fallbacks import speaker
 from shared.new_stream import new_nonce
-from shared.queue import Queue, job_id
+from shared.queue import FIRST, Lane, Queue, job_id
 from shared.redis import AWAY
 from shared.settings import Settings
 from shared.streams import Streams
@@ -113,7 +113,7 @@ class Endings:
         await self._erasures.note()
         _tell(stream_id, FAILED, answer.decode().split()[0])
 
-    async def hand_over(self, attempt: AttemptLog) -> None:
+    async def hand_over(self, attempt: AttemptLog, lane: Lane) -> None:
         """Give the stream to another worker, without a lease wait. Where that fails, the lease tells."""
         stream_id = attempt.stream_id
         try:
@@ -123,8 +123,8 @@ class Endings:
                 answer = await self._streams.release(stream_id, attempt.epoch, "handover")
                 if answer[0] != "released":
                     return
-                await self._queue.put(stream_id, attempt.attempt + 1, await self._queue.now_ms())
-                log.info("handed_over", stream=stream_id, job=job_id(stream_id, attempt.attempt + 1))
+                await self._queue.put(stream_id, attempt.attempt + 1, lane, FIRST)
+                log.info("handed_over", stream=stream_id, job=job_id(stream_id, attempt.attempt + 1, lane))
         except (*AWAY, RedisError) as error:
             log.warning("hand_over_failed", stream=stream_id, error=type(error).__name__)
 

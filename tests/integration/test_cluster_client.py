@@ -94,9 +94,11 @@ async def test_a_pipeline_that_meets_a_map_that_is_being_learnt_tells_of_a_lost_
     client = open_client(f"redis+cluster://127.0.0.1:{alone.port}")
     assert isinstance(client, RedisCluster)
     await until_set(client)
-    client.nodes_manager.default_node = None  # as redis-py has it while it asks for the map
-    with pytest.raises(AWAY):
-        async with client.pipeline(transaction=False) as pipe:
-            pipe.get("a")
-            await pipe.execute()
-    await client.aclose()
+    client.nodes_manager.default_node = None  # type: ignore[assignment]  # as redis-py has it while it asks for the map
+    try:
+        async with client.pipeline() as pipe:
+            pipe.incr("a")  # refused, so redis-py looks whether the default node was asked
+            with pytest.raises(AWAY):
+                await pipe.execute(raise_on_error=False)
+    finally:
+        await client.aclose()

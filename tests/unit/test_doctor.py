@@ -172,6 +172,7 @@ def test_the_doctor_speaks_json_to_programs(nowhere: str) -> None:
         "provider local": "mend",
         "default model": "ok",
         "keys": "ok",
+        "files": "ok",
     }
 
 

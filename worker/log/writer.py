@@ -8,7 +8,9 @@ apart), not 1.1; 9 ms apart it is another tenth less, with a p99 of 12 ms. Under
 costs one fsync, however many streams it has.
 
 A connection that fails is never reused. On every new one all attempts, idle ones too, are compared with their logs
-before anything is appended (:mod:`worker.log.recovery`). Nothing is appended to a log that is doubtful.
+before anything is appended (:mod:`worker.log.recovery`), and so is each attempt that begins: its claim went over
+another connection, and a log that lacks its opening would take its entries all the same. Nothing is appended to a
+log that is doubtful.
 
 Calls (scripts behind a stream's appends) wait for all that their own stream has to say. They are sent again on a
 new connection. A snapshot grows at a checked offset; where the server's has another length (its last moments were
@@ -73,6 +75,9 @@ class LogWriter:
             self._running[stream_id].stop(FENCED)
         attempt = AttemptLog(stream_id, claim, Log(self._keys.log(stream_id), self._cap))
         self._running[stream_id] = attempt
+        # The claim went over another connection. While two masters serve, behind Sentinel, this one may lead
+        # elsewhere.
+        self.doubt(attempt)
         return attempt
 
     def drop(self, attempt: AttemptLog) -> None:
