@@ -222,7 +222,7 @@ def files_finding(room: Room) -> Finding:
         return Finding("files", "ok", f"enough for {room.viewers} viewers in an API process")
     return Finding(
         "files",
-        "mend",
+        "note",
         f"an API process started here has room for {room.viewers} viewers, and HEADRACE_VIEWERS is {room.wanted}",
         "Raise the hard limit of open files (ulimit -Hn, LimitNOFILE), or lower HEADRACE_VIEWERS.",
     )
