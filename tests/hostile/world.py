@@ -63,7 +63,8 @@ WORLDS: Final[Mapping[str, Kind]] = {
 
 class World:
     """One set of processes under attack. ``mallory``: a client with the attacker's key (none in an open world),
-    whose name is ``me``; ``stranger``: one without. ``closing``: what an attack leaves open until the bystander was measured."""
+    whose name is ``me``; ``stranger``: one without. ``closing``: what an attack leaves open until the bystander was
+    measured."""
 
     def __init__(
         self,
