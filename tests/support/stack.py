@@ -27,7 +27,7 @@ class Stack:
         self.apis: list[Child] = []
         self.server: Server
         self.client: httpx.AsyncClient
-        self._settings = settings
+        self.settings = settings
         self._started = 0
 
     def env(self) -> dict[str, str]:
@@ -38,7 +38,7 @@ class Stack:
                 LOCAL_CONTINUES="no",
                 HEADRACE_LOG_LEVEL="debug",
             )
-            | self._settings
+            | self.settings
         )
 
     async def add_worker(self, start: Callable[..., Child] = start_worker) -> Child:
