@@ -10,8 +10,10 @@ An attack (:class:`tests.hostile.attack.Attack`) runs for some seconds. It notes
 tried: an HTTP status with the problem's code, or how the connection ended. After that three things are judged:
 
 *The bystander.* No token, no create and no first token of a new stream takes longer than 500 ms. The bystander's
-process has a clock that tells how late the machine itself was; that time is subtracted. Where only the time is
-wrong, the attack is repeated once and the better time counts, since a busy machine seldom stops twice in one place.
+process has a clock that tells how late the machine itself was; that time is subtracted. Linux tells for how long
+the processes were ready to run and had no processor: a wait counts by the share that they had, but at least by a
+quarter. Where only the time is wrong, the attack is repeated once and the better time counts, since a busy machine
+seldom stops twice in one place.
 
 *Memory.* The peak resident size of each process (``VmHWM``, reset before the attack) may exceed the size before the
 attack by the bound of the attack only.

@@ -34,7 +34,7 @@ async def _pour(world: World, told: Told, bodies: list[bytes], path: str = "/v1/
                 continue
             told.outcomes[outcome_of(answer.status_code, answer.content)] += 1
 
-    clients = [await world.closing.enter_async_context(world.client("mallory", url)) for url in world.urls]
+    clients = [await world.closing.enter_async_context(world.client(world.me, url)) for url in world.urls]
     await asyncio.gather(*(lane(client, n) for client in clients for n in range(CONNECTIONS)))
 
 
@@ -106,7 +106,7 @@ async def bodies_without_an_end(world: World, told: Told) -> None:
         while True:
             yield b"10000\r\n" + b"x" * 65536 + b"\r\n"
 
-    key = world.bearer("mallory")
+    key = world.bearer(world.me)
     bomb = gzip.compress(b'{"prompt": "' + b"x" * 200_000_000 + b'"}')
     for url in world.urls:
         answers = await asyncio.gather(*(ask(url, endless()) for _ in range(8)))

@@ -21,19 +21,19 @@ STORED_MB = 256
 """What one key may put into Redis, which has 512 MB here."""
 
 
-async def _many(world: World, told: Told, count: int, script: Any, *, of: str = "mallory", **body: Any) -> None:
+async def _many(world: World, told: Told, count: int, script: Any, *, of: str = "", **body: Any) -> None:
     await spread(48, (world.create(told, script, of=of, **body) for _ in range(count)))
 
 
 async def long_streams(world: World, told: Told) -> None:
-    """2,000 streams that go on for ever, of one key."""
-    await _many(world, told, 2000, LONG, model=SCRIPTED)
+    """1,000 streams that go on for ever, of one key."""
+    await _many(world, told, 1000, LONG, model=SCRIPTED)
     await asyncio.sleep(LASTS_S)
 
 
 async def long_streams_of_its_provider(world: World, told: Told) -> None:
     """The same at the provider that answers the bystander."""
-    await _many(world, told, 600, LONG, model=BYSTANDERS_MODEL)
+    await _many(world, told, 400, LONG, model=BYSTANDERS_MODEL)
     await asyncio.sleep(LASTS_S)
 
 
@@ -57,19 +57,19 @@ async def full_queue(world: World, told: Told) -> None:
     await asyncio.gather(
         *(
             _many(world, told, 200 * len(world.stack.workers), script, of=name, model=HOSTILE)
-            for name in ("mallory", *BEHIND)
+            for name in (world.me, *BEHIND)
         )
     )
     await asyncio.sleep(LASTS_S)
 
 
 async def filled_redis(world: World, told: Told) -> None:
-    """2,000 prompts of 250 kB that wait: Redis has room for them, and nothing else then."""
+    """1,300 prompts of 250 kB that wait: Redis has room for them, and nothing else then."""
     prompt = "x" * 250_000
     # First the places are taken, so that the prompts wait.
     await _many(world, told, 250, {"harm": "silence", "name": "places"}, model=HOSTILE)
     before = await world.used_memory()
-    await _many(world, told, 2000, prompt, model=HOSTILE)
+    await _many(world, told, 1300, prompt, model=HOSTILE)
     stored = (await world.used_memory() - before) / 1024 / 1024
     told.figures.append(f"{stored:.0f} MB stored")
     told.expect(stored <= STORED_MB, f"one key stored {stored:.0f} MB in Redis")
@@ -95,13 +95,13 @@ async def finished_streams(world: World, told: Told) -> None:
 
 
 ATTACKS = (
-    Attack("2,000 long streams of one key", long_streams, also=("202", "429")),
-    Attack("600 long streams at the bystander's provider", long_streams_of_its_provider, also=("202", "429")),
+    Attack("1,000 long streams of one key", long_streams, also=("202", "429")),
+    Attack("400 long streams at the bystander's provider", long_streams_of_its_provider, also=("202", "429")),
     Attack("250 paused streams", paused_streams, also=("202", "429")),
     Attack("250 streams of a provider that never answers", slow_provider, also=("202", "429")),
     Attack("400 small finished streams", finished_streams, also=("202",)),
     Attack(
-        "2,000 waiting prompts of 250 kB",
+        "1,300 waiting prompts of 250 kB",
         filled_redis,
         ("429", "413", "507", "503"),
         ("202",),

@@ -25,6 +25,8 @@ SCRIPTED: Final = "local/scripted"
 """The models of the attacker: the hostile provider, and a scripted one that behaves."""
 BEHIND: Final = ("mob-1", "mob-2", "mob-3", "mob-4")
 """The attacker's friends: keys that do the same at once."""
+TURNS: Final = 80
+"""Keys of the attacker: a new one for each attack, since what one did counts against its key for a minute."""
 SHELL_FILES: Final = 1024
 """``ulimit -n`` of a usual shell: the processes are started under it, and may raise it themselves."""
 SERVER_MEMORY: Final = "512mb"
@@ -46,6 +48,7 @@ WORLDS: Final[Mapping[str, Kind]] = {
             "HEADRACE_MAX_QUEUE": "400",
             "HEADRACE_VIEWERS": "200",
             "HEADRACE_OPENS_PER_STREAM": "600",
+            "HEADRACE_REWRITE_S": "1",
             "HEADRACE_TOKEN_LIFE_S": "2",
             "HEADRACE_IDLE_TIMEOUT_S": "2",
             "HEADRACE_LIVENESS_TIMEOUT_S": "3",
@@ -59,8 +62,9 @@ WORLDS: Final[Mapping[str, Kind]] = {
 
 
 class World:
-    """One set of processes under attack. ``mallory``: a client with the attacker's key (none in an open world);
-    ``stranger``: one without. ``closing``: what an attack leaves open until the bystander was measured."""
+    """One set of processes under attack. ``mallory``: a client with the attacker's key (none in an open world),
+    whose name is ``me``; ``stranger``: one without. ``closing``: what an attack leaves open until the bystander was
+    measured."""
 
     def __init__(
         self,
@@ -75,13 +79,21 @@ class World:
         self.bystander = bystander
         self.keys = keys
         self.closing = closing
-        self.clients = {name: self.client(name) for name in ("mallory", *BEHIND, "")}
+        self.clients = {name: self.client(name) for name in (*BEHIND, "")}
+        self._turn = 0
+        self.turn()
         self.made: list[tuple[str, str]] = []
         """Streams that attacks have made: whose, and the id."""
 
+    def turn(self) -> None:
+        """The next attack: the attacker takes another key."""
+        self._turn = self._turn % TURNS + 1
+        self.me = f"mallory-{self._turn}"
+        self.clients.setdefault(self.me, self.client(self.me))
+
     @property
     def mallory(self) -> httpx.AsyncClient:
-        return self.clients["mallory"]
+        return self.clients[self.me]
 
     @property
     def stranger(self) -> httpx.AsyncClient:
@@ -116,12 +128,13 @@ class World:
             timeout=30,
         )
 
-    async def create(self, told: Told, prompt: object, *, of: str = "mallory", **body: Any) -> dict[str, Any]:
-        """Create a stream and note the outcome. Out: the answer ({} for a refusal). ``of``: whose key."""
+    async def create(self, told: Told, prompt: object, *, of: str = "", **body: Any) -> dict[str, Any]:
+        """Create a stream and note the outcome. Out: the answer ({} for a refusal). ``of``: whose key, not
+        the attacker's."""
         text = prompt if isinstance(prompt, str) else json.dumps(prompt)
         asked = {"model": SCRIPTED, "prompt": text, **body}
         try:
-            answer = await self.clients[of].post("/v1/streams", json=asked)
+            answer = await self.clients[of or self.me].post("/v1/streams", json=asked)
         except httpx.TransportError as error:
             told.outcomes[type(error).__name__] += 1
             return {}
@@ -129,7 +142,7 @@ class World:
         if answer.status_code != 202:
             return {}
         made = dict(answer.json())
-        self.made.append((of, made["id"]))
+        self.made.append((of or self.me, made["id"]))
         return made
 
     async def ask_harm(self, told: Told, harm: str, name: str = "", **more: Any) -> dict[str, Any]:
@@ -159,6 +172,10 @@ class World:
         """Bytes that Redis has in use."""
         async with Redis.from_url(self.stack.server.url) as redis:
             return int((await redis.info("memory"))["used_memory"])
+
+    async def close_clients(self) -> None:
+        for client in self.clients.values():
+            await client.aclose()
 
     async def clean(self) -> None:
         """Erase all that attacks have made, so that the next one begins with an empty queue."""
@@ -197,7 +214,7 @@ def shell_files() -> Iterator[None]:
 @asynccontextmanager
 async def running_world(directory: Path, kind: Kind, *, apis: int = 1, workers: int = 1) -> AsyncIterator[World]:
     """A world that is gone when the block ends."""
-    names = ("ann", "mallory", *BEHIND) if kind.keys else ()
+    names = ("ann", *(f"mallory-{n}" for n in range(1, TURNS + 1)), *BEHIND) if kind.keys else ()
     made = {name: new_api_key(name) for name in names}
     keys = {name: secret for name, (secret, _) in made.items()}
     settings = {"HEADRACE_LOG_LEVEL": "info", **kind.settings}
@@ -220,8 +237,7 @@ async def running_world(directory: Path, kind: Kind, *, apis: int = 1, workers: 
             )
         closing = await stack.enter_async_context(AsyncExitStack())
         world = World(running, harm, bystander, keys, closing)
-        for client in world.clients.values():
-            await stack.enter_async_context(client)
+        stack.push_async_callback(world.close_clients)
         running.client.headers["Authorization"] = f"Bearer {keys.get('ann', 'none')}"
         await running.until_ready()
         yield world

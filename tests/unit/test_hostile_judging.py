@@ -6,7 +6,7 @@ import pytest
 
 from tests.hostile.attack import Attack, Told
 from tests.hostile.bystander import Watched
-from tests.hostile.memory import begin_peak, peak
+from tests.hostile.proc import begin_peak, cpu_times, peak
 from tests.hostile.run import ATTACKS, Result
 from tests.hostile.wire import Answer
 from tests.hostile.world import WORLDS, World
@@ -88,6 +88,19 @@ def test_a_peak_is_seen_when_it_is_over() -> None:
     assert peak(os.getpid()) > before + 50
     begin_peak(os.getpid())
     assert peak(os.getpid()) < before + 50
+
+
+def test_time_on_a_processor_is_told() -> None:
+    before, _ = cpu_times(os.getpid())
+    sum(range(3_000_000))
+    assert 0 < cpu_times(os.getpid())[0] - before < 30
+
+
+def test_a_wait_counts_by_the_share_of_a_processor_that_there_was() -> None:
+    result = Result(ATTACK, Watched(gap=1.0), told("429"), 0.5)
+    assert result.slow
+    result.share = 0.4
+    assert not result.slow
 
 
 def test_names_are_unique_and_worlds_are_there() -> None:
