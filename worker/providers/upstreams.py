@@ -19,6 +19,7 @@ from typing import Final, cast
 
 from aiohappyeyeballs import AddrInfoType, start_connection
 
+from shared.connecting import is_refused_tls, unreachable
 from worker.providers.upstream import (
     BadAddress,
     BadCertificate,
@@ -104,10 +105,13 @@ class Upstreams:
         def give_back(upstream: Upstream, linger_s: float) -> None:
             self._take_back(origin, upstream, linger_s)
 
+        doing = "looking up its name (DNS)"
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 addresses = await self._look_up(host, port)
+                doing = "connecting"
                 sock = await start_connection(addresses, happy_eyeballs_delay=RACE_S, interleave=1, loop=loop)
+                doing = "the TLS handshake"
                 try:
                     _, upstream = await loop.create_connection(
                         lambda: Upstream(give_back), sock=sock, ssl=tls, server_hostname=name
@@ -116,7 +120,7 @@ class Upstreams:
                     sock.close()
                     raise
         except TimeoutError:
-            raise ConnectTimeout("connecting took too long") from None
+            raise ConnectTimeout(f"{doing} took longer than {self._connect_timeout_s:g} s") from None
         except OSError as error:
             raise in_words(error) from None
         return upstream
@@ -166,41 +170,10 @@ async def _asked(upstream: Upstream, request: bytes) -> Head:
 
 
 def in_words(error: OSError) -> UpstreamError:
-    """Why a connection did not come about."""
-    match error:
-        case ssl.SSLCertVerificationError():
-            return BadCertificate(_certificate_words(error))
-        case ssl.SSLEOFError() | ssl.SSLZeroReturnError():
-            return Unreachable("it closed the connection in the TLS handshake")
-        case ssl.SSLError():
-            return BadCertificate(f"TLS failed ({(error.reason or 'no reason given').replace('_', ' ').lower()})")
-        case socket.gaierror():
-            return Unreachable("its name can't be found (DNS)")
-        case ConnectionRefusedError() | OSError(errno=errno.ECONNREFUSED):
-            return Unreachable("nothing listens there (connection refused)")
-        case ConnectionResetError():
-            return Unreachable("it closed the connection at once")
-        case TimeoutError() | OSError(errno=errno.ETIMEDOUT):
-            return ConnectTimeout("connecting took too long")
-        case OSError(errno=errno.ENETUNREACH | errno.EHOSTUNREACH):
-            return Unreachable("there is no way to its network")
-    return Unreachable(error.strerror or type(error).__name__)
-
-
-def _certificate_words(error: ssl.SSLCertVerificationError) -> str:
-    """Codes of OpenSSL's ``X509_verify_cert_error_string``."""
-    match error.verify_code:
-        case 9:
-            return "its certificate is not valid yet (is this machine's clock right?)"
-        case 10:
-            return "its certificate has expired"
-        case 18:
-            return "its certificate is self-signed; name it in SSL_CERT_FILE if you trust it"
-        case 19 | 20 | 21:
-            return (
-                "its certificate is of an authority that is not known here; name that one's certificate in "
-                "SSL_CERT_FILE (or SSL_CERT_DIR) if you trust it"
-            )
-        case 62 | 64:
-            return "its certificate is for another name"
-    return f"its certificate is refused ({error.verify_message})"
+    """Why a connection did not come about, as an error that says whether trying again could help."""
+    words = unreachable(error)
+    if is_refused_tls(error):
+        return BadCertificate(words)
+    if isinstance(error, TimeoutError) or error.errno == errno.ETIMEDOUT:
+        return ConnectTimeout(words)
+    return Unreachable(words)
