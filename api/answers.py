@@ -1,7 +1,9 @@
 """What the API tells of a stream: the record, in the words that callers see."""
 
+import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, Field
 
@@ -47,6 +49,17 @@ def links(stream_id: str) -> dict[str, str]:
     return {"events_url": f"/v1/streams/{stream_id}/events", "url": f"/v1/streams/{stream_id}"}
 
 
+Made = TypeVar("Made")
+
+LARGE: Final = 64 * 1024
+"""Bytes of an answer past which it is put together in a thread: up to here that takes 1 ms of the event loop."""
+
+
+async def put_together(reading: Reading, how: Callable[[], Made]) -> Made:
+    """What this makes of a reading; in a thread where it takes long."""
+    return await asyncio.to_thread(how) if reading.size > LARGE else how()
+
+
 def describe(stream_id: str, reading: Reading) -> dict[str, Any]:
     """The whole record but for its links, with everything said so far."""
     record = reading.record
@@ -71,6 +84,7 @@ def describe(stream_id: str, reading: Reading) -> dict[str, Any]:
         "on_failure": record.get("on_failure"),
         **transcript.as_data(),
         "finish_reason": result.get("finish_reason"),
+        "limit": result.get("limit"),
         "usage": result.get("usage", usage.get(attempt)),
         "usage_by_attempt": usage,
         "cost": result.get("cost", costs.get(attempt)),

@@ -3,10 +3,10 @@
 import contextlib
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from redis.exceptions import RedisError
 
-from api.answers import Created, Links, Model, Models, describe
+from api.answers import Created, Links, Model, Models, describe, put_together
 from api.doors import own_fields, owner_of, services
 from api.problems import documented, no_such_stream
 from api.requests import Cancel
@@ -16,15 +16,17 @@ from shared.redis import AWAY
 router = APIRouter(prefix="/v1", tags=["streams"], responses=documented(401, 413, 422, 503))
 
 
-@router.get("/streams/{stream_id}", responses=documented(404))
-async def read(request: Request, stream_id: str) -> dict[str, Any]:
+@router.get("/streams/{stream_id}", response_model=dict[str, Any], responses=documented(404))
+async def read(request: Request, stream_id: str) -> Response:
     """The record: status, everything said so far, usage, timings, and the last event's id."""
     has = services(request)
     await own_fields(request, stream_id)
     reading = await has.streams.read(stream_id)
     if reading is None:
         raise no_such_stream()
-    return describe(stream_id, reading) | await has.tokens.links(stream_id)
+    links = await has.tokens.links(stream_id)
+    told = await put_together(reading, lambda: encode_data(describe(stream_id, reading) | links))
+    return Response(told, media_type="application/json")
 
 
 @router.post("/streams/{stream_id}/token", response_model=Links, responses=documented(404))

@@ -46,6 +46,11 @@ class Reading:
         """The deltas behind the snapshot."""
         return [decode_data(entry.data) for entry in self.tail if entry.type == MESSAGE]
 
+    @property
+    def size(self) -> int:
+        """Bytes of what was said, as they are stored."""
+        return len(self.snapshot) + sum(len(entry.data) for entry in self.tail)
+
     def transcript(self) -> Transcript:
         """All that was said, snapshot and tail together."""
         transcript = Transcript()

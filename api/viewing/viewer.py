@@ -20,11 +20,12 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from redis.exceptions import RedisError
 
+from api.answers import put_together
 from api.sink import Sink
 from api.viewing.batching import Batching, BatchLimits, gather
 from api.viewing.followed_log import FollowedLog
@@ -288,10 +289,15 @@ class Viewer:
             self._to(State.ENDED)
             return self._dialect.gone()
         self._to(State.PAGING)
-        transcript = Transcript()
-        transcript.add_lines(reading.snapshot)
+
+        def said() -> dict[str, Any]:
+            transcript = Transcript()
+            transcript.add_lines(reading.snapshot)
+            return transcript.as_data()
+
+        data = await put_together(reading, said)
         self._last = reading.as_of.encode() or None
-        head = self._dialect.snapshot({**transcript.as_data(), "attempt": reading.attempt}, self._last)
+        head = self._dialect.snapshot({**data, "attempt": reading.attempt}, self._last)
         return head + self._encode(reading.tail)
 
 
