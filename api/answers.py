@@ -1,14 +1,15 @@
 """What the API tells of a stream: the record, in the words that callers see."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any
 
+import msgspec
 from pydantic import BaseModel, Field
 
 from shared.events import PAUSED, WAITING
-from shared.streams import Reading, json_field
+from shared.streams import LARGE_SNAPSHOT, Reading, Streams, json_field
 
 
 class Created(BaseModel):
@@ -49,15 +50,14 @@ def links(stream_id: str) -> dict[str, str]:
     return {"events_url": f"/v1/streams/{stream_id}/events", "url": f"/v1/streams/{stream_id}"}
 
 
-Made = TypeVar("Made")
-
-LARGE: Final = 64 * 1024
-"""Bytes of an answer past which it is put together in a thread: up to here that takes 1 ms of the event loop."""
-
-
-async def put_together(reading: Reading, how: Callable[[], Made]) -> Made:
-    """What this makes of a reading; in a thread where it takes long."""
-    return await asyncio.to_thread(how) if reading.size > LARGE else how()
+async def read_record(streams: Streams, stream_id: str) -> bytes | None:
+    """The whole record but for its links, as a JSON object; None where the stream does not exist."""
+    reading = await streams.read(stream_id)
+    if reading is None:
+        return None
+    in_thread = len(reading.snapshot) > LARGE_SNAPSHOT
+    described = await asyncio.to_thread(describe, stream_id, reading) if in_thread else describe(stream_id, reading)
+    return msgspec.json.encode(described)
 
 
 def describe(stream_id: str, reading: Reading) -> dict[str, Any]:
@@ -86,6 +86,7 @@ def describe(stream_id: str, reading: Reading) -> dict[str, Any]:
         "finish_reason": result.get("finish_reason"),
         "limit": result.get("limit"),
         "usage": result.get("usage", usage.get(attempt)),
+        "attempts": _attempts(record, usage, costs),
         "usage_by_attempt": usage,
         "cost": result.get("cost", costs.get(attempt)),
         "cost_by_attempt": costs,
@@ -96,6 +97,17 @@ def describe(stream_id: str, reading: Reading) -> dict[str, Any]:
         "started_at": _moment(record.get("started_ms")),
         "finished_at": _moment(record.get("finished_ms")),
     }
+
+
+def _attempts(
+    record: Mapping[str, str], usage: Mapping[str, Any], costs: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Each attempt: why it ended (None: it runs), what it used and what that cost, as far as it is known."""
+    numbers = map(str, range(1, int(record["attempt"]) + 1))
+    return [
+        {"attempt": int(n), "ended": record.get(f"end:{n}"), "usage": usage.get(n), "cost": costs.get(n)}
+        for n in numbers
+    ]
 
 
 def _status(reading: Reading) -> str:

@@ -6,10 +6,12 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import anyio
+import structlog
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse
@@ -22,23 +24,33 @@ from starlette.staticfiles import StaticFiles
 
 from api import article, creating, health, routes, watching
 from api.admission import Admission
+from api.answers import read_record
+from api.bodies import Bodies
 from api.body_limit import BodyLimit
+from api.connections import Connections, HttpConnection
 from api.creation import Creation
 from api.docs import add_docs
 from api.doors import Doors
+from api.heads import Heads
+from api.memory import Memory
 from api.metrics import make_registry
 from api.presence import Presence
 from api.problems import handlers
+from api.rates import Opens
 from api.read_tokens import ReadTokens
-from api.responses import Protocol, SendWatch
+from api.responses import SendWatch
 from api.seats import Seats
 from api.secret import Secret
 from api.server import Server
 from api.services import Cancellation, Services, Viewing
+from api.sites import Sites
+from api.snapshots import Flights
 from api.viewing.hub import Hub
 from shared.collector import calm_collector
 from shared.create import Creator
 from shared.durability import log_durability
+from shared.erasures import Erasures
+from shared.files import Room, find_room, raise_file_limit
 from shared.keys import Keys
 from shared.limits import Limits
 from shared.logs import configure_logs
@@ -64,8 +76,11 @@ ALL_HEADERS: Final = [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy",
 """On every response, by the server itself: a middleware would cost a call for every chunk of every viewer."""
 
 
-def build(configuration: Configuration) -> FastAPI:
-    """Wire one API process together; connections are opened when it starts."""
+log = structlog.get_logger("api")
+
+
+def build(configuration: Configuration, room: Room, listens_on: str) -> FastAPI:
+    """Wire one API process together, which listens on this address; connections are opened when it starts."""
     settings = configuration.settings
     keys = Keys(settings.key_prefix)
     log_client = open_client(settings.redis_url)
@@ -87,14 +102,20 @@ def build(configuration: Configuration) -> FastAPI:
         per_minute=settings.creations_per_minute,
         at_once=settings.streams_per_key,
         waiting=settings.max_queue,
+        shared=len(settings.keys.names) > 1,
     )
+    servers = (log_client, queue_client) if settings.queue_url else (log_client,)
+    memory = Memory(servers, limits, settings.bytes_per_key, shared=len(settings.keys.names) > 1)
     one_server = not settings.queue_url and read_url(settings.redis_url).kind != "cluster"
-    creator = Creator(streams, queue, limits, keys, one_server=one_server)
+    creator = Creator(streams, queue, limits, one_server=one_server)
     admission = Admission(settings, limits, streams, queue)
     seats = Seats(limits, queue, settings.viewers_per_stream)
-    viewing = Viewing(hub, settings.viewers)
+    viewing = Viewing(hub, room.viewers, settings.viewers_per_key, shared=len(settings.keys.names) > 1)
     presence = Presence(PresenceKeys(log_client, keys))
     watch = SendWatch(settings.send_timeout_s)
+    connections = Connections(
+        room.connections, settings.waiting_per_address, most_waiting=room.waiting, proxies=settings.proxies
+    )
 
     parts = Services(
         settings=settings,
@@ -104,13 +125,17 @@ def build(configuration: Configuration) -> FastAPI:
         hub=hub,
         viewing=viewing,
         creation=Creation(settings, configuration.providers, creator, admission, presence, secret),
-        cancellation=Cancellation(settings, streams, queue),
+        cancellation=Cancellation(settings, streams, queue, limits, Erasures(settings, queue_client, keys)),
         admission=admission,
-        tokens=ReadTokens(settings, secret),
+        tokens=ReadTokens(settings, secret, streams),
+        records=Flights(partial(read_record, streams)),
         seats=seats,
         presence=presence,
-        servers=(log_client, queue_client) if settings.queue_url else (log_client,),
+        servers=servers,
+        memory=memory,
         watch=watch,
+        bodies=Bodies(settings.creations_per_minute),
+        opens=Opens(settings.opens_per_stream, settings.opens_per_key),
     )
 
     @asynccontextmanager
@@ -118,8 +143,10 @@ def build(configuration: Configuration) -> FastAPI:
         background = (
             (hub.run(), "hub"),
             (watch.run(), "send_watch"),
+            (connections.run(), "connections"),
             (seats.run(), "seats"),
             (presence.run(), "presence"),
+            (memory.run(), "memory"),
         )
         tasks = [start_vital(work, name) for work, name in background]
         tasks.append(asyncio.create_task(log_durability(settings.redis_url)))
@@ -140,11 +167,13 @@ def build(configuration: Configuration) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would lead to whatever Host names
         telemetry=NO_TELEMETRY,
         exception_handlers=handlers(),
-        middleware=_middleware(settings),
+        middleware=_middleware(settings, listens_on),
     )
     app.state.services = parts
+    app.state.connections = connections
     app.state.metrics = make_registry(hub, viewing)
     for part in (creating, watching, routes, article, health):
         app.include_router(part.router)
@@ -158,15 +187,18 @@ def build(configuration: Configuration) -> FastAPI:
     return app
 
 
-def _middleware(settings: Settings) -> list[Middleware]:
+def _middleware(settings: Settings, listens_on: str) -> list[Middleware]:
     """From the outside in. CORS stands in front of the doors, for a preflight carries no key."""
     # All but the last resort, which the framework keeps in front of everything.
     handled = {kind: handler for kind, handler in handlers().items() if kind is not Exception}
     inner = [
         Middleware(Doors, keys=settings.keys),
         Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
+        Middleware(Heads),
         Middleware(ExceptionMiddleware, handlers=handled),
     ]
+    if not settings.keys:
+        inner.insert(0, Middleware(Sites, listens_on=listens_on, hosts=settings.hosts, origins=settings.origins))
     if not settings.origins:
         return inner
     cors = Middleware(
@@ -188,23 +220,35 @@ def main() -> None:
     try:
         configuration = load(environment())
         listener = socket.socket(fileno=fd) if fd is not None else None
-        check_open(configuration.settings, _host(listener) or configuration.settings.host)
+        host = _host(listener) or configuration.settings.host
+        check_open(configuration.settings, host)
     except BadSettings as error:
         sys.exit(str(error))
     settings = configuration.settings
     configure_logs(settings.log_level, settings.log_format)
-    app = build(configuration)
+    room = find_room(raise_file_limit(), settings.viewers)
+    log.info("files", connections=room.connections, viewers=room.viewers)
+    if not room.enough:
+        log.warning(
+            "too_few_files",
+            viewers=room.viewers,
+            wanted=settings.viewers,
+            mend="raise the hard limit of open files (ulimit -Hn), or lower HEADRACE_VIEWERS",
+        )
+    app = build(configuration, room, host)
+    protocol: Any = partial(HttpConnection, table=app.state.connections)
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=Protocol,
+        http=protocol,
         ws="none",
         backlog=BACKLOG,
         access_log=False,
         log_level="warning",
         server_header=False,
+        proxy_headers=False,  # it would believe whoever is on this machine; see api/connections.py
         headers=ALL_HEADERS,
         timeout_graceful_shutdown=STOP_S,
     )

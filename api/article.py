@@ -16,9 +16,25 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 
+from api.body_limit import BodyRoute
 from api.dialects.plain import PlainBatchDialect, PlainDialect
-from api.doors import own_fields, owner_of, services
-from api.opening import AWAY_NOW, MAX_BATCH, MAX_BATCH_MS, Wanted, bad_cursor, batch_of, come_back, open_viewer
+from api.doors import OWNER, own_fields, owner_of, services
+from api.heads import IS_HEAD
+from api.opening import (
+    AWAY_NOW,
+    CROWDED,
+    MAX_BATCH,
+    MAX_BATCH_MS,
+    NEEDED,
+    SPELLINGS,
+    Returning,
+    Wanted,
+    bad_cursor,
+    batch_of,
+    come_back,
+    cursor_in,
+    open_viewer,
+)
 from api.problems import documented
 from api.requests import CreateStream
 from api.routes import beat
@@ -34,7 +50,7 @@ ABANDON_AFTER_S: Final = 300.0
 
 log = structlog.get_logger("api")
 
-router = APIRouter(tags=["the article's endpoints"])
+router = APIRouter(tags=["the article's endpoints"], route_class=BodyRoute)
 
 _STREAMED: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {"text/event-stream": {}}, "description": "The answer as it comes"},
@@ -71,10 +87,8 @@ class Ask(AskAware):
     flush_interval: Annotated[float, Field(ge=0.001, le=60, description="how long a piece may wait (s)")] = 0.1
 
 
-class AskByUrl(Ask):
+class AskByUrl(Returning, Ask):
     """The same in a URL. Unknown names are refused as in a body: a mistyped one would cost a generation."""
-
-    last_event_id: Annotated[str | None, Field(description="for those who can't set headers")] = None
 
 
 class Ok(BaseModel):
@@ -83,38 +97,43 @@ class Ok(BaseModel):
     status: Literal["ok"] = "ok"
 
 
-Returning = Annotated[str | None, Header(alias="last-event-id", description="the id of the last event received")]
+LastEventId = Annotated[str | None, Header(alias="last-event-id", description="the id of the last event received")]
 
 
-async def _body_only(request: Request) -> None:
-    """A field in the URL of a POST would be ignored in silence: refused as any other that is not known."""
+async def _cursor_of_post(request: Request, last_event_id: LastEventId = None) -> str | None:
+    """The id of the last event received: from the header, or from the URL, where some libraries put it.
+
+    Any other field in the URL of a POST would be ignored in silence: it is refused as one that is not known.
+    """
     wrong = [
         {"type": "extra_forbidden", "loc": ("query", name), "msg": "send it in the body, not in the URL"}
         for name in request.query_params
+        if name not in SPELLINGS
     ]
     if wrong:
         raise RequestValidationError(wrong)
+    return cursor_in(request.query_params) if last_event_id is None else last_event_id
 
 
-_BODY_ONLY: Final = [Depends(_body_only)]
+PostedCursor = Annotated[str | None, Depends(_cursor_of_post)]
 
 
 @router.get("/chat/stream", response_class=Response, responses=_STREAMED)
 async def stream_by_url(
-    request: Request, ask: Annotated[AskByUrl, Query()], last_event_id: Returning = None
+    request: Request, ask: Annotated[AskByUrl, Query()], last_event_id: LastEventId = None
 ) -> Response:
     """Ask, and read the answer; an EventSource that comes back goes on with the same answer."""
     return await _stream(request, ask, ask.last_event_id if last_event_id is None else last_event_id)
 
 
-@router.post("/chat/stream", response_class=Response, responses=_STREAMED, dependencies=_BODY_ONLY)
-async def stream(request: Request, ask: Ask, last_event_id: Returning = None) -> Response:
+@router.post("/chat/stream", response_class=Response, responses=_STREAMED)
+async def stream(request: Request, ask: Ask, last_event_id: PostedCursor) -> Response:
     """Ask, and read the answer."""
     return await _stream(request, ask, last_event_id)
 
 
-@router.post("/stream/aware", response_class=Response, responses=_STREAMED, dependencies=_BODY_ONLY)
-async def stream_aware(request: Request, ask: AskAware, last_event_id: Returning = None) -> Response:
+@router.post("/stream/aware", response_class=Response, responses=_STREAMED)
+async def stream_aware(request: Request, ask: AskAware, last_event_id: PostedCursor) -> Response:
     """Ask, and read the answer; the model pauses while nobody reads and no heartbeat comes."""
     asked = CreateStream(
         model=ask.model,
@@ -165,17 +184,18 @@ async def _answer(
 ) -> Response:
     """Go on with the stream that Last-Event-ID names, or make one; then read it."""
     has = services(request)
-    if has.viewing.full:
-        return come_back(has, "too many viewers here")
+    if has.viewing.full(request.scope[OWNER]):
+        return come_back(has, CROWDED)
     if last_event_id:
         stream_id, position = read_id(last_event_id)
         reading = replace(wanted(stream_id), position=position)
+    elif IS_HEAD in request.scope:
+        return come_back(has, "nothing is made for HEAD")
     else:
-        stream_id, *_ = await has.creation.create(asked, owner_of(request), None)
+        stream_id = (await has.creation.create(asked, owner_of(request), None)).stream_id
         reading = wanted(stream_id)
     try:
-        text_from, pause = await own_fields(request, stream_id, "text_from", "pause_after_ms")
-        return await open_viewer(has, reading, text_from or "", pause)
+        return await open_viewer(has, reading, await own_fields(request, stream_id, *NEEDED))
     except (*AWAY, RedisError) as error:
         log.warning("viewer_sent_back", error=type(error).__name__)
         # The id goes along: who comes back goes on with the stream that was made.

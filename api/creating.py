@@ -6,11 +6,12 @@ import msgspec
 from fastapi import APIRouter, Header, Request, Response
 
 from api.answers import Created
+from api.body_limit import BodyRoute
 from api.doors import owner_of, services
 from api.problems import documented
 from api.requests import CreateStream
 
-router = APIRouter(prefix="/v1", tags=["streams"], responses=documented(401, 413, 422, 503))
+router = APIRouter(prefix="/v1", tags=["streams"], responses=documented(401, 413, 422, 503), route_class=BodyRoute)
 
 
 @router.post("/streams", status_code=202, response_model=Created, responses=documented(400, 429))
@@ -19,10 +20,10 @@ async def create(
 ) -> Response:
     """Enqueue one generation. Send an ``Idempotency-Key`` to make repeating the call harmless."""
     has = services(request)
-    stream_id, status, model, met = await has.creation.create(asked, owner_of(request), idempotency_key)
-    found = await has.tokens.links(stream_id)
+    made = await has.creation.create(asked, owner_of(request), idempotency_key)
+    found = await has.tokens.links(made.stream_id, made.created_ms)
     headers = {"Location": found["url"]}
-    if met:
+    if made.met:
         headers["Idempotency-Replayed"] = "true"
-    answer = msgspec.json.encode({"id": stream_id, "status": status, "model": model, **found})
+    answer = msgspec.json.encode({"id": made.stream_id, "status": made.status, "model": made.model, **found})
     return Response(answer, 202, headers, "application/json")

@@ -1,13 +1,16 @@
 """Creating a stream: what is asked is checked, its id is found, and its steps are run (:mod:`shared.create`).
 
 With an ``Idempotency-Key`` the id is HMAC(secret, owner, key), so every caller with that key meets the same record,
-and repeating a create is harmless. A create that Redis did not answer in time is a 503, and deletes nothing.
+and repeating a create is harmless. The record tells another request by a keyed hash (HMAC, too): it stays when the
+prompt is gone, and without the secret nobody can try out prompts against it. A create that Redis did not answer in
+time is a 503, and deletes nothing.
 """
 
 import asyncio
 import hashlib
+import hmac
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -29,6 +32,16 @@ CREATE_TIMEOUT_S: Final = 1.8
 MAX_KEY: Final = 255
 
 
+class Made(NamedTuple):
+    """What a create led to. ``created_ms``: by the server's clock; ``met``: an earlier create made it."""
+
+    stream_id: str
+    status: str
+    model: str
+    created_ms: int
+    met: bool
+
+
 class Creation:
     """Creates streams."""
 
@@ -48,8 +61,8 @@ class Creation:
         self._presence = presence
         self._secret = secret
 
-    async def create(self, asked: CreateStream, owner: str, key: str | None) -> tuple[str, str, str, bool]:
-        """Create a stream, or meet the one that this key made. Out: (id, status, model, whether it was met).
+    async def create(self, asked: CreateStream, owner: str, key: str | None) -> Made:
+        """Create a stream, or meet the one that this key made.
 
         Raises :class:`Problem`: unknown models, prompts that are too long, a limit that is reached, a key used
         for another request, Redis away.
@@ -87,7 +100,7 @@ class Creation:
         if fallbacks:
             request["fallbacks"] = [{"provider": to.provider.name, "model": to.model} for to in fallbacks]
         try:
-            hashed = hashlib.sha256(msgspec.json.encode(request)).hexdigest()
+            hashed = msgspec.json.encode(request)
             # Behind the hash: a setting that changes makes no other request of a repeated one.
             body = msgspec.json.encode({**request, "max_tokens": asked.max_tokens or most} if most else request)
         except UnicodeEncodeError:
@@ -117,14 +130,13 @@ class Creation:
     async def _run_steps(
         self,
         body: bytes,
-        hashed: str,
+        hashed: bytes,
         speaks: dict[str, str],
         asked: CreateStream,
         owner: str,
         key: str | None,
         until: float,
-    ) -> tuple[str, str, str, bool]:
-        # Asked for even where there is no key: the links that are answered may be signed with it.
+    ) -> Made:
         secret = await self._secret()
         stream_id = new_stream_id()
         if key is not None:
@@ -136,7 +148,9 @@ class Creation:
         if pause_after_ms is not None:
             fields["pause_after_ms"] = pause_after_ms
 
-        new = NewStream(stream_id, hashed, owner, speaks["about"].encode(), fields)
+        # The first word keeps these apart from whatever else is signed with the same secret.
+        request_hash = hmac.new(secret, b"request:" + hashed, hashlib.sha256).hexdigest()
+        new = NewStream(stream_id, request_hash, owner, speaks["about"].encode(), fields)
         made = await self._make(new, until, may_exist=key is not None)
         if made.outcome == "conflict":
             raise Problem(
@@ -148,7 +162,7 @@ class Creation:
         if not met:
             # Who creates it is about to watch.
             await self._presence.beat(stream_id, pause_after_ms)
-        return stream_id, made.status, speaks["model"], met
+        return Made(stream_id, made.status, speaks["model"], made.created_ms, met)
 
     async def _make(self, new: NewStream, until: float, *, may_exist: bool) -> Created:
         """Run the steps; once more if the key's streams that ended gave their places back. Raises :class:`Problem`
@@ -157,7 +171,7 @@ class Creation:
         if made.outcome == "too_many_streams" and await self._admission.make_room(new.owner):
             made = await self._creator.create(new, until, may_exist=may_exist)
         if made.outcome not in ("created", "exists", "conflict"):
-            raise self._admission.refusal(made.outcome, made.wait_ms)
+            raise self._admission.refusal(made.outcome, made.number)
         return made
 
 

@@ -76,16 +76,15 @@ def owner_of(request: Request) -> str:
     return owner
 
 
-async def own_fields(request: Request, stream_id: str, *names: str, anyones: bool = False) -> list[str | None]:
-    """Fields of the record of a stream that is the caller's. ``anyones``: a read token was checked instead.
+async def own_fields(request: Request, stream_id: str, *names: str) -> list[str | None]:
+    """Fields of the record of a stream that is the caller's.
 
     An unknown stream and somebody else's cost the same round trips and get the same answer. Raises
     :class:`Problem` (404) for both.
     """
     if is_stream_id(stream_id):
         owner, *fields = await services(request).streams.fields(stream_id, "owner", *names)
-        mine = anyones or hmac.compare_digest((owner or "").encode(), owner_of(request).encode())
-        if owner is not None and mine:
+        if hmac.compare_digest((owner or "").encode(), owner_of(request).encode()) and owner is not None:
             return fields
     raise no_such_stream()
 

@@ -25,6 +25,26 @@ ERRORS: Final = (
         "token_invalid", "401", "no", "No read token of this stream. Take `events_url` as the create call gave it."
     ),
     Row("token_expired", "401", "no", "The read token is too old. `POST /v1/streams/{id}/token` gives a new one."),
+    # The connection.
+    Row("bad_http", "400", "no", "What came is no HTTP request. Send one request after another."),
+    Row("url_too_long", "414", "no", "More than 16 KiB. Send a long prompt in the body of a POST."),
+    Row("head_too_large", "431", "no", "More than 100 headers, or 64 KiB of head or trailers. Send less."),
+    Row(
+        "request_timeout", "408", "yes", "The head took more than 10 s, or the body came too slowly. Send it again."
+    ),
+    Row("too_many_connections", "503", "yes", "The process has no file left. Raise its limit of open files."),
+    Row(
+        "host_not_allowed",
+        "403",
+        "no",
+        "Without keys: the name that was called is not this server's. List it in `HEADRACE_ALLOWED_HOSTS`.",
+    ),
+    Row(
+        "foreign_page",
+        "403",
+        "no",
+        "Without keys: another site's page asked for a change. List its origin in `HEADRACE_CORS_ORIGINS`.",
+    ),
     # The request.
     Row("bad_json", "400", "no", "The body is not JSON. Send a JSON object, in UTF-8."),
     Row("invalid_request", "422", "no", "A field is wrong or missing: `errors` names each. Change it."),
@@ -42,7 +62,7 @@ ERRORS: Final = (
         "The operator has not allowed an option, or a tool of the provider's own: `errors` names it, and the "
         "variable that would allow it. Leave it out.",
     ),
-    Row("body_too_large", "413", "no", "More than `HEADRACE_MAX_BODY_BYTES`. Send less."),
+    Row("body_too_large", "413", "no", "More than `HEADRACE_MAX_BODY_BYTES`, or 20,000 values. Send less."),
     Row("prompt_too_large", "413", "no", "More than `HEADRACE_MAX_PROMPT_BYTES` for the model. Send less."),
     Row("answer_too_long", "422", "no", "More asked for than `HEADRACE_MAX_ANSWER_TOKENS`. Ask for less."),
     Row("bad_idempotency_key", "422", "no", "An `Idempotency-Key` has 1 to 255 characters. Use another."),
@@ -65,16 +85,37 @@ ERRORS: Final = (
     Row("method_not_allowed", "405", "no", "The address knows other methods. `/docs` lists them."),
     Row("http_error", "any other", "no", "The message says it."),
     # Limits and outages.
-    Row("rate_limited", "429", "yes", "`HEADRACE_CREATIONS_PER_MINUTE` of this key. Wait for `Retry-After`."),
+    Row(
+        "rate_limited",
+        "429",
+        "yes",
+        "`HEADRACE_CREATIONS_PER_MINUTE` of this key, 4 KiB of refused bodies as one. Wait for `Retry-After`.",
+    ),
     Row("too_many_streams", "429", "yes", "`HEADRACE_STREAMS_PER_KEY` at once. Wait for `Retry-After`."),
-    Row("queue_full", "429", "yes", "`HEADRACE_MAX_QUEUE` streams wait already. Wait, or add workers."),
+    Row(
+        "queue_full",
+        "429",
+        "yes",
+        "`HEADRACE_MAX_QUEUE` streams wait already, or this key's share of them. Wait, or add workers.",
+    ),
+    Row(
+        "too_many_bytes",
+        "429",
+        "yes",
+        "The key stores its share of Redis's memory, or `HEADRACE_BYTES_PER_KEY`. Wait, or erase some.",
+    ),
     Row(
         "redis_unavailable",
         "503",
         "yes",
         "Redis is away. Try again, with the same `Idempotency-Key`.",
     ),
-    Row("redis_full", "503", "yes", "Redis is at its memory limit. Raise `maxmemory`, or keep streams shorter."),
+    Row(
+        "redis_full",
+        "503",
+        "yes",
+        "Redis is at 85 % of its memory or above. Raise `maxmemory`, or keep streams shorter.",
+    ),
     Row("no_workers", "503", "yes", "`/readyz` sees no worker. Start one: `python -m worker`."),
     Row("internal_error", "500, `failed`", "yes", "An error of Headrace's own; its log has it. Try again."),
     # The provider refuses; a fallback is asked where one is named.

@@ -57,7 +57,8 @@ ProviderName = Annotated[str, Field(min_length=1, max_length=40)]
 class Strict(BaseModel):
     """What callers write: exact types, and no field that is not known."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    # An error's text, should one ever stand in a log, is without what was sent.
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
     @model_validator(mode="before")
     @classmethod

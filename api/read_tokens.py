@@ -2,32 +2,51 @@
 
 A token opens the events route of its stream and nothing else; the record, too, needs the key. It is renewed by
 asking for a new link; a viewer's cursor stands beside the token in the URL or in a header, so nothing is lost.
+
+Theory of operation. One round trip brings what a check needs: the record's fields, and the log's first entry from
+the viewer's cursor on. Until it expires a token lets everybody in. After that it lets in only a viewer that comes
+back, for a bounded time, and the proof is its cursor: it must be an event of this very stream. It is one if that
+entry is the event itself, or a later one of the same epoch: an epoch's events have no holes (:mod:`shared.log`), so
+the cursor's own was there, and was trimmed. All other cursors prove nothing: a made-up epoch, a number ahead of the
+log, and an epoch of which no entry is left (its viewer must get a new token).
 """
 
 import time
 from collections.abc import Awaitable, Callable
 
 from api.answers import links
-from api.problems import Problem
+from api.problems import Problem, no_such_stream
+from shared.ids import Cursor, is_stream_id
 from shared.settings import Settings
+from shared.streams import Streams
 from shared.tokens import TokenExpired, TokenInvalid, check_token, sign_token
 
 
 class ReadTokens:
     """Signs and checks; the secret is asked for when it is first needed."""
 
-    def __init__(self, settings: Settings, secret: Callable[[], Awaitable[bytes]]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        secret: Callable[[], Awaitable[bytes]],
+        streams: Streams,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """``clock``: s since 1970."""
         self._needed = bool(settings.keys)
         self._life_s = settings.token_life_s
         # A stream may run for so long, and its events stay for so long behind its end.
         self._grace_s = settings.max_stream_s + settings.retention_s
         self._secret = secret
+        self._streams = streams
+        self._clock = clock
 
-    async def links(self, stream_id: str) -> dict[str, str]:
-        """Where a stream is found."""
+    async def links(self, stream_id: str, created_ms: int) -> dict[str, str]:
+        """Where the stream of this id and creation (ms, as its record tells) is found."""
         found = links(stream_id)
         if self._needed:
-            token = sign_token(await self._secret(), stream_id, self._expires_s())
+            expires_s = int(self._clock() + self._life_s)
+            token = sign_token(await self._secret(), stream_id, created_ms, expires_s)
             found["events_url"] += f"?token={token}"
         return found
 
@@ -35,13 +54,21 @@ class ReadTokens:
         """Life of a token made now; None where none is needed."""
         return self._life_s if self._needed else None
 
-    async def check(self, stream_id: str, token: str | None, *, returning: bool) -> None:
-        """Let a viewer in, or raise :class:`Problem` (401). ``returning``: it comes back with a cursor."""
+    async def fields(self, stream_id: str, token: str, cursor: Cursor | None, *names: str) -> list[str | None]:
+        """Let a viewer in. Out: these fields of the stream's record. ``cursor``: with which it comes back, if any.
+
+        Raises :class:`Problem`: 401 for a token that is none of this stream's or has expired, 404 without a stream.
+        """
+        if not is_stream_id(stream_id):
+            raise no_such_stream()
+        (created_ms, *found), entry = await self._streams.fields_from(stream_id, cursor, "created_ms", *names)
+        if created_ms is None:
+            raise no_such_stream()
+        returning = cursor is not None and entry is not None and entry.epoch == cursor.epoch
+        grace_s = self._grace_s if returning else 0
         headers = {"WWW-Authenticate": 'Bearer realm="headrace"'}
         try:
-            check_token(
-                await self._secret(), stream_id, token or "", time.time(), self._grace_s if returning else 0
-            )
+            check_token(await self._secret(), stream_id, int(created_ms), token, self._clock(), grace_s)
         except TokenInvalid:
             raise Problem(
                 401,
@@ -56,6 +83,4 @@ class ReadTokens:
                 f"The read token has expired. POST /v1/streams/{stream_id}/token gives a new one.",
                 headers=headers,
             ) from None
-
-    def _expires_s(self) -> int:
-        return int(time.time() + self._life_s)
+        return found

@@ -12,89 +12,34 @@ and contexts for a request until its response is over. Without them an idle view
 (It saves memory alone: 1,000 viewers that resume 1,000 entries at once are caught up in 0.43-0.70 s so, and in
 0.50-0.76 s otherwise, medians 0.61 and 0.56 of 16 runs each.) For the server the request is under way until then:
 it waits for the task when it stops, and a request that was pipelined behind it waits for its end.
+
+A peer that closes its sending side may still read (``nc``), or may have left: both look alike until something is
+written to it. So it gets a sign of life at once and one a moment later, and from then on one at every look: the
+system refuses the second one where nobody is there.
 """
 
 import asyncio
-import weakref
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from sse_starlette import EventSourceResponse
 from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from api.sink import Sink, frame
+from api.connections import CONNECTION, CYCLE, HttpConnection
+from api.heads import IS_HEAD
+from api.sink import Sink, frame, framed
 from shared.sse import COMMENT
 
-CONNECTION: Final = "headrace.connection"
-CYCLE: Final = "headrace.cycle"
-"""In the ASGI scope: the server's protocol of this connection, and what it holds of this request. Weak, for both
-hold the scope, and what goes round in a circle is freed late (:mod:`shared.collector`)."""
-LAST_CHUNK: Final = b"0\r\n\r\n"
 WATCH_S: Final = 0.5
-MAX_DRAINED_BYTES: Final = 32 * 1024 * 1024
-"""Of a body that goes on behind its response (a 413): taken off the connection and dropped, for a client that
-writes everything before it listens would lose the response to a reset. Whoever sends more is cut off."""
-
+REFUSED_S: Final = 0.05
+"""A peer that has left has answered a sign of life with a reset within this time, or the next look tells."""
+HEADERS: Final = {"Cache-Control": "no-store, no-transform"}
+"""A proxy that compresses holds events back until it has a block's worth of them."""
+UNCOPIED: Final = 8 * 1024
+"""Larger chunks are handed to the socket as they are, so that what waits there is no copy."""
 log = structlog.get_logger("api.responses")
-
-
-class Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol, which lets a request take its connection over for the rest of the response."""
-
-    _response: asyncio.Task[None] | None = None
-    _drained = 0
-
-    def on_headers_complete(self) -> None:
-        super().on_headers_complete()
-        self.scope[CONNECTION] = weakref.ref(self)  # type: ignore[typeddict-unknown-key]
-        self.scope[CYCLE] = weakref.ref(self.cycle)  # type: ignore[typeddict-unknown-key]
-
-    def on_message_begin(self) -> None:
-        self._drained = 0
-        super().on_message_begin()
-
-    def on_body(self, body: bytes) -> None:
-        if self.cycle.response_complete:
-            self._drained += len(body)
-            if self._drained > MAX_DRAINED_BYTES:
-                self.transport.abort()
-            return
-        super().on_body(body)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        if self._response is not None:
-            self._response.cancel()
-
-    def hand_over(self, cycle: RequestResponseCycle, response: Coroutine[Any, Any, None]) -> None:
-        """Let ``response`` write the rest of a response to the transport; cancel it when the connection is lost."""
-        cycle.disconnected = True  # the application has nothing more to send, and no more is to be waited for
-        if self.transport.is_closing():
-            response.close()
-            return
-        self._response = task = self.loop.create_task(self._respond(cycle, response))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-
-    async def _respond(self, cycle: RequestResponseCycle, response: Coroutine[Any, Any, None]) -> None:
-        try:
-            await response
-        except Exception:
-            log.exception("response_failed")
-            self.transport.close()
-            return
-        finally:
-            self._response = None
-        if self.transport.is_closing():
-            return
-        self.transport.write(LAST_CHUNK)
-        cycle.response_complete = True
-        if not cycle.keep_alive:
-            self.transport.close()
-        self.on_response_complete()
 
 
 class SendWatch:
@@ -125,7 +70,7 @@ class SendWatch:
 
 
 class SseResponse(EventSourceResponse):
-    """An SSE response of ready bytes, over a connection of :class:`Protocol`.
+    """An SSE response of ready bytes, over a connection of :class:`HttpConnection`.
 
     ``sending_since``: the loop's time since when the socket has taken nothing of what is there; 0 if it takes all.
     """
@@ -139,15 +84,16 @@ class SseResponse(EventSourceResponse):
         ping: bytes = COMMENT,
     ) -> None:
         """``ping`` is sent every ``keepalive_s``; ``sink`` is open while the chunks are sent."""
-        super().__init__(chunks)
+        super().__init__(chunks, headers=HEADERS)
+        del self.headers["Connection"]  # the server says whether it keeps it
         self.sending_since = 0.0
         self._chunks = chunks
         self._sink = sink
         self._watch = watch
         self._keepalive_s = keepalive_s
         self._pinged_at = 0.0
-        self._ping_chunk = frame(ping)
-        self._connection: Protocol | None = None
+        self._ping_chunk = ping
+        self._connection: HttpConnection | None = None
 
     def abort(self) -> None:
         """Drop the connection, with all that waits in it."""
@@ -156,32 +102,59 @@ class SseResponse(EventSourceResponse):
 
     def ping(self, now: float) -> None:
         """Send a sign of life, if one is due at this time of the loop."""
-        if now - self._pinged_at >= self._keepalive_s and self._sink.write(self._ping_chunk):
+        connection = self._connection
+        if connection is None or (now - self._pinged_at < self._keepalive_s and not connection.half_closed):
+            return
+        if not connection.flow.write_paused and not connection.transport.is_closing():
+            connection.transport.write(self._ping_chunk)
             self._pinged_at = now
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        connection: Protocol | None = scope[CONNECTION]()
-        if connection is not None:  # or it was lost, and is gone already
-            connection.hand_over(scope[CYCLE](), self._stream(connection))
+    def half_closed(self) -> None:
+        """The peer sends no more: find out whether it is there."""
+        loop = asyncio.get_running_loop()
+        self.ping(loop.time())
+        loop.call_later(REFUSED_S, lambda: self.ping(loop.time()))
 
-    async def _stream(self, connection: Protocol) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        cycle = scope[CYCLE]()
+        if cycle is not None and scope["http_version"] == "1.0":
+            cycle.chunked_encoding = False  # the end of the connection is the end of the body
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        if IS_HEAD in scope:
+            await self._chunks.aclose()
+            await send({"type": "http.response.body"})
+            return
+        connection: HttpConnection | None = scope[CONNECTION]()
+        if connection is not None:  # or it was lost, and is gone already
+            connection.hand_over(cycle, self._stream(connection, chunked=cycle.chunked_encoding), self.half_closed)
+
+    async def _stream(self, connection: HttpConnection, *, chunked: bool) -> None:
         loop = asyncio.get_running_loop()
         flow, transport = connection.flow, connection.transport
         self._connection = connection
         self._pinged_at = loop.time()
-        self._sink.open(connection)
+        if chunked:
+            self._ping_chunk = frame(self._ping_chunk)
+            self._sink.open(connection)
         self._watch.add(self)
         try:
             async with aclosing(self._chunks) as chunks:
                 async for chunk in chunks:
+                    if transport.is_closing():
+                        return  # whoever cancels this task was not told yet
+                    if not chunked:
+                        transport.write(chunk)
+                    elif len(chunk) > UNCOPIED:
+                        transport.writelines(framed(chunk))
+                    else:
+                        transport.write(frame(chunk))
+                    del chunk
+                    # Now, and not in front of the next one: a viewer that reads nothing holds one chunk.
                     if flow.write_paused:
                         self.sending_since = loop.time()
                         await flow.drain()
                         self.sending_since = 0.0
-                    if transport.is_closing():
-                        return  # whoever cancels this task was not told yet
-                    transport.write(frame(chunk))
         finally:
             self._sink.close()
             self._watch.remove(self)
+            self._connection = None

@@ -3,38 +3,39 @@
 import contextlib
 from typing import Any
 
+import msgspec
 from fastapi import APIRouter, Request, Response
 from redis.exceptions import RedisError
 
-from api.answers import Created, Links, Model, Models, describe, put_together
+from api.answers import Created, Links, Model, Models
+from api.body_limit import BodyRoute
 from api.doors import own_fields, owner_of, services
 from api.problems import documented, no_such_stream
 from api.requests import Cancel
 from shared.events import encode_data
 from shared.redis import AWAY
 
-router = APIRouter(prefix="/v1", tags=["streams"], responses=documented(401, 413, 422, 503))
+router = APIRouter(prefix="/v1", tags=["streams"], responses=documented(401, 413, 422, 503), route_class=BodyRoute)
 
 
-@router.get("/streams/{stream_id}", response_model=dict[str, Any], responses=documented(404))
+@router.get("/streams/{stream_id}", responses=documented(404))
 async def read(request: Request, stream_id: str) -> Response:
     """The record: status, everything said so far, usage, timings, and the last event's id."""
     has = services(request)
-    await own_fields(request, stream_id)
-    reading = await has.streams.read(stream_id)
-    if reading is None:
+    (created_ms,) = await own_fields(request, stream_id, "created_ms")
+    record = await has.records.get(stream_id)
+    if record is None:
         raise no_such_stream()
-    links = await has.tokens.links(stream_id)
-    told = await put_together(reading, lambda: encode_data(describe(stream_id, reading) | links))
-    return Response(told, media_type="application/json")
+    links = msgspec.json.encode(await has.tokens.links(stream_id, int(created_ms or 0)))
+    return Response(b"%b,%b" % (record[:-1], links[1:]), media_type="application/json")
 
 
 @router.post("/streams/{stream_id}/token", response_model=Links, responses=documented(404))
 async def renew(request: Request, stream_id: str) -> dict[str, Any]:
     """Links with a new read token; a viewer goes on behind its last event with either."""
     has = services(request)
-    await own_fields(request, stream_id)
-    found = await has.tokens.links(stream_id)
+    (created_ms,) = await own_fields(request, stream_id, "created_ms")
+    found = await has.tokens.links(stream_id, int(created_ms or 0))
     return {"id": stream_id, **found, "expires_in_s": has.tokens.expires_in_s()}
 
 
@@ -42,13 +43,14 @@ async def renew(request: Request, stream_id: str) -> dict[str, Any]:
 async def cancel(request: Request, stream_id: str, asked: Cancel | None = None) -> dict[str, str]:
     """Stop a stream; its upstream connection closes within a second. One that ended stays as it is."""
     has = services(request)
-    (model,) = await own_fields(request, stream_id, "model")
+    model, created_ms = await own_fields(request, stream_id, "model", "created_ms")
     data = encode_data({"by": "client", "reason": (asked or Cancel()).reason})
     answer = await has.cancellation.cancel(stream_id, data)
     if answer[0] == "gone":
         raise no_such_stream()
     status = "cancelled" if answer[0] == "cancelled" else answer[1]
-    return {"id": stream_id, "status": status, "model": model or "", **await has.tokens.links(stream_id)}
+    found = await has.tokens.links(stream_id, int(created_ms or 0))
+    return {"id": stream_id, "status": status, "model": model or "", **found}
 
 
 @router.delete("/streams/{stream_id}", status_code=204, responses=documented(404))
@@ -56,7 +58,7 @@ async def erase(request: Request, stream_id: str) -> None:
     """Erase a stream, running or not, with everything that was said."""
     has = services(request)
     await own_fields(request, stream_id)
-    if not await has.cancellation.erase(stream_id):
+    if not await has.cancellation.erase(stream_id, owner_of(request)):
         raise no_such_stream()
     with contextlib.suppress(*AWAY, RedisError):
         await has.admission.forget(owner_of(request), stream_id)

@@ -8,12 +8,24 @@ from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 from redis.exceptions import RedisError
 
 from api.dialects.native import NativeDialect
 from api.doors import OWNER, own_fields, services
-from api.opening import AWAY_NOW, MAX_BATCH, MAX_BATCH_MS, Wanted, bad_cursor, batch_of, come_back, open_viewer
+from api.opening import (
+    AWAY_NOW,
+    CROWDED,
+    MAX_BATCH,
+    MAX_BATCH_MS,
+    NEEDED,
+    Returning,
+    Wanted,
+    bad_cursor,
+    batch_of,
+    come_back,
+    open_viewer,
+)
 from api.problems import documented
 from shared.ids import BadCursor, parse_cursor
 from shared.redis import AWAY
@@ -23,10 +35,9 @@ log = structlog.get_logger("api")
 router = APIRouter(prefix="/v1", tags=["reading"])
 
 
-class Asked(BaseModel):
+class Asked(Returning):
     """The query of the events route."""
 
-    last_event_id: str | None = Field(None, description="for those who can't set headers")
     token: str | None = Field(None, description="read token, in place of a key: as events_url has it")
     batch_size: int | None = Field(
         None, ge=1, le=MAX_BATCH, description="gather so many pieces of the answer into one event"
@@ -57,15 +68,15 @@ async def events(
         position = parse_cursor((asked.last_event_id if last_event_id is None else last_event_id) or "")
     except BadCursor:
         raise bad_cursor() from None
-    by_token = request.scope[OWNER] is None
     try:
-        if by_token:
-            await has.tokens.check(stream_id, asked.token, returning=position is not None)
-        if has.viewing.full:
-            return come_back(has, "too many viewers here")
-        text_from, pause = await own_fields(request, stream_id, "text_from", "pause_after_ms", anyones=by_token)
+        if has.viewing.full(None):
+            return come_back(has, CROWDED)
+        if request.scope[OWNER] is None:
+            record = await has.tokens.fields(stream_id, asked.token or "", position, *NEEDED)
+        else:
+            record = await own_fields(request, stream_id, *NEEDED)
         wanted = Wanted(stream_id, position, NativeDialect(), batch_of(asked.batch_size, asked.batch_ms))
-        return await open_viewer(has, wanted, text_from or "", pause)
+        return await open_viewer(has, wanted, record)
     except (*AWAY, RedisError) as error:
         log.warning("viewer_sent_back", error=type(error).__name__)
         return come_back(has, AWAY_NOW)

@@ -40,7 +40,7 @@ async def open_http(url: str, key: str) -> AsyncIterator[httpx.AsyncClient]:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise NoAnswer(
-            f"{url!r} is no server's address. It looks like http://127.0.0.1:8000 (--url or HEADRACE_URL)."
+            f"{_shown(url)!r} is no server's address. It looks like http://127.0.0.1:8000 (--url or HEADRACE_URL)."
         )
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise NoAnswer("The key holds characters that no key has. Copy it again (--key or HEADRACE_KEY).")
@@ -51,7 +51,7 @@ async def open_http(url: str, key: str) -> AsyncIterator[httpx.AsyncClient]:
     try:
         made = httpx.AsyncClient(base_url=url, headers=headers, timeout=timeout, trust_env=outside)
     except (httpx.InvalidURL, ValueError) as error:
-        raise NoAnswer(f"{url!r} can't be used: {error}") from None
+        raise NoAnswer(f"{_shown(url)!r} can't be used: {error}") from None
     async with made as http:
         yield http
 
@@ -142,9 +142,15 @@ class Client:
     async def _wait(self, patience: Patience, why: str, asked_s: float) -> None:
         delay_s = patience.next_s(asked_s)
         if delay_s is None:
-            raise NoAnswer(f"{self._http.base_url}: {why} (gave up after {patience.tried} tries).")
+            raise NoAnswer(f"{_shown(self._http.base_url)}: {why} (gave up after {patience.tried} tries).")
         self._note(f"{why}; trying again in {delay_s:.1f} s ({patience.tried} of {patience.most - 1})")
         await self._sleep(delay_s)
+
+
+def _shown(url: str | httpx.URL) -> str:
+    """A URL without the login and the query, which may hold secrets."""
+    scheme, separator, rest = str(url).partition("?")[0].rpartition("//")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def _why(error: httpx.TransportError) -> str:
@@ -161,7 +167,7 @@ async def _refuse_all_but(response: httpx.Response, media_type: str) -> None:
         await response.aread()
         raise NoAnswer(_detail(response))
     if not response.headers.get("content-type", "").startswith(media_type):
-        raise NoAnswer(f"{response.url} answers, but not with {media_type}. Is it a Headrace server?")
+        raise NoAnswer(f"{_shown(response.url)} answers, but not with {media_type}. Is it a Headrace server?")
 
 
 def _object(response: httpx.Response) -> dict[str, Any]:
@@ -170,7 +176,7 @@ def _object(response: httpx.Response) -> dict[str, Any]:
     except ValueError:
         found = None
     if not isinstance(found, dict) or not isinstance(found.get("id"), str):
-        raise NoAnswer(f"{response.url} answers, but not as a Headrace server does. Check --url.")
+        raise NoAnswer(f"{_shown(response.url)} answers, but not as a Headrace server does. Check --url.")
     return found
 
 
@@ -181,7 +187,7 @@ def _detail(response: httpx.Response) -> str:
     except ValueError:
         found = None
     if not isinstance(found, dict) or not isinstance(found.get("detail"), str):
-        return f"{response.url} answered {response.status_code}. Is it a Headrace server? Check --url."
+        return f"{_shown(response.url)} answered {response.status_code}. Is it a Headrace server? Check --url."
     more = " (--key or HEADRACE_KEY)" if response.status_code == 401 else ""
     return f"{found['detail']}{more}"
 

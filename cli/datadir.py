@@ -1,9 +1,12 @@
-"""The data folder: the server's append-only file, the children's logs, a lock, and ``up.json``.
+"""The data folder: the server's append-only file and configuration, the children's logs, a lock, and ``up.json``.
 
 Theory of operation. Two servers on one append-only file would ruin it, so whoever uses the folder holds a
 ``flock`` on ``DIR/lock``. The embedded server inherits the locked descriptor: should the CLI be killed, the
 lock lasts until the server has really ended too. The kernel drops it with its last holder, so a lock is
 never stale.
+
+The prompts and answers of all callers lie here, and the password of the server. So what this class makes is for its
+owner alone, also where the folder itself was there before, and is open to others.
 """
 
 import contextlib
@@ -16,6 +19,8 @@ from pathlib import Path
 
 from cli.errors import CannotStart
 
+LOCK, STATE = "lock", "up.json"
+
 LOCK_WITHIN_S = 3.0
 """A server whose CLI was just killed writes its last second before it ends; a live `headrace up` stays."""
 
@@ -27,11 +32,15 @@ class DataDir:
         """Raises :class:`CannotStart` if the folder can't be written or is in use."""
         self.path = path.resolve()
         self.logs = self.path / "logs"
-        self._state = self.path / "up.json"
+        self._state = self.path / STATE
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.logs.mkdir(mode=0o700, exist_ok=True)
-            self.lock_fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            # The second is the server's own (its `appenddirname`). It is made here, and not by the server, because
+            # of files that an older version left in it for everybody to read.
+            for private in (self.logs, self.path / "appendonlydir"):
+                private.mkdir(mode=0o700, exist_ok=True)
+                private.chmod(0o700)
+            self.lock_fd = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise CannotStart(
                 f"The data folder {self.path} can't be used ({error.strerror}). Choose another one: --data-dir DIR"
@@ -69,11 +78,31 @@ class DataDir:
         """Where the output of the child of that name goes."""
         return self.logs / f"{name}.log"
 
-    def write_state(self, url: str, redis_url: str, children: Mapping[str, int]) -> None:
-        """Write ``up.json``: what runs, for scripts and tests. Whole or not at all, for its owner alone.
+    def write_server_config(self, password: str) -> Path:
+        """Write the embedded server's configuration file. Out: where it is. A password in the arguments of a
+        process could be read by every local user. Raises :class:`CannotStart`."""
+        file = self.path / "valkey.conf"
+        try:
+            file.unlink(missing_ok=True)
+            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as writer:
+                writer.write(f"requirepass {password}\n")
+        except OSError as error:
+            raise CannotStart(f"{file} can't be written ({error.strerror}). Mend that, and try again.") from None
+        return file
+
+    def write_state(self, url: str, environment: Mapping[str, str], children: Mapping[str, int]) -> None:
+        """Write ``up.json``: what runs, for scripts, tests and ``headrace doctor``. Whole or not at all, for its
+        owner alone. In: the API's URL; what `headrace up` decided of the children's environment; their pids by
+        name.
 
         Where the disk is full it stays as it was: the next child that is started writes it again."""
-        state = {"url": url, "redis_url": redis_url, "pid": os.getpid(), "children": dict(children)}
+        state = {
+            "url": url,
+            "redis_url": environment["HEADRACE_REDIS_URL"],
+            "pid": os.getpid(),
+            "children": dict(children),
+            "environment": dict(environment),
+        }
         fresh = self._state.with_suffix(".new")
         with contextlib.suppress(OSError):
             fresh.touch(mode=0o600)
@@ -84,3 +113,14 @@ class DataDir:
         """Remove ``up.json`` and let the folder go."""
         self._state.unlink(missing_ok=True)
         os.close(self.lock_fd)
+
+
+def environment_of(path: Path) -> dict[str, str]:
+    """What the `headrace up` that uses this folder decided of its children's environment; nothing where none runs,
+    or where this user may not know."""
+    with contextlib.suppress(OSError, ValueError, KeyError), (path / LOCK).open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return dict(json.loads((path / STATE).read_text())["environment"])
+    return {}

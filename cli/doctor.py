@@ -20,17 +20,22 @@ from cli.findings import (
     Finding,
     clock_finding,
     door_findings,
+    erasure_finding,
+    files_finding,
     of_nodes,
+    overdue_findings,
     provider_finding,
     redis_findings,
     worker_findings,
 )
+from shared.erasures import Erasures
+from shared.files import file_limit, find_room
 from shared.keys import Keys
 from shared.network import Network
 from shared.providers import Provider, UnknownModel, resolve_model
 from shared.queue import Queue
-from shared.redis import AWAY, address_of, node_urls, open_client, without_password
-from shared.settings import Configuration, Settings
+from shared.redis import AWAY, address_of, may, node_urls, open_client, reason, without_password
+from shared.settings import BadSettings, Configuration, Settings
 from worker.providers.base import ProviderError
 from worker.providers.probe import ask_models, way_to
 
@@ -45,12 +50,21 @@ async def examine(configuration: Configuration) -> list[Finding]:
     urls = {"Redis": settings.redis_url}
     if settings.queue_url and settings.queue_url != settings.redis_url:
         urls["queue's Redis"] = settings.queue_url
-    asked = [_said(name, url, _servers(name, url)) for name, url in urls.items()]
+    asked = [
+        _said(name, url, _servers(name, url, settings.rewrite_s if url == settings.redis_url else None))
+        for name, url in urls.items()
+    ]
     network = configuration.network
     providers = [_provider(provider, network) for provider in configuration.providers.values()]
     answers = await asyncio.gather(*asked, _workers(settings), *providers)
     found = [finding for answer in answers for finding in answer]
-    return [*found, _default_model(settings, configuration.providers), *door_findings(settings)]
+    room = find_room(file_limit(), settings.viewers)
+    return [
+        *found,
+        _default_model(settings, configuration.providers),
+        files_finding(room),
+        *door_findings(settings),
+    ]
 
 
 async def _said(name: str, url: str, looking: Awaitable[list[Finding]]) -> list[Finding]:
@@ -63,32 +77,39 @@ async def _said(name: str, url: str, looking: Awaitable[list[Finding]]) -> list[
     except AWAY as error:
         return [_away(name, shown, error)]
     except RedisError as error:
-        return [Finding(name, "mend", f"{shown} refuses: {error}", "Correct the password and rights in its URL.")]
+        return [
+            Finding(
+                name, "mend", f"{shown} refuses: {reason(error)}", "Correct the password and rights in its URL."
+            )
+        ]
 
 
-async def _servers(name: str, url: str) -> list[Finding]:
-    """Of a cluster each node is asked: a replica may be the next master."""
+async def _servers(name: str, url: str, rewrite_s: int | None) -> list[Finding]:
+    """Of a cluster each node is asked: a replica may be the next master. ``rewrite_s``: of the logs' server
+    alone."""
     nodes = await node_urls(url)
     if nodes == [url]:
-        return await _server(name, url)
-    found = await asyncio.gather(*(_said(name, node, _server(name, node, node=True)) for node in nodes))
+        return await _server(name, url, rewrite_s)
+    found = await asyncio.gather(*(_said(name, node, _server(name, node, rewrite_s, node=True)) for node in nodes))
     return of_nodes({address_of(node): said for node, said in zip(nodes, found, strict=True)})
 
 
-async def _server(name: str, url: str, *, node: bool = False) -> list[Finding]:
+async def _server(name: str, url: str, rewrite_s: int | None, *, node: bool = False) -> list[Finding]:
     client = open_client(url, ASK_WITHIN_S)
     try:
         info: dict[str, Any] = await client.info("everything")
         seconds, micros = await client.time()
         apart_s = seconds + micros / 1e6 - time.time()
         found = [*redis_findings(info, await _config(client), node=node), clock_finding(apart_s)]
+        if rewrite_s is not None and int(info.get("aof_enabled", 0)):
+            found.append(erasure_finding(info, await may(client, "BGREWRITEAOF"), rewrite_s))
     finally:
         await client.aclose()
     return [Finding(name, "ok", "answers" if node else f"answers at {without_password(url)}"), *found]
 
 
 def _away(name: str, shown: str, error: BaseException) -> Finding:
-    why = str(error) or type(error).__name__
+    why = reason(error) or type(error).__name__
     return Finding(name, "mend", f"nothing answers at {shown} ({why})", "Start it, or correct the URL or password.")
 
 
@@ -105,10 +126,13 @@ async def _workers(settings: Settings) -> list[Finding]:
         client = open_client(settings.queue_redis_url, ASK_WITHIN_S)
     except ValueError:
         return []
-    queue = Queue(client, Keys(settings.key_prefix))
+    keys = Keys(settings.key_prefix)
+    queue = Queue(client, keys)
     try:
         workers = await queue.workers(await queue.now_ms() - SEEN_MS)
-        return worker_findings(workers, await queue.waiting(), settings.max_queue)
+        found = worker_findings(workers, await queue.waiting(), settings.max_queue)
+        overdue_s = await Erasures(settings, client, keys).overdue_s()
+        return [*found, *overdue_findings(overdue_s, settings.rewrite_s)]
     except (*AWAY, RedisError):
         return []  # said already
     finally:
@@ -124,6 +148,8 @@ async def _provider(provider: Provider, network: Network) -> list[Finding]:
         return [provider_finding(provider.name, status, "", provider.key_variable, way=way)]
     except ProviderError as error:
         return [provider_finding(provider.name, None, str(error), way=way)]
+    except BadSettings as error:
+        return [Finding(f"provider {provider.name}", "mend", str(error))]
 
 
 def _default_model(settings: Settings, providers: Mapping[str, Provider]) -> Finding:

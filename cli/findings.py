@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from cli.valkey import OLDEST_MAJOR
 from shared.durability import durability
+from shared.files import Room
 from shared.settings import Settings, is_loopback
 
 OFF_S = 2.0
@@ -13,6 +14,9 @@ OFF_S = 2.0
 BROKEN_S = 30.0
 """Of the quarter of an hour for which a read token lives by default, more than anybody should lose."""
 FULL = 0.9
+OVERDUE_S = 300.0
+"""As long as a rewrite may take."""
+SET_REWRITE = "Set HEADRACE_REWRITE_S to 600: workers then have it rewritten, at most so often."
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,36 @@ def _memory(info: Mapping[str, Any]) -> Finding:
     return Finding("memory", "ok", said)
 
 
+def erasure_finding(info: Mapping[str, Any], may_rewrite: bool, rewrite_s: int) -> Finding:
+    """When erased text leaves the server's append-only file. In: INFO; whether this user may rewrite the file; the
+    setting."""
+    check = "erased text"
+    if not rewrite_s:
+        return Finding(check, "note", "stays in the server's file until that rewrites it by itself", SET_REWRITE)
+    if not may_rewrite:
+        return Finding(
+            check,
+            "mend",
+            "stays in the server's file until that rewrites it by itself: this user may not call BGREWRITEAOF",
+            "Give the user +bgrewriteaof. Where the server has no such command, ask its operator how long its "
+            "files keep what was deleted, and set HEADRACE_REWRITE_S=0.",
+        )
+    took_s = int(info.get("aof_last_rewrite_time_sec", -1))
+    last = f" (the last one took {took_s} s)" if took_s >= 0 else ""
+    return Finding(check, "ok", f"leaves the server's file within {rewrite_s} s and the time of a rewrite{last}")
+
+
+def overdue_findings(overdue_s: float, rewrite_s: int) -> list[Finding]:
+    """In: for how long a rewrite of the server's file has been due, and the setting. A rewrite that failed is tried
+    again behind each interval."""
+    if not rewrite_s or overdue_s < rewrite_s + OVERDUE_S:
+        return []
+    said = f"still in the server's file: a rewrite has been due for {overdue_s / 60:.0f} min"
+    return [
+        Finding("erased text", "mend", said, "Look at the workers' logs for rewrite_refused or rewrite_failed.")
+    ]
+
+
 def clock_finding(apart_s: float) -> Finding:
     """In: the server's clock less this machine's."""
     said = f"{abs(apart_s):.3f} s apart from this machine's"
@@ -180,6 +214,18 @@ def provider_finding(name: str, status: int | None, error: str, key: str = "", *
     if status >= 300:
         return Finding(check, "note", f"answers; its list of models says {status}{asked}")
     return Finding(check, "ok", f"answers{asked}")
+
+
+def files_finding(room: Room) -> Finding:
+    """In: what an API process that is started here can do with its files."""
+    if room.enough:
+        return Finding("files", "ok", f"enough for {room.viewers} viewers in an API process")
+    return Finding(
+        "files",
+        "mend",
+        f"an API process started here has room for {room.viewers} viewers, and HEADRACE_VIEWERS is {room.wanted}",
+        "Raise the hard limit of open files (ulimit -Hn, LimitNOFILE), or lower HEADRACE_VIEWERS.",
+    )
 
 
 def door_findings(settings: Settings) -> list[Finding]:

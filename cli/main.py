@@ -12,6 +12,7 @@ from rich.text import Text
 
 from cli import model
 from cli.chat import DEFAULT_URL, EXIT_CODES, Server, Watching, converse, request
+from cli.datadir import environment_of
 from cli.doctor import examine, report
 from cli.errors import CannotStart, NoAnswer
 from cli.pipes import asked_on_stdin, checked, write_out
@@ -88,10 +89,14 @@ def up(
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    data_dir: Annotated[
+        Path,
+        typer.Option(help="Folder of a `headrace up`: while it runs, its settings count where yours say none."),
+    ] = DATA_DIR,
 ) -> None:
     """Check a deployment from its environment, and say what to mend (then the exit code is 1)."""
     try:
-        configuration = load(environment())
+        configuration = load({**environment_of(data_dir), **environment()})
     except BadSettings as error:
         Console(stderr=True).print(Text(str(error), style="red"), soft_wrap=True, highlight=False)
         raise typer.Exit(2) from None

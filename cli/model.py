@@ -79,6 +79,9 @@ def serve(
     params.n_predict = ANSWER_TOKENS
     params.hostnames = [host]
     params.port = port
+    # On loopback every local user could ask it, and every web page in a browser here: it lets all origins call.
+    params.api_keys = [key] if (key := os.environ.get("LOCAL_API_KEY", "")) else []
+    params.endpoint_slots = False  # it tells what others ask
     params.cpuparams.n_threads = threads or default_threads()
     params.cpuparams_batch.n_threads = threads or default_threads()
     server = xllamacpp.Server(params)

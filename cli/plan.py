@@ -4,11 +4,13 @@ Stopping takes at most the sum of the three turns, 5 s: the API (its viewers are
 workers (they hand their streams over, which needs the server) and the model, then the server.
 """
 
+import secrets
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from cli.model import NAME as MODEL_NAME
 from cli.process import Command
@@ -48,16 +50,20 @@ class Plan:
     log: Callable[[str], Path]
     address: Address
 
-    def server(self, program: Path, port: int, directory: Path, lock_fd: int, appendfsync: str) -> Spec:
-        """The embedded Redis server. It gets SIGTERM if the CLI dies, to save its append-only file."""
-        url = embedded_url(port)
+    def server(
+        self, program: Path, port: int, config: Path, directory: Path, lock_fd: int, appendfsync: str
+    ) -> Spec:
+        """The embedded Redis server. It gets SIGTERM if the CLI dies, to save its append-only file. ``config``: the
+        file with its password, which stands in ``HEADRACE_REDIS_URL`` too."""
+        url = self.env["HEADRACE_REDIS_URL"]
 
         async def ready() -> bool:
             return await server_version(url) is not None
 
+        argv = server_argv(program, port, directory, appendfsync)
         command = Command(
             "valkey",
-            server_argv(program, port, directory, appendfsync),
+            (argv[0], str(config), *argv[1:]),
             self.env,
             self.log("valkey"),
             orphaned=signal.SIGTERM,
@@ -91,27 +97,34 @@ class Plan:
         return Command(name, argv, self.env, self.log(name), pass_fds=pass_fds)
 
 
-def children_env(
-    env: Mapping[str, str], redis_url: str, host: str, port: int, model_port: int | None
-) -> dict[str, str]:
+def decided_env(redis_url: str, host: str, port: int, model_port: int | None) -> dict[str, str]:
+    """The settings that `headrace up` decides. The local model gets a key of its own, as a server does that others
+    on this machine can reach."""
+    decided = {"HEADRACE_REDIS_URL": redis_url, "HEADRACE_HOST": host, "HEADRACE_PORT": str(port)}
+    if model_port is not None:
+        decided |= {"LOCAL_BASE_URL": f"http://127.0.0.1:{model_port}/v1", "LOCAL_MODELS": MODEL_NAME}
+        decided["LOCAL_API_KEY"] = secrets.token_urlsafe(24)
+    return decided
+
+
+def children_env(env: Mapping[str, str], decided: Mapping[str, str]) -> dict[str, str]:
     """The environment of every child: the CLI's own, and what `headrace up` decided."""
-    decided = {
-        "HEADRACE_REDIS_URL": redis_url,
-        "HEADRACE_HOST": host,
-        "HEADRACE_PORT": str(port),
+    ours = {
         # Nobody waits 25 s for a Ctrl-C: streams are handed over, and go on at the next start.
         "HEADRACE_DRAIN_S": "0",
         "PYTHONPATH": str(CODE),
         "PYTHONUNBUFFERED": "1",
     }
-    if model_port is not None:
-        decided |= {"LOCAL_BASE_URL": f"http://127.0.0.1:{model_port}/v1", "LOCAL_MODELS": MODEL_NAME}
-    return {**env, **decided}
+    if "LOCAL_BASE_URL" in decided:
+        # The environment's proxy can't reach what runs here.
+        no_proxy = "no_proxy" if "no_proxy" in env else "NO_PROXY"
+        ours[no_proxy] = ",".join(filter(None, (env.get(no_proxy), urlsplit(decided["LOCAL_BASE_URL"]).netloc)))
+    return {**env, **decided, **ours}
 
 
-def embedded_url(port: int) -> str:
+def embedded_url(port: int, password: str) -> str:
     """The URL of the embedded server."""
-    return f"redis://127.0.0.1:{port}/0"
+    return f"redis://:{password}@127.0.0.1:{port}/0"
 
 
 def _http_ok(host: str, port: int, path: str) -> Callable[[], Awaitable[bool]]:

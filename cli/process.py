@@ -81,6 +81,8 @@ class Process:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=command.pass_fds,
+                # What children write (the server's file, above all) is for this user alone.
+                umask=0o077,
                 preexec_fn=end_with_parent(command.orphaned),
             )
         self.pid = self._popen.pid
@@ -163,5 +165,6 @@ def bound_log(log: Path, limit: int = LOG_BYTES) -> None:
     a line written between copy and cut is lost."""
     with contextlib.suppress(OSError):
         if log.stat().st_size > limit:
-            shutil.copyfile(log, log.with_name(log.name + ".1"))
+            # With its mode: for this user alone.
+            shutil.copy(log, log.with_name(log.name + ".1"))
             os.truncate(log, 0)

@@ -1,6 +1,7 @@
 """`headrace up`: everything that Headrace needs, on one machine, until Ctrl-C."""
 
 import asyncio
+import secrets
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -10,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cli.datadir import DataDir
-from cli.plan import Address, Plan, children_env, embedded_url
+from cli.plan import Address, Plan, children_env, decided_env, embedded_url
 from cli.progress import Progress
 from cli.sockets import base_url, held_port, listen
 from cli.supervisor import Supervisor
@@ -56,13 +57,20 @@ async def run_up(options: Options, console: Console) -> None:
         no_model = why_no_model(options.env, options.model)
         model_port = owned.enter_context(held_port()) if no_model is None else None
         server_port = owned.enter_context(held_port()) if program else 0
-        redis_url = options.redis_url or embedded_url(server_port)
+        # Loopback is open to every local user: without a password each could read all prompts and answers.
+        password = secrets.token_urlsafe(24)
+        redis_url = options.redis_url or embedded_url(server_port, password)
+        decided = decided_env(redis_url, options.host, port, model_port)
+        # A password of a server that is somebody else's is not written down.
+        told = decided if program else {**decided, "HEADRACE_REDIS_URL": without_password(redis_url)}
 
-        env = children_env(options.env, redis_url, options.host, port, model_port)
+        env = children_env(options.env, decided)
         plan = Plan(env, data.log, Address(options.host, port, listener.fileno()))
-        server = (
-            [plan.server(program, server_port, data.path, data.lock_fd, options.appendfsync)] if program else []
-        )
+        server = []
+        if program:
+            config = data.write_server_config(password)
+            fsync = options.appendfsync
+            server = [plan.server(program, server_port, config, data.path, data.lock_fd, fsync)]
         after = tuple(spec.name for spec in server)
         specs = [
             *server,
@@ -73,9 +81,7 @@ async def run_up(options: Options, console: Console) -> None:
 
         progress = Progress(console, {spec.name: label(spec.name) for spec in specs})
         url = base_url(options.host, port)
-        supervisor = Supervisor(
-            specs, progress, lambda pids: data.write_state(url, without_password(redis_url), pids)
-        )
+        supervisor = Supervisor(specs, progress, lambda pids: data.write_state(url, told, pids))
 
         def up() -> None:
             progress.finish()

@@ -16,7 +16,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from shared.redis import AWAY, open_client, read_url
+from shared.redis import AWAY, open_client, read_url, reason
 
 ASK_WITHIN_S: Final = 5.0
 AGAIN_S: Final = 1.0
@@ -80,7 +80,7 @@ async def log_durability(url: str) -> None:
             except AWAY:
                 await asyncio.sleep(AGAIN_S)
             except RedisError as error:
-                log.warning("durability", promise="unknown", why=f"the server refuses INFO: {error}")
+                log.warning("durability", promise="unknown", why=f"the server refuses INFO: {reason(error)}")
                 return
             else:
                 log.info("durability", promise=found.promise, why=found.why)

@@ -8,6 +8,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,8 +45,12 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis 7+ or Valkey that holds the logs")
-    queue_url: str = Field("", description="Redis of the queue and wake-ups; empty: the same as redis_url")
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0", repr=False, description="Redis 7+ or Valkey that holds the logs"
+    )
+    queue_url: str = Field(
+        "", repr=False, description="Redis of the queue and wake-ups; empty: the same as redis_url"
+    )
     key_prefix: str = Field("headrace", pattern=r"^[A-Za-z0-9_.-]{1,40}$", description="front of every key")
 
     default_model: str = Field("local/smollm2", description="model of a request that names none")
@@ -53,6 +58,9 @@ class Settings(BaseModel):
     prices_file: str = Field("", description="TOML file of more prices, or of other values for known ones")
     log_cap: int = Field(4096, ge=50, description="entries a log keeps at least (MAXLEN ~)")
     retention_s: Positive = Field(86_400, description="life of a finished stream")
+    rewrite_s: Limit = Field(
+        600, description="seconds between rewrites of the server's file, which rid it of erased text; 0: none"
+    )
     keep_prompt: bool = Field(False, description="keep the request in the record when the stream has ended")
 
     lease_ms: int = Field(3000, ge=500, description="a worker silent for this long has lost its streams")
@@ -88,15 +96,33 @@ class Settings(BaseModel):
         "", repr=False, description="secret behind Idempotency-Key and read tokens; empty: made once, kept in Redis"
     )
 
-    api_keys: str = Field("", description="NAME:hash entries, comma-separated; empty: nobody needs a key")
+    api_keys: str = Field(
+        "", repr=False, description="NAME:hash entries, comma-separated; empty: nobody needs a key"
+    )
     allow_open: bool = Field(False, description="listen on other addresses than loopback without any key")
     token_life_s: Positive = Field(900, description="life of the read token in events_url")
     creations_per_minute: Limit = Field(6000, description="streams that a key may create in a minute")
     streams_per_key: Limit = Field(2000, description="streams that a key may have at once")
     viewers_per_stream: Limit = Field(5000, description="viewers that a stream may have, on all API processes")
     max_queue: Limit = Field(10_000, description="streams that may wait for a worker")
+    running_per_key: Limit = Field(
+        0,
+        description="places of a worker that a key may hold; 0: fewer than are free, where there are several keys",
+    )
+    viewers_per_key: Limit = Field(
+        0, description="viewers that a key's streams may have in one API process; 0: as above"
+    )
+    bytes_per_key: Limit = Field(0, description="bytes that a key may store in Redis; 0: as above")
     max_answer_tokens: Limit = Field(0, description="most max_tokens, and what is asked for where none is named")
     cors_origins: str = Field("", description="origins whose pages may call, comma-separated, or *; empty: none")
+
+    allowed_hosts: str = Field("", description="names by which it is called without keys, comma-separated, or *")
+    trusted_proxies: str = Field(
+        "", description="addresses and networks of proxies whose X-Forwarded-* is believed, comma-separated"
+    )
+    waiting_per_address: Limit = Field(256, description="connections of one address without a whole request")
+    opens_per_stream: Limit = Field(6000, description="event streams opened in a minute, of one stream")
+    opens_per_key: Limit = Field(60_000, description="event streams opened in a minute, of one key's streams")
 
     log_level: str = Field(
         "info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error"
@@ -116,6 +142,22 @@ class Settings(BaseModel):
     def origins(self) -> list[str]:
         """The origins of other sites whose pages may call."""
         return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
+
+    @property
+    def hosts(self) -> list[str]:
+        """The names of this server, beside the address that it listens on."""
+        return [host.strip() for host in self.allowed_hosts.split(",") if host.strip()]
+
+    @property
+    def proxies(self) -> list[IPv4Network | IPv6Network]:
+        """The networks of the proxies in front that are trusted."""
+        return _networks(self.trusted_proxies)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        _networks(text)
+        return text
 
     @field_validator("redis_url", "queue_url")
     @classmethod
@@ -137,6 +179,16 @@ class Settings(BaseModel):
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is no origin like https://example.com (no path, no slash at the end)")
         return text
+
+
+def _networks(text: str) -> list[IPv4Network | IPv6Network]:
+    found = []
+    for part in filter(None, map(str.strip, text.split(","))):
+        try:
+            found.append(ip_network(part, strict=False))
+        except ValueError:
+            raise ValueError(f"{part!r} is no address or network like 10.0.0.7 or 10.0.0.0/8") from None
+    return found
 
 
 class Configuration(BaseModel):

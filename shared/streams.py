@@ -9,19 +9,27 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import stamina
 from redis.asyncio import Redis
 
 from shared.claims import Claim, read_claim
 from shared.events import MESSAGE, Delta, Transcript, decode_data
+from shared.ids import Cursor
 from shared.keys import Keys
-from shared.log import Entry, read_entries
+from shared.log import Entry, page_command, read_entries
 from shared.new_stream import NewStream, new_nonce
+from shared.queue import Lane
 from shared.redis import AWAY, Script, ScriptRunner
 
 FIRST_WAIT_S = 0.05
+LARGE_SNAPSHOT = 256 * 1024
+"""Bytes from which on a snapshot is taken apart in a thread: 4 MiB would hold up everything else for 50 ms."""
+RECORD_BYTES = 3000
+"""What a finished stream takes in Redis beside its text, at the most (a test measures it)."""
+ENTRY_BYTES = 60
+"""What an entry of a log takes beside its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +54,6 @@ class Reading:
         """The deltas behind the snapshot."""
         return [decode_data(entry.data) for entry in self.tail if entry.type == MESSAGE]
 
-    @property
-    def size(self) -> int:
-        """Bytes of what was said, as they are stored."""
-        return len(self.snapshot) + sum(len(entry.data) for entry in self.tail)
-
     def transcript(self) -> Transcript:
         """All that was said, snapshot and tail together."""
         transcript = Transcript()
@@ -58,6 +61,15 @@ class Reading:
         for entry in self.tail:
             transcript.apply(entry.type, entry.data)
         return transcript
+
+
+class Liveness(NamedTuple):
+    """How a stream stands. ``status``: None where there is no record."""
+
+    status: str | None
+    attempt: int = 0
+    lane: Lane = Lane()
+    lease: bool = False
 
 
 class Streams:
@@ -122,17 +134,55 @@ class Streams:
         raw: list[bytes | None] = await self._repeat(lambda: self._client.hmget(meta, list(names)))
         return [None if value is None else value.decode() for value in raw]
 
-    async def liveness(self, stream_ids: Sequence[str]) -> list[tuple[str | None, int, bool]]:
-        """For the sweep, in one round trip: (status or None, attempt, has a lease) of each."""
+    async def fields_from(
+        self, stream_id: str, cursor: Cursor | None, *names: str
+    ) -> tuple[list[str | None], Cursor | None]:
+        """As :meth:`fields`, and the id of the log's first entry from this cursor on (None: there is none, or no
+        cursor), in one round trip."""
+        if cursor is None:
+            return await self.fields(stream_id, *names), None
+        keys = self._keys.stream(stream_id)
+
+        async def ask() -> list[Any]:
+            async with self._client.pipeline(transaction=False) as pipe:
+                pipe.hmget(keys.meta, list(names))
+                pipe.execute_command(*page_command(keys.log, cursor.encode(), 1))
+                return await pipe.execute()
+
+        raw, entries = await self._repeat(ask)
+        found = next(iter(read_entries(entries)), None)
+        return [None if value is None else value.decode() for value in raw], found and found.cursor
+
+    async def liveness(self, stream_ids: Sequence[str]) -> list[Liveness]:
+        """For the sweep, in one round trip: how each of these stands."""
         async with self._client.pipeline(transaction=False) as pipe:
             for stream_id in stream_ids:
                 keys = self._keys.stream(stream_id)
-                pipe.hmget(keys.meta, ["status", "attempt"])
+                pipe.hmget(keys.meta, ["status", "attempt", "provider", "owner"])
                 pipe.exists(keys.lease)
             raw = await pipe.execute()
         return [
-            (status and status.decode(), int(attempt or 0), bool(lease))
-            for (status, attempt), lease in zip(raw[::2], raw[1::2], strict=True)
+            Liveness(
+                status and status.decode(),
+                int(attempt or 0),
+                Lane((provider or b"").decode(), (owner or b"").decode()),
+                bool(lease),
+            )
+            for (status, attempt, provider, owner), lease in zip(raw[::2], raw[1::2], strict=True)
+        ]
+
+    async def sizes(self, stream_ids: Sequence[str]) -> list[int]:
+        """About how many bytes each of these takes now, in one round trip: a little more than it does."""
+        async with self._client.pipeline(transaction=False) as pipe:
+            for stream_id in stream_ids:
+                keys = self._keys.stream(stream_id)
+                pipe.strlen(keys.snapshot)
+                pipe.xlen(keys.log)
+            raw = await pipe.execute()
+        # The log says again what the snapshot has, or the end of it.
+        return [
+            RECORD_BYTES + 2 * int(text) + ENTRY_BYTES * int(entries)
+            for text, entries in zip(raw[::2], raw[1::2], strict=True)
         ]
 
     async def erase(self, stream_id: str) -> bool:

@@ -12,10 +12,11 @@ import structlog
 from redis.exceptions import RedisError
 
 from shared.claims import Claim
+from shared.erasures import Erasures
 from shared.events import DONE, FAILED, encode_data
 from shared.fallbacks import speaker
 from shared.new_stream import new_nonce
-from shared.queue import Queue, job_id
+from shared.queue import FIRST, Lane, Queue, job_id
 from shared.redis import AWAY
 from shared.settings import Settings
 from shared.streams import Streams
@@ -41,7 +42,10 @@ log = structlog.get_logger("worker.endings")
 class Endings:
     """Ends attempts for one worker process."""
 
-    def __init__(self, settings: Settings, streams: Streams, queue: Queue, writer: LogWriter) -> None:
+    def __init__(
+        self, settings: Settings, streams: Streams, queue: Queue, writer: LogWriter, erasures: Erasures
+    ) -> None:
+        self._erasures = erasures
         self._retention_ms = int(settings.retention_s * 1000)
         self._keep_prompt = int(settings.keep_prompt)
         self._streams = streams
@@ -62,6 +66,8 @@ class Endings:
         raw = encode_data(data)
         finishing = encode_data({"finish_reason": course.reason}) if status == DONE else b""
         fields: tuple[str | bytes | int, ...] = ("result", raw)
+        if status == FAILED:
+            fields += (f"end:{attempt.attempt}", data["code"])
         if course.usage is not None:
             usage, cost = _told(course)
             fields += (f"usage:{attempt.attempt}", usage, f"cost:{attempt.attempt}", cost)
@@ -75,6 +81,8 @@ class Endings:
             finish.cancel()
             raise
         course.charged = answer == "finished"
+        # Behind the end, which waits for nothing: the prompt is gone, and the rest has its expiry.
+        await self._erasures.note()
         _tell(attempt.stream_id, status, answer)
 
     async def _finish(
@@ -102,9 +110,10 @@ class Endings:
             self._retention_ms, self._keep_prompt, "", 0, b"", b"", "result", raw,
         )  # fmt: skip
         await self._queue.hint(stream_id)
+        await self._erasures.note()
         _tell(stream_id, FAILED, answer.decode().split()[0])
 
-    async def hand_over(self, attempt: AttemptLog) -> None:
+    async def hand_over(self, attempt: AttemptLog, lane: Lane) -> None:
         """Give the stream to another worker, without a lease wait. Where that fails, the lease tells."""
         stream_id = attempt.stream_id
         try:
@@ -114,20 +123,25 @@ class Endings:
                 answer = await self._streams.release(stream_id, attempt.epoch, "handover")
                 if answer[0] != "released":
                     return
-                await self._queue.put(stream_id, attempt.attempt + 1, await self._queue.now_ms())
-                log.info("handed_over", stream=stream_id, job=job_id(stream_id, attempt.attempt + 1))
+                await self._queue.put(stream_id, attempt.attempt + 1, lane, FIRST)
+                log.info("handed_over", stream=stream_id, job=job_id(stream_id, attempt.attempt + 1, lane))
         except (*AWAY, RedisError) as error:
             log.warning("hand_over_failed", stream=stream_id, error=type(error).__name__)
 
-    async def give_back(self, attempt: AttemptLog) -> None:
-        """Give the stream back for another try (by whoever claims it first)."""
+    async def give_back(self, attempt: AttemptLog, code: str) -> None:
+        """Give the stream back for another try (by whoever claims it first). ``code``: why this one ended."""
         await self._writer.settled(attempt)
-        await self._streams.release(attempt.stream_id, attempt.epoch, "retry")
+        ended = {f"end:{attempt.attempt}": code}
+        await self._streams.release(attempt.stream_id, attempt.epoch, "retry", ended)
 
-    async def fall_back(self, attempt: AttemptLog, request: dict[str, Any]) -> None:
+    async def fall_back(self, attempt: AttemptLog, code: str, request: dict[str, Any]) -> None:
         """Give the stream back, moved to this request: whoever claims it next asks that one's provider."""
         await self._writer.settled(attempt)
-        moved: dict[str, str | bytes] = {"request": msgspec.json.encode(request), **speaker(request)}
+        moved: dict[str, str | bytes] = {
+            f"end:{attempt.attempt}": code,
+            "request": msgspec.json.encode(request),
+            **speaker(request),
+        }
         await self._streams.release(attempt.stream_id, attempt.epoch, "fallback", moved)
 
     async def charge(self, attempt: AttemptLog, course: Course) -> None:

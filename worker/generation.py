@@ -89,7 +89,7 @@ class Generations:
                 raise
             if claim.outcome == "end":
                 await self._endings.end_for_another(stream_id, claim)
-            due = claim.outcome == "run" and await self._attempt(stream_id, claim, said)
+            due = claim.outcome == "run" and await self._attempt(job, claim, said)
             if not due:
                 return
             if due != AT_ONCE:
@@ -117,12 +117,14 @@ class Generations:
             provider = self._providers.get(request["provider"])
             how = "restart" if provider is None else how_to_go_on(provider, said, request["on_failure"])
 
-    async def _attempt(self, stream_id: str, claim: Claim, said: Reading | None) -> bool | str:
+    async def _attempt(self, job: Job, claim: Claim, said: Reading | None) -> bool | str:
         """Carry one attempt to its end. Out: whether another attempt is due here (AT_ONCE: without a pause)."""
+        stream_id, lane = job.stream_id, job.lane
         attempt = self._writer.begin(stream_id, claim)
         course = Course(asyncio.get_running_loop().time())
         try:
             request = msgspec.json.decode(claim.request)
+            lane = lane._replace(provider=request["provider"])
             provider = self._providers.get(request["provider"])
             if said is not None:
                 attempt.go_on(said.snapshot, said.deltas())
@@ -150,18 +152,18 @@ class Generations:
             unsaid = failure.by_provider and course.first_token_at is None
             if unsaid and (fallback := moved_on(request, failure.code)):
                 log.info("fell_back", stream=stream_id, code=failure.code, provider=fallback["provider"])
-                await self._endings.fall_back(attempt, fallback)
+                await self._endings.fall_back(attempt, failure.code, fallback)
                 return AT_ONCE
             if not failure.refusal and self._may_try_again(request, claim, course):
                 log.info("attempt_failed", stream=stream_id, code=failure.code, tries_left=claim.tries_left)
-                await self._endings.give_back(attempt)
+                await self._endings.give_back(attempt, failure.code)
                 return True
             message = with_tried(failure.message, request)
             data = {"code": failure.code, "message": message, "retryable": failure.retryable, **common}
             await self._endings.end(attempt, FAILED, data, course)
             return False
         except asyncio.CancelledError:
-            await self._endings.hand_over(attempt)
+            await self._endings.hand_over(attempt, lane)
             raise
         finally:
             self._writer.drop(attempt)

@@ -21,11 +21,14 @@ from arq.worker import func
 
 from shared.collector import calm_collector
 from shared.durability import log_durability
+from shared.erasures import Erasures
+from shared.files import raise_file_limit
 from shared.keys import Keys
+from shared.limits import Limits
 from shared.logs import configure_logs
 from shared.presence import PresenceKeys
 from shared.queue import JOB, Job, Queue, deserialize, serialize
-from shared.redis import arq_server, connect_to_logs, listen, load_scripts, open_client
+from shared.redis import arq_server, connect_to_logs, listen, load_scripts, open_client, read_url
 from shared.settings import BadSettings, Configuration, environment, load
 from shared.streams import Streams
 from shared.turns import Turns
@@ -37,6 +40,7 @@ from worker.leases import Leases
 from worker.line import Line
 from worker.log.attempt_log import FENCED
 from worker.log.writer import LogWriter
+from worker.places import Places
 from worker.providers.client import ProviderClient
 from worker.pump import Pump
 from worker.sweep import Sweep
@@ -73,7 +77,7 @@ def worker_settings(configuration: Configuration) -> dict[str, Any]:
         "redis_settings": arq_server(settings.queue_redis_url),
         "job_serializer": serialize,
         "job_deserializer": deserialize,
-        "ctx": {"configuration": configuration, "parts": AsyncExitStack()},
+        "ctx": {"configuration": configuration, "parts": AsyncExitStack(), "places": shared_places(configuration)},
         "on_startup": start,
         "on_job_start": take_out,
         "on_shutdown": stop,
@@ -86,6 +90,19 @@ def worker_settings(configuration: Configuration) -> dict[str, Any]:
         "health_check_interval": HEALTH_S,
         "log_results": False,
     }
+
+
+def shared_places(configuration: Configuration) -> Places:
+    """The places of this process. One key, or one provider, has nobody to share with. (The keys need not be known
+    here: then a stream's owner tells that there are some.)"""
+    settings = configuration.settings
+    usable = [provider for provider in configuration.providers.values() if provider.missing is None]
+    return Places(
+        settings.max_streams,
+        keys=len(settings.keys.names) != 1,
+        providers=len(usable) > 1,
+        most_of_key=settings.running_per_key,
+    )
 
 
 async def generate(ctx: dict[str, Any], stream_id: str) -> None:
@@ -104,7 +121,9 @@ async def start(ctx: dict[str, Any]) -> None:
     """Build the worker's parts, and start what runs beside the jobs. Ends the process where the settings name
     certificates that can't be read."""
     try:
-        ctx["queue"], ctx["generations"] = await ctx["parts"].enter_async_context(running(ctx["configuration"]))
+        ctx["queue"], ctx["generations"] = await ctx["parts"].enter_async_context(
+            running(ctx["configuration"], ctx["places"])
+        )
     except BadSettings as error:
         sys.exit(str(error))
     calm_collector()
@@ -116,7 +135,7 @@ async def stop(ctx: dict[str, Any]) -> None:
 
 
 @asynccontextmanager
-async def running(configuration: Configuration) -> AsyncIterator[tuple[Queue, Generations]]:
+async def running(configuration: Configuration, places: Places) -> AsyncIterator[tuple[Queue, Generations]]:
     """The parts of one worker, while they run. Out: what its jobs need."""
     settings = configuration.settings
     name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
@@ -140,12 +159,22 @@ async def running(configuration: Configuration) -> AsyncIterator[tuple[Queue, Ge
     )
     client = ProviderClient(settings, configuration.network)
     leases = Leases(streams, name, settings.lease_ms, writer.running)
-    sweep = Sweep(streams, queue, leases, settings.lease_ms, apart=bool(settings.queue_url))
+    limits = Limits(queue_client, keys)
+    sweep = Sweep(
+        streams,
+        queue,
+        limits,
+        leases,
+        lease_ms=settings.lease_ms,
+        retention_ms=int(settings.retention_s * 1000),
+        may_differ=bool(settings.queue_url) or read_url(settings.redis_url).kind == "sentinel",
+    )
     watchers = Watchers(PresenceKeys(log_client, keys))
-    upkeep = Upkeep(name, queue, leases, sweep, writer, watchers)
-    endings = Endings(settings, streams, queue, writer)
+    erasures = Erasures(settings, queue_client, keys)
+    upkeep = Upkeep(name, queue, leases, sweep, writer, watchers, erasures)
+    endings = Endings(settings, streams, queue, writer, erasures)
     line = Line(Turns(queue_client, keys))
-    pump = Pump(client, writer, line, watchers, configuration.prices)
+    pump = Pump(client, writer, line, watchers, configuration.prices, places)
     generations = Generations(settings, configuration.providers, pump, streams, queue, writer, endings, name)
 
     def cancelled(stream_id: bytes) -> None:
@@ -179,12 +208,14 @@ async def running(configuration: Configuration) -> AsyncIterator[tuple[Queue, Ge
 
 
 def configured() -> Configuration:
-    """Read the environment, and set up the log. Ends the process where the settings can't be used."""
+    """Read the environment, set up the log, and raise the limit of open files: a stream has a connection to its
+    provider. Ends the process where the settings can't be used."""
     try:
         configuration = load(environment())
     except BadSettings as error:
         sys.exit(str(error))
     configure_logs(configuration.settings.log_level, configuration.settings.log_format)
+    raise_file_limit()
     return configuration
 
 
@@ -196,4 +227,5 @@ def main() -> None:
     pool = WiredArq(open_client(settings.queue_redis_url).connection_pool)
     queue = Queue(pool, Keys(settings.key_prefix))
     waiting_client = open_client(settings.queue_redis_url)
-    JobConsumer(queue, waiting_client, redis_pool=pool, **worker_settings(configuration)).run()
+    arguments = worker_settings(configuration)
+    JobConsumer(queue, waiting_client, arguments["ctx"]["places"], redis_pool=pool, **arguments).run()

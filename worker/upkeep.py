@@ -1,4 +1,5 @@
-"""The worker's heartbeat: leases, sign of life, the log connection's health, and the sweep, on one clock."""
+"""The worker's heartbeat: leases, sign of life, the log connection's health, the sweep and the rewrites, on one
+clock."""
 
 import asyncio
 import contextlib
@@ -8,6 +9,7 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
+from shared.erasures import Erasures
 from shared.queue import Queue
 from shared.redis import AWAY
 from worker.leases import TICK_S, Leases
@@ -18,6 +20,8 @@ from worker.watchers import Watchers
 
 FORGET_WORKER_MS: Final = 60_000
 SWEEP_S: Final = 0.5
+REWRITE_TICK_S: Final = 5.0
+"""Of an interval of ten minutes; each look costs a round trip."""
 SIGN_OFF_S: Final = 2.0
 """Without it the worker counts as alive until its sign of life is too old: seconds."""
 
@@ -32,8 +36,16 @@ class Upkeep:
     """
 
     def __init__(
-        self, worker: str, queue: Queue, leases: Leases, sweep: Sweep, writer: LogWriter, watchers: Watchers
+        self,
+        worker: str,
+        queue: Queue,
+        leases: Leases,
+        sweep: Sweep,
+        writer: LogWriter,
+        watchers: Watchers,
+        erasures: Erasures,
     ) -> None:
+        self._erasures = erasures
         self._worker = worker
         self._queue = queue
         self._leases = leases
@@ -48,6 +60,7 @@ class Upkeep:
             group.create_task(self._every(TICK_S, self._writer.tick))
             group.create_task(self._every(TICK_S, self._show_life))
             group.create_task(self._every(SWEEP_S, self._sweep.tick))
+            group.create_task(self._every(REWRITE_TICK_S, self._erasures.tick))
             group.create_task(self._every(WATCHERS_TICK_S, self._watchers.tick))
 
     async def _every(self, period_s: float, tick: Callable[[], Awaitable[object]]) -> None:

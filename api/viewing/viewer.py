@@ -20,12 +20,11 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from enum import Enum
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from redis.exceptions import RedisError
 
-from api.answers import put_together
 from api.sink import Sink
 from api.viewing.batching import Batching, BatchLimits, gather
 from api.viewing.followed_log import FollowedLog
@@ -36,7 +35,7 @@ from shared.ids import Cursor, entry_cursor, follows
 from shared.log import Entry
 from shared.redis import AWAY
 from shared.sse import encode_retry
-from shared.streams import Streams
+from shared.streams import LARGE_SNAPSHOT, Reading, Streams
 
 RETRY_MS: Final = 1000
 """A viewer that loses its connection is back after a second."""
@@ -275,8 +274,8 @@ class Viewer:
     # -- resync -------------------------------------------------------------------------------------
 
     async def _resync(self) -> bytes:
-        """A snapshot and its tail, read in one step; a dialect that can't take back what it said goes on behind
-        that, if it is still there, and ends otherwise."""
+        """A snapshot and its tail, read in one step, by all viewers of this log together; a dialect that can't take
+        back what it said goes on behind that, if it is still there, and ends otherwise."""
         if self._last and not self._dialect.restarts:
             entries = await self._hub.page(self._followed.stream_id, self._last, after=False, count=1)
             if entries and entries[0].cursor.encode() == self._last:
@@ -284,21 +283,30 @@ class Viewer:
                 return b""
             self._to(State.ENDED)
             return self._dialect.lost()
-        reading = await self._streams.read(self._followed.stream_id)
-        if reading is None:
+        found = await self._followed.snapshot.get(self._read_snapshot)
+        if found is None:
+            self._followed.vanish()
             self._to(State.ENDED)
             return self._dialect.gone()
+        head, reading = found
         self._to(State.PAGING)
-
-        def said() -> dict[str, Any]:
-            transcript = Transcript()
-            transcript.add_lines(reading.snapshot)
-            return transcript.as_data()
-
-        data = await put_together(reading, said)
         self._last = reading.as_of.encode() or None
-        head = self._dialect.snapshot({**data, "attempt": reading.attempt}, self._last)
-        return head + self._encode(reading.tail)
+        # A large one stays the same bytes for all viewers that wait for their sockets; the tail is read from the
+        # log.
+        return head if len(head) > SLICE_BYTES else head + self._encode(reading.tail)
+
+    async def _read_snapshot(self) -> tuple[bytes, Reading] | None:
+        reading = await self._streams.read(self._followed.stream_id)
+        if reading is None or int(reading.record["created_ms"]) != self._followed.created_ms:
+            return None
+        in_thread = len(reading.snapshot) > LARGE_SNAPSHOT
+        return await asyncio.to_thread(self._head, reading) if in_thread else self._head(reading)
+
+    def _head(self, reading: Reading) -> tuple[bytes, Reading]:
+        transcript = Transcript()
+        transcript.add_lines(reading.snapshot)
+        data = {**transcript.as_data(), "attempt": reading.attempt}
+        return self._dialect.snapshot(data, reading.as_of.encode() or None), reading
 
 
 class BatchedViewer(Viewer):

@@ -58,6 +58,10 @@ local may_continue = said and string.sub(field('on_failure'), 1, 8) == 'continue
 if may_continue and not why and (how == '' or seen ~= last_id) then
   return {'look ' .. last_id, field('request')}
 end
+if attempt > 0 then
+  -- One that told nothing itself was lost with its worker.
+  redis.call('HSETNX', META, 'end:' .. int(attempt), released == '' and 'worker_lost' or released)
+end
 if may_continue and how == 'fail' then
   why = why or 'worker_lost'
 end

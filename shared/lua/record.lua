@@ -1,7 +1,7 @@
 -- Make a stream: its record and its `queued` event.
 -- ARGV: nonce, until when the caller waits (ms of this server's clock), request hash, owner, data of `queued`, then
 --       field and value pairs
--- Out:  created <id> | exists <status> <attempt> | conflict | late <now>: nobody waits any more; nothing was made
+-- Out:  created <id> | exists <status> <created_ms> | conflict | late <now>: nobody waits any more; nothing was made
 local nonce, until_ms, hash, owner, data = unpack(ARGV, 1, 5)
 if redis.call('EXISTS', META) == 1 then
   local answer = remembered('create', nonce)
@@ -11,7 +11,7 @@ if redis.call('EXISTS', META) == 1 then
   if field('request_hash') ~= hash or field('owner') ~= owner then
     return 'conflict'
   end
-  return 'exists ' .. field('status') .. ' ' .. field('attempt')
+  return 'exists ' .. field('status') .. ' ' .. field('created_ms')
 end
 local now = now_ms()
 if now > tonumber(until_ms) then

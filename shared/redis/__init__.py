@@ -8,9 +8,9 @@ those that say that a server is away.
 """
 
 from shared.redis.arq_server import arq_server
-from shared.redis.client import MultiplexedRedis, check_masters, leave_streams_raw, open_client
+from shared.redis.client import MultiplexedRedis, check_masters, leave_streams_raw, may, memory_of, open_client
 from shared.redis.cluster import LogConnection, connect_to_logs, node_urls
-from shared.redis.commands import Command, by_command, command, is_out_of_memory, is_trouble
+from shared.redis.commands import Command, by_command, command, is_out_of_memory, is_trouble, reason
 from shared.redis.connection import AWAY
 from shared.redis.scripts import FLAGS, Script, ScriptRunner, load_script, load_scripts, teach
 from shared.redis.subscription import listen
@@ -37,9 +37,12 @@ __all__ = [
     "listen",
     "load_script",
     "load_scripts",
+    "may",
+    "memory_of",
     "node_urls",
     "open_client",
     "read_url",
+    "reason",
     "teach",
     "without_password",
 ]

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, cast
 
 from redis.asyncio import Redis
-from redis.asyncio.cluster import ClusterNode, NodesManager, RedisCluster
+from redis.asyncio.cluster import ClusterNode, ClusterPipeline, NodesManager, RedisCluster
 from redis.asyncio.connection import AbstractConnection, SSLConnection
 from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -221,6 +221,18 @@ class _Client(RedisCluster):
         call = asyncio.ensure_future(super().execute_command(*args, **kwargs))
         call.add_done_callback(_seen)
         return await asyncio.shield(call)
+
+    def pipeline(self, transaction: Any | None = None, shard_hint: Any | None = None) -> ClusterPipeline:
+        return _Pipeline(self)  # type: ignore[abstract]
+
+
+class _Pipeline(ClusterPipeline):
+    async def execute(self, *args: Any, **kwargs: Any) -> list[Any]:
+        try:
+            return await super().execute(*args, **kwargs)
+        except (AttributeError, KeyError, RuntimeError) as error:
+            # The map is being learnt anew, and redis-py looks for a node that it has just forgotten.
+            raise RedisConnectionError(f"the cluster changed while it was asked: {error}") from error
 
 
 def _seen(call: asyncio.Future[Any]) -> None:

@@ -57,6 +57,12 @@ def is_trouble(refusal: object) -> bool:
     )
 
 
+def reason(error: object) -> str:
+    """What an error says, for logs and people, in at most 200 characters. A server that does not know a command
+    repeats its arguments, which may be a password or a piece of an answer: they are left out."""
+    return str(error).partition(", with args beginning with")[0][:200]
+
+
 def is_out_of_memory(refusal: object) -> bool:
     """Whether the server refused a write because it is at ``maxmemory`` (alone, or as a MULTI's EXEC)."""
     return isinstance(refusal, RedisError) and ("OOM" in str(refusal) or "used memory" in str(refusal))

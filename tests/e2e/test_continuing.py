@@ -127,5 +127,5 @@ async def test_the_real_model_s_refusal_has_its_code_over_both_of_its_wire_forma
         for wire_format in ("openai", "anthropic"):
             with pytest.raises(ProviderError) as caught:
                 await anext(events_of(client, Provider("local", wire_format, model.url, ""), asked))
-            assert (caught.value.code, caught.value.refusal) == ("provider_refused", True)
+            assert (caught.value.code, caught.value.refusal) == ("context_too_long", True)
             assert "context size" in str(caught.value)

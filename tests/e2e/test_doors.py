@@ -1,6 +1,8 @@
 """The doors: keys, whose streams are whose, and read tokens, on a real server."""
 
 import asyncio
+import hashlib
+import hmac
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -10,8 +12,10 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from redis.asyncio import Redis
 
 from shared.api_keys import new_api_key
+from shared.keys import Keys
 from shared.tokens import sign_token
 from tests.support.processes import Child, base_env
 from tests.support.stack import Stack, running_stack
@@ -219,21 +223,53 @@ async def test_a_token_of_a_stream_that_is_gone_is_a_404(stranger: httpx.AsyncCl
     assert await refusal(await stranger.get(made["events_url"])) == (404, "stream_not_found")
 
 
+async def test_a_token_does_not_open_the_next_stream_of_the_same_idempotency_key(
+    stranger: httpx.AsyncClient, closed: Stack
+) -> None:
+    headers = {"Idempotency-Key": "again"}
+    first = await closed.create({"tokens": 3, "seed": 1}, headers=headers)
+    repeated = await closed.create({"tokens": 3, "seed": 1}, headers=headers)
+    assert (await stranger.get(repeated["events_url"])).status_code == 200, "a create that met it gives a token too"
+    seen = await view_to_end(stranger, first["events_url"])
+    assert (await closed.client.delete(first["url"])).status_code == 204
+    second = await closed.create({"tokens": 3, "seed": 2}, headers=headers)
+    assert second["id"] == first["id"]
+    for cursor in ({}, {"Last-Event-ID": seen.ids[0]}):
+        answer = await stranger.get(first["events_url"], headers=cursor)
+        assert await refusal(answer) == (401, "token_invalid")
+    assert (await stranger.get(second["events_url"])).status_code == 200
+
+
 async def test_an_expired_token_stops_new_viewers_and_not_those_that_come_back(
     stranger: httpx.AsyncClient, closed: Stack
 ) -> None:
     made = await closed.create({"tokens": 20, "seed": 9})
     seen = await view(stranger, made["events_url"], most=5)
-    expired = sign_token(SECRET.encode(), made["id"], int(time.time()) - 1)
+    async with Redis.from_url(closed.server.url) as redis:
+        created_ms = int(await redis.hget(Keys("headrace").stream(made["id"]).meta, "created_ms"))
+    expired = sign_token(SECRET.encode(), made["id"], created_ms, int(time.time()) - 1)
     url = f"{made['url']}/events?token={expired}"
+    for made_up in ("1-0", f"{created_ms + 3_600_000}-0", f"{2**64 - 1}-{2**64 - 1}"):
+        answer = await stranger.get(url, headers={"Last-Event-ID": made_up})
+        assert await refusal(answer) == (401, "token_expired"), made_up
     assert await refusal(await stranger.get(url)) == (401, "token_expired")
     await view(stranger, url, seen)
     assert seen.ended
     assert seen.text == (await closed.record(made["id"]))["text"]
-    ancient = sign_token(SECRET.encode(), made["id"], 1000)
+    ancient = sign_token(SECRET.encode(), made["id"], created_ms, 1000)
     headers = {"Last-Event-ID": seen.ids[3]}
     answer = await stranger.get(f"{made['url']}/events?token={ancient}", headers=headers)
     assert await refusal(answer) == (401, "token_expired")
+
+
+async def test_the_record_tells_a_request_by_a_hash_that_only_the_secret_can_make(closed: Stack) -> None:
+    made = await closed.create({"tokens": 1000, "interval_ms": 50})
+    async with Redis.from_url(closed.server.url) as redis:
+        meta = Keys("headrace").stream(made["id"]).meta
+        request, told = await redis.hmget(meta, "request", "request_hash")
+    await closed.client.delete(made["url"])
+    assert told.decode() != hashlib.sha256(request).hexdigest()
+    assert told.decode() == hmac.new(SECRET.encode(), b"request:" + request, hashlib.sha256).hexdigest()
 
 
 async def test_a_token_is_renewed_without_losing_the_cursor(stranger: httpx.AsyncClient, closed: Stack) -> None:

@@ -34,6 +34,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
     directory: Path = tmp_path_factory.mktemp("trimming")
     async with running_stack(
         directory,
+        HEADRACE_MAX_ANSWER_BYTES=str(64 * 1024 * 1024),
         HEADRACE_LOG_CAP=str(CAP),
         HEADRACE_FLUSH_MS="1",  # entries of one token or two, so that there are many
         HEADRACE_LINGER_S="0",

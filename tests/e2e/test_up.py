@@ -4,13 +4,18 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
+from redis import Redis
+from redis.exceptions import AuthenticationError
 
 from tests.support.probes import http_ok
 from tests.support.process_tree import children, is_alive
@@ -38,6 +43,38 @@ def test_it_answers_and_says_what_runs(up: Up) -> None:
         assert (up.data / "logs" / f"{name}.log").exists()
     assert "The local model is off (--no-model)." in up.output()
     assert "HEADRACE_DEFAULT_MODEL" in up.output()
+
+
+def test_its_server_and_its_data_are_for_this_user_alone(up: Up) -> None:
+    url = up.state()["redis_url"]
+    password = urlsplit(url).password
+    assert password
+    with Redis.from_url(url) as redis:
+        redis.set("of", "this user")
+    with Redis(port=urlsplit(url).port or 0) as stranger, pytest.raises(AuthenticationError):
+        stranger.keys("*")
+    files = [file for file in up.data.rglob("*") if file.is_file()]
+    assert [file.name for file in files if "appendonly" in file.name and file.stat().st_size]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    assert {stat.S_IMODE(folder.stat().st_mode) for folder in up.data.rglob("*/")} == {0o700}
+    commands = [Path(f"/proc/{pid}/cmdline") for pid in (up.pid, *up.state()["children"].values())]
+    told = [command.read_text() for command in commands if command.exists()]
+    told += [log.read_text() for log in (up.data / "logs").iterdir()] + [up.output()]
+    assert [text for text in told if password in text] == []
+
+
+def test_the_doctor_finds_it_by_its_folder(up: Up, tmp_path: Path) -> None:
+    def examine(folder: Path) -> str:
+        argv = [sys.executable, "-m", "cli", "doctor", "--data-dir", str(folder)]
+        ran = subprocess.run(argv, env=base_env(), cwd=tmp_path, capture_output=True, text=True, timeout=30)
+        return ran.stdout
+
+    url = urlsplit(up.state()["redis_url"])
+    said = examine(up.data)
+    assert f"answers at redis://***@127.0.0.1:{url.port}/0" in said
+    assert "2 alive" in said
+    assert str(url.password) not in said
+    assert f":{url.port}" not in examine(tmp_path)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel's death signal is Linux's")
@@ -154,6 +191,16 @@ def test_the_built_in_model_is_started_and_all_ends_with_ctrl_c(tmp_path: Path) 
         up.wait_up()
         assert "model" in up.state()["children"]
         assert "model is ready after" in up.output()
+        told = up.state()["environment"]
+        headers = {"Content-Type": "application/json"}
+        url = told["LOCAL_BASE_URL"] + "/chat/completions"
+        asked = httpx.post(url, content=b"{", headers=headers, timeout=30)
+        assert asked.status_code == 401, "no page and no other user may ask it"
+        headers["Authorization"] = f"Bearer {told['LOCAL_API_KEY']}"
+        assert httpx.post(url, content=b"{", headers=headers, timeout=30).status_code not in (200, 401)
+        stream = httpx.post(up.url + "/v1/streams", json={"prompt": "Hello", "max_tokens": 3}, timeout=30).json()
+        record = up.url + stream["url"]
+        wait_until(lambda: httpx.get(record, timeout=30).json()["status"] == "done", what="an answer")
         assert_stops(up, signal.SIGINT)
 
 

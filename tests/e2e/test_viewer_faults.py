@@ -50,6 +50,7 @@ async def stack(enough_files: None, tmp_path_factory: pytest.TempPathFactory) ->
         bare_provider() as bare_url,
         running_stack(
             directory,
+            HEADRACE_MAX_ANSWER_BYTES=str(64 * 1024 * 1024),
             HEADRACE_SEND_TIMEOUT_S=str(SEND_TIMEOUT_S),
             HEADRACE_IDLE_TIMEOUT_S="110",
             OPENAI_BASE_URL=bare_url,

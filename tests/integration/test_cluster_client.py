@@ -88,3 +88,17 @@ async def test_a_connection_that_is_closed_under_a_call_is_told_as_a_lost_one(al
     with pytest.raises(AWAY):
         await sending
     await client.aclose()
+
+
+async def test_a_pipeline_that_meets_a_map_that_is_being_learnt_tells_of_a_lost_server(alone: Server) -> None:
+    client = open_client(f"redis+cluster://127.0.0.1:{alone.port}")
+    assert isinstance(client, RedisCluster)
+    await until_set(client)
+    client.nodes_manager.default_node = None  # type: ignore[assignment]  # as redis-py has it while it asks for the map
+    try:
+        async with client.pipeline() as pipe:
+            pipe.incr("a")  # refused, so redis-py looks whether the default node was asked
+            with pytest.raises(AWAY):
+                await pipe.execute(raise_on_error=False)
+    finally:
+        await client.aclose()

@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 import pytest_asyncio
 
 from shared.claims import Claim
+from shared.erasures import Erasures
 from shared.events import FINISHING
 from shared.keys import Keys
 from shared.new_stream import NewStream, new_nonce
-from shared.queue import Queue
+from shared.queue import Lane, Queue
 from shared.redis import connect_to_logs, load_scripts, open_client
 from shared.settings import Settings
 from shared.streams import Streams
@@ -33,7 +34,9 @@ class Worker:
         self.streams = Streams(self.client, KEYS, scripts)
         self.queue = Queue(self.client, KEYS)
         self.writer = LogWriter(lambda: connect_to_logs(url), KEYS, scripts, 4096, FLUSH_S)
-        self.endings = Endings(Settings(), self.streams, self.queue, self.writer)
+        self.endings = Endings(
+            Settings(), self.streams, self.queue, self.writer, Erasures(Settings(), self.client, KEYS)
+        )
 
     async def claim(self, stream_id: str, worker: str) -> Claim:
         return await self.streams.claim(stream_id, worker, LEASE_MS, 3)
@@ -52,7 +55,7 @@ class Worker:
         try:
             await self.endings.end(attempt, "done", {"finish_reason": "stop"}, Course(0.0, reason="stop"))
         except asyncio.CancelledError:
-            await self.endings.hand_over(attempt)
+            await self.endings.hand_over(attempt, Lane())
             raise
         finally:
             self.writer.drop(attempt)

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -26,7 +26,7 @@ class BytesServer:
 
 @asynccontextmanager
 async def bytes_server(
-    response: Callable[[int], list[bytes]], tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+    response: Callable[[int], Iterable[bytes]], tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
 ) -> AsyncIterator[BytesServer]:
     """``response``: the pieces in which the answer to the n-th request (counted from 1) is written."""
     server = BytesServer()

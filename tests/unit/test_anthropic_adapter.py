@@ -10,7 +10,7 @@ from shared.sse import ServerSentEvent
 from tests.support.conversation import CONVERSATION, TOOL
 from worker.providers import adapter
 from worker.providers.anthropic import DEFAULT_MAX_TOKENS
-from worker.providers.base import End, Finish, GenerationRequest, ProviderError, ProviderEvent, Refusal, Said, Usage
+from worker.providers.base import End, Finish, GenerationRequest, ProviderError, ProviderEvent, Said, Usage
 
 anthropic = adapter("anthropic")
 HELLO = [{"role": "user", "content": "hi"}]
@@ -180,11 +180,6 @@ def test_an_error_event_is_retryable_or_a_refusal_by_its_type(
     error = refused({"type": "error", "error": {"type": kind, "message": "Oh no"}}, name)
     assert (error.code, error.retryable, error.refusal) == (code, retryable, not retryable)
     assert "Oh no" in str(error)
-
-
-def test_an_error_responses_sentence_is_found() -> None:
-    body = {"type": "error", "error": {"type": "authentication_error", "message": "invalid x-api-key"}}
-    assert anthropic.refusal(json.dumps(body).encode()) == Refusal("invalid x-api-key")
 
 
 @pytest.mark.parametrize("event", ['{"type": "content_blo', "<html>", '{"type": "new", "data": ' + "[" * 100_000])

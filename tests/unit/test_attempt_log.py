@@ -178,6 +178,13 @@ def test_a_flush_takes_no_more_than_a_quarter_of_the_cap() -> None:
     assert [len(entries) for entries in taken] == [2] * 5
 
 
+def test_a_note_that_waits_keeps_no_flush_from_pulling_the_source() -> None:
+    attempt = begun()
+    attempt.source = lambda: [{"text": "a"}]
+    attempt.note("resumed", {})
+    assert [unpacked(entry).type for entry in attempt.take()] == ["resumed", MESSAGE]
+
+
 def test_an_opening_under_the_same_epoch_by_another_claim_is_not_its_own() -> None:
     attempt = begun()
     attempt.add({"text": "a"})

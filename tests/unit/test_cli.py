@@ -1,10 +1,12 @@
 """The front door's parts: errors for people, restarts, supervision of stand-in programs, the data folder."""
 
 import asyncio
+import json
 import os
 import re
 import signal
 import socket
+import stat
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,10 +17,10 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import valkey
-from cli.datadir import DataDir
+from cli.datadir import DataDir, environment_of
 from cli.errors import CannotStart, ChildFailed
 from cli.main import build_app
-from cli.plan import children_env
+from cli.plan import children_env, decided_env
 from cli.process import Command, Process, begin_log, bound_log, last_lines
 from cli.sockets import answers_ok, base_url, held_port, listen
 from cli.supervisor import Restarts, Spec, Supervisor
@@ -328,13 +330,37 @@ async def test_only_a_200_counts_as_an_answer() -> None:
 def test_a_data_folder_is_used_by_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cli.datadir.LOCK_WITHIN_S", 0.2)
     first = DataDir(tmp_path / "data")
-    first.write_state("http://127.0.0.1:1", "redis://127.0.0.1:2/0", {"valkey": 3})
+    environment = {"HEADRACE_REDIS_URL": "redis://:password@127.0.0.1:2/0"}
+    first.write_state("http://127.0.0.1:1", environment, {"valkey": 3})
+    assert environment_of(tmp_path / "data") == environment
     with pytest.raises(CannotStart, match=rf"in use by .*process {os.getpid()}.*--data-dir"):
         DataDir(tmp_path / "data")
     assert (tmp_path / "data" / "up.json").exists(), "the second one touched what is the first one's"
     first.close()
+    assert environment_of(tmp_path / "data") == {}
+    (tmp_path / "data" / "up.json").write_text(json.dumps({"environment": environment}))
+    assert environment_of(tmp_path / "data") == {}, "one that was killed leaves its file, and holds no lock"
     DataDir(tmp_path / "data").close()
     assert not (tmp_path / "data" / "up.json").exists()
+
+
+def test_what_a_data_folder_holds_is_for_its_owner_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    (folder / "appendonlydir").mkdir(mode=0o755, parents=True)
+    (folder / "logs").mkdir(mode=0o755)
+    folder.chmod(0o755)
+    (folder / "valkey.conf").write_text("requirepass of-an-earlier-run")
+    data = DataDir(folder)
+    config = data.write_server_config("password")
+    assert config.read_text() == "requirepass password\n"
+    data.write_state("http://127.0.0.1:1", {"HEADRACE_REDIS_URL": "redis://127.0.0.1:2/0"}, {})
+    data.close()
+    assert {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {
+        "appendonlydir": 0o700,
+        "lock": 0o600,
+        "logs": 0o700,
+        "valkey.conf": 0o600,
+    }
 
 
 def test_a_data_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
@@ -388,12 +414,12 @@ def test_a_password_is_never_shown() -> None:
 
 def test_children_get_what_headrace_up_decided_over_what_the_environment_says() -> None:
     env = {"HEADRACE_DRAIN_S": "25", "HEADRACE_PORT": "1", "OPENAI_API_KEY": "k", "LOCAL_BASE_URL": "x"}
-    decided = children_env(env, "redis://r/0", "127.0.0.1", 8001, 9001)
+    decided = children_env(env, decided_env("redis://r/0", "127.0.0.1", 8001, 9001))
     assert decided["HEADRACE_DRAIN_S"] == "0"
     assert decided["HEADRACE_PORT"] == "8001"
     assert decided["LOCAL_BASE_URL"] == "http://127.0.0.1:9001/v1"
     assert decided["OPENAI_API_KEY"] == "k"
-    assert "LOCAL_BASE_URL" not in children_env({}, "redis://r/0", "127.0.0.1", 8001, None)
+    assert "LOCAL_BASE_URL" not in decided_env("redis://r/0", "127.0.0.1", 8001, None)
 
 
 def test_why_there_is_no_model_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,9 @@ from cli.findings import (
     Finding,
     clock_finding,
     door_findings,
+    erasure_finding,
     of_nodes,
+    overdue_findings,
     provider_finding,
     redis_findings,
     worker_findings,
@@ -110,6 +112,24 @@ def test_who_gets_in() -> None:
     assert doors(API_KEYS=entry, SECRET="x") == {"keys": "ok"}
 
 
+@pytest.mark.parametrize(
+    ("may_rewrite", "rewrite_s", "overdue_s", "states"),
+    [
+        (True, 600, 0.0, ["ok"]),
+        (True, 600, 600.0, ["ok"]),
+        (True, 600, 1000.0, ["ok", "mend"]),
+        (False, 600, 0.0, ["mend"]),
+        (True, 0, 1000.0, ["note"]),
+    ],
+)
+def test_when_erased_text_leaves_the_file(
+    may_rewrite: bool, rewrite_s: int, overdue_s: float, states: list[str]
+) -> None:
+    found = [erasure_finding(HEALTHY, may_rewrite, rewrite_s), *overdue_findings(overdue_s, rewrite_s)]
+    assert [finding.state for finding in found] == states
+    assert all(finding.mend for finding in found if finding.state != "ok")
+
+
 def test_whatever_must_be_mended_says_how() -> None:
     everything: list[Finding] = [
         *redis_findings({"redis_version": "6", "role": "slave", "maxmemory": 1, "used_memory": 1}, {}),
@@ -152,6 +172,7 @@ def test_the_doctor_speaks_json_to_programs(nowhere: str) -> None:
         "provider local": "mend",
         "default model": "ok",
         "keys": "ok",
+        "files": "ok",
     }
 
 

@@ -12,7 +12,7 @@ from tests.support.conversation import CONVERSATION, TOOL
 from tests.support.provider_calls import KEY, calm_client, events_of
 from tests.support.replay import replaying
 from worker.providers import adapter
-from worker.providers.base import Finish, GenerationRequest, ProviderError, ProviderEvent, Refusal, Said, Usage
+from worker.providers.base import Finish, GenerationRequest, ProviderError, ProviderEvent, Said, Usage
 from worker.providers.probe import ask_models
 
 google = adapter("google")
@@ -210,8 +210,6 @@ WRONG_KEY = {
 
 
 async def test_a_wrong_key_is_an_auth_error_though_its_status_is_400() -> None:
-    for body in (WRONG_KEY, [WRONG_KEY]):
-        assert google.refusal(json.dumps(body).encode()) == Refusal(WRONG_KEY["error"]["message"], "key")  # type: ignore[arg-type]
     raw = json.dumps(WRONG_KEY).encode()
     async with replaying(raw, status=400, kind="application/json") as base_url, calm_client() as client:
         with pytest.raises(ProviderError) as caught:

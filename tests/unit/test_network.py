@@ -2,6 +2,7 @@
 
 import pytest
 
+from cli.plan import children_env, decided_env
 from shared.network import Network, Proxy, read_network
 
 
@@ -84,3 +85,11 @@ def test_certificates_are_named_as_openssl_reads_them() -> None:
     network = read_network({"SSL_CERT_FILE": "/a.pem", "SSL_CERT_DIR": "/certs"})
     assert (network.cert_file, network.cert_dir) == ("/a.pem", "/certs")
     assert read_network({}) == Network()
+
+
+def test_the_model_that_up_starts_is_asked_directly_whatever_the_environment_says() -> None:
+    for env in ({}, {"NO_PROXY": "a.org"}, {"no_proxy": "a.org"}):
+        made = children_env({"ALL_PROXY": "http://p:1", **env}, decided_env("redis://x", "127.0.0.1", 1, 8123))
+        assert way(made, "http", "127.0.0.1", 8123) == ""
+        assert way(made, "http", "127.0.0.1", 8124) == "http://p:1"
+        assert way(made, host="a.org") == ("" if env else "http://p:1")

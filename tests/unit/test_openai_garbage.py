@@ -322,6 +322,9 @@ A, B = ("a", "look", '{"at":"pier"}'), ("b", "dig", '{"at":"quay"}')
             [(0, "b", "dig", B[2])],
         ],
         [[(None, "a", "look", '{"at":')], [(None, None, None, '"pier"}')], [(None, *B)]],
+        [[(None, "a", "look", '{"at":')], [(0, None, None, '"pier"}')], [(1, *B)]],
+        [[(None, "a", "look", "")], [(0, None, None, A[2])], [(1, "b", "dig", "")], [(1, None, None, B[2])]],
+        [[(0, "a", "look", '{"at":')], [(None, None, None, '"pier"}')], [(1, *B)]],
         # Pieces that take turns.
         [
             [(0, "a", "look", "")],

@@ -83,3 +83,15 @@ def test_an_answer_in_bare_lines_of_json_is_read() -> None:
     raw = b"".join(json.dumps({"choices": [line]}).encode() + b"\n" for line in lines)
     told = tell("openai", [raw], kind="application/x-ndjson")
     assert (told.transcript.text, told.finish) == ("ab", "stop")
+
+
+def test_an_error_in_the_stream_names_who_sent_it_and_what_to_check() -> None:
+    for raw in (
+        b'data: {"error": {"code": "invalid_api_key", "message": "no"}}\n\n',
+        b"event: error\ndata: 401 invalid api key\n\n",
+    ):
+        told = tell("openai", [raw])
+        assert told.error is not None
+        assert told.error.code == "provider_auth"
+        assert "'acme'" in str(told.error)
+        assert "ACME_API_KEY" in str(told.error)

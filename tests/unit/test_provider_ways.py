@@ -4,6 +4,7 @@ where there is none."""
 import asyncio
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,31 @@ async def test_what_came_through_a_proxy_is_read_as_any_other(authority: Authori
         cut = [pieces[0].replace(b"\r\n\r\n", b"\r\nContent-Length: 999999\r\n\r\n"), body, CLOSE]
         async with bytes_server(lambda n: cut) as server:
             assert (await said(near(server.port, "http"), env)).startswith("upstream_cut again")
+
+
+async def test_nobody_reading_holds_the_provider_through_a_proxy_too() -> None:
+    big = b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % (b"x" * 60_000)
+    pieces = [b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n", *[big] * 1000, CLOSE]
+    written = 0
+
+    def counted(n: int) -> Iterator[bytes]:
+        nonlocal written
+        for piece in pieces:
+            written += len(piece)
+            yield piece
+
+    async with connect_proxy() as proxy, bytes_server(counted) as server:
+        network = read_network({"HTTP_PROXY": f"http://localhost:{proxy.port}"})
+        client = ProviderClient(Settings(**CALM), network, tls())
+        async with client.answer(at(near(server.port, "http")), ask("hello")) as stream:
+            async with asyncio.timeout(10):
+                seen = -1
+                while written != seen:
+                    seen = written
+                    await asyncio.sleep(0.3)
+            assert written < 30_000_000
+            assert len("".join(delta["text"] for delta in stream.read().deltas)) < 1_000_000
+        await client.aclose()
 
 
 async def test_the_doctor_tells_which_way_each_provider_is_asked() -> None:

@@ -14,6 +14,7 @@ from shared.providers import Provider
 from tests.unit.test_reading_by_turns import FINISH, Wire, opened, said
 from worker.course import Course
 from worker.log.attempt_log import AttemptLog
+from worker.places import Places
 from worker.providers.base import GenerationRequest, ProviderError
 from worker.providers.stream import ProviderStream
 from worker.providers.upstream import Upstream
@@ -32,6 +33,7 @@ class Scene:
         self.attempt = AttemptLog("s", Claim("run", "started", epoch=1, attempt=1), Log("k", 1000))
         self.course = Course(0.0)
         self.upstream = upstream
+        self.touched = False
 
         @asynccontextmanager
         async def answer(*_: object) -> AsyncIterator[ProviderStream]:
@@ -46,17 +48,24 @@ class Scene:
             def asked(self, _: str) -> Any:
                 return nullcontext(watched)
 
-        anything: Any = SimpleNamespace(answer=answer, touch=lambda _: None, turn=nobody)
+        anything: Any = SimpleNamespace(answer=answer, touch=self.touch, turn=nobody)
         watchers: Any = Watching()
         provider = Provider("local", "openai", "http://x", "", rate_per_second=per_second)
         flow = Flow(0.3) if watched else None
-        pump = Pump(anything, anything, anything, watchers, {})
+        pump = Pump(anything, anything, anything, watchers, {}, Places(1))
         self.running = asyncio.create_task(pump.run(self.attempt, provider, ASKED, flow, self.course))
 
+    def touch(self, _: AttemptLog) -> None:
+        self.touched = True
+
     async def flush(self) -> str:
-        """What one flush writes, as the log has it."""
+        """What one flush writes, as the log has it: nothing of an attempt that nobody touched."""
         await asyncio.sleep(0)
+        if not self.touched:
+            return ""
+        self.touched = False
         entries = self.attempt.take()
+        self.touched = self.touched or self.attempt.has_pending
         self.attempt.acknowledged(0.0)
         await asyncio.sleep(0)
         return b" ".join(entries).decode("utf-8", "replace")

@@ -60,6 +60,20 @@ def test_every_command_is_told_of() -> None:
     assert shown == commands - {"model"}, "headrace up starts the model by itself"
 
 
+def test_the_rules_of_the_threat_model_stand_where_it_says() -> None:
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:shared|api|worker|cli|tests)/[\w/.]+)`", page))
+    assert len(named) > 20
+    assert [path for path in named if not (ROOT / path).is_file()] == []
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "api").rglob("*.py"))
+    code += "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "shared").rglob("*.py"))
+    code += (ROOT / "worker" / "providers" / "failures.py").read_text(encoding="utf-8")
+    for name in re.findall(r"`(?:\w+\.)?(\w+)` in `\w+/", page):
+        assert re.search(rf"(def |^){name}\b", code, re.MULTILINE), name
+    told = set(re.findall(r"`HEADRACE_(\w+)`", page)) - {"KEY"}
+    assert told <= {name.upper() for name in Settings.model_fields}
+
+
 def test_every_page_of_the_docs_is_a_link() -> None:
     pages = {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")}
     assert pages == set(re.findall(r"\]\((docs/[^)#]+)", README))

@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
 
 import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from api.responses import Protocol, SendWatch, SseResponse
+from api.connections import Connections, HttpConnection
+from api.responses import SendWatch, SseResponse
 from api.sink import Sink
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -38,7 +41,8 @@ class Streams:
 
 @asynccontextmanager
 async def served(app: Streams) -> AsyncIterator[int]:
-    config = uvicorn.Config(app, http=Protocol, lifespan="off", port=0, log_level="error")  # type: ignore[arg-type]
+    http: Any = partial(HttpConnection, table=Connections(1000))
+    config = uvicorn.Config(app, http=http, lifespan="off", port=0, log_level="error")  # type: ignore[arg-type]
     server = uvicorn.Server(config)
     running = asyncio.create_task(server._serve())
     async with asyncio.timeout(WITHIN_S):

@@ -106,7 +106,7 @@ async def test_a_cancel_whose_reply_was_lost_answers_the_first_result(streams: S
 async def test_a_second_create_meets_the_first_and_another_request_is_a_conflict(streams: Streams) -> None:
     made = await create(streams)
     assert made[0] == "created"
-    assert await create(streams) == ("exists", "queued", "0")
+    assert await create(streams) == ("exists", "queued", made[1].partition("-")[0])
     assert await create(streams, request_hash="other") == ("conflict",)
 
 
@@ -366,6 +366,20 @@ async def test_a_look_may_lead_to_a_restart(streams: Streams, redis: Any) -> Non
     reading = await streams.read(ID)
     assert reading is not None
     assert reading.transcript().text == ""
+
+
+async def test_the_record_tells_why_each_attempt_ended(streams: Streams, redis: Any) -> None:
+    await created(streams)
+    one = await claim(streams)
+    await streams.release(ID, one.epoch, "retry", {"end:1": "upstream_cut"})
+    two = await claim(streams)
+    await streams.release(ID, two.epoch, "handover")
+    await claim(streams)
+    await redis.delete(KEYS.lease)
+    four = await claim(streams, tries=9)
+    assert await finish(streams, four.epoch, 1) == f"finished {four.epoch}-1"
+    ended = await streams.fields(ID, *(f"end:{n}" for n in range(1, 5)))
+    assert ended == ["upstream_cut", "handover", "worker_lost", "done"]
 
 
 MOVED = {"request": '{"q":2}', "about": '{"model":"m2"}', "model": "m2"}

@@ -136,7 +136,7 @@ class AttemptLog:
         n = self.next_n
         if self._written_n != n - 1 or self.stopped.done():
             return []
-        # Where nothing is pulled something is left for another turn, so no hint of the source is lost.
+        # What waits already (a note, what was too much for one write) is no reason not to pull: nobody hints twice.
         if self.source is not None and (not self._pending or len(self._pending) <= self._most):
             for delta in self.source():
                 self.add(delta)

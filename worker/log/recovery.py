@@ -13,7 +13,7 @@ import structlog
 from redis.exceptions import RedisError, ResponseError
 
 from shared.log import Log, append_outcome, last_command, read_entries
-from shared.redis import LogConnection, is_out_of_memory, is_trouble
+from shared.redis import LogConnection, is_out_of_memory, is_trouble, reason
 from worker.log.attempt_log import GONE, LOST, AttemptLog
 
 Outcome = ResponseError | bool | str | None
@@ -67,5 +67,5 @@ def _compare(attempt: AttemptLog, reply: Any) -> list[bytes] | str:
         return attempt.compare(next(iter(read_entries(reply)), None))
     if is_trouble(reply):
         raise reply
-    log.error("log_unreadable", stream=attempt.stream_id, detail=str(reply)[:200])
+    log.error("log_unreadable", stream=attempt.stream_id, detail=reason(reply))
     return LOST

@@ -8,7 +8,9 @@ apart), not 1.1; 9 ms apart it is another tenth less, with a p99 of 12 ms. Under
 costs one fsync, however many streams it has.
 
 A connection that fails is never reused. On every new one all attempts, idle ones too, are compared with their logs
-before anything is appended (:mod:`worker.log.recovery`). Nothing is appended to a log that is doubtful.
+before anything is appended (:mod:`worker.log.recovery`), and so is each attempt that begins: its claim went over
+another connection, and a log that lacks its opening would take its entries all the same. Nothing is appended to a
+log that is doubtful.
 
 Calls (scripts behind a stream's appends) wait for all that their own stream has to say. They are sent again on a
 new connection. A snapshot grows at a checked offset; where the server's has another length (its last moments were
@@ -25,7 +27,7 @@ from redis.exceptions import RedisError
 from shared.claims import Claim
 from shared.keys import Keys
 from shared.log import Log
-from shared.redis import AWAY, LogConnection, Script, command, is_trouble, teach
+from shared.redis import AWAY, LogConnection, Script, command, is_trouble, reason, teach
 from worker.log.attempt_log import FENCED, AttemptLog
 from worker.log.flush import Call, Flush
 from worker.log.flush_policy import FlushPolicy
@@ -75,6 +77,9 @@ class LogWriter:
             self._running[stream_id].stop(FENCED)
         attempt = AttemptLog(stream_id, claim, Log(self._keys.log(stream_id), self._cap))
         self._running[stream_id] = attempt
+        # The claim went over another connection. While two masters serve, behind Sentinel, this one may lead
+        # elsewhere.
+        self.doubt(attempt)
         return attempt
 
     def drop(self, attempt: AttemptLog) -> None:
@@ -142,7 +147,7 @@ class LogWriter:
                     await self._reconcile(connection)
                     await self._flush(connection)
                 except (*AWAY, RedisError) as error:
-                    log.warning("log_away", error=type(error).__name__, detail=str(error)[:200])
+                    log.warning("log_away", error=type(error).__name__, detail=reason(error))
                     await self._close()
                     self._work.set()
                     await asyncio.sleep(backoff_s)
@@ -275,7 +280,7 @@ class LogWriter:
         error = done.exception()
         if error is not None:
             # The next step finds another length than it expects, and writes the snapshot anew.
-            log.warning("snapshot_refused", stream=attempt.stream_id, detail=str(error)[:200])
+            log.warning("snapshot_refused", stream=attempt.stream_id, detail=reason(error))
         elif done.result().startswith(b"mismatch"):
             self._snapshot(attempt, anew=True)
         elif done.result() != b"ok":

@@ -48,7 +48,7 @@ from worker.providers.base import (
     Usage,
 )
 from worker.providers.encodings import BadEncoding, inflater
-from worker.providers.errors import empty_answer, read_error, to_provider_error
+from worker.providers.errors import ErrorInAnswer, empty_answer, read_error, to_provider_error
 from worker.providers.wire import decode
 
 SETTLE_S: Final = 5.0
@@ -410,6 +410,8 @@ class Answer:
             self._finish_with(Batch([], reason))
 
     def _fail(self, error: ProviderError) -> None:
+        if isinstance(error, ErrorInAnswer):
+            error = error.by(self._provider)
         self._finish_with(Batch([], error=failures.cleaned(error, self._provider.api_key, self._asked)))
 
     def _finish_with(self, ending: Batch) -> None:

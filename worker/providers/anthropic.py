@@ -9,9 +9,8 @@ from typing import Any, Final
 
 from shared.capabilities import MIN_BUDGET, claude
 from worker.providers.anthropic_stream import AnthropicReader
-from worker.providers.base import GenerationRequest, HttpCall, Refusal
+from worker.providers.base import GenerationRequest, HttpCall
 from worker.providers.history import arguments_of, call_id, called_name, is_own, parts_of, signature_in
-from worker.providers.wire import sentence_of
 
 VERSION: Final = "2023-06-01"
 DEFAULT_MAX_TOKENS: Final = 8192
@@ -60,10 +59,6 @@ class AnthropicAdapter:
 
     def reader(self, request: GenerationRequest) -> AnthropicReader:
         return AnthropicReader(at_seam=_sent_prefix(request) != request.prefix)
-
-    def refusal(self, body: bytes) -> Refusal:
-        """The sentence; its status says what it is about."""
-        return Refusal(sentence_of(body))
 
 
 def _sent_prefix(request: GenerationRequest) -> str:

@@ -10,7 +10,8 @@ under ``provider`` too, whole and with its signature, at its end: whoever asks a
 it back as it was, and so is a block of ``redacted_thinking``. Each other block is kept at its end, with the input
 that came in pieces put together. Deltas that are no piece of those (``citations_delta``) and types that are new are
 kept as they come. All of these have the ``index`` of their block. Left out on purpose: ``ping``, and the message's
-id, model, role and service tier, which say nothing about the answer."""
+id, model, role and service tier, which say nothing about the answer.
+"""
 
 from collections.abc import Iterator
 from typing import Any, Final

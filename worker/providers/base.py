@@ -17,9 +17,6 @@ from shared.sse import ServerSentEvent
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "other"]
 
-About = Literal["", "key", "model", "content", "request"]
-"""What a refusal is about, where the provider says it in words of its own; '' where its status has to tell."""
-
 
 class Said(msgspec.Struct, frozen=True):
     """A piece of the answer (see :mod:`shared.events` for the shape of a delta)."""
@@ -30,7 +27,7 @@ class Said(msgspec.Struct, frozen=True):
 @dataclass(frozen=True, slots=True)
 class Finish:
     """The provider's finish reason. It is a hint and not the end: some providers stamp it on every chunk, and usage
-    follows it on most. :mod:`worker.providers.stream` decides what ends an answer."""
+    follows it on most. :mod:`worker.providers.answer` decides what ends an answer."""
 
     reason: FinishReason
 
@@ -51,13 +48,7 @@ class End:
     """The wire format's own end mark (``[DONE]``): nothing of meaning follows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Alive:
-    """A sign of life without content, where a reader has one to tell: a ping, encrypted reasoning. Any other event
-    that was read is one, too."""
-
-
-ProviderEvent = Said | Finish | Usage | End | Alive
+ProviderEvent = Said | Finish | Usage | End
 
 
 class ProviderError(Exception):
@@ -135,14 +126,6 @@ class HttpCall:
     body: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """What the body of an error response says: a sentence for people ('' for none), and what it is about."""
-
-    sentence: str
-    about: About = ""
-
-
 class Reader(Protocol):
     """Reads one answer; what it must remember from event to event is its own."""
 
@@ -180,8 +163,4 @@ class Adapter(Protocol):
 
     def reader(self, request: GenerationRequest) -> Reader:
         """A reader of one answer to this request."""
-        ...
-
-    def refusal(self, body: bytes) -> Refusal:
-        """What an error response's body says."""
         ...

@@ -517,6 +517,25 @@ def to_provider_error(
     )
 
 
+class ErrorInAnswer(ProviderError):
+    """An error that a reader met in an answer. A reader knows no names: :meth:`by` tells who sent it."""
+
+    def __init__(self, reading: ErrorReading) -> None:
+        error = to_provider_error(reading, in_stream=True)
+        super().__init__(
+            error.code,
+            str(error),
+            retryable=error.retryable,
+            refusal=error.refusal,
+            retry_after_s=error.retry_after_s,
+        )
+        self._reading = reading
+
+    def by(self, provider: Provider) -> ProviderError:
+        """The same error, with the provider's name, and the name of what to check."""
+        return to_provider_error(self._reading, provider, in_stream=True)
+
+
 def empty_answer(provider: Provider) -> ProviderError:
     """The provider ended its answer, but nothing of it says anything, and no usage tells that this was meant. It is
     not asked again by itself: an answer in a shape that can't be read would be paid for each time."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from shared.capabilities import is_old_gemini, needs_signatures
-from worker.providers.base import About, GenerationRequest, HttpCall, Refusal
+from worker.providers.base import GenerationRequest, HttpCall
 from worker.providers.google_stream import GoogleReader
 from worker.providers.history import (
     arguments_of,
@@ -21,7 +21,7 @@ from worker.providers.history import (
     signature_in,
     texts_of,
 )
-from worker.providers.wire import decode, error_object, sentence_of, text_in
+from worker.providers.wire import decode, text_in
 
 _CONFIG: Final = "generationConfig"
 BUDGETS: Final = {
@@ -79,18 +79,6 @@ class GoogleAdapter:
 
     def reader(self, request: GenerationRequest) -> GoogleReader:
         return GoogleReader()
-
-    def refusal(self, body: bytes) -> Refusal:
-        """The sentence, and whether it is about the key: a wrong one is refused with 400."""
-        error = error_object(decode(body))
-        details = error.get("details")
-        reasons = (
-            [str(one.get("reason")) for one in details if isinstance(one, dict)]
-            if isinstance(details, list)
-            else []
-        )
-        about: About = "key" if any(reason.startswith("API_KEY_") for reason in reasons) else ""
-        return Refusal(sentence_of(body), about)
 
 
 def _thinking(request: GenerationRequest) -> dict[str, Any] | None:

@@ -10,7 +10,8 @@ candidate holds beside its content (``groundingMetadata``, ``citationMetadata`` 
 part's ``thoughtSignature`` is kept as ``{"signature", "tool_call"}``, with the index of its call where it has one:
 it must go back with that. Left out on purpose: ``safetyRatings``, unless they ended the answer, for each event
 repeats them; and ``modelVersion``, ``responseId``, ``createTime``, ``index``, ``avgLogprobs`` and token counts,
-which say nothing about the answer."""
+which say nothing about the answer.
+"""
 
 from collections.abc import Iterator
 from typing import Any, Final

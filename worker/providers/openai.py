@@ -5,9 +5,9 @@ speaks the format (``source`` in shared/providers.toml): in what they differ sta
 :class:`shared.providers.Quirks`.
 """
 
-from typing import Any, Final
+from typing import Any
 
-from worker.providers.base import About, GenerationRequest, HttpCall, Refusal
+from worker.providers.base import GenerationRequest, HttpCall
 from worker.providers.history import (
     arguments_text,
     call_id,
@@ -19,15 +19,7 @@ from worker.providers.history import (
     texts_of,
 )
 from worker.providers.openai_stream import OpenAIReader
-from worker.providers.wire import decode, error_object, sentence_of, text_in
-
-_ABOUT: Final[dict[Any, About]] = {
-    "invalid_api_key": "key",
-    "model_not_found": "model",
-    "content_filter": "content",
-    "content_policy_violation": "content",
-}
-"""Codes of error objects that gateways send under a status of their own."""
+from worker.providers.wire import text_in
 
 
 class OpenAIAdapter:
@@ -68,11 +60,6 @@ class OpenAIAdapter:
 
     def reader(self, request: GenerationRequest) -> OpenAIReader:
         return OpenAIReader()
-
-    def refusal(self, body: bytes) -> Refusal:
-        """The sentence, and what it is about where the error's ``code`` is a known one."""
-        code = error_object(decode(body)).get("code")
-        return Refusal(sentence_of(body), _ABOUT.get(code, "") if isinstance(code, str) else "")
 
 
 def _reasoning(request: GenerationRequest) -> dict[str, Any]:

@@ -9,7 +9,8 @@ where a field could be missing, errors in the choice.
 Fields of a delta that are not known here are kept under ``provider``, and so are log probabilities, which come only
 where they were asked for. A block of ``reasoning_details`` comes in pieces and is kept whole, at its end. Left out
 on purpose is what stands around the choices in every chunk alike (``id``, ``system_fingerprint``, ``service_tier``,
-``obfuscation``, ``prompt_filter_results``, llama.cpp's ``timings``): noise of a whole entry for each token."""
+``obfuscation``, ``prompt_filter_results``, llama.cpp's ``timings``): noise of a whole entry for each token.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal
@@ -18,7 +19,7 @@ import msgspec
 
 from shared.events import Delta
 from worker.providers.base import Finish, ProviderEvent, Said, Usage
-from worker.providers.errors import read_error, to_provider_error
+from worker.providers.errors import ErrorInAnswer, read_error
 from worker.providers.wire import (
     MAX_KEPT_BYTES,
     MAX_PARTS_DEPTH,
@@ -160,7 +161,7 @@ class OpenAIReader(AnswerReader):
         if error := choice.get("error"):
             reading = read_error({"error": error}, is_error=True)
             assert reading is not None
-            raise to_provider_error(reading, in_stream=True)
+            raise ErrorInAnswer(reading)
         if (reason := finish_of(choice.get("finish_reason"))) is not None:
             yield from self._close_details()
             if reason == "tool_calls":

@@ -2,7 +2,7 @@
 
 Theory of operation. A reader takes what it understands, and lets no odd field cost the text: what has another type
 than documented is put right where its meaning is plain (a number as text, a text as a number, an object as JSON),
-and left out where it is not. What is no JSON at all but begins like it was cut, and is garbage; a word alone is a
+and left out where it is not. An event that begins like JSON but is none was cut, and is garbage; a word alone is a
 sign of life.
 
 *Text.* JSON may hold half of a surrogate pair, and some providers cut a pair between two pieces. A half at the end
@@ -14,7 +14,8 @@ own count (:class:`Calls`). A whole input that comes at the start, or again at t
 same once.
 
 *The rest.* Some things are known only at the answer's end: that a call has no arguments, or no id; that a half has
-no other half; that a block of reasoning is whole. :meth:`AnswerReader.last` tells them."""
+no other half; that a block of reasoning is whole. :meth:`AnswerReader.last` tells them.
+"""
 
 import json
 import re
@@ -29,7 +30,7 @@ from shared.events import encode_data
 from shared.nesting import levels
 from shared.sse import ServerSentEvent
 from worker.providers.base import End, Finish, FinishReason, ProviderError, ProviderEvent, Reader, Said
-from worker.providers.errors import is_error_object, read_error, to_provider_error
+from worker.providers.errors import ErrorInAnswer, is_error_object, read_error
 
 MAX_COUNT: Final = 2**53
 """Past it a browser can't count, and no answer has that many tokens."""
@@ -275,11 +276,11 @@ class Calls:
             call.name, call.pieces = name, [arguments]
             told = {"index": call.index, "id": call.id, **({"name": name} if name else {}), "arguments": arguments}
             return call.index, [Said({"tool_call": told})]
-        return call.index, self._told(call, call_id, name, arguments)
+        return call.index, self._told(call, place, call_id, name, arguments)
 
     def add(self, index: int, arguments: str) -> list[Said]:
         """A piece of the arguments of the call with this index of ours."""
-        return self._told(self._calls[index], "", "", arguments)
+        return self._told(self._calls[index], None, "", "", arguments)
 
     def complete(self, index: int, arguments: str) -> list[Said]:
         """The call has no more pieces; ``arguments``: all of them, where none came in pieces."""
@@ -319,12 +320,19 @@ class Calls:
         return at if whole is None or not arguments or decode(arguments) == whole else None
 
     def _at(self, place: int | None) -> _Call | None:
-        if place is None:
-            return self._calls[-1] if self._calls else None
-        return self._by_place.get(place)
+        last = self._calls[-1] if self._calls else None
+        if place is None or last is None or last.place == place:
+            return last
+        # A call that began without an index may get one with its next piece.
+        known = self._by_place.get(place)
+        return last if known is None and last.place is None else known
 
-    def _told(self, call: _Call, call_id: str, name: str, arguments: str) -> list[Said]:
+    def _told(self, call: _Call, place: int | None, call_id: str, name: str, arguments: str) -> list[Said]:
         said: dict[str, Any] = {}
+        if call.place is None and place is not None:
+            call.place = place
+            if (known := self._by_place.get(place)) is None or known.index < call.index:
+                self._by_place[place] = call
         if call_id and not call.id:
             call.id = said["id"] = call_id
             self._by_id[call_id] = call
@@ -499,7 +507,7 @@ class AnswerReader(Reader):
         if value is not None:
             yield from self._value(value, event)
         elif (reading := read_error(data)) is not None:
-            raise to_provider_error(reading, in_stream=True)
+            raise ErrorInAnswer(reading)
         elif len(data) > MAX_NOISE or any(sign in data for sign in '{}["<'):
             raise garbage("that can't be read")
 
@@ -552,21 +560,7 @@ class AnswerReader(Reader):
 def _error_of(value: Any) -> ProviderError:
     reading = read_error(value, is_error=True)
     assert reading is not None
-    return to_provider_error(reading, in_stream=True)
-
-
-def error_object(value: Any) -> dict[str, Any]:
-    """The object that names the error in ``{"error": {…}}`` or a list around it; {} where there is none."""
-    if isinstance(value, list):
-        value = value[0] if value else None
-    found = value.get("error") if isinstance(value, dict) else None
-    return found if isinstance(found, dict) else {}
-
-
-def sentence_of(body: bytes) -> str:
-    """The provider's own sentence in an error response; '' for an HTML page or for nothing."""
-    reading = read_error(body, is_error=True)
-    return "" if reading is None else reading.sentence
+    return ErrorInAnswer(reading)
 
 
 def garbage(what: str) -> ProviderError:

@@ -1,0 +1,114 @@
+"""Which web pages may make a browser call, where no keys are set.
+
+Theory of operation. Without keys whoever reaches the API may use it, and a browser on this machine reaches it for
+any page that is open in it. So two questions are asked that only a browser answers truthfully:
+
+- *Which name was asked for?* (``Host``) A page can give its own name this machine's address (DNS rebinding), and is
+  then of the same origin as the API for the browser. So the name must be one that the operator listens on or lists.
+  An address instead of a name can't be rebound: loopback ones are always taken, and all of them where the API
+  listens on every address. Behind a trusted proxy the name is what that was asked for (``X-Forwarded-Host``).
+- *Which page asks?* (``Sec-Fetch-Site``, and ``Origin`` from a browser that does not send it) Whatever creates,
+  cancels or erases is refused to pages of other sites, unless CORS lists them. An image on any page would else be a
+  request to a provider.
+
+Programs send neither, and are not browsers: they may call. Where keys are set nothing of this is asked: each of
+these calls needs a key in a header, which no page of another site can add without CORS.
+"""
+
+import ipaddress
+from collections.abc import Iterable
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.problems import Problem
+from shared.settings import is_loopback
+
+SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+CREATES_BY_GET: Final = frozenset({"/chat/stream"})
+FORWARDED: Final = b"x-forwarded-host"
+"""From trusted proxies alone (:mod:`api.connections`)."""
+EVERYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104
+"""Addresses by which a server listens on all that the machine has."""
+
+
+class Sites:
+    """ASGI middleware: a request that a foreign page has made, or under a foreign name, ends here with 403."""
+
+    def __init__(self, app: ASGIApp, listens_on: str, hosts: Iterable[str], origins: Iterable[str]) -> None:
+        """``listens_on``: an address or a name; ``hosts``: more names (* is any); ``origins``: those that may call
+        (* is any)."""
+        self._app = app
+        self._hosts = {listens_on.lower(), "localhost", *(host.lower() for host in hosts)}
+        self._any_address = listens_on in EVERYWHERE
+        self._origins = frozenset(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (refused := self._refusal(scope)) is not None:
+            await refused.response()(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Problem | None:
+        told = [(name, value) for name, value in scope["headers"] if name in _TOLD]
+        if forwarded := [(b"host", value) for name, value in told if name == FORWARDED]:
+            told = [(name, value) for name, value in told if name not in (b"host", FORWARDED)] + forwarded
+        hosts = [value for name, value in told if name == b"host"]
+        if not all(self._is_ours(host.decode("latin-1")) for host in hosts):
+            return _wrong_host()
+        changes = scope["method"] not in SAFE or scope["path"] in CREATES_BY_GET
+        if changes and len(told) > len(hosts) and self._is_foreign(dict(told)):
+            return _foreign_page()
+        return None
+
+    def _is_ours(self, host: str) -> bool:
+        name = _name(host)
+        if name in self._hosts or "*" in self._hosts or is_loopback(name):
+            return True
+        return self._any_address and _is_address(name)
+
+    def _is_foreign(self, told: dict[bytes, bytes]) -> bool:
+        origin = told.get(b"origin", b"").decode("latin-1")
+        if origin in self._origins or "*" in self._origins:
+            return False
+        site = told.get(b"sec-fetch-site")
+        if site is not None:
+            return site not in (b"same-origin", b"none")
+        return urlsplit(origin).netloc.lower() != told.get(b"host", b"").decode("latin-1").lower()
+
+
+_TOLD: Final = frozenset({b"host", b"origin", b"sec-fetch-site", FORWARDED})
+
+
+def _name(host: str) -> str:
+    """Without the port, and without the brackets of an IPv6 address; what can't be read stays as it is."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    name, colon, port = host.rpartition(":")
+    return (name if colon and port.isdigit() else host).lower().removesuffix(".")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def _wrong_host() -> Problem:
+    return Problem(
+        403,
+        "host_not_allowed",
+        "This server does not answer to that name. Call it by its address, or list the name in "
+        "HEADRACE_ALLOWED_HOSTS.",
+    )
+
+
+def _foreign_page() -> Problem:
+    return Problem(
+        403,
+        "foreign_page",
+        "A page of another site may not do this. List its origin in HEADRACE_CORS_ORIGINS, or set keys.",
+    )

@@ -1,0 +1,129 @@
+"""Text that must leave the log server's file, too: when a rewrite of it is due, and the rewrite itself.
+
+Theory of operation. An append-only file keeps what was written, also when it was deleted: the prompt that goes at a
+stream's end, what a ``DELETE`` erased, what expired. It is gone from the disk when the server has rewritten the
+file (``BGREWRITEAOF``). A rewrite forks the server and writes all that it holds, so there is at most one in each
+interval (``HEADRACE_REWRITE_S``), and none without a reason.
+
+The reasons are kept in one sorted set: moments at which a rewrite is due, all of them multiples of the interval.
+Whoever takes text away notes the next one, and the one behind the expiry of what is left. For the rest of the
+interval this note counts for everything else that its process takes away, so it costs a round trip in ten minutes,
+and the set has no more members than intervals fit into the retention. The first worker that sees a due moment asks
+for a turn, starts the rewrite, and takes the moment out of the set when the server says that the rewrite went well.
+What fails is tried again with the next interval's turn.
+
+A note stands in front of what it tells of. The margin between the two must be longer than an erasure takes.
+"""
+
+import asyncio
+import time
+from typing import Any, Final
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError, RedisError
+
+from shared.keys import Keys
+from shared.redis import AWAY, ScriptRunner, load_script, node_urls, open_client
+from shared.settings import Settings
+
+MARGIN_MS: Final = 5000
+"""Longer than a ``DELETE`` takes with all its tries."""
+EXPIRY_MARGIN_MS: Final = 60_000
+"""The server looks for what has expired in the background. Most is gone within a second; what it has not found by
+then goes with the next rewrite."""
+LOOK_S: Final = 0.5
+"""Between two looks at a rewrite that runs."""
+REWRITE_WITHIN_S: Final = 300.0
+ASK_WITHIN_S: Final = 5.0
+
+log = structlog.get_logger("erasures")
+
+
+class Erasures:
+    """When the file of one deployment's log server must be rewritten."""
+
+    def __init__(self, settings: Settings, client: Redis, keys: Keys) -> None:
+        """``client``: of the queue's server."""
+        self._url = settings.redis_url
+        self._interval_ms = settings.rewrite_s * 1000
+        self._left_ms = int(settings.retention_s * 1000) + EXPIRY_MARGIN_MS
+        self._client = client
+        self._key = keys.erasures
+        self._turn = keys.rewriter
+        self._runner = ScriptRunner(client)
+        self._script = load_script("erasure")
+        self._noted_until_s = 0.0
+
+    async def note(self) -> None:
+        """Text of a stream goes within the next moments. Where that can't be noted, the log tells, and whoever
+        calls next tries again."""
+        began_s = time.monotonic()
+        if not self._interval_ms or began_s < self._noted_until_s:
+            return
+        # Whoever comes meanwhile need not note it as well.
+        self._noted_until_s = began_s + ASK_WITHIN_S
+        try:
+            args = (self._interval_ms, MARGIN_MS, self._left_ms)
+            self._noted_until_s = began_s + await self._runner.run(self._script, (self._key,), args) / 1000
+        except (*AWAY, RedisError) as error:
+            self._noted_until_s = 0.0
+            log.warning("erasure_not_noted", error=type(error).__name__)
+
+    async def overdue_s(self) -> float:
+        """For how long a rewrite has been due; 0: for none. Raises one of AWAY, or a RedisError."""
+        now_ms, first = await self._first()
+        return max(0.0, now_ms - first) / 1000 if first else 0.0
+
+    async def tick(self) -> None:
+        """Rewrite the file, if that is due and this worker's turn."""
+        try:
+            now_ms, first = await self._first()
+            if not first or first > now_ms:
+                return
+            if not await self._client.set(self._turn, b"1", nx=True, px=self._interval_ms):
+                return
+            for url in await node_urls(self._url):
+                if not await _rewrite(url):
+                    return
+            await self._client.zremrangebyscore(self._key, "-inf", now_ms)
+        except NoPermissionError:
+            log.warning("rewrite_refused", why="the user has no right to BGREWRITEAOF; erased text stays on disk")
+        except (TimeoutError, *AWAY, RedisError) as error:
+            log.warning("rewrite_failed", error=type(error).__name__)
+
+    async def _first(self) -> tuple[int, int]:
+        """The server's clock, and when the first rewrite is due (0: none is), in ms."""
+        async with self._client.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.zrange(self._key, 0, 0)
+            (seconds, micros), members = await pipe.execute()
+        return int(seconds) * 1000 + int(micros) // 1000, int(members[0]) if members else 0
+
+
+async def _rewrite(url: str) -> bool:
+    """Let the server of this URL rewrite its file. Out: whether no older file is left. Raises what it refuses, or
+    one of AWAY."""
+    client = open_client(url, ASK_WITHIN_S)
+    try:
+        info: dict[str, Any] = await client.info("persistence")
+        if not int(info.get("aof_enabled", 0)):
+            return True
+        await _last_rewrite(client)  # One that runs already began too early.
+        await client.bgrewriteaof()  # type: ignore[no-untyped-call]
+        began_s = time.monotonic()
+        status = await _last_rewrite(client)
+        log.info("file_rewritten", status=status, took_s=round(time.monotonic() - began_s, 1))
+        return status == "ok"
+    finally:
+        await client.aclose()
+
+
+async def _last_rewrite(client: Redis) -> str:
+    """Wait until no rewrite runs. Out: how the last one went (``ok``, ``err``)."""
+    async with asyncio.timeout(REWRITE_WITHIN_S):
+        while True:
+            info: dict[str, Any] = await client.info("persistence")
+            if not int(info["aof_rewrite_in_progress"]) and not int(info["aof_rewrite_scheduled"]):
+                return str(info["aof_last_bgrewrite_status"])
+            await asyncio.sleep(LOOK_S)

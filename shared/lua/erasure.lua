@@ -1,0 +1,16 @@
+-- Note that text goes from a stream now, and from when on what is left of it has expired. On the queue's server.
+-- KEYS: erasures (sorted set: when a rewrite of the log server's file is due, in ms, member and score alike)
+-- ARGV: interval between two rewrites in ms, margin in ms, life of what is left in ms
+-- Out:  for how many ms this note counts for all other text that goes, too
+local interval, margin, left = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local t = redis.call('TIME')
+local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+local function due(ms)
+  return (math.floor((ms + margin) / interval) + 1) * interval
+end
+local first = due(now)
+-- What goes last within the interval expires that much later.
+for _, ms in ipairs({first, due(now + left), due(first + left)}) do
+  redis.call('ZADD', KEYS[1], ms, string.format('%.0f', ms))
+end
+return first - margin - now
