@@ -7,7 +7,7 @@ is never refused: it takes nothing.
 import math
 from typing import Final
 
-from api.problems import Problem
+from api.problems import Problem, redis_full
 from shared.limits import Limits
 from shared.new_stream import BEING_MADE_MS
 from shared.queue import Queue
@@ -17,6 +17,7 @@ from shared.transitions import TRANSITIONS
 
 QUEUE_WAIT_S: Final = 5
 STREAMS_WAIT_S: Final = 2
+BYTES_WAIT_S: Final = 30
 
 
 class Admission:
@@ -40,24 +41,45 @@ class Admission:
         now_ms = await self._queue.now_ms()
         dead = [
             stream_id
-            for (stream_id, since_ms), (status, *_) in zip(admitted.items(), found, strict=True)
+            for (stream_id, since_ms), stands in zip(admitted.items(), found, strict=True)
             # One that is being created has no record yet. (One ahead is from before the clock went back.)
-            if (not now_ms - BEING_MADE_MS <= since_ms <= now_ms if status is None else not TRANSITIONS[status])  # type: ignore[index]
+            if (
+                not now_ms - BEING_MADE_MS <= since_ms <= now_ms
+                if stands.status is None
+                else not TRANSITIONS[stands.status]  # type: ignore[index]
+            )
         ]
         await self._limits.drop(owner, dead)
         return len(admitted) - len(dead) < self._settings.streams_per_key
 
-    def refusal(self, limit: str, wait_ms: int) -> Problem:
-        """The problem (429) of a create that this limit refused."""
+    def refusal(self, limit: str, number: int) -> Problem:
+        """The problem of a create that this limit refused: 429, or 503 at full memory.
+
+        ``number``: what ``admit.lua`` tells of it.
+        """
+        if limit == "redis_full":
+            return redis_full()
         settings = self._settings
+        share = (
+            f"{number} streams of this key wait for a worker, which is its share of the {settings.max_queue} that "
+            "may wait (HEADRACE_MAX_QUEUE)"
+        )
         wait_s, sentence = {
-            "queue_full": (QUEUE_WAIT_S, f"{settings.max_queue} streams wait for a worker already"),
+            "queue_full": (
+                QUEUE_WAIT_S,
+                share if number else f"{settings.max_queue} streams wait for a worker already",
+            ),
             "too_many_streams": (
                 STREAMS_WAIT_S,
                 f"This key has {settings.streams_per_key} streams at once, and may not have more",
             ),
+            "too_many_bytes": (
+                BYTES_WAIT_S,
+                f"This key may store {number} bytes more, and this request has more. Streams that end give their "
+                "requests back, and those that expire or are erased all of it",
+            ),
             "rate_limited": (
-                math.ceil(wait_ms / 1000),
+                math.ceil(number / 1000),
                 f"This key may create {settings.creations_per_minute} streams in a minute",
             ),
         }[limit]

@@ -31,6 +31,8 @@ from api.connections import Connections, HttpConnection
 from api.creation import Creation
 from api.docs import add_docs
 from api.doors import Doors
+from api.heads import Heads
+from api.memory import Memory
 from api.metrics import ApiMetrics
 from api.presence import Presence
 from api.problems import handlers
@@ -103,12 +105,15 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
         per_minute=settings.creations_per_minute,
         at_once=settings.streams_per_key,
         waiting=settings.max_queue,
+        shared=len(settings.keys.names) > 1,
     )
+    servers = (log_client, queue_client) if settings.queue_url else (log_client,)
+    memory = Memory(servers, limits, settings.bytes_per_key, shared=len(settings.keys.names) > 1)
     one_server = not settings.queue_url and read_url(settings.redis_url).kind != "cluster"
-    creator = Creator(streams, queue, limits, keys, one_server=one_server)
+    creator = Creator(streams, queue, limits, one_server=one_server)
     admission = Admission(settings, limits, streams, queue)
     seats = Seats(limits, queue, settings.viewers_per_stream)
-    viewing = Viewing(hub, room.viewers)
+    viewing = Viewing(hub, room.viewers, settings.viewers_per_key, shared=len(settings.keys.names) > 1)
     presence = Presence(PresenceKeys(log_client, keys))
     watch = SendWatch(settings.send_timeout_s)
     metrics.watch(queue, lambda: viewing.viewers, lambda: hub.following, lambda: hub.snapshots_sent)
@@ -117,7 +122,9 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
         lambda: output.dropped,
         lambda: hub.errors + errors_of(log_client, queue_client),
     )
-    connections = Connections(room.connections, settings.waiting_per_address, most_waiting=room.waiting)
+    connections = Connections(
+        room.connections, settings.waiting_per_address, most_waiting=room.waiting, proxies=settings.proxies
+    )
 
     parts = Services(
         settings=settings,
@@ -127,13 +134,16 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
         hub=hub,
         viewing=viewing,
         creation=Creation(settings, configuration.providers, creator, admission, presence, secret, metrics),
-        cancellation=Cancellation(settings, streams, queue, Erasures(settings, queue_client, keys), metrics),
+        cancellation=Cancellation(
+            settings, streams, queue, limits, Erasures(settings, queue_client, keys), metrics
+        ),
         admission=admission,
         tokens=ReadTokens(settings, secret, streams),
         records=Flights(partial(read_record, streams)),
         seats=seats,
         presence=presence,
-        servers=(log_client, queue_client) if settings.queue_url else (log_client,),
+        servers=servers,
+        memory=memory,
         watch=watch,
         bodies=Bodies(settings.creations_per_minute),
         opens=Opens(settings.opens_per_stream, settings.opens_per_key),
@@ -147,6 +157,7 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
             (connections.run(), "connections"),
             (seats.run(), "seats"),
             (presence.run(), "presence"),
+            (memory.run(), "memory"),
         )
         tasks = [start_vital(work, name) for work, name in background]
         tasks.append(asyncio.create_task(log_durability(settings.redis_url)))
@@ -168,6 +179,7 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would lead to whatever Host names
         telemetry=NO_TELEMETRY,
         exception_handlers=handlers(),
         middleware=_middleware(settings, listens_on),
@@ -194,6 +206,7 @@ def _middleware(settings: Settings, listens_on: str) -> list[Middleware]:
     inner = [
         Middleware(Doors, keys=settings.keys),
         Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
+        Middleware(Heads),
         Middleware(ExceptionMiddleware, handlers=handled),
     ]
     if not settings.keys:
@@ -247,6 +260,7 @@ def main() -> None:
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,  # it would believe whoever is on this machine; see api/connections.py
         headers=ALL_HEADERS,
         timeout_graceful_shutdown=STOP_S,
     )

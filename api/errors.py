@@ -55,6 +55,13 @@ ERRORS: Final = (
         "no",
         "The model, or a fallback, would refuse a field or pass it over: `errors` names it. Leave it out.",
     ),
+    Row(
+        "option_not_allowed",
+        "422",
+        "no",
+        "The operator has not allowed an option, or a tool of the provider's own: `errors` names it, and the "
+        "variable that would allow it. Leave it out.",
+    ),
     Row("body_too_large", "413", "no", "More than `HEADRACE_MAX_BODY_BYTES`, or 20,000 values. Send less."),
     Row("prompt_too_large", "413", "no", "More than `HEADRACE_MAX_PROMPT_BYTES` for the model. Send less."),
     Row("answer_too_long", "422", "no", "More asked for than `HEADRACE_MAX_ANSWER_TOKENS`. Ask for less."),
@@ -85,14 +92,30 @@ ERRORS: Final = (
         "`HEADRACE_CREATIONS_PER_MINUTE` of this key, 4 KiB of refused bodies as one. Wait for `Retry-After`.",
     ),
     Row("too_many_streams", "429", "yes", "`HEADRACE_STREAMS_PER_KEY` at once. Wait for `Retry-After`."),
-    Row("queue_full", "429", "yes", "`HEADRACE_MAX_QUEUE` streams wait already. Wait, or add workers."),
+    Row(
+        "queue_full",
+        "429",
+        "yes",
+        "`HEADRACE_MAX_QUEUE` streams wait already, or this key's share of them. Wait, or add workers.",
+    ),
+    Row(
+        "too_many_bytes",
+        "429",
+        "yes",
+        "The key stores its share of Redis's memory, or `HEADRACE_BYTES_PER_KEY`. Wait, or erase some.",
+    ),
     Row(
         "redis_unavailable",
         "503",
         "yes",
         "Redis is away. Try again, with the same `Idempotency-Key`.",
     ),
-    Row("redis_full", "503", "yes", "Redis is at its memory limit. Raise `maxmemory`, or keep streams shorter."),
+    Row(
+        "redis_full",
+        "503",
+        "yes",
+        "Redis is at 85 % of its memory or above. Raise `maxmemory`, or keep streams shorter.",
+    ),
     Row("no_workers", "503", "yes", "`/readyz` sees no worker. Start one: `python -m worker`."),
     Row("internal_error", "500, `failed`", "yes", "An error of Headrace's own; its log has it. Try again."),
     # The provider refuses; a fallback is asked where one is named.

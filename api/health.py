@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from redis.exceptions import RedisError
 
 from api.doors import services
-from api.problems import Problem, documented
+from api.problems import Problem, documented, redis_full
 from shared.redis import AWAY, check_masters
 
 READY_TIMEOUT_S: Final = 1.5
@@ -24,7 +24,10 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz", responses=documented(503))
 async def readyz(request: Request) -> dict[str, object]:
-    """The log's and the queue's Redis answer (of a cluster: every master), and at least one worker is there."""
+    """The log's and the queue's Redis answer (of a cluster: every master) and have room, and a worker is there.
+
+    ``creates`` is ``refused`` while Redis is so full that the rest is kept for what runs: reading still works.
+    """
     parts = services(request)
     queue = parts.queue
     try:
@@ -33,8 +36,11 @@ async def readyz(request: Request) -> dict[str, object]:
                 await check_masters(server)
             workers = await queue.workers()
             waiting = await queue.waiting()
+            await parts.memory.look()
     except (*AWAY, RedisError):
         raise Problem(503, "redis_unavailable", "Redis does not answer.", headers={"Retry-After": "2"}) from None
+    if parts.memory.used >= 1:
+        raise redis_full()
     if not workers:
         raise Problem(
             503,
@@ -42,7 +48,8 @@ async def readyz(request: Request) -> dict[str, object]:
             "No worker is running: start one with python -m worker.",
             headers={"Retry-After": "2"},
         )
-    return {"status": "ready", "workers": workers, "waiting": waiting}
+    creates = "refused" if parts.memory.is_full else "taken"
+    return {"status": "ready", "workers": workers, "waiting": waiting, "creates": creates}
 
 
 @router.get(

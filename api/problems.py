@@ -106,7 +106,8 @@ def redis_full() -> Problem:
     return Problem(
         503,
         "redis_full",
-        "Redis is at its memory limit, so nothing was started. Try again later; the operator can raise "
+        "Redis is at its memory limit, or so near to it that the rest is kept for running streams, so nothing was "
+        "started. Try again later; the operator can raise "
         "maxmemory or shorten HEADRACE_RETENTION_S.",
         headers={"Retry-After": "30"},
     )

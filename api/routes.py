@@ -58,7 +58,7 @@ async def erase(request: Request, stream_id: str) -> None:
     """Erase a stream, running or not, with everything that was said."""
     has = services(request)
     await own_fields(request, stream_id)
-    if not await has.cancellation.erase(stream_id):
+    if not await has.cancellation.erase(stream_id, owner_of(request)):
         raise no_such_stream()
     with contextlib.suppress(*AWAY, RedisError):
         await has.admission.forget(owner_of(request), stream_id)

@@ -1,6 +1,7 @@
 """What the routes work with: made by the composition root, handed over in ``app.state``."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from api.admission import Admission
 from api.bodies import Bodies
 from api.creation import Creation
 from api.dialects.base import Dialect
+from api.memory import Memory
 from api.metrics import ApiMetrics
 from api.presence import Presence
 from api.rates import Opens
@@ -24,6 +26,7 @@ from api.viewing.followed_log import FollowedLog
 from api.viewing.hub import Hub
 from shared.erasures import Erasures
 from shared.ids import Cursor
+from shared.limits import Ended, Limits
 from shared.providers import Provider
 from shared.queue import Queue
 from shared.settings import Settings
@@ -37,15 +40,26 @@ LOAD_TIMEOUT_S: Final = 5.0
 class Viewing:
     """The viewers of this process: how many there are, and whether they should leave."""
 
-    def __init__(self, hub: Hub, most: int) -> None:
+    def __init__(self, hub: Hub, most: int, most_of_key: int = 0, *, shared: bool = False) -> None:
+        """``most_of_key``: viewers of one key's streams, 0: its share; ``shared``: there are several keys."""
         self._hub = hub
         self._most = most
+        self._most_of_key = most_of_key
+        self._shared = shared
         self._stopping = False
+        self._of_key: Counter[str] = Counter()
         self.viewers = 0
 
-    @property
-    def full(self) -> bool:
-        return self.viewers >= self._most
+    def full(self, owner: str | None) -> bool:
+        """Whether nobody more can watch here a stream of this owner's (None: of anybody's).
+
+        A key's streams have viewers here as long as they have fewer than there is room for: one key alone takes a
+        half of the process, two a third each (the rule by which workers share their places).
+        """
+        room = self._most - self.viewers
+        if room <= 0 or not owner or not (self._shared or self._most_of_key):
+            return room <= 0
+        return self._of_key[owner] >= (self._most_of_key or room)
 
     def is_stopping(self) -> bool:
         return self._stopping
@@ -55,8 +69,10 @@ class Viewing:
         self._stopping = True
         self._hub.wake_viewers()
 
-    def follow(self, stream_id: str, dialect: Dialect, text_from: Cursor) -> AbstractContextManager[FollowedLog]:
-        return self._hub.follow(stream_id, dialect, text_from)
+    def follow(
+        self, stream_id: str, dialect: Dialect, text_from: Cursor, created_ms: int
+    ) -> AbstractContextManager[FollowedLog]:
+        return self._hub.follow(stream_id, dialect, text_from, created_ms)
 
     async def loaded(self, follow: FollowedLog) -> None:
         """Wait until the log was read once. Raises TimeoutError while Redis is away."""
@@ -64,21 +80,32 @@ class Viewing:
             await follow.loaded.wait()
 
     @contextmanager
-    def counted(self) -> Iterator[None]:
-        """One viewer more as long as the block lasts."""
+    def counted(self, owner: str) -> Iterator[None]:
+        """One viewer more of this owner's streams, as long as the block lasts."""
         self.viewers += 1
+        self._of_key[owner] += 1
         try:
             yield
         finally:
             self.viewers -= 1
+            self._of_key[owner] -= 1
+            if not self._of_key[owner]:
+                del self._of_key[owner]
 
 
 class Cancellation:
     """Cancels and erases streams."""
 
     def __init__(
-        self, settings: Settings, streams: Streams, queue: Queue, erasures: Erasures, metrics: ApiMetrics
+        self,
+        settings: Settings,
+        streams: Streams,
+        queue: Queue,
+        limits: Limits,
+        erasures: Erasures,
+        metrics: ApiMetrics,
     ) -> None:
+        self._limits = limits
         self._retention_ms = int(settings.retention_s * 1000)
         self._keep_prompt = settings.keep_prompt
         self._erasures = erasures
@@ -98,14 +125,14 @@ class Cancellation:
             log.info("stream_ended", stream=stream_id, status="cancelled", model=model)
         return answer
 
-    async def erase(self, stream_id: str) -> bool:
+    async def erase(self, stream_id: str, owner: str) -> bool:
         """Delete everything of a stream, running or not. Out: whether it was there."""
         await self._erasures.note()
         erased = await self._streams.erase(stream_id)
         if erased:
             await self._queue.cancelled(stream_id)
             # At once, for a sweep that comes later would take out one that the same Idempotency-Key makes.
-            await self._queue.finished(stream_id)
+            await self._limits.settle([Ended(stream_id, owner)], self._retention_ms)
         return erased
 
 
@@ -129,6 +156,7 @@ class Services:
     presence: Presence
     servers: tuple[Redis, ...]
     """The log's and the queue's; one where both are the same."""
+    memory: Memory
     watch: SendWatch
     bodies: Bodies
     opens: Opens

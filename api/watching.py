@@ -8,16 +8,18 @@ from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 from redis.exceptions import RedisError
 
 from api.dialects.native import NativeDialect
 from api.doors import OWNER, own_fields, services
 from api.opening import (
     AWAY_NOW,
+    CROWDED,
     MAX_BATCH,
     MAX_BATCH_MS,
     NEEDED,
+    Returning,
     Wanted,
     bad_cursor,
     batch_of,
@@ -33,10 +35,9 @@ log = structlog.get_logger("api")
 router = APIRouter(prefix="/v1", tags=["reading"])
 
 
-class Asked(BaseModel):
+class Asked(Returning):
     """The query of the events route."""
 
-    last_event_id: str | None = Field(None, description="for those who can't set headers")
     token: str | None = Field(None, description="read token, in place of a key: as events_url has it")
     batch_size: int | None = Field(
         None, ge=1, le=MAX_BATCH, description="gather so many pieces of the answer into one event"
@@ -68,8 +69,8 @@ async def events(
     except BadCursor:
         raise bad_cursor() from None
     try:
-        if has.viewing.full:
-            return come_back(has, "too many viewers here")
+        if has.viewing.full(None):
+            return come_back(has, CROWDED)
         if request.scope[OWNER] is None:
             record = await has.tokens.fields(stream_id, asked.token or "", position, *NEEDED)
         else:

@@ -131,14 +131,16 @@ class Headrace(Contender):
     key, title = "headrace", "(c) Headrace"
     processes = 1
     appendfsync: ClassVar[str] = ALWAYS
+    owners: ClassVar[tuple[str, ...]] = ("bench",)
+    """Whose keys there are. The first one asks, where nobody is named."""
 
     def env(self) -> dict[str, str]:
         """More of its environment."""
         return {}
 
     def start(self) -> None:
-        secret, entry = new_api_key("bench")
-        self._auth = f"Bearer {secret}"
+        keys = {owner: new_api_key(owner) for owner in self.owners}
+        self._auths = {owner: f"Bearer {secret}" for owner, (secret, _) in keys.items()}
         count = str(self.processes)
         options = ["--port", "0", "--no-model", "--api", count, "--workers", count, "--data-dir", "data"]
         options += ["--appendfsync", self.appendfsync]
@@ -146,9 +148,8 @@ class Headrace(Contender):
             "up",
             *(sys.executable, "-P", "-m", "cli", "up", *options),
             LOCAL_BASE_URL=self.provider_url,
-            HEADRACE_API_KEYS=entry,
-            HEADRACE_MAX_STREAMS=MAX_STREAMS,
-            **self.env(),
+            HEADRACE_API_KEYS=",".join(entry for _, entry in keys.values()),
+            **{"HEADRACE_MAX_STREAMS": MAX_STREAMS, **self.env()},
         )
         child.wait_until(lambda: "Headrace is up: " in child.output(), within_s=60)
         state = json.loads((self.directory / "data" / "up.json").read_text())
@@ -156,21 +157,25 @@ class Headrace(Contender):
         self.redis_url = state["redis_url"]
 
     def asking(self, answer: Answer) -> Asking:
-        return Asking(self.port, self._create(answer), get("{}"))
+        return self.asking_as(self.owners[0], answer)
+
+    def asking_as(self, owner: str, answer: Answer) -> Asking:
+        """A viewer with this owner's key."""
+        return Asking(self.port, self._create(answer, owner), get("{}"))
 
     def creating(self, answer: Answer) -> Asking:
         """One that makes a stream which nobody follows."""
-        return Asking(self.port, self._create(answer))
+        return Asking(self.port, self._create(answer, self.owners[0]))
 
-    def _create(self, answer: Answer) -> str:
+    def _create(self, answer: Answer, owner: str) -> str:
         """As the project's own clients create: with an ``Idempotency-Key``, another one for each viewer."""
         key = f"{token_hex(8)}-{{viewer}}"
         body = json.dumps({"prompt": answer.prompt})
-        return post("/v1/streams", body, Authorization=self._auth, Idempotency_Key=key)
+        return post("/v1/streams", body, Authorization=self._auths[owner], Idempotency_Key=key)
 
     def open(self, answer: Answer) -> str:
         body = json.dumps({"prompt": answer.prompt})
-        headers = {"Authorization": self._auth, "Idempotency_Key": token_hex(8)}
+        headers = {"Authorization": self._auths[self.owners[0]], "Idempotency_Key": token_hex(8)}
         content, _ = call(self.port, "POST", "/v1/streams", body, **headers)
         return str(json.loads(content)["events_url"])
 
@@ -179,6 +184,21 @@ class Headrace(Contender):
 
     def resuming(self, name: str) -> Asking:
         return Asking(self.port, get(name, Last_Event_ID=first_entry(self.redis_url, name)))
+
+
+class Neighbours(Headrace):
+    """With ten keys, and as many places as it is shipped with. The first key is greedy."""
+
+    key, title = "neighbours", "(c) Headrace, ten keys"
+    owners = ("greedy", *(f"other{n}" for n in range(9)))
+
+    def env(self) -> dict[str, str]:
+        return {
+            "HEADRACE_MAX_STREAMS": "200",
+            "HEADRACE_CREATIONS_PER_MINUTE": "0",
+            "HEADRACE_STREAMS_PER_KEY": "0",
+            "HEADRACE_MAX_QUEUE": "20000",
+        }
 
 
 class TwoOfEach(Headrace):

@@ -33,6 +33,7 @@ from shared.redis import Command, load_scripts
 from worker.course import Course
 from worker.log.attempt_log import AttemptLog
 from worker.log.writer import LogWriter
+from worker.places import Places
 from worker.providers import adapter
 from worker.providers.answer import Answer, Limits
 from worker.providers.base import GenerationRequest
@@ -160,7 +161,7 @@ async def worker_side() -> Counts:
     wire, keys, scripts, counter = Wire(), Keys("g"), load_scripts(), Instructions()
     writer = LogWriter(lambda: wire, keys, scripts, 4096, 0.0)  # type: ignore[arg-type, return-value]
     provider, preset = Provider(), Preset("local", "openai", "http://x", "")
-    pump = Pump(provider, writer, None, None, {})  # type: ignore[arg-type]
+    pump = Pump(provider, writer, None, None, {}, Places(STREAMS))  # type: ignore[arg-type]
     attempts = [writer.begin(f"s{n}", Claim("run", "started", epoch=1, attempt=1)) for n in range(STREAMS)]
     request = GenerationRequest(model="m", messages=[])
     running = [asyncio.create_task(writer.run())]
@@ -198,7 +199,7 @@ def api_side() -> Counts:
     """From Redis's answer to a socket's bytes: STREAMS logs with one event each, VIEWERS viewers, ROUNDS times."""
     counter = Instructions()
     first = Cursor(1, 0)
-    follows = [FollowedLog(f"s{n}", b"g:{s%d}:log" % n, NativeDialect(), first) for n in range(STREAMS)]
+    follows = [FollowedLog(f"s{n}", b"g:{s%d}:log" % n, NativeDialect(), first, 1) for n in range(STREAMS)]
     read = sent = 0
     for round_ in range(ROUNDS):
         raw = [

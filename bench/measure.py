@@ -22,7 +22,7 @@ import redis
 
 from bench.accounting import Reading, Used, cpu_ns, role, rss_bytes, tree
 from bench.figures import percentile, quantile, slope
-from bench.fleet import Contender, Headrace
+from bench.fleet import Contender, Headrace, Neighbours
 from bench.load import GRACE_S, Provider, Seen, Viewers, idle_viewers
 from bench.spawn import BenchError, Child, clean_env
 from bench.wire import Answer
@@ -39,6 +39,11 @@ EDGE_MS = 300
 OPEN_S = 40.0
 """For a thousand viewers to be there; the provider's first token may take Headrace's 60 s."""
 COLD_S = 90.0
+NEIGHBOUR_ASKS = 3
+"""Of each key, in each state."""
+FILL_MS = 2
+"""Between two creates that fill the queue: it is the length of the line that is measured, not the creates."""
+FILL_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +162,45 @@ class Bench:
         time.sleep(CREATED_SETTLE_S)
         row = self._row(contender, before, self._moment(contender), seen)
         return row | {"creates": count, "creates_per_s": 1000 * count / took_ms}
+
+    def neighbours(self, contender: Neighbours, waiting: int, long: Answer, short: Answer) -> Row:
+        """The first tokens of nine keys, one after the other: of an idle system, and then with ``waiting`` streams
+        of a tenth key in line, whose answers are long."""
+        others = contender.owners[1:]
+        idle = [self._first_ms(contender, owner, short) for owner in others * NEIGHBOUR_ASKS]
+        before = self._moment(contender)
+        creating = Viewers(
+            self.directory,
+            contender.creating(long),
+            waiting,
+            ramp_ms=waiting * FILL_MS,
+            timeout_ms=int(1000 * FILL_S),
+        )
+        try:
+            seen = creating.finish(FILL_S)
+        finally:
+            creating.stop()
+        busy = [self._first_ms(contender, owner, short) for owner in others * NEIGHBOUR_ASKS]
+        row = self._row(contender, before, self._moment(contender), seen)
+        return row | {
+            "waiting": waiting,
+            "idle_ms": quantile(idle, 0.5),
+            "busy_ms": quantile(busy, 0.5),
+            "busy_most_ms": max(busy),
+        }
+
+    def _first_ms(self, contender: Neighbours, owner: str, answer: Answer) -> float:
+        viewer = Viewers(
+            self.directory,
+            contender.asking_as(owner, answer),
+            1,
+            tokens=answer.tokens,
+            timeout_ms=int(1000 * GRACE_S),
+        )
+        (stream,) = viewer.finish(GRACE_S).streams
+        if stream["first_ms"] < 0:
+            raise BenchError(f"the first token of {owner} never came (HTTP {stream['status']})")
+        return float(stream["first_ms"])
 
     def fan(self, contender: Contender, viewers: int, answer: Answer) -> Row:
         """One gated stream, many viewers: it begins when all are there. CPU is of the time from there until all

@@ -11,7 +11,7 @@ from tempfile import mkdtemp
 from typing import Final
 
 from bench.figures import rate_at
-from bench.fleet import ALL, Contender, Direct, Headrace, Shared, TwoOfEach
+from bench.fleet import ALL, Contender, Direct, Headrace, Neighbours, Shared, TwoOfEach
 from bench.measure import Row, cold
 from bench.session import Session
 from bench.wire import Answer
@@ -29,6 +29,8 @@ RATE: Final = 50.0
 RAMP_MS: Final = 8
 """Between one stream's beginning and the next one's: 125 a second, and at least a second for all of them."""
 VIEWERS: Final = 1000
+DELAY_MS: Final = 0
+"""Of a neighbour's provider: nothing, so that Headrace's own time is all that there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,9 @@ class Size:
     """Multiples of the limit."""
     idle: tuple[int, ...]
     cold_rounds: int
+    neighbour_rounds: int
+    waiting: int
+    """Streams of the greedy key."""
     peers: bool
     """Whether contenders that no line of the table is against read and wait, too."""
     spare_s: float
@@ -71,6 +76,8 @@ FULL: Final = Size(
     overload=(1.5, 3.0),
     idle=(10, 1000, 2000),
     cold_rounds=5,
+    neighbour_rounds=3,
+    waiting=5000,
     peers=True,
     spare_s=100,
     most_s=24.5 * 60,
@@ -88,6 +95,8 @@ SHORT: Final = Size(
     overload=(),
     idle=(10, 1000),
     cold_rounds=1,
+    neighbour_rounds=1,
+    waiting=1000,
     peers=False,
     spare_s=5,
     most_s=120,
@@ -199,6 +208,17 @@ def first_tokens(session: Session, size: Size) -> None:
             for contender in contenders:
                 take = partial(session.bench.streams, contender, 100, answer, 0, together=True)
                 session.measure("first token", number, contender.title, take)
+
+
+def neighbours(session: Session, size: Size) -> None:
+    """Ten keys, of which one has thousands of streams in line. Each time in new processes: that line stays."""
+    for number in session.rounds(size.neighbour_rounds):
+        with session.running([Neighbours]) as contenders:
+            for contender in contenders:
+                assert isinstance(contender, Neighbours)
+                long, short = Answer(2000, 2), Answer(20, RATE, delay_ms=DELAY_MS)
+                take = partial(session.bench.neighbours, contender, size.waiting, long, short)
+                session.measure("neighbours", number, contender.title, take)
 
 
 def fan_out(session: Session, size: Size) -> None:
@@ -322,6 +342,7 @@ SECTIONS: Final[dict[str, tuple[Callable[[Session, Size], None], Callable[[Size]
     "load": (load, lambda size: size.rounds),
     "limits": (limits, lambda size: size.limit_rounds + len(size.overload)),
     "first": (first_tokens, lambda size: size.rounds),
+    "neighbours": (neighbours, lambda size: size.neighbour_rounds),
     "fan": (fan_out, lambda size: size.rounds),
     "resume": (resumes, lambda size: size.rounds),
     "idle": (idle_viewers, lambda size: size.rounds),

@@ -217,6 +217,22 @@ LINES: Final = (
         20,
         remark=_both_first("p99"),
     ),
+    Line(
+        "nine keys' first token while a tenth has 5,000 streams in line, against an idle system",
+        lambda rows: ratios(
+            rounds(rows, "neighbours", "neighbours", of("busy_ms")),
+            rounds(rows, "neighbours", "neighbours", of("idle_ms")),
+        ),
+        "{:.2f}×",
+        2,
+        1.5,
+        remark=_side_by_side(
+            "ms",
+            ("busy", lambda rows: rounds(rows, "neighbours", "neighbours", of("busy_ms"))),
+            ("idle", lambda rows: rounds(rows, "neighbours", "neighbours", of("idle_ms"))),
+            ("the slowest", lambda rows: rounds(rows, "neighbours", "neighbours", of("busy_most_ms"))),
+        ),
+    ),
     Line("1 stream, 1,000 viewers, 50 events/s: p99", _plain("fan-out", of("p99_ms")), "{:.0f} ms", 50, 20),
     Line("the same: CPU an event", _plain("fan-out", of("cpu_us_per_event")), "{:.1f} µs", 16, 10),
     Line(

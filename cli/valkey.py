@@ -15,6 +15,9 @@ OLDEST_MAJOR = 7
 ALWAYS, EVERYSEC = "always", "everysec"
 """When the server's file is synced: before each reply, or each second."""
 
+LEAST_MEMORY = 256 * 1024 * 1024
+MOST_MEMORY = 4 * 1024 * 1024 * 1024
+
 ASK_WITHIN_S = 2.0
 VERSION_WITHIN_S = 5.0
 
@@ -80,14 +83,30 @@ def _numbers(text: str) -> tuple[int, ...] | None:
     return tuple(int(part) for part in parts) if all(part.isdigit() for part in parts) else None
 
 
-def server_argv(program: Path, port: int, directory: Path, appendfsync: str = ALWAYS) -> tuple[str, ...]:
+def memory_for_redis() -> int:
+    """Bytes that the server may take: a quarter of the machine's memory, 256 MiB to 4 GiB.
+
+    The append-only file is rewritten by a fork, and what changes meanwhile is there twice. A server without a bound
+    takes the machine with it; at this one creates are refused, and what runs goes on.
+    """
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(LEAST_MEMORY, min(MOST_MEMORY, whole // 4))
+
+
+def server_argv(
+    program: Path, port: int, directory: Path, appendfsync: str = ALWAYS, maxmemory: int | None = None
+) -> tuple[str, ...]:
     """How the server is started: loopback only, append-only file on, and it never evicts a log.
 
     ``appendfsync``: ``always``, so that what was acknowledged is on disk, or ``everysec``, so that a crash of the
     machine loses a second or two.
 
     XREAD looks for its place in a node of a log from the node's first entry on: with 16 entries in a node, not 100,
-    it takes a quarter less for a log that is read as it grows, and an entry takes 60 bytes, not 54.
+    it takes a quarter less for a log that is read as it grows, and an entry takes 60 bytes, not 54. A node takes
+    its whole size from its first entry on: 1 KiB, which is 16 usual ones, and not 4. With records in the compact
+    form of small hashes a finished stream takes 2.6 kB beside its text, and not 6.4.
+
+    ``maxmemory`` (bytes): None for :func:`memory_for_redis`.
     """
     options = {
         "port": str(port),
@@ -97,6 +116,9 @@ def server_argv(program: Path, port: int, directory: Path, appendfsync: str = AL
         "appendfsync": appendfsync,
         "save": "",
         "stream-node-max-entries": "16",
+        "stream-node-max-bytes": "1024",
+        "hash-max-listpack-value": "512",
+        "maxmemory": str(memory_for_redis() if maxmemory is None else maxmemory),
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
     }

@@ -34,6 +34,11 @@ class ApiKeys:
     def __bool__(self) -> bool:
         return bool(self.entries)
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The owners: two entries of one name are one."""
+        return frozenset(name for name, _ in self.entries)
+
     def owner(self, secret: str) -> str | None:
         """Whose secret this is; None for nobody's. Every entry is compared, each in constant time."""
         digest = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()

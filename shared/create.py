@@ -24,10 +24,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from shared.ids import entry_cursor
-from shared.keys import Keys
 from shared.limits import Limits
 from shared.new_stream import NewStream, new_nonce
-from shared.queue import JOB_LIFE_MS, Queue, job_id, job_key, job_payload
+from shared.queue import Queue, job_id
 from shared.streams import Streams
 
 FIRST_ATTEMPT: Final = 1
@@ -36,24 +35,23 @@ FIRST_ATTEMPT: Final = 1
 @dataclass(frozen=True, slots=True)
 class Created:
     """What a create led to. ``outcome``: created; exists, with the ``status`` that the stream has; conflict (the id
-    belongs to another request); or the name of the limit that refused it, with the ``wait_ms`` until it may be
-    asked again (0: unknown). ``created_ms``: when the stream that is there was created, by the server's clock."""
+    belongs to another request); or the name of the limit that refused it, with the ``number`` that ``admit.lua``
+    tells beside it. ``created_ms``: when the stream that is there was created, by the server's clock."""
 
     outcome: str
     status: str = "queued"
-    wait_ms: int = 0
+    number: int = 0
     created_ms: int = field(default=0, compare=False)
 
 
 class Creator:
     """Creates the streams of one deployment."""
 
-    def __init__(self, streams: Streams, queue: Queue, limits: Limits, keys: Keys, *, one_server: bool) -> None:
+    def __init__(self, streams: Streams, queue: Queue, limits: Limits, *, one_server: bool) -> None:
         """``one_server``: log and queue live on the same server, which is no cluster."""
         self._streams = streams
         self._queue = queue
         self._limits = limits
-        self._keys = keys
         self._one_server = one_server
         self._clock_s = 0.0
         """The clock of the record's server less this loop's."""
@@ -71,9 +69,9 @@ class Creator:
         return await self._in_three_steps(new, nonce, until, may_exist=may_exist)
 
     async def _in_one_step(self, new: NewStream, nonce: str, until: float) -> Created:
-        job = job_id(new.stream_id, FIRST_ATTEMPT)
-        more = (*self._limits.keys(new.owner), job_key(job))
-        head = (*self._limits.args(new.stream_id), job, job_payload(new.stream_id), JOB_LIFE_MS)
+        keys, args = self._queue.enqueuing(job_id(new.stream_id, FIRST_ATTEMPT, new.lane), new.stream_id)
+        more = (*self._limits.keys(new.owner), *keys)
+        head = (*self._limits.args(new.owner, new.stream_id, new.size), *args)
         while True:
             args = (*head, *new.args(nonce, self._until_ms(until)))
             answer, number = await self._streams.call("create", new.stream_id, *args, more=more)
@@ -86,18 +84,18 @@ class Creator:
     async def _in_three_steps(self, new: NewStream, nonce: str, until: float, *, may_exist: bool) -> Created:
         stream_id = new.stream_id
         if not may_exist or (await self._streams.fields(stream_id, "status"))[0] is None:
-            word, number = await self._limits.admit(new.owner, stream_id)
+            word, number = await self._limits.admit(new.owner, stream_id, new.size)
             if word != b"ok":
-                return Created(word.decode(), wait_ms=number)
+                return Created(word.decode(), number=number)
         answer = await self._streams.record(new, nonce, self._until_ms(until))
         while answer[0] == "late":
             self._learn(int(answer[1]))
             answer = await self._streams.record(new, nonce, self._until_ms(until))
         created = _read(answer, 0)
         if created.outcome == "created":
-            self._learn(int(answer[1].partition("-")[0]))  # the moment at which it was made
+            self._learn(created.created_ms)  # the moment at which it was made
         if created.outcome != "conflict" and created.status == "queued":
-            await self._queue.put(stream_id, FIRST_ATTEMPT, await self._queue.now_ms())
+            await self._queue.put(stream_id, FIRST_ATTEMPT, new.lane)
         return created
 
     def _until_ms(self, until: float) -> int:
@@ -107,7 +105,7 @@ class Creator:
         self._clock_s = now_ms / 1000 - asyncio.get_running_loop().time()
 
 
-def _read(answer: Sequence[str], wait_ms: int) -> Created:
+def _read(answer: Sequence[str], number: int) -> Created:
     match answer:
         case ["created", first]:
             # The first event's epoch is the moment of the creation (see record.lua).
@@ -115,4 +113,4 @@ def _read(answer: Sequence[str], wait_ms: int) -> Created:
         case ["exists", status, created_ms]:
             return Created("exists", status, created_ms=int(created_ms))
         case _:
-            return Created(answer[0], wait_ms=wait_ms)
+            return Created(answer[0], number=number)

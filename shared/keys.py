@@ -15,14 +15,24 @@ expire together once the stream has ended. ``<p>`` is the prefix of the settings
     client``, read by their worker. Lives for the stream's ``pause_after``.
 ``<p>:unfinished``, sorted set: stream ids by creation (ms): what the sweep walks. Written by the API and the
     workers; the sweep takes out what has ended.
-``<p>:queue``, sorted set: arq's queue of job ids, by when they were enqueued (ms). Written by the API, the workers,
-    the sweep and every other program that enqueues jobs with arq; workers wait on it, and take jobs out of it.
+``<p>:queue``, sorted set: arq's queue of job ids, by their places in line (see :mod:`shared.queue`; by ms where
+another
+    program enqueued them with arq). Written by the API, the workers and the sweep; workers wait on it, and take
+    jobs out of it.
+``<p>:lane:<provider>:<owner>``, sorted set: the jobs of one key for one provider, as they stand in the queue;
+    ``<p>:lanes``, sorted set: the lanes, by the place of their first job; ``<p>:books``, hash: ``served`` (the
+    highest place that was taken), ``last:<owner>`` (the last place that was given) and ``waiting:<owner>`` (how
+    many jobs wait). An index over the queue, written and read by the same; two days after the last job they are
+    gone.
 ``<p>:queue:health-check``, string: arq's sign that a worker of this queue lives. Written by the workers every 5 s,
     lives 6 s, deleted by a worker that stops; read by ``arq --check``.
 ``arq:job:<job id>``, string: the job's payload in arq's form, always JSON (see :mod:`shared.queue`). Written with
     the queue's entry, deleted when a worker takes the job, lives a day at most. ``arq:in-progress:<job id>`` and
     ``arq:retry:<job id>``, strings: the marks of arq's own worker, from when it sees a job until it begins it or
     ends it; they live as long as a job may run, and a day. arq's names know no prefix.
+``<p>:bell``, sorted set: its one member wakes a worker that passes over what waits (``listens`` in the books). Rung
+by
+    whoever enqueues a job, taken by workers; lives as the books.
 ``<p>:sweeper``, string: whose turn it is to sweep; lives 0.45 s.
 ``<p>:erasures``, sorted set: when the log server's file must be rewritten, because text went from it (ms). Written
     by the API and the workers; the workers take out what was done (:mod:`shared.erasures`). ``<p>:rewriter``,
@@ -88,6 +98,21 @@ class Keys:
         return f"{self.prefix}:queue"
 
     @property
+    def lanes(self) -> str:
+        return f"{self.prefix}:lanes"
+
+    @property
+    def books(self) -> str:
+        return f"{self.prefix}:books"
+
+    @property
+    def bell(self) -> str:
+        return f"{self.prefix}:bell"
+
+    def lane(self, lane: str) -> str:
+        return f"{self.prefix}:lane:{lane}"
+
+    @property
     def sweeper(self) -> str:
         return f"{self.prefix}:sweeper"
 
@@ -112,6 +137,12 @@ class Keys:
 
     def streams_of(self, owner: str) -> str:
         return f"{self.prefix}:limit:streams:{owner}"
+
+    def requests_of(self, owner: str) -> str:
+        return f"{self.prefix}:limit:requests:{owner}"
+
+    def kept_of(self, owner: str) -> str:
+        return f"{self.prefix}:limit:kept:{owner}"
 
     def seats(self, stream_id: str) -> str:
         return f"{self.prefix}:limit:viewers:{stream_id}"

@@ -7,8 +7,15 @@ Theory of operation. Nothing here is a counter that somebody must count down, fo
 - *Streams at once* is a sorted set of ids. Ids are not taken out when streams end; once the set is full the
   caller looks which of them still live, drops the others and asks again. So the usual create pays nothing,
   and a stream whose worker, API or record vanished gives its place back.
-- *Jobs that wait* is the length of arq's queue, as it is. Creates that run at the same moment may pass together,
-  so the bound is exact up to as many.
+- *Jobs that wait* is the length of arq's queue, as it is. Creates that run at the same moment on two servers may
+  pass together, so the bound is exact up to as many. Where there is more than one key, a key may have one more job
+  there as long as it has fewer than there is room for: one key alone fills a half, two a third each (the rule by
+  which workers share their places, see :mod:`shared.queue`).
+- *Bytes of a key* are those of its requests while their streams are unfinished, and then the bytes of the answers
+  that are kept (:meth:`shared.streams.Streams.sizes`). The sweep, which takes ended streams out of
+  the unfinished, counts them over. Bytes are given back hour by hour, as streams expire. Before a key is refused,
+  its bytes are counted anew (once a second at most): requests of streams that are no longer unfinished, and hours
+  that are over, go. So what was lost or erased heals.
 - *Viewers of a stream* are counted by each API process itself, which takes seats in blocks (a fiftieth of the
   limit), so that a storm of a thousand viewers is not a thousand round trips. What a process holds runs out
   unless renewed. Seats that are in a block and not used are at most two in a hundred for each process.
@@ -16,8 +23,8 @@ Theory of operation. Nothing here is a counter that somebody must count down, fo
 Admission costs one round trip, in which the server's clock comes along (the queue needs it anyway).
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
 
@@ -29,32 +36,86 @@ STREAMS_LIFE_MS: Final = 48 * 3600 * 1000
 SEATS_LIFE_MS: Final = 15_000
 """A dead API process holds its viewers' seats for this long at the most."""
 PIPELINE: Final = 500
+NOTHING: Final = -1
+"""As the bytes that a key may store: nobody may store anything now."""
+
+
+class Ended(NamedTuple):
+    """A stream that ended, or is gone: whose it was, and the bytes that are kept of it."""
+
+    stream_id: str
+    owner: str
+    kept: int = 0
 
 
 class Limits:
     """The limits of one deployment; a limit of 0 is none."""
 
-    def __init__(self, client: Redis, keys: Keys, *, per_minute: int, at_once: int, waiting: int) -> None:
+    def __init__(
+        self,
+        client: Redis,
+        keys: Keys,
+        *,
+        per_minute: int = 0,
+        at_once: int = 0,
+        waiting: int = 0,
+        shared: bool = False,
+    ) -> None:
+        """``shared``: there is more than one key, and each has its share of the queue."""
         self._client = client
         self._keys = keys
         self._limits = (per_minute, at_once, waiting)
+        self._shared = int(shared)
+        self.most_bytes = 0
+        """What a key may store, as it is now; 0: any number; :data:`NOTHING`."""
         self._runner = ScriptRunner(client)
         self._admit = load_script("admit")
         self._seat = load_script("seat")
+        self._settle = load_script("settle")
 
-    async def admit(self, owner: str, stream_id: str) -> tuple[bytes, int]:
-        """Ask for one creation; what is refused takes nothing. Out: the script's answer (see ``admit.lua``)."""
-        word, number = await self._runner.run(self._admit, self.keys(owner), self.args(stream_id))
+    async def admit(self, owner: str, stream_id: str, size: int = 0) -> tuple[bytes, int]:
+        """Ask for one creation, whose request has so many bytes; what is refused takes nothing. Out: the script's
+        answer (see ``admit.lua``)."""
+        word, number = await self._runner.run(self._admit, self.keys(owner), self.args(owner, stream_id, size))
         return word, int(number)
 
-    def keys(self, owner: str) -> tuple[str, str, str, str]:
+    def keys(self, owner: str) -> tuple[str, ...]:
         """What ``admit.lua`` takes."""
         keys = self._keys
-        return keys.creations(owner), keys.streams_of(owner), keys.queue, keys.unfinished
+        own = keys.requests_of(owner), keys.kept_of(owner)
+        return (
+            keys.creations(owner),
+            keys.streams_of(owner),
+            keys.queue,
+            keys.unfinished,
+            keys.lanes,
+            keys.books,
+            *own,
+        )
 
-    def args(self, stream_id: str) -> tuple[str | int, ...]:
+    def args(self, owner: str, stream_id: str, size: int) -> tuple[str | int, ...]:
         """What ``admit.lua`` takes."""
-        return stream_id, *self._limits, STREAMS_LIFE_MS
+        return (
+            stream_id,
+            *self._limits,
+            self.most_bytes,
+            STREAMS_LIFE_MS,
+            owner,
+            self._shared,
+            size,
+            self._keys.lane(""),
+        )
+
+    async def settle(self, ended: Iterable[Ended], retention_ms: int) -> None:
+        """These streams ended, or are gone: they leave the unfinished, and what is kept of them counts."""
+        found = list(ended)
+        for start in range(0, len(found), PIPELINE):
+            part = found[start : start + PIPELINE]
+            keys = [
+                key for one in part for key in (self._keys.requests_of(one.owner), self._keys.kept_of(one.owner))
+            ]
+            args = [text for one in part for text in (one.stream_id, one.kept)]
+            await self._runner.run(self._settle, (self._keys.unfinished, *keys), (retention_ms, *args))
 
     async def streams_of(self, owner: str) -> dict[str, int]:
         """The ids that count for this owner, each with the ms at which it was admitted."""

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from shared.queue import Lane
+
 BEING_MADE_MS: Final = 60_000
 """A stream that was admitted, and has no record yet, is being made for so long; later it was given up. Creates take
 less than two seconds."""
@@ -24,6 +26,16 @@ class NewStream:
     owner: str
     queued: bytes
     fields: Mapping[str, str | bytes]
+
+    @property
+    def lane(self) -> Lane:
+        """Where its job waits."""
+        return Lane(str(self.fields.get("provider", "")), self.owner)
+
+    @property
+    def size(self) -> int:
+        """Bytes of its request."""
+        return len(self.fields["request"])
 
     def args(self, nonce: str, until_ms: int) -> tuple[str | bytes | int, ...]:
         """What ``record.lua`` takes. ``until_ms``: until when the caller waits, by the server's clock."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from redis.asyncio import Redis
 
 from shared.keys import Keys
+from shared.redis import ScriptRunner, load_script
 
 
 class PresenceKeys:
@@ -13,14 +14,15 @@ class PresenceKeys:
     def __init__(self, client: Redis, keys: Keys) -> None:
         self._client = client
         self._keys = keys
+        self._runner = ScriptRunner(client)
+        self._show = load_script("show")
 
     async def show(self, life_ms: Mapping[str, int]) -> None:
         """Somebody watches these streams, or gave a sign of life: good for so long, each."""
         if life_ms:
-            async with self._client.pipeline(transaction=False) as pipe:
-                for stream_id, life in life_ms.items():
-                    pipe.set(self._keys.stream(stream_id).presence, b"1", px=life)
-                await pipe.execute()
+            await self._runner.run_all(
+                self._show, [(self._keys.stream(stream_id), (life,)) for stream_id, life in life_ms.items()]
+            )
 
     async def present(self, stream_ids: Sequence[str]) -> list[bool]:
         """Whether somebody watches, of each stream; in one round trip."""

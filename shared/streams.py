@@ -9,7 +9,7 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import stamina
 from redis.asyncio import Redis
@@ -20,6 +20,7 @@ from shared.ids import Cursor
 from shared.keys import Keys
 from shared.log import Entry, page_command, read_entries
 from shared.new_stream import NewStream, new_nonce
+from shared.queue import Lane
 from shared.redis import AWAY, Script, ScriptRunner
 
 FIRST_WAIT_S = 0.05
@@ -27,6 +28,10 @@ NO_KEY = -2
 """What PTTL says of a key that is not there."""
 LARGE_SNAPSHOT = 256 * 1024
 """Bytes from which on a snapshot is taken apart in a thread: 4 MiB would hold up everything else for 50 ms."""
+RECORD_BYTES = 3000
+"""What a finished stream takes in Redis beside its text, at the most (a test measures it)."""
+ENTRY_BYTES = 60
+"""What an entry of a log takes beside its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,15 @@ class Reading:
         for entry in self.tail:
             transcript.apply(entry.type, entry.data)
         return transcript
+
+
+class Liveness(NamedTuple):
+    """How a stream stands. ``status``: None where there is no record."""
+
+    status: str | None
+    attempt: int = 0
+    lane: Lane = Lane()
+    lease: bool = False
 
 
 class Streams:
@@ -141,8 +155,8 @@ class Streams:
         found = next(iter(read_entries(entries)), None)
         return [None if value is None else value.decode() for value in raw], found and found.cursor
 
-    async def liveness(self, stream_ids: Sequence[str], lease_ms: int = 0) -> list[tuple[str | None, int, bool]]:
-        """For the sweep, in one round trip: (status or None, attempt, has a lease) of each.
+    async def liveness(self, stream_ids: Sequence[str], lease_ms: int = 0) -> list[Liveness]:
+        """For the sweep, in one round trip: how each of these stands.
 
         ``lease_ms``: a lease that is good for longer (the server's clock went back, and it keeps the moment at
         which a key expires) is cut to that; who lives renews it. 0: none is.
@@ -150,7 +164,7 @@ class Streams:
         async with self._client.pipeline(transaction=False) as pipe:
             for stream_id in stream_ids:
                 keys = self._keys.stream(stream_id)
-                pipe.hmget(keys.meta, ["status", "attempt"])
+                pipe.hmget(keys.meta, ["status", "attempt", "provider", "owner"])
                 pipe.pttl(keys.lease)
             raw = await pipe.execute()
         if lease_ms and any(left_ms > lease_ms for left_ms in raw[1::2]):
@@ -159,8 +173,27 @@ class Streams:
                     pipe.pexpire(self._keys.stream(stream_id).lease, lease_ms, lt=True)
                 await pipe.execute()
         return [
-            (status and status.decode(), int(attempt or 0), left_ms != NO_KEY)
-            for (status, attempt), left_ms in zip(raw[::2], raw[1::2], strict=True)
+            Liveness(
+                status and status.decode(),
+                int(attempt or 0),
+                Lane((provider or b"").decode(), (owner or b"").decode()),
+                left_ms != NO_KEY,
+            )
+            for (status, attempt, provider, owner), left_ms in zip(raw[::2], raw[1::2], strict=True)
+        ]
+
+    async def sizes(self, stream_ids: Sequence[str]) -> list[int]:
+        """About how many bytes each of these takes now, in one round trip: a little more than it does."""
+        async with self._client.pipeline(transaction=False) as pipe:
+            for stream_id in stream_ids:
+                keys = self._keys.stream(stream_id)
+                pipe.strlen(keys.snapshot)
+                pipe.xlen(keys.log)
+            raw = await pipe.execute()
+        # The log says again what the snapshot has, or the end of it.
+        return [
+            RECORD_BYTES + 2 * int(text) + ENTRY_BYTES * int(entries)
+            for text, entries in zip(raw[::2], raw[1::2], strict=True)
         ]
 
     async def erase(self, stream_id: str) -> bool:

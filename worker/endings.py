@@ -17,7 +17,7 @@ from shared.erasures import Erasures
 from shared.events import DONE, FAILED, encode_data
 from shared.fallbacks import speaker
 from shared.new_stream import new_nonce
-from shared.queue import Queue, job_id
+from shared.queue import FIRST, Lane, Queue, job_id
 from shared.redis import AWAY
 from shared.settings import Settings
 from shared.streams import Streams
@@ -92,7 +92,7 @@ class Endings:
         course.charged = answer == "finished"
         # Behind the end, which waits for nothing: the prompt is gone, and the rest has its expiry.
         await self._erasures.note()
-        about = {**told(attempt, course), **(data.get("timings") or {})}
+        about = {**whose(attempt, course), **(data.get("timings") or {})}
         self._tell(attempt.stream_id, status, answer, data.get("code", ""), about)
 
     async def _finish(
@@ -126,7 +126,7 @@ class Endings:
         about = {"provider": provider or "", "model": name, "attempt": claim.attempt}
         self._tell(stream_id, FAILED, answer.decode().split()[0], claim.why, about)
 
-    async def hand_over(self, attempt: AttemptLog) -> None:
+    async def hand_over(self, attempt: AttemptLog, lane: Lane) -> None:
         """Give the stream to another worker, without a lease wait. Where that fails, the lease tells."""
         stream_id = attempt.stream_id
         try:
@@ -136,9 +136,9 @@ class Endings:
                 answer = await self._streams.release(stream_id, attempt.epoch, "handover")
                 if answer[0] != "released":
                     return
-                await self._queue.put(stream_id, attempt.attempt + 1, await self._queue.now_ms())
+                await self._queue.put(stream_id, attempt.attempt + 1, lane, FIRST)
                 self._metrics.handed_over()
-                log.info("handed_over", stream=stream_id, job=job_id(stream_id, attempt.attempt + 1))
+                log.info("handed_over", stream=stream_id, job=job_id(stream_id, attempt.attempt + 1, lane))
         except (*AWAY, RedisError) as error:
             log.warning("hand_over_failed", stream=stream_id, error=type(error).__name__)
 
@@ -181,7 +181,7 @@ class Endings:
             log.info("stream_ended", stream=stream_id, status=status, **about)
 
 
-def told(attempt: AttemptLog, course: Course) -> dict[str, str | int]:
+def whose(attempt: AttemptLog, course: Course) -> dict[str, str | int]:
     """Whose attempt this is, for a log line."""
     return {"provider": course.provider, "model": course.model, "attempt": attempt.attempt}
 

@@ -34,7 +34,7 @@ from shared.redis import AWAY
 from shared.settings import Settings
 from shared.streams import Reading, Streams
 from worker.course import ABANDONED, FILTERED, FULL, INTERNAL, Course, Failure, not_here
-from worker.endings import Endings, told
+from worker.endings import Endings, whose
 from worker.going_on import asked_of, how_to_go_on
 from worker.log.attempt_log import LOG_FULL, LOST, AttemptLog
 from worker.log.writer import LogWriter
@@ -92,7 +92,7 @@ class Generations:
                 raise
             if claim.outcome == "end":
                 await self._endings.end_for_another(stream_id, claim)
-            due = claim.outcome == "run" and await self._attempt(stream_id, claim, said)
+            due = claim.outcome == "run" and await self._attempt(job, claim, said)
             if not due:
                 return
             if due != AT_ONCE:
@@ -120,14 +120,16 @@ class Generations:
             provider = self._providers.get(request["provider"])
             how = "restart" if provider is None else how_to_go_on(provider, said, request["on_failure"])
 
-    async def _attempt(self, stream_id: str, claim: Claim, said: Reading | None) -> bool | str:
+    async def _attempt(self, job: Job, claim: Claim, said: Reading | None) -> bool | str:
         """Carry one attempt to its end. Out: whether another attempt is due here (AT_ONCE: without a pause)."""
+        stream_id, lane = job.stream_id, job.lane
         attempt = self._writer.begin(stream_id, claim)
         course = Course(asyncio.get_running_loop().time())
         self._metrics.claimed(claim)
         try:
             request = msgspec.json.decode(claim.request)
             course.provider, course.model = request["provider"], request["model"]
+            lane = lane._replace(provider=request["provider"])
             provider = self._providers.get(request["provider"])
             if said is not None:
                 attempt.go_on(said.snapshot, said.deltas())
@@ -138,11 +140,16 @@ class Generations:
                 else await self._carry(attempt, provider, asked_of(request, provider, said), flow, course)
             )
             if attempt.stopped.done() and failure is not FULL:
-                log.info("attempt_stopped", stream=stream_id, why=attempt.stopped.result(), **told(attempt, course))
+                log.info(
+                    "attempt_stopped", stream=stream_id, why=attempt.stopped.result(), **whose(attempt, course)
+                )
                 return attempt.stopped.result() == LOST
             common = {"attempt": claim.attempt, "timings": self._timings(claim, course)}
             if failure is None:
-                data = {"finish_reason": course.reason, "usage": course.usage, "cost": course.cost, **common}
+                told = {"usage": course.usage, "cost": course.cost, **common}
+                if course.limit:
+                    told["limit"] = course.limit
+                data = {"finish_reason": course.reason, **told}
                 await self._endings.end(attempt, DONE, data, course)
                 return False
             if failure is ABANDONED:
@@ -156,7 +163,7 @@ class Generations:
                     stream=stream_id,
                     code=failure.code,
                     to=fallback["provider"],
-                    **told(attempt, course),
+                    **whose(attempt, course),
                 )
                 await self._endings.fall_back(attempt, failure.code, fallback)
                 return AT_ONCE
@@ -166,7 +173,7 @@ class Generations:
                     stream=stream_id,
                     code=failure.code,
                     tries_left=claim.tries_left,
-                    **told(attempt, course),
+                    **whose(attempt, course),
                 )
                 await self._endings.give_back(attempt, failure.code)
                 return True
@@ -175,7 +182,7 @@ class Generations:
             await self._endings.end(attempt, FAILED, data, course)
             return False
         except asyncio.CancelledError:
-            await self._endings.hand_over(attempt)
+            await self._endings.hand_over(attempt, lane)
             raise
         finally:
             self._writer.drop(attempt)

@@ -11,7 +11,8 @@ check, SIGTERM, and a burst that ends with the queue.
 A job that is taken by a worker that dies, or by a call whose reply is lost, is found by the sweep, as all that has
 neither a lease nor a job. One that comes when there is no room for it any more (the worker drains) is put back. A
 worker that ends closes the connection on which it waits, or it would be given what its own streams hand over.
-Without a free slot nothing is waited for but a slot.
+Without a free place (:mod:`worker.places`) nothing is waited for but a place. Where jobs wait that may not be taken
+here, for their keys have their shares, the worker looks again every :data:`shared.queue.LOOK_S`.
 """
 
 import asyncio
@@ -26,8 +27,9 @@ from arq.worker import Worker
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from shared.queue import JOB, Job, Queue
+from shared.queue import JOB, LOOK_S, Job, Queue
 from shared.redis import AWAY, MultiplexedRedis
+from worker.places import Places
 
 WAIT_S: Final = 1.0
 """For one call; between them arq's health check gets its turn."""
@@ -45,11 +47,13 @@ class WiredArq(MultiplexedRedis, ArqRedis):  # type: ignore[misc]
 class JobConsumer(Worker):
     """arq's worker, which waits."""
 
-    def __init__(self, queue: Queue, waiting_client: Redis, **arguments: Any) -> None:
+    def __init__(self, queue: Queue, waiting_client: Redis, places: Places, **arguments: Any) -> None:
         """``waiting_client`` needs a socket timeout longer than WAIT_S; ``arguments`` are those of arq's worker."""
         super().__init__(poll_delay=0, **arguments)
         self._queue = queue
         self._waiting_client = waiting_client
+        self._places = places
+        self._left = self._passed_over = False
         self._ending = False
         self._freed = asyncio.Event()
         self._begun = count()
@@ -98,36 +102,42 @@ class JobConsumer(Worker):
             await asyncio.sleep(AWAY_S)
 
     @property
-    def _room(self) -> int:
-        return self.max_jobs - self.job_counter if self.allow_pick_jobs else 0
+    def _has_room(self) -> bool:
+        return self.allow_pick_jobs and self._places.free > 0
 
     async def _take_jobs(self) -> None:
-        if not self._room:
+        if not self._has_room:
             self._freed.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(WAIT_S):
+                async with asyncio.timeout(LOOK_S):
                     await self._freed.wait()
             return
+        client = None if self.burst or self._left else self._waiting_client
         try:
-            jobs = await self._queue.take(self._room, WAIT_S, None if self.burst else self._waiting_client)
+            taken = await self._queue.take(self._places.shares, WAIT_S, client, passing_over=self._passed_over)
         except asyncio.CancelledError:
             await self._waiting_client.aclose()  # or the server would give it what its own streams hand over
             raise
-        if not self._room:
-            await self._queue.put_back(jobs)
+        if not self._has_room:
+            await self._queue.put_back(taken.jobs)
             return
-        for job in jobs:
+        for job in taken.jobs:
             self._begin(job)
+        # What still waits was left for want of room here, or passed over although there is some.
+        self._left = taken.waiting > 0 and not self._has_room
+        self._passed_over = taken.waiting > 0 and self._has_room
 
     def _begin(self, job: Job) -> None:
         # By a name of its own: SIGTERM must reach both where a job came twice. The second one only looks.
         name = f"{job.id} {next(self._begun)}"
         self.job_counter += 1
+        self._places.take(job)
         self.tasks[name] = task = self.loop.create_task(self._run(job))
 
         def over(_: object) -> None:
             del self.tasks[name]
             self.job_counter -= 1
+            self._places.leave(job)
             self._freed.set()
 
         task.add_done_callback(over)

@@ -25,11 +25,12 @@ from shared.durability import log_durability
 from shared.erasures import Erasures
 from shared.files import raise_file_limit
 from shared.keys import Keys
+from shared.limits import Limits
 from shared.logs import LogOutput, configure_logs
 from shared.metrics import Read, common, gauge, rendered, served
 from shared.presence import PresenceKeys
 from shared.queue import JOB, Job, Queue, deserialize, serialize
-from shared.redis import arq_server, connect_to_logs, errors_of, listen, load_scripts, open_client
+from shared.redis import arq_server, connect_to_logs, errors_of, listen, load_scripts, open_client, read_url
 from shared.settings import BadSettings, Configuration, environment, load
 from shared.streams import Streams
 from shared.turns import Turns
@@ -42,6 +43,7 @@ from worker.line import Line
 from worker.log.attempt_log import FENCED
 from worker.log.writer import LogWriter
 from worker.metrics import WorkerMetrics
+from worker.places import Places
 from worker.providers.client import ProviderClient
 from worker.pump import Pump
 from worker.sweep import Sweep
@@ -78,7 +80,12 @@ def worker_settings(configuration: Configuration, output: LogOutput) -> dict[str
         "redis_settings": arq_server(settings.queue_redis_url),
         "job_serializer": serialize,
         "job_deserializer": deserialize,
-        "ctx": {"configuration": configuration, "output": output, "parts": AsyncExitStack()},
+        "ctx": {
+            "configuration": configuration,
+            "output": output,
+            "parts": AsyncExitStack(),
+            "places": shared_places(configuration),
+        },
         "on_startup": start,
         "on_job_start": take_out,
         "on_shutdown": stop,
@@ -91,6 +98,19 @@ def worker_settings(configuration: Configuration, output: LogOutput) -> dict[str
         "health_check_interval": HEALTH_S,
         "log_results": False,
     }
+
+
+def shared_places(configuration: Configuration) -> Places:
+    """The places of this process. One key, or one provider, has nobody to share with. (The keys need not be known
+    here: then a stream's owner tells that there are some.)"""
+    settings = configuration.settings
+    usable = [provider for provider in configuration.providers.values() if provider.missing is None]
+    return Places(
+        settings.max_streams,
+        keys=len(settings.keys.names) != 1,
+        providers=len(usable) > 1,
+        most_of_key=settings.running_per_key,
+    )
 
 
 async def generate(ctx: dict[str, Any], stream_id: str) -> None:
@@ -110,7 +130,7 @@ async def start(ctx: dict[str, Any]) -> None:
     certificates that can't be read."""
     try:
         ctx["queue"], ctx["generations"] = await ctx["parts"].enter_async_context(
-            running(ctx["configuration"], ctx["output"])
+            running(ctx["configuration"], ctx["output"], ctx["places"])
         )
     except BadSettings as error:
         sys.exit(str(error))
@@ -123,7 +143,9 @@ async def stop(ctx: dict[str, Any]) -> None:
 
 
 @asynccontextmanager
-async def running(configuration: Configuration, output: LogOutput) -> AsyncIterator[tuple[Queue, Generations]]:
+async def running(
+    configuration: Configuration, output: LogOutput, places: Places
+) -> AsyncIterator[tuple[Queue, Generations]]:
     """The parts of one worker, while they run. Out: what its jobs need. ``output``: where its log goes."""
     settings = configuration.settings
     name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
@@ -150,13 +172,23 @@ async def running(configuration: Configuration, output: LogOutput) -> AsyncItera
     )
     client = ProviderClient(settings, configuration.network, metrics=metrics)
     leases = Leases(streams, name, settings.lease_ms, writer.running)
-    sweep = Sweep(streams, queue, leases, settings.lease_ms, apart=bool(settings.queue_url), metrics=metrics)
+    limits = Limits(queue_client, keys)
+    sweep = Sweep(
+        streams,
+        queue,
+        limits,
+        leases,
+        lease_ms=settings.lease_ms,
+        retention_ms=int(settings.retention_s * 1000),
+        may_differ=bool(settings.queue_url) or read_url(settings.redis_url).kind == "sentinel",
+        metrics=metrics,
+    )
     watchers = Watchers(PresenceKeys(log_client, keys))
     erasures = Erasures(settings, queue_client, keys)
     upkeep = Upkeep(name, queue, leases, sweep, writer, watchers, erasures)
     endings = Endings(settings, streams, queue, writer, erasures, metrics)
     line = Line(Turns(queue_client, keys))
-    pump = Pump(client, writer, line, watchers, configuration.prices)
+    pump = Pump(client, writer, line, watchers, configuration.prices, places)
     generations = Generations(
         settings, configuration.providers, pump, streams, queue, writer, endings, name, metrics
     )
@@ -222,4 +254,5 @@ def main() -> None:
     pool = WiredArq(open_client(settings.queue_redis_url).connection_pool)
     queue = Queue(pool, Keys(settings.key_prefix))
     waiting_client = open_client(settings.queue_redis_url)
-    JobConsumer(queue, waiting_client, redis_pool=pool, **worker_settings(configuration, output)).run()
+    arguments = worker_settings(configuration, output)
+    JobConsumer(queue, waiting_client, arguments["ctx"]["places"], redis_pool=pool, **arguments).run()

@@ -8,14 +8,15 @@ nothing is queued here but what one read brought too early for the pace.
 
 What holds a generation back, in the order in which it acts: the provider's own limits (a turn, before the request),
 a viewer that is there (``flow: "client"``), the log (it pulls nothing while it writes), and the pace. The first two
-say so in the log: ``waiting`` with the place in line, ``paused``, ``resumed``. A provider that closes while it is
+say so in the log: ``waiting`` with the place in line, ``paused``, ``resumed``, and give the stream's place back for
+that long (:mod:`worker.places`). A provider that closes while it is
 held back is met as any upstream that breaks off: by ``on_failure``.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,7 @@ from worker.line import Line, Waiting
 from worker.log.attempt_log import AttemptLog
 from worker.log.writer import LogWriter
 from worker.pace import CHARACTERS_A_TOKEN, Pace
+from worker.places import Places
 from worker.providers.base import Batch, GenerationRequest, Usage
 from worker.providers.client import ProviderClient
 from worker.providers.stream import ProviderStream
@@ -55,13 +57,20 @@ class Pump:
     """Reads providers for one worker process."""
 
     def __init__(
-        self, client: ProviderClient, writer: LogWriter, line: Line, watchers: Watchers, prices: Prices
+        self,
+        client: ProviderClient,
+        writer: LogWriter,
+        line: Line,
+        watchers: Watchers,
+        prices: Prices,
+        places: Places,
     ) -> None:
         self._client = client
         self._writer = writer
         self._line = line
         self._watchers = watchers
         self._prices = prices
+        self._places = places
 
     async def run(
         self, attempt: AttemptLog, provider: Provider, asked: GenerationRequest, flow: Flow | None, course: Course
@@ -112,7 +121,7 @@ class Pump:
             attempt.source = None
         if source.last.error is not None:
             raise source.last.error
-        course.reason = source.last.finish
+        course.reason, course.limit = source.last.finish, source.last.limit
 
     @asynccontextmanager
     async def _turn(
@@ -129,7 +138,9 @@ class Pump:
             self._note(attempt, WAITING, {"place": turn.place, "limit": turn.limit, "provider": provider.name})
 
         asking = Asking(f"{attempt.stream_id}:{attempt.epoch}", provider, reckoned)
-        async with self._line.turn(asking, told) as waiting:
+        async with AsyncExitStack() as turn:
+            with self._places.given_back(attempt.stream_id):
+                waiting = await turn.enter_async_context(self._line.turn(asking, told))
             yield waiting
 
     async def _pause(self, attempt: AttemptLog, watched: Watched | None, flow: Flow | None) -> None:
@@ -138,8 +149,9 @@ class Pump:
             return
         self._note(attempt, PAUSED, {})
         try:
-            async with asyncio.timeout(flow.abandon_after_s):
-                await watched.somebody.wait()
+            with self._places.given_back(attempt.stream_id):
+                async with asyncio.timeout(flow.abandon_after_s):
+                    await watched.somebody.wait()
         except TimeoutError:
             raise Abandoned from None
         self._note(attempt, RESUMED, {})

@@ -18,7 +18,7 @@ from sse_starlette.sse import EventSourceResponse
 
 from shared.ids import new_stream_id
 from shared.keys import Keys
-from shared.new_stream import NewStream
+from shared.new_stream import NewStream, new_nonce
 from shared.queue import Queue
 from shared.redis import load_scripts
 from shared.streams import Streams
@@ -26,6 +26,7 @@ from shared.streams import Streams
 REDIS_URL = os.environ["HEADRACE_REDIS_URL"]
 MODEL = "local/smollm2"
 BLOCK_MS = 15_000
+WAIT_MS = 10_000
 KEYS = Keys("headrace")
 ENDS = {"done", "failed", "cancelled"}
 
@@ -54,9 +55,9 @@ async def create(request: Request, asked: Asked) -> dict[str, str]:
     about = json.dumps({"model": MODEL, "provider": "local"}).encode()
     fields = {"request": body, "about": about, "model": MODEL, "provider": "local", "on_failure": "continue"}
     stream_id = new_stream_id()
-    await streams.create(NewStream(stream_id, hashlib.sha256(body.encode()).hexdigest(), "", about, fields))
-    await streams.confirm(stream_id)
-    await queue.put(stream_id, 1, int(time.time() * 1000))
+    new = NewStream(stream_id, hashlib.sha256(body.encode()).hexdigest(), "", about, fields)
+    await streams.record(new, new_nonce(), int(time.time() * 1000) + WAIT_MS)
+    await queue.put(stream_id, 1, new.lane)
     return {"id": stream_id, "events_url": f"/streams/{stream_id}/events"}
 
 

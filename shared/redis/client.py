@@ -71,6 +71,16 @@ def leave_streams_raw(client: Redis) -> None:
         del client.response_callbacks[name]
 
 
+async def memory_of(client: Redis) -> list[tuple[int, int]]:
+    """Used and most bytes (0: no bound) of this server, or of each master of this cluster.
+
+    Raises one of AWAY, or a RedisError: also where the user may not ask (``INFO``).
+    """
+    told: Any = await client.info("memory")
+    each = [told] if "used_memory" in told else [one for one in told.values() if isinstance(one, dict)]
+    return [(int(one["used_memory"]), int(one["maxmemory"])) for one in each]
+
+
 async def check_masters(client: Redis) -> None:
     """Ask the server, or all masters of the cluster at once, whether they answer and take writes.
 

@@ -4,7 +4,8 @@ Theory of operation. Redis runs a script alone, so each is a transaction, and si
 the hash tag ``{id}``, all of it runs on a cluster as it is. A script's reply may be lost, so the caller
 sends it again: scripts whose second run would answer otherwise (create, record, claim, finish, cancel, release)
 carry the caller's nonce and answer the first result again; the others change nothing the second time.
-Scripts that end a stream are flagged ``allow-oom``: at ``maxmemory`` a stream can still be closed.
+Scripts that end a stream, and those by which streams go on and workers show that they live, are flagged
+``allow-oom``: at ``maxmemory`` a stream can still be closed.
 
 Every script of the log's side is ``shared/lua/<name>.lua`` behind the transition table and ``prelude.lua``; its
 head tells its arguments and answers. Rejected: Redis functions (FUNCTION LOAD needs rights that hosted servers
@@ -33,14 +34,16 @@ FLAGS: Final[dict[str, str]] = {
     "release": "allow-oom",
     "renew": "allow-oom",
     "charge": "",
+    "show": "allow-oom",
     "read": "no-writes",
 }
 """Every script of the log's side and the flags it runs under (``#!lua flags=…``, Redis 7)."""
 
-VITAL: Final = frozenset({"erasure"})
-"""Scripts of the queue's side that run at full memory, too."""
+VITAL: Final = frozenset({"enqueue", "erasure", "settle", "take", "turn", "vital"})
+"""Scripts of the queue's side that run at full memory, too: streams that are there go on, workers are seen, and
+what was erased is noted."""
 
-PARTS: Final[dict[str, tuple[str, ...]]] = {"create": ("admit", "record")}
+PARTS: Final[dict[str, tuple[str, ...]]] = {"create": ("admit", "record", "enqueue")}
 """What a script is made of: these stand in front of it, each as a function of its KEYS and ARGV."""
 
 

@@ -104,7 +104,7 @@ async def test_a_job_that_another_program_enqueued_with_arq_is_run(tmp_path: Pat
     async with running_stack(tmp_path, workers=0, **NO_SWEEP) as stack:
         made = await stack.create({"tokens": 5})
         async with Redis.from_url(stack.server.url) as redis:
-            assert await redis.delete(QUEUE, f"arq:job:{made['id']}:1") == 2
+            assert await redis.delete(QUEUE, f"arq:job:{made['id']}:1:local:") == 2
         await stack.add_worker(start)
         assert (await stack.record(made["id"]))["status"] == "queued"
         await run(PROGRAM, stack.server.url, QUEUE, made["id"])

@@ -45,6 +45,7 @@ async def test_a_server_at_its_memory_limit_fails_the_stream_clearly(stack: Stac
         other = await stack.client.post(f"{made['url']}/cancel")
         assert other.json()["status"] == "failed"
         await redis.config_set("maxmemory", "0")
+    await stack.until_ready()  # which looks at once; else creates are refused for another second
     record = await stack.record(made["id"])
     assert record["text"] == seen.text
     again = await stack.create({"tokens": 3})

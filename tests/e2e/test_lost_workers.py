@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from shared.keys import Keys
-from shared.queue import Queue
+from shared.queue import Queue, Shares
 from shared.redis import open_client
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
@@ -157,7 +157,7 @@ async def test_a_job_that_is_lost_with_the_worker_that_took_it_is_given_to_anoth
         made = await stack.create({"tokens": 3, "name": "taken"})
         assert stack.server is not None
         async with open_client(stack.server.url) as client:
-            assert await Queue(client, Keys("headrace")).take(10, 1.0)
+            assert (await Queue(client, Keys("headrace")).take(Shares(10, 10))).jobs
         await stack.add_worker()
         async with asyncio.timeout(TAKE_OVER_S):
             seen = await view_to_end(stack.client, made["events_url"])

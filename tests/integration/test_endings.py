@@ -10,7 +10,7 @@ from shared.erasures import Erasures
 from shared.events import FINISHING
 from shared.keys import Keys
 from shared.new_stream import NewStream, new_nonce
-from shared.queue import Queue
+from shared.queue import Lane, Queue
 from shared.redis import connect_to_logs, load_scripts, open_client
 from shared.settings import Settings
 from shared.streams import Streams
@@ -55,7 +55,7 @@ class Worker:
         try:
             await self.endings.end(attempt, "done", {"finish_reason": "stop"}, Course(0.0, reason="stop"))
         except asyncio.CancelledError:
-            await self.endings.hand_over(attempt)
+            await self.endings.hand_over(attempt, Lane())
             raise
         finally:
             self.writer.drop(attempt)

@@ -12,12 +12,15 @@ import pytest
 from arq.worker import func
 
 from shared.keys import Keys
-from shared.queue import JOB, Job, Queue
+from shared.queue import JOB, Job, Lane, Queue, Shares
 from shared.redis import open_client
 from tests.support.processes import Server
 from worker.job_consumer import JobConsumer, WiredArq
+from worker.places import Places
 
 KEYS = Keys("t")
+NOBODY = Lane()
+ROOM = Shares(10, 10)
 
 
 # arq itself closes its pool by a name that redis-py calls deprecated.
@@ -34,6 +37,7 @@ async def working(url: str, generate: Generate, max_jobs: int = 10) -> AsyncIter
     worker = JobConsumer(
         Queue(pool, KEYS),
         waiting_client,
+        Places(max_jobs),
         redis_pool=pool,
         functions=[func(generate, name=JOB)],
         queue_name=KEYS.queue,
@@ -76,7 +80,7 @@ async def test_sigterm_reaches_a_job_that_the_sweep_gave_twice(valkey: Server) -
         async with working(valkey.url, generate):
             for _ in range(2):
                 # As the sweep does with a job whose taker seems to have died.
-                await queue.put("s", 1, await queue.now_ms())
+                await queue.put("s", 1, NOBODY)
                 await asyncio.sleep(0.5)
                 assert await queue.waiting() == 0
             assert begun == ["s", "s"], "the claim decides which of them runs"
@@ -92,7 +96,7 @@ async def test_each_job_of_a_burst_runs_once_and_leaves_the_queue(valkey: Server
     async with queue_at(valkey.url) as queue:
         async with working(valkey.url, generate, max_jobs=7), working(valkey.url, generate, max_jobs=7):
             now_ms = await queue.now_ms()
-            await asyncio.gather(*(queue.put(f"s{n}", 1, now_ms + n) for n in range(100)))
+            await asyncio.gather(*(queue.put(f"s{n}", 1, NOBODY, now_ms + n) for n in range(100)))
             async with asyncio.timeout(10):
                 while len(begun) < 100:
                     await asyncio.sleep(0.05)
@@ -111,7 +115,7 @@ async def test_a_full_worker_leaves_jobs_to_others_and_takes_the_oldest_when_it_
     async with queue_at(valkey.url) as queue, working(valkey.url, generate, max_jobs=1):
         now_ms = await queue.now_ms()
         for n, name in enumerate(("first", "third", "second")):
-            await queue.put(name, 1, now_ms + (0, 2, 1)[n])
+            await queue.put(name, 1, NOBODY, now_ms + (0, 2, 1)[n])
             await asyncio.sleep(0.3)
         assert begun == ["first"]
         assert await queue.waiting() == 2
@@ -130,22 +134,22 @@ async def test_a_draining_worker_puts_back_what_it_still_takes(valkey: Server) -
         await asyncio.sleep(0.3)  # it waits for jobs
         worker.allow_pick_jobs = False
         now_ms = await queue.now_ms()
-        await queue.put("s", 1, now_ms)
+        await queue.put("s", 1, NOBODY, now_ms)
         await asyncio.sleep(0.5)
-        assert await queue.take(10, 1.0) == [Job("s:1", "s", now_ms)], "its place in line is the same"
+        assert (await queue.take(ROOM)).jobs == [Job("s:1::", "s", now_ms)], "its place in line is the same"
         assert worker.jobs_failed == 0
 
 
 async def test_a_job_counts_as_one_that_is_there_while_it_waits_and_nobody_has_marked_it(valkey: Server) -> None:
     async with queue_at(valkey.url) as queue, open_client(valkey.url) as redis:
-        await queue.put("s", 1, 1)
-        assert await queue.jobs(["s:1", "t:1"]) == [True, False]
-        await redis.set("arq:in-progress:s:1", b"1")  # a worker of arq's has it, or died with it
-        assert await queue.jobs(["s:1"]) == [False]
-        await queue.put("s", 1, 2)
-        assert await queue.jobs(["s:1"]) == [True]
-        assert await queue.take(10, 1.0) == [Job("s:1", "s", 1)]
-        assert await queue.jobs(["s:1"]) == [False]
+        await queue.put("s", 1, NOBODY, 1)
+        assert await queue.jobs(["s:1::", "t:1::"]) == [True, False]
+        await redis.set("arq:in-progress:s:1::", b"1")  # a worker of arq's has it, or died with it
+        assert await queue.jobs(["s:1::"]) == [False]
+        await queue.put("s", 1, NOBODY, 2)
+        assert await queue.jobs(["s:1::"]) == [True]
+        assert (await queue.take(ROOM)).jobs == [Job("s:1::", "s", 1)]
+        assert await queue.jobs(["s:1::"]) == [False]
 
 
 async def test_what_is_put_back_or_handed_over_at_the_end_is_left_to_others(valkey: Server) -> None:
@@ -156,10 +160,10 @@ async def test_what_is_put_back_or_handed_over_at_the_end_is_left_to_others(valk
                 await asyncio.sleep(60)
             finally:
                 await asyncio.sleep(0.05)  # what is said is written, and the stream given back
-                await queue.put(stream_id, 2, 1)
+                await queue.put(stream_id, 2, NOBODY, 1)
 
         async with working(valkey.url, generate) as worker:
-            await queue.put("s", 1, 1)
+            await queue.put("s", 1, NOBODY, 1)
             async with asyncio.timeout(5):
                 while not worker.tasks:
                     await asyncio.sleep(0.01)
@@ -169,4 +173,4 @@ async def test_what_is_put_back_or_handed_over_at_the_end_is_left_to_others(valk
                 while worker.tasks:
                     await asyncio.sleep(0.01)
             await asyncio.sleep(0.3)
-            assert await queue.take(10, 1.0) == [Job("s:2", "s", 1)]
+            assert (await queue.take(ROOM)).jobs == [Job("s:2::", "s", 1)]

@@ -1,35 +1,35 @@
 """Creating a stream: in one step where one server holds log and queue, in three on two; whole or not at all."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from fakeredis import FakeAsyncRedis
+from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared.create import Created, Creator
 from shared.keys import Keys
 from shared.limits import Limits
 from shared.new_stream import NewStream
-from shared.queue import Queue
+from shared.queue import Queue, Shares
 from shared.redis import load_scripts
 from shared.streams import Streams
 
 ID = "abc"
 KEYS = Keys("t")
-FIELDS = {"request": "{}", "about": "{}", "model": "m", "on_failure": "continue"}
+ROOM = Shares(10, 10)
+FIELDS: dict[str, str | bytes] = {"request": "{}", "about": "{}", "model": "m", "on_failure": "continue"}
 
 
 class Made:
     """A server, and what creates on it."""
 
-    def __init__(self, redis: FakeAsyncRedis, *, one_server: bool) -> None:
+    def __init__(self, redis: Redis, *, one_server: bool) -> None:
         self.redis = redis
         self.streams = Streams(redis, KEYS, load_scripts(shebang=False), tries=1)
         self.queue = Queue(redis, KEYS)
-        self.limits = Limits(redis, KEYS, per_minute=0, at_once=2, waiting=0)
-        self.creator = Creator(self.streams, self.queue, self.limits, KEYS, one_server=one_server)
+        self.limits = Limits(redis, KEYS, at_once=2)
+        self.creator = Creator(self.streams, self.queue, self.limits, one_server=one_server)
 
     async def create(self, stream_id: str = ID, request_hash: str = "hash", wait_s: float = 5.0) -> Created:
         new = NewStream(stream_id, request_hash, "owner", b"{}", FIELDS)
@@ -38,9 +38,8 @@ class Made:
 
 
 @pytest_asyncio.fixture(params=["one server", "two servers"])
-async def made(request: pytest.FixtureRequest) -> AsyncIterator[Made]:
-    async with FakeAsyncRedis(version=(7, 2)) as redis:
-        yield Made(redis, one_server=request.param == "one server")
+async def made(request: pytest.FixtureRequest, redis: Redis) -> Made:
+    return Made(redis, one_server=request.param == "one server")
 
 
 async def test_a_create_leaves_the_record_the_place_among_the_unfinished_and_the_job(made: Made) -> None:
@@ -48,7 +47,7 @@ async def test_a_create_leaves_the_record_the_place_among_the_unfinished_and_the
     assert await made.streams.fields(ID, "status", "owner", "attempt") == ["queued", "owner", "0"]
     assert await made.redis.ttl(KEYS.stream(ID).meta) == -1
     assert list(await made.queue.unfinished(0, 10)) == [ID]
-    assert await made.queue.jobs([f"{ID}:1"]) == [True]
+    assert await made.queue.jobs([f"{ID}:1::owner"]) == [True]
     assert set(await made.limits.streams_of("owner")) == {ID}
 
 
@@ -60,7 +59,7 @@ async def test_a_repeated_create_meets_the_first_and_takes_nothing(made: Made) -
     assert await made.queue.waiting() == 2
     claim = await made.streams.claim(ID, "w", 3000, 3)
     assert claim.outcome == "run"
-    await made.queue.take(10, 0.0)
+    await made.queue.take(ROOM)
     assert await made.create() == Created("exists", "running")
     assert await made.queue.waiting() == 0, "one that runs needs no job"
 
@@ -96,15 +95,14 @@ async def test_a_create_that_arrives_when_nobody_waits_any_more_makes_no_record(
     assert await made.queue.waiting() == 1
 
 
-async def test_a_stream_whose_job_could_not_be_put_is_among_the_unfinished() -> None:
+async def test_a_stream_whose_job_could_not_be_put_is_among_the_unfinished(redis: Redis) -> None:
     class Away(Queue):
-        async def put(self, stream_id: str, attempt: int, server_ms: int) -> None:
+        async def put(self, *_: object) -> None:
             raise RedisConnectionError
 
-    async with FakeAsyncRedis(version=(7, 2)) as redis:
-        made = Made(redis, one_server=False)
-        made.creator = Creator(made.streams, Away(redis, KEYS), made.limits, KEYS, one_server=False)
-        with pytest.raises(RedisConnectionError):
-            await made.create()
-        assert await made.streams.fields(ID, "status") == ["queued"]
-        assert list(await made.queue.unfinished(0, 10)) == [ID], "the sweep gives it a job"
+    made = Made(redis, one_server=False)
+    made.creator = Creator(made.streams, Away(redis, KEYS), made.limits, one_server=False)
+    with pytest.raises(RedisConnectionError):
+        await made.create()
+    assert await made.streams.fields(ID, "status") == ["queued"]
+    assert list(await made.queue.unfinished(0, 10)) == [ID], "the sweep gives it a job"

@@ -20,6 +20,7 @@ from tests.unit.test_reading_by_turns import FINISH, HEAD, Wire, opened, said
 from tests.unit.test_responses import GET, WITHIN_S, Streams, served
 from worker.course import Course
 from worker.log.attempt_log import AttemptLog
+from worker.places import Places
 from worker.providers.base import GenerationRequest
 from worker.providers.stream import ProviderStream
 from worker.providers.upstream import Upstream
@@ -56,7 +57,7 @@ async def read_to_its_end(upstream: Upstream, stream: ProviderStream) -> list[we
     writer: Any = SimpleNamespace(touch=lambda _: None)
     client: Any = Client(stream)
     unused: Any = None
-    pump = Pump(client, writer, unused, unused, {})
+    pump = Pump(client, writer, unused, unused, {}, Places(1))
     request = GenerationRequest(model="m", messages=[])
     reading = asyncio.create_task(pump.run(attempt, at("http://x"), request, None, Course(0.0)))
     for chunk in (said("a"), said("b"), FINISH + b"data: [DONE]\n\n"):

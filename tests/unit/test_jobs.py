@@ -2,15 +2,13 @@
 
 import json
 import pickle
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from arq.connections import RedisSettings
 from arq.jobs import DeserializationError, deserialize_job, serialize_job
-from fakeredis import FakeAsyncRedis
+from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from shared.keys import Keys
@@ -18,7 +16,9 @@ from shared.queue import (
     JOB_LIFE_MS,
     BadJob,
     Job,
+    Lane,
     Queue,
+    Shares,
     deserialize,
     job_key,
     job_payload,
@@ -28,6 +28,8 @@ from shared.queue import (
 from shared.redis import arq_server
 
 KEYS = Keys("t")
+NOBODY = Lane()
+ROOM = Shares(10, 10)
 
 
 class Writes:
@@ -38,12 +40,6 @@ class Writes:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.write_text, (self._path, "loaded")
-
-
-@pytest_asyncio.fixture
-async def redis() -> AsyncIterator[FakeAsyncRedis]:
-    async with FakeAsyncRedis(version=(7, 2)) as redis:
-        yield redis
 
 
 def written(**changed: Any) -> bytes:
@@ -82,17 +78,15 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("raw", "why"), REFUSED.values(), ids=REFUSED)
-async def test_what_is_no_job_is_refused_with_one_line_and_dropped(
-    redis: FakeAsyncRedis, raw: bytes, why: str
-) -> None:
+async def test_what_is_no_job_is_refused_with_one_line_and_dropped(redis: Redis, raw: bytes, why: str) -> None:
     with pytest.raises(DeserializationError):
         deserialize_job(raw, deserializer=deserialize)
     queue = Queue(redis, KEYS)
-    await queue.put("good", 1, 2)
+    await queue.put("good", 1, NOBODY, 2)
     await redis.set(job_key("bad"), raw)
     await redis.zadd(KEYS.queue, {"bad": 1})
     with capture_logs() as lines:
-        assert await queue.take(10, 1.0) == [Job("good:1", "good", 2)]
+        assert (await queue.take(ROOM)).jobs == [Job("good:1::", "good", 2)]
     (line,) = lines
     assert (line["event"], line["job"]) == ("job_refused", "bad")
     assert why in line["why"]
@@ -100,7 +94,7 @@ async def test_what_is_no_job_is_refused_with_one_line_and_dropped(
     assert await queue.waiting() == 0
 
 
-async def test_a_pickle_is_never_loaded(redis: FakeAsyncRedis, tmp_path: Path) -> None:
+async def test_a_pickle_is_never_loaded(redis: Redis, tmp_path: Path) -> None:
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         proof = tmp_path / f"by-hand-{protocol}"
         pickle.loads(pickle.dumps(Writes(proof), protocol))
@@ -108,32 +102,32 @@ async def test_a_pickle_is_never_loaded(redis: FakeAsyncRedis, tmp_path: Path) -
         trap = tmp_path / f"trap-{protocol}"
         await redis.set(job_key("trap"), pickle.dumps(Writes(trap), protocol))
         await redis.zadd(KEYS.queue, {"trap": 1})
-        assert await Queue(redis, KEYS).take(10, 1.0) == []
+        assert (await Queue(redis, KEYS).take(ROOM)).jobs == []
         assert not trap.exists()
 
 
-async def test_names_and_places_that_nobody_would_write_end_no_worker(redis: FakeAsyncRedis) -> None:
+async def test_names_and_places_that_nobody_would_write_end_no_worker(redis: Redis) -> None:
     queue = Queue(redis, KEYS)
     await redis.zadd(KEYS.queue, {b"\xff": 1, "far": "inf"})  # type: ignore[dict-item]
     await redis.set(job_key("far"), job_payload("s"))
-    assert await queue.take(10, 1.0) == [Job("far", "s", float("inf"))]
+    assert (await queue.take(ROOM)).jobs == [Job("far", "s", 1.0)]
 
 
-async def test_a_job_that_expired_is_dropped_with_one_line(redis: FakeAsyncRedis) -> None:
+async def test_a_job_that_expired_is_dropped_with_one_line(redis: Redis) -> None:
     queue = Queue(redis, KEYS)
-    await queue.put("s", 1, 1)
-    assert 0 < await redis.pttl(job_key("s:1")) <= JOB_LIFE_MS
-    await redis.delete(job_key("s:1"))
+    await queue.put("s", 1, NOBODY, 1)
+    assert 0 < await redis.pttl(job_key("s:1::")) <= JOB_LIFE_MS
+    await redis.delete(job_key("s:1::"))
     with capture_logs() as lines:
-        assert await queue.take(10, 1.0) == []
+        assert (await queue.take(ROOM)).jobs == []
     assert [line["why"] for line in lines] == ["expired: it has no payload"]
 
 
-async def test_what_is_put_back_can_be_taken_again_under_its_name_and_at_its_place(redis: FakeAsyncRedis) -> None:
+async def test_what_is_put_back_can_be_taken_again_under_its_name_and_at_its_place(redis: Redis) -> None:
     queue = Queue(redis, KEYS)
-    jobs = [Job("a name of arq's", "s", 7), Job("t:1", "t", 8)]
+    jobs = [Job("a name of arq's", "s", 7), Job("t:1::", "t", 8)]
     await queue.put_back(jobs)
-    assert await queue.take(10, 1.0) == jobs
+    assert (await queue.take(ROOM)).jobs == jobs
 
 
 def test_a_refusal_is_short_and_shows_nothing_of_a_payload() -> None:

@@ -14,6 +14,7 @@ from shared.providers import Provider
 from tests.unit.test_reading_by_turns import FINISH, Wire, opened, said
 from worker.course import Course
 from worker.log.attempt_log import AttemptLog
+from worker.places import Places
 from worker.providers.base import GenerationRequest, ProviderError
 from worker.providers.stream import ProviderStream
 from worker.providers.upstream import Upstream
@@ -51,7 +52,7 @@ class Scene:
         watchers: Any = Watching()
         provider = Provider("local", "openai", "http://x", "", rate_per_second=per_second)
         flow = Flow(0.3) if watched else None
-        pump = Pump(anything, anything, anything, watchers, {})
+        pump = Pump(anything, anything, anything, watchers, {}, Places(1))
         self.running = asyncio.create_task(pump.run(self.attempt, provider, ASKED, flow, self.course))
 
     def touch(self, _: AttemptLog) -> None:

@@ -1,17 +1,17 @@
 """The sweep: what it gives a job, what it leaves alone, and what it takes out of the unfinished."""
 
-from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from arq.constants import in_progress_key_prefix
-from fakeredis import FakeAsyncRedis
+from redis.asyncio import Redis
 
 from shared.keys import Keys
+from shared.limits import Limits
 from shared.new_stream import BEING_MADE_MS, NewStream, new_nonce
-from shared.queue import Job, Queue
+from shared.queue import Job, Lane, Queue, Shares
 from shared.redis import load_scripts
 from shared.streams import Streams
 from worker import sweep
@@ -19,6 +19,8 @@ from worker.sweep import YOUNG_MS, Sweep
 
 KEYS = Keys("t")
 LEASE_MS = 3000
+NOBODY = Lane()
+ROOM = Shares(10, 10)
 
 
 class Steady:
@@ -33,13 +35,15 @@ class Steady:
 class Swept:
     """A server, and the sweep of a worker that carries nothing."""
 
-    def __init__(self, redis: FakeAsyncRedis) -> None:
+    def __init__(self, redis: Redis) -> None:
         self.redis = redis
         self.streams = Streams(redis, KEYS, load_scripts(shebang=False), tries=1)
         self.queue = Queue(redis, KEYS)
         leases: Any = Steady()
-        self.sweep = Sweep(self.streams, self.queue, leases, LEASE_MS)
-        self.apart = Sweep(self.streams, self.queue, leases, LEASE_MS, apart=True)
+        self.limits = Limits(redis, KEYS)
+        times: dict[str, int] = {"lease_ms": LEASE_MS, "retention_ms": 60_000}
+        self.sweep = Sweep(self.streams, self.queue, self.limits, leases, **times)
+        self.apart = Sweep(self.streams, self.queue, self.limits, leases, **times, may_differ=True)
 
     async def create(self, stream_id: str, age_ms: int = 2 * YOUNG_MS) -> None:
         """A stream without a job."""
@@ -56,29 +60,28 @@ class Swept:
 
 
 @pytest_asyncio.fixture
-async def swept() -> AsyncIterator[Swept]:
-    async with FakeAsyncRedis(version=(7, 2)) as redis:
-        yield Swept(redis)
+async def swept(redis: Redis) -> Swept:
+    return Swept(redis)
 
 
 async def test_a_job_that_was_lost_with_its_taker_is_given_anew(swept: Swept) -> None:
     await swept.create("lost")
-    await swept.queue.put("lost", 1, 1)
+    await swept.queue.put("lost", 1, NOBODY, 1)
     assert await swept.tick() == 0, "it waits"
-    assert await swept.queue.take(10, 1.0) == [Job("lost:1", "lost", 1)]
+    assert (await swept.queue.take(ROOM)).jobs == [Job("lost:1::", "lost", 1)]
     assert await swept.tick() == 1
-    assert [job.id for job in await swept.queue.take(10, 1.0)] == ["lost:1"]
+    assert [job.id for job in (await swept.queue.take(ROOM)).jobs] == ["lost:1::"]
 
 
 async def test_a_job_whose_taker_died_with_it_is_free_for_others_again(swept: Swept) -> None:
     """A worker of arq's marks a job for as long as it may run, before it takes it out of the queue."""
-    mark = in_progress_key_prefix + "lost:1"
+    mark = in_progress_key_prefix + "lost:1::"
     await swept.create("lost")
-    await swept.queue.put("lost", 1, 1)
+    await swept.queue.put("lost", 1, NOBODY, 1)
     await swept.redis.set(mark, b"1")
     assert await swept.tick() == 1
     assert not await swept.redis.exists(mark)
-    assert await swept.queue.take(10, 1.0) == [Job("lost:1", "lost", 1)], "its place in line is the same"
+    assert (await swept.queue.take(ROOM)).jobs == [Job("lost:1::", "lost", 1)], "its place in line is the same"
 
 
 @pytest.mark.parametrize("why", ["young", "waits", "claimed", "being made"])
@@ -88,7 +91,7 @@ async def test_what_somebody_sees_to_gets_no_job(swept: Swept, why: str) -> None
     else:
         await swept.create("s", age_ms=0 if why == "young" else 2 * YOUNG_MS)
     if why == "waits":
-        await swept.queue.put("s", 1, 1)
+        await swept.queue.put("s", 1, NOBODY, 1)
     elif why == "claimed":
         claim = await swept.streams.claim("s", "w", LEASE_MS, 3)
         assert claim.outcome == "run"

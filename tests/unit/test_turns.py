@@ -1,9 +1,5 @@
 """Turns at a provider: so many at once, so many a minute, in order of arrival, and given back by silence."""
 
-from collections.abc import AsyncIterator
-
-import pytest_asyncio
-from fakeredis import FakeAsyncRedis
 from redis.asyncio import Redis
 
 from shared.keys import Keys
@@ -12,12 +8,6 @@ from shared.turns import Asking, Turn, Turns
 from worker.pace import Pace
 
 KEYS = Keys("t")
-
-
-@pytest_asyncio.fixture
-async def redis() -> AsyncIterator[Redis]:
-    async with FakeAsyncRedis() as client:
-        yield client
 
 
 def asking(name: str, reckoned: int = 0, **limits: int) -> Asking:

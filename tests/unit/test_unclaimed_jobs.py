@@ -1,27 +1,26 @@
 """A job whose stream was not claimed: whoever took it gives it back, whatever ends it."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from fakeredis import FakeAsyncRedis
+from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared.claims import Claim
 from shared.keys import Keys
-from shared.queue import Job, Queue
+from shared.queue import Job, Queue, Shares
 from shared.settings import Settings
 from worker.generation import Generations
 
-JOB = Job("s:1", "s", 7)
+JOB = Job("s:1::", "s", 7)
+ROOM = Shares(10, 10)
 
 
 @pytest_asyncio.fixture
-async def queue() -> AsyncIterator[Queue]:
-    async with FakeAsyncRedis(version=(7, 2)) as redis:
-        yield Queue(redis, Keys("t"))
+async def queue(redis: Redis) -> Queue:
+    return Queue(redis, Keys("t"))
 
 
 def generations(queue: Queue, claim: Any) -> Generations:
@@ -42,7 +41,7 @@ async def test_a_worker_that_is_told_to_end_before_it_claimed_gives_the_job_back
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await queue.take(10, 1.0) == [JOB]
+    assert (await queue.take(ROOM)).jobs == [JOB]
 
 
 async def test_a_claim_that_can_not_be_had_gives_the_job_back(queue: Queue) -> None:
@@ -51,4 +50,4 @@ async def test_a_claim_that_can_not_be_had_gives_the_job_back(queue: Queue) -> N
 
     with pytest.raises(RedisConnectionError):
         await generations(queue, away).generate(JOB)
-    assert await queue.take(10, 1.0) == [JOB]
+    assert (await queue.take(ROOM)).jobs == [JOB]

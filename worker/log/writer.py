@@ -8,7 +8,9 @@ apart), not 1.1; 9 ms apart it is another tenth less, with a p99 of 12 ms. Under
 costs one fsync, however many streams it has.
 
 A connection that fails is never reused. On every new one all attempts, idle ones too, are compared with their logs
-before anything is appended (:mod:`worker.log.recovery`). Nothing is appended to a log that is doubtful.
+before anything is appended (:mod:`worker.log.recovery`), and so is each attempt that begins: its claim went over
+another connection, and a log that lacks its opening would take its entries all the same. Nothing is appended to a
+log that is doubtful.
 
 Calls (scripts behind a stream's appends) wait for all that their own stream has to say. They are sent again on a
 new connection. A snapshot grows at a checked offset; where the server's has another length (its last moments were
@@ -33,6 +35,8 @@ from worker.log.flush_policy import FlushPolicy
 from worker.log.recovery import reconcile, stays_doubtful
 from worker.metrics import WorkerMetrics
 
+MAX_CALL_BYTES: Final = 512 * 1024
+"""Of the calls of one flush, but for the last one: appends of the next tokens wait for them."""
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.05, 1.0
 """A server that comes back is noticed within a second."""
 DOUBT_S: Final = 0.1
@@ -79,6 +83,9 @@ class LogWriter:
             self._running[stream_id].stop(FENCED)
         attempt = AttemptLog(stream_id, claim, Log(self._keys.log(stream_id), self._cap))
         self._running[stream_id] = attempt
+        # The claim went over another connection. While two masters serve, behind Sentinel, this one may lead
+        # elsewhere.
+        self.doubt(attempt)
         return attempt
 
     def drop(self, attempt: AttemptLog) -> None:
@@ -231,9 +238,15 @@ class LogWriter:
                 self.touch(attempt)
         if self._policy.any_but(doubtful):
             self._work.set()  # the next flush takes them
+        called = 0
         for call in self._calls:
-            if call.attempt not in doubtful and call.attempt not in self._policy:
-                flush.call(call)
+            if call.attempt in doubtful or call.attempt in self._policy:
+                continue
+            if called > MAX_CALL_BYTES:
+                self._work.set()  # the next flush makes them
+                break
+            flush.call(call)
+            called += call.size
         if not flush.commands:
             return 0
         if self._publish is None:
