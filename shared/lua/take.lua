@@ -3,7 +3,7 @@
 -- KEYS: arq's queue, the lanes (sorted set), the books (hash)
 -- ARGV: head of a lane's key, head of a job's key; a job that the worker was woken with, and its place ('' for none);
 --       the worker's free places, and how many streams more it may hold; shares: 1 where keys share the places, 1
---       where providers do, most places of a key (0: its share); then for each name (`key:…`, `provider:…`) of which
+--       where providers do, most places of a key (0: its share); then for each name (`key:…`, `provider:…`, `lane:…`) of which
 --       the worker has streams: how many hold a place, how many there are in all
 -- Out:  {jobs that still wait, then for each that was taken: job id, place, payload or nil}
 local QUEUE, LANES, BOOKS = KEYS[1], KEYS[2], KEYS[3]
@@ -57,6 +57,17 @@ local function fits(kind, name, factor)
   return places < room and (held[key] or 0) < factor * more
 end
 
+-- A key may have one more of a provider's places while it has fewer of them than are free beside them: a key that
+-- fills what its provider may have would leave nothing there for the others.
+local function fits_lane(lane, provider, owner, factor)
+  if provider == '' or owner == '' or most_of_key > 0 or not (shares.key and shares.provider) then
+    return true
+  end
+  local mine, all = 'lane:' .. lane, 'provider:' .. provider
+  local room, rest = free - (running[all] or 0), more - (held[all] or 0)
+  return (running[mine] or 0) < factor * room and (held[mine] or 0) < factor * rest
+end
+
 local function count(kind, name)
   local key = kind .. ':' .. name
   running[key] = (running[key] or 0) + 1
@@ -88,7 +99,8 @@ while free > 0 and more > 0 do
   end
   local provider, owner = string.match(lane, '^([^:]*):(.*)$')
   local factor = tonumber(at) == FIRST and 3 or 1
-  if not (fits('key', owner, factor) and fits('provider', provider, factor)) then
+  local may = fits('key', owner, factor) and fits('provider', provider, factor)
+  if not (may and fits_lane(lane, provider, owner, factor)) then
     passed = passed + 1
   else
     local LANE = lane_head .. lane
@@ -111,6 +123,7 @@ while free > 0 and more > 0 do
         free, more = free - 1, more - 1
         count('key', owner)
         count('provider', provider)
+        count('lane', lane)
       end
     end
   end

@@ -126,6 +126,16 @@ async def test_a_slow_provider_does_not_get_every_place(redis: Redis) -> None:
     assert await taken(queue, Shares(5, 35, providers=True, held=held)) == []
 
 
+async def test_a_key_does_not_get_every_place_of_its_provider(redis: Redis) -> None:
+    queue = Queue(redis, KEYS)
+    greedy, other = Lane("p", "a"), Lane("p", "b")
+    await put(queue, greedy, *many("a", 50))
+    assert await taken(queue, Shares(12, 48, keys=True, providers=True)) == many("a", 4), "a third, not a half"
+    held = {"key:a": (4, 4), "provider:p": (4, 4), "lane:p:a": (4, 4)}
+    await put(queue, other, *many("b", 50))
+    assert await taken(queue, Shares(8, 44, keys=True, providers=True, held=held)) == many("b", 2)
+
+
 async def test_streams_that_hold_no_place_are_bounded_by_the_same_rule(redis: Redis) -> None:
     queue = Queue(redis, KEYS)
     await put(queue, A, "a1")
