@@ -96,6 +96,16 @@ async def test_one_key_gets_half_of_the_places_two_get_a_third_each(redis: Redis
     assert await taken(queue, Shares(3, 39, keys=True, held=held)) == ["c1"], "something is left for the next one"
 
 
+async def test_what_has_begun_already_may_go_beyond_its_share_and_leaves_something_too(redis: Redis) -> None:
+    queue = Queue(redis, KEYS)
+    for name in many("begun", 12):
+        await queue.put(name, 2, A, FIRST)
+    await put(queue, A, "new")
+    await put(queue, B, "b1")
+    shares = Shares(12, 48, keys=True)
+    assert await taken(queue, shares) == [*many("begun", 9), "b1"]
+
+
 async def test_keys_of_nobody_share_nothing_and_a_number_of_places_can_be_set(redis: Redis) -> None:
     queue = Queue(redis, KEYS)
     await put(queue, Lane("p", ""), *many("n", 12))
