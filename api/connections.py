@@ -53,6 +53,10 @@ HEADER_BYTES: Final = 4
 WRITE_BUFFER: Final = 16 * 1024
 """Bytes that wait in this process for a peer that reads slowly, before whoever writes has to wait. What one write
 hands over comes on top."""
+MAX_PIECES: Final = 4096
+MIN_PIECE_BYTES: Final = 64
+"""So many pieces of a body may be of any size; with more, one has at least this size on average. A body of 1 MiB in
+chunks of one byte would hold up everything else for more than a second."""
 MAX_PIPELINED: Final = 16
 """Requests that wait behind the running one. A single read can bring 10,000, and each takes 3 kB here."""
 MAX_DRAINED_BYTES: Final = 32 * 1024 * 1024
@@ -92,8 +96,8 @@ class HttpConnection(HttpToolsProtocol):
 
     # Not in the instance's dictionary: with more than thirty names Python shares its keys no longer (2 kB each).
     __slots__ = (
-        "_body_bytes", "_closes", "_drained", "_head_bytes", "_on_half_close", "_phase", "_response", "_since",
-        "_table", "_unsettled", "half_closed", "trusted",
+        "_body_bytes", "_closes", "_drained", "_head_bytes", "_on_half_close", "_phase", "_pieces", "_response",
+        "_since", "_table", "_unsettled", "half_closed", "trusted",
     )  # fmt: skip
 
     def __init__(self, *args: Any, table: "Connections", **more: Any) -> None:
@@ -105,7 +109,7 @@ class HttpConnection(HttpToolsProtocol):
         """Whether the peer sends no more."""
         self._phase = Phase.HEAD
         self._since = 0.0
-        self._unsettled = self._head_bytes = self._body_bytes = self._drained = 0
+        self._unsettled = self._head_bytes = self._body_bytes = self._pieces = self._drained = 0
 
     @property
     def address(self) -> str:
@@ -171,7 +175,7 @@ class HttpConnection(HttpToolsProtocol):
         if self._phase is Phase.BUSY:
             self._wait(Phase.HEAD)
         self._phase = Phase.HEAD
-        self._head_bytes = self._body_bytes = self._drained = 0
+        self._head_bytes = self._body_bytes = self._pieces = self._drained = 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -203,6 +207,9 @@ class HttpConnection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._unsettled = 0
         self._body_bytes += len(body)
+        self._pieces += 1
+        if self._pieces > MAX_PIECES and self._body_bytes < self._pieces * MIN_PIECE_BYTES:
+            raise _crumbs()
         if self.cycle.response_complete:
             self._drain(body)
         else:
@@ -456,6 +463,12 @@ class Connections:
 
 def _not_http() -> Problem:
     return Problem(400, "bad_http", "This is no HTTP request that can be read. Send one request after another.")
+
+
+def _crumbs() -> Problem:
+    return Problem(
+        400, "bad_http", f"The body came in chunks of less than {MIN_PIECE_BYTES} bytes. Send it in larger ones."
+    )
 
 
 def _head_too_large() -> Problem:

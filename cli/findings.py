@@ -13,7 +13,7 @@ OFF_S = 2.0
 """Clocks kept by NTP are milliseconds apart."""
 BROKEN_S = 30.0
 """Of the quarter of an hour for which a read token lives by default, more than anybody should lose."""
-FULL = 0.9
+FULL = 0.85
 OVERDUE_S = 300.0
 """As long as a rewrite may take."""
 SET_REWRITE = "Set HEADRACE_REWRITE_S to 600: workers then have it rewritten, at most so often."
@@ -224,7 +224,7 @@ def files_finding(room: Room) -> Finding:
         return Finding("files", "ok", f"enough for {room.viewers} viewers in an API process")
     return Finding(
         "files",
-        "mend",
+        "note",
         f"an API process started here has room for {room.viewers} viewers, and HEADRACE_VIEWERS is {room.wanted}",
         "Raise the hard limit of open files (ulimit -Hn, LimitNOFILE), or lower HEADRACE_VIEWERS.",
     )

@@ -375,10 +375,10 @@ const a = "<b>no</b>";
 async def test_markdown_in_pieces_is_the_same_as_whole_and_never_html(page: Page) -> None:
     result: tuple[str, list[bool], list[str]] = await page.evaluate(
         """async (text) => {
-            const { MarkdownTail } = await import("/static/markdown.js");
+            const { Prose } = await import("/static/prose.js");
             const render = (step) => {
                 const box = document.createElement("div");
-                const tail = new MarkdownTail(box);
+                const tail = new Prose(box);
                 for (let to = step; to < text.length + step; to += step) tail.write(text.slice(0, to));
                 return box;
             };

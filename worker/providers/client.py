@@ -80,7 +80,7 @@ class ProviderClient:
             except ProviderError as error:
                 delay_s = tries.delay_after(error)
                 if delay_s is None:
-                    raise failures.cleaned(error, provider.api_key) from None
+                    raise failures.cleaned(error, provider.api_key, request) from None
             await asyncio.sleep(delay_s)
 
     async def _ask(self, provider: Provider, request: GenerationRequest) -> ProviderStream:
@@ -108,7 +108,7 @@ class ProviderClient:
             now,
             kind=response.headers.get("content-type", "").partition(";")[0].strip().lower(),
             encoding=response.headers.get("content-encoding", ""),
-            continues=bool(request.prefix),
+            asked=request,
         )
         stream = ProviderStream(answer, connection)
         try:

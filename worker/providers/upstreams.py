@@ -36,6 +36,8 @@ MAX_IDLE: Final = 256
 """Of each origin: as many as streams may run by default, each with its socket and a few KiB."""
 NAME_LIFE_S: Final = 10.0
 """A burst of streams looks a name up once; who moves a name waits longer for everybody else."""
+MAX_LINGER_BYTES: Final = 64 * 1024
+"""Read in the hope of a body's end: a provider that sends more has not ended."""
 RACE_S: Final = 0.25
 """RFC 8305, section 8: the delay before the next address is tried too."""
 
@@ -141,9 +143,12 @@ class Upstreams:
     def _take_back(self, origin: Origin, upstream: Upstream, linger_s: float) -> None:
         """Keep what was read to its end; close what was not, after ``linger_s`` at the latest."""
 
+        most = MAX_LINGER_BYTES
+
         def look(*, last: bool = False) -> None:
-            upstream.read()  # what comes behind an end mark means nothing
-            if upstream.ended is None and not last:
+            nonlocal most
+            most -= len(upstream.read())  # what comes behind an end mark means nothing
+            if upstream.ended is None and not last and most > 0:
                 return
             if timer is not None:
                 timer.cancel()
