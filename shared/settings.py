@@ -8,6 +8,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -91,6 +92,11 @@ class Settings(BaseModel):
     )
     host: str = Field("127.0.0.1", description="address the API listens on")
     port: int = Field(8000, ge=0, le=65535, description="port the API listens on")
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="path under which a proxy shows this server, like /ai; empty: none",
+    )
     secret: str = Field(
         "", repr=False, description="secret behind Idempotency-Key and read tokens; empty: made once, kept in Redis"
     )
@@ -116,6 +122,9 @@ class Settings(BaseModel):
     cors_origins: str = Field("", description="origins whose pages may call, comma-separated, or *; empty: none")
 
     allowed_hosts: str = Field("", description="names by which it is called without keys, comma-separated, or *")
+    trusted_proxies: str = Field(
+        "", description="addresses and networks of proxies whose X-Forwarded-* is believed, comma-separated"
+    )
     waiting_per_address: Limit = Field(256, description="connections of one address without a whole request")
     opens_per_stream: Limit = Field(6000, description="event streams opened in a minute, of one stream")
     opens_per_key: Limit = Field(60_000, description="event streams opened in a minute, of one key's streams")
@@ -144,6 +153,17 @@ class Settings(BaseModel):
         """The names of this server, beside the address that it listens on."""
         return [host.strip() for host in self.allowed_hosts.split(",") if host.strip()]
 
+    @property
+    def proxies(self) -> list[IPv4Network | IPv6Network]:
+        """The networks of the proxies in front that are trusted."""
+        return _networks(self.trusted_proxies)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        _networks(text)
+        return text
+
     @field_validator("redis_url", "queue_url")
     @classmethod
     def _names_redis(cls, text: str) -> str:
@@ -164,6 +184,16 @@ class Settings(BaseModel):
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is no origin like https://example.com (no path, no slash at the end)")
         return text
+
+
+def _networks(text: str) -> list[IPv4Network | IPv6Network]:
+    found = []
+    for part in filter(None, map(str.strip, text.split(","))):
+        try:
+            found.append(ip_network(part, strict=False))
+        except ValueError:
+            raise ValueError(f"{part!r} is no address or network like 10.0.0.7 or 10.0.0.0/8") from None
+    return found
 
 
 class Configuration(BaseModel):
