@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import CounterMetricFamily, Metric
 from redis.exceptions import RedisError
 
-from shared.metrics import FAST_S, Names, Read, gauge, rendered
+from shared.metrics import Names, Read, Timings, gauge, rendered
 from shared.queue import Queue
 from shared.redis import AWAY
 
@@ -36,13 +36,8 @@ class ApiMetrics:
         self._refused = Counter(
             "headrace_refused_requests", "Requests that were refused, by code", ["code"], registry=self.registry
         )
-        self._read = Histogram(
-            "headrace_read_seconds",
-            "From a wake-up to the bytes for the viewers: what an API process adds to a token",
-            buckets=FAST_S,
-            registry=self.registry,
-        )
-        self.was_read: Callable[[float], None] = self._read.observe
+        self._read = Timings()
+        self.was_read = self._read.observe
         """Called for each read of the logs that have something new, with its seconds."""
         self._queue: Queue | None = None
         self._waiting: list[Metric] = []
@@ -57,6 +52,10 @@ class ApiMetrics:
             yield gauge("headrace_viewers", "Open SSE responses", viewers())
             yield gauge("headrace_followed_logs", "Logs read for viewers", following())
             yield CounterMetricFamily("headrace_snapshots_sent", "Snapshots sent to viewers", value=snapshots())
+            yield self._read.told(
+                "headrace_read_seconds",
+                "From a wake-up to the bytes for the viewers: what an API process adds to a token",
+            )
             yield from self._waiting
 
         self.registry.register(Read(read))

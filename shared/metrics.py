@@ -13,14 +13,17 @@ Labels are bounded: providers by the settings, codes by the table of errors, mod
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import accumulate
 from typing import Final
 
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 FAST_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 """Buckets of what a machine does (s)."""
@@ -54,6 +57,28 @@ class Names:
                 return OTHER
             self._known.add(name)
         return name
+
+
+class Timings:
+    """A histogram for what happens a hundred times a second. An observation takes 0.3 µs; with prometheus-client's
+    own it takes 1.2 to 2.5, which with its counter would be 2 % of a flush with one token."""
+
+    def __init__(self, bounds: Sequence[float] = FAST_S) -> None:
+        """``bounds``: the buckets' upper ends (s)."""
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum_s = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """It took so long once more."""
+        self._counts[bisect_left(self._bounds, seconds)] += 1
+        self._sum_s += seconds
+
+    def told(self, name: str, about: str) -> Metric:
+        """As Prometheus reads it."""
+        ends = [floatToGoString(end) for end in (*self._bounds, float("inf"))]  # type: ignore[no-untyped-call]
+        buckets = list(zip(ends, accumulate(self._counts), strict=True))
+        return HistogramMetricFamily(name, about, buckets, self._sum_s)
 
 
 class Read(Collector):

@@ -1,9 +1,12 @@
 """What a worker counts: streams, attempts, tokens, waits, and what its providers answered."""
 
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, Metric
 
 from shared.claims import Claim
-from shared.metrics import FAST_S, SLOW_S, Names
+from shared.metrics import SLOW_S, Names, Read, Timings
 
 
 class WorkerMetrics:
@@ -51,13 +54,9 @@ class WorkerMetrics:
             buckets=SLOW_S,
             registry=registry,
         )
-        self._flush = Histogram(
-            "headrace_flush_seconds",
-            "From the first token that waits for a flush to Redis's answer: what the worker adds to a token",
-            buckets=FAST_S,
-            registry=registry,
-        )
-        self._events = Counter("headrace_events_written", "Events that were written to logs", registry=registry)
+        self._flush = Timings()
+        self._events = 0
+        registry.register(Read(self._read))
         self._requests = Counter(
             "headrace_provider_requests", "Requests to providers", ["provider"], registry=registry
         )
@@ -73,10 +72,18 @@ class WorkerMetrics:
             ["provider", "code"],
             registry=registry,
         )
-        self.flushed = self._flush.observe
-        """Called for each flush, with its seconds."""
-        self.written = self._events.inc
-        """Called for each flush, with the number of its events."""
+
+    def _read(self) -> Iterable[Metric]:
+        yield self._flush.told(
+            "headrace_flush_seconds",
+            "From the first token that waits for a flush to Redis's answer: what the worker adds to a token",
+        )
+        yield CounterMetricFamily("headrace_events_written", "Events that were written to logs", self._events)
+
+    def flushed(self, events: int, seconds: float) -> None:
+        """A flush wrote so many events; it took so long from the first one that waited."""
+        self._events += events
+        self._flush.observe(seconds)
 
     def claimed(self, claim: Claim) -> None:
         """An attempt begins here."""

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from api.metrics import ApiMetrics
 from cli.sockets import free_port
 from shared.claims import Claim
-from shared.metrics import MOST_NAMES, OTHER, Names, Read, common, gauge, rendered, served
+from shared.metrics import MOST_NAMES, OTHER, Names, Read, Timings, common, gauge, rendered, served
 from tests.support.processes import ROOT
 from worker.metrics import WorkerMetrics
 
@@ -133,3 +133,21 @@ async def test_what_is_no_scrape_is_refused_or_cut(
 async def test_port_0_is_none(capfd: pytest.CaptureFixture[str]) -> None:
     async with served("127.0.0.1", 0, render):
         assert "metrics_served" not in capfd.readouterr().out
+
+
+def test_a_histogram_counts_as_prometheus_reads_it() -> None:
+    timings = Timings((0.001, 1.0))
+    for seconds in (0.0005, 0.001, 0.5, 7.0):
+        timings.observe(seconds)
+    registry = CollectorRegistry()
+    registry.register(Read(lambda: [timings.told("x_seconds", "y")]))
+    (family,) = text_string_to_metric_families(rendered(registry).decode())
+    assert family.type == "histogram"
+    found = {(sample.name, sample.labels.get("le")): sample.value for sample in family.samples}
+    assert found == {
+        ("x_seconds_bucket", "0.001"): 2,
+        ("x_seconds_bucket", "1.0"): 3,
+        ("x_seconds_bucket", "+Inf"): 4,
+        ("x_seconds_count", None): 4,
+        ("x_seconds_sum", None): pytest.approx(7.5015),
+    }

@@ -163,8 +163,7 @@ class LogWriter:
                 else:
                     backoff_s = FIRST_BACKOFF_S
                     if written:
-                        self._metrics.written(written)
-                        self._metrics.flushed(loop.time() - waits_since)
+                        self._metrics.flushed(written, loop.time() - waits_since)
         finally:
             await self._close()
 
