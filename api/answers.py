@@ -45,9 +45,10 @@ class Models(BaseModel):
     models: list[Model]
 
 
-def links(stream_id: str) -> dict[str, str]:
-    """Where a stream is found."""
-    return {"events_url": f"/v1/streams/{stream_id}/events", "url": f"/v1/streams/{stream_id}"}
+def links(stream_id: str, prefix: str) -> dict[str, str]:
+    """Where a stream is found, by a caller who sees the server under this path."""
+    url = f"{prefix}/v1/streams/{stream_id}"
+    return {"events_url": f"{url}/events", "url": url}
 
 
 async def read_record(streams: Streams, stream_id: str) -> bytes | None:

@@ -34,6 +34,7 @@ from api.doors import Doors
 from api.heads import Heads
 from api.memory import Memory
 from api.metrics import make_registry
+from api.prefix import Prefix
 from api.presence import Presence
 from api.problems import handlers
 from api.rates import Opens
@@ -168,6 +169,7 @@ def build(configuration: Configuration, room: Room, listens_on: str) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a redirect would lead to whatever Host names
+        servers=[{"url": settings.root_path}] if settings.root_path else None,
         telemetry=NO_TELEMETRY,
         exception_handlers=handlers(),
         middleware=_middleware(settings, listens_on),
@@ -199,8 +201,11 @@ def _middleware(settings: Settings, listens_on: str) -> list[Middleware]:
     ]
     if not settings.keys:
         inner.insert(0, Middleware(Sites, listens_on=listens_on, hosts=settings.hosts, origins=settings.origins))
+    outer = []
+    if settings.root_path or settings.proxies:
+        outer.append(Middleware(Prefix, root_path=settings.root_path, proxies=settings.proxies))
     if not settings.origins:
-        return inner
+        return [*outer, *inner]
     cors = Middleware(
         CORSMiddleware,
         allow_origins=settings.origins,
@@ -209,7 +214,7 @@ def _middleware(settings: Settings, listens_on: str) -> list[Middleware]:
         expose_headers=["Location", "Retry-After", "Idempotency-Replayed"],
         max_age=600,
     )
-    return [cors, *inner]
+    return [*outer, cors, *inner]
 
 
 def main() -> None:

@@ -92,6 +92,11 @@ class Settings(BaseModel):
     )
     host: str = Field("127.0.0.1", description="address the API listens on")
     port: int = Field(8000, ge=0, le=65535, description="port the API listens on")
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="path under which a proxy shows this server, like /ai; empty: none",
+    )
     secret: str = Field(
         "", repr=False, description="secret behind Idempotency-Key and read tokens; empty: made once, kept in Redis"
     )

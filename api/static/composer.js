@@ -56,7 +56,10 @@ export class Composer {
 
   /** Ask this, and keep what is being written. */
   ask(text) {
-    this.#chat = this.#onSend(text, []) ?? this.#chat;
+    const next = this.#onSend(text, []);
+    if (next === null) return;
+    saveDraft(this.#chat, { text: "", images: [] });
+    this.#chat = next;
     this.#changed();
   }
 
