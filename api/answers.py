@@ -85,6 +85,7 @@ def describe(stream_id: str, reading: Reading) -> dict[str, Any]:
         "on_failure": record.get("on_failure"),
         **transcript.as_data(),
         "finish_reason": result.get("finish_reason"),
+        "limit": result.get("limit"),
         "usage": result.get("usage", usage.get(attempt)),
         "attempts": _attempts(record, usage, costs),
         "usage_by_attempt": usage,

@@ -31,6 +31,7 @@ from api.connections import Connections, HttpConnection
 from api.creation import Creation
 from api.docs import add_docs
 from api.doors import Doors
+from api.heads import Heads
 from api.memory import Memory
 from api.metrics import make_registry
 from api.prefix import Prefix
@@ -113,7 +114,9 @@ def build(configuration: Configuration, room: Room, listens_on: str) -> FastAPI:
     viewing = Viewing(hub, room.viewers, settings.viewers_per_key, shared=len(settings.keys.names) > 1)
     presence = Presence(PresenceKeys(log_client, keys))
     watch = SendWatch(settings.send_timeout_s)
-    connections = Connections(room.connections, settings.waiting_per_address, most_waiting=room.waiting)
+    connections = Connections(
+        room.connections, settings.waiting_per_address, most_waiting=room.waiting, proxies=settings.proxies
+    )
 
     parts = Services(
         settings=settings,
@@ -166,6 +169,7 @@ def build(configuration: Configuration, room: Room, listens_on: str) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         servers=[{"url": settings.root_path}] if settings.root_path else None,
+        redirect_slashes=False,  # a redirect would lead to whatever Host names
         telemetry=NO_TELEMETRY,
         exception_handlers=handlers(),
         middleware=_middleware(settings, listens_on),
@@ -192,13 +196,14 @@ def _middleware(settings: Settings, listens_on: str) -> list[Middleware]:
     inner = [
         Middleware(Doors, keys=settings.keys),
         Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
+        Middleware(Heads),
         Middleware(ExceptionMiddleware, handlers=handled),
     ]
     if not settings.keys:
         inner.insert(0, Middleware(Sites, listens_on=listens_on, hosts=settings.hosts, origins=settings.origins))
     outer = []
     if settings.root_path or settings.proxies:
-        outer.append(Middleware(Prefix, root_path=settings.root_path, proxies=settings.proxies))
+        outer.append(Middleware(Prefix, root_path=settings.root_path))
     if not settings.origins:
         return [*outer, *inner]
     cors = Middleware(
@@ -248,6 +253,7 @@ def main() -> None:
         access_log=False,
         log_level="warning",
         server_header=False,
+        proxy_headers=False,  # it would believe whoever is on this machine; see api/connections.py
         headers=ALL_HEADERS,
         timeout_graceful_shutdown=STOP_S,
     )

@@ -65,8 +65,10 @@ class Viewing:
         self._stopping = True
         self._hub.wake_viewers()
 
-    def follow(self, stream_id: str, dialect: Dialect, text_from: Cursor) -> AbstractContextManager[FollowedLog]:
-        return self._hub.follow(stream_id, dialect, text_from)
+    def follow(
+        self, stream_id: str, dialect: Dialect, text_from: Cursor, created_ms: int
+    ) -> AbstractContextManager[FollowedLog]:
+        return self._hub.follow(stream_id, dialect, text_from, created_ms)
 
     async def loaded(self, follow: FollowedLog) -> None:
         """Wait until the log was read once. Raises TimeoutError while Redis is away."""

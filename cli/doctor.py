@@ -147,7 +147,7 @@ async def _provider(provider: Provider, network: Network) -> list[Finding]:
         status = await ask_models(provider, network, ASK_WITHIN_S)
         return [provider_finding(provider.name, status, "", provider.key_variable, way=way)]
     except ProviderError as error:
-        return [provider_finding(provider.name, None, str(error), way=way)]
+        return [provider_finding(provider.name, None, str(error), way=way, code=error.code)]
     except BadSettings as error:
         return [Finding(f"provider {provider.name}", "mend", str(error))]
 

@@ -13,6 +13,8 @@ class Course:
 
     began: float
     reason: str | None = None
+    limit: str = ""
+    """Which bound of Headrace ended the answer, as :class:`worker.providers.base.Batch` names it."""
     usage: Usage | None = None
     cost: dict[str, Any] | None = None
     first_token_at: float | None = None

@@ -139,7 +139,10 @@ class Generations:
                 return attempt.stopped.result() == LOST
             common = {"attempt": claim.attempt, "timings": self._timings(claim, course)}
             if failure is None:
-                data = {"finish_reason": course.reason, "usage": course.usage, "cost": course.cost, **common}
+                told = {"usage": course.usage, "cost": course.cost, **common}
+                if course.limit:
+                    told["limit"] = course.limit
+                data = {"finish_reason": course.reason, **told}
                 await self._endings.end(attempt, DONE, data, course)
                 return False
             if failure is ABANDONED:

@@ -673,11 +673,15 @@ export class SseParser {
 
 /** Everything that was said: the sum of deltas. */
 class Said {
+  /** The last call of each index. */
+  #lastCalls;
+
   /** From a `snapshot` event or a record, whose own `provider` is the name of who speaks. */
   constructor({ text, reasoning, tool_calls: calls, provider_parts: parts } = {}) {
     this.text = text ?? "";
     this.reasoning = reasoning ?? "";
     this.toolCalls = (calls ?? []).map((call) => ({ ...call }));
+    this.#lastCalls = new Map(this.toolCalls.map((call) => [call.index, call]));
     this.provider = [...(parts ?? [])];
   }
 
@@ -690,8 +694,11 @@ class Said {
 
   /** A new id opens a call, whatever its index; a piece without one belongs to the last call of its index. */
   #addToolCall({ index, id, name, arguments: piece = "" }) {
-    let call = this.toolCalls.findLast((known) => known.index === index);
-    if (!call || (id && call.id && id !== call.id)) this.toolCalls.push((call = { index, id: null, name: null, arguments: "" }));
+    let call = this.#lastCalls.get(index);
+    if (!call || (id && call.id && id !== call.id)) {
+      this.toolCalls.push((call = { index, id: null, name: null, arguments: "" }));
+      this.#lastCalls.set(index, call);
+    }
     call.id = id ?? call.id;
     call.name = name ?? call.name;
     call.arguments += piece;

@@ -77,9 +77,11 @@ class Hub:
         """How many logs are followed."""
         return len(self._logs)
 
-    def follow(self, stream_id: str, dialect: Dialect, text_from: Cursor) -> AbstractContextManager[FollowedLog]:
+    def follow(
+        self, stream_id: str, dialect: Dialect, text_from: Cursor, created_ms: int
+    ) -> AbstractContextManager[FollowedLog]:
         """Follow a log as long as the block lasts (and ``linger_s`` beyond: reconnect storms share it)."""
-        return self._logs.viewed(stream_id, dialect, text_from)
+        return self._logs.viewed(stream_id, dialect, text_from, created_ms)
 
     async def page(self, stream_id: str, first: bytes, *, after: bool, count: int = PAGE) -> list[Entry]:
         """Entries of a log from this one on (``after``: from behind it), for a viewer that fell behind."""
@@ -187,7 +189,7 @@ class Hub:
                 if len(entries) >= READ_COUNT:
                     self._mark(followed)
                     continue
-            elif followed.terminal is None:
+            else:  # also one that ended: it may have been erased
                 self._mark(followed, check=True)
             followed.loaded.set()
 

@@ -63,7 +63,8 @@ if most_bytes < 0 then
   return {'redis_full', 0}
 end
 if waiting > 0 then
-  local room = waiting - redis.call('ZCARD', QUEUE)
+  -- What has begun already and waits for its next attempt (place 0) was let in before: it takes nobody's room.
+  local room = waiting - redis.call('ZCOUNT', QUEUE, '(0', '+inf')
   if room <= 0 then
     return {'queue_full', 0}
   end

@@ -33,6 +33,8 @@ from worker.log.flush import Call, Flush
 from worker.log.flush_policy import FlushPolicy
 from worker.log.recovery import reconcile, stays_doubtful
 
+MAX_CALL_BYTES: Final = 512 * 1024
+"""Of the calls of one flush, but for the last one: appends of the next tokens wait for them."""
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.05, 1.0
 """A server that comes back is noticed within a second."""
 DOUBT_S: Final = 0.1
@@ -223,9 +225,15 @@ class LogWriter:
                 self.touch(attempt)
         if self._policy.any_but(doubtful):
             self._work.set()  # the next flush takes them
+        called = 0
         for call in self._calls:
-            if call.attempt not in doubtful and call.attempt not in self._policy:
-                flush.call(call)
+            if call.attempt in doubtful or call.attempt in self._policy:
+                continue
+            if called > MAX_CALL_BYTES:
+                self._work.set()  # the next flush makes them
+                break
+            flush.call(call)
+            called += call.size
         if not flush.commands:
             return
         if self._publish is None:

@@ -21,6 +21,7 @@ from typing import Final
 
 import httpx
 import msgspec
+import structlog
 
 from shared.network import Network
 from shared.providers import Provider
@@ -35,8 +36,12 @@ from worker.providers.stream import ProviderStream
 from worker.providers.transport import address, open_client, send, trust
 from worker.providers.upstream import Connection, UpstreamError
 
+SAID_S: Final = 10.0
+"""A provider that can't be reached is said once in this time, and not for each try of each stream."""
 ADDRESSES: Final = 64
 """That are kept read: more than anybody has providers. Reading one is 3 % of a stream's beginning and end here."""
+
+log = structlog.get_logger("worker.providers")
 
 
 class ProviderClient:
@@ -48,6 +53,7 @@ class ProviderClient:
         self._settings = settings
         self._http = open_client(network, settings.connect_timeout_s, trust(network) if tls is None else tls)
         self._address = lru_cache(ADDRESSES)(address)
+        self._said: dict[str, tuple[str, float]] = {}
 
     async def aclose(self) -> None:
         """Close the connections that are kept."""
@@ -74,7 +80,7 @@ class ProviderClient:
             except ProviderError as error:
                 delay_s = tries.delay_after(error)
                 if delay_s is None:
-                    raise failures.cleaned(error, provider.api_key) from None
+                    raise failures.cleaned(error, provider.api_key, request) from None
             await asyncio.sleep(delay_s)
 
     async def _ask(self, provider: Provider, request: GenerationRequest) -> ProviderStream:
@@ -102,7 +108,7 @@ class ProviderClient:
             now,
             kind=response.headers.get("content-type", "").partition(";")[0].strip().lower(),
             encoding=response.headers.get("content-encoding", ""),
-            continues=bool(request.prefix),
+            asked=request,
         )
         stream = ProviderStream(answer, connection)
         try:
@@ -122,9 +128,19 @@ class ProviderClient:
             asking = self._http.build_request("POST", url, headers=headers, content=msgspec.json.encode(call.body))
             return await send(self._http, asking)
         except UpstreamError as error:
-            raise failures.of_connection(provider, error) from None
+            found = failures.of_connection(provider, error)
+            self._say(provider, found)
+            raise found from None
         except ValueError:  # its text would name the header
             raise failures.bad_key(provider) from None
+
+    def _say(self, provider: Provider, error: ProviderError) -> None:
+        """Tell the log that there is no way to a provider, and why."""
+        now, why = asyncio.get_running_loop().time(), str(failures.cleaned(error, provider.api_key))
+        said, at = self._said.get(provider.name, ("", 0.0))
+        if why != said or now - at > SAID_S:
+            self._said[provider.name] = (why, now)
+            log.warning("provider_not_reached", provider=provider.name, code=error.code, why=why)
 
 
 async def _refused(
