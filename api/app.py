@@ -215,7 +215,7 @@ def _middleware(settings: Settings, listens_on: str) -> list[Middleware]:
         inner.insert(0, Middleware(Sites, listens_on=listens_on, hosts=settings.hosts, origins=settings.origins))
     outer = []
     if settings.root_path or settings.proxies:
-        outer.append(Middleware(Prefix, root_path=settings.root_path, proxies=settings.proxies))
+        outer.append(Middleware(Prefix, root_path=settings.root_path))
     if not settings.origins:
         return [*outer, *inner]
     cors = Middleware(

@@ -1,15 +1,13 @@
 """The path under which a proxy shows this server: ``/ai`` of ``https://example.com/ai/``.
 
 The setting ``HEADRACE_ROOT_PATH`` names it, or each request does (``X-Forwarded-Prefix``) that comes from a trusted
-proxy. Proxies differ in what they pass on: one takes the prefix off the path, another leaves it. Both are
-understood: it is taken off here, in front of everything, so the rest of the API knows only its own paths. What
-leads a caller on (``Location``, ``events_url`` and ``url``) begins with the prefix. The page's own links are
-relative.
+proxy. (From others the header is dropped: :mod:`api.connections`.) Proxies differ in what they pass on: one takes
+the prefix off the path, another leaves it. Both are understood: it is taken off here, in front of everything, so
+the rest of the API knows only its own paths. What leads a caller on (``Location``, ``events_url`` and ``url``)
+begins with the prefix. The page's own links are relative.
 """
 
 import re
-from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Final
 
 from fastapi import Request
@@ -28,12 +26,11 @@ def prefix_of(request: Request) -> str:
 
 
 class Prefix:
-    """ASGI middleware: takes the prefix off a request's path. ``proxies``: whose header is believed."""
+    """ASGI middleware: takes the prefix off a request's path."""
 
-    def __init__(self, app: ASGIApp, root_path: str, proxies: Sequence[IPv4Network | IPv6Network]) -> None:
+    def __init__(self, app: ASGIApp, root_path: str) -> None:
         self._app = app
         self._root_path = root_path
-        self._proxies = proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (prefix := self._told(scope) or self._root_path):
@@ -49,18 +46,7 @@ class Prefix:
         await self._app(scope, receive, send)
 
     def _told(self, scope: Scope) -> str:
-        """What a trusted proxy says; '' where nobody does, or where it is no path."""
+        """What a trusted proxy says; '' where none does, or where it is no path."""
         said = next((value for name, value in scope["headers"] if name == b"x-forwarded-prefix"), b"")
-        if not said or not self._trusts(scope.get("client")):
-            return ""
         path = said.decode("latin-1").strip().rstrip("/")
         return path if _PATH.fullmatch(path) else ""
-
-    def _trusts(self, client: tuple[str, int] | None) -> bool:
-        if client is None:
-            return False
-        try:
-            address = ip_address(client[0])
-        except ValueError:  # a socket in the file system
-            return False
-        return any(address in network for network in self._proxies)
