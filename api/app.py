@@ -56,8 +56,10 @@ from shared.logs import configure_logs
 from shared.presence import PresenceKeys
 from shared.queue import Queue
 from shared.redis import connect_to_logs, load_scripts, open_client, read_url
+from shared.rights import Rights
 from shared.settings import BadSettings, Configuration, Settings, check_open, environment, load
 from shared.streams import Streams
+from shared.version import VERSION
 from shared.vital import start_vital
 
 STATIC: Final = Path(__file__).parent / "static"
@@ -112,6 +114,7 @@ def build(configuration: Configuration, room: Room, listens_on: str) -> FastAPI:
     viewing = Viewing(hub, room.viewers, settings.viewers_per_key, shared=len(settings.keys.names) > 1)
     presence = Presence(PresenceKeys(log_client, keys))
     watch = SendWatch(settings.send_timeout_s)
+    rights = Rights((settings.redis_url, settings.queue_redis_url), settings.key_prefix)
     connections = Connections(room.connections, settings.waiting_per_address, most_waiting=room.waiting)
 
     parts = Services(
@@ -130,6 +133,7 @@ def build(configuration: Configuration, room: Room, listens_on: str) -> FastAPI:
         presence=presence,
         servers=servers,
         memory=memory,
+        rights=rights,
         watch=watch,
         bodies=Bodies(settings.creations_per_minute),
         opens=Opens(settings.opens_per_stream, settings.opens_per_key),
@@ -146,7 +150,7 @@ def build(configuration: Configuration, room: Room, listens_on: str) -> FastAPI:
             (memory.run(), "memory"),
         )
         tasks = [start_vital(work, name) for work, name in background]
-        tasks.append(asyncio.create_task(log_durability(settings.redis_url)))
+        tasks += [asyncio.create_task(work) for work in (log_durability(settings.redis_url), rights.run())]
         anyio.Lock()  # loads the library's backend, for which the first viewer would wait a tenth of a second
         try:
             yield
@@ -160,7 +164,7 @@ def build(configuration: Configuration, room: Room, listens_on: str) -> FastAPI:
     app = FastAPI(
         title="Headrace",
         description="Tokens from any AI API to any browser, over a durable log.",
-        version="0.1.0",
+        version=VERSION,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,

@@ -11,7 +11,8 @@ from shared.redis.arq_server import arq_server
 from shared.redis.client import MultiplexedRedis, check_masters, leave_streams_raw, may, memory_of, open_client
 from shared.redis.cluster import LogConnection, connect_to_logs, node_urls
 from shared.redis.commands import Command, by_command, command, is_out_of_memory, is_trouble, reason
-from shared.redis.connection import AWAY
+from shared.redis.connection import AWAY, check_certificates
+from shared.redis.rights import USEFUL, missing_rights, why_refused
 from shared.redis.scripts import FLAGS, Script, ScriptRunner, load_script, load_scripts, teach
 from shared.redis.subscription import listen
 from shared.redis.urls import BadUrl, address_of, read_url, without_password
@@ -19,6 +20,7 @@ from shared.redis.urls import BadUrl, address_of, read_url, without_password
 __all__ = [
     "AWAY",
     "FLAGS",
+    "USEFUL",
     "BadUrl",
     "Command",
     "LogConnection",
@@ -28,6 +30,7 @@ __all__ = [
     "address_of",
     "arq_server",
     "by_command",
+    "check_certificates",
     "check_masters",
     "command",
     "connect_to_logs",
@@ -39,10 +42,12 @@ __all__ = [
     "load_scripts",
     "may",
     "memory_of",
+    "missing_rights",
     "node_urls",
     "open_client",
     "read_url",
     "reason",
     "teach",
+    "why_refused",
     "without_password",
 ]
