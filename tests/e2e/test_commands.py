@@ -89,6 +89,13 @@ def test_a_key_is_made_beside_a_broken_env_file(tmp_path: Path) -> None:
     assert run("key new me", tmp_path).returncode == 0
 
 
+def test_certificates_that_are_missing_are_a_sentence(tmp_path: Path, valkey: Server) -> None:
+    done = run("worker", tmp_path, HEADRACE_REDIS_URL=valkey.url, SSL_CERT_FILE="/no/such.pem")
+    assert done.returncode == 1
+    assert "/no/such.pem" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_an_env_file_of_somebody_else_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / ".env").touch(mode=0)

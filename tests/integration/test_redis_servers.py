@@ -33,7 +33,7 @@ from tests.support.certificates import Certificates, make_certificates
 from tests.support.cluster import Cluster, running_cluster, slots
 from tests.support.processes import ROOT, Child, Server, start_server, wait_until
 from tests.support.redis_walk import walk
-from tests.support.requirements import find_redis
+from tests.support.requirements import find_redis, require_ipv6
 from tests.support.sentinel import MASTER, running_sentinels
 from tests.support.stack import running_stack
 from tests.support.viewing import view_to_end
@@ -240,6 +240,7 @@ async def test_a_server_that_is_a_replica_is_told_as_one_that_is_away(tmp_path: 
 
 @pytest.fixture(scope="module")
 def ipv6_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    require_ipv6()
     with running_cluster(tmp_path_factory.mktemp("cluster"), replicas=False, host="::1") as made:
         yield made
 
