@@ -1,5 +1,6 @@
 # make up     install into .venv what is missing, then run Headrace on http://127.0.0.1:8000
 # make test   everything that is tested        make check  linter, format, types
+# make chaos, make hostile, make fuzz: faults, attacks and chance, for longer than in make test
 # make bench  the figures of docs/performance.md, on this machine
 # make clean  remove what was installed or built; data in .headrace stays
 #
@@ -11,7 +12,7 @@ PY := $(VENV)/bin/python
 LOG := $(VENV)/install.log
 FILES := pyproject.toml constraints.txt requirements-model.txt Makefile
 
-.PHONY: up test chaos fuzz bench check clean
+.PHONY: up test chaos hostile fuzz bench check clean
 .DELETE_ON_ERROR:
 
 up: $(VENV)/installed
@@ -26,6 +27,11 @@ test: $(VENV)/installed-for-tests
 chaos: $(VENV)/installed-for-tests
 	$(PY) -m tests.chaos --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(PROMISE),--promise $(PROMISE)) $(ARGS)
+
+# Attacks by callers, viewers, pages and providers, and a bystander who must not notice them: five minutes.
+# ARGS="--short", "--only NAME", "--apis 2 --workers 2"; --list shows the names. Needs Linux.
+hostile: $(VENV)/installed-for-tests
+	@$(PY) -m tests.hostile $(ARGS)
 
 # The parsers and the API under inputs made up by chance, for long: 5,000 requests and 260,000 inputs, half an hour.
 fuzz: $(VENV)/installed-for-tests

@@ -45,9 +45,10 @@ class Models(BaseModel):
     models: list[Model]
 
 
-def links(stream_id: str) -> dict[str, str]:
-    """Where a stream is found."""
-    return {"events_url": f"/v1/streams/{stream_id}/events", "url": f"/v1/streams/{stream_id}"}
+def links(stream_id: str, prefix: str) -> dict[str, str]:
+    """Where a stream is found, by a caller who sees the server under this path."""
+    url = f"{prefix}/v1/streams/{stream_id}"
+    return {"events_url": f"{url}/events", "url": url}
 
 
 async def read_record(streams: Streams, stream_id: str) -> bytes | None:
@@ -84,6 +85,7 @@ def describe(stream_id: str, reading: Reading) -> dict[str, Any]:
         "on_failure": record.get("on_failure"),
         **transcript.as_data(),
         "finish_reason": result.get("finish_reason"),
+        "limit": result.get("limit"),
         "usage": result.get("usage", usage.get(attempt)),
         "attempts": _attempts(record, usage, costs),
         "usage_by_attempt": usage,

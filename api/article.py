@@ -19,16 +19,20 @@ from redis.exceptions import RedisError
 from api.body_limit import BodyRoute
 from api.dialects.plain import PlainBatchDialect, PlainDialect
 from api.doors import OWNER, own_fields, owner_of, services
+from api.heads import IS_HEAD
 from api.opening import (
     AWAY_NOW,
     CROWDED,
     MAX_BATCH,
     MAX_BATCH_MS,
     NEEDED,
+    SPELLINGS,
+    Returning,
     Wanted,
     bad_cursor,
     batch_of,
     come_back,
+    cursor_in,
     open_viewer,
 )
 from api.problems import documented
@@ -83,10 +87,8 @@ class Ask(AskAware):
     flush_interval: Annotated[float, Field(ge=0.001, le=60, description="how long a piece may wait (s)")] = 0.1
 
 
-class AskByUrl(Ask):
+class AskByUrl(Returning, Ask):
     """The same in a URL. Unknown names are refused as in a body: a mistyped one would cost a generation."""
-
-    last_event_id: Annotated[str | None, Field(description="for those who can't set headers")] = None
 
 
 class Ok(BaseModel):
@@ -95,38 +97,43 @@ class Ok(BaseModel):
     status: Literal["ok"] = "ok"
 
 
-Returning = Annotated[str | None, Header(alias="last-event-id", description="the id of the last event received")]
+LastEventId = Annotated[str | None, Header(alias="last-event-id", description="the id of the last event received")]
 
 
-async def _body_only(request: Request) -> None:
-    """A field in the URL of a POST would be ignored in silence: refused as any other that is not known."""
+async def _cursor_of_post(request: Request, last_event_id: LastEventId = None) -> str | None:
+    """The id of the last event received: from the header, or from the URL, where some libraries put it.
+
+    Any other field in the URL of a POST would be ignored in silence: it is refused as one that is not known.
+    """
     wrong = [
         {"type": "extra_forbidden", "loc": ("query", name), "msg": "send it in the body, not in the URL"}
         for name in request.query_params
+        if name not in SPELLINGS
     ]
     if wrong:
         raise RequestValidationError(wrong)
+    return cursor_in(request.query_params) if last_event_id is None else last_event_id
 
 
-_BODY_ONLY: Final = [Depends(_body_only)]
+PostedCursor = Annotated[str | None, Depends(_cursor_of_post)]
 
 
 @router.get("/chat/stream", response_class=Response, responses=_STREAMED)
 async def stream_by_url(
-    request: Request, ask: Annotated[AskByUrl, Query()], last_event_id: Returning = None
+    request: Request, ask: Annotated[AskByUrl, Query()], last_event_id: LastEventId = None
 ) -> Response:
     """Ask, and read the answer; an EventSource that comes back goes on with the same answer."""
     return await _stream(request, ask, ask.last_event_id if last_event_id is None else last_event_id)
 
 
-@router.post("/chat/stream", response_class=Response, responses=_STREAMED, dependencies=_BODY_ONLY)
-async def stream(request: Request, ask: Ask, last_event_id: Returning = None) -> Response:
+@router.post("/chat/stream", response_class=Response, responses=_STREAMED)
+async def stream(request: Request, ask: Ask, last_event_id: PostedCursor) -> Response:
     """Ask, and read the answer."""
     return await _stream(request, ask, last_event_id)
 
 
-@router.post("/stream/aware", response_class=Response, responses=_STREAMED, dependencies=_BODY_ONLY)
-async def stream_aware(request: Request, ask: AskAware, last_event_id: Returning = None) -> Response:
+@router.post("/stream/aware", response_class=Response, responses=_STREAMED)
+async def stream_aware(request: Request, ask: AskAware, last_event_id: PostedCursor) -> Response:
     """Ask, and read the answer; the model pauses while nobody reads and no heartbeat comes."""
     asked = CreateStream(
         model=ask.model,
@@ -182,6 +189,8 @@ async def _answer(
     if last_event_id:
         stream_id, position = read_id(last_event_id)
         reading = replace(wanted(stream_id), position=position)
+    elif IS_HEAD in request.scope:
+        return come_back(has, "nothing is made for HEAD")
     else:
         stream_id = (await has.creation.create(asked, owner_of(request), None)).stream_id
         reading = wanted(stream_id)

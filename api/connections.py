@@ -14,14 +14,20 @@ before it listens would lose the answer to a reset. Connections that are not bus
 at those that wait, and closes what is late, so a viewer costs no timer and no place in a table.
 
 Where too many wait, the one that has waited longest is closed, and not the one that comes: whoever sends its
-request at once is served while others hold silent connections. A connection is safe for its first second, so a
-storm of viewers does not drive itself out; only where no file descriptor is left the oldest goes in any case.
+request at once is served while others hold silent connections. A connection is safe for its first second and for
+two sweeps, so a storm of viewers does not drive itself out: where the event loop is busy, what they sent was not
+read yet. Only where no file descriptor is left the oldest goes in any case.
+
+What another server saw (``X-Forwarded-*``) anybody can write. Such headers are dropped here unless the peer is a
+trusted proxy, so that nobody behind this has to ask. The connections of a trusted proxy are those of many callers,
+and are not counted as one address's.
 """
 
 import asyncio
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from enum import Enum
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from itertools import islice
 from typing import Any, Final
 
@@ -48,6 +54,10 @@ HEADER_BYTES: Final = 4
 WRITE_BUFFER: Final = 16 * 1024
 """Bytes that wait in this process for a peer that reads slowly, before whoever writes has to wait. What one write
 hands over comes on top."""
+MAX_PIECES: Final = 4096
+MIN_PIECE_BYTES: Final = 64
+"""So many pieces of a body may be of any size; with more, one has at least this size on average. A body of 1 MiB in
+chunks of one byte would hold up everything else for more than a second."""
 MAX_PIPELINED: Final = 16
 """Requests that wait behind the running one. A single read can bring 10,000, and each takes 3 kB here."""
 MAX_DRAINED_BYTES: Final = 32 * 1024 * 1024
@@ -86,15 +96,22 @@ class HttpConnection(HttpToolsProtocol):
     response."""
 
     # Not in the instance's dictionary: with more than thirty names Python shares its keys no longer (2 kB each).
-    __slots__ = ("_body_bytes", "_drained", "_head_bytes", "_phase", "_response", "_since", "_table", "_unsettled")
+    __slots__ = (
+        "_body_bytes", "_closes", "_drained", "_head_bytes", "_on_half_close", "_phase", "_pieces", "_response",
+        "_since", "_sweep", "_table", "_unsettled", "half_closed", "trusted",
+    )  # fmt: skip
 
     def __init__(self, *args: Any, table: "Connections", **more: Any) -> None:
         super().__init__(*args, **more)
         self._table = table
         self._response: asyncio.Task[None] | None = None
+        self._on_half_close: Callable[[], None] | None = None
+        self._closes = self.half_closed = False
+        """Whether the peer sends no more."""
         self._phase = Phase.HEAD
         self._since = 0.0
-        self._unsettled = self._head_bytes = self._body_bytes = self._drained = 0
+        self._sweep = 0
+        self._unsettled = self._head_bytes = self._body_bytes = self._pieces = self._drained = 0
 
     @property
     def address(self) -> str:
@@ -105,12 +122,14 @@ class HttpConnection(HttpToolsProtocol):
         """Be in this phase, of which the time counts from now on."""
         self._phase = phase
         self._since = self.loop.time()
+        self._sweep = self._table.sweeps
         self._table.add(self)
 
     # -- the transport -----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.trusted = self._table.trusts(self.address)
         transport.set_write_buffer_limits(high=WRITE_BUFFER)
         self._wait(Phase.HEAD)
         self._table.make_room(self, len(self.connections))
@@ -120,6 +139,15 @@ class HttpConnection(HttpToolsProtocol):
         self._table.discard(self)
         if self._response is not None:
             self._response.cancel()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The peer sends no more. What it asked for in full is answered, and then the connection is closed."""
+        if self._phase is not Phase.BUSY:
+            return False
+        self.half_closed = True
+        if self._on_half_close is not None:
+            self._on_half_close()
+        return True
 
     def data_received(self, data: bytes) -> None:
         if self._phase is Phase.REFUSED:
@@ -150,7 +178,7 @@ class HttpConnection(HttpToolsProtocol):
         if self._phase is Phase.BUSY:
             self._wait(Phase.HEAD)
         self._phase = Phase.HEAD
-        self._head_bytes = self._body_bytes = self._drained = 0
+        self._head_bytes = self._body_bytes = self._pieces = self._drained = 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -164,7 +192,8 @@ class HttpConnection(HttpToolsProtocol):
         self._head_bytes += len(name) + len(value) + HEADER_BYTES
         if self._head_bytes + len(self.url) > MAX_HEAD_BYTES or len(self.headers) >= MAX_HEADERS:
             raise _head_too_large()
-        super().on_header(name, value)
+        if name[:12].lower() != b"x-forwarded-" or self.trusted:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         if len(self.pipeline) >= MAX_PIPELINED:
@@ -175,10 +204,15 @@ class HttpConnection(HttpToolsProtocol):
         super().on_headers_complete()
         self.scope[CONNECTION] = weakref.ref(self)  # type: ignore[typeddict-unknown-key]
         self.scope[CYCLE] = weakref.ref(self.cycle)  # type: ignore[typeddict-unknown-key]
+        if not self.cycle.keep_alive:
+            self.cycle.transport = Closing(self)  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         self._unsettled = 0
         self._body_bytes += len(body)
+        self._pieces += 1
+        if self._pieces > MAX_PIECES and self._body_bytes < self._pieces * MIN_PIECE_BYTES:
+            raise _crumbs()
         if self.cycle.response_complete:
             self._drain(body)
         else:
@@ -187,7 +221,10 @@ class HttpConnection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._unsettled = 0
         if self.cycle.response_complete:
-            self._wait(Phase.IDLE)
+            if self._closes:
+                self.transport.close()
+            else:
+                self._wait(Phase.IDLE)
             return
         self._phase = Phase.BUSY
         self._table.discard(self)
@@ -198,6 +235,8 @@ class HttpConnection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         more = bool(self.pipeline)
         super().on_response_complete()
+        if self.half_closed and not more:
+            self.transport.close()
         # The sweep closes what is idle: uvicorn has a timer for each connection.
         self._unset_keepalive_if_required()
         # One that closes is watched until its last response has left.
@@ -206,12 +245,24 @@ class HttpConnection(HttpToolsProtocol):
             self._body_bytes = 0
             self._wait(Phase.IDLE)
 
-    def hand_over(self, cycle: RequestResponseCycle, response: Coroutine[Any, Any, None]) -> None:
-        """Let ``response`` write the rest of a response to the transport; cancel it when the connection is lost."""
+    def close_behind_body(self) -> None:
+        """Close the connection, behind what its peer still sends of a body that is not wanted: within the bounds of
+        a body, it is read and dropped."""
+        if self._phase is Phase.BODY and self.cycle.response_complete:
+            self._closes = True
+        else:
+            self.transport.close()
+
+    def hand_over(
+        self, cycle: RequestResponseCycle, response: Coroutine[Any, Any, None], half_closed: Callable[[], None]
+    ) -> None:
+        """Let ``response`` write the rest of a response to the transport; cancel it when the connection is lost.
+        ``half_closed`` is called where the peer sends no more."""
         cycle.disconnected = True  # the application has nothing more to send, and no more is to be waited for
         if self.transport.is_closing():
             response.close()
             return
+        self._on_half_close = half_closed
         self._response = task = self.loop.create_task(self._respond(cycle, response))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
@@ -224,10 +275,11 @@ class HttpConnection(HttpToolsProtocol):
             self.transport.close()
             return
         finally:
-            self._response = None
+            self._response = self._on_half_close = None
         if self.transport.is_closing():
             return
-        self.transport.write(LAST_CHUNK)
+        if cycle.chunked_encoding:
+            self.transport.write(LAST_CHUNK)
         cycle.response_complete = True
         if not cycle.keep_alive:
             self.transport.close()
@@ -274,6 +326,10 @@ class HttpConnection(HttpToolsProtocol):
             self._since = now  # what does not come is what nobody reads
         return now - self._since
 
+    def is_silent(self, now: float) -> bool:
+        """Whether it may be closed for others: it waited for long, and what it may have sent was looked at."""
+        return self.waited(now) > SAFE_S and self._table.sweeps >= self._sweep + 2
+
     def close_if_late(self, now: float) -> bool:
         """Close it where its phase has lasted too long. Out: whether its peer was told of it."""
         waited = self.waited(now)
@@ -308,25 +364,59 @@ class HttpConnection(HttpToolsProtocol):
         self._table.discard(self)
 
 
+class Closing:
+    """The transport of a request whose connection is closed behind its response: the server would reset a peer that
+    still sends."""
+
+    __slots__ = ("_close", "is_closing", "write")
+
+    def __init__(self, connection: HttpConnection) -> None:
+        self.write = connection.transport.write
+        self.is_closing = connection.transport.is_closing
+        self._close = weakref.WeakMethod(connection.close_behind_body)
+
+    def close(self) -> None:
+        """Called by the server, for one, when the response is complete."""
+        if (close := self._close()) is not None:
+            close()
+
+
 class Connections:
     """The connections of this process that wait, oldest first, and how many there may be."""
 
-    def __init__(self, most: int, per_address: int = 0, *, most_waiting: int = MAX_WAITING) -> None:
+    def __init__(
+        self,
+        most: int,
+        per_address: int = 0,
+        *,
+        most_waiting: int = MAX_WAITING,
+        proxies: Sequence[IPv4Network | IPv6Network] = (),
+    ) -> None:
         """``most``: connections in all, whatever they do. ``per_address``: those of one address that may wait (0:
-        any number), of ``most_waiting`` in all."""
+        any number), of ``most_waiting`` in all. ``proxies``: those that are trusted."""
         self._most = most
+        self._proxies = proxies
         self._most_waiting = most_waiting
         self._per_address = per_address
         self._waiting: dict[HttpConnection, None] = {}
         self._by_address: dict[str, dict[HttpConnection, None]] = {}
         self._late = self._crowded = self._refused = 0
+        self.sweeps = 0
+
+    def trusts(self, address: str) -> bool:
+        """Whether a peer of this address is a trusted proxy."""
+        if not self._proxies or not address:
+            return False
+        found = ip_address(address.partition("%")[0])
+        found = getattr(found, "ipv4_mapped", None) or found
+        return any(found in network for network in self._proxies)
 
     def add(self, connection: HttpConnection) -> None:
         """It waits."""
         if connection in self._waiting:
             return
         self._waiting[connection] = None
-        if self._per_address:
+        if self._per_address and not connection.trusted:
             self._by_address.setdefault(connection.address, {})[connection] = None
 
     def discard(self, connection: HttpConnection) -> None:
@@ -354,7 +444,7 @@ class Connections:
         for crowd, most in crowds:
             # Two at a time, so that there are fewer in the end.
             for oldest in list(islice(crowd, 2)) if len(crowd) > most else ():
-                if oldest.waited(now) > SAFE_S:
+                if oldest.is_silent(now):
                     self._crowd_out(oldest)
 
     def _crowd_out(self, connection: HttpConnection) -> None:
@@ -366,6 +456,7 @@ class Connections:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP_S)
+            self.sweeps += 1
             now = loop.time()
             self._late += sum(connection.close_if_late(now) for connection in list(self._waiting))
             if self._late or self._crowded or self._refused:
@@ -381,6 +472,12 @@ class Connections:
 
 def _not_http() -> Problem:
     return Problem(400, "bad_http", "This is no HTTP request that can be read. Send one request after another.")
+
+
+def _crumbs() -> Problem:
+    return Problem(
+        400, "bad_http", f"The body came in chunks of less than {MIN_PIECE_BYTES} bytes. Send it in larger ones."
+    )
 
 
 def _head_too_large() -> Problem:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Header, Request, Response
 from api.answers import Created
 from api.body_limit import BodyRoute
 from api.doors import owner_of, services
+from api.prefix import prefix_of
 from api.problems import documented
 from api.requests import CreateStream
 
@@ -21,7 +22,7 @@ async def create(
     """Enqueue one generation. Send an ``Idempotency-Key`` to make repeating the call harmless."""
     has = services(request)
     made = await has.creation.create(asked, owner_of(request), idempotency_key)
-    found = await has.tokens.links(made.stream_id, made.created_ms)
+    found = await has.tokens.links(made.stream_id, made.created_ms, prefix_of(request))
     headers = {"Location": found["url"]}
     if made.met:
         headers["Idempotency-Replayed"] = "true"

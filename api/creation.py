@@ -15,10 +15,11 @@ from typing import Final, NamedTuple
 import msgspec
 
 from api.admission import Admission
+from api.metrics import ApiMetrics
 from api.presence import Presence
 from api.problems import Problem, redis_away
 from api.requests import CreateStream
-from shared.capabilities import Refusal, refusal
+from shared.capabilities import Refusal, disallowed, refusal
 from shared.create import Created, Creator
 from shared.fallbacks import speaker
 from shared.ids import idempotent_stream_id, new_stream_id
@@ -53,6 +54,7 @@ class Creation:
         admission: Admission,
         presence: Presence,
         secret: Callable[[], Awaitable[bytes]],
+        metrics: ApiMetrics,
     ) -> None:
         self._settings = settings
         self._providers = providers
@@ -60,6 +62,7 @@ class Creation:
         self._admission = admission
         self._presence = presence
         self._secret = secret
+        self._metrics = metrics
 
     async def create(self, asked: CreateStream, owner: str, key: str | None) -> Made:
         """Create a stream, or meet the one that this key made.
@@ -86,13 +89,6 @@ class Creation:
                 "answer_too_long",
                 f"An answer may have {most} tokens here (HEADRACE_MAX_ANSWER_TOKENS). Ask for at most as many.",
             )
-        if most and (names := asked.limits_in_options()):
-            raise Problem(
-                422,
-                "answer_too_long",
-                f"An answer's length is limited here (HEADRACE_MAX_ANSWER_TOKENS): leave {', '.join(names)} out of "
-                "provider_options, and ask by max_tokens.",
-            )
         request = {
             "provider": target.provider.name,
             "model": target.model,
@@ -100,6 +96,8 @@ class Creation:
             **asked.asked(),
         }
         for to in (target, *fallbacks):
+            if refused := disallowed(to.provider, request, keyed=bool(self._settings.keys)):
+                raise _not_allowed(to, refused)
             if refused := refusal(to.provider, to.model, request, asked.max_tokens or most):
                 raise _unsupported(to, refused)
         if fallbacks:
@@ -164,6 +162,7 @@ class Creation:
                 "This Idempotency-Key was used for another request. Use a new key for a new request.",
             )
         met = made.outcome == "exists"
+        self._metrics.created(made.outcome)
         if not met:
             # Who creates it is about to watch.
             await self._presence.beat(stream_id, pause_after_ms)
@@ -185,6 +184,16 @@ def _unsupported(target: Target, refused: Refusal) -> Problem:
     return Problem(
         422,
         "unsupported_by_provider",
+        f"The request can't be used: {refused.field}: {errors[0]['message']}.",
+        errors=errors,
+    )
+
+
+def _not_allowed(target: Target, refused: Refusal) -> Problem:
+    errors = [{"field": refused.field, "message": f"not allowed at {target.provider.name}: {refused.reason}"}]
+    return Problem(
+        422,
+        "option_not_allowed",
         f"The request can't be used: {refused.field}: {errors[0]['message']}.",
         errors=errors,
     )

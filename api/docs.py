@@ -28,7 +28,13 @@ def add_docs(app: FastAPI) -> None:
 
     def document() -> dict[str, Any]:
         if not app.openapi_schema:
-            made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            made = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+                servers=app.servers,
+            )
             app.openapi_schema = _completed(made)
         return app.openapi_schema
 
@@ -62,12 +68,12 @@ def _page(document: dict[str, Any]) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Headrace API</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<link rel="icon" href="/static/favicon.svg" type="image/svg+xml">'
-        '<link rel="stylesheet" href="/static/docs.css"></head><body><main>'
+        '<link rel="icon" href="static/favicon.svg" type="image/svg+xml">'
+        '<link rel="stylesheet" href="static/docs.css"></head><body><main>'
         f"<h1>{escape(document['info']['title'])} API</h1><p>{escape(document['info']['description'])}</p>"
         "<p>Where keys are set, send yours as <code>Authorization: Bearer &lt;key&gt;</code>. Errors are problem "
         'documents (RFC 9457) with a stable <code>code</code>: <a href="#errors">all of them</a>. For programs: '
-        '<a href="/openapi.json">openapi.json</a>.</p>'
+        '<a href="openapi.json">openapi.json</a>.</p>'
         f"{''.join(calls)}{_errors()}</main></body></html>"
     )
 

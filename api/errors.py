@@ -55,6 +55,13 @@ ERRORS: Final = (
         "no",
         "The model, or a fallback, would refuse a field or pass it over: `errors` names it. Leave it out.",
     ),
+    Row(
+        "option_not_allowed",
+        "422",
+        "no",
+        "The operator has not allowed an option, or a tool of the provider's own: `errors` names it, and the "
+        "variable that would allow it. Leave it out.",
+    ),
     Row("body_too_large", "413", "no", "More than `HEADRACE_MAX_BODY_BYTES`, or 20,000 values. Send less."),
     Row("prompt_too_large", "413", "no", "More than `HEADRACE_MAX_PROMPT_BYTES` for the model. Send less."),
     Row("answer_too_long", "422", "no", "More asked for than `HEADRACE_MAX_ANSWER_TOKENS`. Ask for less."),

@@ -4,12 +4,13 @@ Trouble that passes (Redis away, too many viewers) is a 200 that ends with ``ret
 gives up for ever on any other status.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from fastapi import Response
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from redis.exceptions import RedisError
 
 from api.dialects.base import Dialect
@@ -23,7 +24,7 @@ from shared.ids import Cursor, parse_cursor
 from shared.redis import AWAY
 from shared.sse import COMMENT, encode_comment, encode_retry
 
-NEEDED: Final = ("text_from", "pause_after_ms", "owner")
+NEEDED: Final = ("text_from", "pause_after_ms", "owner", "created_ms")
 """Fields of a stream's record."""
 FULL: Final = "too many viewers of this stream"
 OFTEN: Final = "opened too often"
@@ -33,7 +34,34 @@ MAX_BATCH: Final = 1000
 MAX_BATCH_MS: Final = 60_000
 """A proxy closes what says nothing for a minute."""
 
+SPELLINGS: Final = ("lastEventId", "lastEventID", "last_event_id")
+"""Names of a cursor in a URL. Those of libraries come first: on a reconnect they add theirs to a URL that may
+still hold the page's own, older one."""
+
 log = structlog.get_logger("api")
+
+
+class Returning(BaseModel):
+    """The query of an address that is read as SSE. A name that is not known is refused: a mistyped cursor would
+    bring the whole answer again at each reconnect."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    last_event_id: str | None = Field(
+        None, description="for those who can't set headers; also as lastEventId and lastEventID"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _under_one_name(cls, sent: dict[str, Any]) -> dict[str, Any]:
+        named = {name: value for name, value in sent.items() if name not in SPELLINGS}
+        cursor = cursor_in(sent)
+        return named if cursor is None else {**named, "last_event_id": cursor}
+
+
+def cursor_in(query: Mapping[str, Any]) -> str | None:
+    """The cursor that a query holds under one of its names; None for none."""
+    return next((query[name] for name in SPELLINGS if name in query), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +85,7 @@ async def open_viewer(has: Services, wanted: Wanted, record: Sequence[str | None
 
     ``record``: the fields :data:`NEEDED` of the stream's record. Raises one of AWAY, or a RedisError.
     """
-    text_from, pause_after_ms, owner = record
+    text_from, pause_after_ms, owner, created_ms = record
     owner = owner or ""
     if has.viewing.full(owner):
         return come_back(has, CROWDED, wanted.preamble)
@@ -66,7 +94,8 @@ async def open_viewer(has: Services, wanted: Wanted, record: Sequence[str | None
     if wait_s := has.opens.admit(wanted.stream_id, owner):
         return come_back(has, OFTEN, b"" if wanted.position else wanted.preamble, wait_s)
     sink = Sink()
-    with has.viewing.follow(wanted.stream_id, wanted.dialect, first) as followed:
+    followed_as = (wanted.stream_id, wanted.dialect, first, int(created_ms or 0))
+    with has.viewing.follow(*followed_as) as followed:
         await has.viewing.loaded(followed)
         parts = (has.hub, has.streams, followed, first, has.viewing.is_stopping, sink)
         viewer = Viewer(*parts) if wanted.batch is None else BatchedViewer(*parts, wanted.batch)
@@ -85,7 +114,7 @@ async def open_viewer(has: Services, wanted: Wanted, record: Sequence[str | None
                     return
                 with (
                     has.viewing.counted(owner),
-                    has.viewing.follow(wanted.stream_id, wanted.dialect, first) as followed,
+                    has.viewing.follow(*followed_as) as followed,
                 ):
                     viewer.attach(followed)
                     async with has.presence.shown(wanted.stream_id, pause_after_ms):

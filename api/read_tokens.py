@@ -41,9 +41,10 @@ class ReadTokens:
         self._streams = streams
         self._clock = clock
 
-    async def links(self, stream_id: str, created_ms: int) -> dict[str, str]:
-        """Where the stream of this id and creation (ms, as its record tells) is found."""
-        found = links(stream_id)
+    async def links(self, stream_id: str, created_ms: int, prefix: str) -> dict[str, str]:
+        """Where the stream of this id and creation (ms, as its record tells) is found, by a caller who sees the
+        server under this path (see :mod:`api.prefix`)."""
+        found = links(stream_id, prefix)
         if self._needed:
             expires_s = int(self._clock() + self._life_s)
             token = sign_token(await self._secret(), stream_id, created_ms, expires_s)

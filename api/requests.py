@@ -24,9 +24,6 @@ from shared.fallbacks import MAX_FALLBACKS
 MAX_TOKENS = 1_000_000
 MAX_STOPS = 16
 
-RESERVED = ("model", "models", "messages", "contents", "stream")
-"""What provider_options may not say: it would ask something else than what the record tells."""
-
 
 class ToolChoice(Strict):
     """The tool that the model must call."""
@@ -137,7 +134,7 @@ class CreateStream(Strict):
     ] = None
     provider_options: Annotated[
         dict[str, Any] | None,
-        Field(description=f"put into the provider's request as they are; all but {', '.join(RESERVED)}"),
+        Field(description="put into the provider's request as they are, where the operator allows them"),
     ] = None
     on_failure: Annotated[
         Literal["continue", "continue_or_fail", "restart", "fail"],
@@ -177,9 +174,6 @@ class CreateStream(Strict):
         if self.messages:
             complete(self.messages)
         self._check_choice()
-        for name in RESERVED:
-            if name in (self.provider_options or {}):
-                raise ValueError(f"provider_options may not hold {name!r}")
         check_json(self.provider_options)
         return self
 
@@ -214,10 +208,6 @@ class CreateStream(Strict):
         rest = [*told.pop("tools", ()), *told.values()]
         return sum(_size(turn) for turn in self.turns()) + sum(len(msgspec.json.encode(one)) for one in rest)
 
-    def limits_in_options(self) -> list[str]:
-        """The names in provider_options by which a provider is told how much it may answer."""
-        return sorted(_limits(self.provider_options or {}))
-
 
 _TOLD: Final = {"tools", "response_format", "provider_options"}
 """What is told to a model beside the messages."""
@@ -228,18 +218,6 @@ def _size(turn: dict[str, Any]) -> int:
     if isinstance(turn.get("content"), str) and not turn.keys() & _BESIDE_TEXT:
         return len(turn["content"].encode("utf-8", "surrogatepass"))
     return len(msgspec.json.encode(turn))
-
-
-_LIMITS = {"maxtokens", "maxcompletiontokens", "maxoutputtokens", "numpredict", "npredict", "n", "candidatecount"}
-_WITHIN = {"generationconfig", "options"}
-"""Where Google and Ollama put their limits."""
-
-
-def _limits(options: dict[str, Any]) -> set[str]:
-    plain = {name: name.replace("_", "").lower() for name in options}
-    found = {name for name in options if plain[name] in _LIMITS}
-    below = [value for name, value in options.items() if plain[name] in _WITHIN and isinstance(value, dict)]
-    return found.union(*map(_limits, below))
 
 
 class Cancel(BaseModel):

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from api.answers import Created, Links, Model, Models
 from api.body_limit import BodyRoute
 from api.doors import own_fields, owner_of, services
+from api.prefix import prefix_of
 from api.problems import documented, no_such_stream
 from api.requests import Cancel
 from shared.events import encode_data
@@ -26,7 +27,7 @@ async def read(request: Request, stream_id: str) -> Response:
     record = await has.records.get(stream_id)
     if record is None:
         raise no_such_stream()
-    links = msgspec.json.encode(await has.tokens.links(stream_id, int(created_ms or 0)))
+    links = msgspec.json.encode(await has.tokens.links(stream_id, int(created_ms or 0), prefix_of(request)))
     return Response(b"%b,%b" % (record[:-1], links[1:]), media_type="application/json")
 
 
@@ -35,7 +36,7 @@ async def renew(request: Request, stream_id: str) -> dict[str, Any]:
     """Links with a new read token; a viewer goes on behind its last event with either."""
     has = services(request)
     (created_ms,) = await own_fields(request, stream_id, "created_ms")
-    found = await has.tokens.links(stream_id, int(created_ms or 0))
+    found = await has.tokens.links(stream_id, int(created_ms or 0), prefix_of(request))
     return {"id": stream_id, **found, "expires_in_s": has.tokens.expires_in_s()}
 
 
@@ -49,7 +50,7 @@ async def cancel(request: Request, stream_id: str, asked: Cancel | None = None) 
     if answer[0] == "gone":
         raise no_such_stream()
     status = "cancelled" if answer[0] == "cancelled" else answer[1]
-    found = await has.tokens.links(stream_id, int(created_ms or 0))
+    found = await has.tokens.links(stream_id, int(created_ms or 0), prefix_of(request))
     return {"id": stream_id, "status": status, "model": model or "", **found}
 
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
 from redis.asyncio import Redis
 
 from api.admission import Admission
@@ -14,6 +15,7 @@ from api.bodies import Bodies
 from api.creation import Creation
 from api.dialects.base import Dialect
 from api.memory import Memory
+from api.metrics import ApiMetrics
 from api.presence import Presence
 from api.rates import Opens
 from api.read_tokens import ReadTokens
@@ -30,6 +32,8 @@ from shared.queue import Queue
 from shared.rights import Rights
 from shared.settings import Settings
 from shared.streams import Streams
+
+log = structlog.get_logger("api")
 
 LOAD_TIMEOUT_S: Final = 5.0
 
@@ -66,8 +70,10 @@ class Viewing:
         self._stopping = True
         self._hub.wake_viewers()
 
-    def follow(self, stream_id: str, dialect: Dialect, text_from: Cursor) -> AbstractContextManager[FollowedLog]:
-        return self._hub.follow(stream_id, dialect, text_from)
+    def follow(
+        self, stream_id: str, dialect: Dialect, text_from: Cursor, created_ms: int
+    ) -> AbstractContextManager[FollowedLog]:
+        return self._hub.follow(stream_id, dialect, text_from, created_ms)
 
     async def loaded(self, follow: FollowedLog) -> None:
         """Wait until the log was read once. Raises TimeoutError while Redis is away."""
@@ -92,7 +98,13 @@ class Cancellation:
     """Cancels and erases streams."""
 
     def __init__(
-        self, settings: Settings, streams: Streams, queue: Queue, limits: Limits, erasures: Erasures
+        self,
+        settings: Settings,
+        streams: Streams,
+        queue: Queue,
+        limits: Limits,
+        erasures: Erasures,
+        metrics: ApiMetrics,
     ) -> None:
         self._limits = limits
         self._retention_ms = int(settings.retention_s * 1000)
@@ -100,6 +112,7 @@ class Cancellation:
         self._erasures = erasures
         self._streams = streams
         self._queue = queue
+        self._metrics = metrics
 
     async def cancel(self, stream_id: str, data: bytes) -> tuple[str, ...]:
         """Write the terminal event, and tell the worker and the readers. Out: the script's answer
@@ -108,6 +121,9 @@ class Cancellation:
         answer = await self._streams.cancel(stream_id, data, self._retention_ms, self._keep_prompt)
         if answer[0] == "cancelled":
             await self._queue.cancelled(stream_id)
+            (model,) = await self._streams.fields(stream_id, "model")
+            self._metrics.cancelled(model or "")
+            log.info("stream_ended", stream=stream_id, status="cancelled", model=model)
         return answer
 
     async def erase(self, stream_id: str, owner: str) -> bool:

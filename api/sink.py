@@ -30,7 +30,8 @@ def framed(data: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 class Sink:
-    """Open while a response's body is under way."""
+    """Open while a response's chunked body is under way. (To HTTP/1.0, which knows no chunks, a viewer writes by
+    itself.)"""
 
     __slots__ = ("_flow", "_transport")
 

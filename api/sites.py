@@ -6,7 +6,7 @@ any page that is open in it. So two questions are asked that only a browser answ
 - *Which name was asked for?* (``Host``) A page can give its own name this machine's address (DNS rebinding), and is
   then of the same origin as the API for the browser. So the name must be one that the operator listens on or lists.
   An address instead of a name can't be rebound: loopback ones are always taken, and all of them where the API
-  listens on every address.
+  listens on every address. Behind a trusted proxy the name is what that was asked for (``X-Forwarded-Host``).
 - *Which page asks?* (``Sec-Fetch-Site``, and ``Origin`` from a browser that does not send it) Whatever creates,
   cancels or erases is refused to pages of other sites, unless CORS lists them. An image on any page would else be a
   request to a provider.
@@ -22,11 +22,15 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.problems import Problem
+from api.problems import Problem, refuse
 from shared.settings import is_loopback
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 CREATES_BY_GET: Final = frozenset({"/chat/stream"})
+PROBED: Final = frozenset({"/healthz", "/readyz"})
+"""Load balancers ask by whatever address or name they know, and a page learns nothing from these."""
+FORWARDED: Final = b"x-forwarded-host"
+"""From trusted proxies alone (:mod:`api.connections`)."""
 EVERYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104
 """Addresses by which a server listens on all that the machine has."""
 
@@ -44,12 +48,16 @@ class Sites:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (refused := self._refusal(scope)) is not None:
-            await refused.response()(scope, receive, send)
+            await refuse(scope, refused)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Problem | None:
+        if scope["path"] in PROBED:
+            return None
         told = [(name, value) for name, value in scope["headers"] if name in _TOLD]
+        if forwarded := [(b"host", value) for name, value in told if name == FORWARDED]:
+            told = [(name, value) for name, value in told if name not in (b"host", FORWARDED)] + forwarded
         hosts = [value for name, value in told if name == b"host"]
         if not all(self._is_ours(host.decode("latin-1")) for host in hosts):
             return _wrong_host()
@@ -74,7 +82,7 @@ class Sites:
         return urlsplit(origin).netloc.lower() != told.get(b"host", b"").decode("latin-1").lower()
 
 
-_TOLD: Final = frozenset({b"host", b"origin", b"sec-fetch-site"})
+_TOLD: Final = frozenset({b"host", b"origin", b"sec-fetch-site", FORWARDED})
 
 
 def _name(host: str) -> str:

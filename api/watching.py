@@ -8,7 +8,7 @@ from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 from redis.exceptions import RedisError
 
 from api.dialects.native import NativeDialect
@@ -19,6 +19,7 @@ from api.opening import (
     MAX_BATCH,
     MAX_BATCH_MS,
     NEEDED,
+    Returning,
     Wanted,
     bad_cursor,
     batch_of,
@@ -34,10 +35,9 @@ log = structlog.get_logger("api")
 router = APIRouter(prefix="/v1", tags=["reading"])
 
 
-class Asked(BaseModel):
+class Asked(Returning):
     """The query of the events route."""
 
-    last_event_id: str | None = Field(None, description="for those who can't set headers")
     token: str | None = Field(None, description="read token, in place of a key: as events_url has it")
     batch_size: int | None = Field(
         None, ge=1, le=MAX_BATCH, description="gather so many pieces of the answer into one event"

@@ -199,7 +199,7 @@ def api_side() -> Counts:
     """From Redis's answer to a socket's bytes: STREAMS logs with one event each, VIEWERS viewers, ROUNDS times."""
     counter = Instructions()
     first = Cursor(1, 0)
-    follows = [FollowedLog(f"s{n}", b"g:{s%d}:log" % n, NativeDialect(), first) for n in range(STREAMS)]
+    follows = [FollowedLog(f"s{n}", b"g:{s%d}:log" % n, NativeDialect(), first, 1) for n in range(STREAMS)]
     read = sent = 0
     for round_ in range(ROUNDS):
         raw = [

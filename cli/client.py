@@ -19,6 +19,7 @@ import httpx
 from cli.answer import Answer, BadEvent, Change
 from cli.errors import NoAnswer
 from cli.patience import Patience
+from shared.connecting import cause_of, is_refused_tls, unreachable
 from shared.settings import is_loopback
 from shared.sse import SseError, SseParser
 
@@ -49,7 +50,11 @@ async def open_http(url: str, key: str) -> AsyncIterator[httpx.AsyncClient]:
     # A proxy of the environment is for the world outside, never for this machine.
     outside = not is_loopback(parts.hostname)
     try:
-        made = httpx.AsyncClient(base_url=url, headers=headers, timeout=timeout, trust_env=outside)
+        trusted = httpx.create_ssl_context()
+    except OSError as error:
+        raise NoAnswer(f"SSL_CERT_FILE or SSL_CERT_DIR can't be read as certificates ({error}).") from None
+    try:
+        made = httpx.AsyncClient(base_url=url, headers=headers, timeout=timeout, verify=trusted, trust_env=outside)
     except (httpx.InvalidURL, ValueError) as error:
         raise NoAnswer(f"{_shown(url)!r} can't be used: {error}") from None
     async with made as http:
@@ -154,9 +159,17 @@ def _shown(url: str | httpx.URL) -> str:
 
 
 def _why(error: httpx.TransportError) -> str:
+    """What was in the way. Raises :class:`NoAnswer` for what stays so: no safe connection."""
     match error:
-        case httpx.ConnectError() | httpx.ConnectTimeout():
-            return "nothing answers there"
+        case httpx.ConnectError():
+            cause = cause_of(error)
+            if is_refused_tls(cause):
+                raise NoAnswer(
+                    f"No safe connection to {_shown(error.request.url)}: {unreachable(cause)}."
+                ) from None
+            return f"nothing answers there ({unreachable(cause)})"
+        case httpx.ConnectTimeout():
+            return "nothing answers there (connecting took too long)"
         case httpx.TimeoutException():
             return "the server is silent"
     return "the connection was lost"

@@ -52,7 +52,6 @@ from worker.providers.base import ProviderError
 from worker.providers.probe import ask_models, way_to
 
 ASK_WITHIN_S: Final = 5.0
-SEEN_MS: Final = 5000
 SIGNS: Final = {"ok": ("✓", "green"), "note": ("!", "yellow"), "mend": ("✗", "red")}
 
 
@@ -158,8 +157,7 @@ async def _workers(settings: Settings) -> list[Finding]:
     keys = Keys(settings.key_prefix)
     queue = Queue(client, keys)
     try:
-        workers = await queue.workers(await queue.now_ms() - SEEN_MS)
-        found = worker_findings(workers, await queue.waiting(), settings.max_queue)
+        found = worker_findings(await queue.workers(), await queue.waiting(), settings.max_queue)
         overdue_s = await Erasures(settings, client, keys).overdue_s()
         return [*found, *overdue_findings(overdue_s, settings.rewrite_s)]
     except (*AWAY, RedisError):
@@ -176,7 +174,7 @@ async def _provider(provider: Provider, network: Network) -> list[Finding]:
         status = await ask_models(provider, network, ASK_WITHIN_S)
         return [provider_finding(provider.name, status, "", provider.key_variable, way=way)]
     except ProviderError as error:
-        return [provider_finding(provider.name, None, str(error), way=way)]
+        return [provider_finding(provider.name, None, str(error), way=way, code=error.code)]
     except BadSettings as error:
         return [Finding(f"provider {provider.name}", "mend", str(error))]
 

@@ -14,7 +14,7 @@ OFF_S = 2.0
 """Clocks kept by NTP are milliseconds apart."""
 BROKEN_S = 30.0
 """Of the quarter of an hour for which a read token lives by default, more than anybody should lose."""
-FULL = 0.9
+FULL = 0.85
 OVERDUE_S = 300.0
 """As long as a rewrite may take."""
 SET_REWRITE = "Set HEADRACE_REWRITE_S to 600: workers then have it rewritten, at most so often."
@@ -208,16 +208,18 @@ def worker_findings(workers: int, waiting: int, max_queue: int) -> list[Finding]
     return [there, queue]
 
 
-def provider_finding(name: str, status: int | None, error: str, key: str = "", *, way: str = "") -> Finding:
-    """In: the status of its list of models, or None and why there is none; the variable that holds its key, and
-    which way it was asked ('': none)."""
+def provider_finding(
+    name: str, status: int | None, error: str, key: str = "", *, way: str = "", code: str = ""
+) -> Finding:
+    """In: the status of its list of models, or None and why there is none, with the error's code; the variable that
+    holds its key, and which way it was asked ('': none)."""
     check = f"provider {name}"
     key = key or f"{name.upper()}_API_KEY"
     asked = f" (asked {way})" if way else ""
     if status is None:
-        return Finding(
-            check, "mend", f"{error}{asked}", f"Correct {name.upper()}_BASE_URL, or start what should be there."
-        )
+        mends = {"provider_tls": "Correct its certificate, or what is trusted here (SSL_CERT_FILE)."}
+        mend = mends.get(code, f"Correct {name.upper()}_BASE_URL, or start what should be there.")
+        return Finding(check, "mend", f"{error}{asked}", mend)
     if status in (401, 403):
         return Finding(check, "mend", f"refuses the key ({status}){asked}", f"Correct {key}.")
     if status >= 500:
@@ -233,7 +235,7 @@ def files_finding(room: Room) -> Finding:
         return Finding("files", "ok", f"enough for {room.viewers} viewers in an API process")
     return Finding(
         "files",
-        "mend",
+        "note",
         f"an API process started here has room for {room.viewers} viewers, and HEADRACE_VIEWERS is {room.wanted}",
         "Raise the hard limit of open files (ulimit -Hn, LimitNOFILE), or lower HEADRACE_VIEWERS.",
     )

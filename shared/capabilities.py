@@ -62,6 +62,33 @@ taken by those alone whose ``reasoning`` is an object.)"""
 MIN_BUDGET: Final = 1024
 """Tokens: Anthropic's least budget of thinking."""
 
+OPTIONS: Final[dict[str, str]] = {
+    "openai": "chat_template_kwargs frequency_penalty guided_choice guided_grammar guided_json guided_regex "
+    "logit_bias logprobs min_p min_tokens parallel_tool_calls presence_penalty reasoning reasoning_effort "
+    "repeat_penalty repetition_penalty response_format seed stop stop_token_ids structured_outputs temperature "
+    "thinking tool_choice top_a top_k top_logprobs top_p typical_p verbosity",
+    "anthropic": "output_config stop_sequences temperature thinking tool_choice top_k top_p",
+    "google": "generationConfig safetySettings toolConfig",
+}
+"""What ``provider_options`` may say where no API keys are set, by wire format: how the model chooses its words."""
+
+RESERVED: Final = frozenset(
+    {
+        *("model", "models", "messages", "contents", "stream"),
+        *("streamoptions", "usage", "n", "bestof", "candidatecount", "servicetier"),
+        *("maxtokens", "maxcompletiontokens", "maxoutputtokens", "maxnewtokens", "maxtokenstosample"),
+        *("numpredict", "npredict"),
+        *("apibase", "baseurl", "apikey", "apiversion", "apitype", "endpoint"),
+        *("headers", "extraheaders", "extrabody", "extraquery", "authorization"),
+    }
+)
+"""What ``provider_options`` may never say, in small letters and without ``_`` and ``-``: it would ask something
+else than the record tells, or ask somebody else, or change by what limits and costs are counted."""
+_WITHIN: Final = frozenset({"generationconfig", "options"})
+"""Where Google and Ollama put their limits."""
+CALLERS_TOOLS: Final = frozenset({"custom", "function"})
+"""Types of tools that the caller runs itself, at no cost of the provider's."""
+
 GOOGLE_TOOLS: Final = frozenset(
     {
         "google_search",
@@ -179,6 +206,37 @@ def _refusals(
             yield from _openai(request)
 
 
+def disallowed(provider: Provider, request: Mapping[str, Any], *, keyed: bool) -> Refusal | None:
+    """What of a request the operator has not allowed at this provider: an option, or a tool of the provider's own;
+    None: nothing. ``keyed``: API keys are set, so that only what is listed (``Provider.options``) is allowed."""
+    allowed = {_plain(name) for name in provider.options}
+    variable = f"{provider.name.upper()}_OPTIONS"
+    options = request.get("provider_options") or {}
+    for path, name in _names(options, "provider_options"):
+        if _plain(name) in RESERVED:
+            return Refusal(path, "it is reserved, for what is asked, its limits and its costs depend on it")
+    usual = set() if keyed else {_plain(name) for name in OPTIONS[provider.wire_format].split()}
+    for name in options:
+        if _plain(name) not in allowed | usual:
+            return Refusal(f"provider_options.{name}", f"the operator allows it by {variable}={name}")
+    for n, tool in enumerate(request.get("tools") or () if keyed else ()):
+        kind = tool.get("type")
+        if kind is not None and kind not in CALLERS_TOOLS and not {"tools", _plain(f"tools.{kind}")} & allowed:
+            return Refusal(f"tools.{n}.type", f"the operator allows it by {variable}=tools.{kind}")
+    return None
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").replace("-", "").lower()
+
+
+def _names(options: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
+    for name, value in options.items():
+        yield f"{path}.{name}", name
+        if _plain(name) in _WITHIN and isinstance(value, dict):
+            yield from _names(value, f"{path}.{name}")
+
+
 def _tools(wire_format: str, request: Mapping[str, Any]) -> Iterator[Refusal]:
     for n, tool in enumerate(request.get("tools") or ()):
         kind = tool.get("type")
@@ -206,7 +264,7 @@ def _openai(request: Mapping[str, Any]) -> Iterator[Refusal]:
 def _anthropic(model: str, request: Mapping[str, Any], max_tokens: int | None) -> Iterator[Refusal]:
     """Source: Anthropic's documentation, "Extended thinking" and "Adaptive thinking" (feature compatibility)."""
     options = request.get("provider_options") or {}
-    limit = options.get("max_tokens", max_tokens)
+    limit = max_tokens
     version = claude(model)
     budget, budget_field = _budget(request, options)
     thinking = budget is not None or (request.get("reasoning") or {}).get("effort", "none") != "none"

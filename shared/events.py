@@ -136,12 +136,15 @@ def snapshot_lines(deltas: Iterable[Delta]) -> bytes:
 class Transcript:
     """What was said so far: the sum of deltas, in order."""
 
-    __slots__ = ("_reasoning", "_text", "provider_parts", "tool_calls")
+    __slots__ = ("_calls", "_last_calls", "_reasoning", "_text", "provider_parts")
 
     def __init__(self) -> None:
         self._text: list[str] = []
         self._reasoning: list[str] = []
-        self.tool_calls: list[dict[str, Any]] = []
+        self._calls: list[tuple[dict[str, Any], list[str]]] = []
+        """Each with the pieces of its arguments."""
+        self._last_calls: dict[Any, tuple[dict[str, Any], list[str]]] = {}
+        """The last call of each index."""
         self.provider_parts: list[dict[str, Any]] = []
 
     @property
@@ -151,6 +154,11 @@ class Transcript:
     @property
     def reasoning(self) -> str:
         return "".join(self._reasoning)
+
+    @property
+    def tool_calls(self) -> list[dict[str, Any]]:
+        """Each ``{"index", "id", "name", "arguments"}``, in the order in which they began."""
+        return [{**call, "arguments": "".join(pieces)} for call, pieces in self._calls]
 
     def add(self, delta: Delta) -> None:
         """Add one delta. Unknown kinds are ignored: a later writer may know more than this reader."""
@@ -164,20 +172,21 @@ class Transcript:
             self.provider_parts.append(delta["provider"])
 
     def _add_tool_call(self, piece: dict[str, Any]) -> None:
-        call = next((c for c in reversed(self.tool_calls) if c["index"] == piece["index"]), None)
-        new_id = piece.get("id")
-        if call is None or (new_id and call["id"] and new_id != call["id"]):
-            call = {"index": piece["index"], "id": None, "name": None, "arguments": ""}
-            self.tool_calls.append(call)
+        index, new_id = piece["index"], piece.get("id")
+        found = self._last_calls.get(index)
+        if found is None or (new_id and found[0]["id"] and new_id != found[0]["id"]):
+            found = self._last_calls[index] = ({"index": index, "id": None, "name": None}, [])
+            self._calls.append(found)
+        call, pieces = found
         for field in ("id", "name"):
             if field in piece:
                 call[field] = piece[field]
-        call["arguments"] += piece.get("arguments", "")
+        pieces.append(piece.get("arguments", ""))
 
     def add_lines(self, snapshot: bytes) -> None:
         """Add all deltas of a stored snapshot (one JSON delta a line)."""
-        for line in snapshot.splitlines():
-            self.add(decode_data(line))
+        for delta in decode_many(snapshot.splitlines()):
+            self.add(delta)
 
     def apply(self, kind: str, data: bytes) -> None:
         """Follow one event of the log: openings that start anew clear, messages add."""
@@ -191,7 +200,7 @@ class Transcript:
         data: dict[str, Any] = {"text": self.text}
         if self._reasoning:
             data["reasoning"] = self.reasoning
-        if self.tool_calls:
+        if self._calls:
             data["tool_calls"] = self.tool_calls
         if self.provider_parts:  # not "provider": that is a record's word for who speaks
             data["provider_parts"] = self.provider_parts

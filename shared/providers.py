@@ -2,7 +2,8 @@
 
 What is known of a provider stands in a table (``shared/providers.toml``, and the user's file over it). The
 environment wins over it: ``<NAME>_BASE_URL``, ``<NAME>_API_KEY``, ``<NAME>_MODELS`` (a comma-separated list;
-without it any model name is passed on), and the fields of VARIABLES. Callers name models, never addresses.
+without it any model name is passed on), ``<NAME>_OPTIONS`` (a list, too, which is added to the
+row's) and the fields of VARIABLES. Callers name models, never addresses.
 
 A row says more than where a provider is: :class:`Quirks` hold what it takes and refuses, compared with its own
 documentation (``checked``, ``source``; docs/providers.md has them as a table).
@@ -116,6 +117,9 @@ class Preset(Quirks):
     key: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None = None
     """The variable that holds the key; None: none is needed."""
     models: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    """What callers may say in ``provider_options``, and ``tools.<type>`` for tools of its own (see
+    :func:`shared.capabilities.disallowed`)."""
     continues: Continues = "no"
     checked: str = ""
     """When the row was compared with the provider's documentation (a date), and with what (``source``)."""
@@ -158,6 +162,8 @@ class Provider:
     """Tokens a second of one stream."""
     key: str = ""
     """The variable that holds the key, for people."""
+    options: tuple[str, ...] = ()
+    """What callers may say in ``provider_options``; without API keys the wire format's usual ones, too."""
     quirks: Quirks = field(default_factory=Quirks)
 
     @property
@@ -211,7 +217,7 @@ def _load(name: str, preset: Preset, env: Mapping[str, str]) -> Provider:
         missing = f"{prefix}_BASE_URL" + (f" (usually {preset.usual_url})" if preset.usual_url else "")
     elif preset.key and not api_key:
         missing = preset.key
-    models = tuple(m.strip() for m in env.get(f"{prefix}_MODELS", "").split(",") if m.strip())
+    models, options = (_listed(env.get(f"{prefix}_{what}", "")) for what in ("MODELS", "OPTIONS"))
     return Provider(
         name,
         row.wire_format,
@@ -225,8 +231,13 @@ def _load(name: str, preset: Preset, env: Mapping[str, str]) -> Provider:
         row.tokens_per_minute,
         row.rate_per_second,
         key,
+        tuple(dict.fromkeys((*row.options, *options))),
         Quirks(**{name: getattr(row, name) for name in Quirks.model_fields}),
     )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _overridden(prefix: str, preset: Preset, env: Mapping[str, str]) -> Preset:

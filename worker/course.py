@@ -12,7 +12,11 @@ class Course:
     """How one attempt went, as far as it is known. Times of the event loop's clock (s)."""
 
     began: float
+    provider: str = ""
+    model: str = ""
     reason: str | None = None
+    limit: str = ""
+    """Which bound of Headrace ended the answer, as :class:`worker.providers.base.Batch` names it."""
     usage: Usage | None = None
     cost: dict[str, Any] | None = None
     first_token_at: float | None = None

@@ -6,9 +6,10 @@ cost memory alone (their request and what was said), so they are bounded as well
 streams in all; when many go on at once, a worker carries more than its places for that long, and takes nothing new.
 
 Places are shared: no key (and, where the worker knows several providers, no provider) gets one more when it has as
-many as are free, and the same holds for the streams in all. The rule itself is in ``take.lua``, for it decides job
-by job while jobs are taken (see :mod:`shared.queue`). A provider's share counts by the job, so a fallback may go
-over it.
+many as are free, and the same holds for the streams in all. A key's places at one provider are bounded in the same
+way by what is free beside the provider's, so that no key fills what its provider may have. The rule itself is in
+``take.lua``, for it decides job by job while jobs are taken (see :mod:`shared.queue`). A provider's share counts by
+the job, so a fallback may go over it.
 """
 
 from collections import Counter
@@ -79,8 +80,8 @@ class Places:
             _less(self._idle, names)
 
 
-def _names(lane: Lane) -> tuple[str, str]:
-    return f"key:{lane.owner}", f"provider:{lane.provider}"
+def _names(lane: Lane) -> tuple[str, str, str]:
+    return f"key:{lane.owner}", f"provider:{lane.provider}", f"lane:{lane}"
 
 
 def _less(counts: Counter[str], names: tuple[str, ...]) -> None:

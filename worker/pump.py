@@ -121,7 +121,7 @@ class Pump:
             attempt.source = None
         if source.last.error is not None:
             raise source.last.error
-        course.reason = source.last.finish
+        course.reason, course.limit = source.last.finish, source.last.limit
 
     @asynccontextmanager
     async def _turn(

@@ -2,7 +2,9 @@
 // only the tail that still changes.
 
 import { shownStatus } from "./conversation.js";
-import { element, MarkdownTail } from "./markdown.js";
+import { element, icon, iconButton, write } from "./dom.js";
+import { drawImage } from "./images.js";
+import { Prose } from "./prose.js";
 import { isFinal } from "./stream.js";
 
 const WORDS = {
@@ -20,28 +22,6 @@ const WORDS = {
 };
 const STATS_MS = 250; // figures that change faster can't be read
 
-/** An icon from the sprite in index.html. */
-export function icon(name) {
-  const make = (tag) => document.createElementNS("http://www.w3.org/2000/svg", tag);
-  const svg = make("svg");
-  svg.setAttribute("class", "icon");
-  svg.setAttribute("aria-hidden", "true");
-  const use = make("use");
-  use.setAttribute("href", `#i-${name}`);
-  svg.append(use);
-  return svg;
-}
-
-/** A button with an icon; `action` is what the page's click handler looks for. */
-export function iconButton(name, action, label) {
-  const button = element("button", "quiet", icon(name));
-  button.type = "button";
-  button.dataset.action = action;
-  button.title = label;
-  button.setAttribute("aria-label", label);
-  return button;
-}
-
 /** Shows one turn; `update()` after each change of it. `element` goes into the page. */
 export class TurnView {
   #turn;
@@ -49,22 +29,34 @@ export class TurnView {
   #statsAt = 0;
   #onPaint;
   #parts;
-  #markdown;
+  #prose;
 
   constructor(turn, onPaint) {
     this.#turn = turn;
     this.#onPaint = onPaint;
-    const question = element("article", "question", element("div", "bubble", turn.prompt));
+    const bubble = element("div", "bubble", turn.prompt);
+    bubble.dir = "auto";
+    bubble.hidden = !turn.prompt;
+    const question = element("article", "question", element("div", "shown", ...(turn.images ?? []).map(drawImage)), bubble);
     question.setAttribute("aria-label", "You");
     this.#parts = this.#build();
-    this.#markdown = new MarkdownTail(this.#parts.prose);
+    this.#prose = new Prose(this.#parts.prose);
     this.element = element("section", "turn", question, this.#parts.answer);
     this.#paint();
   }
 
   /** Draw in the next frame. */
   update() {
-    this.#frame ||= requestAnimationFrame(() => this.#paint());
+    this.#frame ||= requestAnimationFrame(() => {
+      this.#frame = 0;
+      this.#paint();
+    });
+  }
+
+  /** Draw no longer. */
+  close() {
+    cancelAnimationFrame(this.#frame);
+    this.#frame = -1;
   }
 
   #build() {
@@ -72,6 +64,7 @@ export class TurnView {
       wheel: icon("wheel"),
       name: element("span", "model"),
       status: element("span", "status"),
+      cut: element("p", "cut"),
       reasoning: element("div", "thoughts"),
       summary: element("summary"),
       prose: element("div", "prose"),
@@ -84,20 +77,19 @@ export class TurnView {
       redo: iconButton("again", "again", "Ask again"),
     };
     parts.wheel.classList.add("wheel");
+    parts.reasoning.dir = "auto";
     parts.again.type = "button";
     parts.again.dataset.action = "again";
     parts.details = element("details", "reasoning", parts.summary, parts.reasoning);
     parts.problem = element("div", "problem", parts.note, parts.again);
     parts.tail = element("footer", "", parts.stats, element("span", "actions", parts.copy, parts.curl, parts.redo));
     const head = element("header", "", parts.wheel, parts.name, parts.status);
-    parts.answer = element("article", "answer", head, parts.details, parts.prose, parts.tools, parts.problem, parts.tail);
+    parts.answer = element("article", "answer", head, parts.cut, parts.details, parts.prose, parts.tools, parts.problem, parts.tail);
     parts.answer.setAttribute("aria-label", "Answer");
     return parts;
   }
 
   #paint() {
-    cancelAnimationFrame(this.#frame);
-    this.#frame = 0;
     const turn = this.#turn;
     const status = shownStatus(turn);
     const { answer, details, prose, note } = this.#parts;
@@ -106,10 +98,12 @@ export class TurnView {
     answer.rawText = turn.text ?? "";
     this.#parts.name.textContent = (turn.model ?? "").split("/").at(-1);
     this.#parts.name.title = turn.model ?? "";
+    write(this.#parts.cut, cutOf(turn));
+    this.#parts.cut.hidden = !turn.cut;
     details.hidden = !turn.reasoning;
     write(this.#parts.reasoning, turn.reasoning ?? "");
     write(this.#parts.summary, status === "thinking" ? "Thinking…" : "Reasoning");
-    this.#markdown.write(turn.text ?? "");
+    this.#prose.write(turn.text ?? "");
     prose.hidden = !turn.text;
     this.#paintTools(turn.tools ?? []);
     write(note, noteOf(turn));
@@ -166,14 +160,18 @@ export class TurnView {
 
 const seconds = (ms) => (ms < 10_000 ? `${(ms / 1000).toFixed(2)} s` : `${Math.round(ms / 1000)} s`);
 
+/** What the model did not get of what stands above, in a sentence. */
+function cutOf({ cut }) {
+  if (!cut) return "";
+  const turns = cut.turns && (cut.turns === 1 ? "an earlier question and its answer" : `${cut.turns} earlier questions and their answers`);
+  const images = cut.images && (cut.images === 1 ? "an earlier image" : `${cut.images} earlier images`);
+  return `The model did not get ${[turns, images].filter(Boolean).join(", and ")}: together it is too much to send.`;
+}
+
 function noteOf(turn) {
   if (turn.status === "failed" || turn.status === "unsent") return turn.error ?? "";
   if (turn.status !== "expired") return "";
   return turn.text
     ? "The server no longer has this stream. This is the copy that your browser kept."
     : "This stream no longer exists on the server: it expired, or was erased.";
-}
-
-function write(node, text) {
-  if (node.textContent !== text) node.textContent = text;
 }

@@ -2,10 +2,12 @@
 
 import { TurnView } from "./answer.js";
 import { headrace } from "./api.js";
+import { Composer, isComposing } from "./composer.js";
 import { Conversation, isLive, sentence, shownStatus } from "./conversation.js";
+import { Instructions } from "./instructions.js";
 import { chosenModel, hasModel, loadModels } from "./models.js";
 import { Sidebar } from "./sidebar.js";
-import { changedChat, listChats, readChat, recall, remember, removeChat, saveChat } from "./store.js";
+import { changedChat, hasChat, listChats, losses, readChat, readTurn, recall, remember, removeChat, saveTurn } from "./store.js";
 import { isFinal } from "./stream.js";
 
 const SLEPT_MS = 20_000; // hidden longer than this, a connection may be dead without a sign
@@ -14,32 +16,82 @@ const TOAST_MS = 5_000;
 const NEAR_PX = 48; // so close to the end counts as reading along
 
 const $ = (selector) => document.querySelector(selector);
-const input = $("#prompt");
 const scroll = $("#scroll");
-const views = new Map(); // turn -> TurnView
 const sidebar = new Sidebar(deleteChat);
+const composer = new Composer(send, toast);
+const instructions = new Instructions((values) => {
+  open.conversation.instruct(values);
+  instructions.show(open.conversation.chat);
+});
 const follow = { end: true, top: 0 }; // whether the page keeps the end in view, and where it was scrolled to
-let open = new Conversation("", onTurn);
 
 // --- conversations ------------------------------------------------------------------------------------------
 
+/** A conversation on screen. Once closed it changes nothing there, whatever comes late. */
+class ChatView {
+  #views = new Map(); // turn -> TurnView
+
+  constructor(id) {
+    this.conversation = new Conversation(id, (turn, moved) => this.#onTurn(turn, moved));
+    for (const turn of this.conversation.turns) this.#show(turn);
+  }
+
+  get chat() {
+    return this.conversation.chat;
+  }
+
+  /** The name of its draft: that of a conversation without a turn is one for all new ones. */
+  get draft() {
+    return this.chat.turns.length ? this.chat.id : "new";
+  }
+
+  close() {
+    this.conversation.close();
+    for (const view of this.#views.values()) view.close();
+    $("#turns").replaceChildren();
+  }
+
+  /** The turn that an element belongs to. */
+  turnOf(node) {
+    return [...this.#views].find(([, view]) => view.element.contains(node))[0];
+  }
+
+  #show(turn) {
+    const view = new TurnView(turn, keepEnd);
+    const next = this.conversation.turns[this.conversation.turns.indexOf(turn) + 1];
+    const before = this.#views.get(next)?.element ?? null;
+    this.#views.set(turn, view);
+    $("#turns").insertBefore(view.element, before);
+  }
+
+  #onTurn(turn, moved) {
+    if (!this.#views.has(turn)) this.#show(turn);
+    this.#views.get(turn).update();
+    if (!moved) return;
+    refresh();
+    if (turn === this.conversation.turns.at(-1)) announce(turn);
+  }
+}
+
+let open = new ChatView("");
+
 function openChat(id) {
   open.close();
-  views.clear();
-  $("#turns").replaceChildren();
-  open = new Conversation(id, onTurn);
+  open = new ChatView(id);
   remember("open", open.chat.id);
   follow.end = true;
-  for (const turn of open.turns) showTurn(turn);
-  open.resume();
+  open.conversation.resume();
+  composer.open(open.draft);
+  instructions.show(open.chat);
   refresh();
+  keepEnd();
   sidebar.close();
 }
 
 function startNew() {
-  history.pushState(null, "", "#new");
+  history.pushState(null, "", "#chat"); // no name of an element, which the browser would focus
   openChat("new");
-  input.focus();
+  composer.focus();
 }
 
 async function deleteChat(id) {
@@ -58,32 +110,18 @@ async function deleteChat(id) {
 
 // --- turns --------------------------------------------------------------------------------------------------
 
-function showTurn(turn) {
-  const view = new TurnView(turn, keepEnd);
-  views.set(turn, view);
-  $("#turns").append(view.element);
-}
-
-function onTurn(turn, moved) {
-  if (!views.has(turn)) showTurn(turn);
-  views.get(turn).update();
-  if (!moved) return;
-  refresh();
-  if (turn === open.turns.at(-1)) announce(turn);
-}
-
-function send(text) {
-  if (!hasModel() || !open.send(text, chosenModel())) return false;
+function send(text, images) {
+  if (!hasModel() || !open.conversation.send(text, images, chosenModel())) return null;
   history.replaceState(null, "", `#${open.chat.id}`);
   remember("open", open.chat.id);
   follow.end = true;
   keepEnd();
-  return true;
+  return open.draft;
 }
 
 async function stop() {
   try {
-    await open.stop();
+    await open.conversation.stop();
   } catch (problem) {
     toast(`Not stopped. ${sentence(problem)}`);
   }
@@ -92,50 +130,36 @@ async function stop() {
 $("#turns").addEventListener("click", (event) => {
   const button = event.target.closest("[data-action]");
   if (!button) return;
-  const turn = [...views].find(([, view]) => view.element.contains(button))[0];
+  const turn = open.turnOf(button);
   const { action } = button.dataset;
   if (action === "copy") copy(turn.text ?? "", "Answer copied.");
   if (action === "curl") copyCurl(turn.stream);
   if (action === "copy-code") copy(button.closest("figure").querySelector("code").textContent, "Code copied.");
-  if (action === "again" && hasModel()) open.again(turn, chosenModel());
+  if (action === "again" && hasModel()) open.conversation.again(turn, chosenModel());
 });
 
-// --- composer -----------------------------------------------------------------------------------------------
-
-function fit() {
-  $("#send").disabled = !input.value.trim();
-  input.style.height = "auto";
-  input.style.height = `${input.scrollHeight}px`;
-}
-
-$("#composer").addEventListener("submit", (event) => {
-  event.preventDefault();
-  if (send(input.value)) input.value = "";
-  fit();
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !isComposing(event) && !$("dialog[open]") && open.conversation.active) stop();
 });
-input.addEventListener("input", fit);
-input.addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-  event.preventDefault();
-  $("#composer").requestSubmit();
-});
-document.addEventListener("keydown", (event) => event.key === "Escape" && open.active && stop());
 // The second click of a double click on "send" lands on "stop", and means nothing.
 $("#stop").addEventListener("click", (event) => event.detail < 2 && stop());
 $("#new").addEventListener("click", startNew);
 $("#new-small").addEventListener("click", startNew);
-$("#starters").addEventListener("click", (event) => event.target.closest("button") && send(event.target.textContent));
+$("#starters").addEventListener("click", (event) => event.target.closest("button") && composer.ask(event.target.textContent));
 
 // --- what the reader sees and hears -------------------------------------------------------------------------
 
 function refresh() {
-  const { chat, active } = open;
+  const { chat, active, isBusy } = open.conversation;
   sidebar.show(listChats(), chat.id);
   $("#empty").hidden = chat.turns.length > 0;
   $("#title").textContent = chat.title || "New chat";
   document.title = chat.title ? `${chat.title} · Headrace` : "Headrace";
   $("#stop").hidden = !active;
-  $("#send").hidden = Boolean(active);
+  $("#send").hidden = isBusy;
+  const lost = losses();
+  $("#notice").hidden = !lost;
+  if ($("#notice").textContent !== lost) $("#notice").textContent = lost;
 }
 
 function announce(turn) {
@@ -168,7 +192,7 @@ async function copy(text, done) {
 async function copyCurl(id) {
   // With a token where one is needed; a link without one is still better than none.
   const { events_url: path } = await headrace.links(id).catch(() => ({ events_url: `/v1/streams/${id}/events` }));
-  copy(`curl -N '${location.origin}${path}'`, "curl command copied.");
+  copy(`curl -N '${headrace.resolve(path)}'`, "curl command copied.");
 }
 
 // --- scrolling: along with the end, unless the reader went up ----------------------------------------------
@@ -198,20 +222,17 @@ new ResizeObserver(keepEnd).observe(scroll);
 const slept = { since: 0 };
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) slept.since = Date.now();
-  else if (Date.now() - slept.since > SLEPT_MS) open.reconnect();
+  else if (Date.now() - slept.since > SLEPT_MS) open.conversation.reconnect();
 });
 // A network that went away may hold a connection silently; one to this very machine goes on at once.
-for (const change of ["online", "offline"]) window.addEventListener(change, () => open.reconnect());
-window.addEventListener("online", () => open.resend());
-window.addEventListener("pageshow", (event) => event.persisted && open.reconnect());
+for (const change of ["online", "offline"]) window.addEventListener(change, () => open.conversation.reconnect());
+window.addEventListener("online", () => open.conversation.resend());
+window.addEventListener("pageshow", (event) => event.persisted && open.conversation.reconnect());
 window.addEventListener("hashchange", () => location.hash.slice(1) !== open.chat.id && openChat(location.hash.slice(1)));
 window.addEventListener("storage", (event) => {
-  const id = changedChat(event);
-  if (!id) return;
-  const mine = open.turns.map((turn) => turn.key + turn.stream).join();
-  const theirs = readChat(id)?.turns.map((turn) => turn.key + turn.stream).join();
-  if (id === open.chat.id && mine !== theirs) openChat(id);
-  else refresh();
+  const isMine = event.key === null || changedChat(event) === open.chat.id;
+  if (isMine && !open.conversation.reread()) openChat("new");
+  else if (isMine || changedChat(event)) refresh();
 });
 
 // An open keyboard of iOS covers the page instead of making it smaller.
@@ -222,17 +243,18 @@ window.visualViewport?.addEventListener("resize", () => {
 
 async function lookAtOthers() {
   const others = document.hidden ? [] : listChats().filter((chat) => chat.id !== open.chat.id && isLive(chat));
-  for (const chat of others.slice(0, 3)) {
-    const turn = chat.turns.find((each) => each.stream && !isFinal(each.status));
+  for (const { id, turns } of others.slice(0, 3)) {
+    const turn = turns.find((each) => each.stream && !isFinal(each.status));
     const status = await headrace.record(turn.stream).then((record) => record.status, (problem) => problem.status === 404 && "expired");
-    if (isFinal(status)) saveChat(Object.assign(chat, { turns: chat.turns.map((each) => (each === turn ? { ...each, status } : each)) }));
-    if (isFinal(status)) refresh();
+    const kept = hasChat(id) && readTurn(id, turn);
+    if (!isFinal(status) || id === open.chat.id || kept?.stream !== turn.stream) continue;
+    saveTurn(id, { ...kept, status });
+    refresh();
   }
   setTimeout(lookAtOthers, LIVE_MS);
 }
 
 openChat(location.hash.slice(1) || recall("open") || "");
 loadModels();
-fit();
 lookAtOthers();
-if (matchMedia("(pointer: fine)").matches) input.focus();
+if (matchMedia("(pointer: fine)").matches) composer.focus();

@@ -5,13 +5,21 @@
 // under its Idempotency-Key, before it is sent. So a reload at any moment finds one of three cases for a turn:
 // no stream yet (send again under the same key: the server makes one stream of it), an unfinished stream
 // (follow it from its beginning), or a finished one (its record). Nothing else needs to be remembered.
+//
+// A closed conversation tells nothing and follows nothing. An answer of the server that comes late has one effect:
+// the id of a stream that was made is written into the entry of its turn, wherever that turn is shown by now.
+//
+// Another tab may show the same conversation. `reread` takes over what it has written. A question that was asked
+// there is sent there; only if that tab does not do it (it was closed), it is sent here, under the same key.
 
 import { headrace } from "./api.js";
-import { newChat, readChat, saveChat, uuid } from "./store.js";
+import { hasChat, newChat, readChat, readTurn, saveHead, saveTurn, trim, uuid } from "./store.js";
 import { answerOf, Follower, isFinal } from "./stream.js";
 
 const MAX_CONTEXT = 12_000; // characters of earlier turns: about 3,000 tokens, which small models still hold
+const MAX_IMAGES = 160_000; // characters of images in a request, of the 256 KiB that a server takes
 const STOP_MS = 1_500; // a cancel's event is there in well under a second; then it is asked for
+const RESCUE_MS = 5_000; // how long another tab may take to send its question
 
 /** What happened, in a sentence for people. */
 export function sentence(problem) {
@@ -31,6 +39,8 @@ export const isLive = (chat) => chat.turns.some((turn) => turn.stream && isActiv
 export class Conversation {
   #onTurn;
   #followers = new Map(); // turn -> Follower, of unfinished streams
+  #elsewhere = new Set(); // turns that were asked in another tab while this one was open
+  #timers = new Set();
   #closed = false;
 
   constructor(id, onTurn) {
@@ -44,22 +54,24 @@ export class Conversation {
 
   /** The turn whose answer is under way, if there is one. */
   get active() {
-    return this.turns.find(isActive);
+    return this.turns.findLast(isActive);
+  }
+
+  /** Whether the next question has to wait. One that another tab has asked does not hold it up. */
+  get isBusy() {
+    return this.turns.some((turn) => isActive(turn) && !this.#elsewhere.has(turn));
   }
 
   /** Go on with every turn where it was, the newest first. */
   resume() {
-    for (const turn of [...this.turns].reverse()) {
-      if (!turn.stream) turn.status === "sending" && this.#submit(turn);
-      else if (isFinal(turn.status)) this.#check(turn);
-      else this.#follow(turn);
-    }
+    for (const turn of [...this.turns].reverse()) this.#goOn(turn);
   }
 
-  /** Follow no longer. The streams themselves go on. */
+  /** Follow no longer, and tell nothing. The streams themselves go on. */
   close() {
     this.#closed = true;
     for (const follower of this.#followers.values()) follower.close();
+    for (const timer of this.#timers) clearTimeout(timer);
   }
 
   /** Connect anew: the network or the machine was away, and a dead connection may give no sign. */
@@ -72,27 +84,63 @@ export class Conversation {
     for (const turn of this.turns) if (turn.status === "unsent" && turn.lost) this.#submit(turn);
   }
 
+  /** Take over what another tab has written. Out: false where it has deleted the conversation. */
+  reread() {
+    const kept = readChat(this.chat.id);
+    if (!kept) return !this.turns.length;
+    const { turns, ...head } = kept;
+    Object.assign(this.chat, head);
+    for (const theirs of turns) {
+      const mine = this.turns.find((turn) => turn.id === theirs.id);
+      if (mine?.key === theirs.key && (!theirs.stream || mine.stream === theirs.stream)) continue;
+      const turn = mine ?? theirs;
+      if (mine) {
+        for (const name of Object.keys(mine)) delete mine[name];
+        Object.assign(mine, theirs);
+      } else {
+        const behind = this.turns.findIndex((each) => each.at > theirs.at);
+        this.turns.splice(behind < 0 ? this.turns.length : behind, 0, theirs);
+      }
+      this.#elsewhere.add(turn);
+      this.#tell(turn, true);
+      this.#goOn(turn);
+    }
+    return true;
+  }
+
+  /** Set what the model shall heed in this conversation, and its temperature (undefined: the model's own). */
+  instruct({ system, temperature }) {
+    Object.assign(this.chat, { system, temperature });
+    if (hasChat(this.chat.id)) saveHead(this.chat);
+  }
+
   /** Ask. Out: the new turn, or null where there is nothing to ask or an answer is under way. */
-  send(text, model) {
+  send(text, images, model) {
     const prompt = text.trim();
-    if (!prompt || this.active) return null;
-    const turn = { key: uuid(), prompt, model, stream: null, status: "sending" };
+    if ((!prompt && !images.length) || this.isBusy) return null;
+    const { system, temperature } = this.chat;
+    const at = Math.max(Date.now(), (this.turns.at(-1)?.at ?? 0) + 1);
+    const turn = { id: uuid().slice(0, 8), at, key: uuid(), prompt, system, temperature, model, stream: null, status: "sending" };
+    if (images.length) turn.images = images;
     this.turns.push(turn);
-    this.chat.title ||= prompt.split("\n")[0].slice(0, 80);
+    this.chat.title ||= prompt.split("\n")[0].slice(0, 80) || "An image";
     this.chat.updated = Date.now();
-    saveChat(this.chat);
+    trim(this.chat);
+    saveHead(this.chat);
     this.#submit(turn);
     return turn;
   }
 
   /** Ask the same again: a new stream, but the very same request where the server may already have it. */
   again(turn, model) {
-    if (this.active) return;
+    if (this.isBusy) return;
+    const { id, at, prompt, images } = turn;
     const same = turn.lost || !model;
+    const { system, temperature } = turn.lost ? turn : this.chat;
     const key = turn.stream ? uuid() : turn.key;
-    const fresh = { key, prompt: turn.prompt, model: same ? turn.model : model, stream: null };
-    for (const name of Object.keys(turn)) delete turn[name];
-    Object.assign(turn, fresh);
+    for (const name of Object.keys(turn)) if (name !== "model") delete turn[name];
+    Object.assign(turn, { id, at, key, prompt, images, system, temperature, model: same ? turn.model : model, stream: null });
+    this.#elsewhere.delete(turn);
     this.#submit(turn);
   }
 
@@ -101,75 +149,140 @@ export class Conversation {
     const turn = this.active;
     if (!turn) return;
     turn.stopping = !turn.stream; // then it is stopped as soon as it has one
-    if (!turn.stream) return;
+    if (turn.stream) await this.#cancel(turn);
+  }
+
+  async #cancel(turn) {
     await headrace.cancel(turn.stream);
-    const follower = this.#followers.get(turn);
-    setTimeout(() => follower?.reconnect(), STOP_MS);
+    this.#later(STOP_MS, () => this.#followers.get(turn)?.reconnect());
+  }
+
+  #later(ms, act) {
+    if (this.#closed) return;
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
+      act();
+    }, ms);
+    this.#timers.add(timer);
+  }
+
+  #goOn(turn) {
+    if (turn.stream) {
+      if (isFinal(turn.status)) this.#check(turn);
+      else this.#follow(turn);
+    } else if (turn.status === "sending") {
+      if (turn.imagesLost) this.#change(turn, { status: "unsent", key: uuid(), error: "Its image was not kept. Ask again with the image." });
+      else if (!this.#elsewhere.has(turn)) this.#submit(turn);
+      else this.#later(RESCUE_MS, () => turn.status === "sending" && !turn.stream && this.#submit(turn));
+    }
   }
 
   async #submit(turn) {
     const sentAt = performance.now();
-    this.#change(turn, { status: "sending", error: undefined, lost: false });
+    const { messages, cut } = this.#contextOf(turn);
+    const { key, model, temperature } = turn;
+    this.#change(turn, { status: "sending", error: undefined, lost: false, cut });
+    let created;
     try {
-      const created = await headrace.create({ model: turn.model, messages: this.#contextOf(turn) }, { idempotencyKey: turn.key });
-      this.#change(turn, { status: "queued", stream: created.id, model: created.model ?? turn.model });
+      created = await headrace.create({ model, messages, temperature }, { idempotencyKey: key });
     } catch (problem) {
+      // A closed conversation leaves the question as it is: opened again, it is sent again under the same key.
+      if (this.#closed || turn.key !== key) return;
       const away = !problem.status;
       const error = sentence(problem) + (away ? " Your message is kept, and goes out when the connection is back." : "");
       // What may have arrived keeps its key; what was refused would be refused again under it.
       const lost = away || problem.status >= 500;
-      const key = lost ? turn.key : uuid();
-      this.#change(turn, { status: "unsent", stopping: false, error, lost, key });
+      this.#change(turn, { status: "unsent", stopping: false, error, lost, key: lost ? key : uuid() });
       return;
     }
-    if (!this.#closed) this.#follow(turn, sentAt);
-    if (turn.stopping) await this.stop().catch(() => {});
+    const known = { status: "queued", stream: created.id, model: created.model ?? model };
+    const { stopping } = turn;
+    if (this.#closed) {
+      const kept = readTurn(this.chat.id, turn);
+      if (kept?.key === key && !kept.stream) saveTurn(this.chat.id, { ...kept, ...known });
+    } else if (turn.key === key && turn.stream !== created.id) {
+      this.#change(turn, known);
+      this.#follow(turn, sentAt);
+    }
+    if (stopping) await this.#cancel({ stream: created.id }).catch(() => {});
   }
 
+  /** What a question is sent with, and what of the earlier turns was left out: `{turns, images}`, or undefined. */
   #contextOf(turn) {
-    const messages = [{ role: "user", content: turn.prompt }];
+    const cut = { turns: 0, images: turn.imagesLost ?? 0 };
+    const messages = [{ role: "user", content: contentOf(turn.prompt, turn.images ?? []) }];
     let room = MAX_CONTEXT;
+    let imageRoom = MAX_IMAGES - sizeOf(turn.images);
     for (const earlier of this.turns.slice(0, this.turns.indexOf(turn)).reverse()) {
-      if (!earlier.text || !["done", "cancelled", "expired"].includes(earlier.status)) continue;
-      room -= earlier.prompt.length + earlier.text.length;
-      if (room < 0) break;
-      messages.unshift({ role: "user", content: earlier.prompt }, { role: "assistant", content: earlier.text });
+      if (!["done", "cancelled", "expired"].includes(earlier.status)) continue;
+      const { prompt, text = "", images = [], imagesLost = 0 } = earlier;
+      room -= prompt.length + text.length;
+      if (!text || room < 0) {
+        cut.turns += 1;
+        continue;
+      }
+      imageRoom -= sizeOf(images);
+      const shown = imageRoom < 0 ? [] : images;
+      cut.images += images.length - shown.length + imagesLost;
+      messages.unshift({ role: "user", content: contentOf(prompt || "(an image)", shown) }, { role: "assistant", content: text });
     }
-    return messages;
+    if (turn.system) messages.unshift({ role: "system", content: turn.system });
+    return { messages, cut: cut.turns || cut.images ? cut : undefined };
   }
 
   #follow(turn, sentAt) {
+    this.#followers.get(turn)?.close();
     turn.text = turn.reasoning = "";
     const follower = new Follower(turn.stream, (values) => this.#absorb(turn, values), sentAt);
     this.#followers.set(turn, follower);
   }
 
   async #check(turn) {
+    const { stream } = turn;
+    let values = null;
     try {
-      const record = await headrace.record(turn.stream);
-      if (isFinal(record.status)) this.#absorb(turn, answerOf(record));
+      const record = await headrace.record(stream);
+      if (isFinal(record.status)) values = answerOf(record);
     } catch (problem) {
-      if (problem.status === 404) this.#absorb(turn, { status: "expired", away: false });
+      if (problem.status === 404) values = { status: "expired", away: false };
     }
+    if (values && turn.stream === stream) this.#absorb(turn, values);
   }
 
   #absorb(turn, values) {
+    if (this.#closed) return;
     const before = shownStatus(turn);
     Object.assign(turn, values, { model: values.model ?? turn.model });
     if (isFinal(turn.status)) {
-      if (this.#followers.delete(turn)) this.chat.updated = Date.now();
-      this.#keep();
+      if (this.#followers.delete(turn)) {
+        this.chat.updated = Date.now();
+        if (hasChat(this.chat.id)) saveHead(this.chat);
+      }
+      this.#keep(turn);
     }
-    this.#onTurn(turn, before !== shownStatus(turn));
+    this.#tell(turn, before !== shownStatus(turn));
   }
 
   #change(turn, values) {
+    if (this.#closed) return;
     Object.assign(turn, values);
-    this.#keep();
-    this.#onTurn(turn, true);
+    this.#keep(turn);
+    this.#tell(turn, true);
   }
 
-  #keep() {
-    if (readChat(this.chat.id)) saveChat(this.chat); // a deleted one stays deleted
+  #tell(turn, moved) {
+    if (!this.#closed) this.#onTurn(turn, moved);
   }
+
+  #keep(turn) {
+    if (hasChat(this.chat.id)) saveTurn(this.chat.id, turn); // a deleted one stays deleted
+  }
+}
+
+const sizeOf = (images = []) => images.reduce((sum, image) => sum + image.data.length, 0);
+
+function contentOf(prompt, images) {
+  if (!images.length) return prompt;
+  const parts = images.map(({ data, media_type }) => ({ type: "image", data, media_type }));
+  return prompt ? [{ type: "text", text: prompt }, ...parts] : parts;
 }

@@ -252,6 +252,8 @@ export class Headrace {
   cancel(id: string, reason?: string): Promise<Created>;
   erase(id: string): Promise<null>;
   links(id: string): Promise<Links>;
+  /** The whole address of a link that the server gave. */
+  resolve(link: string): string;
   models(): Promise<{ default: string; models: { id: string; provider: string }[] }>;
 }
 
@@ -290,6 +292,12 @@ export class HeadraceStream implements AsyncIterable<HeadraceEvent> {
   texts(): AsyncGenerator<string, void, undefined>;
   [Symbol.asyncIterator](): AsyncGenerator<HeadraceEvent, void, undefined>;
 }
+
+/**
+ * Tokens a second of an answer that has ended, by the timings of its record; null where it can't be told. Of an answer
+ * that came at once, it is counted from the start.
+ */
+export function tokensPerSecond(tokens: number | null | undefined, timings: Timings | null | undefined): number | null;
 
 export class HeadraceError extends Error {
   constructor(

@@ -29,6 +29,7 @@ const MAX_EVENT_CHARS = 32 * 1024 * 1024; // the largest event is a snapshot: ev
 const MOST_WAITING = 256; // events that wait for an iterator
 const STOPPED_MS = 1_500; // a cancel's event is there in well under a second
 const CATCH_UP_MS = 400; // what comes right after connecting was said before, and tells nothing of the rate
+const MEASURABLE_MS = 250; // a shorter time tells nothing of a rate
 const RATE_MS = 3_000; // the window of the live rate
 
 const PASSING = [408, 425, 429];
@@ -88,10 +89,27 @@ export class Headrace {
     return this.#wire.call("POST", `${at(id)}/token`);
   }
 
+  /** The whole address of a link that the server gave. */
+  resolve(link) {
+    return new URL(this.#wire.resolve(link), globalThis.location?.href).href;
+  }
+
   /** The models that can be asked for. */
   models() {
     return this.#wire.call("GET", "/v1/models");
   }
+}
+
+/**
+ * The rate of an answer that has ended, or null. In: its tokens, and the timings of its record. It is counted from the
+ * first token to the end; of an answer that came at once, from the start. What took less than MEASURABLE_MS has no rate.
+ */
+export function tokensPerSecond(tokens, timings) {
+  if (!(tokens > 1) || !timings) return null;
+  const { total_ms: totalMs, first_token_ms: firstMs } = timings;
+  const spanMs = totalMs - firstMs;
+  if (spanMs >= MEASURABLE_MS) return ((tokens - 1) * 1000) / spanMs;
+  return totalMs >= MEASURABLE_MS ? (tokens * 1000) / totalMs : null;
 }
 
 /** One answer as it comes: its text so far, callbacks, iterators. Made by `stream` and `resume`. */
@@ -201,11 +219,9 @@ export class HeadraceStream {
   progress() {
     const { attempt, status, connected, usage, timings } = this;
     const tokens = usage?.output_tokens ?? (this.#pieces || null);
-    const spanMs = timings ? timings.total_ms - timings.first_token_ms : 0;
-    const overall = tokens > 1 && spanMs > 0 ? ((tokens - 1) * 1000) / spanMs : null;
     return {
       tokens,
-      tokensPerSecond: this.#isOver ? overall : this.#liveRate(),
+      tokensPerSecond: this.#isOver ? tokensPerSecond(tokens, timings) : this.#liveRate(),
       firstTokenMs: timings?.first_token_ms ?? this.#firstMs,
       attempt,
       status,
@@ -657,11 +673,15 @@ export class SseParser {
 
 /** Everything that was said: the sum of deltas. */
 class Said {
+  /** The last call of each index. */
+  #lastCalls;
+
   /** From a `snapshot` event or a record, whose own `provider` is the name of who speaks. */
   constructor({ text, reasoning, tool_calls: calls, provider_parts: parts } = {}) {
     this.text = text ?? "";
     this.reasoning = reasoning ?? "";
     this.toolCalls = (calls ?? []).map((call) => ({ ...call }));
+    this.#lastCalls = new Map(this.toolCalls.map((call) => [call.index, call]));
     this.provider = [...(parts ?? [])];
   }
 
@@ -674,8 +694,11 @@ class Said {
 
   /** A new id opens a call, whatever its index; a piece without one belongs to the last call of its index. */
   #addToolCall({ index, id, name, arguments: piece = "" }) {
-    let call = this.toolCalls.findLast((known) => known.index === index);
-    if (!call || (id && call.id && id !== call.id)) this.toolCalls.push((call = { index, id: null, name: null, arguments: "" }));
+    let call = this.#lastCalls.get(index);
+    if (!call || (id && call.id && id !== call.id)) {
+      this.toolCalls.push((call = { index, id: null, name: null, arguments: "" }));
+      this.#lastCalls.set(index, call);
+    }
     call.id = id ?? call.id;
     call.name = name ?? call.name;
     call.arguments += piece;
@@ -717,7 +740,7 @@ class Wire {
 
   /** Out: the response, whatever its status; only for a refused key a function may give another one. */
   async send(method, path, { body, headers, limit }) {
-    const url = /^[a-z][a-z0-9+.-]*:/i.test(path) ? path : this.#base + path;
+    const url = this.resolve(path);
     const asks = typeof this.#key === "function";
     let key = this.#takesKey(url) ? ((asks ? await this.#key() : this.#key) ?? "") : null;
     for (;;) {
@@ -740,6 +763,13 @@ class Wire {
       if (!other || other === key) throw refusal;
       key = other;
     }
+  }
+
+  /** Where a path of the server is: a link of it has the path under which it stands already, if it knows that. */
+  resolve(path) {
+    if (/^[a-z][a-z0-9+.-]*:/i.test(path)) return path;
+    const [, origin, under] = /^([a-z][a-z0-9+.-]*:\/\/[^/]*)?(.*)$/i.exec(this.#base);
+    return under && path.startsWith(`${under}/`) ? (origin ?? "") + path : this.#base + path;
   }
 
   /** A read token stands in for the key, and nobody but this server gets it. */
@@ -838,8 +868,15 @@ async function problemOf(response) {
   const { status } = response;
   const message = said?.detail ?? said?.title ?? `The server answered ${status}.`;
   const retryable = status >= 500 || PASSING.includes(status);
-  const after = Number(response.headers.get("retry-after"));
-  return new HeadraceError(said?.code ?? `http_${status}`, message, { status, retryable, retryAfterMs: after > 0 ? after * 1000 : 0 });
+  return new HeadraceError(said?.code ?? `http_${status}`, message, { status, retryable, retryAfterMs: retryAfterMs(response.headers) });
+}
+
+/** `Retry-After` in ms: it is seconds, or a date, which is compared with the server's own clock where it says that. */
+function retryAfterMs(headers) {
+  const said = headers.get("retry-after")?.trim() ?? "";
+  if (/^[0-9]+$/.test(said)) return Number(said) * 1000;
+  const now = Date.parse(headers.get("date") ?? "") || Date.now();
+  return Math.max(0, Date.parse(said) - now) || 0;
 }
 
 /** 128 random bits. (`crypto.randomUUID` is missing on plain http other than localhost.) */

@@ -3,6 +3,8 @@
 // It is kept for this tab, or, if the reader says so, on this device. Whoever can run a script on this page could
 // read it from either place, which is why the page's policy lets no other script in.
 
+import { device, tab } from "./store.js";
+
 const NAME = "headrace:key";
 
 const dialog = document.querySelector("#key");
@@ -11,7 +13,7 @@ const forget = document.querySelector("#forget");
 let asking = null; // the question on screen: one, however many calls wait for its answer
 
 /** The key, or null. */
-export const key = () => sessionStorage.getItem(NAME) ?? localStorage.getItem(NAME);
+export const key = () => tab.get(NAME) ?? device.get(NAME);
 
 /** Ask for a key; `refused` is the one that the server did not take. Out: once there is another one. */
 export function askKey(refused) {
@@ -37,14 +39,14 @@ export function askKey(refused) {
 }
 
 function forgetKey() {
-  sessionStorage.removeItem(NAME);
-  localStorage.removeItem(NAME);
+  tab.remove(NAME);
+  device.remove(NAME);
   forget.hidden = true;
 }
 
 function keep(secret, remembered) {
-  sessionStorage.setItem(NAME, secret);
-  if (remembered) localStorage.setItem(NAME, secret);
+  tab.set(NAME, secret);
+  if (remembered) device.set(NAME, secret);
   forget.hidden = false;
 }
 

@@ -1,8 +1,7 @@
 // The list of conversations: a column beside the chat, a drawer on a phone.
 
-import { iconButton } from "./answer.js";
 import { isLive } from "./conversation.js";
-import { element } from "./markdown.js";
+import { element, iconButton } from "./dom.js";
 
 const SURE_MS = 3_000; // how long a delete button waits for the second press
 
@@ -65,7 +64,7 @@ export class Sidebar {
 }
 
 function row(chat, isOpen) {
-  const link = element("a", "", element("span", "name", chat.title || "Untitled"), element("time", "", ageOf(chat.updated)));
+  const link = element("a", "", name(chat), element("time", "", ageOf(chat.updated)));
   link.href = `#${chat.id}`;
   link.dataset.chat = chat.id;
   if (isOpen) link.setAttribute("aria-current", "page");
@@ -75,6 +74,12 @@ function row(chat, isOpen) {
     link.querySelector("time").textContent = "live";
   }
   return item;
+}
+
+function name(chat) {
+  const shown = element("span", "name", chat.title || "Untitled");
+  shown.dir = "auto";
+  return shown;
 }
 
 function deleteButton(id) {

@@ -1,15 +1,81 @@
-// What this browser remembers: conversations, in localStorage. The truth about an answer is its record on the
-// server; here are the questions, the stream ids and, for after the record's expiry, a copy of finished texts.
+// What this browser remembers: conversations, settings, drafts and the key. The truth about an answer is its record on
+// the server; here are the questions, the stream ids and, for after the record's expiry, a copy of finished texts.
 //
-// One key a conversation, so that two tabs never overwrite each other's. A conversation is
-// {id, title, updated (ms), turns: [turn]}, a turn
-// {key, prompt, model, stream, status, text?, reasoning?, tools?, stats?, finish?, error?}
-// where `key` is the Idempotency-Key under which it is sent, and `stream` is null until the server took it.
+// Theory of operation. Two tabs may write at the same moment, and a storage knows no transaction. So each turn has an
+// entry of its own, which one tab writes at a time, and a conversation is the list of its turns' entries in the order
+// of their time: nothing that was written in one tab can be lost by a list that another tab had read before.
+// A browser may deny the storage, or have no room left. What it does not take lives in this page alone, and `losses`
+// says so.
+//
+// A conversation is {id, title, updated (ms), system?, temperature?, turns: [turn]}, a turn
+// {id, at (ms), key, prompt, images?, system?, temperature?, model, stream, status, text?, reasoning?, tools?, stats?,
+// finish?, error?, cut?} where `key` is the Idempotency-Key under which it is sent, and `stream` is null until the
+// server took it.
 
-const PREFIX = "headrace:chat:";
+const HEAD = "headrace:chat:";
+const TURN = "headrace:turn:"; // + conversation + ":" + turn
 const MAX_CHATS = 50; // what a list is still read for
 const MAX_TURNS = 100; // each is a request when the conversation opens
 const MAX_KEPT = 20_000; // characters of an answer; longer ones live in their record alone
+
+/** A Storage that may be denied or full. */
+class Shelf {
+  #storage = null;
+  #loose = new Map(); // what is kept in this page alone
+
+  constructor(open) {
+    try {
+      this.#storage = open();
+    } catch {
+      // denied: the property itself throws
+    }
+  }
+
+  get isDenied() {
+    return !this.#storage;
+  }
+
+  /** How many entries the storage did not take. */
+  get lost() {
+    return this.#loose.size;
+  }
+
+  get(name) {
+    return this.#loose.get(name) ?? this.#storage?.getItem(name) ?? null;
+  }
+
+  /** Out: whether it is kept. */
+  set(name, value) {
+    try {
+      this.#storage.setItem(name, value);
+      this.#loose.delete(name);
+      return true;
+    } catch {
+      this.#loose.set(name, value);
+      return false;
+    }
+  }
+
+  remove(name) {
+    this.#loose.delete(name);
+    this.#storage?.removeItem(name);
+  }
+
+  names() {
+    const kept = this.#storage ? Array.from({ length: this.#storage.length }, (_, at) => this.#storage.key(at)) : [];
+    return new Set([...kept, ...this.#loose.keys()]);
+  }
+}
+
+/** For this device, and for this tab. */
+export const device = new Shelf(() => window.localStorage);
+export const tab = new Shelf(() => window.sessionStorage);
+
+/** What is not kept, in a sentence for people; "" where all is. */
+export function losses() {
+  if (device.isDenied) return "This browser lets the page keep nothing: the list, your questions and drafts are gone when this tab closes.";
+  return device.lost ? "This browser's storage is full: what is new here is gone when this tab closes. Delete a conversation to make room." : "";
+}
 
 /** An RFC 9562 version 4 UUID. (`crypto.randomUUID` is missing on plain http other than localhost.) */
 export function uuid() {
@@ -23,63 +89,104 @@ export function uuid() {
 /** An empty conversation; it is kept once it has a turn. */
 export const newChat = () => ({ id: uuid().slice(0, 8), title: "", updated: Date.now(), turns: [] });
 
-/** All conversations, the newest first. */
-export function listChats() {
-  const chats = [];
-  for (let at = 0; at < localStorage.length; at += 1) {
-    const key = localStorage.key(at);
-    const chat = key.startsWith(PREFIX) && readChat(key.slice(PREFIX.length));
-    if (chat) chats.push(chat);
-  }
-  return chats.sort((a, b) => b.updated - a.updated);
-}
-
-/** One conversation, or null: never kept, deleted, or not readable. */
-export function readChat(id) {
+function read(shelf, name) {
   try {
-    const chat = JSON.parse(localStorage.getItem(PREFIX + id));
-    return Array.isArray(chat?.turns) ? chat : null;
+    return JSON.parse(shelf.get(name));
   } catch {
     return null;
   }
 }
 
-/** Keep a conversation; the oldest ones make room for it. Without any storage it lives in this page alone. */
-export function saveChat(chat) {
-  chat.turns.splice(0, chat.turns.length - MAX_TURNS);
-  const kept = { ...chat, turns: chat.turns.map(trimmed) };
-  const others = listChats().filter((other) => other.id !== chat.id);
-  while (others.length >= MAX_CHATS) removeChat(others.pop().id);
-  for (;;) {
-    try {
-      localStorage.setItem(PREFIX + chat.id, JSON.stringify(kept));
-      return;
-    } catch {
-      if (!others.length) return;
-      removeChat(others.pop().id);
-    }
-  }
+const turnName = (id, turn) => `${TURN}${id}:${turn.id}`;
+const inOrder = (a, b) => a.at - b.at || (a.id < b.id ? -1 : 1);
+
+function readTurns(names) {
+  return names.map((name) => read(device, name)).filter((turn) => turn?.id && typeof turn.prompt === "string").sort(inOrder);
 }
 
-const trimmed = (turn) =>
-  (turn.text?.length ?? 0) + (turn.reasoning?.length ?? 0) > MAX_KEPT
-    ? { ...turn, text: undefined, reasoning: undefined }
-    : turn;
+/** All conversations, the newest first. */
+export function listChats() {
+  const turns = new Map();
+  const heads = [];
+  for (const name of device.names()) {
+    if (name.startsWith(HEAD)) heads.push(name.slice(HEAD.length));
+    else if (name.startsWith(TURN)) {
+      const id = name.slice(TURN.length).split(":")[0];
+      turns.set(id, [...(turns.get(id) ?? []), name]);
+    }
+  }
+  const chats = heads.map((id) => ({ ...read(device, HEAD + id), id, turns: readTurns(turns.get(id) ?? []) }));
+  return chats.filter((chat) => chat.updated).sort((a, b) => b.updated - a.updated);
+}
+
+/** One conversation, or null: never kept, deleted, or not readable. */
+export function readChat(id) {
+  const head = id && read(device, HEAD + id);
+  if (!head) return null;
+  const mine = [...device.names()].filter((name) => name.startsWith(`${TURN}${id}:`));
+  return { ...head, id, turns: readTurns(mine) };
+}
+
+/** Whether a conversation is kept. */
+export const hasChat = (id) => device.get(HEAD + id) !== null;
+
+/** Keep what a conversation has beside its turns. */
+export function saveHead({ id, title, updated, system, temperature }) {
+  put(id, HEAD + id, [JSON.stringify({ title, updated, system, temperature })]);
+  for (const { id: old } of listChats().slice(MAX_CHATS)) removeChat(old);
+}
+
+/** Keep one turn. Only an answer that is not too long is copied; where room is short, images go first. */
+export function saveTurn(id, turn) {
+  const isLong = (turn.text?.length ?? 0) + (turn.reasoning?.length ?? 0) > MAX_KEPT;
+  const kept = isLong ? { ...turn, text: undefined, reasoning: undefined } : turn;
+  const values = [JSON.stringify(kept)];
+  if (turn.images) values.push(JSON.stringify({ ...kept, images: undefined, imagesLost: turn.images.length }));
+  put(id, turnName(id, turn), values);
+}
+
+/** Keep the first of these values for which there is room; the oldest conversations make room for it. */
+function put(id, name, values) {
+  if (values.some((value) => device.set(name, value)) || device.isDenied) return;
+  const others = listChats().filter((other) => other.id !== id);
+  while (others.length) {
+    removeChat(others.pop().id);
+    if (values.some((value) => device.set(name, value))) return;
+  }
+  device.set(name, values[0]); // the whole of it stays in this page
+}
+
+/** What another tab, or an earlier page, has of a turn; null where it is gone. */
+export const readTurn = (id, turn) => read(device, turnName(id, turn));
+
+/** Forget the oldest turns of a long conversation. */
+export function trim(chat) {
+  for (const turn of chat.turns.splice(0, chat.turns.length - MAX_TURNS)) device.remove(turnName(chat.id, turn));
+}
 
 /** Forget a conversation. */
-export const removeChat = (id) => localStorage.removeItem(PREFIX + id);
+export function removeChat(id) {
+  for (const name of device.names()) if (name === HEAD + id || name.startsWith(`${TURN}${id}:`)) device.remove(name);
+}
 
 /** The conversation that a `storage` event of another tab is about, or null. */
-export const changedChat = (event) => (event.key?.startsWith(PREFIX) ? event.key.slice(PREFIX.length) : null);
+export function changedChat({ key }) {
+  if (key?.startsWith(HEAD)) return key.slice(HEAD.length);
+  return key?.startsWith(TURN) ? key.slice(TURN.length).split(":")[0] : null;
+}
 
 /** A small setting (`model`, `open`); null when there is none. */
-export const recall = (name) => localStorage.getItem(`headrace:${name}`);
+export const recall = (name) => device.get(`headrace:${name}`);
 
 /** Keep a small setting. */
-export function remember(name, value) {
-  try {
-    localStorage.setItem(`headrace:${name}`, value);
-  } catch {
-    // A full storage loses a preference, never a question.
-  }
+export const remember = (name, value) => device.set(`headrace:${name}`, value);
+
+/** What was written and not sent: `{text, images}`, for this tab and through a reload. */
+export const readDraft = (id) => read(tab, `headrace:draft:${id}`) ?? { text: "", images: [] };
+
+/** Keep a draft; without its images where there is no room for them. */
+export function saveDraft(id, { text, images }) {
+  const name = `headrace:draft:${id}`;
+  if (!text && !images.length) tab.remove(name);
+  else if (!tab.set(name, JSON.stringify({ text, images })) && images.length) tab.set(name, JSON.stringify({ text, images: [] }));
 }

@@ -4,6 +4,7 @@
 // It never gives up: a page may be open for days, and whoever looks at it wants to see the answer go on.
 
 import { headrace } from "./api.js";
+import { tokensPerSecond } from "./headrace.js";
 
 const BACKOFF_MS = 10_000; // longest pause between tries; a person who waits expects no longer one
 const AWAY_MS = 700; // shorter losses are mended before one could read about them
@@ -14,9 +15,7 @@ export const isFinal = (status) => ["done", "failed", "cancelled", "expired"].in
 /** A finished stream's record, in the same words as what a follower tells. */
 export function answerOf({ status, model, text, reasoning, tool_calls: tools, finish_reason: finish, error, usage, timings, attempt }) {
   const tokens = usage?.output_tokens;
-  const spanMs = timings?.total_ms - timings?.first_token_ms;
-  const rate = tokens > 1 && spanMs > 0 ? ((tokens - 1) * 1000) / spanMs : null;
-  const stats = { tokens, rate, firstMs: timings?.first_token_ms, attempt };
+  const stats = { tokens, rate: tokensPerSecond(tokens, timings), firstMs: timings?.first_token_ms, attempt };
   return { status, away: false, model, text, reasoning: reasoning ?? "", tools: tools ?? [], finish, error: error?.message, stats };
 }
 

@@ -1,4 +1,11 @@
-"""The logs that have a viewer here: what the hub knows of each, shared by all of its viewers."""
+"""The logs that have a viewer here: what the hub knows of each, shared by all of its viewers.
+
+Theory of operation. A followed log belongs to one creation of its stream. An ``Idempotency-Key`` makes an erased
+stream again under the same id and in the same key of Redis, so the creation's time, which the record tells, is part
+of what is followed. A followed log learns that its stream is no more in three ways, whichever is first: its log is
+empty; its log holds another creation (a ``queued`` event behind what was read, or a record of another time); a
+viewer comes for a later creation. Its viewers are then told that the stream is gone, and nobody joins it any more.
+"""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,7 +16,7 @@ from api.dialects.base import Dialect
 from api.sink import frame
 from api.snapshots import Recent
 from api.viewing.shared_buffer import SLICE_BYTES, SharedBuffer
-from shared.events import FRESH, MESSAGE
+from shared.events import FRESH, MESSAGE, QUEUED
 from shared.ids import MAX_PART, Cursor, follows
 from shared.keys import Keys
 from shared.log import DATA, TYPE, RawEntry, read_entry
@@ -36,7 +43,7 @@ class Waiter(Protocol):
 
 
 class FollowedLog:
-    """One log in one dialect.
+    """One log of one creation (``created_ms``, as the record tells it) in one dialect.
 
     ``position`` is the last id read, as Redis tells it; ``generation`` counts how often the buffer had to be thrown
     away (a gap, or a buffer ahead of its log), after which every viewer needs a ``snapshot`` (ready to be sent,
@@ -44,8 +51,9 @@ class FollowedLog:
     says that the log vanished; ``changes`` counts whatever happens.
     """
 
-    def __init__(self, stream_id: str, key: bytes, dialect: Dialect, text_from: Cursor) -> None:
+    def __init__(self, stream_id: str, key: bytes, dialect: Dialect, text_from: Cursor, created_ms: int) -> None:
         self.stream_id = stream_id
+        self.created_ms = created_ms
         self.key = key
         self.dialect = dialect
         self.buffer = SharedBuffer()
@@ -66,9 +74,12 @@ class FollowedLog:
         said: list[bytes] = []
         for entry in entries:
             position, fields = entry
-            if position != buffer.next_id:
-                self._join(entry)
             kind = fields[TYPE].decode()
+            if position != buffer.next_id:
+                if kind == QUEUED and buffer.last is not None:
+                    self.vanish()
+                    return
+                self._join(entry)
             data = dialect.entry(position, kind, fields[DATA])
             said.append(data)
             self.position = position
@@ -166,15 +177,23 @@ class FollowedLogs:
     def of(self, stream_ids: Iterable[str]) -> list[FollowedLog]:
         """All followed logs of these streams, one for each dialect."""
         known = self._by_stream
-        return [followed for one in stream_ids for followed in known.get(one, ())]
+        return [followed for one in stream_ids for followed in known.get(one, ()) if not followed.gone]
 
     @contextmanager
-    def viewed(self, stream_id: str, dialect: Dialect, text_from: Cursor) -> Iterator[FollowedLog]:
-        """Follow a log as long as the block lasts, and ``linger_s`` beyond."""
+    def viewed(self, stream_id: str, dialect: Dialect, text_from: Cursor, created_ms: int) -> Iterator[FollowedLog]:
+        """Follow a log as long as the block lasts, and ``linger_s`` beyond. One of a creation that is known to be
+        past is gone from the beginning."""
+        for sibling in (siblings := self._by_stream.get(stream_id, ())):
+            if sibling.created_ms < created_ms:
+                sibling.vanish()
         key = (stream_id, dialect.name)
         followed = self._logs.get(key)
-        if followed is None or followed.gone:
-            followed = FollowedLog(stream_id, self._keys.log(stream_id).encode(), dialect, text_from)
+        if followed is None or followed.gone or followed.created_ms != created_ms:
+            followed = FollowedLog(stream_id, self._keys.log(stream_id).encode(), dialect, text_from, created_ms)
+            if any(sibling.created_ms > created_ms and not sibling.gone for sibling in siblings):
+                followed.vanish()
+                yield followed
+                return
             self._logs[key] = followed
             self._by_stream.setdefault(stream_id, []).append(followed)
             self._made(followed)

@@ -285,9 +285,11 @@ class Viewer:
             return self._dialect.lost()
         found = await self._followed.snapshot.get(self._read_snapshot)
         if found is None:
+            self._followed.vanish()
             self._to(State.ENDED)
             return self._dialect.gone()
         head, reading = found
+        self._hub.snapshots_sent += 1
         self._to(State.PAGING)
         self._last = reading.as_of.encode() or None
         # A large one stays the same bytes for all viewers that wait for their sockets; the tail is read from the
@@ -296,7 +298,7 @@ class Viewer:
 
     async def _read_snapshot(self) -> tuple[bytes, Reading] | None:
         reading = await self._streams.read(self._followed.stream_id)
-        if reading is None:
+        if reading is None or int(reading.record["created_ms"]) != self._followed.created_ms:
             return None
         in_thread = len(reading.snapshot) > LARGE_SNAPSHOT
         return await asyncio.to_thread(self._head, reading) if in_thread else self._head(reading)

@@ -3,7 +3,7 @@
 -- KEYS: arq's queue, the lanes (sorted set), the books (hash)
 -- ARGV: head of a lane's key, head of a job's key; a job that the worker was woken with, and its place ('' for none);
 --       the worker's free places, and how many streams more it may hold; shares: 1 where keys share the places, 1
---       where providers do, most places of a key (0: its share); then for each name (`key:…`, `provider:…`) of which
+--       where providers do, most places of a key (0: its share); then for each name (`key:…`, `provider:…`, `lane:…`) of which
 --       the worker has streams: how many hold a place, how many there are in all
 -- Out:  {jobs that still wait, then for each that was taken: job id, place, payload or nil}
 local QUEUE, LANES, BOOKS = KEYS[1], KEYS[2], KEYS[3]
@@ -12,6 +12,7 @@ local free, more = tonumber(ARGV[5]), tonumber(ARGV[6])
 local shares = {key = ARGV[7] == '1', provider = ARGV[8] == '1'}
 local most_of_key = tonumber(ARGV[9])
 local FOREIGN = 1000000000000  -- as a place it is a time: of a program that knows arq alone
+local FIRST = 0  -- the place of what has begun already
 local BATCH = 100
 
 local running, held = {}, {}
@@ -41,18 +42,30 @@ local function adopt(job)
   redis.call('ZADD', LANES, 'LT', tag, lane)
 end
 
--- Whoever has a share may have one more while it has fewer than are free.
-local function fits(kind, name)
+-- Whoever has a share may have one more while it has fewer than are free; of what has begun already (`factor`), three
+-- times as many.
+local function fits(kind, name, factor)
   local key = kind .. ':' .. name
   if name == '' or not shares[kind] then
     return true
   end
   local places = running[key] or 0
-  local room = free
+  local room = factor * free
   if kind == 'key' and most_of_key > 0 then
     room = most_of_key
   end
-  return places < room and (held[key] or 0) < more
+  return places < room and (held[key] or 0) < factor * more
+end
+
+-- A key may have one more of a provider's places while it has fewer of them than are free beside them: a key that
+-- fills what its provider may have would leave nothing there for the others.
+local function fits_lane(lane, provider, owner, factor)
+  if provider == '' or owner == '' or most_of_key > 0 or not (shares.key and shares.provider) then
+    return true
+  end
+  local mine, all = 'lane:' .. lane, 'provider:' .. provider
+  local room, rest = free - (running[all] or 0), more - (held[all] or 0)
+  return (running[mine] or 0) < factor * room and (held[mine] or 0) < factor * rest
 end
 
 local function count(kind, name)
@@ -73,7 +86,7 @@ local answer = {0}
 local passed = 0
 local served = tonumber(redis.call('HGET', BOOKS, 'served') or '0')
 while free > 0 and more > 0 do
-  local lane = redis.call('ZRANGE', LANES, passed, passed)[1]
+  local lane, at = unpack(redis.call('ZRANGE', LANES, passed, passed, 'WITHSCORES'))
   if not lane then
     local strays = passed == 0 and redis.call('ZRANGE', QUEUE, 0, BATCH - 1) or {}
     if #strays == 0 then
@@ -82,10 +95,12 @@ while free > 0 and more > 0 do
     for _, job in ipairs(strays) do
       adopt(job)
     end
-    lane = redis.call('ZRANGE', LANES, 0, 0)[1]
+    lane, at = unpack(redis.call('ZRANGE', LANES, 0, 0, 'WITHSCORES'))
   end
   local provider, owner = string.match(lane, '^([^:]*):(.*)$')
-  if not (fits('key', owner) and fits('provider', provider)) then
+  local factor = tonumber(at) == FIRST and 3 or 1
+  local may = fits('key', owner, factor) and fits('provider', provider, factor)
+  if not (may and fits_lane(lane, provider, owner, factor)) then
     passed = passed + 1
   else
     local LANE = lane_head .. lane
@@ -108,6 +123,7 @@ while free > 0 and more > 0 do
         free, more = free - 1, more - 1
         count('key', owner)
         count('provider', provider)
+        count('lane', lane)
       end
     end
   end

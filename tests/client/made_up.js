@@ -307,6 +307,44 @@ export const cases = [
     },
   ],
   [
+    "Retry-After may be a date, and is read by the server's own clock",
+    async (client) => {
+      const now = Date.parse("2001-01-01T00:00:00Z");
+      const headers = { date: new Date(now).toUTCString(), "retry-after": new Date(now + 2_000).toUTCString() };
+      const { fetch, server } = hurried(client, [[503, { code: "away" }, headers], CREATED, sse(["1-0", "done", DONE])]);
+      await server.stream("?").finished;
+      const [first, second] = fetch.calls;
+      check(second.at - first.at >= 1_999, `came back after ${second.at - first.at} ms`);
+      const far = hurried(client, [[429, { code: "busy" }, { ...headers, "retry-after": new Date(now + 3_600_000).toUTCString() }]]);
+      const error = await refused(far.server.stream("?").finished);
+      same([error.code, error.retryAfterMs], ["busy", 3_600_000]);
+      const past = hurried(client, [[404, { code: "gone" }, { "retry-after": "Mon, 01 Jan 2001 00:00:00 GMT" }], [404, { code: "gone" }, { "retry-after": "soon" }]]);
+      same((await refused(past.server.models())).retryAfterMs, 0);
+      same((await refused(past.server.models())).retryAfterMs, 0);
+    },
+  ],
+  [
+    "a server under a path gives links with that path or without it, and gets the key for both",
+    async (client) => {
+      const end = sse(["1-0", "done", DONE]);
+      for (const events_url of ["/ai/v1/streams/s1/events", "/v1/streams/s1/events"]) {
+        const { fetch, server } = hurried(client, [[202, { ...CREATED[1], events_url }], end], { baseUrl: "http://made.up/ai/", key: "hr_k" });
+        await server.stream("?").finished;
+        const wanted = ["http://made.up/ai/v1/streams", "http://made.up/ai/v1/streams/s1/events"];
+        same(fetch.calls.map(({ url, headers }) => [url, headers.Authorization]), wanted.map((url) => [url, "Bearer hr_k"]));
+        same(server.resolve(events_url), wanted[1]);
+      }
+    },
+  ],
+  [
+    "the rate of an answer that came at once is counted from the start, and there is none where nothing can be measured",
+    ({ tokensPerSecond }) => {
+      const rate = (tokens, first_token_ms, total_ms) => tokensPerSecond(tokens, { queued_ms: 0, first_token_ms, total_ms });
+      same([rate(101, 500, 2_500), rate(100, 1_999, 2_000), rate(100, 3, 9)], [50, 50, null]);
+      same([rate(1, 500, 2_500), rate(null, 0, 900), tokensPerSecond(9, null)], [null, null, null]);
+    },
+  ],
+  [
     "an abort detaches: nothing is called any more, and nothing is cancelled",
     async (client) => {
       const { fetch, told, callbacks, server } = hurried(client, [CREATED, { text: begun, hangs: true }]);

@@ -57,7 +57,7 @@ WRONG = {
     "prompt_too_large": (413, {"prompt": "x" * 300_000}),
     "image_too_large": (413, {"messages": [{"role": "user", "content": [IMAGE]}]}),
     "no_such_part": (422, {"messages": [{"role": "user", "content": [{"type": "audio"}]}]}),
-    "reserved_option": (422, {"prompt": "x", "provider_options": {"stream": False}}),
+    "option_not_allowed": (422, {"prompt": "x", "provider_options": {"stream": False}}),
     "unsupported_by_provider": (422, {"prompt": "x", "reasoning": {"budget_tokens": 2000}}),
     "body_too_large": (413, {"prompt": "x" * 1_100_000}),
 }

@@ -3,8 +3,10 @@
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -128,3 +130,36 @@ async def test_one_key_fills_a_half_of_the_queue_and_is_told(tmp_path: Path) -> 
         assert problem["code"] == "queue_full"
         assert "3 streams of this key wait for a worker, which is its share of the 6" in problem["detail"]
         assert (await post(stack, keys.headers("other"), SHORT)).status_code == 202
+
+
+async def test_a_running_stream_goes_on_while_another_key_fills_everything(tmp_path: Path) -> None:
+    """The bar is 500 ms on an idle machine; here others may run beside it."""
+    settings = {"HEADRACE_MAX_STREAMS": "40", "HEADRACE_MAX_QUEUE": "400", "HEADRACE_VIEWERS": "60"}
+    async with with_keys(tmp_path, "greedy", "bystander", **settings) as (stack, keys):
+        script: dict[str, object] = {"tokens": 160, "interval_ms": 50}
+        made = (await post(stack, keys.headers("bystander"), script)).json()
+        at: list[float] = []
+
+        async def watch() -> None:
+            async with stack.client.stream("GET", made["events_url"], timeout=30) as events:
+                at.extend([time.monotonic() async for line in events.aiter_lines() if line.startswith("data:")])
+
+        watching = asyncio.create_task(watch())
+        refused: Counter[str] = Counter()
+        async with httpx.AsyncClient(base_url=stack.apis[0].url, timeout=20) as client:
+
+            async def flood(n: int) -> None:
+                body = {"prompt": json.dumps({**LONG, "padding": "x" * 20_000})}
+                answer = await client.post("/v1/streams", json=body, headers=keys.headers("greedy"))
+                if answer.status_code != 202:
+                    refused[answer.json()["code"]] += 1
+                elif n < 10:  # these run
+                    await view(client, answer.json()["events_url"], most=3)
+
+            for wave in range(6):
+                await asyncio.gather(*(flood(100 * wave + n) for n in range(60)))
+        await watching
+        gaps = [after - before for before, after in pairwise(at)]
+        print(f"the longest gap: {1000 * max(gaps):.0f} ms; refused: {dict(refused)}")
+        assert max(gaps) < 1.0
+        assert refused["queue_full"], "the greedy one was told"

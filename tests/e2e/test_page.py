@@ -12,34 +12,22 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, Route, async_playwright
+from playwright.async_api import Browser, Page, Route
+
+from tests.support.page import LAST, ask, open_browser, wait_for_status
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 LONG = "Write a long story about a river and a mill, in many chapters."
 MAX_TOKENS = 200  # long enough to be cut in the middle; left alone, a small model may never come to an end
 WAIT_MS = 90_000  # one slow thread of a small model, on a machine that is busy with other tests
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--disable-quic",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 OFFLINE = "ERR_INTERNET_DISCONNECTED"
-
-LAST = "document.querySelector('.turn:last-child .answer')"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser(chromium: Path) -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=str(chromium), args=FLAGS)
+    async with open_browser(chromium) as browser:
         yield browser
-        await browser.close()
 
 
 @pytest.fixture
@@ -66,16 +54,6 @@ async def page(browser: Browser, headrace_url: str, complaints: list[str]) -> As
 async def bound_answer(route: Route) -> None:
     body: dict[str, Any] = route.request.post_data_json or {}
     await route.continue_(post_data=json.dumps({**body, "max_tokens": MAX_TOKENS}))
-
-
-async def ask(page: Page, question: str) -> None:
-    await page.fill("#prompt", question)
-    await page.press("#prompt", "Enter")
-
-
-async def wait_for_status(page: Page, *statuses: str) -> None:
-    script = f"wanted => wanted.includes({LAST}?.dataset.status)"
-    await page.wait_for_function(script, arg=list(statuses))
 
 
 async def wait_for_text(page: Page, length: int) -> str:
@@ -346,55 +324,25 @@ async def test_where_only_a_key_is_set_the_page_asks_for_the_models_name(page: P
     assert await page.is_visible("#model-other")
 
 
-MARKDOWN = """Text with **bold**, *italic*, `a < b`, snake_case_name and https://example.com/a.
+TRAPS = """<img src=x onerror="document.title='owned'"><script>document.title = 'owned'</script>
 
-# Title
-1. one
-2. two
-   - inner
-   - **more**
+[bad](javascript:alert(1)) [worse]( data:text/html,x ) <javascript:alert(1)> [good](https://example.com/)
 
-   still two
-3. three
-
-```js
-const a = "<b>no</b>";
-
-- no list
-```
-| a | b |
-|---|--:|
-| 1 | 2 |
-> quoted
-> text
-<img src=x onerror="document.title='owned'"><script>document.title = 'owned'</script>
-[bad](javascript:alert(1)) [good](https://example.com/) **open `open
+<a href="javascript:alert(1)">x</a> ![x](javascript:alert(1)) `<b>` snake_case_name **open `open
 """
 
 
-async def test_markdown_in_pieces_is_the_same_as_whole_and_never_html(page: Page) -> None:
-    result: tuple[str, list[bool], list[str]] = await page.evaluate(
-        """async (text) => {
-            const { MarkdownTail } = await import("/static/markdown.js");
-            const render = (step) => {
-                const box = document.createElement("div");
-                const tail = new MarkdownTail(box);
-                for (let to = step; to < text.length + step; to += step) tail.write(text.slice(0, to));
-                return box;
-            };
-            const whole = render(text.length);
-            document.body.append(whole);
-            const same = [1, 2, 3, 7, 50].map((step) => render(step).innerHTML === whole.innerHTML);
-            return [whole.innerHTML, same, [...whole.querySelectorAll("*")].map((node) => node.localName)];
-        }""",
-        MARKDOWN,
-    )
-    whole, same, names = result
-    assert same == [True] * 5
-    assert {"script", "img"}.isdisjoint(names)
-    assert {"strong", "em", "ol", "ul", "li", "pre", "table", "blockquote", "h3", "a"} <= set(names)
-    assert "javascript:" not in "".join(part.split('"')[0] for part in whole.split('href="')[1:])
-    assert "snake_case_name" in whole
+async def test_an_answer_is_never_html(page: Page) -> None:
+    answers = [(200, sse(("1-0", "message", {"text": TRAPS}), ("1-1", "done", DONE)))]
+    await serve(page, answers, {"status": "done", "text": TRAPS})
+    await ask(page, "Hello?")
+    await wait_for_status(page, "done")
+    names = await page.eval_on_selector_all(".prose *", "all => all.map((node) => node.localName)")
+    assert set(names) <= {"p", "a", "span", "code", "strong"}
+    links = await page.eval_on_selector_all(".prose a", "all => all.map((node) => node.href)")
+    assert links == ["https://example.com/"]
+    assert "snake_case_name" in await page.inner_text(".prose")
+    assert "onerror" in await page.inner_text(".prose")
     assert await page.title() != "owned"
 
 

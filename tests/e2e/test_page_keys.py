@@ -5,16 +5,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest_asyncio
-from playwright.async_api import BrowserContext, Page, async_playwright
+from playwright.async_api import BrowserContext, Page
 
 from shared.api_keys import new_api_key
+from tests.support.page import LAST, open_browser
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 
 SECRET, ENTRY = new_api_key("reader")
 SCRIPT = {"tokens": 60, "interval_ms": 40, "seed": 11}
-LAST = "document.querySelector('.turn:last-child .answer')"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
 WAIT_MS = 30_000
 
 
@@ -28,12 +27,10 @@ async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
 
 @pytest_asyncio.fixture
 async def context(chromium: Path) -> AsyncIterator[BrowserContext]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=str(chromium), args=FLAGS)
+    async with open_browser(chromium) as browser:
         context = await browser.new_context()
         context.set_default_timeout(WAIT_MS)
         yield context
-        await browser.close()
 
 
 async def open_page(context: BrowserContext, stack: Stack) -> Page:
@@ -47,7 +44,7 @@ async def enter(page: Page, secret: str, *, remember: bool = False) -> None:
     await page.fill("#key-secret", secret)
     if remember:
         await page.check("#key-remember")
-    await page.click("#key button")
+    await page.click("#key [type=submit]")
 
 
 async def models_known(page: Page) -> None:

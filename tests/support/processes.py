@@ -47,7 +47,7 @@ def wait_until(
 def base_env(redis_url: str = "", **more: str) -> dict[str, str]:
     """This process's environment without any setting of Headrace or of a provider, plus ``more``."""
     settings = re.compile(
-        r"HEADRACE_.*|.*_(API_KEY|BASE_URL|MODELS|CONTINUES|MAX_CONCURRENT|(REQUESTS|TOKENS)_PER_MINUTE|RATE_PER_SECOND)"
+        r"HEADRACE_.*|.*_(API_KEY|BASE_URL|MODELS|OPTIONS|CONTINUES|MAX_CONCURRENT|(REQUESTS|TOKENS)_PER_MINUTE|RATE_PER_SECOND)"
     )
     env = {name: value for name, value in os.environ.items() if not settings.fullmatch(name)}
     if redis_url:

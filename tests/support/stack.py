@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ class Stack:
         self.apis: list[Child] = []
         self.server: Server
         self.client: httpx.AsyncClient
-        self._settings = settings
+        self.settings = settings
         self._started = 0
 
     def env(self) -> dict[str, str]:
@@ -38,7 +38,7 @@ class Stack:
                 LOCAL_CONTINUES="no",
                 HEADRACE_LOG_LEVEL="debug",
             )
-            | self._settings
+            | self.settings
         )
 
     async def add_worker(self, start: Callable[..., Child] = start_worker) -> Child:
@@ -107,14 +107,20 @@ class Stack:
 
 @asynccontextmanager
 async def running_stack(
-    directory: Path, *, workers: int = 1, apis: int = 1, logs: str = "", **settings: str
+    directory: Path,
+    *,
+    workers: int = 1,
+    apis: int = 1,
+    logs: str = "",
+    server_config: Mapping[str, str] | None = None,
+    **settings: str,
 ) -> AsyncIterator[Stack]:
     """A stack that is gone when the block ends. ``settings`` are ``HEADRACE_…`` variables; ``logs`` is where
-    the logs lie, if not on the server that holds the queue."""
+    the logs lie, if not on the server that holds the queue. ``server_config``: more settings of that server."""
     async with AsyncExitStack() as stack:
         provider = await stack.enter_async_context(ScriptedProvider())
         made = Stack(directory, provider, settings)
-        made.server = await asyncio.to_thread(start_server, directory)
+        made.server = await asyncio.to_thread(start_server, directory, **(server_config or {}))
         if logs:
             settings |= {"HEADRACE_REDIS_URL": logs, "HEADRACE_QUEUE_URL": made.server.url}
         # In a thread: the provider's connections are closed by this loop, while the processes end.

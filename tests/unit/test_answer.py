@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import time
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from shared.events import Delta, Transcript
 from shared.providers import Provider
 from shared.sse import ServerSentEvent
 from worker.providers import adapter
-from worker.providers.answer import MAX_NAME, MAX_TOOL_CALLS, SETTLE_S, Answer, Limits
+from worker.providers.answer import MAX_NAME, MAX_TOOL_CALLS, SEAM_BYTES, SETTLE_S, TAKE_BYTES, Answer, Limits
 from worker.providers.base import End, Finish, GenerationRequest, ProviderEvent, Reader, Said, Usage
 
 PROVIDER = Provider("local", "openai", "http://x", "sk-secret")
@@ -35,6 +36,7 @@ class Heard:
     deltas: list[Delta] = field(default_factory=list)
     usage: Usage | None = None
     finish: str | None = None
+    limit: str = ""
     error: str = ""
     refusal: bool = False
 
@@ -42,7 +44,7 @@ class Heard:
         batch = self.answer.read()
         self.deltas += batch.deltas
         self.usage = batch.usage or self.usage
-        self.finish = batch.finish
+        self.finish, self.limit = batch.finish, batch.limit
         if batch.error is not None:
             self.error, self.refusal = batch.error.code, batch.error.refusal
         assert batch.ended == self.answer.ended == (self.finish is not None or bool(self.error))
@@ -66,6 +68,8 @@ def heard(*reads: bytes, eof: bool = True, cut: bool = False, **more: Any) -> He
     told = begun(**more)
     for read in reads:
         told.answer.feed(read, 1.0)
+        while told.answer.behind:
+            told.answer.feed(b"", 1.0)
         told.read()
     if eof:
         told.answer.feed_eof(1.0, cut=cut)
@@ -195,7 +199,7 @@ def test_an_answer_of_nothing_is_none_unless_the_provider_says_so() -> None:
     for raw in (chunk("stop") + DONE, chunk("stop"), DONE):
         told = heard(raw)
         assert (told.error, told.refusal) == ("empty_answer", True)
-        assert heard(raw, continues=True).error == ""
+        assert heard(raw, asked=GenerationRequest("m", [], prefix="a")).error == ""
     empty = event({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 0}})
     assert heard(chunk("stop") + empty + DONE).finish == "stop"
     assert heard(chunk("length") + DONE).finish == "length"
@@ -223,12 +227,111 @@ def test_signs_of_life_put_the_deadline_off_and_content_begins_anew() -> None:
     assert answer.ended
 
 
-def test_time_in_which_we_were_slow_does_not_count() -> None:
+def test_the_longest_time_in_which_we_were_slow_does_not_count() -> None:
     answer = begun().answer
     answer.feed(b": hello\n", 1000.0, lay_s=990.0)
     assert answer.deadline == 1000.0 + LIMITS.first_token_s
-    answer.feed(b": hello\n", 1290.0)
+    for at in range(1000, 1291, 10):
+        answer.feed(b": hello\n", float(at), lay_s=9.0)
     assert answer.deadline == 990.0 + LIMITS.liveness_s
+    answer.feed(chunk(content="a"), 1290.0, lay_s=9.0)
+    assert answer.deadline == 1290.0 + LIMITS.idle_s
+    for at in range(1300, 1600, 10):
+        answer.feed(b": hello\n", float(at), lay_s=9.0)
+    assert answer.deadline == 1290.0 + 9.0 + LIMITS.liveness_s
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        b"\n",
+        b":\n",
+        b"x\n",
+        b"data\n\n",
+        b"data: {}\n\n",
+        chunk(content=""),
+        chunk(),
+        b"data: " + b"x" * 8000,
+        event({"choices": [{"delta": {}}] * 100}),
+    ],
+)
+@pytest.mark.parametrize("seed", [b"", chunk(content="a"), chunk(reasoning="a")])
+def test_a_firehose_of_nothing_is_given_up_long_before_a_timeout(noise: bytes, seed: bytes) -> None:
+    told = heard(seed or b"data: {}\n\n", eof=False)
+    piece, fed, began = noise * (30_000 // len(noise)), 0, time.process_time()
+    while not told.answer.ended and fed < 64 << 20:
+        told.answer.feed(piece, 1.0 + fed / 1e9, lay_s=0.001)
+        fed += len(piece)
+    assert told.read().error in ("provider_garbage", "provider_too_large")
+    assert fed < 18 << 20
+    assert time.process_time() - began < 3  # 0.1 s of an idle machine, where nothing bounds it: minutes
+
+
+def test_a_provider_that_says_little_among_much_noise_is_given_up_too() -> None:
+    told = begun()
+    for at in range(100_000):
+        told.answer.feed(chunk(content="a") + b":\n" * 100, 1.0 + at / 1e4)
+        if told.answer.ended:
+            break
+    assert told.read().error == "provider_garbage"
+    assert at < 1000
+
+
+@pytest.mark.parametrize("noise", [b": ping\n\n", chunk(content=""), b"event: ping\ndata: {}\n\n"])
+def test_signs_of_life_at_the_pace_of_a_hidden_reasoning_are_borne(noise: bytes) -> None:
+    told = heard(chunk(content="a"), eof=False)
+    for at in range(29_000):  # 100 a second
+        told.answer.feed(noise, 1.0 + at / 100)
+    told.answer.feed(chunk("stop") + DONE, 300.0)
+    assert told.read().finish == "stop"
+
+
+@pytest.mark.parametrize("noise", [b": ping\n", chunk(content="")])
+def test_nothing_puts_off_the_end_behind_a_reason(noise: bytes) -> None:
+    told = heard(chunk(content="a"), chunk("stop"), eof=False)
+    told.answer.feed(noise * 3, 5.0, lay_s=0.5)
+    told.answer.expire(6.0)
+    assert not told.answer.ended
+    told.answer.expire(1.0 + SETTLE_S + 0.5)
+    assert told.read().finish == "stop"
+    told = heard(chunk(content="a"), chunk("stop"), eof=False)
+    for _ in range(40):
+        told.answer.feed(noise * 1000, 2.0)
+        while told.answer.behind:
+            told.answer.feed(b"", 2.0)
+    assert told.read().finish == "stop"
+
+
+@pytest.mark.parametrize("count", [*range(360, 400, 5), 5000])
+def test_what_one_feed_takes_is_bounded_and_nothing_is_lost(count: int) -> None:
+    told, raw = begun(), b"".join(chunk(content=f"{n} ") for n in range(count)) + chunk("stop")
+    told.answer.feed(raw, 1.0)
+    most = 0
+    while told.answer.behind:
+        before = len(told.read().text)
+        told.answer.feed_eof(1.0, cut=False)
+        told.answer.feed(b"", 1.0)
+        most = max(most, len(told.read().text) - before)
+    told.answer.feed_eof(1.0, cut=False)
+    assert told.read().finish == "stop"
+    assert told.text == "".join(f"{n} " for n in range(count))
+    assert most < TAKE_BYTES // 8
+
+
+def test_calls_that_are_looked_at_again_and_again_cost_little() -> None:
+    def call(**function: str) -> dict[str, Any]:
+        return {"function": function}
+
+    told, began = begun(limits=LIMITS._replace(max_bytes=16 << 20)), time.process_time()
+    told.answer.feed(chunk(tool_calls=[call(name="f", arguments='{"a":"}')]), 1.0)
+    for _ in range(100):
+        told.answer.feed(chunk(tool_calls=[call(arguments="{}")] * 500), 1.0)
+    many = [{"index": n, "id": f"c{n}", "function": {"name": "f", "arguments": "{"}} for n in range(1000)]
+    for _ in range(20):
+        for at in range(0, 1000, 100):
+            told.answer.feed(chunk(tool_calls=many[at : at + 100]), 1.0)
+    assert not told.read().answer.ended
+    assert time.process_time() - began < 5  # 0.6 s of an idle machine; 30 s where each piece looks at all
 
 
 def test_nothing_at_all_is_a_first_token_timeout() -> None:
@@ -243,9 +346,9 @@ def test_nothing_at_all_is_a_first_token_timeout() -> None:
 @pytest.mark.parametrize("plain", [True, False])
 def test_an_answer_past_its_bytes_ends_with_its_length(plain: bool) -> None:
     delta = {"content": "ü" * 100} if plain else {"content": "ü" * 100, "refusal": ""}
-    told = heard(b"data: {}\n\n", *[chunk(**delta)] * 6, eof=False, limits=LIMITS._replace(max_bytes=1000))
-    assert (told.text, told.finish) == ("ü" * 500, "length")
-    assert told.parts == [{"type": "limit", "data": "answer_bytes"}]
+    limits = LIMITS._replace(max_bytes=1000 + SEAM_BYTES)
+    told = heard(b"data: {}\n\n", *[chunk(**delta)] * 6, eof=False, limits=limits)
+    assert (told.text, told.finish, told.limit) == ("ü" * 500, "length", "answer_bytes")
 
 
 @pytest.mark.parametrize(
@@ -259,8 +362,8 @@ def test_an_answer_past_its_bytes_ends_with_its_length(plain: bool) -> None:
 def test_tool_calls_are_bounded(calls: list[dict[str, Any]]) -> None:
     reader = Scripted(a=[Said({"text": "a"})], c=[Said({"tool_call": call}) for call in calls])
     told = heard(b"data: a\n\ndata: c\n\n", eof=False, reader=reader)
-    assert (told.finish, told.parts) == ("length", [{"type": "limit", "data": "tool_calls"}])
-    assert len(told.deltas) == len(calls) + 1
+    assert (told.finish, told.limit) == ("length", "tool_calls")
+    assert len(told.deltas) == len(calls)
 
 
 def test_an_event_that_is_too_large_is_left_out_and_the_text_lives() -> None:

@@ -11,7 +11,7 @@ from shared.claims import Claim
 from shared.events import FINISHING, MESSAGE, Transcript
 from shared.ids import Cursor, entry_cursor
 from shared.log import Entry, Log
-from worker.log.attempt_log import FENCED, FULL_S, GONE, KEEP_S, LOG_FULL, LOST, AttemptLog
+from worker.log.attempt_log import FENCED, FULL_S, GONE, KEEP_S, LOG_FULL, LOST, SNAPSHOT_BYTES, AttemptLog
 
 NONCE = b"n"
 OPENING = Entry(Cursor(5, 0), "started", b"{}", None, NONCE)
@@ -209,6 +209,35 @@ def test_a_flush_pulls_the_source_only_when_nothing_is_in_flight() -> None:
     attempt.acknowledged(0.0)
     assert attempt.take()
     assert len(pulled) == 2
+
+
+def test_a_turn_that_pulls_nothing_leaves_something_for_another_turn() -> None:
+    """Or a hint of the source, which came before that turn, would be lost."""
+    attempt, pulls = begun(cap=100), [60, 5, 0]
+
+    def source() -> list[dict[str, Any]]:
+        kinds = ("text", "reasoning")  # which are never joined
+        return [{kinds[n % 2]: "a"} for n in range(pulls.pop(0))]
+
+    attempt.source = source
+    taken = []
+    while pulls:
+        before = len(pulls)
+        taken.append(len(attempt.take()))
+        attempt.acknowledged(0.0)
+        assert len(pulls) < before or attempt.has_pending
+    assert taken == [25, 25, 15, 0]
+
+
+def test_a_snapshot_is_due_when_much_was_said_in_few_entries() -> None:
+    attempt, due = begun(cap=1000), []
+    for n in range(40):
+        attempt.add({"text": "x" * 16_000})
+        attempt.take()
+        due.append(attempt.acknowledged(float(n)))
+        if due[-1]:
+            assert len(attempt.snapshot_step()[2]) < 2 * SNAPSHOT_BYTES
+    assert 1 < due.count(True) < 5
 
 
 def test_a_server_that_stays_full_stops_the_attempt_within_seconds() -> None:

@@ -13,6 +13,7 @@ from cli.findings import (
     clock_finding,
     door_findings,
     erasure_finding,
+    files_finding,
     of_nodes,
     overdue_findings,
     provider_finding,
@@ -22,6 +23,7 @@ from cli.findings import (
 from cli.main import build_app
 from cli.sockets import free_port
 from shared.api_keys import new_api_key, parse_api_keys
+from shared.files import find_room
 from shared.settings import load
 
 HEALTHY: dict[str, Any] = {"redis_version": "7.2.4", "aof_enabled": 1, "maxmemory_policy": "noeviction"}
@@ -99,6 +101,11 @@ def test_providers(status: int | None, state: str) -> None:
         assert "OPENAI_API_KEY" in finding.mend
 
 
+def test_files() -> None:
+    assert files_finding(find_room(20_000, 10_000)).state == "ok"
+    assert files_finding(find_room(1024, 10_000)).state == "note"
+
+
 def doors(**env: str) -> dict[str, str]:
     return {f.check: f.state for f in door_findings(load({f"HEADRACE_{k}": v for k, v in env.items()}).settings)}
 
@@ -150,6 +157,7 @@ def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     monkeypatch.chdir(tmp_path)
     url = f"redis://:secret@127.0.0.1:{free_port()}/0"
     monkeypatch.setenv("HEADRACE_REDIS_URL", url)
+    monkeypatch.setenv("HEADRACE_VIEWERS", "10")  # there are files for so many on any machine
     monkeypatch.setenv("LOCAL_BASE_URL", f"http://127.0.0.1:{free_port()}/v1")
     return url
 
@@ -171,8 +179,8 @@ def test_the_doctor_speaks_json_to_programs(nowhere: str) -> None:
         "Redis": "mend",
         "provider local": "mend",
         "default model": "ok",
-        "keys": "ok",
         "files": "ok",
+        "keys": "ok",
     }
 
 

@@ -96,6 +96,16 @@ async def test_one_key_gets_half_of_the_places_two_get_a_third_each(redis: Redis
     assert await taken(queue, Shares(3, 39, keys=True, held=held)) == ["c1"], "something is left for the next one"
 
 
+async def test_what_has_begun_already_may_go_beyond_its_share_and_leaves_something_too(redis: Redis) -> None:
+    queue = Queue(redis, KEYS)
+    for name in many("begun", 12):
+        await queue.put(name, 2, A, FIRST)
+    await put(queue, A, "new")
+    await put(queue, B, "b1")
+    shares = Shares(12, 48, keys=True)
+    assert await taken(queue, shares) == [*many("begun", 9), "b1"]
+
+
 async def test_keys_of_nobody_share_nothing_and_a_number_of_places_can_be_set(redis: Redis) -> None:
     queue = Queue(redis, KEYS)
     await put(queue, Lane("p", ""), *many("n", 12))
@@ -114,6 +124,16 @@ async def test_a_slow_provider_does_not_get_every_place(redis: Redis) -> None:
     assert len(got) <= 6
     held = {"provider:slow": (5, 5)}
     assert await taken(queue, Shares(5, 35, providers=True, held=held)) == []
+
+
+async def test_a_key_does_not_get_every_place_of_its_provider(redis: Redis) -> None:
+    queue = Queue(redis, KEYS)
+    greedy, other = Lane("p", "a"), Lane("p", "b")
+    await put(queue, greedy, *many("a", 50))
+    assert await taken(queue, Shares(12, 48, keys=True, providers=True)) == many("a", 4), "a third, not a half"
+    held = {"key:a": (4, 4), "provider:p": (4, 4), "lane:p:a": (4, 4)}
+    await put(queue, other, *many("b", 50))
+    assert await taken(queue, Shares(8, 44, keys=True, providers=True, held=held)) == many("b", 2)
 
 
 async def test_streams_that_hold_no_place_are_bounded_by_the_same_rule(redis: Redis) -> None:

@@ -4,11 +4,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from api.dialects.native import NativeDialect
+from api.dialects.plain import PlainDialect
 from api.sink import Sink, frame
-from api.viewing.followed_log import FollowedLog
+from api.viewing.followed_log import FollowedLog, FollowedLogs
 from api.viewing.shared_buffer import SLICE_BYTES
-from shared.events import DONE, MESSAGE, STARTED
+from shared.events import DONE, MESSAGE, QUEUED, STARTED
 from shared.ids import Cursor
+from shared.keys import Keys
 from shared.log import RawEntry
 
 
@@ -37,7 +39,7 @@ def entry(n: int, kind: str = MESSAGE, data: bytes = b'{"text":"x"}') -> RawEntr
 
 
 def followed() -> FollowedLog:
-    follow = FollowedLog("s", b"log:s", NativeDialect(), Cursor(5, 0))
+    follow = FollowedLog("s", b"log:s", NativeDialect(), Cursor(5, 0), 5)
     follow.extend([entry(0, STARTED, b"{}")])
     return follow
 
@@ -108,3 +110,31 @@ def test_the_end_a_gap_and_a_rewind_wake_and_push_nothing() -> None:
 def test_an_entry_without_a_word_in_the_dialect_is_no_empty_chunk() -> None:
     assert frame(b"") == b""
     assert frame(b"0123456789abcdef") == b"10\r\n0123456789abcdef\r\n"
+
+
+def test_another_creation_behind_what_was_read_ends_it() -> None:
+    follow = followed()
+    sink, written = opened()
+    waiter = Waiter(follow, sink)
+    follow.extend(
+        [(b"9-0", [b"e", QUEUED.encode(), b"d", b"{}"]), (b"10-0", [b"e", STARTED.encode(), b"d", b"{}"])]
+    )
+    assert follow.gone
+    assert (written, waiter.woken) == ([], 1)
+    assert follow.buffer.last == Cursor(5, 0)
+
+
+async def test_a_followed_log_is_of_one_creation() -> None:
+    told: list[FollowedLog] = []
+    logs = FollowedLogs(Keys("p"), 60, told.append, told.remove)
+    with logs.viewed("s", NativeDialect(), Cursor(5, 0), 5) as old:
+        with logs.viewed("s", NativeDialect(), Cursor(7, 0), 5) as same:
+            assert same is old
+        with logs.viewed("s", PlainDialect("s"), Cursor(9, 0), 9) as new:
+            assert old.gone
+            assert not new.gone
+        with logs.viewed("s", NativeDialect(), Cursor(5, 0), 5) as stale:
+            assert stale.gone
+        assert logs.of(["s"]) == [new]
+    assert told == [old, new]
+    logs.close()

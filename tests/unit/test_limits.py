@@ -11,6 +11,7 @@ from api.admission import Admission
 from api.seats import Seats
 from shared.keys import Keys
 from shared.limits import SEATS_LIFE_MS, Limits
+from shared.queue import FIRST
 from shared.settings import Settings
 from shared.streams import Liveness
 
@@ -82,8 +83,8 @@ async def test_a_full_queue_refuses_everybody_and_takes_nothing(redis: Any) -> N
     some = limits(redis, per_minute=1, at_once=1, waiting=2)
     await redis.zadd(KEYS.queue, {"job:1": 1, "job:2": 2})
     assert await admitted(some, "a", "1") == ["queue_full"]
-    await redis.zrem(KEYS.queue, "job:1")
-    assert await admitted(some, "a", "1") == [""]
+    await redis.zadd(KEYS.queue, {"job:1": FIRST})
+    assert await admitted(some, "a", "1") == [""], "what has begun already was let in before"
 
 
 async def seats(limits: Limits, process: str, wanted: int, needed: int | None = None, most: int = 10) -> int:
@@ -115,6 +116,23 @@ async def test_the_seats_of_a_dead_process_run_out(redis: Any) -> None:
     assert await seats(some, "two", 10) == 10
     assert await redis.hkeys(KEYS.seats("s")) == [b"two"]
     assert 0 < await redis.pttl(KEYS.seats("s")) <= SEATS_LIFE_MS
+
+
+async def test_a_clock_that_went_back_holds_no_seats_for_longer_than_one_life(redis: Any) -> None:
+    some = limits(redis)
+    now_ms = int((await redis.time())[0]) * 1000
+    await some.keep_seats("dead", {"s": 10}, now_ms + 3_600_000)
+    assert await seats(some, "two", 1) == 0, "it may live"
+    until_ms = int((await redis.hget(KEYS.seats("s"), "dead")).split()[1])
+    assert abs(until_ms - now_ms - SEATS_LIFE_MS) < 5000
+
+
+async def test_a_clock_that_went_back_refuses_nobody(redis: Any) -> None:
+    some = limits(redis, per_minute=2)
+    now_ms = int((await redis.time())[0]) * 1000
+    await redis.set(KEYS.creations("a"), now_ms + 3_600_000)
+    assert await admitted(some, "a", "1", "2") == ["", ""]
+    assert (await some.admit("a", "3"))[0] == b"rate_limited", "and it counts as ever"
 
 
 @pytest.mark.parametrize("count", [1, 1200])

@@ -146,15 +146,12 @@ def test_the_limit_of_an_answer_has_the_name_that_the_provider_knows() -> None:
 
     assert limits() == {"max_tokens": 5}
     assert limits(quirks=newer) == {"max_completion_tokens": 5}
-    for name in ("max_tokens", "max_completion_tokens"):
-        assert limits(quirks=newer, options={name: 9}) == {name: 9}
 
 
-def test_options_go_last_into_the_body_and_the_newer_limit_replaces_the_older() -> None:
-    options = {"max_completion_tokens": 9, "temperature": 0.5, "seed": None}
+def test_options_go_last_into_the_body() -> None:
+    options = {"temperature": 0.5, "seed": None}
     call = openai.call(GenerationRequest("m", [], max_tokens=5, temperature=0.1, options=options), "")
     assert options.items() <= call.body.items()
-    assert "max_tokens" not in call.body
 
 
 def test_what_has_no_word_is_kept_under_its_own_name_and_noise_is_not() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from api.requests import CreateStream
-from shared.capabilities import WORDS, refusal
+from shared.capabilities import OPTIONS, WORDS, refusal
 from shared.providers import Preset, Provider, Quirks, load_providers
 from shared.settings import load_presets
 
@@ -32,6 +32,13 @@ def told(word: str) -> str:
 def test_every_field_and_its_word_in_each_wire_format_stands_in_the_table() -> None:
     expected = [[f"`{feature}`", *map(told, words.values())] for feature, words in WORDS.items()]
     assert [row[:4] for row in rows("What a request may ask for")] == expected
+
+
+def test_every_usual_option_stands_in_the_table() -> None:
+    expected = [
+        [f"`{name}`", ", ".join(f"`{one}`" for one in options.split())] for name, options in OPTIONS.items()
+    ]
+    assert rows("Options") == expected
 
 
 def shown(value: Any) -> str:

@@ -4,11 +4,15 @@ where there is none."""
 import asyncio
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
+import cli.doctor
 from cli.doctor import _provider
 from shared.network import Network, read_network
 from shared.providers import Provider
@@ -38,10 +42,10 @@ def near(port: int, scheme: str = "https", host: str = "localhost") -> str:
     return f"{scheme}://{host}:{port}/v1"
 
 
-async def said(base_url: str, env: dict[str, str], *, tries: int = 1) -> str:
+async def said(base_url: str, env: dict[str, str], *, tries: int = 1, connect_timeout_s: float = 5) -> str:
     """What the provider says; or the code of the error, whether it may pass, and its words."""
     network = read_network(env)
-    settings = Settings(**{**CALM, "provider_tries": tries, "connect_timeout_s": 5})
+    settings = Settings(**{**CALM, "provider_tries": tries, "connect_timeout_s": connect_timeout_s})
     client = ProviderClient(settings, network, None if network.cert_file or network.cert_dir else tls())
     seen: list[ProviderEvent] = []
     error: ProviderError | None = None
@@ -182,10 +186,22 @@ async def test_a_certificate_is_verified_and_a_refused_one_says_why(authority: A
     ]
     for context, env, words in cases:
         async with bytes_server(lambda n: answer(), context) as server:
-            found = await said(near(server.port), env, tries=4)
+            with capture_logs() as lines:
+                found = await said(near(server.port), env, tries=4)
             assert words in found
             assert found == "Hello" or found.startswith("provider_tls never")
             assert len(server.connections) <= 1
+            if found != "Hello":
+                await told_alike(near(server.port), env, words, lines)
+
+
+async def told_alike(base_url: str, env: dict[str, str], words: str, lines: Sequence[Mapping[str, Any]]) -> None:
+    """The worker's log and the doctor say the same as the error."""
+    assert [line["event"] for line in lines] == ["provider_not_reached"]
+    assert words in lines[0]["why"]
+    [finding] = await _provider(Provider("local", "openai", base_url, ""), read_network(env))
+    assert finding.state == "mend"
+    assert words in finding.said
 
 
 async def test_a_directory_of_certificates_is_trusted_too(authority: Authority, tmp_path: Path) -> None:
@@ -230,13 +246,74 @@ def test_certificates_that_cannot_be_read_are_a_setting_to_correct(name: str) ->
 async def test_why_nothing_answers_is_said_in_words() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    for base_url, words in (
-        (near(port, "http"), "connection refused"),
-        ("http://no-such-host.invalid/v1", "DNS"),
+    proxied = {"HTTPS_PROXY": f"http://127.0.0.1:{port}"}
+    for base_url, env, words in (
+        (near(port, "http"), {}, "connection refused"),
+        ("http://no-such-host.invalid/v1", {}, "DNS"),
+        ("https://localhost:1/v1", proxied, f"proxy http://127.0.0.1:{port} (HTTPS_PROXY) can't be reached"),
     ):
-        found = await said(base_url, {})
+        with capture_logs() as lines:
+            found = await said(base_url, env, tries=2)
         assert found.startswith("provider_unreachable again")
         assert words in found
+        await told_alike(base_url, env, words, lines)
+    async with connect_proxy("Basic other") as proxy:
+        env = {"HTTPS_PROXY": f"http://us:s3cret@127.0.0.1:{proxy.port}"}
+        with capture_logs() as lines:
+            await said("https://localhost:1/v1", env)
+        await told_alike("https://localhost:1/v1", env, "refused: 407", lines)
+        assert "s3cret" not in str(lines)
+
+
+async def test_what_took_too_long_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli.doctor, "ASK_WITHIN_S", 1.0)
+    with full_listener() as port, silent_listener() as mute:
+        for base_url, words in ((near(port, "http"), "connecting took"), (near(mute), "the TLS handshake took")):
+            with capture_logs() as lines:
+                found = await said(base_url, {}, connect_timeout_s=0.5)
+            assert found.startswith("provider_connect_timeout again")
+            assert words in found
+            await told_alike(base_url, {}, words, lines)
+
+
+@contextmanager
+def full_listener() -> Iterator[int]:
+    """A port whose queue of connections is full: the next one gets no answer."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as held:
+        port: int = listener.getsockname()[1]
+        for _ in range(8):
+            sock = held.enter_context(socket.socket())
+            sock.setblocking(False)
+            sock.connect_ex(("127.0.0.1", port))
+        yield port
+
+
+@contextmanager
+def silent_listener() -> Iterator[int]:
+    """A port that takes connections, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+async def test_a_kept_connection_that_was_stale_is_no_try(authority: Authority) -> None:
+    """Each connection serves one request, and is closed under the next one."""
+
+    def pieces(n: int) -> list[bytes]:
+        return [CLOSE] if n % 2 == 0 else answer()
+
+    for by_proxy in (False, True):
+        async with connect_proxy() as proxy, bytes_server(pieces, authority.server()) as server:
+            env = {"SSL_CERT_FILE": str(authority.certificate)}
+            if by_proxy:
+                env["HTTPS_PROXY"] = f"http://localhost:{proxy.port}"
+            client = ProviderClient(Settings(**{**CALM, "provider_tries": 1}), read_network(env))
+            for _ in range(3):
+                seen: list[ProviderEvent] = []
+                await collect(events_of(client, at(near(server.port)), ask("hello")), seen)
+                assert text_of(seen) == "Hello"
+                await asyncio.sleep(0.05)
+            await client.aclose()
+            assert [len(heads) for heads in server.connections] == [2, 2, 1]
 
 
 @pytest.mark.parametrize(

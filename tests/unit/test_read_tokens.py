@@ -52,7 +52,7 @@ class Door:
 
     async def sign(self) -> None:
         (created_ms,) = await self.streams.fields(ID, "created_ms")
-        url = (await self.tokens.links(ID, int(created_ms or 0)))["events_url"]
+        url = (await self.tokens.links(ID, int(created_ms or 0), ""))["events_url"]
         (self.token,) = parse_qs(urlsplit(url).query)["token"]
 
     async def code(self, cursor: Cursor | None = None) -> str:

@@ -19,10 +19,20 @@ class Untouched:
         raise AssertionError(f"{name} was used")
 
 
+class Allowed(Exception):
+    """A create is about to run its steps."""
+
+
+async def run_steps() -> bytes:
+    raise Allowed
+
+
 def creation(**env: str) -> Creation:
     configuration = load({**ENV, **env})
     untouched = cast(Any, Untouched())
-    return Creation(configuration.settings, configuration.providers, untouched, untouched, untouched, untouched)
+    return Creation(
+        configuration.settings, configuration.providers, untouched, untouched, untouched, run_steps, untouched
+    )
 
 
 @pytest.mark.parametrize(
@@ -53,3 +63,76 @@ async def test_the_limit_of_all_answers_counts_where_none_is_asked_for() -> None
     asked = CreateStream(prompt="x", model="anthropic/claude-sonnet-4-5", reasoning={"budget_tokens": 2000})
     with pytest.raises(Problem, match="smaller than max_tokens, which is 2000 here"):
         await creation(HEADRACE_MAX_ANSWER_TOKENS="2000").create(asked, "", None)
+
+
+KEYS = {"HEADRACE_API_KEYS": f"someone:{'0' * 64}"}
+HOSTED = {"type": "web_search_20250305", "name": "web_search"}
+
+
+async def refused(fields: dict[str, Any], **env: str) -> str:
+    """The field that is not allowed; '' where all is, so that the create goes on to its steps."""
+    asked = CreateStream.model_validate({"prompt": "x", "model": "local/m", **fields})
+    with pytest.raises((Problem, Allowed)) as caught:
+        await creation(**env).create(asked, "", None)
+    problem = caught.value
+    if isinstance(problem, Allowed):
+        return ""
+    assert (problem.status, problem.code) == (422, "option_not_allowed")
+    (error,) = problem.extra["errors"]
+    assert str(error["field"]) in problem.detail
+    return str(error["field"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "env", "field"),
+    [
+        # Without keys the usual ones of the wire format.
+        ({"provider_options": {"logit_bias": {"5": 1}, "topLogprobs": 2}}, {}, ""),
+        ({"provider_options": {"top_k": 5}, "model": "anthropic/m"}, {}, ""),
+        ({"provider_options": {"generationConfig": {"topK": 5}}, "model": "google/m"}, {}, ""),
+        ({"provider_options": {"top_p": 0.5, "store": True}}, {}, "provider_options.store"),
+        ({"provider_options": {"store": True}}, {"LOCAL_OPTIONS": "metadata, store"}, ""),
+        ({"provider_options": {"store": True}}, {"ANTHROPIC_OPTIONS": "store"}, "provider_options.store"),
+        ({"model": "anthropic/m", "tools": [HOSTED]}, {}, ""),
+        # With keys the listed ones alone.
+        ({"provider_options": {"logit_bias": {}}}, KEYS, "provider_options.logit_bias"),
+        ({"provider_options": {"logit_bias": {}}}, {**KEYS, "LOCAL_OPTIONS": "logit_bias"}, ""),
+        ({"provider_options": {}}, KEYS, ""),
+        ({"model": "anthropic/m", "tools": [HOSTED]}, KEYS, "tools.0.type"),
+        ({"model": "anthropic/m", "tools": [HOSTED]}, {**KEYS, "ANTHROPIC_OPTIONS": f"tools.{HOSTED['type']}"}, ""),
+        ({"model": "anthropic/m", "tools": [HOSTED]}, {**KEYS, "ANTHROPIC_OPTIONS": "tools"}, ""),
+        ({"tools": [{"name": "f", "parameters": {}}]}, KEYS, ""),
+        # Each fallback has a list of its own.
+        (
+            {"provider_options": {"top_k": 5}, "fallbacks": ["google/gemini-3-pro"]},
+            {},
+            "provider_options.top_k",
+        ),
+    ],
+)
+async def test_an_option_must_stand_in_the_list(fields: dict[str, Any], env: dict[str, str], field: str) -> None:
+    assert await refused(fields, **env) == field
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("model", "models", "messages", "contents", "stream", "stream_options", "streamOptions", "usage"),
+        *("n", "best_of", "candidateCount", "service_tier", "serviceTier", "max_tokens", "MAX_TOKENS"),
+        *("max_completion_tokens", "maxOutputTokens", "num_predict", "n_predict"),
+        *("api_base", "base_url", "api_key", "api-key", "extra_body", "extra_headers", "headers"),
+    ],
+)
+async def test_what_costs_and_limits_depend_on_is_reserved_also_where_it_is_listed(name: str) -> None:
+    for keys in ({}, KEYS):
+        env = {**keys, "LOCAL_OPTIONS": f"{name},options,generation_config", "GOOGLE_OPTIONS": "generationConfig"}
+        assert await refused({"provider_options": {name: 1}}, **env) == f"provider_options.{name}"
+        for around in ("options", "generation_config"):
+            field = f"provider_options.{around}.{name}"
+            assert await refused({"provider_options": {around: {name: 1}}}, **env) == field
+
+
+async def test_a_refused_option_names_the_variable_that_would_allow_it() -> None:
+    asked = CreateStream(prompt="x", model="local/m", provider_options={"store": True})
+    with pytest.raises(Problem, match="LOCAL_OPTIONS=store"):
+        await creation().create(asked, "", None)

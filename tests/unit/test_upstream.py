@@ -18,6 +18,7 @@ from worker.providers.body import beginning
 from worker.providers.transport import address, open_client, send
 from worker.providers.upstream import (
     MAX_HEAD_BYTES,
+    MAX_HEADERS,
     BadAddress,
     Connection,
     ConnectTimeout,
@@ -49,6 +50,12 @@ async def ask(
 async def fetch(client: httpx.AsyncClient, url: str, *, pausing: bool = False) -> tuple[int, bytes, bool]:
     """The status, the body, and whether it was cut off. ``pausing``: a while passes before each read."""
     response, connection = await ask(client, url)
+    body, cut = await read_to_end(connection, pausing=pausing)
+    connection.close()
+    return response.status_code, body, cut
+
+
+async def read_to_end(connection: Connection, *, pausing: bool = False) -> tuple[bytes, bool]:
     came = asyncio.Event()
     connection.ready = came.set
     body = b""
@@ -56,8 +63,7 @@ async def fetch(client: httpx.AsyncClient, url: str, *, pausing: bool = False) -
         while True:
             body += connection.read()
             if connection.ended is not None:
-                connection.close()
-                return response.status_code, body, connection.ended
+                return body, connection.ended
             await came.wait()
             came.clear()
             await asyncio.sleep(0.02 if pausing else 0)
@@ -148,6 +154,59 @@ async def test_what_is_no_response_is_told_so_and_closed(pieces: list[bytes]) ->
     async with bytes_server(lambda n: pieces) as server, client_of() as pool:
         with pytest.raises(NotHttp):
             await ask(pool, server.url())
+        await all_closed(server)
+
+
+@pytest.mark.parametrize("flood", [b"HTTP/1.1 100 Continue\r\n\r\n", b"\r\n", b"HTTP/1.1 103 x\r\nA: b\r\n\r\n"])
+async def test_interim_responses_and_blank_lines_without_end_are_no_response(flood: bytes) -> None:
+    endless = [flood * 1000] * 1000
+    async with bytes_server(lambda n: endless) as server, client_of() as pool:
+        with pytest.raises(NotHttp):
+            await ask(pool, server.url())
+        await all_closed(server)
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        [b"5;x=" + b"y" * 60_000] + [b"y" * 60_000] * 1000,
+        [b"0\r\n"] + [b"X-Trailer: %b\r\n" % (b"y" * 6000) * 10] * 1000,
+        [b"0\r\n"] + [b"".join(b"a%d: b\r\n" % n for n in range(5000))] * 1000,
+    ],
+)
+async def test_framing_without_a_body_has_a_bound(flood: list[bytes]) -> None:
+    async with bytes_server(lambda n: [CHUNKED[0], b"5\r\nhello\r\n", *flood]) as server, client_of() as pool:
+        response, connection = await ask(pool, server.url())
+        assert len(response.headers) <= MAX_HEADERS
+        body, cut = await read_to_end(connection)
+        assert b"hello".startswith(body)
+        assert cut
+        await all_closed(server)
+
+
+async def test_trailers_are_no_headers() -> None:
+    trailers = [CHUNKED[0], b"5\r\nhello\r\n0\r\nContent-Encoding: gzip\r\n\r\n"]
+    async with bytes_server(lambda n: trailers) as server, client_of() as pool:
+        for _ in range(2):
+            response, connection = await ask(pool, server.url())
+            assert await read_to_end(connection) == (b"hello", False)
+            connection.close()
+            assert "content-encoding" not in response.headers
+        assert [len(heads) for heads in server.connections] == [2]
+
+
+@pytest.mark.parametrize("spewed", [b"\r\n" * 30_000, b"HTTP/1.1 100 Continue\r\n\r\n"])
+async def test_a_kept_connection_that_says_anything_is_closed(spewed: bytes) -> None:
+    async with bytes_server(lambda n: [*LENGTH, PAUSE, *[spewed] * 1000]) as server, client_of() as pool:
+        assert await fetch(pool, server.url()) == (200, b"hello", False)
+        await all_closed(server)
+
+
+async def test_bytes_behind_an_end_mark_are_not_read_for_long() -> None:
+    endless = [CHUNKED[0], *[b"1000\r\n" + b"x" * 4096 + b"\r\n"] * 10_000]
+    async with bytes_server(lambda n: endless) as server, client_of() as pool:
+        _, connection = await ask(pool, server.url())
+        connection.close(linger_s=60.0)
         await all_closed(server)
 
 

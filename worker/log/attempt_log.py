@@ -39,6 +39,11 @@ FULL_S: Final = 5.0
 """A server that stays at its memory limit for this long fails the stream, instead of holding the provider."""
 KEEP_S: Final = 3.0
 """How long an acknowledged entry stays in the window: a server with ``everysec`` may lose its last two seconds."""
+SNAPSHOT_BYTES: Final = 256 * 1024
+"""A snapshot is due when no snapshot tells so much: at the end of a fast answer all of it would come in one write,
+for which everybody's tokens wait."""
+MOST_ENTRIES: Final = 128
+"""Of one attempt in a flush: pieces that can't be joined cost 20 µs each from here to Redis, and all wait."""
 MARK_S: Final = 0.2
 """How exactly the age of what is kept is known: entries are kept for as much longer."""
 
@@ -58,7 +63,7 @@ class AttemptLog:
         """What is pulled at a flush: the deltas that came since the last pull."""
         self.next_n = 1
         self._written_n = 0
-        self._most = max(1, log.cap // 4)
+        self._most = max(1, min(log.cap // 4, MOST_ENTRIES))
         self._snapshot_after = log.cap // 2
         self._pending: list[tuple[str, Delta]] = []
         self._moved = asyncio.Event()
@@ -70,6 +75,8 @@ class AttemptLog:
         self._mark_at = 0.0
         self._fresh: list[bytes] = []
         """Entries that no snapshot holds."""
+        self._fresh_counted = self._fresh_bytes = 0
+        """Of so many of them the bytes are known."""
         self._inherited: list[Delta] = []
         """What an earlier attempt said that no snapshot holds, where this one continues it."""
         self._chunks: list[bytes] = []
@@ -125,14 +132,14 @@ class AttemptLog:
     def take(self) -> list[bytes]:
         """Pull the source, and give the pending events their ids, in order.
 
-        Out: entries, packed; none where there is nothing to say, or nothing may be said now. At most a quarter of
-        the cap: more in one write could trim what no snapshot holds.
+        Out: entries, packed; none where there is nothing to say, or nothing may be said now. At most MOST_ENTRIES,
+        and a quarter of the cap: more in one write could trim what no snapshot holds.
         """
         n = self.next_n
         if self._written_n != n - 1 or self.stopped.done():
             return []
         # What waits already (a note, what was too much for one write) is no reason not to pull: nobody hints twice.
-        if self.source is not None and len(self._pending) <= self._most:
+        if self.source is not None and (not self._pending or len(self._pending) <= self._most):
             for delta in self.source():
                 self.add(delta)
         taken = self._pending
@@ -150,7 +157,8 @@ class AttemptLog:
         return entries
 
     def acknowledged(self, now: float) -> bool:
-        """Everything in flight was written. Out: whether a snapshot is due: every half cap."""
+        """Everything in flight was written. Out: whether a snapshot is due: every half cap, and every
+        SNAPSHOT_BYTES."""
         newest = self._written_n = self.next_n - 1
         self._full_since = None
         if now >= self._mark_at:
@@ -162,6 +170,10 @@ class AttemptLog:
         """Note that everything up to this number is acknowledged now; forget what has been for KEEP_S."""
         self._mark_at = now + MARK_S
         self._marks.append((now, newest))
+        self._fresh_bytes += sum(map(len, self._fresh[self._fresh_counted :]))
+        self._fresh_counted = len(self._fresh)
+        if self._fresh_bytes >= SNAPSHOT_BYTES:
+            self._snapshot_after = 0
         while self._marks[0][0] < now - KEEP_S:
             _, n = self._marks.popleft()
             while len(self._sent) > max(0, newest - n):
@@ -180,6 +192,7 @@ class AttemptLog:
         for _ in range(min(len(self._sent), self.in_flight)):
             self._sent.pop()
         del self._fresh[max(0, len(self._fresh) - self.in_flight) :]
+        self._fresh_counted = min(self._fresh_counted, len(self._fresh))
         self.next_n = self._written_n + 1
 
     # -- what a new connection does -----------------------------------------------------------------
@@ -221,6 +234,8 @@ class AttemptLog:
         chunk = snapshot_lines([*self._inherited, *decode_many(said)])
         self._fresh = self._fresh[upto:]
         self._inherited = []
+        self._fresh_counted = self._fresh_bytes = 0
+        self._snapshot_after = self.log.cap // 2
         if chunk:
             self._chunks.append(chunk)
         offset = 0 if anew else self._snapshot_size

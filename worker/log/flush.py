@@ -23,6 +23,11 @@ class Call:
     args: tuple[str | bytes | int, ...]
     answer: "asyncio.Future[bytes]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
+    @property
+    def size(self) -> int:
+        """Bytes of its largest argument, a piece of a snapshot."""
+        return max((len(arg) for arg in self.args if isinstance(arg, bytes)), default=0)
+
     def command(self, keys: Keys, scripts: Mapping[str, Script]) -> Command:
         """The EVALSHA of this call."""
         names = keys.stream(self.attempt.stream_id)

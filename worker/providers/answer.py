@@ -16,10 +16,15 @@ Without a reason an end mark is an end (``other``), and the end of the body is n
 
 *Two kinds of patience.* The first-token timeout and the idle timeout are about content. Whatever else comes
 (comments, pings, encrypted reasoning) is a sign of life: it puts the deadline off, up to the liveness timeout since
-the last content. Time in which data lay unread does not count, for then we are the ones who are slow.
+the last content; behind a reason that can be trusted it puts nothing off. The longest time in which data lay unread
+since then does not count, for in it we were slow. (Not the sum of such times: data of a provider that sends without
+a pause always lie unread.)
 
 *Bounds.* An answer past its bytes, its tool calls or the length of their names ends with the reason ``length`` and
-a part ``{"type": "limit"}`` of the provider's; an event that is too large is skipped, with a part ``omitted``.
+tells which limit it was. An event that is too large is skipped, with a part ``omitted``. One feed takes TAKE_BYTES
+at most, and the rest waits for the next one (``behind``), so that no answer holds up the others of its worker. What
+is no content has a token bucket: a provider that sends lines without a meaning, as fast as it can, is given up
+after some thousands of them, long before any timeout.
 """
 
 from collections.abc import Iterable
@@ -35,6 +40,7 @@ from worker.providers.base import (
     End,
     Finish,
     FinishReason,
+    GenerationRequest,
     ProviderError,
     ProviderEvent,
     Reader,
@@ -51,6 +57,22 @@ MAX_TOOL_CALLS: Final = 1024
 """No provider runs a thousand tool calls in one answer."""
 MAX_NAME: Final = 1024
 """Characters of a tool call's id or name: Gemini's ids are the longest, with some hundred."""
+SEAM_BYTES: Final = 128
+"""What a piece counts for beside its bytes where it can't be joined to the one in front of it: it is an entry of
+its own in the log, a line in the snapshot, and an object for each reader."""
+TAKE_BYTES: Final = 32 * 1024
+"""Of one feed: 2 to 5 ms of the worker's loop at the least size of events."""
+
+LINE_WEIGHT: Final = 256
+"""A line without content weighs as much as so many bytes: reading one takes a microsecond or more."""
+MAX_NOISE_WEIGHT: Final = 4 * 1024 * 1024
+"""What may come at once that is no content, in bytes: some events of the largest size, or 16,000 lines, which take
+20 to 100 ms. What the parser skips does not count, for that has a bound of its own."""
+NOISE_WEIGHT_PER_S: Final = 128 * 1024
+"""What may come for long: 500 lines a second. Providers that send an empty delta for each token of a reasoning that
+they keep secret send 300."""
+NOISE_WEIGHT_PER_BYTE: Final = 2 * 1024
+"""What a byte of content makes up for: more than the lines that come with it in any wire format."""
 
 _text_of = itemgetter("text")
 _STARTS: Final = (b"data", b"event", b"id", b"retry", b"error", b":", b"{", b"[")
@@ -68,7 +90,8 @@ class Limits(NamedTuple):
 
 
 class Answer:
-    """See above. ``sooner`` says that the deadline may have come nearer since it was asked last."""
+    """See above. ``behind`` says that bytes wait here for the next feed, ``sooner`` that they do, or that the
+    deadline may have come nearer since it was asked last."""
 
     def __init__(
         self,
@@ -79,18 +102,19 @@ class Answer:
         *,
         kind: str = "text/event-stream",
         encoding: str = "",
-        continues: bool = False,
+        asked: GenerationRequest | None = None,
     ) -> None:
-        """``kind`` and ``encoding``: of the body, as its head says; ``continues``: the answer carries on from a
-        text, so that it may well be empty."""
+        """``kind`` and ``encoding``: of the body, as its head says; ``asked``: what is answered. Where that carries
+        on from a text, the answer may well be empty."""
         self._provider = provider
+        self._asked = asked
         self._reader = reader
         self._limits = limits
         self._max_bytes = limits.max_bytes
         self._kind = kind
         self._inflate = inflater(encoding)
         self._parser = SseParser(liberal=True)
-        self._may_be_empty = continues
+        self._may_be_empty = asked is not None and bool(asked.prefix)
         self._unsniffed: bytes | None = None if kind == "text/event-stream" else b""
         self._raw = self._inflate is not None or self._unsniffed is not None
         """Whether what comes must be unpacked or looked at first."""
@@ -109,6 +133,7 @@ class Answer:
         """Whether text came last, and no reason since."""
         self._size = 0
         self._calls: set[int] = set()
+        self._last_call = 0
         self._finish: FinishReason | None = None
         self._trusted = False
         self._took_back = False
@@ -116,27 +141,43 @@ class Answer:
         self.sooner = True
         self._patience_s = limits.first_token_s
         self._content_at = self._heard_at = now
+        self._held_s = 0.0
+        self._held_since = now
+        """For which content, by its time, ``_held_s`` was noted."""
+        self._noise = 0.0
+        self._weighed_at = now
+        self._weighed_size = 0
+        self._waiting = b""
+        self.behind = False
 
     # -- in -----------------------------------------------------------------------------------------
 
     def feed(self, data: bytes, now: float, lay_s: float = 0.0) -> None:
-        """Take bytes of the body, which lay unread for ``lay_s`` seconds."""
+        """Take bytes of the body, which lay unread for ``lay_s`` seconds. While the answer is ``behind`` it must be
+        fed with b"", until it is not."""
         if self.ended:
             return
         self._heard_at = now
-        self._content_at += lay_s
-        if self._raw:
+        if self._raw and data:
             data = self._unpacked(data)
+        if not data:
+            data, self._waiting, self.behind = self._waiting, b"", False
+        if long := len(data) > PIECE:
+            data = self._some_of(data)
         bare = self._parser.bare(data)
         if bare is None:
-            self._read(self._parser.feed(data), now)
+            if self._bears(data, now, lay_s):
+                self._read(self._parser.feed(data), now)
         elif (texts := self._reader.texts(bare)) is None:
-            self._read(self._parser.messages(bare), now)
-        elif texts:
+            if self._bears(data, now, lay_s):
+                self._read(self._parser.messages(bare), now)
+        elif not texts:
+            self._bears(data, now, lay_s)
+        else:
             if not self._flows:
                 self._begin("text")
             self._content_at = now
-            if len(data) > PIECE:
+            if long:
                 texts = [piece for text in texts for piece in split_delta(text)]
             self._size += len("".join(map(_text_of, texts)).encode("utf-8", "surrogatepass"))
             if self._deltas:
@@ -147,8 +188,8 @@ class Answer:
                 self._limit("answer_bytes")
 
     def feed_eof(self, now: float, *, cut: bool) -> None:
-        """The body is at its end, or (``cut``) was cut off before it."""
-        if self.ended:
+        """The body is at its end, or (``cut``) was cut off before it. While the answer is ``behind`` it is not."""
+        if self.ended or self.behind:
             return
         if self._unsniffed:
             self._read(self._parser.feed(self._sniff(b"", last=True)), now)
@@ -165,22 +206,25 @@ class Answer:
 
     @property
     def deadline(self) -> float:
-        """When :meth:`expire` ends this answer, if nothing comes."""
-        return min(
-            self._heard_at + self._patience_s,
-            self._content_at + max(self._patience_s, self._limits.liveness_s),
-        )
+        """When :meth:`expire` ends this answer, if no content comes."""
+        since = self._content_at + (self._held_s if self._held_since == self._content_at else 0.0)
+        if self._trusted:
+            return since + SETTLE_S
+        return min(self._heard_at + self._patience_s, since + max(self._patience_s, self._limits.liveness_s))
 
     def expire(self, now: float) -> None:
-        """Nothing came, and nothing lies unread: end the answer if its time is over."""
+        """All that came was fed: end the answer if its time is over."""
         if self.ended or now < self.deadline:
             return
+        silent = failures.upstream_silent if self._said else failures.first_token_timeout
+        self._give_up(silent(self._provider))
+
+    def _give_up(self, error: ProviderError) -> None:
+        """No content comes any more: that is the end behind a reason, and an error without one."""
         if self._finish is not None and not self._is_open:
             self._end_unmarked(self._finish)
-        elif self._said:
-            self._fail(failures.upstream_silent(self._provider))
         else:
-            self._fail(failures.first_token_timeout(self._provider))
+            self._fail(error)
 
     # -- out ----------------------------------------------------------------------------------------
 
@@ -200,9 +244,37 @@ class Answer:
         usage, self._new_usage = self._new_usage, None
         if self._ending is None:
             return Batch(deltas, None, usage)
-        return Batch(deltas, self._ending.finish, usage, self._ending.error, ended=True)
+        ending = self._ending
+        return Batch(deltas, ending.finish, usage, ending.error, limit=ending.limit, ended=True)
 
     # -- between ------------------------------------------------------------------------------------
+
+    def _some_of(self, data: bytes) -> bytes:
+        """What one feed takes, as whole events where it can; the rest waits."""
+        cut = len(data)
+        if cut > TAKE_BYTES:
+            cut = data.rfind(b"\n\n", 0, TAKE_BYTES) + 2
+            cut = TAKE_BYTES if cut == 1 else cut
+            self.sooner = True
+        self._waiting = data[cut:]
+        self.behind = bool(self._waiting)
+        return data[:cut]
+
+    def _bears(self, data: bytes, now: float, lay_s: float) -> bool:
+        """Whether these bytes, which may have no content in them, are still within the bound."""
+        if self._held_since != self._content_at:
+            self._held_since, self._held_s = self._content_at, 0.0
+        self._held_s = max(self._held_s, lay_s)
+        made_up = NOISE_WEIGHT_PER_S * (now - self._weighed_at)
+        made_up += NOISE_WEIGHT_PER_BYTE * (self._size - self._weighed_size)
+        self._weighed_at, self._weighed_size = now, self._size
+        lines = data.count(b"\n") + data.count(b"\r")
+        weight = LINE_WEIGHT * lines + (0 if self._parser.skipping else len(data))
+        self._noise = max(0.0, self._noise - made_up) + weight
+        if self._noise <= MAX_NOISE_WEIGHT:
+            return True
+        self._give_up(failures.noise(self._provider))
+        return False
 
     def _unpacked(self, data: bytes) -> bytes:
         if self._inflate is not None:
@@ -281,6 +353,9 @@ class Answer:
         self._size += len(delta["text"].encode("utf-8", "surrogatepass")) if kind == "text" else _size_of(delta)
         if kind == "tool_call":
             call = delta["tool_call"]
+            if call["index"] != self._last_call:
+                self._last_call = call["index"]
+                self._size += SEAM_BYTES
             self._calls.add(call["index"])
             if len(self._calls) > MAX_TOOL_CALLS or any(len(call.get(n, "")) > MAX_NAME for n in ("id", "name")):
                 self._limit("tool_calls")
@@ -296,6 +371,8 @@ class Answer:
             self._finish, self._trusted, self._took_back = None, False, True
         if self._finish is None and self._patience_s != self._limits.idle_s:
             self._patience_s, self.sooner = self._limits.idle_s, True
+        if kind != self._last:
+            self._size += SEAM_BYTES
         self._last, self._flows = kind, kind == "text" and self._finish is None
         self._said = True
 
@@ -317,8 +394,7 @@ class Answer:
         over = self._size - self._max_bytes
         while over > 0 and self._deltas:
             over -= _size_of(self._deltas.pop())
-        self._deltas.append({"provider": {"type": "limit", "data": what}})
-        self._finish_with(Batch([], "length"))
+        self._finish_with(Batch([], "length", limit=what))
 
     def _end_unmarked(self, reason: FinishReason) -> None:
         """The answer ends without an end mark, behind which its reader would have told the last of it."""
@@ -337,10 +413,10 @@ class Answer:
     def _fail(self, error: ProviderError) -> None:
         if isinstance(error, ErrorInAnswer):
             error = error.by(self._provider)
-        self._finish_with(Batch([], error=failures.cleaned(error, self._provider.api_key)))
+        self._finish_with(Batch([], error=failures.cleaned(error, self._provider.api_key, self._asked)))
 
     def _finish_with(self, ending: Batch) -> None:
-        self._ending, self.ended = ending, True
+        self._ending, self.ended, self._waiting, self.behind = ending, True, b"", False
 
 
 def _size_of(delta: Delta) -> int:

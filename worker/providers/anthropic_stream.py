@@ -18,16 +18,21 @@ from typing import Any, Final
 
 from worker.providers.base import Finish, ProviderEvent, Said, Usage
 from worker.providers.wire import (
+    MAX_KEPT_BYTES,
     AnswerReader,
     Pieces,
     arguments_of,
     count_of,
     decode,
+    encoded,
     finish_of,
     object_of,
     objects_of,
     text_of,
 )
+
+MAX_OPEN: Final = 64
+"""Blocks at once: Claude opens one at a time. Past it the oldest is taken for complete."""
 
 _COUNTS: Final = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
@@ -35,11 +40,12 @@ _COUNTS: Final = ("input_tokens", "output_tokens", "cache_read_input_tokens", "c
 class _Block:
     """A content block that is open."""
 
-    def __init__(self, index: int, kind: str, raw: dict[str, Any], call: int | None = None) -> None:
+    def __init__(self, index: int, kind: str, raw: Pieces) -> None:
         self.index = index
         self.kind = kind
         self.raw = raw
-        self.call = call
+        """How it began, as JSON: decoded it would take many times as much memory."""
+        self.call: int | None = None
         """Our index of its tool call."""
         self.in_pieces = False
         """Whether the call's input came so, too."""
@@ -64,6 +70,8 @@ class AnthropicReader(AnswerReader):
         self._counts: dict[str, int] = {}
         self._content: Any = None
         """Of a message that came whole in its start, unless blocks follow."""
+        self._raw_left = MAX_KEPT_BYTES
+        """For the beginnings of blocks, all together."""
 
     @property
     def open(self) -> bool:
@@ -132,7 +140,9 @@ class AnthropicReader(AnswerReader):
         kind = raw.get("type")
         if not isinstance(kind, str):
             kind = "tool_use" if "input" in raw else "thinking" if "thinking" in raw else "text"
-        block = self._open[index] = _Block(index, kind, raw)
+        while len(self._open) >= MAX_OPEN:
+            yield from self._stop(next(iter(self._open)))
+        block = self._open[index] = _Block(index, kind, self._kept(kind, raw))
         if kind == "text":
             yield from self._text(raw.get("text"))
         elif kind == "thinking":
@@ -140,6 +150,17 @@ class AnthropicReader(AnswerReader):
         elif kind == "tool_use":
             block.call, said = self._call_piece(None, raw.get("id"), raw.get("name"), None, anew=True)
             yield from said
+
+    def _kept(self, kind: str, raw: dict[str, Any]) -> Pieces:
+        """The beginning of a block of this kind, where its end needs it."""
+        if kind in ("text", "thinking") or (kind == "tool_use" and not raw.get("input")):
+            return Pieces("{}")
+        try:
+            told = encoded(raw).decode()
+        except ValueError:
+            return Pieces(None)
+        self._raw_left -= len(told)
+        return Pieces(told if self._raw_left >= 0 else None)
 
     def _add(self, index: int, raw: dict[str, Any]) -> Iterator[Said]:
         block = self._open.get(index)
@@ -171,12 +192,13 @@ class AnthropicReader(AnswerReader):
             yield from self._keep_thinking(block)
         elif block.call is not None:
             # Usually {} at the start, and then in pieces; whole at the start it comes once.
-            whole_input = "" if block.in_pieces else arguments_of(block.raw.get("input"))
+            began = object_of(decode(block.raw.text() or ""))
+            whole_input = "" if block.in_pieces else arguments_of(began.get("input"))
             yield from self._calls.complete(block.call, whole_input)
-        elif (pieces := block.input.text()) is None:
+        elif (pieces := block.input.text()) is None or (raw := block.raw.text()) is None:
             yield from self._others.omit(block.kind)
         else:
-            data = {"index": index, **_rest(block.raw)}
+            data = {"index": index, **_rest(object_of(decode(raw)))}
             if pieces:
                 value = decode(pieces)
                 data["input"] = pieces if value is None else value

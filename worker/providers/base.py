@@ -77,12 +77,14 @@ class ProviderError(Exception):
 
 class Batch(msgspec.Struct):
     """What one read of an answer brought. With ``ended`` it is the last one: then either ``finish`` says why the
-    provider ended the answer, or ``error`` says what went wrong behind the deltas."""
+    provider ended the answer, or ``error`` says what went wrong behind the deltas. ``limit`` names the bound of
+    Headrace that ended it (``answer_bytes``, ``tool_calls``); '' for none."""
 
     deltas: list[Delta]
     finish: FinishReason | None = None
     usage: Usage | None = None
     error: ProviderError | None = None
+    limit: str = ""
     ended: bool = False
 
 

@@ -21,10 +21,12 @@ from typing import Final
 
 import httpx
 import msgspec
+import structlog
 
 from shared.network import Network
 from shared.providers import Provider
 from shared.settings import Settings
+from worker.metrics import WorkerMetrics
 from worker.providers import adapter, failures
 from worker.providers.answer import Answer, Limits
 from worker.providers.base import Adapter, GenerationRequest, ProviderError
@@ -35,19 +37,31 @@ from worker.providers.stream import ProviderStream
 from worker.providers.transport import address, open_client, send, trust
 from worker.providers.upstream import Connection, UpstreamError
 
+SAID_S: Final = 10.0
+"""A provider that can't be reached is said once in this time, and not for each try of each stream."""
 ADDRESSES: Final = 64
 """That are kept read: more than anybody has providers. Reading one is 3 % of a stream's beginning and end here."""
+
+log = structlog.get_logger("worker.providers")
 
 
 class ProviderClient:
     """One per worker process: all streams share its connections. Nothing is opened before the first request."""
 
-    def __init__(self, settings: Settings, network: Network, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        network: Network,
+        tls: ssl.SSLContext | None = None,
+        metrics: WorkerMetrics | None = None,
+    ) -> None:
         """``tls``: the certificates to trust; None means those that ``network`` names. Raises
         :class:`shared.settings.BadSettings` where they can't be read."""
         self._settings = settings
+        self._metrics = metrics or WorkerMetrics()
         self._http = open_client(network, settings.connect_timeout_s, trust(network) if tls is None else tls)
         self._address = lru_cache(ADDRESSES)(address)
+        self._said: dict[str, tuple[str, float]] = {}
 
     async def aclose(self) -> None:
         """Close the connections that are kept."""
@@ -63,18 +77,24 @@ class ProviderClient:
         stream = await self._ask_until_answered(provider, request)
         try:
             yield stream
+        except ProviderError as error:
+            self._metrics.refused(provider.name, error.code)
+            raise
         finally:
             stream.close()
 
     async def _ask_until_answered(self, provider: Provider, request: GenerationRequest) -> ProviderStream:
         tries = Tries(self._settings.provider_tries, self._settings.provider_retry_s)
         while True:
+            self._metrics.asked(provider.name)
             try:
                 return await self._ask(provider, request)
             except ProviderError as error:
+                self._metrics.refused(provider.name, error.code)
                 delay_s = tries.delay_after(error)
                 if delay_s is None:
-                    raise failures.cleaned(error, provider.api_key) from None
+                    raise failures.cleaned(error, provider.api_key, request) from None
+                self._metrics.asks_again(provider.name, error.code)
             await asyncio.sleep(delay_s)
 
     async def _ask(self, provider: Provider, request: GenerationRequest) -> ProviderStream:
@@ -102,7 +122,7 @@ class ProviderClient:
             now,
             kind=response.headers.get("content-type", "").partition(";")[0].strip().lower(),
             encoding=response.headers.get("content-encoding", ""),
-            continues=bool(request.prefix),
+            asked=request,
         )
         stream = ProviderStream(answer, connection)
         try:
@@ -122,9 +142,19 @@ class ProviderClient:
             asking = self._http.build_request("POST", url, headers=headers, content=msgspec.json.encode(call.body))
             return await send(self._http, asking)
         except UpstreamError as error:
-            raise failures.of_connection(provider, error) from None
+            found = failures.of_connection(provider, error)
+            self._say(provider, found)
+            raise found from None
         except ValueError:  # its text would name the header
             raise failures.bad_key(provider) from None
+
+    def _say(self, provider: Provider, error: ProviderError) -> None:
+        """Tell the log that there is no way to a provider, and why."""
+        now, why = asyncio.get_running_loop().time(), str(failures.cleaned(error, provider.api_key))
+        said, at = self._said.get(provider.name, ("", 0.0))
+        if why != said or now - at > SAID_S:
+            self._said[provider.name] = (why, now)
+            log.warning("provider_not_reached", provider=provider.name, code=error.code, why=why)
 
 
 async def _refused(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 MAX_INFLATED_BYTES: Final = 1024 * 1024
-MAX_RATIO: Final = 64
+MAX_RATIO: Final = 32
 """One read of a packed body may unpack to so many bytes (as much as one event may hold), and to so many times its
 size: events pack to a tenth or a twentieth, but a few bytes may unpack to gigabytes."""
 MAX_MEMBERS: Final = 10_000

@@ -3,14 +3,31 @@
 What a provider itself calls an error is read by :mod:`worker.providers.errors`.
 """
 
-from typing import Final
+import base64
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Final
 
 from shared.providers import Provider
-from worker.providers.base import ProviderError
+from worker.providers.base import GenerationRequest, ProviderError
 from worker.providers.upstream import BadAddress, BadCertificate, ConnectTimeout, NotHttp, UpstreamError
 
 MAX_SENTENCE: Final = 500
 """Characters of an error's text: a person reads a few lines, and a provider may send a page."""
+ECHO: Final = 40
+"""Characters in a row that stand in the request as well: an error that repeats them would carry a prompt into logs,
+and into records that outlive it."""
+_BLOCK: Final = ECHO // 2
+"""Each run of ECHO characters holds a whole one of the blocks into which the text is cut."""
+_MAX_LOOKED_AT: Final = 4 * MAX_SENTENCE
+"""Characters of an error in which echoes are looked for: each block is a search through the whole prompt."""
+_MAX_PLACES: Final = 4
+"""At which a block is looked at: a prompt may hold the same words many times."""
+_MAX_ESCAPED: Final = 256 * 1024
+"""Characters of a text that is looked for in other forms than its own: escaping takes 1 ms for so many."""
+_LEAST_KEY: Final = 8
+"""Characters of a key that is looked for in other forms than its own: a shorter one is no secret."""
 
 
 def redirected(provider: Provider, status: int, to: str) -> ProviderError:
@@ -82,18 +99,25 @@ def upstream_cut(provider: Provider) -> ProviderError:
     return ProviderError("upstream_cut", text, retryable=True)
 
 
+def noise(provider: Provider) -> ProviderError:
+    """The provider sends, faster than any does, what means nothing."""
+    text = f"The provider {provider.name!r} sent much that means nothing, and no more of an answer."
+    return ProviderError("provider_garbage", text, retryable=True)
+
+
 def too_large(provider: Provider) -> ProviderError:
     """Events of the stream are larger than anybody skips."""
     text = f"The provider {provider.name!r} sent events that are too large to be any."
     return ProviderError("provider_too_large", text, retryable=True)
 
 
-def cleaned(error: ProviderError, api_key: str) -> ProviderError:
-    """The same error, fit to be shown: without the key should the provider echo it, on one line, bounded."""
-    text = str(error)
-    if api_key:
-        text = text.replace(api_key, "[key]")
+def cleaned(error: ProviderError, api_key: str, request: GenerationRequest | None = None) -> ProviderError:
+    """The same error, fit to be shown: without the key and without the request, should the provider echo them, on
+    one line, bounded."""
+    text = _without_key(str(error), api_key)
     text = " ".join(text.split())
+    if request is not None and len(text) >= ECHO:
+        text = _without_echoes(text[:_MAX_LOOKED_AT], request)
     if len(text) > MAX_SENTENCE:
         text = text[: MAX_SENTENCE - 1] + "…"
     return ProviderError(
@@ -103,3 +127,87 @@ def cleaned(error: ProviderError, api_key: str) -> ProviderError:
         refusal=error.refusal,
         retry_after_s=error.retry_after_s,
     )
+
+
+def _without_key(text: str, api_key: str) -> str:
+    """The text without the key: as it is, with spaces in it, escaped for JSON or a URL, in hexadecimal, or as a
+    part of what is in base64 (a header for Basic authentication)."""
+    if not api_key:
+        return text
+    text = text.replace(api_key, "[key]")
+    if len(api_key) < _LEAST_KEY:
+        return text
+    raw = api_key.encode()
+    forms = [r"\s*".join(_any_form(character) for character in api_key), raw.hex()]
+    for before in range(3):  # where it begins within three bytes
+        packed = base64.b64encode(b"\0" * before + raw).decode().rstrip("=")
+        inner = packed[(before * 8 + 5) // 6 : (before + len(raw)) * 8 // 6]
+        forms.append("".join(f"[{one}{other}]" for one, other in zip(inner, _url_safe(inner), strict=True)))
+    return re.sub("|".join(forms), "[key]", text, flags=re.IGNORECASE)
+
+
+def _any_form(character: str) -> str:
+    """What matches a character as it is, in a URL and in JSON."""
+    in_url = "".join(f"%{byte:02x}" for byte in character.encode())
+    escaped = "".join(rf"\\u{unit:04x}" for unit in _units(character))
+    return rf"(?:\\?{re.escape(character)}|{in_url}|{escaped})"
+
+
+def _units(character: str) -> Iterator[int]:
+    raw = character.encode("utf-16-be", "surrogatepass")
+    return (int.from_bytes(raw[at : at + 2], "big") for at in range(0, len(raw), 2))
+
+
+def _url_safe(text: str) -> str:
+    return text.replace("+", "-").replace("/", "_")
+
+
+def _without_echoes(text: str, request: GenerationRequest) -> str:
+    """The text without what stands in the request."""
+    said = "\0".join(_forms(request))
+    kept: list[str] = []
+    begin = at = 0
+    while at + _BLOCK <= len(text):
+        start, end = _echo(text, begin, at, said)
+        if end - start < ECHO:
+            at += _BLOCK
+            continue
+        kept += (text[begin:start], "[…]")
+        begin = at = end
+    return "".join((*kept, text[begin:]))
+
+
+def _echo(text: str, begin: int, at: int, said: str) -> tuple[int, int]:
+    """The longest run around the block at this place, from ``begin`` on, that was said: (start, end)."""
+    longest, place = (at, at), -1
+    for _ in range(_MAX_PLACES):
+        place = said.find(text[at : at + _BLOCK], place + 1)
+        if place < 0:
+            break
+        before, behind = 0, _BLOCK
+        while before < min(at - begin, place) and text[at - before - 1] == said[place - before - 1]:
+            before += 1
+        while behind < min(len(text) - at, len(said) - place) and text[at + behind] == said[place + behind]:
+            behind += 1
+        if before + behind > longest[1] - longest[0]:
+            longest = (at - before, at + behind)
+    return longest
+
+
+def _forms(request: GenerationRequest) -> Iterator[str]:
+    """What the request says, on one line, and as JSON where that looks different."""
+    for said in _texts([request.messages, request.tools, request.prefix]):
+        forms = [said]
+        if len(said) <= _MAX_ESCAPED:
+            forms += (json.dumps(said)[1:-1], json.dumps(said, ensure_ascii=False)[1:-1])
+        for form in dict.fromkeys(forms):
+            yield " ".join(form.split())
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        if len(value) >= ECHO:
+            yield value
+    elif isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _texts(one)

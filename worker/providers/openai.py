@@ -5,9 +5,8 @@ speaks the format (``source`` in shared/providers.toml): in what they differ sta
 :class:`shared.providers.Quirks`.
 """
 
-from typing import Any, get_args
+from typing import Any
 
-from shared.providers import MaxTokensName
 from worker.providers.base import GenerationRequest, HttpCall
 from worker.providers.history import (
     arguments_text,
@@ -30,10 +29,8 @@ class OpenAIAdapter:
         """``POST /chat/completions`` that asks for a stream with its usage at the end."""
         quirks = request.quirks
         headers = {"Accept": "text/event-stream", **quirks.key_header("bearer", api_key)}
-        # Two names of one limit: a provider that knows both refuses them together.
-        limited = any(name in request.options for name in get_args(MaxTokensName))
         optional: dict[str, Any] = {
-            quirks.max_tokens_name: None if limited else request.max_tokens,
+            quirks.max_tokens_name: request.max_tokens,
             "temperature": request.temperature,
             "top_p": request.top_p,
             "stop": request.stop or None,

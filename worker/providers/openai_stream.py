@@ -21,11 +21,13 @@ from shared.events import Delta
 from worker.providers.base import Finish, ProviderEvent, Said, Usage
 from worker.providers.errors import ErrorInAnswer, read_error
 from worker.providers.wire import (
+    MAX_KEPT_BYTES,
     MAX_PARTS_DEPTH,
     UNREADABLE,
     AnswerReader,
     Pieces,
     count_of,
+    encoded,
     finish_of,
     object_of,
     objects_of,
@@ -74,6 +76,7 @@ class _Details:
     def __init__(self, first: dict[str, Any]) -> None:
         self._fields: dict[str, Any] = {name: first.get(name) for name in ("type", "index") if name in first}
         self._texts: dict[str, Pieces] = {}
+        self._left = MAX_KEPT_BYTES
 
     def takes(self, one: dict[str, Any]) -> bool:
         """Whether this piece is one of this block."""
@@ -84,13 +87,17 @@ class _Details:
         for name, value in one.items():
             if name in _TEXTS_OF_DETAILS and isinstance(value, str):
                 self._texts.setdefault(name, Pieces()).add(value)
-            elif value is not None:
+            elif value is not None and self._fields.get(name) != value and self._left >= 0:
+                try:
+                    self._left -= len(encoded({name: value}))
+                except ValueError:
+                    self._left = -1
                 self._fields[name] = value
 
     def whole(self) -> dict[str, Any] | None:
         """The block; None where it is too long to be kept."""
         texts = {name: pieces.text() for name, pieces in self._texts.items()}
-        return None if None in texts.values() else {**self._fields, **texts}
+        return None if self._left < 0 or None in texts.values() else {**self._fields, **texts}
 
 
 class OpenAIReader(AnswerReader):

@@ -1,6 +1,7 @@
 """Asking whether a provider is there and takes its key: one cheap GET that costs nothing."""
 
 import asyncio
+from typing import Final
 
 from shared.network import Network
 from shared.providers import Provider
@@ -10,6 +11,9 @@ from worker.providers.body import beginning
 from worker.providers.errors import read_error
 from worker.providers.transport import PORTS, address, open_client, send, trust
 from worker.providers.upstream import UpstreamError
+
+CONNECT_SHARE: Final = 0.8
+"""Of the time, for the connection: what takes too long on the way is told, and not only that nothing answers."""
 
 
 async def ask_models(provider: Provider, network: Network, timeout_s: float) -> int:
@@ -21,7 +25,8 @@ async def ask_models(provider: Provider, network: Network, timeout_s: float) -> 
     wire = adapter(provider.wire_format)
     headers = wire.call(GenerationRequest("", [], quirks=provider.quirks), provider.api_key).headers
     try:
-        async with asyncio.timeout(timeout_s), open_client(network, timeout_s, trust(network)) as client:
+        connect_s = CONNECT_SHARE * timeout_s
+        async with asyncio.timeout(timeout_s), open_client(network, connect_s, trust(network)) as client:
             asking = client.build_request(
                 "GET",
                 address(f"{provider.base_url}/models{provider.quirks.query}"),

@@ -7,7 +7,8 @@ there may be something, and may ignore it as long as it likes: then the connecti
 provider.
 
 One timer serves a whole answer. It is left alone while the deadline moves away, and arms itself again when it fires
-too early. While data lies unread it does nothing, and the next read arms it.
+too early. While data lies unread it does nothing: the next read looks at the deadline behind what it brought, and
+arms it. A read takes as much as the answer takes at once; what is left is hinted at as if it had just come.
 """
 
 import asyncio
@@ -89,13 +90,20 @@ class ProviderStream:
         answer, connection, now = self._answer, self._connection, self._time()
         since = self._lies_since or now
         self._lies_since = None
-        if data := connection.read():
+        behind = answer.behind
+        if behind:
+            answer.feed(b"", now, now - since)
+            answer.sooner = True
+        elif data := connection.read():
             answer.feed(data, now, now - since)
         if connection.ended is not None:
             answer.feed_eof(now, cut=connection.ended)
         if answer.sooner:
             answer.sooner = False
+            answer.expire(now)
             self._arm()
+            if behind or answer.behind:  # what came meanwhile has been hinted at already
+                self._loop.call_soon(self._came)
 
     def _arm(self) -> None:
         if self._timer is not None:

@@ -20,6 +20,7 @@ from typing import Final
 
 import httpx
 
+from shared.connecting import cause_of
 from shared.network import Network, Proxy
 from shared.settings import BadSettings
 from worker.providers.upstream import (
@@ -38,6 +39,8 @@ from worker.providers.upstreams import IDLE_S, MAX_IDLE, Upstreams, in_words
 
 CONNECTION: Final = "headrace.connection"
 """The extension of a response that names its fast connection."""
+OPENED: Final = "connection.connect_tcp.started"
+"""What httpx's trace tells where a request opens a connection."""
 PORTS: Final = {"http": 80, "https": 443}
 
 _VALUE: Final = re.compile(rb"[\t\x20-\x7e]*")
@@ -122,7 +125,7 @@ class ProviderTransport(httpx.AsyncBaseTransport):
 
     async def _by_proxy(self, proxy: Proxy, request: httpx.Request) -> httpx.Response:
         try:
-            return await self._transport(proxy).handle_async_request(request)
+            return await self._over_proxy(proxy, request)
         except httpx.ProxyError as error:
             raise Unreachable(f"the proxy {proxy.shown} ({proxy.variable}) refused: {error}") from None
         except (httpx.ConnectTimeout, httpx.PoolTimeout):
@@ -135,6 +138,24 @@ class ProviderTransport(httpx.AsyncBaseTransport):
             raise NotHttp("what it says is no HTTP") from None
         except httpx.TransportError:
             raise Unreachable("the connection broke before it answered") from None
+
+    async def _over_proxy(self, proxy: Proxy, request: httpx.Request) -> httpx.Response:
+        """As :class:`worker.providers.upstreams.Upstreams` has it: a kept connection that its server closed while
+        the request was on its way is no failure, and the request goes out again at once."""
+        transport = self._transport(proxy)
+        while True:
+            seen: set[str] = set()
+
+            async def note(event: str, _: object, seen: set[str] = seen) -> None:
+                seen.add(event)
+
+            request.extensions["trace"] = note
+            try:
+                return await transport.handle_async_request(request)
+            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
+                answered = isinstance(error, httpx.RemoteProtocolError) and "disconnected" not in str(error)
+                if OPENED in seen or answered:
+                    raise
 
     def _transport(self, proxy: Proxy) -> httpx.AsyncHTTPTransport:
         if proxy.url not in self._proxied:
@@ -154,16 +175,15 @@ class ProviderTransport(httpx.AsyncBaseTransport):
 
 
 def _through(proxy: Proxy, error: BaseException) -> UpstreamError:
-    """Why there is no connection; libraries wrap the reason several times."""
-    reason, cause = OSError(), error.__cause__ or error.__context__
-    while cause is not None:
-        if isinstance(cause, OSError):
-            reason = cause
-        inner = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else None
-        cause = inner or cause.__cause__ or cause.__context__
-    found = in_words(reason)
+    """Why there is no connection."""
+    found = in_words(cause_of(error))
     if isinstance(found, BadCertificate):
-        return found
+        # Behind a proxy with TLS of its own there are two certificates, and nothing tells which one it was.
+        return (
+            BadCertificate(f"at the proxy {proxy.shown} or behind it: {found}")
+            if proxy.scheme == "https"
+            else found
+        )
     return type(found)(f"the proxy {proxy.shown} ({proxy.variable}) can't be reached: {found}")
 
 

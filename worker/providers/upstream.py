@@ -20,6 +20,11 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """No provider's response head is near that; an endless one must not eat the worker's memory."""
+MAX_HEADERS: Final = 256
+"""Of one response; more are not looked at."""
+MAX_FRAMING_BYTES: Final = 64 * 1024
+"""What may come in a second of reads without a byte of the body: chunk extensions and trailers mean nothing
+here."""
 MAX_UNREAD_BYTES: Final = 32 * 1024
 """What may lie here until the reader's turn (and one read more): seconds of most models. When a server comes back
 all streams of a worker are read in one flush, 0.7 ms each."""
@@ -96,6 +101,7 @@ class Upstream(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._interim = False
         self._in_body = self._paused = False
+        self._framing_since, self._framing_bytes = 0.0, 0
         self._unread: list[bytes] = []
         self._unread_bytes = 0
         self._parts: list[bytes] = []
@@ -128,9 +134,19 @@ class Upstream(asyncio.Protocol):
             if self._paused:
                 self._resume()
             self._parse(data)
+            if not self._parts:
+                self._bear_framing(len(data))
         body = b"".join(self._parts)
         self._parts.clear()
         return body
+
+    def _bear_framing(self, size: int) -> None:
+        now = asyncio.get_running_loop().time()
+        if now > self._framing_since + 1.0:
+            self._framing_since, self._framing_bytes = now, 0
+        self._framing_bytes += size
+        if self._framing_bytes > MAX_FRAMING_BYTES and self.ended is None:
+            self._fail(NotHttp("its answer is all framing"))
 
     def _resume(self) -> None:
         self._paused = False
@@ -163,6 +179,9 @@ class Upstream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if not self._in_body:
+            if self._head is None:
+                self._fail(NotHttp("it says more than it was asked"))
+                return
             self.answered = True
             self._head_bytes += len(data)
             self._parse(data)
@@ -212,11 +231,12 @@ class Upstream(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._headers = {}
-        if self._head is None:
+        if self._head is None:  # behind a whole response, in one read with it
             self._fail(NotHttp("it says more than it was asked"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        if not self._in_body and len(self._headers) < MAX_HEADERS:  # trailers are no headers
+            self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()

@@ -19,6 +19,7 @@ from typing import Final, cast
 
 from aiohappyeyeballs import AddrInfoType, start_connection
 
+from shared.connecting import is_refused_tls, unreachable
 from worker.providers.upstream import (
     BadAddress,
     BadCertificate,
@@ -35,6 +36,8 @@ MAX_IDLE: Final = 256
 """Of each origin: as many as streams may run by default, each with its socket and a few KiB."""
 NAME_LIFE_S: Final = 10.0
 """A burst of streams looks a name up once; who moves a name waits longer for everybody else."""
+MAX_LINGER_BYTES: Final = 64 * 1024
+"""Read in the hope of a body's end: a provider that sends more has not ended."""
 RACE_S: Final = 0.25
 """RFC 8305, section 8: the delay before the next address is tried too."""
 
@@ -104,10 +107,13 @@ class Upstreams:
         def give_back(upstream: Upstream, linger_s: float) -> None:
             self._take_back(origin, upstream, linger_s)
 
+        doing = "looking up its name (DNS)"
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 addresses = await self._look_up(host, port)
+                doing = "connecting"
                 sock = await start_connection(addresses, happy_eyeballs_delay=RACE_S, interleave=1, loop=loop)
+                doing = "the TLS handshake"
                 try:
                     _, upstream = await loop.create_connection(
                         lambda: Upstream(give_back), sock=sock, ssl=tls, server_hostname=name
@@ -116,7 +122,7 @@ class Upstreams:
                     sock.close()
                     raise
         except TimeoutError:
-            raise ConnectTimeout("connecting took too long") from None
+            raise ConnectTimeout(f"{doing} took longer than {self._connect_timeout_s:g} s") from None
         except OSError as error:
             raise in_words(error) from None
         return upstream
@@ -137,9 +143,12 @@ class Upstreams:
     def _take_back(self, origin: Origin, upstream: Upstream, linger_s: float) -> None:
         """Keep what was read to its end; close what was not, after ``linger_s`` at the latest."""
 
+        most = MAX_LINGER_BYTES
+
         def look(*, last: bool = False) -> None:
-            upstream.read()  # what comes behind an end mark means nothing
-            if upstream.ended is None and not last:
+            nonlocal most
+            most -= len(upstream.read())  # what comes behind an end mark means nothing
+            if upstream.ended is None and not last and most > 0:
                 return
             if timer is not None:
                 timer.cancel()
@@ -166,41 +175,10 @@ async def _asked(upstream: Upstream, request: bytes) -> Head:
 
 
 def in_words(error: OSError) -> UpstreamError:
-    """Why a connection did not come about."""
-    match error:
-        case ssl.SSLCertVerificationError():
-            return BadCertificate(_certificate_words(error))
-        case ssl.SSLEOFError() | ssl.SSLZeroReturnError():
-            return Unreachable("it closed the connection in the TLS handshake")
-        case ssl.SSLError():
-            return BadCertificate(f"TLS failed ({(error.reason or 'no reason given').replace('_', ' ').lower()})")
-        case socket.gaierror():
-            return Unreachable("its name can't be found (DNS)")
-        case ConnectionRefusedError() | OSError(errno=errno.ECONNREFUSED):
-            return Unreachable("nothing listens there (connection refused)")
-        case ConnectionResetError():
-            return Unreachable("it closed the connection at once")
-        case TimeoutError() | OSError(errno=errno.ETIMEDOUT):
-            return ConnectTimeout("connecting took too long")
-        case OSError(errno=errno.ENETUNREACH | errno.EHOSTUNREACH):
-            return Unreachable("there is no way to its network")
-    return Unreachable(error.strerror or type(error).__name__)
-
-
-def _certificate_words(error: ssl.SSLCertVerificationError) -> str:
-    """Codes of OpenSSL's ``X509_verify_cert_error_string``."""
-    match error.verify_code:
-        case 9:
-            return "its certificate is not valid yet (is this machine's clock right?)"
-        case 10:
-            return "its certificate has expired"
-        case 18:
-            return "its certificate is self-signed; name it in SSL_CERT_FILE if you trust it"
-        case 19 | 20 | 21:
-            return (
-                "its certificate is of an authority that is not known here; name that one's certificate in "
-                "SSL_CERT_FILE (or SSL_CERT_DIR) if you trust it"
-            )
-        case 62 | 64:
-            return "its certificate is for another name"
-    return f"its certificate is refused ({error.verify_message})"
+    """Why a connection did not come about, as an error that says whether trying again could help."""
+    words = unreachable(error)
+    if is_refused_tls(error):
+        return BadCertificate(words)
+    if isinstance(error, TimeoutError) or error.errno == errno.ETIMEDOUT:
+        return ConnectTimeout(words)
+    return Unreachable(words)

@@ -43,6 +43,9 @@ MAX_PARTS_DEPTH: Final = 16
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
 """What decoding and encoding a stranger's JSON may raise."""
 
+MAX_LOOKS: Final = 8
+"""Times that one call's arguments are read to see whether they are whole. Providers give them again once."""
+
 MAX_KEPT_BYTES: Final = 1024 * 1024
 """Of one answer, of what has no word: as much as a single event of a provider may hold. Beyond it an image or
 the pages that a search found would outweigh in memory all that the model says."""
@@ -200,7 +203,7 @@ def finish_of(value: Any, sentence: str = "") -> FinishReason | None:
 class _Call:
     """One tool call of an answer, as far as it came."""
 
-    __slots__ = ("id", "index", "name", "pieces", "place")
+    __slots__ = ("_looks", "id", "index", "name", "pieces", "place")
 
     def __init__(self, index: int, place: int | None) -> None:
         self.index = index
@@ -209,6 +212,12 @@ class _Call:
         self.id = ""
         self.name = ""
         self.pieces: list[str] = []
+        self._looks = MAX_LOOKS
+
+    def seems_whole(self) -> Any:
+        """As :meth:`whole`, but None after MAX_LOOKS at a call: each reads all of it."""
+        self._looks -= 1
+        return self.whole() if self._looks >= 0 else None
 
     def whole(self) -> Any:
         """Its arguments, if they are a whole object so far; else None."""
@@ -222,6 +231,9 @@ class Calls:
 
     def __init__(self) -> None:
         self._calls: list[_Call] = []
+        self._by_id: dict[str, _Call] = {}
+        self._by_place: dict[int | None, _Call] = {}
+        """The last one at each position."""
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -254,11 +266,13 @@ class Calls:
         if call is None:
             call = _Call(len(self._calls), place)
             self._calls.append(call)
-            if any(call_id == other.id for other in self._calls):
+            self._by_place[place] = call
+            if call_id in self._by_id:
                 call_id = ""  # an id names one call; this one gets an id at the end
         if whole:
             arguments = arguments or "{}"
             call.id = call_id or _made_id(call.index, name, arguments)
+            self._by_id.setdefault(call.id, call)
             call.name, call.pieces = name, [arguments]
             told = {"index": call.index, "id": call.id, **({"name": name} if name else {}), "arguments": arguments}
             return call.index, [Said({"tool_call": told})]
@@ -293,16 +307,16 @@ class Calls:
         if call_id:
             if at is not None and not name and place is not None and at.id in ("", call_id):
                 return at
-            for call in reversed(self._calls):
-                if call.id == call_id and (not name or place is None or call.place in (None, place)):
-                    return call
+            call = self._by_id.get(call_id)
+            if call is not None and (not name or place is None or call.place in (None, place)):
+                return call
             # An id may come behind its call's first piece.
             return at if at is not None and not at.id and (not name or not at.name) else None
         if at is None or not (name and at.name):
             return at
         if name != at.name:
             return None
-        whole = at.whole()  # the name again: a piece that repeats it, or another call of the same tool
+        whole = at.seems_whole()  # the name again: a piece that repeats it, or another call of the same tool
         return at if whole is None or not arguments or decode(arguments) == whole else None
 
     def _at(self, place: int | None) -> _Call | None:
@@ -310,14 +324,18 @@ class Calls:
         if place is None or last is None or last.place == place:
             return last
         # A call that began without an index may get one with its next piece.
-        known = next((call for call in reversed(self._calls) if call.place == place), None)
+        known = self._by_place.get(place)
         return last if known is None and last.place is None else known
 
     def _told(self, call: _Call, place: int | None, call_id: str, name: str, arguments: str) -> list[Said]:
         said: dict[str, Any] = {}
-        call.place = place if call.place is None else call.place
+        if call.place is None and place is not None:
+            call.place = place
+            if (known := self._by_place.get(place)) is None or known.index < call.index:
+                self._by_place[place] = call
         if call_id and not call.id:
             call.id = said["id"] = call_id
+            self._by_id[call_id] = call
         if name and not call.name:
             call.name = said["name"] = name
         if (
@@ -340,7 +358,7 @@ def _repeats(call: _Call, arguments: str) -> bool:
     """Whether a piece gives whole arguments once more. Only what begins like an object behind one is looked at."""
     if not (call.pieces and arguments.lstrip().startswith("{") and call.pieces[-1].rstrip().endswith("}")):
         return False
-    whole = call.whole()
+    whole = call.seems_whole()
     return whole is not None and decode(arguments) in (whole, {})
 
 
@@ -391,10 +409,11 @@ class Pieces:
 
     __slots__ = ("_left", "_pieces")
 
-    def __init__(self, text: str = "") -> None:
-        self._left = MAX_KEPT_BYTES
+    def __init__(self, text: str | None = "") -> None:
+        """``text``: the first piece; None for one that was too long."""
+        self._left = MAX_KEPT_BYTES if text is not None else -1
         self._pieces: list[str] = []
-        self.add(text)
+        self.add(text or "")
 
     def __bool__(self) -> bool:
         return bool(self._pieces)

@@ -1,0 +1,133 @@
+// Where a question is written: its text, its images, and the draft of both.
+
+import { element, iconButton } from "./dom.js";
+import { drawImage, readImage } from "./images.js";
+import { readDraft, saveDraft } from "./store.js";
+
+const MAX_IMAGES = 3; // what fits into a request beside the text
+
+const $ = (selector) => document.querySelector(selector);
+const input = $("#prompt");
+const form = $("#composer");
+
+/** Whether a key belongs to an input method, which is choosing a word. (Safari ends that before the key, but says 229.) */
+export const isComposing = (event) => event.isComposing || event.keyCode === 229;
+
+/** The composer. `onSend(text, images)` gives the name of the next draft, or null where the question was not taken; `onProblem(sentence)` is told to the reader. */
+export class Composer {
+  #chat = null;
+  #images = [];
+  #onSend;
+  #onProblem;
+
+  constructor(onSend, onProblem) {
+    this.#onSend = onSend;
+    this.#onProblem = onProblem;
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#submit();
+    });
+    input.addEventListener("input", () => this.#changed());
+    input.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || event.shiftKey || isComposing(event)) return;
+      event.preventDefault();
+      form.requestSubmit();
+    });
+    $("#attach").addEventListener("click", () => $("#file").click());
+    $("#file").addEventListener("change", ({ target }) => {
+      this.#attach([...target.files]);
+      target.value = "";
+    });
+    input.addEventListener("paste", (event) => this.#take(event, event.clipboardData));
+    form.addEventListener("dragover", (event) => event.dataTransfer.types.includes("Files") && event.preventDefault());
+    form.addEventListener("drop", (event) => this.#take(event, event.dataTransfer));
+    new ResizeObserver(() => this.fit()).observe(form);
+  }
+
+  /** Show the draft of a conversation. */
+  open(chat) {
+    this.#chat = chat;
+    const { text, images } = readDraft(chat);
+    input.value = text;
+    this.#images = images;
+    this.#showImages();
+    this.fit();
+  }
+
+  /** Ask this, and keep what is being written. */
+  ask(text) {
+    const next = this.#onSend(text, []);
+    if (next === null) return;
+    saveDraft(this.#chat, { text: "", images: [] });
+    this.#chat = next;
+    this.#changed();
+  }
+
+  focus() {
+    input.focus();
+  }
+
+  /** As high as its text. */
+  fit() {
+    $("#send").disabled = !input.value.trim() && !this.#images.length;
+    input.style.height = "auto";
+    input.style.height = `${input.scrollHeight}px`;
+  }
+
+  #submit() {
+    const next = this.#onSend(input.value, this.#images);
+    if (next === null) return;
+    saveDraft(this.#chat, { text: "", images: [] });
+    this.#chat = next;
+    input.value = "";
+    this.#images = [];
+    this.#showImages();
+    this.fit();
+  }
+
+  #changed() {
+    saveDraft(this.#chat, { text: input.value, images: this.#images });
+    this.fit();
+  }
+
+  #take(event, { files }) {
+    const images = [...files].filter((file) => file.type.startsWith("image/"));
+    if (!images.length) return;
+    event.preventDefault();
+    this.#attach(images);
+  }
+
+  async #attach(files) {
+    const chat = this.#chat;
+    for (const file of files) {
+      if (this.#images.length >= MAX_IMAGES) {
+        this.#onProblem(`A question takes ${MAX_IMAGES} images.`);
+        return;
+      }
+      try {
+        const image = await readImage(file);
+        if (this.#chat !== chat) return; // another conversation is open by now
+        this.#images = [...this.#images, image];
+        this.#showImages();
+        this.#changed();
+      } catch {
+        this.#onProblem(`${file.name || "This"} is no image that the browser can read.`);
+      }
+    }
+  }
+
+  #showImages() {
+    const shown = this.#images.map((image) => {
+      const remove = iconButton("close", "remove", "Remove the image");
+      remove.addEventListener("click", () => {
+        this.#images = this.#images.filter((each) => each !== image);
+        this.#showImages();
+        this.#changed();
+        input.focus();
+      });
+      return element("span", "thumb", drawImage(image), remove);
+    });
+    $("#images").hidden = !shown.length;
+    $("#images").replaceChildren(...shown);
+  }
+}
