@@ -31,6 +31,13 @@ COPY worker ./worker
 COPY api ./api
 # The root file system is read-only when this runs, so the byte code is made here.
 RUN python -m compileall -q .
+COPY deploy/healthcheck.py ./
 USER headrace
+# All addresses of the container, so that `docker run -p 8000:8000` reaches it. Without HEADRACE_API_KEYS the API
+# refuses that, unless HEADRACE_ALLOW_OPEN=true says that whoever reaches the published port may use it.
+ENV HEADRACE_HOST=0.0.0.0
 EXPOSE 8000
+# Often while it starts, so that nobody waits; then seldom, for each look costs CPU.
+HEALTHCHECK --interval=30s --timeout=5s --retries=3 --start-period=60s --start-interval=1s \
+  CMD ["python", "-I", "healthcheck.py"]
 CMD ["python", "-m", "api"]

@@ -59,8 +59,10 @@ from shared.metrics import common, served
 from shared.presence import PresenceKeys
 from shared.queue import Queue
 from shared.redis import connect_to_logs, errors_of, load_scripts, open_client, read_url
+from shared.rights import Rights
 from shared.settings import BadSettings, Configuration, Settings, check_open, environment, load
 from shared.streams import Streams
+from shared.version import VERSION
 from shared.vital import start_vital
 
 log = structlog.get_logger("api")
@@ -117,6 +119,7 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
     viewing = Viewing(hub, room.viewers, settings.viewers_per_key, shared=len(settings.keys.names) > 1)
     presence = Presence(PresenceKeys(log_client, keys))
     watch = SendWatch(settings.send_timeout_s)
+    rights = Rights((settings.redis_url, settings.queue_redis_url), settings.key_prefix)
     metrics.watch(queue, lambda: viewing.viewers, lambda: hub.following, lambda: hub.snapshots_sent)
     common(
         metrics.registry,
@@ -145,6 +148,7 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
         presence=presence,
         servers=servers,
         memory=memory,
+        rights=rights,
         watch=watch,
         bodies=Bodies(settings.creations_per_minute),
         opens=Opens(settings.opens_per_stream, settings.opens_per_key),
@@ -161,7 +165,7 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
             (memory.run(), "memory"),
         )
         tasks = [start_vital(work, name) for work, name in background]
-        tasks.append(asyncio.create_task(log_durability(settings.redis_url)))
+        tasks += [asyncio.create_task(work) for work in (log_durability(settings.redis_url), rights.run())]
         anyio.Lock()  # loads the library's backend, for which the first viewer would wait a tenth of a second
         try:
             async with served(settings.metrics_host, settings.metrics_port, metrics.render):
@@ -176,7 +180,7 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
     app = FastAPI(
         title="Headrace",
         description="Tokens from any AI API to any browser, over a durable log.",
-        version="0.1.0",
+        version=VERSION,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,

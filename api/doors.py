@@ -21,7 +21,7 @@ from api.services import Services
 from shared.api_keys import ApiKeys
 from shared.ids import is_stream_id
 
-OPEN: Final = frozenset({"/", "/healthz", "/readyz"})
+OPEN: Final = frozenset({"/", "/healthz", "/readyz", "/readyz/viewers", "/readyz/creates"})
 BY_ADDRESS: Final = frozenset({"/docs", "/openapi.json", "/metrics"})
 EVENTS: Final = re.compile(r"/v1/streams/(?P<stream_id>[^/]+)/events")
 _TOKEN: Final = re.compile(rb"(?:^|&)token=[^&]")

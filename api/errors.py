@@ -116,7 +116,13 @@ ERRORS: Final = (
         "yes",
         "Redis is at 85 % of its memory or above. Raise `maxmemory`, or keep streams shorter.",
     ),
-    Row("no_workers", "503", "yes", "`/readyz` sees no worker. Start one: `python -m worker`."),
+    Row("no_workers", "503", "yes", "`/readyz` sees no worker. Start one: `headrace worker`."),
+    Row(
+        "redis_rights_missing",
+        "503",
+        "yes",
+        "`/readyz`: the user of the Redis URL lacks the rights that are named. Give them (README, section Redis).",
+    ),
     Row("internal_error", "500, `failed`", "yes", "An error of Headrace's own; its log has it. Try again."),
     # The provider refuses; a fallback is asked where one is named.
     Row(

@@ -9,7 +9,9 @@ from redis.exceptions import RedisError
 
 from api.doors import services
 from api.problems import Problem, documented, redis_full
+from api.services import Services
 from shared.redis import AWAY, check_masters
+from shared.rights import mend
 
 READY_TIMEOUT_S: Final = 1.5
 
@@ -22,6 +24,25 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
+@router.get("/readyz/viewers", responses=documented(503))
+async def ready_for_viewers(request: Request) -> dict[str, object]:
+    """The log's and the queue's Redis answer (of a cluster: every master): streams that are there can be read.
+
+    It says nothing of workers. A load balancer that asks this keeps an API whose workers are gone.
+    """
+    await _check_redis(services(request))
+    return {"status": "ready"}
+
+
+@router.get("/readyz/creates", responses=documented(503))
+async def ready_for_creates(request: Request) -> dict[str, object]:
+    """As ``/readyz``, and Redis has room for new streams: a create would be taken."""
+    ready = await readyz(request)
+    if services(request).memory.is_full:
+        raise redis_full()
+    return ready
+
+
 @router.get("/readyz", responses=documented(503))
 async def readyz(request: Request) -> dict[str, object]:
     """The log's and the queue's Redis answer (of a cluster: every master) and have room, and a worker is there.
@@ -29,7 +50,23 @@ async def readyz(request: Request) -> dict[str, object]:
     ``creates`` is ``refused`` while Redis is so full that the rest is kept for what runs: reading still works.
     """
     parts = services(request)
+    workers, waiting = await _check_redis(parts)
+    if parts.memory.used >= 1:
+        raise redis_full()
+    if not workers:
+        raise Problem(
+            503, "no_workers", "No worker is running: start one with headrace worker.", headers={"Retry-After": "2"}
+        )
+    creates = "refused" if parts.memory.is_full else "taken"
+    return {"status": "ready", "workers": workers, "waiting": waiting, "creates": creates}
+
+
+async def _check_redis(parts: Services) -> tuple[int, int]:
+    """Whether Redis answers and lets this process work. Out: how many workers there are, and how many jobs wait.
+    Raises a :class:`api.problems.Problem`."""
     queue = parts.queue
+    if parts.rights.missing:
+        raise Problem(503, "redis_rights_missing", mend(parts.rights.missing), headers={"Retry-After": "10"})
     try:
         async with asyncio.timeout(READY_TIMEOUT_S):
             for server in parts.servers:
@@ -39,17 +76,7 @@ async def readyz(request: Request) -> dict[str, object]:
             await parts.memory.look()
     except (*AWAY, RedisError):
         raise Problem(503, "redis_unavailable", "Redis does not answer.", headers={"Retry-After": "2"}) from None
-    if parts.memory.used >= 1:
-        raise redis_full()
-    if not workers:
-        raise Problem(
-            503,
-            "no_workers",
-            "No worker is running: start one with python -m worker.",
-            headers={"Retry-After": "2"},
-        )
-    creates = "refused" if parts.memory.is_full else "taken"
-    return {"status": "ready", "workers": workers, "waiting": waiting, "creates": creates}
+    return workers, waiting
 
 
 @router.get(

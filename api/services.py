@@ -29,6 +29,7 @@ from shared.ids import Cursor
 from shared.limits import Ended, Limits
 from shared.providers import Provider
 from shared.queue import Queue
+from shared.rights import Rights
 from shared.settings import Settings
 from shared.streams import Streams
 
@@ -157,6 +158,7 @@ class Services:
     servers: tuple[Redis, ...]
     """The log's and the queue's; one where both are the same."""
     memory: Memory
+    rights: Rights
     watch: SendWatch
     bodies: Bodies
     opens: Opens

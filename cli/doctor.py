@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -26,6 +26,7 @@ from cli.findings import (
     overdue_findings,
     provider_finding,
     redis_findings,
+    untold_finding,
     worker_findings,
 )
 from shared.erasures import Erasures
@@ -34,7 +35,18 @@ from shared.keys import Keys
 from shared.network import Network
 from shared.providers import Provider, UnknownModel, resolve_model
 from shared.queue import Queue
-from shared.redis import AWAY, address_of, may, node_urls, open_client, reason, without_password
+from shared.redis import (
+    AWAY,
+    address_of,
+    may,
+    missing_rights,
+    node_urls,
+    open_client,
+    reason,
+    why_refused,
+    without_password,
+)
+from shared.rights import mend
 from shared.settings import BadSettings, Configuration, Settings
 from worker.providers.base import ProviderError
 from worker.providers.probe import ask_models, way_to
@@ -50,7 +62,11 @@ async def examine(configuration: Configuration) -> list[Finding]:
     if settings.queue_url and settings.queue_url != settings.redis_url:
         urls["queue's Redis"] = settings.queue_url
     asked = [
-        _said(name, url, _servers(name, url, settings.rewrite_s if url == settings.redis_url else None))
+        _said(
+            name,
+            url,
+            _servers(name, url, settings.key_prefix, settings.rewrite_s if url == settings.redis_url else None),
+        )
         for name, url in urls.items()
     ]
     network = configuration.network
@@ -83,9 +99,11 @@ async def _said(name: str, url: str, looking: Awaitable[list[Finding]]) -> list[
         ]
 
 
-async def _servers(name: str, url: str, rewrite_s: int | None) -> list[Finding]:
+async def _servers(name: str, url: str, prefix: str, rewrite_s: int | None) -> list[Finding]:
     """Of a cluster each node is asked: a replica may be the next master. ``rewrite_s``: of the logs' server
     alone."""
+    if missing := await missing_rights(url, prefix):
+        return [Finding(name, "mend", f"{without_password(url)} refuses what Headrace must do", mend(missing))]
     nodes = await node_urls(url)
     if nodes == [url]:
         return await _server(name, url, rewrite_s)
@@ -96,10 +114,11 @@ async def _servers(name: str, url: str, rewrite_s: int | None) -> list[Finding]:
 async def _server(name: str, url: str, rewrite_s: int | None, *, node: bool = False) -> list[Finding]:
     client = open_client(url, ASK_WITHIN_S)
     try:
-        info: dict[str, Any] = await client.info("everything")
+        info = await _info(client)
         seconds, micros = await client.time()
         apart_s = seconds + micros / 1e6 - time.time()
-        found = [*redis_findings(info, await _config(client), node=node), clock_finding(apart_s)]
+        found = [*redis_findings(info, await _config(client), node=node)] if info else [untold_finding()]
+        found.append(clock_finding(apart_s))
         if rewrite_s is not None and int(info.get("aof_enabled", 0)):
             found.append(erasure_finding(info, await may(client, "BGREWRITEAOF"), rewrite_s))
     finally:
@@ -108,8 +127,18 @@ async def _server(name: str, url: str, rewrite_s: int | None, *, node: bool = Fa
 
 
 def _away(name: str, shown: str, error: BaseException) -> Finding:
+    if refused := why_refused(error):
+        return Finding(name, "mend", f"{shown} lets nobody in", refused[0].upper() + refused[1:] + ".")
     why = reason(error) or type(error).__name__
-    return Finding(name, "mend", f"nothing answers at {shown} ({why})", "Start it, or correct the URL or password.")
+    return Finding(name, "mend", f"nothing answers at {shown} ({why})", "Start it, or correct the URL.")
+
+
+async def _info(client: Redis) -> dict[str, Any]:
+    """All sections of INFO; nothing where this user may not ask for it."""
+    try:
+        return dict(await client.info("everything"))
+    except NoPermissionError:
+        return {}
 
 
 async def _config(client: Redis) -> dict[str, str]:

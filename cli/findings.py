@@ -7,6 +7,7 @@ from typing import Any, Literal
 from cli.valkey import OLDEST_MAJOR
 from shared.durability import durability
 from shared.files import Room
+from shared.redis import USEFUL
 from shared.settings import Settings, is_loopback
 
 OFF_S = 2.0
@@ -40,6 +41,16 @@ def redis_findings(info: Mapping[str, Any], config: Mapping[str, str], *, node: 
         _eviction(info),
         _memory(info),
     ]
+
+
+def untold_finding() -> Finding:
+    """Of a server whose user may not ask for INFO."""
+    return Finding(
+        "server",
+        "note",
+        "this user may not ask for INFO, so its version, memory and disk were not looked at: " + USEFUL["info"],
+        "Give the user +info.",
+    )
 
 
 def of_nodes(found: Mapping[str, Sequence[Finding]]) -> list[Finding]:
@@ -186,7 +197,7 @@ def worker_findings(workers: int, waiting: int, max_queue: int) -> list[Finding]
     """In: workers alive, jobs that wait, and how many may."""
     there = Finding("workers", "ok", f"{workers} alive")
     if not workers:
-        there = Finding("workers", "mend", "none alive", "Start one: python -m worker")
+        there = Finding("workers", "mend", "none alive", "Start one: headrace worker")
     queue = Finding("queue", "ok", f"{waiting} streams wait")
     if max_queue and waiting >= max_queue:
         queue = Finding("queue", "mend", f"full: {waiting} streams wait", "Start more workers.")

@@ -1,10 +1,11 @@
 """The front door's composition root: reads the environment, and hands it on."""
 
 import asyncio
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -16,12 +17,14 @@ from cli.datadir import environment_of
 from cli.doctor import examine, report
 from cli.errors import CannotStart, NoAnswer
 from cli.pipes import asked_on_stdin, checked, write_out
+from cli.plan import CODE
 from cli.up import Options, run_up
 from cli.valkey import ALWAYS, EVERYSEC
 from cli.views import PlainView, TerminalView, View
 from shared.api_keys import BadApiKeys, new_api_key
 from shared.ids import BadCursor, is_stream_id, parse_cursor
 from shared.settings import BadSettings, check_open, environment, load
+from shared.version import VERSION
 
 DATA_DIR = Path(".headrace")
 
@@ -78,13 +81,30 @@ def up(
             appendfsync=appendfsync.value if appendfsync else settings.appendfsync,
             model=not no_model,
             default_model=settings.default_model,
+            key_prefix=settings.key_prefix,
             env=env,
         )
         check_open(settings, options.host)
         asyncio.run(run_up(options, Console()))
     except (BadSettings, CannotStart) as error:
-        Console(stderr=True).print(Text(str(error), style="red"), soft_wrap=True, highlight=False)
-        raise typer.Exit(2 if isinstance(error, BadSettings) else 1) from None
+        _refuse(error)
+
+
+def api() -> None:
+    """Run one API process, as the environment and .env say, until SIGTERM."""
+    _become("api")
+
+
+def worker() -> None:
+    """Run one worker process, as the environment and .env say, until SIGTERM."""
+    _become("worker")
+
+
+def _become(module: str) -> None:
+    """Be this module's process from now on, with the same process id, and without what the command line needs."""
+    path = os.pathsep.join(filter(None, (str(CODE), os.environ.get("PYTHONPATH"))))
+    # -P: not a folder of this name in the current one.
+    os.execve(sys.executable, (sys.executable, "-P", "-m", module), {**os.environ, "PYTHONPATH": path})  # noqa: S606
 
 
 def doctor(
@@ -98,8 +118,7 @@ def doctor(
     try:
         configuration = load({**environment_of(data_dir), **environment()})
     except BadSettings as error:
-        Console(stderr=True).print(Text(str(error), style="red"), soft_wrap=True, highlight=False)
-        raise typer.Exit(2) from None
+        _refuse(error)
     if not report(asyncio.run(examine(configuration)), Console(highlight=False), as_json=as_json):
         raise typer.Exit(1)
 
@@ -169,7 +188,10 @@ def tail(
 
 
 def _watching(url: str | None, key: str | None, raw: bool) -> Watching:
-    env = environment()
+    try:
+        env = environment()
+    except BadSettings as error:
+        _refuse(error)
     server = Server(
         url=(url or env.get("HEADRACE_URL", "").strip() or DEFAULT_URL).rstrip("/"),
         key=(env.get("HEADRACE_KEY", "") if key is None else key).strip(),
@@ -184,6 +206,26 @@ def _watching(url: str | None, key: str | None, raw: bool) -> Watching:
     return Watching(server, view, notes, may_ask=on_terminal and sys.stdin.isatty())
 
 
+def _refuse(error: BadSettings | CannotStart) -> NoReturn:
+    """One sentence, and the exit code: 2 where the settings are to blame."""
+    Console(stderr=True).print(Text(str(error), style="red"), soft_wrap=True, highlight=False)
+    raise typer.Exit(2 if isinstance(error, BadSettings) else 1) from None
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"headrace {VERSION}")
+        raise typer.Exit
+
+
+def _general(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """What stands before the commands."""
+
+
 def build_app() -> typer.Typer:
     """The command line: every command, and the function behind it."""
     app = typer.Typer(
@@ -192,7 +234,10 @@ def build_app() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
+    app.callback()(_general)
     app.command("up")(up)
+    app.command("api")(api)
+    app.command("worker")(worker)
     app.command("chat")(chat)
     app.command("tail")(tail)
     app.command("model")(model.serve)

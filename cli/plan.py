@@ -16,7 +16,7 @@ from cli.model import NAME as MODEL_NAME
 from cli.process import Command
 from cli.sockets import answers_ok
 from cli.supervisor import Spec
-from cli.valkey import server_argv, server_version, why_no_room
+from cli.valkey import answers, server_argv, why_no_room
 
 CODE = Path(__file__).parent.parent
 """Where the packages lie: children run the CLI's own code, and never an ``api`` in the current folder."""
@@ -58,7 +58,7 @@ class Plan:
         url = self.env["HEADRACE_REDIS_URL"]
 
         async def ready() -> bool:
-            return await server_version(url) is not None
+            return await answers(url)
 
         argv = server_argv(program, port, directory, appendfsync)
         command = Command(

@@ -37,6 +37,7 @@ class Options:
     """How the embedded server syncs its file: ``always`` or ``everysec``."""
     model: bool
     default_model: str
+    key_prefix: str
     env: Mapping[str, str] = field(repr=False)
 
 
@@ -52,7 +53,7 @@ async def run_up(options: Options, console: Console) -> None:
         data = DataDir(options.data_dir)
         owned.callback(data.close)
         if options.redis_url:
-            await check_server(options.redis_url)
+            await check_server(options.redis_url, options.key_prefix)
         program = None if options.redis_url else find_server()
         no_model = why_no_model(options.env, options.model)
         model_port = owned.enter_context(held_port()) if no_model is None else None

@@ -5,9 +5,22 @@ import shutil
 import subprocess
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError, RedisError
 
 from cli.errors import CannotStart
-from shared.redis import AWAY, open_client, without_password
+from shared.redis import (
+    AWAY,
+    check_certificates,
+    missing_rights,
+    open_client,
+    reason,
+    why_refused,
+    without_password,
+)
+from shared.rights import mend
 
 OLDEST_MAJOR = 7
 """Script flags (``allow-oom``) came with Redis 7.0; every Valkey has them."""
@@ -145,35 +158,55 @@ def why_no_room(log_lines: str, directory: Path) -> str:
     return f"it can't write into {directory}{told}. Nothing that was acknowledged is lost; mend that"
 
 
-async def server_version(url: str) -> tuple[int, ...] | None:
-    """The version that the server at ``url`` reports; None while it does not answer, or loads its file.
-
-    Raises :class:`CannotStart` for an URL that is none.
-    """
+async def answers(url: str) -> bool:
+    """Whether the server at ``url`` answers; not while it loads its file."""
+    client = open_client(url, ASK_WITHIN_S)
     try:
-        client = open_client(url, ASK_WITHIN_S)
-    except ValueError as error:
-        raise CannotStart(f"The Redis URL can't be used ({error}). It looks like redis://HOST:6379/0") from None
-    try:
-        return _numbers(str((await client.info("server"))["redis_version"]))
+        return bool(await client.ping())
     except AWAY:
-        return None
+        return False
     finally:
         await client.aclose()
 
 
-async def check_server(url: str) -> None:
-    """Raises :class:`CannotStart` unless a server of version 7 or newer answers there."""
-    version = await server_version(url)
+async def check_server(url: str, prefix: str) -> None:
+    """Raises :class:`CannotStart` unless a server of version 7 or newer answers there, and its user has all
+    rights that Headrace takes (for keys with this prefix). A user who may not ask for the version is believed."""
     shown = without_password(url)
-    if version is None:
+    leave_out = "leave --redis-url and HEADRACE_REDIS_URL out: headrace up then starts a server of its own."
+    try:
+        check_certificates(url)
+        client = open_client(url, ASK_WITHIN_S)
+    except ValueError as error:
+        raise CannotStart(f"The Redis URL can't be used ({error}). It looks like redis://HOST:6379/0") from None
+    try:
+        missing = await missing_rights(url, prefix)
+        version = None if "+ping" in missing else await _version(client)
+    except (*AWAY, RedisError) as error:
+        if why := why_refused(error):
+            raise CannotStart(f"The Redis server at {shown} lets nobody in: {why}.") from None
+        told = reason(error) or type(error).__name__
         raise CannotStart(
-            f"No Redis server answers at {shown}. Start it, correct --redis-url (or HEADRACE_REDIS_URL) or "
-            "its password, or leave both out: headrace up then starts a server of its own."
-        )
-    if version[0] < OLDEST_MAJOR:
+            f"No Redis server answers at {shown} ({told}). Start it, correct --redis-url (or HEADRACE_REDIS_URL), "
+            f"or {leave_out}"
+        ) from None
+    finally:
+        await client.aclose()
+    if version and version[0] < OLDEST_MAJOR:
         raise CannotStart(
             f"The Redis server at {shown} is version {'.'.join(map(str, version))}; Headrace needs "
-            f"{OLDEST_MAJOR}.0 or newer. Upgrade it, or leave --redis-url and HEADRACE_REDIS_URL out: "
-            "headrace up then starts a server of its own."
+            f"{OLDEST_MAJOR}.0 or newer. Upgrade it, or {leave_out}"
         )
+    if missing:
+        raise CannotStart(f"The Redis server at {shown} refuses what Headrace must do. {mend(missing)}")
+
+
+async def _version(client: Redis) -> tuple[int, ...] | None:
+    try:
+        told: Any = await client.info("server")
+    except NoPermissionError:
+        return None
+    # A cluster's client asks each node.
+    return _numbers(
+        str(told["redis_version"] if "redis_version" in told else next(iter(told.values()))["redis_version"])
+    )

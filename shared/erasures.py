@@ -24,7 +24,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, RedisError
 
 from shared.keys import Keys
-from shared.redis import AWAY, ScriptRunner, load_script, node_urls, open_client
+from shared.redis import AWAY, ScriptRunner, load_script, node_urls, open_client, reason
 from shared.settings import Settings
 
 MARGIN_MS: Final = 5000
@@ -89,8 +89,8 @@ class Erasures:
                 if not await _rewrite(url):
                     return
             await self._client.zremrangebyscore(self._key, "-inf", now_ms)
-        except NoPermissionError:
-            log.warning("rewrite_refused", why="the user has no right to BGREWRITEAOF; erased text stays on disk")
+        except NoPermissionError as error:
+            log.warning("rewrite_refused", why=f"{reason(error)}; erased text stays on disk")
         except (TimeoutError, *AWAY, RedisError) as error:
             log.warning("rewrite_failed", error=type(error).__name__)
 

@@ -4,6 +4,7 @@
 field knows is an error, for a typing mistake must not silently leave a default in force.
 """
 
+import io
 import ipaddress
 import os
 import re
@@ -13,13 +14,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from shared.api_keys import ApiKeys, parse_api_keys
 from shared.network import Network, read_network
 from shared.prices import Price, Prices
 from shared.providers import BadProvider, Preset, Provider, load_providers
-from shared.redis import read_url, without_password
+from shared.redis import check_certificates, read_url, without_password
 from shared.tables import BadTable, load_table
 
 PREFIX = "HEADRACE_"
@@ -204,6 +206,7 @@ class Settings(BaseModel):
     def _names_redis(cls, text: str) -> str:
         if text:
             read_url(text)
+            check_certificates(text)
         return text
 
     @field_validator("api_keys")
@@ -245,8 +248,24 @@ class Configuration(BaseModel):
 
 
 def environment(directory: Path | None = None) -> dict[str, str]:
-    """The process's environment over that of ``.env`` in the directory (default: the current one)."""
-    from_file = dotenv_values((directory or Path.cwd()) / ".env")
+    """The process's environment over that of ``.env`` in the directory (default: the current one). Raises
+    :class:`BadSettings` where that file can't be read."""
+    file = (directory or Path.cwd()) / ".env"
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return dict(os.environ)
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        raise BadSettings(f"The settings in {file} can't be read: {why}.") from None
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.error:
+            # Without the line itself, which may hold a key.
+            raise BadSettings(
+                f"The settings in {file} can't be read: line {binding.original.line} is no NAME=value, or lacks a "
+                "quotation mark."
+            )
+    from_file = dotenv_values(stream=io.StringIO(text))
     return {**{k: v for k, v in from_file.items() if v is not None}, **os.environ}
 
 

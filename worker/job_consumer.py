@@ -6,7 +6,7 @@ room for, by the call that waits for them (:meth:`shared.queue.Queue.take`), whe
 each, one after the other: of 100 streams that are asked for at the same moment the last one's first token comes
 110-160 ms later than the provider's, and not 210-310. And it runs a job without arq's bookkeeping of tries and
 results, for the claim decides who runs. All that arq does otherwise stays as it is: start and stop hooks, health
-check, SIGTERM, and a burst that ends with the queue.
+check, and SIGTERM.
 
 A job that is taken by a worker that dies, or by a call whose reply is lost, is found by the sweep, as all that has
 neither a lease nor a job. One that comes when there is no room for it any more (the worker drains) is put back. A
@@ -28,7 +28,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from shared.queue import JOB, LOOK_S, Job, Queue
-from shared.redis import AWAY, MultiplexedRedis
+from shared.redis import AWAY, MultiplexedRedis, reason, why_refused
 from worker.places import Places
 
 WAIT_S: Final = 1.0
@@ -60,15 +60,23 @@ class JobConsumer(Worker):
         self.on_stop = self._end
 
     async def main(self) -> None:
-        """Wait for the server, then work as arq does (which gives up at once without one)."""
+        """Wait for the server, then work as arq does. (arq gives up at once without one, and without the right to
+        INFO, which it writes into its log.)"""
         while True:
             try:
                 await self.pool.ping()
                 break
             except (*AWAY, RedisError) as error:
-                log.warning("waiting_for_redis", error=type(error).__name__)
+                log.warning(
+                    "waiting_for_redis", error=type(error).__name__, why=why_refused(error) or reason(error)
+                )
                 await asyncio.sleep(AWAY_S)
-        await super().main()
+        self.ctx["redis"] = self.pool
+        if self.on_startup:
+            await self.on_startup(self.ctx)
+        while True:
+            await self._poll_iteration()
+            await asyncio.sleep(0)
 
     def handle_sig_wait_for_completion(self, signum: Signals) -> None:
         """The first signal where there is a drain time: no new work. A second one ends the drain: what runs is
@@ -112,7 +120,7 @@ class JobConsumer(Worker):
                 async with asyncio.timeout(LOOK_S):
                     await self._freed.wait()
             return
-        client = None if self.burst or self._left else self._waiting_client
+        client = None if self._left else self._waiting_client
         try:
             taken = await self._queue.take(self._places.shares, WAIT_S, client, passing_over=self._passed_over)
         except asyncio.CancelledError:

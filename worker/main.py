@@ -31,6 +31,7 @@ from shared.metrics import Read, common, gauge, rendered, served
 from shared.presence import PresenceKeys
 from shared.queue import JOB, Job, Queue, deserialize, serialize
 from shared.redis import arq_server, connect_to_logs, errors_of, listen, load_scripts, open_client, read_url
+from shared.rights import Rights
 from shared.settings import BadSettings, Configuration, environment, load
 from shared.streams import Streams
 from shared.turns import Turns
@@ -126,8 +127,8 @@ async def take_out(ctx: dict[str, Any]) -> None:
 
 
 async def start(ctx: dict[str, Any]) -> None:
-    """Build the worker's parts, and start what runs beside the jobs. Ends the process where the settings name
-    certificates that can't be read."""
+    """Build the worker's parts, and start what runs beside the jobs, once its user of Redis has all rights that it
+    takes. Ends the process where the settings name certificates that can't be read."""
     try:
         ctx["queue"], ctx["generations"] = await ctx["parts"].enter_async_context(
             running(ctx["configuration"], ctx["output"], ctx["places"])
@@ -207,6 +208,7 @@ async def running(
             if attempt.stream_id == stream_id.decode():
                 attempt.stop(FENCED)
 
+    await Rights((settings.redis_url, settings.queue_redis_url), settings.key_prefix).run()
     background = [
         start_vital(work, about)
         for work, about in (

@@ -19,7 +19,8 @@ from shared.redis.client import (
 )
 from shared.redis.cluster import LogConnection, connect_to_logs, node_urls
 from shared.redis.commands import Command, by_command, command, is_out_of_memory, is_trouble, reason
-from shared.redis.connection import AWAY
+from shared.redis.connection import AWAY, check_certificates
+from shared.redis.rights import USEFUL, missing_rights, why_refused
 from shared.redis.scripts import FLAGS, Script, ScriptRunner, load_script, load_scripts, teach
 from shared.redis.subscription import listen
 from shared.redis.urls import BadUrl, address_of, read_url, without_password
@@ -27,6 +28,7 @@ from shared.redis.urls import BadUrl, address_of, read_url, without_password
 __all__ = [
     "AWAY",
     "FLAGS",
+    "USEFUL",
     "BadUrl",
     "Command",
     "LogConnection",
@@ -36,6 +38,7 @@ __all__ = [
     "address_of",
     "arq_server",
     "by_command",
+    "check_certificates",
     "check_masters",
     "command",
     "connect_to_logs",
@@ -48,10 +51,12 @@ __all__ = [
     "load_scripts",
     "may",
     "memory_of",
+    "missing_rights",
     "node_urls",
     "open_client",
     "read_url",
     "reason",
     "teach",
+    "why_refused",
     "without_password",
 ]

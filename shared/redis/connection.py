@@ -8,7 +8,9 @@ nobody would read, so it closes the connection as well.
 """
 
 import asyncio
-from collections.abc import Sequence
+import ssl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -27,7 +29,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from shared.redis.commands import Command, by_command
 from shared.redis.multiplexer import Multiplexer, open_multiplexer
 from shared.redis.sentinel import ToMaster
-from shared.redis.urls import arguments, read_url
+from shared.redis.urls import BadUrl, arguments, read_url
 
 AWAY = (
     RedisConnectionError,
@@ -110,6 +112,29 @@ def described(url: str) -> tuple[type[AbstractConnection], dict[str, Any]]:
         kind = _TO_MASTER[kind]
         settings |= {"sentinels": [partial(unopened, node) for node in place.nodes], "master": place.master}
     return kind, settings
+
+
+def check_certificates(url: str) -> None:
+    """See that the files of certificates which a URL names can be used. Raises
+    :class:`shared.redis.urls.BadUrl`, with the option and the file."""
+    place = read_url(url)
+    named = arguments(place.server or place.nodes[0])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if authority := named.get("ssl_ca_certs"):
+        with _naming("ssl_ca_certs", authority):
+            context.load_verify_locations(authority)
+    if certificate := named.get("ssl_certfile"):
+        with _naming("ssl_certfile, or ssl_keyfile,", certificate):
+            context.load_cert_chain(certificate, named.get("ssl_keyfile"))
+
+
+@contextmanager
+def _naming(option: str, file: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # an SSLError is one, too
+        why = "it holds nothing of that kind" if isinstance(error, ssl.SSLError) else error.strerror
+        raise BadUrl(f"its {option} can't be used: {file} ({why})") from None
 
 
 def unopened(url: str) -> AbstractConnection:

@@ -1,4 +1,4 @@
-"""Smoke test of ``docker compose up``: answers, more workers, a killed, a stopped one, and a Redis that restarts.
+"""Smoke test of ``docker compose up``: answers, more, fewer and no workers, Redis restarts; and ``docker run``.
 
 A program and no pytest module: it needs a stack that is up, its folder as the current one, and docker on the
 PATH. Standard library only. It prints what it does and sees; exit code 0, or 1 with what went wrong::
@@ -224,12 +224,52 @@ def drains_a_stopped_worker(api: Api) -> None:
     print(f"  {container} ended its answer and left with exit code 0 after {took:.1f} s")
 
 
+def reads_on_without_workers(api: Api) -> None:
+    viewer = api.ask("Say one word.", 5)
+    viewer.finished()
+    compose("stop", "worker")
+    until("no worker", READY_S, lambda: api.call("GET", "/readyz/creates")[1].get("code") == "no_workers")
+    expect(api.call("GET", "/readyz/viewers")[0] == 200, "viewers are sent away for want of workers")
+    expect(api.call("GET", f"/v1/streams/{viewer.id}")[0] == 200, "a stream can't be read for want of workers")
+    seen = health(compose("ps", "-q", "api").split()[0])
+    expect(seen == "healthy", f"the API is {seen} for want of workers")
+
+
+def health(container: str) -> str:
+    return docker("inspect", "--format", "{{.State.Health.Status}}", container)
+
+
+def runs_by_itself(api: Api) -> None:
+    refused = subprocess.run(
+        ["docker", "run", "--rm", "headrace"], capture_output=True, text=True, timeout=COMMAND_S, check=False
+    )
+    expect(refused.returncode and "HEADRACE_ALLOW_OPEN" in refused.stderr, f"no way out is told: {refused.stderr}")
+    expect("Traceback" not in refused.stderr, f"a traceback: {refused.stderr}")
+    networks = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}"
+    network = docker("inspect", "--format", networks, compose("ps", "-q", "api").split()[0])
+    settings = ("-e", "HEADRACE_REDIS_URL=redis://redis:6379/0", "-e", "HEADRACE_ALLOW_OPEN=true")
+    run = ("run", "-d", "--rm", "--network", network, *settings)
+    started = [docker(*run, "-p", "127.0.0.1::8000", "headrace")]
+    try:
+        started.append(docker(*run, "headrace", "python", "-m", "worker"))
+        port = docker("port", started[0], "8000").rpartition(":")[2]
+        alone = Api("127.0.0.1", int(port))
+        until("the API of docker run", READY_S, lambda: alone.call("GET", "/readyz/creates")[0] == 200)
+        for container in started:
+            until("healthy", READY_S, lambda one=container: health(one) == "healthy")
+    finally:
+        docker("stop", *started)
+    print(f"  reached on port {port}, healthy; without keys it says what to set")
+
+
 STEPS = {
     "an answer of the real model": answers,
     f"{WORKERS} workers": scales,
     "a worker killed in mid-answer": survives_a_killed_worker,
     "Redis restarted in mid-answer": survives_a_restart_of_redis,
     "a worker stopped in mid-answer": drains_a_stopped_worker,
+    "no worker at all": reads_on_without_workers,
+    "the image by itself": runs_by_itself,
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from shared.sse import ServerSentEvent, SseParser
+from tests.support.requirements import find_program
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 
@@ -68,7 +69,7 @@ async def test_the_articles_client_of_httpx_reads_it_unchanged(stack: Stack) -> 
 async def test_curl_reads_it(stack: Stack) -> None:
     url = f"{stack.apis[0].url}/chat/stream?prompt=%7B%22tokens%22%3A5%7D"
     curl = await asyncio.create_subprocess_exec(
-        "curl", "-sN", "--max-time", "30", url, stdout=asyncio.subprocess.PIPE
+        find_program("curl"), "-sN", "--max-time", "30", url, stdout=asyncio.subprocess.PIPE
     )
     out, _ = await curl.communicate()
     assert curl.returncode == 0

@@ -27,6 +27,7 @@ ALICE, ALICE_ENTRY = new_api_key("alice")
 BOB, BOB_ENTRY = new_api_key("bob")
 SECRET = "a secret of the server"
 NOBODY = "A" * 24
+HEALTH = ("/healthz", "/readyz", "/readyz/viewers", "/readyz/creates")
 
 
 def bearer(secret: str) -> dict[str, str]:
@@ -91,7 +92,7 @@ ONE_STREAM = [(method, path) for method, path in ROUTES if "{id}" in path]
 async def test_the_list_of_routes_is_the_whole_list(closed: Stack) -> None:
     paths = (await closed.client.get("/openapi.json")).json()["paths"]
     documented = {(method.upper(), path.replace("{stream_id}", "{id}")) for path in paths for method in paths[path]}
-    assert documented - set(ROUTES) == {("GET", "/healthz"), ("GET", "/readyz")}
+    assert documented - set(ROUTES) == {("GET", path) for path in HEALTH}
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -125,7 +126,7 @@ async def test_a_wrong_key_opens_nothing(
     assert ALICE not in answer.text
 
 
-@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/static/app.js", "/static/docs.css"])
+@pytest.mark.parametrize("path", ["/", *HEALTH, "/static/app.js", "/static/docs.css"])
 async def test_health_the_page_and_static_files_need_no_key(stranger: httpx.AsyncClient, path: str) -> None:
     answer = await stranger.get(path)
     assert answer.status_code == 200

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import stat
 import subprocess
@@ -20,7 +19,7 @@ from redis.exceptions import AuthenticationError
 from tests.support.probes import http_ok
 from tests.support.process_tree import children, is_alive
 from tests.support.processes import Child, Server, base_env, local_provider, wait_until
-from tests.support.requirements import require_model
+from tests.support.requirements import find_program, require_model
 from tests.support.up import Up
 
 
@@ -169,8 +168,7 @@ def test_a_server_that_is_already_there_is_used(tmp_path: Path, valkey: Server) 
 
 
 def test_the_command_that_it_prints_streams_an_answer_when_pasted(tmp_path: Path, model: Child) -> None:
-    if not shutil.which("curl"):
-        pytest.skip("needs curl")
+    find_program("curl")
     with Up(tmp_path, env=base_env(**local_provider(model.url))) as up:
         up.wait_up()
         printed = r"^curl .*\n.*\n$"

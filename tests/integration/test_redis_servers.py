@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,9 +13,12 @@ from redis import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
 from cli.doctor import examine
+from cli.errors import CannotStart
 from cli.sockets import free_port, held_port
+from cli.valkey import check_server
 from shared.redis import (
     AWAY,
+    USEFUL,
     Script,
     ScriptRunner,
     connect_to_logs,
@@ -23,16 +27,19 @@ from shared.redis import (
     subscription,
     without_password,
 )
-from shared.settings import load
+from shared.redis.rights import NEEDED
+from shared.settings import BadSettings, load
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.cluster import Cluster, running_cluster, slots
-from tests.support.processes import ROOT, Server, start_server, wait_until
+from tests.support.processes import ROOT, Child, Server, start_server, wait_until
 from tests.support.redis_walk import walk
-from tests.support.requirements import find_redis
+from tests.support.requirements import find_redis, require_ipv6
 from tests.support.sentinel import MASTER, running_sentinels
 from tests.support.stack import running_stack
 from tests.support.viewing import view_to_end
 
+OF_CLIENTS = {"acl|setuser", "multi", "exec", "discard", "auth", "hello", "client|setinfo", "select", "unsubscribe"}
+"""The test's own, what connections say of themselves, and transactions."""
 ACL = re.compile(r"^(user headrace .*)$", re.MULTILINE)
 
 
@@ -118,6 +125,9 @@ async def test_the_rights_that_the_docs_list_are_enough(tmp_path: Path, kind: st
             assert (await stack.client.delete(made["url"])).status_code == 204
             found = await examine(load(stack.env()))
             assert [one for one in found if one.check == "Redis" and one.state != "ok"] == []
+            with Redis.from_url(url) as redis:
+                used = {name.removeprefix("cmdstat_") for name in redis.info("commandstats")}
+            assert used - {*NEEDED, *USEFUL, *OF_CLIENTS} == set(), "a command that nobody looks for the right to"
             said = "".join(child.output() for child in [*stack.apis, *stack.workers])
             assert not re.search(r"(?i)noperm|permission", said)
         with Redis.from_url(url) as redis:
@@ -126,11 +136,93 @@ async def test_the_rights_that_the_docs_list_are_enough(tmp_path: Path, kind: st
                     redis.execute_command(*forbidden.split())
 
 
-def add_user_of_the_docs(redis: Redis) -> None:
-    """``headrace``, whose password is ``pw``."""
+@pytest.mark.parametrize("lacks", ["+time", "+script|load", "+exec", "+xadd", "~arq:*", "&headrace:*"])
+async def test_a_right_that_is_missing_is_named_by_every_process(tmp_path: Path, lacks: str) -> None:
+    for name in ("server", "stack"):
+        (tmp_path / name).mkdir()
+    with start_server(tmp_path / "server") as server:
+        with Redis(port=server.port) as redis:
+            add_user_of_the_docs(redis, lacks)
+        url = f"redis://headrace:pw@127.0.0.1:{server.port}/0"
+        async with running_stack(tmp_path / "stack", workers=0, HEADRACE_REDIS_URL=url) as stack:
+            worker = Child("w", [sys.executable, "-m", "worker"], stack.env(), tmp_path)
+            with worker:
+                for child in (worker, stack.apis[0]):
+                    await asyncio.to_thread(wait_until, lambda child=child: f"rights={lacks}" in plain(child), 20)
+                for path in ("/readyz", "/readyz/viewers", "/readyz/creates"):
+                    answer = await stack.client.get(path)
+                    assert (answer.status_code, answer.json()["code"]) == (503, "redis_rights_missing")
+                    assert lacks in answer.json()["detail"]
+                found = next(one for one in await examine(load(stack.env())) if one.check == "Redis")
+                assert (found.state, lacks in found.mend) == ("mend", True)
+                with pytest.raises(CannotStart, match=re.escape(lacks)):
+                    await check_server(url, "headrace")
+                with Redis(port=server.port) as redis:
+                    add_user_of_the_docs(redis)
+                await stack.until_ready()  # without a restart
+
+
+@pytest.mark.parametrize("lacks", [("info",), ("config|get",), ("bgrewriteaof",), tuple(USEFUL)], ids="-".join)
+async def test_without_a_right_that_is_only_useful_all_works(tmp_path: Path, lacks: tuple[str, ...]) -> None:
+    for name in ("server", "stack"):
+        (tmp_path / name).mkdir()
+    with start_server(tmp_path / "server") as server:
+        with Redis(port=server.port) as redis:
+            add_user_of_the_docs(redis, *(f"+{right}" for right in lacks))
+        url = f"redis://headrace:pw@127.0.0.1:{server.port}/0"
+        async with running_stack(tmp_path / "stack", HEADRACE_REDIS_URL=url) as stack:
+            await stack.until_ready()
+            made = await stack.create({"tokens": 30})
+            assert (await view_to_end(stack.client, made["events_url"])).types[-1] == "done"
+            assert (await stack.client.delete(made["url"])).status_code == 204
+            await check_server(url, "headrace")
+            found = await examine(load(stack.env()))
+            assert [one for one in found if one.check == "Redis" and one.state != "ok"] == []
+            if "info" in lacks:
+                assert [one.state for one in found if one.check == "server"] == ["note"]
+
+
+async def test_why_a_server_lets_nobody_in_is_said(tmp_path: Path, certificates: Certificates) -> None:
+    port = free_port()
+    with start_server(tmp_path, program=find_redis(), **tls(certificates, port)) as server:
+        with Redis(port=server.port) as redis:
+            redis.config_set("requirepass", "right")
+        secure = f"rediss://:right@127.0.0.1:{port}"
+        for url, why in (
+            (f"redis://:wrong@127.0.0.1:{server.port}", "refuses the user and password"),
+            (f"redis://127.0.0.1:{server.port}", "wants a password"),
+            (secure, "certificate is not trusted"),
+            (
+                f"{secure}?ssl_ca_certs={certificates.stranger}",
+                "certificate is not trusted",
+            ),
+            (f"{secure}?ssl_ca_certs=/no/such.pem", "ssl_ca_certs .*/no/such.pem .No such"),
+            (f"{secure}?ssl_ca_certs={certificates.key}", "holds nothing of that kind"),
+        ):
+            with pytest.raises(CannotStart, match=why) as caught:
+                await check_server(url, "headrace")
+            assert "right" not in str(caught.value).replace("rights", ""), "the password is shown"
+            if "ssl_ca_certs" in why or "kind" in why:
+                with pytest.raises(BadSettings, match=why):
+                    load({"HEADRACE_REDIS_URL": url})
+            else:
+                found = next(
+                    one for one in await examine(load({"HEADRACE_REDIS_URL": url})) if one.check == "Redis"
+                )
+                assert re.search(f"(?i){why}", found.mend)
+
+
+def plain(child: Child) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m|'", "", child.output())
+
+
+def add_user_of_the_docs(redis: Redis, *lacking: str) -> None:
+    """``headrace``, whose password is ``pw``; without these of its rights."""
     (line,) = ACL.findall((ROOT / "README.md").read_text(encoding="utf-8"))
     _, name, *rules = line.replace("PASSWORD", "pw").split()
-    redis.execute_command("ACL", "SETUSER", name, *rules)
+    kept = [rule for rule in rules if rule not in lacking]
+    taken = [f"-{right[1:]}" for right in lacking if right.startswith("+")]
+    redis.execute_command("ACL", "SETUSER", name, "reset", *kept, *taken)
 
 
 async def test_a_server_that_is_a_replica_is_told_as_one_that_is_away(tmp_path: Path) -> None:
@@ -148,6 +240,7 @@ async def test_a_server_that_is_a_replica_is_told_as_one_that_is_away(tmp_path: 
 
 @pytest.fixture(scope="module")
 def ipv6_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    require_ipv6()
     with running_cluster(tmp_path_factory.mktemp("cluster"), replicas=False, host="::1") as made:
         yield made
 

@@ -4,6 +4,8 @@ import ssl
 import subprocess
 from pathlib import Path
 
+from tests.support.requirements import find_program
+
 
 class Authority:
     """``certificate`` is the file to be trusted."""
@@ -38,7 +40,7 @@ class Authority:
         return serving(signed, key)
 
     def _openssl(self, *argv: str | Path) -> None:
-        subprocess.run(["openssl", *map(str, argv)], check=True, capture_output=True, timeout=60)
+        subprocess.run([find_program("openssl"), *map(str, argv)], check=True, capture_output=True, timeout=60)
 
 
 EC = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")

@@ -4,6 +4,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.requirements import find_program
+
 
 @dataclass(frozen=True)
 class Certificates:
@@ -35,4 +37,6 @@ def make_certificates(directory: Path) -> Certificates:
 
 
 def openssl(directory: Path, words: str) -> None:
-    subprocess.run(["openssl", *words.split()], cwd=directory, check=True, capture_output=True, timeout=60)
+    subprocess.run(
+        [find_program("openssl"), *words.split()], cwd=directory, check=True, capture_output=True, timeout=60
+    )

@@ -74,7 +74,7 @@ def running_cluster(
             node = start_server(
                 place,
                 program=program,
-                bind="127.0.0.1 ::1",
+                bind="127.0.0.1 -::1",
                 cluster_announce_ip=host,
                 cluster_enabled="yes",
                 cluster_port=str(bus),

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 from typing import NoReturn
@@ -42,6 +43,23 @@ def find_redis() -> Path:
     if path and (program_version(Path(path)) or (0,))[0] >= OLDEST_MAJOR:
         return Path(path)
     skip_or_fail("needs redis-server 7 or newer on PATH, built with TLS (Debian: apt-get install redis-server)")
+
+
+def find_program(name: str, package: str = "") -> Path:
+    """A program on PATH, else the test is skipped (or failed under CI=true). ``package``: Debian's, if it is called
+    otherwise."""
+    if path := shutil.which(name):
+        return Path(path)
+    skip_or_fail(f"needs {name} on PATH (Debian: apt-get install {package or name})")
+
+
+def require_ipv6() -> None:
+    """This machine has ``::1``, else the test is skipped (or failed under CI=true)."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            pass
+    except OSError as error:
+        skip_or_fail(f"needs IPv6 on loopback (::1): {error.strerror}")
 
 
 def require_model() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from api.messages import CacheControl, Tool
 from api.requests import CreateStream, JsonSchema, Reasoning, ResponseFormat, ToolChoice
+from shared.version import VERSION
 
 ROOT = Path(__file__).parents[2]
 CODE = (ROOT / "api/static/headrace.js").read_text(encoding="utf-8")
@@ -146,5 +147,5 @@ def test_the_package_holds_the_module_and_its_types() -> None:
     assert set(PACKAGE["files"]) == files
     assert all((ROOT / file).is_file() for file in files)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert (PACKAGE["name"], PACKAGE["version"]) == (project["name"], project["version"])
+    assert (PACKAGE["name"], PACKAGE["version"]) == (project["name"], VERSION)
     assert not {"dependencies", "scripts"} & set(PACKAGE)

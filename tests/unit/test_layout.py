@@ -106,7 +106,8 @@ def test_stream_commands_stand_in_one_module_and_the_scripts() -> None:
             continue
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                assert node.value.upper() not in {"XADD", "XREAD"}, file
+                # The rights to them are asked for by their names.
+                assert node.value.upper() not in {"XADD", "XREAD"} or file == "shared/redis/rights.py", file
             if isinstance(node, ast.Attribute):
                 assert node.attr not in {"xadd", "xread", "xrange", "xrevrange", "xtrim", "xdel"}, file
 

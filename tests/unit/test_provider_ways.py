@@ -21,6 +21,7 @@ from tests.support.authority import Authority
 from tests.support.bytes_server import CLOSE, bytes_server
 from tests.support.connect_proxy import connect_proxy
 from tests.support.provider_calls import CALM, KEY, ask, at, collect, events_of, text_of, tls
+from tests.support.requirements import find_program
 from worker.providers.base import ProviderError, ProviderEvent
 from worker.providers.client import ProviderClient
 from worker.providers.transport import trust
@@ -211,7 +212,7 @@ async def test_a_directory_of_certificates_is_trusted_too(authority: Authority, 
 
 
 def subject_hash(certificate: Path) -> str:
-    argv = ["openssl", "x509", "-hash", "-noout", "-in", str(certificate)]
+    argv = [find_program("openssl"), "x509", "-hash", "-noout", "-in", str(certificate)]
     return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
 
 

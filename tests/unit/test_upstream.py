@@ -12,6 +12,7 @@ import pytest
 from shared.network import Network
 from tests.support.bytes_server import CLOSE, PAUSE, BytesServer, bytes_server
 from tests.support.provider_calls import tls
+from tests.support.requirements import require_ipv6
 from worker.providers import upstreams as pool_module
 from worker.providers.body import beginning
 from worker.providers.transport import address, open_client, send
@@ -300,6 +301,7 @@ async def test_a_connection_is_kept_if_its_body_ends_in_the_time_given(
 
 
 async def test_an_ipv6_literal_is_an_address() -> None:
+    require_ipv6()
     async with bytes_server(lambda n: LENGTH, host="::1") as server, client_of() as pool:
         assert await fetch(pool, f"http://[::1]:{server.port}/v1/x") == (200, b"hello", False)
     assert f"Host: [::1]:{server.port}" in server.connections[0][0]

@@ -1,0 +1,152 @@
+"""Which rights a user of Redis needs, which of them are missing, and why a server lets nobody in.
+
+Theory of operation. A server tells what a user may do only to users with the right to ask (``ACL``). But it checks
+each command of a transaction when the command is queued. So :func:`missing_rights` begins a transaction on a
+connection of its own, queues one command of each kind that Headrace uses, reads the refusals, and discards all of
+it: nothing is carried out. (MULTI goes alone, for without a transaction what follows would be carried out.) Scripts
+run with the rights of their user, so the commands in them are asked for like any others.
+"""
+
+import ssl
+from collections.abc import Mapping
+from typing import Any, Final
+
+from redis.exceptions import AuthenticationError, ExecAbortError, NoPermissionError
+
+from shared.redis.cluster import node_urls
+from shared.redis.commands import command, reason
+from shared.redis.connection import OwnedConnection
+from shared.redis.urls import read_url
+
+NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
+    "ping": (),
+    "time": (),
+    "eval": ("return 1", "0"),
+    "evalsha": ("0" * 40, "0"),
+    "script|load": ("return 1",),
+    "publish": ("{prefix}:wake", ""),
+    "subscribe": ("{prefix}:wake",),
+    "exists": ("{prefix}:rights",),
+    "del": ("{prefix}:rights",),
+    "pexpire": ("{prefix}:rights", "1"),
+    "get": ("arq:job:rights",),
+    "set": ("arq:job:rights", ""),
+    "psetex": ("arq:job:rights", "1", ""),
+    "incr": ("{prefix}:rights",),
+    "append": ("{prefix}:rights", ""),
+    "strlen": ("{prefix}:rights",),
+    "hset": ("{prefix}:rights", "f", ""),
+    "hsetnx": ("{prefix}:rights", "f", ""),
+    "hget": ("{prefix}:rights", "f"),
+    "hmget": ("{prefix}:rights", "f"),
+    "hgetall": ("{prefix}:rights",),
+    "hexists": ("{prefix}:rights", "f"),
+    "hdel": ("{prefix}:rights", "f"),
+    "hincrby": ("{prefix}:rights", "f", "1"),
+    "xadd": ("{prefix}:rights", "1-1", "f", ""),
+    "xread": ("STREAMS", "{prefix}:rights", "0"),
+    "xrange": ("{prefix}:rights", "-", "+"),
+    "xrevrange": ("{prefix}:rights", "+", "-"),
+    "xlen": ("{prefix}:rights",),
+    "zadd": ("{prefix}:rights", "1", "m"),
+    "zcard": ("{prefix}:rights",),
+    "zcount": ("{prefix}:rights", "0", "1"),
+    "zrange": ("{prefix}:rights", "0", "1"),
+    "zrangebyscore": ("{prefix}:rights", "0", "1"),
+    "zrank": ("{prefix}:rights", "m"),
+    "zscore": ("{prefix}:rights", "m"),
+    "zrem": ("{prefix}:rights", "m"),
+    "zremrangebyscore": ("{prefix}:rights", "0", "1"),
+    "bzmpop": ("1", "1", "{prefix}:rights", "MIN"),
+}
+"""Command (and subcommand) -> arguments that fit it: all that API and workers use of a server, in scripts too. A
+test compares this with what a server counts."""
+OF_KINDS: Final = {"server": (), "sentinel": ("role",), "cluster": ("cluster|slots",)}
+"""What finding the server takes besides, by the kind of its URL (:class:`shared.redis.urls.Place`)."""
+USEFUL: Final[Mapping[str, str]] = {
+    "info": "creates are not refused when the server is nearly full, and nobody sees how it is kept on disk",
+    "config|get": "nobody sees whether the server syncs its file as it should",
+    "bgrewriteaof": "erased text stays in the server's file until that is rewritten by itself",
+}
+"""Rights without which all works, but for this."""
+
+
+async def missing_rights(url: str, prefix: str) -> tuple[str, ...]:
+    """The rights that its user lacks on the server of this URL (of a cluster: on any node), as ACL rules:
+    ``+time``, ``~headrace:*``, ``&headrace:*``. ``prefix``: the setting ``key_prefix``.
+
+    Raises one of :data:`shared.redis.connection.AWAY`, or a RedisError.
+    """
+    kind = read_url(url).kind
+    found: dict[str, None] = {}
+    for node in await node_urls(url):
+        for right in await _missing(node, prefix, OF_KINDS[kind]):
+            found[right] = None
+    return tuple(found)
+
+
+async def _missing(url: str, prefix: str, besides: tuple[str, ...]) -> list[str]:
+    connection = OwnedConnection(url)
+    await connection.open()
+    try:
+        begun = await connection.exchange([command(None, "MULTI")])
+        if isinstance(begun[0], NoPermissionError):
+            return ["+multi"]
+        if isinstance(begun[0], Exception):
+            raise begun[0]
+        asked = {**NEEDED, **dict.fromkeys(besides, ())}
+        commands = [
+            command(None, *name.upper().split("|"), *(word.format(prefix=prefix) for word in words))
+            for name, words in asked.items()
+        ]
+        replies = await connection.exchange(commands)
+        rights = [
+            _right(name, words, reply, prefix) for (name, words), reply in zip(asked.items(), replies, strict=True)
+        ]
+        (ended,) = await connection.exchange([command(None, "DISCARD")])
+        rights.append(_right("discard", (), ended, prefix))
+        # A transaction of nothing.
+        _, ended = await connection.exchange([command(None, "MULTI"), command(None, "EXEC")])
+        rights.append(_right("exec", (), ended, prefix))
+        return [right for right in dict.fromkeys(rights) if right]
+    finally:
+        await connection.close()
+
+
+def _right(name: str, words: tuple[str, ...], reply: Any, prefix: str) -> str:
+    """The ACL rule that lets this command pass; '' where it passes."""
+    said = str(reply)
+    # EXEC is refused as the transaction that it would have ended.
+    if not isinstance(reply, NoPermissionError | ExecAbortError) or (
+        isinstance(reply, ExecAbortError) and "permission" not in said
+    ):
+        return ""
+    named = next((word for word in words if word.startswith(("{prefix}:", "arq:"))), "")
+    if "access a channel" in said or "channels used" in said:
+        return f"&{prefix}:*"
+    if named and ("access a key" in said or "keys used" in said):
+        return "~arq:*" if named.startswith("arq:") else f"~{prefix}:*"
+    return f"+{name}"
+
+
+def why_refused(error: BaseException) -> str:
+    """Why a server that is there lets nobody in, and what to do, for people; '' where that is not what happened.
+    In: what a call raised."""
+    if isinstance(error, AuthenticationError):
+        said = str(error)
+        if "without any password" in said:
+            return "it has no password, and the URL names one: take that out"
+        if "invalid" in said or "WRONGPASS" in said:
+            return "it refuses the user and password of the URL: correct them"
+        return "it wants a password, and the URL names none: redis://user:password@host:port/0"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return (
+                f"its certificate is not trusted ({cause.verify_message.rstrip('.')}): let ssl_ca_certs in the URL "
+                "name the file of the authority that signed it, and take the host's name from the certificate"
+            )
+        if isinstance(cause, ssl.SSLError):
+            return f"no TLS connection comes about ({reason(cause)}): with a server without TLS, write redis://"
+        cause = cause.__cause__ or cause.__context__
+    return ""
