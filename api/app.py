@@ -168,8 +168,8 @@ def build(configuration: Configuration, room: Room, listens_on: str) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        servers=[{"url": settings.root_path}] if settings.root_path else None,
         redirect_slashes=False,  # a redirect would lead to whatever Host names
+        servers=[{"url": settings.root_path}] if settings.root_path else None,
         telemetry=NO_TELEMETRY,
         exception_handlers=handlers(),
         middleware=_middleware(settings, listens_on),

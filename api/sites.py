@@ -27,6 +27,8 @@ from shared.settings import is_loopback
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 CREATES_BY_GET: Final = frozenset({"/chat/stream"})
+PROBED: Final = frozenset({"/healthz", "/readyz"})
+"""Load balancers ask by whatever address or name they know, and a page learns nothing from these."""
 FORWARDED: Final = b"x-forwarded-host"
 """From trusted proxies alone (:mod:`api.connections`)."""
 EVERYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104
@@ -51,6 +53,8 @@ class Sites:
         await self._app(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Problem | None:
+        if scope["path"] in PROBED:
+            return None
         told = [(name, value) for name, value in scope["headers"] if name in _TOLD]
         if forwarded := [(b"host", value) for name, value in told if name == FORWARDED]:
             told = [(name, value) for name, value in told if name not in (b"host", FORWARDED)] + forwarded

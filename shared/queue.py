@@ -24,13 +24,13 @@ same order.
 *Shares.* Places alone do not help where one key's long streams hold every place of a worker. So a worker takes no
 job of a key (and none for a provider) that has as many of its places as are free: one busy key gets a half of them,
 two get a third each, and something is always left for whoever comes next (dynamic thresholds, as switches share
-their buffer). Where providers share as well, a key gets a third of the places at one provider at the most: the
-other callers of that provider need what is left of its half. Streams that have begun already may go to three times
-as many as are free, for their viewers wait in mid-answer: where a worker ends, its neighbour takes over more than
-it would begin. (A stock arq worker knows no shares.) To pass over the jobs of a key that has its share, all waiting
-jobs of one key for one provider stand in a *lane*, a sorted set of their own beside the queue, and the lanes stand
-in a sorted set by the place of their first job. Taking a job costs O(log n), and one step for each lane that is
-passed over. Owner and provider are parts of the job's id, so whoever knows a job knows its lane.
+their buffer). Streams that have begun already may go to three times as many as are free, for their viewers wait in
+mid-answer: where a worker ends, its neighbour takes over more than it would begin. (A stock arq worker knows no
+shares.) Where providers share as well, a key gets a third of the places at one provider at the most: the other
+callers of that provider need what is left of its half. To pass over the jobs of a key that has its share, all
+waiting jobs of one key for one provider stand in a *lane*, a sorted set of their own beside the queue, and the
+lanes stand in a sorted set by the place of their first job. Taking a job costs O(log n), and one step for each lane
+that is passed over. Owner and provider are parts of the job's id, so whoever knows a job knows its lane.
 
 arq's queue is what counts. The lanes are an index over it, and mend themselves: a job that only the queue has (of a
 program that knows arq alone) is noted when a worker looks, one that only a lane has is dropped, and when the queue

@@ -59,12 +59,13 @@ end
 
 -- A key may have one more of a provider's places while it has fewer of them than are free beside them: a key that
 -- fills what its provider may have would leave nothing there for the others.
-local function fits_lane(lane, provider, owner)
+local function fits_lane(lane, provider, owner, factor)
   if provider == '' or owner == '' or most_of_key > 0 or not (shares.key and shares.provider) then
     return true
   end
   local mine, all = 'lane:' .. lane, 'provider:' .. provider
-  return (running[mine] or 0) < free - (running[all] or 0) and (held[mine] or 0) < more - (held[all] or 0)
+  local room, rest = free - (running[all] or 0), more - (held[all] or 0)
+  return (running[mine] or 0) < factor * room and (held[mine] or 0) < factor * rest
 end
 
 local function count(kind, name)
@@ -98,8 +99,8 @@ while free > 0 and more > 0 do
   end
   local provider, owner = string.match(lane, '^([^:]*):(.*)$')
   local factor = tonumber(at) == FIRST and 3 or 1
-  local fair = fits('key', owner, factor) and fits('provider', provider, factor)
-  if not (fair and (factor > 1 or fits_lane(lane, provider, owner))) then
+  local may = fits('key', owner, factor) and fits('provider', provider, factor)
+  if not (may and fits_lane(lane, provider, owner, factor)) then
     passed = passed + 1
   else
     local LANE = lane_head .. lane

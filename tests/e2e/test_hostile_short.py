@@ -35,7 +35,8 @@ async def stop_the_api(world: World, told: Told) -> None:
 
 async def test_the_bystander_notices_an_api_that_stands_still(tmp_path: Path) -> None:
     attack = Attack("an API that stands still", stop_the_api, refused=("403",), growth_mb={"redis": -1})
-    (result,) = await run_hostile(tmp_path, [attack], gap_s=GAP_S)
+    # On a busy machine a wait counts by a quarter.
+    (result,) = await run_hostile(tmp_path, [attack], gap_s=STOPPED_S / 8)
     assert result.slow
     assert result.watched.gap > STOPPED_S / 2
     assert len(result.wrong) == 3, "no refusal, an outcome that must not be, and a process that grew"

@@ -34,7 +34,7 @@ async def images(world: World, told: Told) -> None:
 async def forms(world: World, told: Told) -> None:
     """What a form or a script of another site can send without asking: creates, cancels, erases."""
     made = await world.stack.create({"tokens": 500, "interval_ms": 20}, model=SCRIPTED)
-    await world.stack.until_status(made["id"], "running")
+    await world.stack.until_said(made["id"])
     stream = f"/v1/streams/{made['id']}"
     body = json.dumps({"prompt": "x", "model": SCRIPTED}).encode()
     before = len(world.stack.provider.calls)

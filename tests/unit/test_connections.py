@@ -5,12 +5,13 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 import uvicorn
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import connections
 from api.connections import Connections, HttpConnection
@@ -33,7 +34,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def served(table: Connections) -> AsyncIterator[int]:
+async def served(table: Connections, app: ASGIApp = app) -> AsyncIterator[int]:
     http: Any = partial(HttpConnection, table=table)
     server = uvicorn.Server(uvicorn.Config(app, http=http, lifespan="off", port=0, log_level="error"))
     running = asyncio.create_task(server._serve())
@@ -145,6 +146,34 @@ async def test_where_too_many_wait_the_oldest_go_and_whoever_asks_is_served(
             assert not silent[4].done()
             for task in silent:
                 task.cancel()
+
+
+async def test_a_trusted_proxys_connections_are_not_counted_as_one_addresss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "HEAD_S", 60.0)
+    monkeypatch.setattr(connections, "SAFE_S", 0.1)
+    for network, stay in (("127.0.0.0/8", True), ("10.0.0.0/8", False)):
+        async with served(Connections(100, 5, proxies=[ip_network(network)])) as port:
+            silent = [asyncio.create_task(answer(port, b"GET /")) for _ in range(5)]
+            await asyncio.sleep(0.3)
+            assert (await answer(port, GET)).startswith(b"HTTP/1.1 200")
+            assert all(not task.done() for task in silent) is stay
+            for task in silent:
+                task.cancel()
+
+
+async def test_a_body_that_nobody_wants_is_read_for_its_time_and_then_cut() -> None:
+    """A response came before the body's end, and the connection is to be closed behind it."""
+
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response(b"no", 413)(scope, receive, send)
+
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 100000\r\n\r\n"
+    async with served(Connections(100), refuse) as port:
+        whole = await answer(port, head, *[b"x" * 10_000] * 10, pause_s=0.02)
+        assert whole.endswith(b"\r\n\r\nno")
+        assert await answer(port, head, b"x") == whole
 
 
 async def test_a_storm_of_connections_does_not_drive_itself_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,10 @@
 
 import pytest
 
+from api.connections import Connections
 from cli.plan import children_env, decided_env
 from shared.network import Network, Proxy, read_network
+from shared.settings import BadSettings, Settings, load
 
 
 def way(env: dict[str, str], scheme: str = "https", host: str = "api.example.com", port: int = 443) -> str:
@@ -93,3 +95,21 @@ def test_the_model_that_up_starts_is_asked_directly_whatever_the_environment_say
         assert way(made, "http", "127.0.0.1", 8123) == ""
         assert way(made, "http", "127.0.0.1", 8124) == "http://p:1"
         assert way(made, host="a.org") == ("" if env else "http://p:1")
+
+
+def test_trusted_proxies_are_addresses_and_networks() -> None:
+    trusted = Settings(trusted_proxies="10.0.0.7, fd00::/8,192.168.1.9/24").proxies
+    table = Connections(1, proxies=trusted)
+    for address, yes in (
+        ("10.0.0.7", True),
+        ("::ffff:10.0.0.7", True),
+        ("fd12::1%eth0", True),
+        ("192.168.1.200", True),
+        ("10.0.0.8", False),
+        ("127.0.0.1", False),
+        ("", False),
+    ):
+        assert table.trusts(address) is yes, address
+    assert not Connections(1).trusts("127.0.0.1")
+    with pytest.raises(BadSettings, match=r"HEADRACE_TRUSTED_PROXIES: 'proxy.example' is no address"):
+        load({"HEADRACE_TRUSTED_PROXIES": "10.0.0.7,proxy.example"})
