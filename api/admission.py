@@ -42,9 +42,11 @@ class Admission:
         dead = [
             stream_id
             for (stream_id, since_ms), stands in zip(admitted.items(), found, strict=True)
-            # One that is being created has no record yet.
+            # One that is being created has no record yet. (One ahead is from before the clock went back.)
             if (
-                since_ms < now_ms - BEING_MADE_MS if stands.status is None else not TRANSITIONS[stands.status]  # type: ignore[index]
+                not now_ms - BEING_MADE_MS <= since_ms <= now_ms
+                if stands.status is None
+                else not TRANSITIONS[stands.status]  # type: ignore[index]
             )
         ]
         await self._limits.drop(owner, dead)

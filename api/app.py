@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ from api.docs import add_docs
 from api.doors import Doors
 from api.heads import Heads
 from api.memory import Memory
-from api.metrics import make_registry
+from api.metrics import ApiMetrics
 from api.prefix import Prefix
 from api.presence import Presence
 from api.problems import handlers
@@ -54,13 +54,16 @@ from shared.erasures import Erasures
 from shared.files import Room, find_room, raise_file_limit
 from shared.keys import Keys
 from shared.limits import Limits
-from shared.logs import configure_logs
+from shared.logs import LogOutput, configure_logs
+from shared.metrics import common, served
 from shared.presence import PresenceKeys
 from shared.queue import Queue
-from shared.redis import connect_to_logs, load_scripts, open_client, read_url
+from shared.redis import connect_to_logs, errors_of, load_scripts, open_client, read_url
 from shared.settings import BadSettings, Configuration, Settings, check_open, environment, load
 from shared.streams import Streams
 from shared.vital import start_vital
+
+log = structlog.get_logger("api")
 
 STATIC: Final = Path(__file__).parent / "static"
 STOP_S: Final = 5
@@ -77,11 +80,9 @@ ALL_HEADERS: Final = [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy",
 """On every response, by the server itself: a middleware would cost a call for every chunk of every viewer."""
 
 
-log = structlog.get_logger("api")
-
-
-def build(configuration: Configuration, room: Room, listens_on: str) -> FastAPI:
-    """Wire one API process together, which listens on this address; connections are opened when it starts."""
+def build(configuration: Configuration, room: Room, listens_on: str, output: LogOutput) -> FastAPI:
+    """Wire one API process together, which listens on this address; connections are opened when it starts.
+    ``output``: where its log goes."""
     settings = configuration.settings
     keys = Keys(settings.key_prefix)
     log_client = open_client(settings.redis_url)
@@ -90,12 +91,14 @@ def build(configuration: Configuration, room: Room, listens_on: str) -> FastAPI:
     streams = Streams(log_client, keys, scripts)
     queue = Queue(queue_client, keys)
     secret = Secret(settings.secret, queue)
+    metrics = ApiMetrics()
     hub = Hub(
         lambda: connect_to_logs(settings.redis_url),
         log_client,
         settings.queue_redis_url,
         keys,
         settings.linger_s,
+        metrics.was_read,
     )
     limits = Limits(
         queue_client,
@@ -114,6 +117,12 @@ def build(configuration: Configuration, room: Room, listens_on: str) -> FastAPI:
     viewing = Viewing(hub, room.viewers, settings.viewers_per_key, shared=len(settings.keys.names) > 1)
     presence = Presence(PresenceKeys(log_client, keys))
     watch = SendWatch(settings.send_timeout_s)
+    metrics.watch(queue, lambda: viewing.viewers, lambda: hub.following, lambda: hub.snapshots_sent)
+    common(
+        metrics.registry,
+        lambda: output.dropped,
+        lambda: hub.errors + errors_of(log_client, queue_client),
+    )
     connections = Connections(
         room.connections, settings.waiting_per_address, most_waiting=room.waiting, proxies=settings.proxies
     )
@@ -125,8 +134,10 @@ def build(configuration: Configuration, room: Room, listens_on: str) -> FastAPI:
         queue=queue,
         hub=hub,
         viewing=viewing,
-        creation=Creation(settings, configuration.providers, creator, admission, presence, secret),
-        cancellation=Cancellation(settings, streams, queue, limits, Erasures(settings, queue_client, keys)),
+        creation=Creation(settings, configuration.providers, creator, admission, presence, secret, metrics),
+        cancellation=Cancellation(
+            settings, streams, queue, limits, Erasures(settings, queue_client, keys), metrics
+        ),
         admission=admission,
         tokens=ReadTokens(settings, secret, streams),
         records=Flights(partial(read_record, streams)),
@@ -153,7 +164,8 @@ def build(configuration: Configuration, room: Room, listens_on: str) -> FastAPI:
         tasks.append(asyncio.create_task(log_durability(settings.redis_url)))
         anyio.Lock()  # loads the library's backend, for which the first viewer would wait a tenth of a second
         try:
-            yield
+            async with served(settings.metrics_host, settings.metrics_port, metrics.render):
+                yield
         finally:
             for task in tasks:
                 task.cancel()
@@ -176,7 +188,7 @@ def build(configuration: Configuration, room: Room, listens_on: str) -> FastAPI:
     )
     app.state.services = parts
     app.state.connections = connections
-    app.state.metrics = make_registry(hub, viewing)
+    app.state.metrics = metrics
     for part in (creating, watching, routes, article, health):
         app.include_router(part.router)
     add_docs(app)
@@ -230,7 +242,7 @@ def main() -> None:
     except BadSettings as error:
         sys.exit(str(error))
     settings = configuration.settings
-    configure_logs(settings.log_level, settings.log_format)
+    output = configure_logs(settings.log_level, settings.log_format)
     room = find_room(raise_file_limit(), settings.viewers)
     log.info("files", connections=room.connections, viewers=room.viewers)
     if not room.enough:
@@ -240,7 +252,7 @@ def main() -> None:
             wanted=settings.viewers,
             mend="raise the hard limit of open files (ulimit -Hn), or lower HEADRACE_VIEWERS",
         )
-    app = build(configuration, room, host)
+    app = build(configuration, room, host, output)
     protocol: Any = partial(HttpConnection, table=app.state.connections)
     config = uvicorn.Config(
         app,
@@ -251,7 +263,7 @@ def main() -> None:
         ws="none",
         backlog=BACKLOG,
         access_log=False,
-        log_level="warning",
+        log_config=None,
         server_header=False,
         proxy_headers=False,  # it would believe whoever is on this machine; see api/connections.py
         headers=ALL_HEADERS,
@@ -259,7 +271,17 @@ def main() -> None:
     )
     calm_collector()
     sockets = None if listener is None else [listener]
-    Server(config, app.state.services.viewing).run(sockets=sockets)
+
+    def listening(addresses: Sequence[str]) -> None:
+        log.info("api_started", version=app.version, listening=addresses, settings=settings.told())
+        if configuration.service_links:
+            log.info("service_links_passed_over", names=configuration.service_links)
+
+    server = Server(config, app.state.services.viewing, listening)
+    server.run(sockets=sockets)
+    log.info("api_stopped")
+    if not server.started:
+        sys.exit(1)
 
 
 def _host(listener: socket.socket | None) -> str:

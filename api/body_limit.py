@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.doors import OWNER, services
-from api.problems import MEDIA_TYPE, Problem, body_too_large
+from api.problems import MEDIA_TYPE, Problem, body_too_large, refuse
 
 REFUSED: Final = frozenset({400, 413, 422})
 """Statuses that tell of a body that is wrong."""
@@ -34,7 +34,7 @@ class BodyLimit:
                 kind = dict(message["headers"]).get(b"content-type", b"")
                 replaced = not kind.startswith(MEDIA_TYPE.encode())
                 if replaced:
-                    await body_too_large().response()(scope, receive, send)
+                    await refuse(scope, body_too_large())(scope, receive, send)
             if not replaced:
                 await send(message)
 

@@ -14,8 +14,9 @@ before it listens would lose the answer to a reset. Connections that are not bus
 at those that wait, and closes what is late, so a viewer costs no timer and no place in a table.
 
 Where too many wait, the one that has waited longest is closed, and not the one that comes: whoever sends its
-request at once is served while others hold silent connections. A connection is safe for its first second, so a
-storm of viewers does not drive itself out; only where no file descriptor is left the oldest goes in any case.
+request at once is served while others hold silent connections. A connection is safe for its first second and for
+two sweeps, so a storm of viewers does not drive itself out: where the event loop is busy, what they sent was not
+read yet. Only where no file descriptor is left the oldest goes in any case.
 
 What another server saw (``X-Forwarded-*``) anybody can write. Such headers are dropped here unless the peer is a
 trusted proxy, so that nobody behind this has to ask. The connections of a trusted proxy are those of many callers,
@@ -97,7 +98,7 @@ class HttpConnection(HttpToolsProtocol):
     # Not in the instance's dictionary: with more than thirty names Python shares its keys no longer (2 kB each).
     __slots__ = (
         "_body_bytes", "_closes", "_drained", "_head_bytes", "_on_half_close", "_phase", "_pieces", "_response",
-        "_since", "_table", "_unsettled", "half_closed", "trusted",
+        "_since", "_sweep", "_table", "_unsettled", "half_closed", "trusted",
     )  # fmt: skip
 
     def __init__(self, *args: Any, table: "Connections", **more: Any) -> None:
@@ -109,6 +110,7 @@ class HttpConnection(HttpToolsProtocol):
         """Whether the peer sends no more."""
         self._phase = Phase.HEAD
         self._since = 0.0
+        self._sweep = 0
         self._unsettled = self._head_bytes = self._body_bytes = self._pieces = self._drained = 0
 
     @property
@@ -120,6 +122,7 @@ class HttpConnection(HttpToolsProtocol):
         """Be in this phase, of which the time counts from now on."""
         self._phase = phase
         self._since = self.loop.time()
+        self._sweep = self._table.sweeps
         self._table.add(self)
 
     # -- the transport -----------------------------------------------------------------------------
@@ -323,6 +326,10 @@ class HttpConnection(HttpToolsProtocol):
             self._since = now  # what does not come is what nobody reads
         return now - self._since
 
+    def is_silent(self, now: float) -> bool:
+        """Whether it may be closed for others: it waited for long, and what it may have sent was looked at."""
+        return self.waited(now) > SAFE_S and self._table.sweeps >= self._sweep + 2
+
     def close_if_late(self, now: float) -> bool:
         """Close it where its phase has lasted too long. Out: whether its peer was told of it."""
         waited = self.waited(now)
@@ -394,6 +401,7 @@ class Connections:
         self._waiting: dict[HttpConnection, None] = {}
         self._by_address: dict[str, dict[HttpConnection, None]] = {}
         self._late = self._crowded = self._refused = 0
+        self.sweeps = 0
 
     def trusts(self, address: str) -> bool:
         """Whether a peer of this address is a trusted proxy."""
@@ -436,7 +444,7 @@ class Connections:
         for crowd, most in crowds:
             # Two at a time, so that there are fewer in the end.
             for oldest in list(islice(crowd, 2)) if len(crowd) > most else ():
-                if oldest.waited(now) > SAFE_S:
+                if oldest.is_silent(now):
                     self._crowd_out(oldest)
 
     def _crowd_out(self, connection: HttpConnection) -> None:
@@ -448,6 +456,7 @@ class Connections:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP_S)
+            self.sweeps += 1
             now = loop.time()
             self._late += sum(connection.close_if_late(now) for connection in list(self._waiting))
             if self._late or self._crowded or self._refused:

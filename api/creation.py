@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from api.admission import Admission
+from api.metrics import ApiMetrics
 from api.presence import Presence
 from api.problems import Problem, redis_away
 from api.requests import CreateStream
@@ -53,6 +54,7 @@ class Creation:
         admission: Admission,
         presence: Presence,
         secret: Callable[[], Awaitable[bytes]],
+        metrics: ApiMetrics,
     ) -> None:
         self._settings = settings
         self._providers = providers
@@ -60,6 +62,7 @@ class Creation:
         self._admission = admission
         self._presence = presence
         self._secret = secret
+        self._metrics = metrics
 
     async def create(self, asked: CreateStream, owner: str, key: str | None) -> Made:
         """Create a stream, or meet the one that this key made.
@@ -159,6 +162,7 @@ class Creation:
                 "This Idempotency-Key was used for another request. Use a new key for a new request.",
             )
         met = made.outcome == "exists"
+        self._metrics.created(made.outcome)
         if not met:
             # Who creates it is about to watch.
             await self._presence.beat(stream_id, pause_after_ms)

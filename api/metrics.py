@@ -1,30 +1,94 @@
-"""What Prometheus sees of an API process. Gauges read the parts when they are scraped: nothing is counted on
-the hot path."""
+"""What an API process counts: creates, cancels, refused requests, reads of the logs; and what its parts know."""
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, Metric
+from redis.exceptions import RedisError
 
-from api.services import Viewing
-from api.viewing.hub import Hub
+from shared.metrics import FAST_S, Names, Read, gauge, rendered
+from shared.queue import Queue
+from shared.redis import AWAY
 
-
-class ApiCollector(Collector):
-    """Reads this process's parts."""
-
-    def __init__(self, hub: Hub, viewing: Viewing) -> None:
-        self._hub = hub
-        self._viewing = viewing
-
-    def collect(self) -> Iterable[Metric]:
-        yield GaugeMetricFamily("headrace_viewers", "Open SSE responses", self._viewing.viewers)
-        yield GaugeMetricFamily("headrace_followed_logs", "Logs read for viewers", self._hub.following)
+QUEUE_TIMEOUT_S = 1.0
+"""While Redis is away its numbers are missing, and all others are told."""
 
 
-def make_registry(hub: Hub, viewing: Viewing) -> CollectorRegistry:
-    """A registry of this process alone (prometheus-client's own one is global)."""
-    registry = CollectorRegistry()
-    registry.register(ApiCollector(hub, viewing))
-    return registry
+class ApiMetrics:
+    """One API process's counters. Its parts call what happened; nothing is called for a token."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._models = Names()
+        self._created = Counter(
+            "headrace_creates",
+            "Creates that were answered with a stream: created, or exists (by its Idempotency-Key)",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self._ended = Counter(
+            "headrace_streams_ended",
+            "Streams that ended here (those that were cancelled), by status and code",
+            ["status", "code", "provider", "model"],
+            registry=self.registry,
+        )
+        self._refused = Counter(
+            "headrace_refused_requests", "Requests that were refused, by code", ["code"], registry=self.registry
+        )
+        self._read = Histogram(
+            "headrace_read_seconds",
+            "From a wake-up to the bytes for the viewers: what an API process adds to a token",
+            buckets=FAST_S,
+            registry=self.registry,
+        )
+        self.was_read: Callable[[float], None] = self._read.observe
+        """Called for each read of the logs that have something new, with its seconds."""
+        self._queue: Queue | None = None
+        self._waiting: list[Metric] = []
+
+    def watch(
+        self, queue: Queue, viewers: Callable[[], int], following: Callable[[], int], snapshots: Callable[[], int]
+    ) -> None:
+        """Tell what these parts know when somebody asks."""
+        self._queue = queue
+
+        def read() -> Iterable[Metric]:
+            yield gauge("headrace_viewers", "Open SSE responses", viewers())
+            yield gauge("headrace_followed_logs", "Logs read for viewers", following())
+            yield CounterMetricFamily("headrace_snapshots_sent", "Snapshots sent to viewers", value=snapshots())
+            yield from self._waiting
+
+        self.registry.register(Read(read))
+
+    def created(self, outcome: str) -> None:
+        """A create was answered with a stream: ``created`` or ``exists``."""
+        self._created.labels(outcome).inc()
+
+    def cancelled(self, full_name: str) -> None:
+        """A stream was cancelled here. In: its model, ``provider/name``."""
+        provider, _, model = full_name.partition("/")
+        self._ended.labels("cancelled", "", provider, self._models.told(model)).inc()
+
+    def refused(self, code: str) -> None:
+        """A request got an error instead of an answer."""
+        self._refused.labels(code).inc()
+
+    async def render(self) -> bytes:
+        """Everything as Prometheus reads it, with the queue as it is now."""
+        self._waiting = await self._ask_queue()
+        return rendered(self.registry)
+
+    async def _ask_queue(self) -> list[Metric]:
+        if self._queue is None:
+            return []
+        try:
+            async with asyncio.timeout(QUEUE_TIMEOUT_S):
+                jobs, unfinished, workers = await self._queue.counts()
+        except (*AWAY, RedisError):
+            return []
+        return [
+            gauge("headrace_queue_jobs", "Jobs that wait for a worker", jobs),
+            gauge("headrace_unfinished_streams", "Streams that are queued or running", unfinished),
+            gauge("headrace_workers", "Workers that gave a sign of life within 5 s", workers),
+        ]

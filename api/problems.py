@@ -11,12 +11,15 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from api.faults import faults
 from shared.redis import AWAY, is_out_of_memory
 
 log = structlog.get_logger("api")
 
+MAX_PATH: Final = 200
+"""Of a path so much is logged."""
 MEDIA_TYPE: Final = "application/problem+json"
 Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 BAD_JSON: Final = "The body is not JSON. Send a JSON object as application/json, in UTF-8."
@@ -110,18 +113,26 @@ def redis_full() -> Problem:
     )
 
 
+def refuse(scope: Scope, problem: Problem) -> JSONResponse:
+    """The response of a problem; the log and the metrics tell of it. (The path holds no read token.)"""
+    path = scope["path"][:MAX_PATH]
+    log.info("request_refused", method=scope["method"], path=path, status=problem.status, code=problem.code)
+    scope["app"].state.metrics.refused(problem.code)
+    return problem.response()
+
+
 def handlers() -> dict[int | type[Exception], Handler]:
     """What makes every error a problem document, by the error's class."""
 
     async def problem(request: Request, error: Problem) -> JSONResponse:
-        return error.response()
+        return refuse(request.scope, error)
 
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        return _invalid(error, request.headers.get("content-type", "")).response()
+        return refuse(request.scope, _invalid(error, request.headers.get("content-type", "")))
 
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
         if error.status_code == 413:
-            return body_too_large().response()
+            return refuse(request.scope, body_too_large())
         code = {400: "bad_json", 404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
         detail = {
             400: BAD_JSON,
@@ -129,17 +140,17 @@ def handlers() -> dict[int | type[Exception], Handler]:
             405: "This address knows other methods. /docs lists them.",
         }.get(error.status_code, str(error.detail))
         headers = dict(error.headers) if error.headers else None
-        return Problem(error.status_code, code, detail, headers=headers).response()
+        return refuse(request.scope, Problem(error.status_code, code, detail, headers=headers))
 
     async def away(request: Request, error: Exception) -> JSONResponse:
         log.warning("redis_unavailable", path=request.url.path, error=type(error).__name__)
-        return (redis_full() if is_out_of_memory(error) else redis_away()).response()
+        return refuse(request.scope, redis_full() if is_out_of_memory(error) else redis_away())
 
     async def internal(request: Request, error: Exception) -> JSONResponse:
         # The server writes the trace to its own log.
         log.error("internal_error", path=request.url.path, error=type(error).__name__)
         detail = "Something is broken here, and it was written to the log. Trying again may help."
-        return Problem(500, "internal_error", detail).response()
+        return refuse(request.scope, Problem(500, "internal_error", detail))
 
     return {
         Problem: problem,

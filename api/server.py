@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Final
 
@@ -22,17 +23,27 @@ class Server(uvicorn.Server):
     """uvicorn's server, which tells the viewers about the signal at once: it waits for them to leave. It learns of
     the signal by an event, and does not look for it ten times a second (2 ms of CPU)."""
 
-    def __init__(self, config: uvicorn.Config, viewing: Viewing) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        viewing: Viewing,
+        listening: Callable[[Sequence[str]], None] = lambda addresses: None,
+    ) -> None:
+        """``listening`` is called once with the addresses, when requests are answered there."""
         super().__init__(config)
         self._viewing = viewing
+        self._listening = listening
         self._signalled = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen."""
+        """Listen. Where that fails, uvicorn has said why, and ends the process."""
         await super().startup(sockets)
         for server in self.servers:
             for listener in server.sockets:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        if self.started:
+            mine = sockets or [one for server in self.servers for one in server.sockets]
+            self._listening([_address(one) for one in mine])
 
     async def main_loop(self) -> None:
         """Until the signal."""
@@ -42,6 +53,19 @@ class Server(uvicorn.Server):
                     await self._signalled.wait()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM or SIGINT; a second one of either cuts what still runs."""
+        self.force_exit = self.should_exit
         super().handle_exit(sig, frame)
+        # uvicorn would raise them again when everything is closed: a stop that was asked for ends with exit code 0.
+        self._captured_signals.clear()
         self._viewing.stop()
         self._signalled.set()
+
+
+def _address(listener: socket.socket) -> str:
+    """``host:port``, an IPv6 address in brackets; of a socket file its path."""
+    name = listener.getsockname()
+    if not isinstance(name, tuple):
+        return str(name)
+    host, port = name[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
 from redis.asyncio import Redis
 
 from api.admission import Admission
@@ -14,6 +15,7 @@ from api.bodies import Bodies
 from api.creation import Creation
 from api.dialects.base import Dialect
 from api.memory import Memory
+from api.metrics import ApiMetrics
 from api.presence import Presence
 from api.rates import Opens
 from api.read_tokens import ReadTokens
@@ -29,6 +31,8 @@ from shared.providers import Provider
 from shared.queue import Queue
 from shared.settings import Settings
 from shared.streams import Streams
+
+log = structlog.get_logger("api")
 
 LOAD_TIMEOUT_S: Final = 5.0
 
@@ -93,7 +97,13 @@ class Cancellation:
     """Cancels and erases streams."""
 
     def __init__(
-        self, settings: Settings, streams: Streams, queue: Queue, limits: Limits, erasures: Erasures
+        self,
+        settings: Settings,
+        streams: Streams,
+        queue: Queue,
+        limits: Limits,
+        erasures: Erasures,
+        metrics: ApiMetrics,
     ) -> None:
         self._limits = limits
         self._retention_ms = int(settings.retention_s * 1000)
@@ -101,6 +111,7 @@ class Cancellation:
         self._erasures = erasures
         self._streams = streams
         self._queue = queue
+        self._metrics = metrics
 
     async def cancel(self, stream_id: str, data: bytes) -> tuple[str, ...]:
         """Write the terminal event, and tell the worker and the readers. Out: the script's answer
@@ -109,6 +120,9 @@ class Cancellation:
         answer = await self._streams.cancel(stream_id, data, self._retention_ms, self._keep_prompt)
         if answer[0] == "cancelled":
             await self._queue.cancelled(stream_id)
+            (model,) = await self._streams.fields(stream_id, "model")
+            self._metrics.cancelled(model or "")
+            log.info("stream_ended", stream=stream_id, status="cancelled", model=model)
         return answer
 
     async def erase(self, stream_id: str, owner: str) -> bool:

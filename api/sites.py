@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.problems import Problem
+from api.problems import Problem, refuse
 from shared.settings import is_loopback
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -48,7 +48,7 @@ class Sites:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (refused := self._refusal(scope)) is not None:
-            await refused.response()(scope, receive, send)
+            await refuse(scope, refused)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 

@@ -62,8 +62,10 @@ class DataDir:
                     raise CannotStart(self._in_use()) from None
                 time.sleep(0.1)
             else:
-                os.ftruncate(self.lock_fd, 0)
-                os.pwrite(self.lock_fd, f"{os.getpid()}\n".encode(), 0)
+                # Only for the sentence of :meth:`_in_use`: on a full disk it names no process.
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self.lock_fd, 0)
+                    os.pwrite(self.lock_fd, f"{os.getpid()}\n".encode(), 0)
                 return
 
     def _in_use(self) -> str:
@@ -111,7 +113,8 @@ class DataDir:
 
     def close(self) -> None:
         """Remove ``up.json`` and let the folder go."""
-        self._state.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._state.unlink(missing_ok=True)
         os.close(self.lock_fd)
 
 

@@ -40,7 +40,6 @@ from worker.providers.base import ProviderError
 from worker.providers.probe import ask_models, way_to
 
 ASK_WITHIN_S: Final = 5.0
-SEEN_MS: Final = 5000
 SIGNS: Final = {"ok": ("✓", "green"), "note": ("!", "yellow"), "mend": ("✗", "red")}
 
 
@@ -129,8 +128,7 @@ async def _workers(settings: Settings) -> list[Finding]:
     keys = Keys(settings.key_prefix)
     queue = Queue(client, keys)
     try:
-        workers = await queue.workers(await queue.now_ms() - SEEN_MS)
-        found = worker_findings(workers, await queue.waiting(), settings.max_queue)
+        found = worker_findings(await queue.workers(), await queue.waiting(), settings.max_queue)
         overdue_s = await Erasures(settings, client, keys).overdue_s()
         return [*found, *overdue_findings(overdue_s, settings.rewrite_s)]
     except (*AWAY, RedisError):

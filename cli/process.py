@@ -22,6 +22,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 POLL_S = 0.2
 """How late a child's end may be seen where the kernel does not tell: hardly longer than a person notices. To look
@@ -71,8 +72,9 @@ class Process:
     """A running child. Whoever makes one awaits :meth:`stop`."""
 
     def __init__(self, command: Command) -> None:
-        """Start it; its output is appended to the log. Raises ``OSError`` if the program can't be run."""
-        with command.log.open("ab") as log:
+        """Start it; its output is appended to the log, or dropped where that can't be opened. Raises ``OSError`` if
+        the program can't be run."""
+        with _opened(command.log) as log:
             self._popen = subprocess.Popen(  # noqa: S603 - the commands are this project's own
                 command.argv,
                 env=dict(command.env),
@@ -132,6 +134,13 @@ class Process:
                 os.killpg(self.pid, signal.SIGKILL)
 
 
+def _opened(log: Path) -> BinaryIO:
+    try:
+        return log.open("ab")
+    except OSError:
+        return open(os.devnull, "ab")
+
+
 def ending(code: int) -> str:
     """An exit code, for people."""
     if code >= 0:
@@ -154,17 +163,22 @@ def last_lines(log: Path, count: int = 12) -> str:
 
 
 def begin_log(log: Path) -> None:
-    """Set the log of the run before aside, and start an empty one."""
-    if log.exists():
-        log.replace(log.with_name(log.name + ".1"))
-    log.touch(mode=0o600)
+    """Set the log of the run before aside, and start an empty one. Where that can't be, its child runs without."""
+    with contextlib.suppress(OSError):
+        if log.exists():
+            log.replace(log.with_name(log.name + ".1"))
+        log.touch(mode=0o600)
 
 
 def bound_log(log: Path, limit: int = LOG_BYTES) -> None:
     """Copy a log that has grown too long aside and empty it. Its writer appends, so it goes on at the start;
-    a line written between copy and cut is lost."""
+    a line written between copy and cut is lost. On a full disk there is no copy: the cut is what makes room."""
     with contextlib.suppress(OSError):
-        if log.stat().st_size > limit:
-            # With its mode: for this user alone.
-            shutil.copy(log, log.with_name(log.name + ".1"))
-            os.truncate(log, 0)
+        if log.stat().st_size <= limit:
+            return
+        aside = log.with_name(log.name + ".1")
+        try:
+            shutil.copy(log, aside)  # with its mode: for this user alone
+        except OSError:
+            aside.unlink(missing_ok=True)
+        os.truncate(log, 0)

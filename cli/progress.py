@@ -1,6 +1,7 @@
 """What `headrace up` shows: a live list on a terminal, plain lines everywhere else."""
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass
 from types import TracebackType
@@ -72,8 +73,10 @@ class Progress:
         self.say(f"{name} ended: {for_what}. It is started again in {again_in_s:.1f} s.", style="yellow")
 
     def say(self, text: str, style: str = "") -> None:
-        """Print a text as it is: long lines are not broken, so what is printed can be copied."""
-        self._console.print(Text(text, style=style), soft_wrap=True, highlight=False)
+        """Print a text as it is: long lines are not broken, so what is printed can be copied. Where it can't be
+        printed (it goes into a file on a full disk) everything goes on without."""
+        with contextlib.suppress(OSError):
+            self._console.print(Text(text, style=style), soft_wrap=True, highlight=False)
 
     async def _redraw(self) -> None:
         while self._live:

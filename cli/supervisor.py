@@ -1,12 +1,12 @@
 """Starts children in order, keeps them alive, and stops them in order.
 
-Theory of operation. Each child has one task: it waits until those it needs are ready, starts the child,
-waits until it is ready, and from then on starts it again whenever it ends. A child that ends before it
-was ever ready is an error in what it was given, so it is not tried again. One that ends again and again is broken,
-and given up, but for what will be mended by a person (a full disk): then it is tried for as long as that takes. Any
-task's failure ends them all.
-Tasks never stop a process; :meth:`Supervisor.stop` does, once all of the tasks are gone, so that nothing
-is started while everything is being stopped.
+Theory of operation. Each child has one task: it waits until those it needs are ready, starts the child, waits until
+it is ready, and from then on starts it again whenever it ends. A child that ends before it was ever ready is an
+error in what it was given, so it is not tried again, and that ends them all. One that was ready before is started
+again for as long as it takes, with a backoff and a sentence each time: what ended it (a full disk, a limit of the
+system) may be mended by a person, and meanwhile the others serve. Tasks never stop a process;
+:meth:`Supervisor.stop` does, once all of the tasks are gone, so that nothing is started while everything is being
+stopped.
 """
 
 import asyncio
@@ -56,22 +56,18 @@ class Reporter(Protocol):
 class Restarts:
     """When a child that ended is started again: pure, the clock is handed in.
 
-    At most ``most`` times within ``window_s``: a child that never lives long is broken, and starting it for
-    ever would only hide that. The first restart is nearly immediate: a single death is the usual case.
+    The first restart is nearly immediate, for a single death is the usual case. The next ones within ``window_s``
+    wait twice as long each, up to ``longest_s``.
     """
 
-    def __init__(
-        self, most: int = 5, window_s: float = 60.0, first_s: float = 0.1, longest_s: float = 10.0
-    ) -> None:
-        self._most, self._window_s, self._first_s, self._longest_s = most, window_s, first_s, longest_s
+    def __init__(self, window_s: float = 60.0, first_s: float = 0.1, longest_s: float = 10.0) -> None:
+        self._window_s, self._first_s, self._longest_s = window_s, first_s, longest_s
         self._times: deque[float] = deque()
 
-    def delay_s(self, now_s: float, *, for_ever: bool = False) -> float | None:
-        """A child ended now. Out: the seconds until its restart; None: no more (``for_ever``: never None)."""
+    def delay_s(self, now_s: float) -> float:
+        """A child ended now. Out: the seconds until its restart."""
         while self._times and now_s - self._times[0] >= self._window_s:
             self._times.popleft()
-        if len(self._times) >= self._most and not for_ever:
-            return None
         self._times.append(now_s)
         return float(min(self._longest_s, self._first_s * 2 ** (len(self._times) - 1)))
 
@@ -124,21 +120,27 @@ class Supervisor:
             await self._ready[name].wait()
         process = await self._start(spec)
         self._ready[spec.name].set()
-        restarts, waits = Restarts(), Restarts()
+        restarts = Restarts()
         while True:
             code = await process.ended()
             lines = last_lines(spec.command.log)
-            for_what = spec.waits_for(lines)
-            now_s = time.monotonic()
-            delay_s = waits.delay_s(now_s, for_ever=True) if for_what else restarts.delay_s(now_s)
-            if delay_s is None:
-                raise ChildFailed(self._obituary(spec, f"{ending(code)} too often, five times in a minute"))
-            if for_what:
+            delay_s = restarts.delay_s(time.monotonic())
+            if for_what := spec.waits_for(lines):
                 self._report.waits(spec.name, for_what, delay_s)
             else:
                 self._report.died(spec.name, ending(code), lines, delay_s)
             await asyncio.sleep(delay_s)
-            process = self._spawn(spec)
+            process = await self._spawn_again(spec, restarts)
+
+    async def _spawn_again(self, spec: Spec, restarts: Restarts) -> Process:
+        """Start it again; where the system has no room for a process, later."""
+        while True:
+            try:
+                return self._spawn(spec)
+            except ChildFailed as error:
+                delay_s = restarts.delay_s(time.monotonic())
+                self._report.waits(spec.name, str(error), delay_s)
+                await asyncio.sleep(delay_s)
 
     async def _start(self, spec: Spec) -> Process:
         begin_log(spec.command.log)

@@ -29,7 +29,7 @@ def read_claim(raw: bytes, extra: bytes, nonce: str) -> Claim:
     """The answer of ``claim.lua``, which was asked with this nonce."""
     match raw.decode().split():
         case ["run", opening, epoch, attempt, left, created, now]:
-            queued_ms = int(now) - int(created)
+            queued_ms = max(0, int(now) - int(created))  # the clock may have gone back
             return Claim(
                 "run", opening, "", int(epoch), int(attempt), int(left), queued_ms, extra, nonce=nonce.encode()
             )

@@ -12,7 +12,8 @@ meets the same record: it is answered, and takes nothing either.
 
 A server that stood still executes what it was sent when it goes on, and its caller was told an error long before.
 So the call says until when somebody waits for it, by the server's clock as its last answer told it; one that comes
-too late makes nothing. A first call, and one behind a leap of that clock, learns the clock by being late.
+too late makes nothing. A first call, and one behind a leap of that clock, learns the clock by being late; each
+stream that is made tells it anew, for behind a leap back no call is late.
 
 Measured: with a round trip for each step a burst of creates stands in line six times.
 """
@@ -74,9 +75,11 @@ class Creator:
         while True:
             args = (*head, *new.args(nonce, self._until_ms(until)))
             answer, number = await self._streams.call("create", new.stream_id, *args, more=more)
-            if answer != b"late":
-                return _read(answer.decode().split(), int(number))
-            self._learn(int(number))
+            created = _read(answer.decode().split(), int(number))
+            if created.outcome in ("late", "created"):
+                self._learn(int(number))
+            if created.outcome != "late":
+                return created
 
     async def _in_three_steps(self, new: NewStream, nonce: str, until: float, *, may_exist: bool) -> Created:
         stream_id = new.stream_id
@@ -89,6 +92,8 @@ class Creator:
             self._learn(int(answer[1]))
             answer = await self._streams.record(new, nonce, self._until_ms(until))
         created = _read(answer, 0)
+        if created.outcome == "created":
+            self._learn(created.created_ms)  # the moment at which it was made
         if created.outcome != "conflict" and created.status == "queued":
             await self._queue.put(stream_id, FIRST_ATTEMPT, new.lane)
         return created

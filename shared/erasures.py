@@ -82,6 +82,8 @@ class Erasures:
             if not first or first > now_ms:
                 return
             if not await self._client.set(self._turn, b"1", nx=True, px=self._interval_ms):
+                # Where the server's clock went back, the turn would last for as much longer.
+                await self._client.pexpire(self._turn, self._interval_ms, lt=True)
                 return
             for url in await node_urls(self._url):
                 if not await _rewrite(url):

@@ -1,36 +1,78 @@
-"""Log lines: structlog to standard error, as text for people or JSON for machines."""
+"""Log lines: structlog and Python's logging to standard error, as text for people or JSON for machines.
+
+Theory of operation. No process may end, and no request fail, because a log line can't be written: the disk that
+takes it is full, or standard error is closed. So both loggers write to one :class:`LogOutput`, which writes to the
+descriptor itself. Python's own ``sys.stderr`` keeps what it can't write, raises at each later line, and is None
+where the descriptor was closed. What can't be written is dropped and counted; the first line that can be written
+again is preceded by one that tells the number.
+"""
 
 import contextlib
 import io
+import json
 import logging
+import os
 import sys
-from typing import TextIO, cast
+from typing import Final, TextIO, cast
 
 import stamina
 import structlog
 
+STDERR: Final = 2
 
-class _Lossy(io.TextIOBase):
-    """Standard error. A line that can't be written, because the disk that takes it is full, is dropped or comes
-    late: no process may end by what it has to say."""
+
+class LogOutput(io.TextIOBase):
+    """Standard error, as something that never raises. ``dropped`` counts the lines that could not be written."""
+
+    def __init__(self, form: str, descriptor: int = STDERR) -> None:
+        """``form``: ``text`` or ``json``."""
+        self._form = form
+        self._descriptor = descriptor
+        self._untold = 0
+        self._cut = False
+        """Whether the last line was written in part (the disk became full in it)."""
+        self.dropped = 0
 
     def write(self, text: str) -> int:
-        with contextlib.suppress(OSError):
-            sys.stderr.write(text)
+        """Write whole lines, or drop them."""
+        lines = text
+        if self._untold:
+            lines = self._told(self._untold) + lines
+        if self._write(lines):
+            self._untold = 0
+        else:
+            count = text.count("\n") or 1
+            self.dropped += count
+            self._untold += count
         return len(text)
 
-    def flush(self) -> None:
-        with contextlib.suppress(OSError):
-            sys.stderr.flush()
+    def _write(self, text: str) -> bool:
+        left = (("\n" if self._cut else "") + text).encode("utf-8", "backslashreplace")
+        try:
+            while left:
+                written = os.write(self._descriptor, left)
+                self._cut = 0 < written < len(left)
+                left = left[written:]
+        except OSError:
+            return False
+        return True
+
+    def _told(self, count: int) -> str:
+        if self._form == "json":
+            return json.dumps({"level": "warning", "event": "log_lines_dropped", "count": count}) + "\n"
+        return f"{count} log lines could not be written, and were dropped.\n"
 
 
-def configure_logs(level: str, form: str) -> None:
-    """Set up logging for this process. In: ``debug|info|warning|error`` and ``text|json``."""
+def configure_logs(level: str, form: str) -> LogOutput:
+    """Set up logging for this process. In: ``debug|info|warning|error`` and ``text|json``. Out: where it goes."""
+    _keep_standard_descriptors()
+    output = LogOutput(form)
+    stream = cast(TextIO, output)
     renderer = (
         structlog.processors.JSONRenderer()
         if form == "json"
         else structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(),
+            colors=os.isatty(STDERR),
             # The default shows local variables: keys, prompts, URLs with passwords.
             exception_formatter=structlog.dev.plain_traceback,
         )
@@ -44,9 +86,33 @@ def configure_logs(level: str, form: str) -> None:
     structlog.configure(
         processors=[*processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Lossy())),
+        logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
     # Each caller tells of a lost server itself, once, and not once a try.
     stamina.instrumentation.set_on_retry_hooks([])
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    # What libraries say, in the same form.
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *processors],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    return output
+
+
+def _keep_standard_descriptors() -> None:
+    """Open those that are closed on nothing: else the next socket would get the number of standard error, and what
+    C code prints there would go into it."""
+    for descriptor in (0, 1, STDERR):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest number that is free: this one.
+            with contextlib.suppress(OSError):
+                os.open(os.devnull, os.O_RDWR)
+    # What is written there by others goes nowhere, instead of raising.
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115

@@ -65,6 +65,11 @@ LOOK_S: Final = 0.05
 MAX_MS: Final = 10**14
 """The year 5138. arq's worker breaks at a time that is no date."""
 
+WORKER_SEEN_MS: Final = 5000
+"""Workers show themselves each second; five missed ones are no hiccup any more."""
+SET_BACK: Final = 1000
+"""Streams that one sweep sets back. The next one goes on."""
+
 _JOB_ID: Final = re.compile(r"[^:]*:[0-9]+:([^:]*):([^:]*)", re.DOTALL)
 
 log = structlog.get_logger("shared.queue")
@@ -303,23 +308,54 @@ class Queue:
         return int(seconds) * 1000 + int(micros) // 1000
 
     async def take_turn(self, life_ms: int) -> bool:
-        """Whether it is this worker's turn to sweep: one worker each ``life_ms``. Only saves work."""
+        """Whether it is this worker's turn to sweep: one worker each ``life_ms``. Only saves work.
+
+        The server keeps the moment at which a key expires: where its clock went back, that may be hours ahead.
+        """
         key = self._keys.sweeper
-        return bool(await self._runner.run(self._vital, (key,), ("SET", key, b"1", "NX", "PX", life_ms)))
+        if await self._runner.run(self._vital, (key,), ("SET", key, b"1", "NX", "PX", life_ms)):
+            return True
+        await self._client.pexpire(key, life_ms, lt=True)
+        return False
+
+    async def set_back(self) -> int:
+        """Where the server's clock went back, set the unfinished streams that stand ahead of it back by as much.
+        Out: how many. Until the clock has caught up they would be young."""
+        key, now_ms = self._keys.unfinished, await self.now_ms()
+        ahead = await self._client.zrevrangebyscore(
+            key, "+inf", f"({now_ms}", start=0, num=SET_BACK, withscores=True
+        )
+        if ahead:
+            by_ms = ahead[0][1] - now_ms
+            await self._client.zadd(key, {name: score - by_ms for name, score in ahead}, xx=True, lt=True)
+        return len(ahead)
 
     async def sign_of_life(self, worker: str, now_ms: int, forget_before_ms: int) -> None:
-        """Note that a worker is there; forget those silent for long."""
+        """Note that a worker is there; forget those silent for long, and those that were noted before the server's
+        clock went back."""
         key = self._keys.workers
         await self._runner.run(self._vital, (key,), ("ZADD", key, now_ms, worker))
-        await self._client.zremrangebyscore(key, "-inf", forget_before_ms)
+        async with self._client.pipeline(transaction=False) as pipe:
+            pipe.zremrangebyscore(key, "-inf", forget_before_ms)
+            pipe.zremrangebyscore(key, 2 * now_ms - forget_before_ms, "+inf")
+            await pipe.execute()
 
     async def sign_off(self, worker: str) -> None:
         """A worker leaves."""
         await self._client.zrem(self._keys.workers, worker)
 
-    async def workers(self, seen_since_ms: int) -> int:
-        """How many workers gave a sign of life since then (ms of the server's clock)."""
-        return int(await self._client.zcount(self._keys.workers, seen_since_ms, "+inf"))
+    async def workers(self) -> int:
+        """How many workers gave a sign of life within :data:`WORKER_SEEN_MS`.
+
+        One that is farther ahead was written before the server's clock went back: who lives writes another within a
+        second.
+        """
+        now_ms = await self.now_ms()
+        return int(await self._client.zcount(self._keys.workers, now_ms - WORKER_SEEN_MS, now_ms + WORKER_SEEN_MS))
+
+    async def counts(self) -> tuple[int, int, int]:
+        """How many jobs wait, how many streams are unfinished, and how many workers live."""
+        return await self.waiting(), int(await self._client.zcard(self._keys.unfinished)), await self.workers()
 
     async def cancelled(self, stream_id: str) -> None:
         """Tell the stream's worker, whichever it is, and all readers."""

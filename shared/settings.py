@@ -19,7 +19,7 @@ from shared.api_keys import ApiKeys, parse_api_keys
 from shared.network import Network, read_network
 from shared.prices import Price, Prices
 from shared.providers import BadProvider, Preset, Provider, load_providers
-from shared.redis import read_url
+from shared.redis import read_url, without_password
 from shared.tables import BadTable, load_table
 
 PREFIX = "HEADRACE_"
@@ -32,6 +32,24 @@ NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Limit = Annotated[int, Field(ge=0)]
 """A limit; 0 is none."""
+
+_LINK_VALUES: Mapping[str, re.Pattern[str]] = {
+    "address": re.compile(r"[0-9a-fA-F.:]*[.:][0-9a-fA-F.:]*"),
+    "number": re.compile(r"\d{1,5}"),
+    "protocol": re.compile(r"tcp|udp|sctp"),
+    "url": re.compile(r"(tcp|udp|sctp)://\S+:\d{1,5}"),
+}
+_LINKS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"HEADRACE_([A-Z0-9_]+_)?SERVICE_HOST"), "address"),
+    (re.compile(r"HEADRACE_([A-Z0-9_]+_)?SERVICE_PORT(_[A-Z0-9_]+)?"), "number"),
+    (re.compile(r"HEADRACE_([A-Z0-9_]+_)?PORT(_\d+_(TCP|UDP|SCTP))?"), "url"),
+    (re.compile(r"HEADRACE_([A-Z0-9_]+_)?PORT_\d+_(TCP|UDP|SCTP)_PROTO"), "protocol"),
+    (re.compile(r"HEADRACE_([A-Z0-9_]+_)?PORT_\d+_(TCP|UDP|SCTP)_PORT"), "number"),
+    (re.compile(r"HEADRACE_([A-Z0-9_]+_)?PORT_\d+_(TCP|UDP|SCTP)_ADDR"), "address"),
+)
+"""Kubernetes gives each container these variables for each service of its namespace: ``HEADRACE_PORT`` for a
+service that is named ``headrace``, ``HEADRACE_REDIS_PORT`` for ``headrace-redis``. The name and the value must both
+fit."""
 
 _ORIGIN = re.compile(r"https?://[^/\s,?#]+")
 
@@ -129,10 +147,27 @@ class Settings(BaseModel):
     opens_per_stream: Limit = Field(6000, description="event streams opened in a minute, of one stream")
     opens_per_key: Limit = Field(60_000, description="event streams opened in a minute, of one key's streams")
 
+    metrics_host: str = Field("127.0.0.1", description="address where a process serves its own metrics")
+    metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="port of these metrics; where it is taken, a process takes the next free one; 0: none",
+    )
     log_level: str = Field(
         "info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error"
     )
     log_format: str = Field("text", pattern="^(text|json)$", description="text, or json (a line an object)")
+
+    def told(self) -> dict[str, Any]:
+        """The settings that differ from their defaults, for the log: without secrets, and URLs without
+        passwords."""
+        fields, urls = type(self).model_fields, ("redis_url", "queue_url")
+        return {
+            name: without_password(value) if name in urls else value
+            for name, value in self
+            if (fields[name].repr or name in urls) and name != "api_keys" and value != fields[name].default
+        }
 
     @property
     def queue_redis_url(self) -> str:
@@ -205,6 +240,8 @@ class Configuration(BaseModel):
     providers: dict[str, Provider]
     prices: Prices
     network: Network = Network()
+    service_links: tuple[str, ...] = ()
+    """The variables that were passed over because Kubernetes made them."""
 
 
 def environment(directory: Path | None = None) -> dict[str, str]:
@@ -213,12 +250,21 @@ def environment(directory: Path | None = None) -> dict[str, str]:
     return {**{k: v for k, v in from_file.items() if v is not None}, **os.environ}
 
 
+def is_service_link(name: str, value: str) -> bool:
+    """Whether Kubernetes made this variable for a service, so that it is no setting."""
+    return any(
+        shape.fullmatch(name) is not None and _LINK_VALUES[kind].fullmatch(value.strip()) is not None
+        for shape, kind in _LINKS
+    )
+
+
 def load(env: Mapping[str, str]) -> Configuration:
     """Read the settings. In: an environment. Raises :class:`BadSettings` with a text for people."""
+    links = tuple(sorted(name for name, value in env.items() if is_service_link(name, value)))
     values: dict[str, Any] = {
         name.removeprefix(PREFIX).lower(): value.strip()
         for name, value in env.items()
-        if name.startswith(PREFIX) and name not in OF_CALLERS and value.strip()
+        if name.startswith(PREFIX) and name not in OF_CALLERS and name not in links and value.strip()
     }
     try:
         settings = Settings.model_validate(values)
@@ -244,7 +290,9 @@ def load(env: Mapping[str, str]) -> Configuration:
     if settings.default_model.partition("/")[0] not in providers or "/" not in settings.default_model:
         known = ", ".join(sorted(providers))
         raise BadSettings(f"{PREFIX}DEFAULT_MODEL must be provider/name, with a provider of these: {known}")
-    return Configuration(settings=settings, providers=providers, prices=prices, network=read_network(env))
+    return Configuration(
+        settings=settings, providers=providers, prices=prices, network=read_network(env), service_links=links
+    )
 
 
 def load_presets(user_file: str = "") -> dict[str, Preset]:

@@ -87,7 +87,8 @@ def encode_comment(text: str) -> bytes:
 class SseParser:
     """Bytes in, events out; feed it reads of any size.
 
-    ``retry_ms`` holds the last reconnection time that the peer sent, or None; ``last_id`` the last id, or ''.
+    ``retry_ms`` holds the last reconnection time that the peer sent, or None; ``last_id`` the last id, or '';
+    ``skipping`` says that an event past the bound is under way.
     """
 
     def __init__(self, max_bytes: int = MAX_EVENT_BYTES, *, liberal: bool = False) -> None:
@@ -97,7 +98,7 @@ class SseParser:
         self._max_bytes = max_bytes
         self._liberal = liberal
         self._loose: list[bytes] = []
-        self._skipping = self._skipped_line = False
+        self.skipping = self._skipped_line = False
         self._skipped_bytes = 0
         self._line = bytearray()
         self._after_cr = False
@@ -148,9 +149,9 @@ class SseParser:
             if self._data_bytes + len(self._line) + len(body) > self._max_bytes:
                 if not self._liberal:
                     raise SseError(f"an event of more than {self._max_bytes} bytes")
-                self._skipping = True
+                self.skipping = True
                 self._forget()
-            if self._skipping:
+            if self.skipping:
                 self._skipped_bytes += len(body)
                 if self._skipped_bytes > MOST_SKIPPED * self._max_bytes:
                     raise SseError(f"events of more than {self._skipped_bytes} bytes")
@@ -168,7 +169,7 @@ class SseParser:
                 if event is not None:
                     yield event
         self._between = self._started and not (
-            self._line or self._data or self._event or self._after_cr or self._loose or self._skipping
+            self._line or self._data or self._event or self._after_cr or self._loose or self.skipping
         )
 
     def finish(self) -> ServerSentEvent | None:
@@ -176,7 +177,7 @@ class SseParser:
 
         A browser drops that event; an AI provider that forgets the blank line still meant what it said.
         """
-        if self._skipping:
+        if self.skipping:
             return self._omitted()
         if self._line:
             line, self._line = bytes(self._line), bytearray()
@@ -188,7 +189,7 @@ class SseParser:
         self._event, self._data, self._data_bytes, self._loose = "", [], 0, []
 
     def _omitted(self) -> ServerSentEvent:
-        self._skipping = self._skipped_line = False
+        self.skipping = self._skipped_line = False
         return ServerSentEvent(OMITTED, "", self.last_id)
 
     def _take_line(self, raw: bytes) -> ServerSentEvent | None:

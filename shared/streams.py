@@ -24,6 +24,8 @@ from shared.queue import Lane
 from shared.redis import AWAY, Script, ScriptRunner
 
 FIRST_WAIT_S = 0.05
+NO_KEY = -2
+"""What PTTL says of a key that is not there."""
 LARGE_SNAPSHOT = 256 * 1024
 """Bytes from which on a snapshot is taken apart in a thread: 4 MiB would hold up everything else for 50 ms."""
 RECORD_BYTES = 3000
@@ -153,22 +155,31 @@ class Streams:
         found = next(iter(read_entries(entries)), None)
         return [None if value is None else value.decode() for value in raw], found and found.cursor
 
-    async def liveness(self, stream_ids: Sequence[str]) -> list[Liveness]:
-        """For the sweep, in one round trip: how each of these stands."""
+    async def liveness(self, stream_ids: Sequence[str], lease_ms: int = 0) -> list[Liveness]:
+        """For the sweep, in one round trip: how each of these stands.
+
+        ``lease_ms``: a lease that is good for longer (the server's clock went back, and it keeps the moment at
+        which a key expires) is cut to that; who lives renews it. 0: none is.
+        """
         async with self._client.pipeline(transaction=False) as pipe:
             for stream_id in stream_ids:
                 keys = self._keys.stream(stream_id)
                 pipe.hmget(keys.meta, ["status", "attempt", "provider", "owner"])
-                pipe.exists(keys.lease)
+                pipe.pttl(keys.lease)
             raw = await pipe.execute()
+        if lease_ms and any(left_ms > lease_ms for left_ms in raw[1::2]):
+            async with self._client.pipeline(transaction=False) as pipe:
+                for stream_id in stream_ids:
+                    pipe.pexpire(self._keys.stream(stream_id).lease, lease_ms, lt=True)
+                await pipe.execute()
         return [
             Liveness(
                 status and status.decode(),
                 int(attempt or 0),
                 Lane((provider or b"").decode(), (owner or b"").decode()),
-                bool(lease),
+                left_ms != NO_KEY,
             )
-            for (status, attempt, provider, owner), lease in zip(raw[::2], raw[1::2], strict=True)
+            for (status, attempt, provider, owner), left_ms in zip(raw[::2], raw[1::2], strict=True)
         ]
 
     async def sizes(self, stream_ids: Sequence[str]) -> list[int]:

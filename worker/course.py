@@ -12,6 +12,8 @@ class Course:
     """How one attempt went, as far as it is known. Times of the event loop's clock (s)."""
 
     began: float
+    provider: str = ""
+    model: str = ""
     reason: str | None = None
     limit: str = ""
     """Which bound of Headrace ended the answer, as :class:`worker.providers.base.Batch` names it."""

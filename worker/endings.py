@@ -5,6 +5,7 @@ worker: the lease and the sweep then bring another one, which finds the log as i
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -23,6 +24,7 @@ from shared.streams import Streams
 from worker.course import Course
 from worker.log.attempt_log import AttemptLog
 from worker.log.writer import LogWriter
+from worker.metrics import WorkerMetrics
 
 HANDOVER_S: Final = 2.0
 """What may be spent on writing the last words and giving the stream back; the lease would do it in three."""
@@ -43,7 +45,13 @@ class Endings:
     """Ends attempts for one worker process."""
 
     def __init__(
-        self, settings: Settings, streams: Streams, queue: Queue, writer: LogWriter, erasures: Erasures
+        self,
+        settings: Settings,
+        streams: Streams,
+        queue: Queue,
+        writer: LogWriter,
+        erasures: Erasures,
+        metrics: WorkerMetrics | None = None,
     ) -> None:
         self._erasures = erasures
         self._retention_ms = int(settings.retention_s * 1000)
@@ -51,6 +59,7 @@ class Endings:
         self._streams = streams
         self._queue = queue
         self._writer = writer
+        self._metrics = metrics or WorkerMetrics()
 
     async def end(self, attempt: AttemptLog, status: str, data: dict[str, Any], course: Course) -> None:
         """Write the finish reason, the terminal event, the record (what was used, too) and the last of the
@@ -69,7 +78,7 @@ class Endings:
         if status == FAILED:
             fields += (f"end:{attempt.attempt}", data["code"])
         if course.usage is not None:
-            usage, cost = _told(course)
+            usage, cost = _paid(course)
             fields += (f"usage:{attempt.attempt}", usage, f"cost:{attempt.attempt}", cost)
         head = (new_nonce(), attempt.epoch, attempt.next_n, status, raw, self._retention_ms, self._keep_prompt)
         finish = asyncio.ensure_future(self._finish(attempt, head, (finishing, *fields)))
@@ -83,7 +92,8 @@ class Endings:
         course.charged = answer == "finished"
         # Behind the end, which waits for nothing: the prompt is gone, and the rest has its expiry.
         await self._erasures.note()
-        _tell(attempt.stream_id, status, answer)
+        about = {**whose(attempt, course), **(data.get("timings") or {})}
+        self._tell(attempt.stream_id, status, answer, data.get("code", ""), about)
 
     async def _finish(
         self, attempt: AttemptLog, head: tuple[str | bytes | int, ...], tail: tuple[str | bytes | int, ...]
@@ -111,7 +121,10 @@ class Endings:
         )  # fmt: skip
         await self._queue.hint(stream_id)
         await self._erasures.note()
-        _tell(stream_id, FAILED, answer.decode().split()[0])
+        provider, model = await self._streams.fields(stream_id, "provider", "model")
+        name = (model or "").partition("/")[2]
+        about = {"provider": provider or "", "model": name, "attempt": claim.attempt}
+        self._tell(stream_id, FAILED, answer.decode().split()[0], claim.why, about)
 
     async def hand_over(self, attempt: AttemptLog, lane: Lane) -> None:
         """Give the stream to another worker, without a lease wait. Where that fails, the lease tells."""
@@ -124,6 +137,7 @@ class Endings:
                 if answer[0] != "released":
                     return
                 await self._queue.put(stream_id, attempt.attempt + 1, lane, FIRST)
+                self._metrics.handed_over()
                 log.info("handed_over", stream=stream_id, job=job_id(stream_id, attempt.attempt + 1, lane))
         except (*AWAY, RedisError) as error:
             log.warning("hand_over_failed", stream=stream_id, error=type(error).__name__)
@@ -150,18 +164,28 @@ class Endings:
             return
         try:
             async with asyncio.timeout(HANDOVER_S):
-                await self._streams.charge(attempt.stream_id, attempt.attempt, *_told(course))
+                await self._streams.charge(attempt.stream_id, attempt.attempt, *_paid(course))
         except (*AWAY, RedisError) as error:
             log.warning("usage_not_noted", stream=attempt.stream_id, error=type(error).__name__)
 
+    def _tell(self, stream_id: str, status: str, answer: str, code: str, about: Mapping[str, Any]) -> None:
+        """One line for each stream that ended. ``answer``: what the script said to this end."""
+        if answer != "finished":
+            # It ended otherwise before, was erased, or belongs to another worker.
+            log.info("end_refused", stream=stream_id, status=status, answer=answer, **about)
+            return
+        self._metrics.ended(status, code, about["provider"], about["model"])
+        if status == FAILED:
+            log.warning("stream_ended", stream=stream_id, status=status, code=code, **about)
+        else:
+            log.info("stream_ended", stream=stream_id, status=status, **about)
 
-def _tell(stream_id: str, status: str, answer: str) -> None:
-    if answer in ("finished", "ended", "gone"):
-        log.info("stream_ended", stream=stream_id, status=status, answer=answer)
-    else:
-        log.info("end_refused", stream=stream_id, answer=answer)
+
+def whose(attempt: AttemptLog, course: Course) -> dict[str, str | int]:
+    """Whose attempt this is, for a log line."""
+    return {"provider": course.provider, "model": course.model, "attempt": attempt.attempt}
 
 
-def _told(course: Course) -> tuple[bytes, bytes]:
+def _paid(course: Course) -> tuple[bytes, bytes]:
     """What was used and what it cost (``null``: unknown), as JSON."""
     return msgspec.json.encode(course.usage), msgspec.json.encode(course.cost)

@@ -34,10 +34,11 @@ from shared.redis import AWAY
 from shared.settings import Settings
 from shared.streams import Reading, Streams
 from worker.course import ABANDONED, FILTERED, FULL, INTERNAL, Course, Failure, not_here
-from worker.endings import Endings
+from worker.endings import Endings, whose
 from worker.going_on import asked_of, how_to_go_on
 from worker.log.attempt_log import LOG_FULL, LOST, AttemptLog
 from worker.log.writer import LogWriter
+from worker.metrics import WorkerMetrics
 from worker.providers.base import GenerationRequest, ProviderError
 from worker.providers.retries import RETRIED
 from worker.pump import Abandoned, Flow, Pump
@@ -63,6 +64,7 @@ class Generations:
         writer: LogWriter,
         endings: Endings,
         worker: str,
+        metrics: WorkerMetrics | None = None,
     ) -> None:
         self._settings = settings
         self._providers = providers
@@ -72,6 +74,7 @@ class Generations:
         self._writer = writer
         self._endings = endings
         self._worker = worker
+        self._metrics = metrics or WorkerMetrics()
 
     async def generate(self, job: Job) -> None:
         """Run one job: whatever the stream needs, until it ended or belongs to somebody else."""
@@ -122,8 +125,10 @@ class Generations:
         stream_id, lane = job.stream_id, job.lane
         attempt = self._writer.begin(stream_id, claim)
         course = Course(asyncio.get_running_loop().time())
+        self._metrics.claimed(claim)
         try:
             request = msgspec.json.decode(claim.request)
+            course.provider, course.model = request["provider"], request["model"]
             lane = lane._replace(provider=request["provider"])
             provider = self._providers.get(request["provider"])
             if said is not None:
@@ -135,7 +140,9 @@ class Generations:
                 else await self._carry(attempt, provider, asked_of(request, provider, said), flow, course)
             )
             if attempt.stopped.done() and failure is not FULL:
-                log.info("attempt_stopped", stream=stream_id, why=attempt.stopped.result())
+                log.info(
+                    "attempt_stopped", stream=stream_id, why=attempt.stopped.result(), **whose(attempt, course)
+                )
                 return attempt.stopped.result() == LOST
             common = {"attempt": claim.attempt, "timings": self._timings(claim, course)}
             if failure is None:
@@ -151,11 +158,23 @@ class Generations:
                 return False
             unsaid = failure.by_provider and course.first_token_at is None
             if unsaid and (fallback := moved_on(request, failure.code)):
-                log.info("fell_back", stream=stream_id, code=failure.code, provider=fallback["provider"])
+                log.info(
+                    "fell_back",
+                    stream=stream_id,
+                    code=failure.code,
+                    to=fallback["provider"],
+                    **whose(attempt, course),
+                )
                 await self._endings.fall_back(attempt, failure.code, fallback)
                 return AT_ONCE
             if not failure.refusal and self._may_try_again(request, claim, course):
-                log.info("attempt_failed", stream=stream_id, code=failure.code, tries_left=claim.tries_left)
+                log.info(
+                    "attempt_failed",
+                    stream=stream_id,
+                    code=failure.code,
+                    tries_left=claim.tries_left,
+                    **whose(attempt, course),
+                )
                 await self._endings.give_back(attempt, failure.code)
                 return True
             message = with_tried(failure.message, request)
@@ -167,7 +186,15 @@ class Generations:
             raise
         finally:
             self._writer.drop(attempt)
+            self._count(claim, course)
             await self._endings.charge(attempt, course)
+
+    def _count(self, claim: Claim, course: Course) -> None:
+        if course.first_token_at is not None:
+            self._metrics.began_to_answer(claim, course.provider, course.first_token_at - course.began)
+        if course.usage is not None:
+            usage = course.usage
+            self._metrics.used(course.provider, course.model, usage.input_tokens, usage.output_tokens)
 
     def _may_try_again(self, request: Mapping[str, Any], claim: Claim, course: Course) -> bool:
         """Whether another attempt may mend what ended this one."""

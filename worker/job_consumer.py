@@ -70,6 +70,20 @@ class JobConsumer(Worker):
                 await asyncio.sleep(AWAY_S)
         await super().main()
 
+    def handle_sig_wait_for_completion(self, signum: Signals) -> None:
+        """The first signal where there is a drain time: no new work. A second one ends the drain: what runs is
+        handed over at once."""
+        if self.allow_pick_jobs:
+            super().handle_sig_wait_for_completion(signum)
+        else:
+            self.handle_sig(signum)
+
+    def handle_sig(self, signum: Signals) -> None:
+        """Hand everything over, and end. A further signal, or the end of the drain time, must not break that
+        off."""
+        if not self._ending:
+            super().handle_sig(signum)
+
     def _end(self, signum: Signals) -> None:
         """arq has told its tasks and its loop to end. The loop may miss that: chaos saw a worker that gave two
         streams back, and went on."""

@@ -18,6 +18,7 @@ from typing import Any, Final
 import structlog
 import uvloop
 from arq.worker import func
+from prometheus_client import CollectorRegistry
 
 from shared.collector import calm_collector
 from shared.durability import log_durability
@@ -25,10 +26,11 @@ from shared.erasures import Erasures
 from shared.files import raise_file_limit
 from shared.keys import Keys
 from shared.limits import Limits
-from shared.logs import configure_logs
+from shared.logs import LogOutput, configure_logs
+from shared.metrics import Read, common, gauge, rendered, served
 from shared.presence import PresenceKeys
 from shared.queue import JOB, Job, Queue, deserialize, serialize
-from shared.redis import arq_server, connect_to_logs, listen, load_scripts, open_client, read_url
+from shared.redis import arq_server, connect_to_logs, errors_of, listen, load_scripts, open_client, read_url
 from shared.settings import BadSettings, Configuration, environment, load
 from shared.streams import Streams
 from shared.turns import Turns
@@ -40,6 +42,7 @@ from worker.leases import Leases
 from worker.line import Line
 from worker.log.attempt_log import FENCED
 from worker.log.writer import LogWriter
+from worker.metrics import WorkerMetrics
 from worker.places import Places
 from worker.providers.client import ProviderClient
 from worker.pump import Pump
@@ -62,13 +65,13 @@ def __getattr__(name: str) -> dict[str, Any]:
     """``WorkerSettings``, for arq's command line: made from the environment when arq asks for it."""
     if name != "WorkerSettings":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    configuration = configured()
+    configuration, output = configured()
     # arq's command line writes these lines itself.
     logging.getLogger("arq").propagate = False
-    return worker_settings(configuration)
+    return worker_settings(configuration, output)
 
 
-def worker_settings(configuration: Configuration) -> dict[str, Any]:
+def worker_settings(configuration: Configuration, output: LogOutput) -> dict[str, Any]:
     """The arguments of arq's worker. Nothing is connected before it runs."""
     settings = configuration.settings
     return {
@@ -77,7 +80,12 @@ def worker_settings(configuration: Configuration) -> dict[str, Any]:
         "redis_settings": arq_server(settings.queue_redis_url),
         "job_serializer": serialize,
         "job_deserializer": deserialize,
-        "ctx": {"configuration": configuration, "parts": AsyncExitStack(), "places": shared_places(configuration)},
+        "ctx": {
+            "configuration": configuration,
+            "output": output,
+            "parts": AsyncExitStack(),
+            "places": shared_places(configuration),
+        },
         "on_startup": start,
         "on_job_start": take_out,
         "on_shutdown": stop,
@@ -122,7 +130,7 @@ async def start(ctx: dict[str, Any]) -> None:
     certificates that can't be read."""
     try:
         ctx["queue"], ctx["generations"] = await ctx["parts"].enter_async_context(
-            running(ctx["configuration"], ctx["places"])
+            running(ctx["configuration"], ctx["output"], ctx["places"])
         )
     except BadSettings as error:
         sys.exit(str(error))
@@ -135,8 +143,10 @@ async def stop(ctx: dict[str, Any]) -> None:
 
 
 @asynccontextmanager
-async def running(configuration: Configuration, places: Places) -> AsyncIterator[tuple[Queue, Generations]]:
-    """The parts of one worker, while they run. Out: what its jobs need."""
+async def running(
+    configuration: Configuration, output: LogOutput, places: Places
+) -> AsyncIterator[tuple[Queue, Generations]]:
+    """The parts of one worker, while they run. Out: what its jobs need. ``output``: where its log goes."""
     settings = configuration.settings
     name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
     keys = Keys(settings.key_prefix)
@@ -145,6 +155,8 @@ async def running(configuration: Configuration, places: Places) -> AsyncIterator
     queue_client = open_client(settings.queue_redis_url) if settings.queue_url else log_client
     streams = Streams(log_client, keys, scripts, tries=8)
     queue = Queue(queue_client, keys)
+    registry = CollectorRegistry()
+    metrics = WorkerMetrics(registry)
 
     async def publish(names: bytes) -> None:
         await queue_client.publish(keys.wake_channel, names)
@@ -156,8 +168,9 @@ async def running(configuration: Configuration, places: Places) -> AsyncIterator
         settings.log_cap,
         settings.flush_ms / 1000,
         publish if settings.queue_url else None,
+        metrics,
     )
-    client = ProviderClient(settings, configuration.network)
+    client = ProviderClient(settings, configuration.network, metrics=metrics)
     leases = Leases(streams, name, settings.lease_ms, writer.running)
     limits = Limits(queue_client, keys)
     sweep = Sweep(
@@ -168,14 +181,25 @@ async def running(configuration: Configuration, places: Places) -> AsyncIterator
         lease_ms=settings.lease_ms,
         retention_ms=int(settings.retention_s * 1000),
         may_differ=bool(settings.queue_url) or read_url(settings.redis_url).kind == "sentinel",
+        metrics=metrics,
     )
     watchers = Watchers(PresenceKeys(log_client, keys))
     erasures = Erasures(settings, queue_client, keys)
     upkeep = Upkeep(name, queue, leases, sweep, writer, watchers, erasures)
-    endings = Endings(settings, streams, queue, writer, erasures)
+    endings = Endings(settings, streams, queue, writer, erasures, metrics)
     line = Line(Turns(queue_client, keys))
     pump = Pump(client, writer, line, watchers, configuration.prices, places)
-    generations = Generations(settings, configuration.providers, pump, streams, queue, writer, endings, name)
+    generations = Generations(
+        settings, configuration.providers, pump, streams, queue, writer, endings, name, metrics
+    )
+
+    registry.register(
+        Read(lambda: [gauge("headrace_running_streams", "Streams that run here", len(writer.running()))])
+    )
+    common(registry, lambda: output.dropped, lambda: writer.errors + errors_of(log_client, queue_client))
+
+    async def render() -> bytes:
+        return rendered(registry)
 
     def cancelled(stream_id: bytes) -> None:
         # Only a hint: without it the lease tick stops the stream within a second, and the next append at once.
@@ -193,9 +217,12 @@ async def running(configuration: Configuration, places: Places) -> AsyncIterator
         )
     ]
     background.append(asyncio.create_task(log_durability(settings.redis_url)))
-    log.info("worker_started", worker=name, max_streams=settings.max_streams)
+    log.info("worker_started", worker=name, max_streams=settings.max_streams, settings=settings.told())
+    if configuration.service_links:
+        log.info("service_links_passed_over", names=configuration.service_links)
     try:
-        yield queue, generations
+        async with served(settings.metrics_host, settings.metrics_port, render):
+            yield queue, generations
     finally:
         for task in background:
             task.cancel()
@@ -207,25 +234,25 @@ async def running(configuration: Configuration, places: Places) -> AsyncIterator
         log.info("worker_stopped", worker=name)
 
 
-def configured() -> Configuration:
+def configured() -> tuple[Configuration, LogOutput]:
     """Read the environment, set up the log, and raise the limit of open files: a stream has a connection to its
-    provider. Ends the process where the settings can't be used."""
+    provider. Out: the settings, and where the log goes. Ends the process where the settings can't be used."""
     try:
         configuration = load(environment())
     except BadSettings as error:
         sys.exit(str(error))
-    configure_logs(configuration.settings.log_level, configuration.settings.log_format)
+    output = configure_logs(configuration.settings.log_level, configuration.settings.log_format)
     raise_file_limit()
-    return configuration
+    return configuration, output
 
 
 def main() -> None:
     """Run one worker process until SIGTERM or SIGINT."""
-    configuration = configured()
+    configuration, output = configured()
     settings = configuration.settings
     asyncio.set_event_loop(uvloop.new_event_loop())
     pool = WiredArq(open_client(settings.queue_redis_url).connection_pool)
     queue = Queue(pool, Keys(settings.key_prefix))
     waiting_client = open_client(settings.queue_redis_url)
-    arguments = worker_settings(configuration)
+    arguments = worker_settings(configuration, output)
     JobConsumer(queue, waiting_client, arguments["ctx"]["places"], redis_pool=pool, **arguments).run()

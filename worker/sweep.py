@@ -34,6 +34,7 @@ from shared.redis import AWAY
 from shared.streams import Streams
 from shared.transitions import TRANSITIONS
 from worker.leases import Leases
+from worker.metrics import WorkerMetrics
 
 TURN_MS: Final = 450
 """Two sweeps a second in the whole deployment, however many workers: take-over = lease + half a second."""
@@ -66,6 +67,7 @@ class Sweep:
         lease_ms: int,
         retention_ms: int,
         may_differ: bool = False,
+        metrics: WorkerMetrics | None = None,
     ) -> None:
         """``may_differ``: logs and queue may lead to servers that know different things."""
         self._limits = limits
@@ -74,6 +76,7 @@ class Sweep:
         self._queue = queue
         self._leases = leases
         self._lease_ms = lease_ms
+        self._metrics = metrics or WorkerMetrics()
         self._swept = 0
         self._kept_s = KEPT_S if may_differ else 0.0
         self._ended: dict[str, float] = {}
@@ -86,6 +89,8 @@ class Sweep:
         try:
             if not await self._queue.take_turn(TURN_MS):
                 return 0
+            if moved := await self._queue.set_back():
+                log.warning("clock_went_back", entries=moved)
             return await self._sweep()
         except (*AWAY, RedisError) as error:
             log.warning("sweep_failed", error=type(error).__name__)
@@ -121,7 +126,7 @@ class Sweep:
         ]
         if not others:
             return 0, 0
-        found = await self._streams.liveness(others)
+        found = await self._streams.liveness(others, self._lease_ms)
         now_ms = await self._queue.now_ms()
         for stream_id, stands in zip(others, found, strict=True):
             age_ms = now_ms - page[stream_id]
@@ -148,4 +153,5 @@ class Sweep:
         for stream_id, attempt, lane in orphans:
             log.info("stream_taken_up", stream=stream_id, attempt=attempt)
             await self._queue.put(stream_id, attempt, lane, FIRST)
+        self._metrics.taken_over(len(orphans))
         return len(orphans)

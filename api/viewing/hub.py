@@ -16,6 +16,7 @@ pays for every idle key: 71 against 21 µs with 1,000 idle ones). This one: 76-8
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Final
@@ -60,8 +61,10 @@ class Hub:
         queue_url: str,
         keys: Keys,
         linger_s: float,
+        was_read: Callable[[float], None] = lambda seconds: None,
     ) -> None:
-        """``client`` serves pages to viewers that fell behind; ``queue_url``: the server of the wake-ups."""
+        """``client`` serves pages to viewers that fell behind; ``queue_url``: the server of the wake-ups;
+        ``was_read`` is called for each read with what it took (s)."""
         self._connect = connect
         self._client = client
         self._queue_url = queue_url
@@ -71,6 +74,10 @@ class Hub:
         self._dirty: dict[FollowedLog, None] = {}
         self._check: dict[FollowedLog, None] = {}
         self._work = asyncio.Event()
+        self._was_read = was_read
+        self.snapshots_sent = 0
+        self.errors: Counter[str] = Counter()
+        """How often the connection failed, by the error's name."""
 
     @property
     def following(self) -> int:
@@ -135,18 +142,21 @@ class Hub:
     # -- reading ------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        backoff_s = FIRST_BACKOFF_S
+        backoff_s, loop = FIRST_BACKOFF_S, asyncio.get_running_loop()
         while True:
             await self._work.wait()
             self._work.clear()
+            began = loop.time()
             try:
                 connection = self._connection or await self._connected()
                 if self._dirty:
                     await self._read_tails(connection)
+                    self._was_read(loop.time() - began)
                 if self._check:
                     await self._check_last(connection)
                 backoff_s = FIRST_BACKOFF_S
             except (*AWAY, RedisError) as error:
+                self.errors[type(error).__name__] += 1
                 log.warning("log_away", error=type(error).__name__, detail=reason(error))
                 if self._connection is not None:
                     await self._connection.close()

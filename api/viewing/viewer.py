@@ -289,6 +289,7 @@ class Viewer:
             self._to(State.ENDED)
             return self._dialect.gone()
         head, reading = found
+        self._hub.snapshots_sent += 1
         self._to(State.PAGING)
         self._last = reading.as_of.encode() or None
         # A large one stays the same bytes for all viewers that wait for their sockets; the tail is read from the

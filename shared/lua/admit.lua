@@ -31,7 +31,8 @@ end
 local function bytes_of_key()
   local sum, seen = unpack(redis.call('HMGET', REQUESTS, 'sum', 'seen'))
   sum = tonumber(sum or '0')
-  if sum + size <= most_bytes or now < tonumber(seen or '0') + 1000 then
+  seen = tonumber(seen or '0')
+  if sum + size <= most_bytes or (seen <= now and now < seen + 1000) then -- ahead: the clock went back since
     return sum
   end
   sum = 0
@@ -90,7 +91,11 @@ if counts and redis.call('HEXISTS', REQUESTS, id) == 0 then
 end
 if per_minute > 0 then
   -- The string holds the moment at which all that was taken is given back; it runs a minute ahead at most.
-  local free_at = math.max(tonumber(redis.call('GET', RATE) or '0'), now) + 60000 / per_minute
+  local free_at = tonumber(redis.call('GET', RATE) or '0')
+  if free_at < now or free_at > now + 60000 then
+    free_at = now -- farther ahead: the clock went back since, and nothing is known of this minute
+  end
+  free_at = free_at + 60000 / per_minute
   if free_at - now > 60000 then
     return {'rate_limited', math.ceil(free_at - now - 60000)}
   end

@@ -11,6 +11,11 @@ local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
   local seats, till = string.match(all[i + 1], '^(%d+) (%d+)$')
   if all[i] ~= process then
+    if tonumber(till) > now + life_ms then
+      -- The clock went back since: it counts for one life more, in which its process renews it.
+      till = now + life_ms
+      redis.call('HSET', KEYS[1], all[i], string.format('%s %.0f', seats, till))
+    end
     if tonumber(till) > now then
       others = others + tonumber(seats)
     else

@@ -13,6 +13,12 @@ local t = redis.call('TIME')
 local second = tonumber(t[1])
 local now = second * 1000 + math.floor(tonumber(t[2]) / 1000)
 
+-- Signs of life from before the clock went back are good for one life more, in which who lives gives another.
+for _, signs in ipairs({SEEN, RUNNING}) do
+  for _, ahead in ipairs(redis.call('ZRANGEBYSCORE', signs, '(' .. now + life_ms, '+inf')) do
+    redis.call('ZADD', signs, now + life_ms, ahead)
+  end
+end
 redis.call('ZREMRANGEBYSCORE', RUNNING, '-inf', now)
 if redis.call('ZSCORE', RUNNING, member) then
   redis.call('ZADD', RUNNING, now + life_ms, member)
@@ -39,7 +45,8 @@ if per_minute > 0 or tokens > 0 then
   local requests_used, tokens_used = 0, 0
   local all = redis.call('HGETALL', USED)
   for i = 1, #all, 2 do
-    if tonumber(all[i]) <= second - 60 then
+    -- One that is ahead was used before the clock went back; when that was is not known any more.
+    if tonumber(all[i]) <= second - 60 or tonumber(all[i]) > second then
       redis.call('HDEL', USED, all[i])
     else
       local r, n = string.match(all[i + 1], '^(%d+) (%-?%d+)$')

@@ -8,7 +8,15 @@ those that say that a server is away.
 """
 
 from shared.redis.arq_server import arq_server
-from shared.redis.client import MultiplexedRedis, check_masters, leave_streams_raw, may, memory_of, open_client
+from shared.redis.client import (
+    MultiplexedRedis,
+    check_masters,
+    errors_of,
+    leave_streams_raw,
+    may,
+    memory_of,
+    open_client,
+)
 from shared.redis.cluster import LogConnection, connect_to_logs, node_urls
 from shared.redis.commands import Command, by_command, command, is_out_of_memory, is_trouble, reason
 from shared.redis.connection import AWAY
@@ -31,6 +39,7 @@ __all__ = [
     "check_masters",
     "command",
     "connect_to_logs",
+    "errors_of",
     "is_out_of_memory",
     "is_trouble",
     "leave_streams_raw",

@@ -4,13 +4,14 @@ The pool stays for what needs a connection of its own: subscriptions, blocking r
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.client import Pipeline
 from redis.asyncio.cluster import RedisCluster
-from redis.exceptions import ExecAbortError, NoPermissionError, ReadOnlyError
+from redis.exceptions import ExecAbortError, NoPermissionError, NoScriptError, ReadOnlyError, RedisError
 
 from shared.redis.cluster import open_cluster_client
 from shared.redis.commands import Command, command
@@ -53,6 +54,15 @@ def open_client(url: str, timeout_s: float = EXCHANGE_TIMEOUT_S) -> Redis:
         client.auto_close_connection_pool = True
     leave_streams_raw(client)
     return client
+
+
+def errors_of(*clients: Redis) -> Counter[str]:
+    """How often calls of these clients failed, by the error's name. (A cluster's client does not tell.)"""
+    total: Counter[str] = Counter()
+    for client in set(clients):
+        if isinstance(client, MultiplexedRedis):
+            total += client.errors
+    return total
 
 
 def leave_streams_raw(client: Redis) -> None:
@@ -111,16 +121,22 @@ class Reopening:
         self._pool = pool
         self._multiplexer: Multiplexer | None = None
         self._opening: asyncio.Task[Multiplexer] | None = None
+        self.errors: Counter[str] = Counter()
+        """How often a call failed, by the error's name."""
 
     async def ask(self, commands: Sequence[Command]) -> list[Any]:
         """As :meth:`Multiplexer.ask`; also raises what opening one raises."""
-        multiplexer = self._multiplexer
-        if multiplexer is None or multiplexer.closed:
-            # One opens; whoever comes meanwhile waits for that one, and shares its failure.
-            if self._opening is None:
-                self._opening = asyncio.create_task(self._open())
-            multiplexer = await asyncio.shield(self._opening)
-        return await multiplexer.ask(commands)
+        try:
+            multiplexer = self._multiplexer
+            if multiplexer is None or multiplexer.closed:
+                # One opens; whoever comes meanwhile waits for that one, and shares its failure.
+                if self._opening is None:
+                    self._opening = asyncio.create_task(self._open())
+                multiplexer = await asyncio.shield(self._opening)
+            return await multiplexer.ask(commands)
+        except (RedisError, OSError) as error:
+            self.errors[type(error).__name__] += 1
+            raise
 
     async def _open(self) -> Multiplexer:
         try:
@@ -145,10 +161,17 @@ class MultiplexedRedis(Redis):
         super().__init__(*args, **kwargs)
         self._shared = Reopening(self.connection_pool)
 
+    @property
+    def errors(self) -> Counter[str]:
+        """How often a call failed or was refused, by the error's name."""
+        return self._shared.errors
+
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """One command. Raises what the server refused, or one of :data:`shared.redis.connection.AWAY`."""
         (reply,) = await self._shared.ask([_words(args)])
         if isinstance(reply, Exception):
+            if not isinstance(reply, NoScriptError):  # which only says that the script must be sent whole
+                self.errors[type(reply).__name__] += 1
             raise reply
         return _read(self, args[0], reply, options)
 

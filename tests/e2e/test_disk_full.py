@@ -3,7 +3,10 @@
 import contextlib
 import itertools
 import os
+import signal
+import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +14,8 @@ import httpx
 import pytest
 
 from tests.support.probes import http_ok
-from tests.support.processes import wait_until
+from tests.support.process_tree import children
+from tests.support.processes import Child, Server, base_env, wait_until
 from tests.support.up import Up
 
 DISK_BYTES = 6 * 1024 * 1024
@@ -84,3 +88,33 @@ def test_a_full_disk_ends_the_server_until_there_is_room_and_nothing_acknowledge
         # The logs of all others are on the same disk, and no process ends by what it can't say.
         assert "worker-1 ended" not in up.output()
         assert "api-1 ended" not in up.output()
+
+
+def test_a_full_disk_under_the_logs_and_the_state_file_stops_nothing(disk: Path, valkey: Server) -> None:
+    """From the start: `headrace up` with a server elsewhere, no room for its own files, and its output on a full
+    disk as well."""
+    ballast = fill(disk)
+    env = base_env(LOCAL_BASE_URL="http://127.0.0.1:9/v1", LOCAL_MODELS="smollm2")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = (sys.executable, "-m", "cli", "up", "--no-model", "--workers", "1", "--port", str(port))
+    options = ("--redis-url", valkey.url, "--data-dir", str(disk))
+    mute = ("sh", "-c", 'exec "$@" >/dev/full 2>&1', "sh")
+    with Child("up", (*mute, *command, *options), env, disk.parent) as up:
+        url = f"http://127.0.0.1:{port}"
+        up.wait_ready(lambda: http_ok(url + "/readyz"), within_s=60)
+        answer = create(url, "one")
+        assert answer is not None
+        assert answer.status_code == 202
+        before = children(up.pid)
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: len(children(up.pid)) == 2 and not {*children(up.pid)} & {*before}, what="both again")
+        wait_until(lambda: http_ok(url + "/readyz"), what="a ready API")
+        assert not (disk / "up.json").exists()
+        ballast.unlink()
+        os.kill(next(iter(children(up.pid))), signal.SIGKILL)
+        wait_until(lambda: (disk / "up.json").exists(), what="the state, now that there is room")
+        up.send(signal.SIGTERM)
+        up.wait(15)
+        assert not (disk / "up.json").exists()

@@ -1,6 +1,7 @@
 """Everything a provider can do wrong, end to end: a stable code, or an exact answer after another try."""
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -32,9 +33,17 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
             HEADRACE_PROVIDER_RETRY_S="3",
             OPENAI_BASE_URL=bare_url,
             OPENAI_API_KEY="sk-for-nobody",
+            GROQ_BASE_URL=f"http://127.0.0.1:{closed_port()}/v1",
+            GROQ_API_KEY="gsk-for-nobody",
         ) as made,
     ):
         yield made
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    return port
 
 
 def peak_memory(stack: Stack) -> int:
@@ -199,3 +208,13 @@ async def test_a_refusal_fails_at_once_with_the_provider_s_words(stack: Stack) -
     assert (data["code"], data["retryable"]) == ("provider_refused", False)
     assert "max_tokens is too large" in data["message"]
     assert len(stack.calls("refused")) == 1
+
+
+async def test_what_was_in_the_way_is_said_in_the_record_and_in_the_workers_log(stack: Stack) -> None:
+    made = await stack.create("hello", model="groq/any", on_failure="fail")
+    record = await stack.until_status(made["id"], "failed")
+    assert record["error"]["code"] == "provider_unreachable"
+    assert "connection refused" in record["error"]["message"]
+    [line, *_] = [line for line in stack.workers[0].output().splitlines() if "provider_not_reached" in line]
+    assert "groq" in line
+    assert "connection refused" in line

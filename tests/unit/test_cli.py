@@ -80,18 +80,12 @@ async def finish(supervisor: Supervisor, task: "asyncio.Task[None]") -> None:
     await supervisor.stop()
 
 
-def test_a_child_is_started_again_with_growing_delays_and_five_times_a_minute() -> None:
+def test_a_child_is_started_again_for_ever_and_at_most_ten_seconds_apart() -> None:
     restarts = Restarts()
-    assert [restarts.delay_s(0) for _ in range(6)] == [0.1, 0.2, 0.4, 0.8, 1.6, None]
-    assert restarts.delay_s(59) is None
-    assert restarts.delay_s(60) == 0.1
-
-
-def test_what_waits_for_a_person_is_started_again_for_ever_and_at_most_ten_seconds_apart() -> None:
-    restarts = Restarts()
-    delays = [restarts.delay_s(0, for_ever=True) for _ in range(20)]
-    assert delays[:3] == [0.1, 0.2, 0.4]
+    delays = [restarts.delay_s(0) for _ in range(20)]
+    assert delays[:5] == [0.1, 0.2, 0.4, 0.8, 1.6]
     assert delays[8:] == [10.0] * 12
+    assert restarts.delay_s(60) == 0.1, "a minute later all of it is forgotten"
 
 
 async def test_children_start_after_those_that_they_need(tmp_path: Path) -> None:
@@ -154,15 +148,44 @@ async def test_a_child_that_never_gets_ready_is_an_error(tmp_path: Path) -> None
     assert not is_alive(told.pids["slow"])
 
 
-async def test_a_child_that_dies_too_often_ends_everything(tmp_path: Path) -> None:
+async def test_a_child_that_fails_again_and_again_is_started_until_it_can_run(tmp_path: Path) -> None:
     told = Told()
-    spec = stand_in("frail", "import time; print('here', flush=True); time.sleep(0.2)", tmp_path)
+    code = "import pathlib, time; print('here', flush=True); time.sleep(60 * pathlib.Path('mended').exists())"
+    spec = stand_in("frail", f"import os; os.chdir({str(tmp_path)!r}); {code}", tmp_path)
     supervisor = Supervisor([spec, stand_in("firm", SLEEPS, tmp_path)], told, told.changed)
-    async with asyncio.timeout(30):
-        with pytest.raises(ChildFailed, match="frail ended with exit code 0 too often"):
-            await supervisor.run(lambda: None)
-    await supervisor.stop()
-    assert not any(is_alive(pid) for pid in told.pids.values())
+    task = await start(supervisor)
+    try:
+        firm = told.pids["firm"]
+        died = "died frail ended with exit code 0"
+        async with asyncio.timeout(30):
+            while sum(line.startswith(died) for line in told.lines) < 6:
+                await asyncio.sleep(0.02)
+        (tmp_path / "mended").touch()
+        before = told.pids["frail"]
+        async with asyncio.timeout(20):
+            while told.pids["frail"] == before or not is_alive(told.pids["frail"]):
+                await asyncio.sleep(0.02)
+        assert told.pids["firm"] == firm
+        assert is_alive(firm)
+    finally:
+        await finish(supervisor, task)
+
+
+async def test_a_log_that_cannot_be_written_stops_no_child(tmp_path: Path) -> None:
+    """Neither at its beginning, nor where it has grown too long and there is no room for a copy."""
+    log = tmp_path / "not there" / "one.log"
+    begin_log(log)
+    process = Process(Command("one", (sys.executable, "-c", SLEEPS), dict(os.environ), log))
+    try:
+        assert process.exit_code is None
+        assert last_lines(log) == ""
+    finally:
+        await process.stop(1)
+    grown = tmp_path / "grown.log"
+    grown.write_bytes(b"x" * 100)
+    (tmp_path / "grown.log.1").symlink_to(tmp_path / "not there" / "one.log")
+    bound_log(grown, 10)
+    assert grown.stat().st_size == 0
 
 
 async def test_a_child_that_waits_for_a_person_is_not_given_up(tmp_path: Path) -> None:

@@ -188,6 +188,13 @@ async def test_a_storm_of_connections_does_not_drive_itself_out(monkeypatch: pyt
                 writer.close()
 
 
+async def test_a_storm_on_a_busy_machine_does_not_drive_itself_out_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read late was not sent late."""
+    monkeypatch.setattr(connections, "SAFE_S", 0.0)
+    monkeypatch.setattr(connections, "SWEEP_S", 60.0)
+    await test_a_storm_of_connections_does_not_drive_itself_out(monkeypatch)
+
+
 async def test_where_all_are_busy_the_one_that_comes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "FLUSH_S", 60.0)
     table = Connections(1)

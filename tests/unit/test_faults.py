@@ -7,6 +7,7 @@ import pytest
 from fastapi import FastAPI
 
 from api.messages import MAX_PARTS
+from api.metrics import ApiMetrics
 from api.problems import handlers
 from api.requests import CreateStream
 from tests.support.conversation import TOOL
@@ -19,6 +20,7 @@ def user(*parts: Any) -> dict[str, Any]:
 async def refused(**sent: Any) -> dict[str, Any]:
     """The problem document of such a request."""
     app = FastAPI()
+    app.state.metrics = ApiMetrics()
     app.exception_handlers.update(handlers())
 
     @app.post("/streams")

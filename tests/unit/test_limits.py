@@ -118,6 +118,23 @@ async def test_the_seats_of_a_dead_process_run_out(redis: Any) -> None:
     assert 0 < await redis.pttl(KEYS.seats("s")) <= SEATS_LIFE_MS
 
 
+async def test_a_clock_that_went_back_holds_no_seats_for_longer_than_one_life(redis: Any) -> None:
+    some = limits(redis)
+    now_ms = int((await redis.time())[0]) * 1000
+    await some.keep_seats("dead", {"s": 10}, now_ms + 3_600_000)
+    assert await seats(some, "two", 1) == 0, "it may live"
+    until_ms = int((await redis.hget(KEYS.seats("s"), "dead")).split()[1])
+    assert abs(until_ms - now_ms - SEATS_LIFE_MS) < 5000
+
+
+async def test_a_clock_that_went_back_refuses_nobody(redis: Any) -> None:
+    some = limits(redis, per_minute=2)
+    now_ms = int((await redis.time())[0]) * 1000
+    await redis.set(KEYS.creations("a"), now_ms + 3_600_000)
+    assert await admitted(some, "a", "1", "2") == ["", ""]
+    assert (await some.admit("a", "3"))[0] == b"rate_limited", "and it counts as ever"
+
+
 @pytest.mark.parametrize("count", [1, 1200])
 async def test_many_seats_are_kept_in_few_round_trips(redis: Any, count: int) -> None:
     some = limits(redis)

@@ -3,11 +3,13 @@
 import httpx
 from fastapi import FastAPI
 
+from api.metrics import ApiMetrics
 from api.problems import handlers
 
 
 async def test_no_trace_reaches_a_client() -> None:
     app = FastAPI()
+    app.state.metrics = ApiMetrics()
     app.exception_handlers.update(handlers())
 
     @app.get("/broken")

@@ -30,7 +30,9 @@ async def run_steps() -> bytes:
 def creation(**env: str) -> Creation:
     configuration = load({**ENV, **env})
     untouched = cast(Any, Untouched())
-    return Creation(configuration.settings, configuration.providers, untouched, untouched, untouched, run_steps)
+    return Creation(
+        configuration.settings, configuration.providers, untouched, untouched, untouched, run_steps, untouched
+    )
 
 
 @pytest.mark.parametrize(

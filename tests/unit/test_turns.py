@@ -96,3 +96,20 @@ def test_a_long_piece_counts_for_more_than_one_token() -> None:
 
 def test_no_pace_is_no_wait() -> None:
     assert Pace(0, lambda: 0.0).wait_s({"text": "x"}) == 0.0
+
+
+async def test_a_clock_that_went_back_holds_no_turn_and_no_minute(redis: Redis) -> None:
+    turns = Turns(redis, KEYS)
+    await turns.ask([asking(name, max_concurrent=1, requests_per_minute=2) for name in "abc"])
+    _, seen, running, used, _ = KEYS.turns("p")
+    second = int((await redis.time())[0])
+    await redis.zadd(running, {"a": (second + 3600) * 1000})
+    await redis.zadd(seen, {"b": (second + 3600) * 1000})
+    await redis.delete(used)
+    await redis.hset(used, str(second + 3600), "2 0")  # type: ignore[misc]
+    assert (await one(redis, asking("c", max_concurrent=1, requests_per_minute=2))).place == 2, "they may live"
+    for signs in (seen, running):
+        assert max(score for _, score in await redis.zrange(signs, 0, -1, withscores=True)) < (second + 60) * 1000
+    await turns.leave(asking("a"), 0, None)
+    await turns.leave(asking("b"), 0, None)
+    assert (await one(redis, asking("c", max_concurrent=1, requests_per_minute=2))).place == 0

@@ -42,6 +42,8 @@ KEEP_S: Final = 3.0
 SNAPSHOT_BYTES: Final = 256 * 1024
 """A snapshot is due when no snapshot tells so much: at the end of a fast answer all of it would come in one write,
 for which everybody's tokens wait."""
+MOST_ENTRIES: Final = 128
+"""Of one attempt in a flush: pieces that can't be joined cost 20 µs each from here to Redis, and all wait."""
 MARK_S: Final = 0.2
 """How exactly the age of what is kept is known: entries are kept for as much longer."""
 
@@ -61,7 +63,7 @@ class AttemptLog:
         """What is pulled at a flush: the deltas that came since the last pull."""
         self.next_n = 1
         self._written_n = 0
-        self._most = max(1, log.cap // 4)
+        self._most = max(1, min(log.cap // 4, MOST_ENTRIES))
         self._snapshot_after = log.cap // 2
         self._pending: list[tuple[str, Delta]] = []
         self._moved = asyncio.Event()
@@ -130,8 +132,8 @@ class AttemptLog:
     def take(self) -> list[bytes]:
         """Pull the source, and give the pending events their ids, in order.
 
-        Out: entries, packed; none where there is nothing to say, or nothing may be said now. At most a quarter of
-        the cap: more in one write could trim what no snapshot holds.
+        Out: entries, packed; none where there is nothing to say, or nothing may be said now. At most MOST_ENTRIES,
+        and a quarter of the cap: more in one write could trim what no snapshot holds.
         """
         n = self.next_n
         if self._written_n != n - 1 or self.stopped.done():

@@ -18,6 +18,7 @@ lost, or a script was refused for want of memory), it is written anew as a whole
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -32,6 +33,7 @@ from worker.log.attempt_log import FENCED, AttemptLog
 from worker.log.flush import Call, Flush
 from worker.log.flush_policy import FlushPolicy
 from worker.log.recovery import reconcile, stays_doubtful
+from worker.metrics import WorkerMetrics
 
 MAX_CALL_BYTES: Final = 512 * 1024
 """Of the calls of one flush, but for the last one: appends of the next tokens wait for them."""
@@ -54,6 +56,7 @@ class LogWriter:
         cap: int,
         flush_s: float,
         publish: Callable[[bytes], Awaitable[None]] | None = None,
+        metrics: WorkerMetrics | None = None,
     ) -> None:
         """``connect`` makes an unopened connection; ``cap``: entries that a log keeps; ``publish`` sends wake-ups
         that live on another server, without it they go behind the appends."""
@@ -63,6 +66,9 @@ class LogWriter:
         self._cap = cap
         self._flush_s = flush_s
         self._publish = publish
+        self._metrics = metrics or WorkerMetrics()
+        self.errors: Counter[str] = Counter()
+        """How often the connection failed, by the error's name."""
         self._connection: LogConnection | None = None
         self._running: dict[str, AttemptLog] = {}
         self._policy = FlushPolicy()
@@ -139,14 +145,16 @@ class LogWriter:
         try:
             while True:
                 await self._work.wait()
+                waits_since = loop.time()
                 await asyncio.sleep(max(0.0, last_flush + self._flush_s - loop.time()))
                 self._work.clear()
                 last_flush = loop.time()
                 try:
                     connection = self._connection or await self._open()
                     await self._reconcile(connection)
-                    await self._flush(connection)
+                    written = await self._flush(connection)
                 except (*AWAY, RedisError) as error:
+                    self.errors[type(error).__name__] += 1
                     log.warning("log_away", error=type(error).__name__, detail=reason(error))
                     await self._close()
                     self._work.set()
@@ -154,6 +162,9 @@ class LogWriter:
                     backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
                 else:
                     backoff_s = FIRST_BACKOFF_S
+                    if written:
+                        self._metrics.written(written)
+                        self._metrics.flushed(loop.time() - waits_since)
         finally:
             await self._close()
 
@@ -215,12 +226,14 @@ class LogWriter:
 
     # -- a flush ------------------------------------------------------------------------------------
 
-    async def _flush(self, connection: LogConnection) -> None:
-        flush = Flush(self._keys, self._scripts)
+    async def _flush(self, connection: LogConnection) -> int:
+        """Write what is due. Out: how many events."""
+        flush, events = Flush(self._keys, self._scripts), 0
         doubtful = self._doubtful
         for attempt in self._policy.take(doubtful):
             if entries := attempt.take():
                 flush.append(attempt, entries)
+                events += len(entries)
             if attempt.has_pending and not attempt.stopped.done():
                 self.touch(attempt)
         if self._policy.any_but(doubtful):
@@ -235,7 +248,7 @@ class LogWriter:
             flush.call(call)
             called += call.size
         if not flush.commands:
-            return
+            return 0
         if self._publish is None:
             flush.publish()
         replies = await connection.exchange(flush.commands)
@@ -243,6 +256,7 @@ class LogWriter:
         self._read_calls(flush, replies)
         if self._publish is not None:
             await self._publish(flush.touched)
+        return events
 
     def _read_appends(self, flush: Flush, replies: list[Any], now: float) -> None:
         trouble: RedisError | None = None

@@ -63,15 +63,15 @@ its own in the log, a line in the snapshot, and an object for each reader."""
 TAKE_BYTES: Final = 32 * 1024
 """Of one feed: 2 to 5 ms of the worker's loop at the least size of events."""
 
-LINE_WEIGHT: Final = 1024
+LINE_WEIGHT: Final = 256
 """A line without content weighs as much as so many bytes: reading one takes a microsecond or more."""
-MAX_NOISE_WEIGHT: Final = 16 * 1024 * 1024
-"""What may come at once that is no content, in bytes: as much as the parser skips in all (an image), or 16,000
-lines, which take 20 to 100 ms."""
-NOISE_WEIGHT_PER_S: Final = 512 * 1024
+MAX_NOISE_WEIGHT: Final = 4 * 1024 * 1024
+"""What may come at once that is no content, in bytes: some events of the largest size, or 16,000 lines, which take
+20 to 100 ms. What the parser skips does not count, for that has a bound of its own."""
+NOISE_WEIGHT_PER_S: Final = 128 * 1024
 """What may come for long: 500 lines a second. Providers that send an empty delta for each token of a reasoning that
 they keep secret send 300."""
-NOISE_WEIGHT_PER_BYTE: Final = 8 * 1024
+NOISE_WEIGHT_PER_BYTE: Final = 2 * 1024
 """What a byte of content makes up for: more than the lines that come with it in any wire format."""
 
 _text_of = itemgetter("text")
@@ -269,7 +269,8 @@ class Answer:
         made_up += NOISE_WEIGHT_PER_BYTE * (self._size - self._weighed_size)
         self._weighed_at, self._weighed_size = now, self._size
         lines = data.count(b"\n") + data.count(b"\r")
-        self._noise = max(0.0, self._noise - made_up) + len(data) + LINE_WEIGHT * lines
+        weight = LINE_WEIGHT * lines + (0 if self._parser.skipping else len(data))
+        self._noise = max(0.0, self._noise - made_up) + weight
         if self._noise <= MAX_NOISE_WEIGHT:
             return True
         self._give_up(failures.noise(self._provider))

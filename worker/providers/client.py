@@ -26,6 +26,7 @@ import structlog
 from shared.network import Network
 from shared.providers import Provider
 from shared.settings import Settings
+from worker.metrics import WorkerMetrics
 from worker.providers import adapter, failures
 from worker.providers.answer import Answer, Limits
 from worker.providers.base import Adapter, GenerationRequest, ProviderError
@@ -47,10 +48,17 @@ log = structlog.get_logger("worker.providers")
 class ProviderClient:
     """One per worker process: all streams share its connections. Nothing is opened before the first request."""
 
-    def __init__(self, settings: Settings, network: Network, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        network: Network,
+        tls: ssl.SSLContext | None = None,
+        metrics: WorkerMetrics | None = None,
+    ) -> None:
         """``tls``: the certificates to trust; None means those that ``network`` names. Raises
         :class:`shared.settings.BadSettings` where they can't be read."""
         self._settings = settings
+        self._metrics = metrics or WorkerMetrics()
         self._http = open_client(network, settings.connect_timeout_s, trust(network) if tls is None else tls)
         self._address = lru_cache(ADDRESSES)(address)
         self._said: dict[str, tuple[str, float]] = {}
@@ -69,18 +77,24 @@ class ProviderClient:
         stream = await self._ask_until_answered(provider, request)
         try:
             yield stream
+        except ProviderError as error:
+            self._metrics.refused(provider.name, error.code)
+            raise
         finally:
             stream.close()
 
     async def _ask_until_answered(self, provider: Provider, request: GenerationRequest) -> ProviderStream:
         tries = Tries(self._settings.provider_tries, self._settings.provider_retry_s)
         while True:
+            self._metrics.asked(provider.name)
             try:
                 return await self._ask(provider, request)
             except ProviderError as error:
+                self._metrics.refused(provider.name, error.code)
                 delay_s = tries.delay_after(error)
                 if delay_s is None:
                     raise failures.cleaned(error, provider.api_key, request) from None
+                self._metrics.asks_again(provider.name, error.code)
             await asyncio.sleep(delay_s)
 
     async def _ask(self, provider: Provider, request: GenerationRequest) -> ProviderStream:
