@@ -27,7 +27,7 @@ from shared.settings import is_loopback
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 CREATES_BY_GET: Final = frozenset({"/chat/stream"})
-PROBED: Final = frozenset({"/healthz", "/readyz"})
+PROBED: Final = frozenset({"/healthz", "/readyz", "/readyz/viewers", "/readyz/creates"})
 """Load balancers ask by whatever address or name they know, and a page learns nothing from these."""
 FORWARDED: Final = b"x-forwarded-host"
 """From trusted proxies alone (:mod:`api.connections`)."""
