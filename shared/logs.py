@@ -80,6 +80,7 @@ def configure_logs(level: str, form: str) -> LogOutput:
     processors: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _printable,
     ]
     if form == "json":
         processors.append(structlog.processors.format_exc_info)
@@ -101,6 +102,16 @@ def configure_logs(level: str, form: str) -> LogOutput:
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     return output
+
+
+def _printable(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Escape what is no printable character in any value: a path or a provider's word may hold what a terminal
+    obeys, or a line that looks like another one of the log."""
+    for name, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
+            event[name] = "".join(escaped)
+    return event
 
 
 def _keep_standard_descriptors() -> None:

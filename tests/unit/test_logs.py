@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -74,3 +75,17 @@ def test_what_was_dropped_is_told_when_there_is_room_again(tmp_path: Path, form:
     assert "dropped" in told
     assert rest == ["three", "four"]
     assert form == "text" or json.loads(told)["count"] == 2
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_no_value_brings_control_characters_into_the_log(form: str) -> None:
+    script = (
+        "import structlog; from shared.logs import configure_logs; "
+        f"configure_logs('info', {form!r}); "
+        "structlog.get_logger().info('said', path='/a\\x00\\x1b[2J\\nfake', word='é\\x9b31m')"
+    )
+    ended = subprocess.run((sys.executable, "-c", script), capture_output=True, check=True, timeout=60)
+    (line,) = ended.stderr.splitlines()
+    assert not re.search(rb"[\x00-\x08\x0b-\x1f\x7f]", line)
+    assert "é" in line.decode() or "\\u00e9" in line.decode()
+    assert "\x9b" not in line.decode()
