@@ -24,7 +24,9 @@ from shared.keys import Keys
 
 GATE_S = 60.0
 MAX_STREAMS = "4000"
-"""The one setting that is not Headrace's default (200): the table wants one worker process under every load."""
+"""Not Headrace's default (200): the table wants one worker process under every load."""
+WAITING_PER_ADDRESS = "0"
+"""Not Headrace's default (256): here thousands of callers come from one address in one moment."""
 
 
 _PORT = re.compile(r"^port (\d+)$", re.MULTILINE)
@@ -149,7 +151,11 @@ class Headrace(Contender):
             *(sys.executable, "-P", "-m", "cli", "up", *options),
             LOCAL_BASE_URL=self.provider_url,
             HEADRACE_API_KEYS=",".join(entry for _, entry in keys.values()),
-            **{"HEADRACE_MAX_STREAMS": MAX_STREAMS, **self.env()},
+            **{
+                "HEADRACE_MAX_STREAMS": MAX_STREAMS,
+                "HEADRACE_WAITING_PER_ADDRESS": WAITING_PER_ADDRESS,
+                **self.env(),
+            },
         )
         child.wait_until(lambda: "Headrace is up: " in child.output(), within_s=60)
         state = json.loads((self.directory / "data" / "up.json").read_text())
