@@ -37,8 +37,8 @@ from worker.places import Places
 from worker.providers import adapter
 from worker.providers.answer import Answer, Limits
 from worker.providers.base import GenerationRequest
+from worker.providers.http.upstream import Upstream
 from worker.providers.stream import ProviderStream
-from worker.providers.upstream import Upstream
 from worker.pump import Pump
 
 ROOT = Path(__file__).parents[1]

@@ -34,8 +34,8 @@ from worker.pace import CHARACTERS_A_TOKEN, Pace
 from worker.places import Places
 from worker.providers.base import Batch, GenerationRequest, Usage
 from worker.providers.client import ProviderClient
+from worker.providers.http.upstream import nobody
 from worker.providers.stream import ProviderStream
-from worker.providers.upstream import nobody
 from worker.watchers import Watched, Watchers
 
 RECKONED_ANSWER = 1000

@@ -9,8 +9,8 @@ from shared.events import Transcript
 from shared.sse import ServerSentEvent
 from tests.support.conversation import CONVERSATION, TOOL
 from worker.providers import adapter
-from worker.providers.anthropic import DEFAULT_MAX_TOKENS
 from worker.providers.base import End, Finish, GenerationRequest, ProviderError, ProviderEvent, Said, Usage
+from worker.providers.formats.anthropic import DEFAULT_MAX_TOKENS
 
 anthropic = adapter("anthropic")
 HELLO = [{"role": "user", "content": "hi"}]

@@ -22,8 +22,8 @@ from worker.course import Course
 from worker.log.attempt_log import AttemptLog
 from worker.places import Places
 from worker.providers.base import GenerationRequest
+from worker.providers.http.upstream import Upstream
 from worker.providers.stream import ProviderStream
-from worker.providers.upstream import Upstream
 from worker.pump import Pump
 
 

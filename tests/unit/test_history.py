@@ -12,8 +12,8 @@ from shared.providers import Quirks
 from shared.sse import ServerSentEvent
 from worker.providers import adapter
 from worker.providers.base import GenerationRequest, Said
-from worker.providers.google import UNSIGNED
-from worker.providers.history import arguments_text, call_id, called_name
+from worker.providers.formats.google import UNSIGNED
+from worker.providers.formats.history import arguments_text, call_id, called_name
 
 USER = {"role": "user", "content": "hi"}
 CALL = {"id": "c", "name": "look", "arguments": "{}"}

@@ -4,7 +4,7 @@ import pytest
 
 from shared.events import Delta, encode_data
 from shared.nesting import MAX_DEPTH
-from worker.providers.wire import MAX_KEPT_BYTES, Others, Pieces
+from worker.providers.formats.wire import MAX_KEPT_BYTES, Others, Pieces
 
 
 def kept(others: Others, *pieces: object) -> list[Delta]:

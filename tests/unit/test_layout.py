@@ -59,7 +59,7 @@ def test_arq_is_where_jobs_are_sent_and_where_the_worker_is_built() -> None:
 
 def test_http_clients_stay_with_the_providers_and_the_terminal_s_one() -> None:
     """`headrace chat` is a caller like any other: it speaks to the API over HTTP, from one module."""
-    of_providers = {"worker/providers/transport.py", "worker/providers/client.py"}
+    of_providers = {"worker/providers/http/transport.py", "worker/providers/client.py"}
     assert importers("httpx") == {*of_providers, "cli/client.py"}
 
 
@@ -138,16 +138,16 @@ PURE = (
     "api/dialects/native.py",
     "worker/providers/base.py",
     "worker/providers/answer.py",
-    "worker/providers/encodings.py",
-    "worker/providers/history.py",
+    "worker/providers/http/encodings.py",
+    "worker/providers/formats/history.py",
     "worker/providers/errors.py",
-    "worker/providers/wire.py",
-    "worker/providers/openai.py",
-    "worker/providers/openai_stream.py",
-    "worker/providers/anthropic.py",
-    "worker/providers/anthropic_stream.py",
-    "worker/providers/google.py",
-    "worker/providers/google_stream.py",
+    "worker/providers/formats/wire.py",
+    "worker/providers/formats/openai.py",
+    "worker/providers/formats/openai_stream.py",
+    "worker/providers/formats/anthropic.py",
+    "worker/providers/formats/anthropic_stream.py",
+    "worker/providers/formats/google.py",
+    "worker/providers/formats/google_stream.py",
     "api/messages.py",
 )
 

@@ -24,7 +24,7 @@ from tests.support.provider_calls import CALM, KEY, ask, at, collect, events_of,
 from tests.support.requirements import find_program
 from worker.providers.base import ProviderError, ProviderEvent
 from worker.providers.client import ProviderClient
-from worker.providers.transport import trust
+from worker.providers.http.transport import trust
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 

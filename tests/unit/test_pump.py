@@ -16,8 +16,8 @@ from worker.course import Course
 from worker.log.attempt_log import AttemptLog
 from worker.places import Places
 from worker.providers.base import GenerationRequest, ProviderError
+from worker.providers.http.upstream import Upstream
 from worker.providers.stream import ProviderStream
-from worker.providers.upstream import Upstream
 from worker.pump import Flow, Pump
 from worker.watchers import Watched
 

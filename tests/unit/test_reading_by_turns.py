@@ -12,11 +12,11 @@ from shared.events import Delta
 from tests.support.bytes_server import CLOSE, bytes_server
 from tests.support.provider_calls import ask, at, calm_client
 from tests.support.scripted_provider import ScriptedProvider, script_text
-from worker.providers import upstream as upstream_module
 from worker.providers.answer import TAKE_BYTES, Answer, Limits
-from worker.providers.openai_stream import OpenAIReader
+from worker.providers.formats.openai_stream import OpenAIReader
+from worker.providers.http import upstream as upstream_module
+from worker.providers.http.upstream import Upstream
 from worker.providers.stream import ProviderStream
-from worker.providers.upstream import Upstream
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 FINISH = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'

@@ -13,10 +13,10 @@ from shared.network import Network
 from tests.support.bytes_server import CLOSE, PAUSE, BytesServer, bytes_server
 from tests.support.provider_calls import tls
 from tests.support.requirements import require_ipv6
-from worker.providers import upstreams as pool_module
-from worker.providers.body import beginning
-from worker.providers.transport import address, open_client, send
-from worker.providers.upstream import (
+from worker.providers.http import upstreams as pool_module
+from worker.providers.http.body import beginning
+from worker.providers.http.transport import address, open_client, send
+from worker.providers.http.upstream import (
     MAX_HEAD_BYTES,
     MAX_HEADERS,
     BadAddress,

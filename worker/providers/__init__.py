@@ -1,7 +1,7 @@
 """The registry of wire formats: one file each, found by its name.
 
-``worker/providers/<wire_format>.py`` defines ``ADAPTER``; beside it only :data:`shared.providers.WireFormat` has to
-learn its name, so that the table of providers may use it.
+``worker/providers/formats/<wire_format>.py`` defines ``ADAPTER``; beside it only
+:data:`shared.providers.WireFormat` has to learn its name, so that the table of providers may use it.
 """
 
 import re
@@ -15,17 +15,17 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 
 
 class UnknownWireFormat(LookupError):
-    """No file in ``worker/providers`` speaks this wire format; the text says which file to add."""
+    """No file in ``worker/providers/formats`` speaks this wire format; the text says which file to add."""
 
 
 def adapter(wire_format: str) -> Adapter:
     """The adapter of a wire format. Raises :class:`UnknownWireFormat`."""
-    module_name = f"{__name__}.{wire_format}"
+    module_name = f"{__name__}.formats.{wire_format}"
     known = _NAME.fullmatch(wire_format) is not None and find_spec(module_name) is not None
     found = getattr(import_module(module_name), "ADAPTER", None) if known else None
     if found is None:
         raise UnknownWireFormat(
             f"No adapter speaks the wire format {wire_format!r}: "
-            "add worker/providers/<wire format>.py with an ADAPTER, or correct the provider's preset."
+            "add worker/providers/formats/<wire format>.py with an ADAPTER, or correct the provider's preset."
         )
     return cast(Adapter, found)

@@ -47,9 +47,9 @@ from worker.providers.base import (
     Said,
     Usage,
 )
-from worker.providers.encodings import BadEncoding, inflater
 from worker.providers.errors import ErrorInAnswer, empty_answer, read_error, to_provider_error
-from worker.providers.wire import decode
+from worker.providers.formats.wire import decode
+from worker.providers.http.encodings import BadEncoding, inflater
 
 SETTLE_S: Final = 5.0
 """Usage and the end come right behind a finish reason; past this a provider that never closes sends none."""

@@ -155,7 +155,8 @@ class Reader(Protocol):
 
 
 class Adapter(Protocol):
-    """One wire format. Registered by its file: ``worker/providers/<wire_format>.py`` defines ``ADAPTER``."""
+    """One wire format. Registered by its file: ``worker/providers/formats/<wire_format>.py`` defines
+    ``ADAPTER``."""
 
     def call(self, request: GenerationRequest, api_key: str) -> HttpCall:
         """The HTTP call that asks for this generation as a stream."""

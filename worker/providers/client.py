@@ -30,12 +30,12 @@ from worker.metrics import WorkerMetrics
 from worker.providers import adapter, failures
 from worker.providers.answer import Answer, Limits
 from worker.providers.base import Adapter, GenerationRequest, ProviderError
-from worker.providers.body import beginning
 from worker.providers.errors import read_error, to_provider_error
+from worker.providers.http.body import beginning
+from worker.providers.http.transport import address, open_client, send, trust
+from worker.providers.http.upstream import Connection, UpstreamError
 from worker.providers.retries import Tries, asked_wait_s
 from worker.providers.stream import ProviderStream
-from worker.providers.transport import address, open_client, send, trust
-from worker.providers.upstream import Connection, UpstreamError
 
 SAID_S: Final = 10.0
 """A provider that can't be reached is said once in this time, and not for each try of each stream."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from shared.providers import Provider
 from worker.providers.base import GenerationRequest, ProviderError
-from worker.providers.upstream import BadAddress, BadCertificate, ConnectTimeout, NotHttp, UpstreamError
+from worker.providers.http.upstream import BadAddress, BadCertificate, ConnectTimeout, NotHttp, UpstreamError
 
 MAX_SENTENCE: Final = 500
 """Characters of an error's text: a person reads a few lines, and a provider may send a page."""

@@ -7,10 +7,10 @@ from shared.network import Network
 from shared.providers import Provider
 from worker.providers import adapter, failures
 from worker.providers.base import GenerationRequest, ProviderError
-from worker.providers.body import beginning
 from worker.providers.errors import read_error
-from worker.providers.transport import PORTS, address, open_client, send, trust
-from worker.providers.upstream import UpstreamError
+from worker.providers.http.body import beginning
+from worker.providers.http.transport import PORTS, address, open_client, send, trust
+from worker.providers.http.upstream import UpstreamError
 
 CONNECT_SHARE: Final = 0.8
 """Of the time, for the connection: what takes too long on the way is told, and not only that nothing answers."""

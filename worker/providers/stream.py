@@ -17,7 +17,7 @@ from typing import Final
 
 from worker.providers.answer import Answer
 from worker.providers.base import Batch
-from worker.providers.upstream import Connection, nobody
+from worker.providers.http.upstream import Connection, nobody
 
 LINGER_S: Final = 0.2
 """The end of the body comes with the end mark, and only a body that was read to its end leaves a connection that

@@ -3,8 +3,8 @@
 import asyncio
 from typing import Final
 
-from worker.providers.encodings import BadEncoding, inflater
-from worker.providers.upstream import Connection, nobody
+from worker.providers.http.encodings import BadEncoding, inflater
+from worker.providers.http.upstream import Connection, nobody
 
 MAX_ERROR_BYTES: Final = 64 * 1024
 """An error is a sentence or two; a gateway's HTML page is not worth more."""

@@ -1,4 +1,4 @@
-"""Google's Gemini wire format. Pure, no I/O. What comes back: :mod:`worker.providers.google_stream`.
+"""Google's Gemini wire format. Pure, no I/O. What comes back: :mod:`worker.providers.formats.google_stream`.
 
 Source: the Gemini API reference, "models.streamGenerateContent" (v1beta) and "Content", and "Thought signatures".
 There the assistant is the ``model``, the system prompt stands beside the turns, and the results of tools are parts
@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 from shared.capabilities import is_old_gemini, needs_signatures
 from worker.providers.base import GenerationRequest, HttpCall
-from worker.providers.google_stream import GoogleReader
-from worker.providers.history import (
+from worker.providers.formats.google_stream import GoogleReader
+from worker.providers.formats.history import (
     arguments_of,
     call_id,
     call_index_in,
@@ -21,7 +21,7 @@ from worker.providers.history import (
     signature_in,
     texts_of,
 )
-from worker.providers.wire import decode, text_in
+from worker.providers.formats.wire import decode, text_in
 
 _CONFIG: Final = "generationConfig"
 BUDGETS: Final = {

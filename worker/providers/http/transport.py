@@ -3,9 +3,9 @@
 Theory of operation. One ``httpx.AsyncClient`` makes every request, so headers, URLs and logins are httpx's. The
 transport below it chooses the way: what the environment sends through a proxy (:mod:`shared.network`) takes httpx's
 own transport, which knows CONNECT, credentials and proxies behind TLS; everything else takes our pool of
-connections (:mod:`worker.providers.upstreams`). Either way the response's body is read from a
-:class:`worker.providers.upstream.Connection`. The fast one is in the response's extensions, so its bytes never pass
-through httpx's generators; the other one is a task that reads httpx's response.
+connections (:mod:`worker.providers.http.upstreams`). Either way the response's body is read from a
+:class:`worker.providers.http.upstream.Connection`. The fast one is in the response's extensions, so its bytes never
+pass through httpx's generators; the other one is a task that reads httpx's response.
 
 Measured on loopback, a request over this client takes 100 to 200 µs of CPU; the pool alone takes 15 to 55, and
 httpx with its own transport 650 to 750. What httpx's client adds (at most 150 µs) is 0.8 % of an answer of 400
@@ -23,7 +23,7 @@ import httpx
 from shared.connecting import cause_of
 from shared.network import Network, Proxy
 from shared.settings import BadSettings
-from worker.providers.upstream import (
+from worker.providers.http.upstream import (
     MAX_UNREAD_BYTES,
     BadAddress,
     BadCertificate,
@@ -35,7 +35,7 @@ from worker.providers.upstream import (
     UpstreamError,
     nobody,
 )
-from worker.providers.upstreams import IDLE_S, MAX_IDLE, Upstreams, in_words
+from worker.providers.http.upstreams import IDLE_S, MAX_IDLE, Upstreams, in_words
 
 CONNECTION: Final = "headrace.connection"
 """The extension of a response that names its fast connection."""
@@ -73,7 +73,7 @@ def open_client(network: Network, connect_timeout_s: float, tls: ssl.SSLContext)
 
 
 def address(url: str) -> httpx.URL:
-    """A URL that can be asked. Raises :class:`worker.providers.upstream.BadAddress`."""
+    """A URL that can be asked. Raises :class:`worker.providers.http.upstream.BadAddress`."""
     try:
         found = httpx.URL(url)
     except httpx.InvalidURL:
@@ -87,7 +87,8 @@ async def send(client: httpx.AsyncClient, request: httpx.Request) -> tuple[httpx
     """Send a request. Out: the head of its response, and the connection that carries the body, which must be
     closed.
 
-    Raises :class:`worker.providers.upstream.UpstreamError`, and ``ValueError`` for a header that can't be sent.
+    Raises :class:`worker.providers.http.upstream.UpstreamError`, and ``ValueError`` for a header that can't be
+    sent.
     """
     response = await client.send(request, stream=True)
     return response, response.extensions.get(CONNECTION) or Relayed(response)
@@ -140,8 +141,8 @@ class ProviderTransport(httpx.AsyncBaseTransport):
             raise Unreachable("the connection broke before it answered") from None
 
     async def _over_proxy(self, proxy: Proxy, request: httpx.Request) -> httpx.Response:
-        """As :class:`worker.providers.upstreams.Upstreams` has it: a kept connection that its server closed while
-        the request was on its way is no failure, and the request goes out again at once."""
+        """As :class:`worker.providers.http.upstreams.Upstreams` has it: a kept connection that its server closed
+        while the request was on its way is no failure, and the request goes out again at once."""
         transport = self._transport(proxy)
         while True:
             seen: set[str] = set()
@@ -212,8 +213,8 @@ class _Body(httpx.AsyncByteStream):
 
 
 class Relayed:
-    """A :class:`worker.providers.upstream.Connection` over a response of httpx's own: a task reads it, and stops
-    while MAX_UNREAD_BYTES lie unread."""
+    """A :class:`worker.providers.http.upstream.Connection` over a response of httpx's own: a task reads it, and
+    stops while MAX_UNREAD_BYTES lie unread."""
 
     def __init__(self, response: httpx.Response) -> None:
         self.ready: Callable[[], object] = nobody
@@ -225,7 +226,7 @@ class Relayed:
         self._reading = asyncio.create_task(self._read_on())
 
     def read(self) -> bytes:
-        """See :class:`worker.providers.upstream.Connection`."""
+        """See :class:`worker.providers.http.upstream.Connection`."""
         data = b"".join(self._unread)
         self._unread.clear()
         self._room.set()
@@ -233,7 +234,7 @@ class Relayed:
         return data
 
     def close(self, linger_s: float = 0.0) -> None:
-        """See :class:`worker.providers.upstream.Connection`."""
+        """See :class:`worker.providers.http.upstream.Connection`."""
         self.ready = self._drop if linger_s else nobody
         self._drop()
         if self._outcome is not None:

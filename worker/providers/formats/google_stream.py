@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from worker.providers.base import Finish, ProviderEvent, Said, Usage
-from worker.providers.wire import AnswerReader, count_of, finish_of, name_of, object_of, objects_of, text_of
+from worker.providers.formats.wire import AnswerReader, count_of, finish_of, name_of, object_of, objects_of, text_of
 
 _SNAKE: Final = {
     "finish_reason": "finishReason",

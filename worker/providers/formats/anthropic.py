@@ -1,4 +1,5 @@
-"""The Anthropic messages wire format. Pure, no I/O. What comes back: :mod:`worker.providers.anthropic_stream`.
+"""The Anthropic messages wire format. Pure, no I/O. What comes back:
+:mod:`worker.providers.formats.anthropic_stream`.
 
 Source: the Anthropic API reference, "Messages" (``POST /v1/messages``), "Extended thinking", "Adaptive thinking"
 and "Structured outputs". There ``system`` stands beside the messages, the user's and the assistant's turns
@@ -8,9 +9,9 @@ alternate, and the results of tools are blocks in front of the user's next turn.
 from typing import Any, Final
 
 from shared.capabilities import MIN_BUDGET, claude
-from worker.providers.anthropic_stream import AnthropicReader
 from worker.providers.base import GenerationRequest, HttpCall
-from worker.providers.history import arguments_of, call_id, called_name, is_own, parts_of, signature_in
+from worker.providers.formats.anthropic_stream import AnthropicReader
+from worker.providers.formats.history import arguments_of, call_id, called_name, is_own, parts_of, signature_in
 
 VERSION: Final = "2023-06-01"
 DEFAULT_MAX_TOKENS: Final = 8192

@@ -5,7 +5,7 @@ that there is something, and takes it by :meth:`Upstream.read` when it is *its* 
 stream stands between. A reader that takes by turns (a worker's flushes) gets all that came since its last turn,
 parsed once. Not reading is the backpressure: past MAX_UNREAD_BYTES the socket is paused, so TCP holds the provider.
 The response is parsed by llhttp (``httptools``, as the API's server does); names, TLS and racing addresses are left
-to libraries as well (see :mod:`worker.providers.upstreams`).
+to libraries as well (see :mod:`worker.providers.http.upstreams`).
 
 Why not an HTTP client's own connection: each puts generators, buffers and a task's wake-up between the socket and
 the reader. With 200 streams of 50 tokens/s a token took 65 µs of a worker's CPU over httpx with its aiohttp

@@ -20,7 +20,7 @@ from typing import Final, cast
 from aiohappyeyeballs import AddrInfoType, start_connection
 
 from shared.connecting import is_refused_tls, unreachable
-from worker.providers.upstream import (
+from worker.providers.http.upstream import (
     BadAddress,
     BadCertificate,
     ConnectTimeout,
@@ -59,7 +59,7 @@ class Upstreams:
     async def ask(self, origin: Origin, request: bytes) -> tuple[Upstream, Head]:
         """Send a request. Out: the connection that carries its response, and the response's head.
 
-        Raises an :class:`worker.providers.upstream.UpstreamError`. Whoever gets a connection must close it.
+        Raises an :class:`worker.providers.http.upstream.UpstreamError`. Whoever gets a connection must close it.
         """
         kept = self._take(origin)
         if kept is not None:

@@ -20,7 +20,7 @@ import msgspec
 from shared.events import Delta
 from worker.providers.base import Finish, ProviderEvent, Said, Usage
 from worker.providers.errors import ErrorInAnswer, read_error
-from worker.providers.wire import (
+from worker.providers.formats.wire import (
     MAX_KEPT_BYTES,
     MAX_PARTS_DEPTH,
     UNREADABLE,
@@ -126,7 +126,7 @@ class OpenAIReader(AnswerReader):
         return texts
 
     def last(self) -> Iterator[Said]:
-        """See :class:`worker.providers.wire.AnswerReader`."""
+        """See :class:`worker.providers.formats.wire.AnswerReader`."""
         yield from super().last()
         yield from self._close_details()
 

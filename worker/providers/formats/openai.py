@@ -1,4 +1,5 @@
-"""The OpenAI chat completions wire format. Pure, no I/O. What comes back: :mod:`worker.providers.openai_stream`.
+"""The OpenAI chat completions wire format. Pure, no I/O. What comes back:
+:mod:`worker.providers.formats.openai_stream`.
 
 Source: the OpenAI API reference, "Chat / Create chat completion", and the documentation of each provider that
 speaks the format (``source`` in shared/providers.toml): in what they differ stands in
@@ -8,7 +9,7 @@ speaks the format (``source`` in shared/providers.toml): in what they differ sta
 from typing import Any
 
 from worker.providers.base import GenerationRequest, HttpCall
-from worker.providers.history import (
+from worker.providers.formats.history import (
     arguments_text,
     call_id,
     call_index_in,
@@ -18,8 +19,8 @@ from worker.providers.history import (
     parts_of,
     texts_of,
 )
-from worker.providers.openai_stream import OpenAIReader
-from worker.providers.wire import text_in
+from worker.providers.formats.openai_stream import OpenAIReader
+from worker.providers.formats.wire import text_in
 
 
 class OpenAIAdapter:
