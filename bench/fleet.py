@@ -17,8 +17,8 @@ import redis
 from bench.spawn import BenchError, Child, clean_env
 from bench.toolchain import NODE, why_no_node
 from bench.wire import Answer, Asking, accepts, call, get, post
-from cli.sockets import held_port
-from cli.valkey import ALWAYS, find_server, server_argv
+from cli.up.sockets import held_port
+from cli.up.valkey import ALWAYS, find_server, server_argv
 from shared.api_keys import new_api_key
 from shared.keys import Keys
 

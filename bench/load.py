@@ -15,7 +15,7 @@ from bench.figures import Histogram, histogram
 from bench.spawn import BenchError, Child, clean_env
 from bench.toolchain import native
 from bench.wire import Asking, call
-from cli.process import end_with_parent, last_lines
+from cli.up.process import end_with_parent, last_lines
 
 GRACE_S = 20.0
 """A contender past its limit delivers late; what has not come by then is counted as lost."""

@@ -20,7 +20,7 @@ from bench.session import Session
 from bench.table import cpu_per_token, of, rounds
 from bench.toolchain import preload
 from bench.wire import Answer
-from cli.valkey import EVERYSEC
+from cli.up.valkey import EVERYSEC
 
 ROUNDS: Final = 5
 STREAMS: Final = 100

@@ -1,6 +1,6 @@
 """Child processes of the benchmark: started, waited for, and gone when their block ends.
 
-Each dies with the benchmark too (see :mod:`cli.process`). None sees a setting of Headrace or of a provider that
+Each dies with the benchmark too (see :mod:`cli.up.process`). None sees a setting of Headrace or of a provider that
 the person's own shell may hold.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from cli.process import end_with_parent, last_lines
+from cli.up.process import end_with_parent, last_lines
 
 ROOT = Path(__file__).parent.parent
 READY_S = 30.0

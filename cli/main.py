@@ -12,15 +12,15 @@ from rich.console import Console
 from rich.text import Text
 
 from cli import model
-from cli.chat import DEFAULT_URL, EXIT_CODES, Server, Watching, converse, request
-from cli.datadir import environment_of
-from cli.doctor import examine, report
+from cli.chat.command import DEFAULT_URL, EXIT_CODES, Server, Watching, converse, request
+from cli.chat.pipes import asked_on_stdin, checked, write_out
+from cli.chat.views import PlainView, TerminalView, View
+from cli.doctor.command import examine, report
 from cli.errors import CannotStart, NoAnswer
-from cli.pipes import asked_on_stdin, checked, write_out
-from cli.plan import CODE
-from cli.up import Options, run_up
-from cli.valkey import ALWAYS, EVERYSEC
-from cli.views import PlainView, TerminalView, View
+from cli.up.command import Options, run_up
+from cli.up.datadir import environment_of
+from cli.up.plan import CODE
+from cli.up.valkey import ALWAYS, EVERYSEC
 from shared.api_keys import BadApiKeys, new_api_key
 from shared.ids import BadCursor, is_stream_id, parse_cursor
 from shared.settings import BadSettings, check_open, environment, load

@@ -6,7 +6,7 @@ import time
 
 from redis.exceptions import ResponseError
 
-from cli.sockets import free_port
+from cli.up.sockets import free_port
 from tests.chaos.faults import Fault
 from tests.chaos.stores import FailOver
 from tests.chaos.world import World

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from cli.valkey import ALWAYS, EVERYSEC
+from cli.up.valkey import ALWAYS, EVERYSEC
 from shared.keys import Keys
 from tests.chaos import network_faults, process_faults, redis_faults
 from tests.chaos.client import Client

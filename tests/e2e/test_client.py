@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, Route, async_playwright
 
-from cli.sockets import free_port
+from cli.up.sockets import free_port
 from shared.api_keys import new_api_key
 from tests.support.processes import ROOT, start_api
 from tests.support.script import script_text

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from cli.doctor import examine
+from cli.doctor.command import examine
 from shared.keys import Keys
 from shared.settings import load
 from tests.support.cluster import Cluster, running_cluster

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.sockets import free_port
+from cli.up.sockets import free_port
 from shared.version import VERSION
 from tests.support.probes import http_ok
 from tests.support.processes import Child, Server, base_env, wait_until

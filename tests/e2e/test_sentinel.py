@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from cli.doctor import examine
+from cli.doctor.command import examine
 from shared.settings import load
 from tests.support.script import script_text
 from tests.support.sentinel import Watched, running_sentinels

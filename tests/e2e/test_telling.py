@@ -12,7 +12,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from cli.sockets import free_port
+from cli.up.sockets import free_port
 from shared.ids import new_stream_id
 from tests.support.processes import Child, wait_until
 from tests.support.stack import running_stack

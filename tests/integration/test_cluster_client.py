@@ -9,7 +9,7 @@ import pytest_asyncio
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 
-from cli.sockets import free_port
+from cli.up.sockets import free_port
 from shared.redis import AWAY, open_client
 from shared.redis.client import POOL_SIZE
 from tests.support.processes import Server, start_server

@@ -12,10 +12,10 @@ import pytest
 from redis import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
-from cli.doctor import examine
+from cli.doctor.command import examine
 from cli.errors import CannotStart
-from cli.sockets import free_port, held_port
-from cli.valkey import check_server
+from cli.up.sockets import free_port, held_port
+from cli.up.valkey import check_server
 from shared.redis import (
     AWAY,
     USEFUL,

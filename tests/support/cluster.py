@@ -9,7 +9,7 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError
 
-from cli.sockets import held_port
+from cli.up.sockets import held_port
 from tests.support.processes import Server, start_server, wait_until
 
 MASTERS = 3

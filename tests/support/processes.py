@@ -19,9 +19,9 @@ from typing import Self, TypeVar
 import pytest
 
 from cli.model import NAME as MODEL_NAME
-from cli.process import end_with_parent, ending, last_lines
-from cli.sockets import free_port, held_port
-from cli.valkey import find_server, server_argv
+from cli.up.process import end_with_parent, ending, last_lines
+from cli.up.sockets import free_port, held_port
+from cli.up.valkey import find_server, server_argv
 from tests.support.probes import http_ok, pong
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from typing import NoReturn
 import pytest
 
 from cli.model import missing_wheels
-from cli.valkey import OLDEST_MAJOR, program_version
+from cli.up.valkey import OLDEST_MAJOR, program_version
 
 
 def skip_or_fail(reason: str) -> NoReturn:

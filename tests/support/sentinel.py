@@ -8,8 +8,8 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError
 
-from cli.sockets import held_port
-from cli.valkey import find_server
+from cli.up.sockets import held_port
+from cli.up.valkey import find_server
 from tests.support.probes import pong
 from tests.support.processes import Child, Server, base_env, start_server, wait_until
 

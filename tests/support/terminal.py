@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from cli.process import end_with_parent
+from cli.up.process import end_with_parent
 from tests.support.processes import END_WITHIN_S, wait_until
 
 COLUMNS, ROWS = 80, 24

@@ -10,14 +10,14 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from cli.answer import Answer, BadEvent, Change, summary
-from cli.blocks import harmless, settled
-from cli.chat import DEFAULT_URL, Server
-from cli.client import Client
+from cli.chat.answer import Answer, BadEvent, Change, summary
+from cli.chat.blocks import harmless, settled
+from cli.chat.client import Client
+from cli.chat.command import DEFAULT_URL, Server
+from cli.chat.patience import Patience
+from cli.chat.views import Begun, PlainView
 from cli.errors import NoAnswer
 from cli.main import build_app
-from cli.patience import Patience
-from cli.views import Begun, PlainView
 from shared.settings import load
 from shared.sse import ServerSentEvent, encode_event
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.client import Client, open_http
+from cli.chat.client import Client, open_http
 from cli.errors import NoAnswer
 from tests.support.authority import Authority
 from tests.support.bytes_server import BytesServer, bytes_server

@@ -16,15 +16,15 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from cli import valkey
-from cli.datadir import DataDir, environment_of
 from cli.errors import CannotStart, ChildFailed
 from cli.main import build_app
-from cli.plan import children_env, decided_env
-from cli.process import Command, Process, begin_log, bound_log, last_lines
-from cli.sockets import answers_ok, base_url, held_port, listen
-from cli.supervisor import Restarts, Spec, Supervisor
-from cli.welcome import try_it, why_no_model
+from cli.up.command import valkey
+from cli.up.datadir import DataDir, environment_of
+from cli.up.plan import children_env, decided_env
+from cli.up.process import Command, Process, begin_log, bound_log, last_lines
+from cli.up.sockets import answers_ok, base_url, held_port, listen
+from cli.up.supervisor import Restarts, Spec, Supervisor
+from cli.up.welcome import try_it, why_no_model
 from shared.redis import without_password
 from tests.support.process_tree import is_alive
 
@@ -287,7 +287,7 @@ async def test_who_gives_up_waiting_for_a_child_leaves_no_descriptor(tmp_path: P
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel's death signal is Linux's")
 async def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     code = (
-        "import os, sys, time; from pathlib import Path; from cli.process import Command, Process\n"
+        "import os, sys, time; from pathlib import Path; from cli.up.process import Command, Process\n"
         f"log = Path({str(tmp_path / 'inner.log')!r})\n"
         f"inner = Process(Command('inner', (sys.executable, '-c', {SLEEPS!r}), os.environ, log))\n"
         "print(inner.pid, flush=True); time.sleep(60)"
@@ -351,7 +351,7 @@ async def test_only_a_200_counts_as_an_answer() -> None:
 
 
 def test_a_data_folder_is_used_by_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cli.datadir.LOCK_WITHIN_S", 0.2)
+    monkeypatch.setattr("cli.up.datadir.LOCK_WITHIN_S", 0.2)
     first = DataDir(tmp_path / "data")
     environment = {"HEADRACE_REDIS_URL": "redis://:password@127.0.0.1:2/0"}
     first.write_state("http://127.0.0.1:1", environment, {"valkey": 3})
@@ -446,11 +446,11 @@ def test_children_get_what_headrace_up_decided_over_what_the_environment_says() 
 
 
 def test_why_there_is_no_model_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cli.welcome.missing_wheels", list)
+    monkeypatch.setattr("cli.up.welcome.missing_wheels", list)
     assert why_no_model({}, True) is None
     assert "--no-model" in str(why_no_model({}, False))
     assert "LOCAL_BASE_URL" in str(why_no_model({"LOCAL_BASE_URL": "http://127.0.0.1:1/v1"}, True))
-    monkeypatch.setattr("cli.welcome.missing_wheels", lambda: ["xllamacpp"])
+    monkeypatch.setattr("cli.up.welcome.missing_wheels", lambda: ["xllamacpp"])
     assert "xllamacpp not installed" in str(why_no_model({}, True))
 
 

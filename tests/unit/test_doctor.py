@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from cli.findings import (
+from cli.doctor.findings import (
     Finding,
     clock_finding,
     door_findings,
@@ -21,7 +21,7 @@ from cli.findings import (
     worker_findings,
 )
 from cli.main import build_app
-from cli.sockets import free_port
+from cli.up.sockets import free_port
 from shared.api_keys import new_api_key, parse_api_keys
 from shared.files import find_room
 from shared.settings import load

@@ -60,7 +60,7 @@ def test_arq_is_where_jobs_are_sent_and_where_the_worker_is_built() -> None:
 def test_http_clients_stay_with_the_providers_and_the_terminal_s_one() -> None:
     """`headrace chat` is a caller like any other: it speaks to the API over HTTP, from one module."""
     of_providers = {"worker/providers/http/transport.py", "worker/providers/client.py"}
-    assert importers("httpx") == {*of_providers, "cli/client.py"}
+    assert importers("httpx") == {*of_providers, "cli/chat/client.py"}
 
 
 def test_redis_commands_are_sent_by_shared_alone() -> None:
@@ -132,8 +132,8 @@ PURE = (
     "shared/capabilities.py",
     "shared/providers.py",
     "shared/network.py",
-    "cli/answer.py",
-    "cli/blocks.py",
+    "cli/chat/answer.py",
+    "cli/chat/blocks.py",
     "api/viewing/shared_buffer.py",
     "api/dialects/native.py",
     "worker/providers/base.py",

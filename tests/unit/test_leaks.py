@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from api.requests import CreateStream
-from cli.client import open_http
+from cli.chat.client import open_http
 from cli.errors import NoAnswer
 from cli.main import build_app
 from shared.api_keys import new_api_key

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.metrics import ApiMetrics
-from cli.sockets import free_port
+from cli.up.sockets import free_port
 from shared.claims import Claim
 from shared.metrics import MOST_NAMES, OTHER, Names, Read, Timings, common, gauge, rendered, served
 from tests.support.processes import ROOT

@@ -3,7 +3,7 @@
 import pytest
 
 from api.connections import Connections
-from cli.plan import children_env, decided_env
+from cli.up.plan import children_env, decided_env
 from shared.network import Network, Proxy, read_network
 from shared.settings import BadSettings, Settings, load
 

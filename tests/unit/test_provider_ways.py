@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-import cli.doctor
-from cli.doctor import _provider
+import cli.doctor.command
+from cli.doctor.command import _provider
 from shared.network import Network, read_network
 from shared.providers import Provider
 from shared.settings import BadSettings, Settings
@@ -266,7 +266,7 @@ async def test_why_nothing_answers_is_said_in_words() -> None:
 
 
 async def test_what_took_too_long_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli.doctor, "ASK_WITHIN_S", 4.0)
+    monkeypatch.setattr(cli.doctor.command, "ASK_WITHIN_S", 4.0)
     with full_listener() as port, silent_listener() as mute:
         for base_url, words in ((near(port, "http"), "connecting took"), (near(mute), "the TLS handshake took")):
             with capture_logs() as lines:

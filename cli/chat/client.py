@@ -2,7 +2,7 @@
 
 Theory of operation. Creating carries an ``Idempotency-Key``, so it is repeated until an answer comes, and makes one
 stream however often it arrived. Reading comes back behind the last event after every loss; only events count as
-progress (see :mod:`cli.patience`). What stays so (4xx) ends at once, what passes (no connection, 5xx, 429, a
+progress (see :mod:`cli.chat.patience`). What stays so (4xx) ends at once, what passes (no connection, 5xx, 429, a
 response that ends) is tried again. The key goes with every call, the events too: a read token is for those who
 can't send a key, and what is not used can't expire.
 """
@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from cli.answer import Answer, BadEvent, Change
+from cli.chat.answer import Answer, BadEvent, Change
+from cli.chat.patience import Patience
 from cli.errors import NoAnswer
-from cli.patience import Patience
 from shared.connecting import cause_of, is_refused_tls, unreachable
 from shared.settings import is_loopback
 from shared.sse import SseError, SseParser

@@ -17,13 +17,13 @@ from typing import Any, Final, Literal
 from rich.console import Console
 from rich.text import Text
 
-from cli.answer import Answer
-from cli.asking import LEAVING, ask, signals
-from cli.blocks import harmless
-from cli.client import Client, open_http
+from cli.chat.answer import Answer
+from cli.chat.asking import LEAVING, ask, signals
+from cli.chat.blocks import harmless
+from cli.chat.client import Client, open_http
+from cli.chat.pipes import checked
+from cli.chat.views import Begun, View
 from cli.errors import NoAnswer
-from cli.pipes import checked
-from cli.views import Begun, View
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 STOPPED_WITHIN_S: Final = 10.0

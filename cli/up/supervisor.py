@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cli.errors import ChildFailed
-from cli.process import Command, Process, begin_log, bound_log, ending, last_lines
+from cli.up.process import Command, Process, begin_log, bound_log, ending, last_lines
 
 READY_POLL_S = 0.1
 LOG_CHECK_S = 5.0

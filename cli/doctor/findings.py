@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from cli.valkey import OLDEST_MAJOR
+from cli.up.valkey import OLDEST_MAJOR
 from shared.durability import durability
 from shared.files import Room
 from shared.redis import USEFUL

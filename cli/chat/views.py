@@ -1,10 +1,10 @@
 """What an answer looks like on a terminal: settled blocks as Markdown, and a live tail below them.
 
 Theory of operation. Only the end of a text that grows can still change its look. So whatever is settled (see
-:mod:`cli.blocks`) is printed once, as Markdown, and scrolls away as any output does; the rest is a live region,
-plain, and never higher than the screen, because a terminal can't redraw what has scrolled away. Pieces are
-collected and painted at most every ``REFRESH_S``: tokens come faster than eyes see. Nothing is ever printed
-twice, and what was printed is never taken back: where the text begins anew, a line says so.
+:mod:`cli.chat.blocks`) is printed once, as Markdown, and scrolls away as any output does; the rest is a live
+region, plain, and never higher than the screen, because a terminal can't redraw what has scrolled away. Pieces are
+collected and painted at most every ``REFRESH_S``: tokens come faster than eyes see. Nothing is ever printed twice,
+and what was printed is never taken back: where the text begins anew, a line says so.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ from rich.markdown import Markdown
 from rich.segment import Segment, Segments
 from rich.text import Text
 
-from cli.answer import Answer, Change, summary
-from cli.blocks import harmless, settled
+from cli.chat.answer import Answer, Change, summary
+from cli.chat.blocks import harmless, settled
 
 REFRESH_S: Final = 0.08
 BELOW: Final = 3

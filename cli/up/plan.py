@@ -13,12 +13,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cli.model import NAME as MODEL_NAME
-from cli.process import Command
-from cli.sockets import answers_ok
-from cli.supervisor import Spec
-from cli.valkey import answers, server_argv, why_no_room
+from cli.up.process import Command
+from cli.up.sockets import answers_ok
+from cli.up.supervisor import Spec
+from cli.up.valkey import answers, server_argv, why_no_room
 
-CODE = Path(__file__).parent.parent
+CODE = Path(__file__).parents[2]
 """Where the packages lie: children run the CLI's own code, and never an ``api`` in the current folder."""
 
 API_TURN, WORKER_TURN, SERVER_TURN = 0, 1, 2

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cli.datadir import DataDir
-from cli.plan import Address, Plan, children_env, decided_env, embedded_url
-from cli.progress import Progress
-from cli.sockets import base_url, held_port, listen
-from cli.supervisor import Supervisor
-from cli.valkey import check_server, find_server
-from cli.welcome import label, welcome, why_no_model
+from cli.up.datadir import DataDir
+from cli.up.plan import Address, Plan, children_env, decided_env, embedded_url
+from cli.up.progress import Progress
+from cli.up.sockets import base_url, held_port, listen
+from cli.up.supervisor import Supervisor
+from cli.up.valkey import check_server, find_server
+from cli.up.welcome import label, welcome, why_no_model
 from shared.redis import without_password
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cli.findings import (
+from cli.doctor.findings import (
     Finding,
     clock_finding,
     door_findings,
