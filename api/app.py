@@ -22,31 +22,32 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from api import article, creating, health, routes, watching
-from api.admission import Admission
-from api.answers import read_record
-from api.bodies import Bodies
-from api.body_limit import BodyLimit
-from api.connections import Connections, HttpConnection
-from api.creation import Creation
-from api.docs import add_docs
-from api.doors import Doors
-from api.heads import Heads
-from api.memory import Memory
+from api.http.bodies import Bodies
+from api.http.body_limit import BodyLimit
+from api.http.connections import Connections, HttpConnection
+from api.http.docs import add_docs
+from api.http.doors import Doors
+from api.http.heads import Heads
+from api.http.prefix import Prefix
+from api.http.problems import handlers
+from api.http.rates import Opens
+from api.http.responses import SendWatch
+from api.http.sites import Sites
 from api.metrics import ApiMetrics
-from api.prefix import Prefix
-from api.presence import Presence
-from api.problems import handlers
-from api.rates import Opens
-from api.read_tokens import ReadTokens
-from api.responses import SendWatch
-from api.seats import Seats
-from api.secret import Secret
+from api.routes import article, creating, health, watching
+from api.routes import streams as of_streams
 from api.server import Server
 from api.services import Cancellation, Services, Viewing
-from api.sites import Sites
-from api.snapshots import Flights
+from api.streams.admission import Admission
+from api.streams.answers import read_record
+from api.streams.creation import Creation
+from api.streams.memory import Memory
+from api.streams.read_tokens import ReadTokens
+from api.streams.secret import Secret
 from api.viewing.hub import Hub
+from api.viewing.presence import Presence
+from api.viewing.seats import Seats
+from api.viewing.snapshots import Flights
 from shared.collector import calm_collector
 from shared.create import Creator
 from shared.durability import log_durability
@@ -193,7 +194,7 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
     app.state.services = parts
     app.state.connections = connections
     app.state.metrics = metrics
-    for part in (creating, watching, routes, article, health):
+    for part in (creating, watching, of_streams, article, health):
         app.include_router(part.router)
     add_docs(app)
 
@@ -269,7 +270,7 @@ def main() -> None:
         access_log=False,
         log_config=None,
         server_header=False,
-        proxy_headers=False,  # it would believe whoever is on this machine; see api/connections.py
+        proxy_headers=False,  # it would believe whoever is on this machine; see api/http/connections.py
         headers=ALL_HEADERS,
         timeout_graceful_shutdown=STOP_S,
     )

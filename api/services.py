@@ -10,20 +10,20 @@ from typing import Final
 import structlog
 from redis.asyncio import Redis
 
-from api.admission import Admission
-from api.bodies import Bodies
-from api.creation import Creation
 from api.dialects.base import Dialect
-from api.memory import Memory
+from api.http.bodies import Bodies
+from api.http.rates import Opens
+from api.http.responses import SendWatch
 from api.metrics import ApiMetrics
-from api.presence import Presence
-from api.rates import Opens
-from api.read_tokens import ReadTokens
-from api.responses import SendWatch
-from api.seats import Seats
-from api.snapshots import Flights
+from api.streams.admission import Admission
+from api.streams.creation import Creation
+from api.streams.memory import Memory
+from api.streams.read_tokens import ReadTokens
 from api.viewing.followed_log import FollowedLog
 from api.viewing.hub import Hub
+from api.viewing.presence import Presence
+from api.viewing.seats import Seats
+from api.viewing.snapshots import Flights
 from shared.erasures import Erasures
 from shared.ids import Cursor
 from shared.limits import Ended, Limits

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from api.dialects.base import Dialect
-from api.sink import frame
-from api.snapshots import Recent
+from api.http.sink import frame
 from api.viewing.shared_buffer import SLICE_BYTES, SharedBuffer
+from api.viewing.snapshots import Recent
 from shared.events import FRESH, MESSAGE, QUEUED
 from shared.ids import MAX_PART, Cursor, follows
 from shared.keys import Keys

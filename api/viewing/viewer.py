@@ -25,7 +25,7 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
-from api.sink import Sink
+from api.http.sink import Sink
 from api.viewing.batching import Batching, BatchLimits, gather
 from api.viewing.followed_log import FollowedLog
 from api.viewing.hub import PAGE, Hub

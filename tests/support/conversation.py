@@ -1,4 +1,5 @@
-"""A conversation with everything in it, as `api/messages.py` hands it on: what each wire format makes of it."""
+"""A conversation with everything in it, as `api/schemas/messages.py` hands it on: what each wire format makes of
+it."""
 
 from typing import Any
 

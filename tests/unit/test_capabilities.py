@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import pytest
 
-from api.requests import CreateStream
+from api.schemas.requests import CreateStream
 from shared.capabilities import WORDS, claude, is_old_gemini, refusal
 from shared.providers import Feature, Provider, Quirks, WireFormat, load_providers
 from shared.settings import load_presets

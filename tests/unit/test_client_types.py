@@ -6,8 +6,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from api.messages import CacheControl, Tool
-from api.requests import CreateStream, JsonSchema, Reasoning, ResponseFormat, ToolChoice
+from api.schemas.messages import CacheControl, Tool
+from api.schemas.requests import CreateStream, JsonSchema, Reasoning, ResponseFormat, ToolChoice
 from shared.version import VERSION
 
 ROOT = Path(__file__).parents[2]

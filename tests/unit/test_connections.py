@@ -13,8 +13,8 @@ import uvicorn
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import connections
-from api.connections import Connections, HttpConnection
+from api.http import connections
+from api.http.connections import Connections, HttpConnection
 from shared.files import RESERVED, find_room
 
 WITHIN_S = 5.0

@@ -6,10 +6,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from api.messages import MAX_PARTS
+from api.http.problems import handlers
 from api.metrics import ApiMetrics
-from api.problems import handlers
-from api.requests import CreateStream
+from api.schemas.messages import MAX_PARTS
+from api.schemas.requests import CreateStream
 from tests.support.conversation import TOOL
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from api.dialects.native import NativeDialect
 from api.dialects.plain import PlainDialect
-from api.sink import Sink, frame
+from api.http.sink import Sink, frame
 from api.viewing.followed_log import FollowedLog, FollowedLogs
 from api.viewing.shared_buffer import SLICE_BYTES
 from shared.events import DONE, MESSAGE, QUEUED, STARTED

@@ -12,7 +12,7 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.connections import CONNECTION, CYCLE
+from api.http.connections import CONNECTION, CYCLE
 from shared.claims import Claim
 from shared.log import Log
 from tests.support.provider_calls import at

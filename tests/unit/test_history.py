@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from api.requests import CreateStream
+from api.schemas.requests import CreateStream
 from shared.events import Transcript
 from shared.providers import Quirks
 from shared.sse import ServerSentEvent

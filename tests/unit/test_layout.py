@@ -148,7 +148,7 @@ PURE = (
     "worker/providers/formats/anthropic_stream.py",
     "worker/providers/formats/google.py",
     "worker/providers/formats/google_stream.py",
-    "api/messages.py",
+    "api/schemas/messages.py",
 )
 
 

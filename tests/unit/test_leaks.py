@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from api.requests import CreateStream
+from api.schemas.requests import CreateStream
 from cli.chat.client import open_http
 from cli.errors import NoAnswer
 from cli.main import build_app

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from redis.exceptions import OutOfMemoryError
 
-from api import seats as seats_module
-from api.admission import Admission
-from api.seats import Seats
+from api.streams.admission import Admission
+from api.viewing import seats as seats_module
+from api.viewing.seats import Seats
 from shared.keys import Keys
 from shared.limits import SEATS_LIFE_MS, Limits
 from shared.queue import FIRST

@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.connections import Connections
+from api.http.connections import Connections
 from cli.up.plan import children_env, decided_env
 from shared.network import Network, Proxy, read_network
 from shared.settings import BadSettings, Settings, load

@@ -3,8 +3,8 @@
 import httpx
 from fastapi import FastAPI
 
+from api.http.problems import handlers
 from api.metrics import ApiMetrics
-from api.problems import handlers
 
 
 async def test_no_trace_reaches_a_client() -> None:

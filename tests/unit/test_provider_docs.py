@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from api.requests import CreateStream
+from api.schemas.requests import CreateStream
 from shared.capabilities import OPTIONS, WORDS, refusal
 from shared.providers import Preset, Provider, Quirks, load_providers
 from shared.settings import load_presets

@@ -8,8 +8,8 @@ import pytest
 import pytest_asyncio
 from fakeredis import FakeAsyncRedis
 
-from api.problems import Problem
-from api.read_tokens import ReadTokens
+from api.http.problems import Problem
+from api.streams.read_tokens import ReadTokens
 from shared.api_keys import new_api_key
 from shared.ids import Cursor
 from shared.keys import Keys

@@ -4,9 +4,9 @@ from typing import Any, cast
 
 import pytest
 
-from api.creation import Creation
-from api.problems import Problem
-from api.requests import CreateStream
+from api.http.problems import Problem
+from api.schemas.requests import CreateStream
+from api.streams.creation import Creation
 from shared.settings import load
 
 ENV = {"LOCAL_BASE_URL": "http://127.0.0.1:9/v1", "ANTHROPIC_API_KEY": "k", "GOOGLE_API_KEY": "k"}

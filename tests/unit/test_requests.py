@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from api.messages import MAX_MESSAGES, MAX_PARTS, MAX_TOOLS
-from api.requests import CreateStream
+from api.schemas.messages import MAX_MESSAGES, MAX_PARTS, MAX_TOOLS
+from api.schemas.requests import CreateStream
 from shared.nesting import MAX_DEPTH
 from tests.support.conversation import CONVERSATION, TOOL
 

@@ -10,9 +10,9 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from api.connections import Connections, HttpConnection
-from api.responses import SendWatch, SseResponse
-from api.sink import Sink
+from api.http.connections import Connections, HttpConnection
+from api.http.responses import SendWatch, SseResponse
+from api.http.sink import Sink
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 WITHIN_S = 5.0

@@ -6,7 +6,7 @@ import pytest
 import pytest_asyncio
 from fakeredis import FakeAsyncRedis
 
-from api.secret import Secret
+from api.streams.secret import Secret
 from shared.keys import Keys
 from shared.queue import Queue
 

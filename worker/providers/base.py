@@ -90,8 +90,9 @@ class Batch(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """What is asked of a provider; ``messages`` and ``tools`` are as the caller gave them (``api/messages.py``
-    says what they may hold), ``options`` goes last into the body, past all that is known of it here."""
+    """What is asked of a provider; ``messages`` and ``tools`` are as the caller gave them
+    (``api/schemas/messages.py`` says what they may hold), ``options`` goes last into the body, past all that is
+    known of it here."""
 
     model: str
     messages: list[dict[str, Any]]

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from api.messages import MAX_MESSAGES, MAX_TOOLS, AnyTool, Name, Strict, Tool, Turn, check_json, complete
+from api.schemas.messages import MAX_MESSAGES, MAX_TOOLS, AnyTool, Name, Strict, Tool, Turn, check_json, complete
 from shared.capabilities import Effort
 from shared.fallbacks import MAX_FALLBACKS
 

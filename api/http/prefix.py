@@ -1,9 +1,9 @@
 """The path under which a proxy shows this server: ``/ai`` of ``https://example.com/ai/``.
 
 The setting ``HEADRACE_ROOT_PATH`` names it, or each request does (``X-Forwarded-Prefix``) that comes from a trusted
-proxy. (From others the header is dropped: :mod:`api.connections`.) Proxies differ in what they pass on: one takes
-the prefix off the path, another leaves it. Both are understood: it is taken off here, in front of everything, so
-the rest of the API knows only its own paths. What leads a caller on (``Location``, ``events_url`` and ``url``)
+proxy. (From others the header is dropped: :mod:`api.http.connections`.) Proxies differ in what they pass on: one
+takes the prefix off the path, another leaves it. Both are understood: it is taken off here, in front of everything,
+so the rest of the API knows only its own paths. What leads a caller on (``Location``, ``events_url`` and ``url``)
 begins with the prefix. The page's own links are relative.
 """
 

@@ -27,9 +27,9 @@ import structlog
 from sse_starlette import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
-from api.connections import CONNECTION, CYCLE, HttpConnection
-from api.heads import IS_HEAD
-from api.sink import Sink, frame, framed
+from api.http.connections import CONNECTION, CYCLE, HttpConnection
+from api.http.heads import IS_HEAD
+from api.http.sink import Sink, frame, framed
 from shared.sse import COMMENT
 
 WATCH_S: Final = 0.5

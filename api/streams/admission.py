@@ -7,7 +7,7 @@ is never refused: it takes nothing.
 import math
 from typing import Final
 
-from api.problems import Problem, redis_full
+from api.http.problems import Problem, redis_full
 from shared.limits import Limits
 from shared.new_stream import BEING_MADE_MS
 from shared.queue import Queue

@@ -1,7 +1,7 @@
 """The events route: reading a stream as SSE, by key or by read token.
 
 EventSource gives up for ever on any status but 200. So 4xx here is for what stays so; trouble that passes is told
-in a 200 (see :mod:`api.opening`).
+in a 200 (see :mod:`api.viewing.opening`).
 """
 
 from typing import Annotated
@@ -12,8 +12,9 @@ from pydantic import Field
 from redis.exceptions import RedisError
 
 from api.dialects.native import NativeDialect
-from api.doors import OWNER, own_fields, services
-from api.opening import (
+from api.http.doors import OWNER, own_fields, services
+from api.http.problems import documented
+from api.viewing.opening import (
     AWAY_NOW,
     CROWDED,
     MAX_BATCH,
@@ -26,7 +27,6 @@ from api.opening import (
     come_back,
     open_viewer,
 )
-from api.problems import documented
 from shared.ids import BadCursor, parse_cursor
 from shared.redis import AWAY
 

@@ -5,12 +5,12 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Header, Request, Response
 
-from api.answers import Created
-from api.body_limit import BodyRoute
-from api.doors import owner_of, services
-from api.prefix import prefix_of
-from api.problems import documented
-from api.requests import CreateStream
+from api.http.body_limit import BodyRoute
+from api.http.doors import owner_of, services
+from api.http.prefix import prefix_of
+from api.http.problems import documented
+from api.schemas.requests import CreateStream
+from api.streams.answers import Created
 
 router = APIRouter(prefix="/v1", tags=["streams"], responses=documented(401, 413, 422, 503), route_class=BodyRoute)
 

@@ -16,7 +16,7 @@ from typing import Final
 from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.problems import Problem, no_such_stream, refuse
+from api.http.problems import Problem, no_such_stream, refuse
 from api.services import Services
 from shared.api_keys import ApiKeys
 from shared.ids import is_stream_id

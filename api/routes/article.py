@@ -16,11 +16,15 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 
-from api.body_limit import BodyRoute
 from api.dialects.plain import PlainBatchDialect, PlainDialect
-from api.doors import OWNER, own_fields, owner_of, services
-from api.heads import IS_HEAD
-from api.opening import (
+from api.http.body_limit import BodyRoute
+from api.http.doors import OWNER, own_fields, owner_of, services
+from api.http.heads import IS_HEAD
+from api.http.problems import documented
+from api.routes.streams import beat
+from api.schemas.requests import CreateStream
+from api.viewing.batching import BatchLimits
+from api.viewing.opening import (
     AWAY_NOW,
     CROWDED,
     MAX_BATCH,
@@ -35,10 +39,6 @@ from api.opening import (
     cursor_in,
     open_viewer,
 )
-from api.problems import documented
-from api.requests import CreateStream
-from api.routes import beat
-from api.viewing.batching import BatchLimits
 from shared.ids import BadCursor, Cursor, parse_cursor
 from shared.redis import AWAY
 from shared.sse import encode_event, encode_id

@@ -14,8 +14,8 @@ log, and an epoch of which no entry is left (its viewer must get a new token).
 import time
 from collections.abc import Awaitable, Callable
 
-from api.answers import links
-from api.problems import Problem, no_such_stream
+from api.http.problems import Problem, no_such_stream
+from api.streams.answers import links
 from shared.ids import Cursor, is_stream_id
 from shared.settings import Settings
 from shared.streams import Streams
@@ -43,7 +43,7 @@ class ReadTokens:
 
     async def links(self, stream_id: str, created_ms: int, prefix: str) -> dict[str, str]:
         """Where the stream of this id and creation (ms, as its record tells) is found, by a caller who sees the
-        server under this path (see :mod:`api.prefix`)."""
+        server under this path (see :mod:`api.http.prefix`)."""
         found = links(stream_id, prefix)
         if self._needed:
             expires_s = int(self._clock() + self._life_s)

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from redis.exceptions import RedisError
 
-from api.doors import services
-from api.problems import Problem, documented, redis_full
+from api.http.doors import services
+from api.http.problems import Problem, documented, redis_full
 from api.services import Services
 from shared.redis import AWAY, check_masters
 from shared.rights import mend
@@ -63,7 +63,7 @@ async def readyz(request: Request) -> dict[str, object]:
 
 async def _check_redis(parts: Services) -> tuple[int, int]:
     """Whether Redis answers and lets this process work. Out: how many workers there are, and how many jobs wait.
-    Raises a :class:`api.problems.Problem`."""
+    Raises a :class:`api.http.problems.Problem`."""
     queue = parts.queue
     if parts.rights.missing:
         raise Problem(503, "redis_rights_missing", mend(parts.rights.missing), headers={"Retry-After": "10"})

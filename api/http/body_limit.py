@@ -1,4 +1,5 @@
-"""Request bodies on their way to a route: bounded while they are read, and taken by turns (:mod:`api.bodies`)."""
+"""Request bodies on their way to a route: bounded while they are read, and taken by turns
+(:mod:`api.http.bodies`)."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
@@ -11,8 +12,8 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.doors import OWNER, services
-from api.problems import MEDIA_TYPE, Problem, body_too_large, refuse
+from api.http.doors import OWNER, services
+from api.http.problems import MEDIA_TYPE, Problem, body_too_large, refuse
 
 REFUSED: Final = frozenset({400, 413, 422})
 """Statuses that tell of a body that is wrong."""
@@ -42,7 +43,7 @@ class BodyLimit:
 
 
 class BodyRoute(APIRoute):
-    """A route whose body is taken by the rules of :mod:`api.bodies`."""
+    """A route whose body is taken by the rules of :mod:`api.http.bodies`."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.problems import Problem, refuse
+from api.http.problems import Problem, refuse
 from shared.settings import is_loopback
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -30,7 +30,7 @@ CREATES_BY_GET: Final = frozenset({"/chat/stream"})
 PROBED: Final = frozenset({"/healthz", "/readyz", "/readyz/viewers", "/readyz/creates"})
 """Load balancers ask by whatever address or name they know, and a page learns nothing from these."""
 FORWARDED: Final = b"x-forwarded-host"
-"""From trusted proxies alone (:mod:`api.connections`)."""
+"""From trusted proxies alone (:mod:`api.http.connections`)."""
 EVERYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104
 """Addresses by which a server listens on all that the machine has."""
 

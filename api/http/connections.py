@@ -35,7 +35,7 @@ import httptools
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from api.problems import Problem
+from api.http.problems import Problem
 from shared.files import MAX_WAITING
 
 CONNECTION: Final = "headrace.connection"

@@ -17,8 +17,8 @@ same.)
 import asyncio
 from typing import Final
 
-from api.problems import Problem
-from api.rates import Rate
+from api.http.problems import Problem
+from api.http.rates import Rate
 
 LARGE_BYTES: Final = 32 * 1024
 """A smaller body takes less than 2 ms, whatever it holds."""

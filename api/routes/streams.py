@@ -1,4 +1,5 @@
-"""The ``/v1`` routes but for creating a stream (:mod:`api.creating`) and for its events (:mod:`api.watching`)."""
+"""The ``/v1`` routes but for creating a stream (:mod:`api.routes.creating`) and for its events
+(:mod:`api.routes.watching`)."""
 
 import contextlib
 from typing import Any
@@ -7,12 +8,12 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from redis.exceptions import RedisError
 
-from api.answers import Created, Links, Model, Models
-from api.body_limit import BodyRoute
-from api.doors import own_fields, owner_of, services
-from api.prefix import prefix_of
-from api.problems import documented, no_such_stream
-from api.requests import Cancel
+from api.http.body_limit import BodyRoute
+from api.http.doors import own_fields, owner_of, services
+from api.http.prefix import prefix_of
+from api.http.problems import documented, no_such_stream
+from api.schemas.requests import Cancel
+from api.streams.answers import Created, Links, Model, Models
 from shared.events import encode_data
 from shared.redis import AWAY
 

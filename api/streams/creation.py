@@ -14,11 +14,11 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from api.admission import Admission
+from api.http.problems import Problem, redis_away
 from api.metrics import ApiMetrics
-from api.presence import Presence
-from api.problems import Problem, redis_away
-from api.requests import CreateStream
+from api.schemas.requests import CreateStream
+from api.streams.admission import Admission
+from api.viewing.presence import Presence
 from shared.capabilities import Refusal, disallowed, refusal
 from shared.create import Created, Creator
 from shared.fallbacks import speaker

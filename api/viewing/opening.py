@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from redis.exceptions import RedisError
 
 from api.dialects.base import Dialect
-from api.problems import Problem
-from api.responses import SseResponse
+from api.http.problems import Problem
+from api.http.responses import SseResponse
+from api.http.sink import Sink
 from api.services import Services
-from api.sink import Sink
 from api.viewing.batching import BatchLimits
 from api.viewing.viewer import RETRY_MS, BatchedViewer, Viewer
 from shared.ids import Cursor, parse_cursor

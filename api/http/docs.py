@@ -10,9 +10,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.responses import HTMLResponse
 
-from api.doors import OPEN
-from api.errors import ERRORS, HEAD
-from api.problems import ProblemDocument
+from api.http.doors import OPEN
+from api.http.errors import ERRORS, HEAD
+from api.http.problems import ProblemDocument
 
 DOCS_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; frame-ancestors 'none'; "
