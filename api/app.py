@@ -48,23 +48,23 @@ from api.viewing.hub import Hub
 from api.viewing.presence import Presence
 from api.viewing.seats import Seats
 from api.viewing.snapshots import Flights
-from shared.collector import calm_collector
-from shared.create import Creator
-from shared.durability import log_durability
-from shared.erasures import Erasures
-from shared.files import Room, find_room, raise_file_limit
-from shared.keys import Keys
-from shared.limits import Limits
-from shared.logs import LogOutput, configure_logs
-from shared.metrics import common, served
-from shared.presence import PresenceKeys
-from shared.queue import Queue
+from shared.config.settings import BadSettings, Configuration, Settings, check_open, environment, load
+from shared.process.collector import calm_collector
+from shared.process.files import Room, find_room, raise_file_limit
+from shared.process.logs import LogOutput, configure_logs
+from shared.process.metrics import common, served
+from shared.process.rights import Rights
+from shared.process.vital import start_vital
 from shared.redis import connect_to_logs, errors_of, load_scripts, open_client, read_url
-from shared.rights import Rights
-from shared.settings import BadSettings, Configuration, Settings, check_open, environment, load
-from shared.streams import Streams
+from shared.store.create import Creator
+from shared.store.durability import log_durability
+from shared.store.erasures import Erasures
+from shared.store.keys import Keys
+from shared.store.limits import Limits
+from shared.store.presence import PresenceKeys
+from shared.store.queue import Queue
+from shared.store.streams import Streams
 from shared.version import VERSION
-from shared.vital import start_vital
 
 log = structlog.get_logger("api")
 

@@ -7,9 +7,9 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import CounterMetricFamily, Metric
 from redis.exceptions import RedisError
 
-from shared.metrics import Names, Read, Timings, gauge, rendered
-from shared.queue import Queue
+from shared.process.metrics import Names, Read, Timings, gauge, rendered
 from shared.redis import AWAY
+from shared.store.queue import Queue
 
 QUEUE_TIMEOUT_S = 1.0
 """While Redis is away its numbers are missing, and all others are told."""

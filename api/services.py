@@ -24,14 +24,14 @@ from api.viewing.hub import Hub
 from api.viewing.presence import Presence
 from api.viewing.seats import Seats
 from api.viewing.snapshots import Flights
-from shared.erasures import Erasures
-from shared.ids import Cursor
-from shared.limits import Ended, Limits
-from shared.providers import Provider
-from shared.queue import Queue
-from shared.rights import Rights
-from shared.settings import Settings
-from shared.streams import Streams
+from shared.config.providers import Provider
+from shared.config.settings import Settings
+from shared.process.rights import Rights
+from shared.protocol.ids import Cursor
+from shared.store.erasures import Erasures
+from shared.store.limits import Ended, Limits
+from shared.store.queue import Queue
+from shared.store.streams import Streams
 
 log = structlog.get_logger("api")
 

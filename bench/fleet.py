@@ -19,8 +19,8 @@ from bench.toolchain import NODE, why_no_node
 from bench.wire import Answer, Asking, accepts, call, get, post
 from cli.up.sockets import held_port
 from cli.up.valkey import ALWAYS, find_server, server_argv
-from shared.api_keys import new_api_key
-from shared.keys import Keys
+from shared.config.api_keys import new_api_key
+from shared.store.keys import Keys
 
 GATE_S = 60.0
 MAX_STREAMS = "4000"

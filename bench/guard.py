@@ -24,12 +24,12 @@ import structlog
 
 from api.dialects.native import NativeDialect
 from api.viewing.followed_log import FollowedLog
-from shared.claims import Claim
-from shared.ids import Cursor
-from shared.keys import Keys
-from shared.log import read_tails, tail_commands
-from shared.providers import Provider as Preset
+from shared.config.providers import Provider as Preset
+from shared.protocol.ids import Cursor
 from shared.redis import Command, load_scripts
+from shared.store.claims import Claim
+from shared.store.keys import Keys
+from shared.store.log import read_tails, tail_commands
 from worker.course import Course
 from worker.log.attempt_log import AttemptLog
 from worker.log.writer import LogWriter

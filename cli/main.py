@@ -21,9 +21,9 @@ from cli.up.command import Options, run_up
 from cli.up.datadir import environment_of
 from cli.up.plan import CODE
 from cli.up.valkey import ALWAYS, EVERYSEC
-from shared.api_keys import BadApiKeys, new_api_key
-from shared.ids import BadCursor, is_stream_id, parse_cursor
-from shared.settings import BadSettings, check_open, environment, load
+from shared.config.api_keys import BadApiKeys, new_api_key
+from shared.config.settings import BadSettings, check_open, environment, load
+from shared.protocol.ids import BadCursor, is_stream_id, parse_cursor
 from shared.version import VERSION
 
 DATA_DIR = Path(".headrace")

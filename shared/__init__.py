@@ -1,1 +1,4 @@
-"""What both sides must agree on: words, keys, the log, the scripts. Imports neither api nor worker."""
+"""What API, worker and terminal have in common; it knows none of them.
+
+Rooms, each of which knows only those before it: ``protocol``, ``redis``, ``config``, ``store``, ``process``.
+"""

@@ -12,15 +12,15 @@ import msgspec
 import structlog
 from redis.exceptions import RedisError
 
-from shared.claims import Claim
-from shared.erasures import Erasures
-from shared.events import DONE, FAILED, encode_data
-from shared.fallbacks import speaker
-from shared.new_stream import new_nonce
-from shared.queue import FIRST, Lane, Queue, job_id
+from shared.config.settings import Settings
+from shared.protocol.events import DONE, FAILED, encode_data
+from shared.protocol.fallbacks import speaker
 from shared.redis import AWAY
-from shared.settings import Settings
-from shared.streams import Streams
+from shared.store.claims import Claim
+from shared.store.erasures import Erasures
+from shared.store.new_stream import new_nonce
+from shared.store.queue import FIRST, Lane, Queue, job_id
+from shared.store.streams import Streams
 from worker.course import Course
 from worker.log.attempt_log import AttemptLog
 from worker.log.writer import LogWriter

@@ -11,7 +11,7 @@ before anything else happens, for every token read from then on would be paid fo
 - Broken off: ``on_failure`` decides. ``continue`` and ``restart`` give the stream back and claim it anew,
   within the tries that the claim counts; ``fail`` ends it.
 - Failed before its first token, with fallbacks left: the stream is given back, moved to the next one (see
-  :mod:`shared.fallbacks`), and claimed anew at once.
+  :mod:`shared.protocol.fallbacks`), and claimed anew at once.
 - SIGTERM: what is said is written, the stream is given back as a hand-over (which is no try), and a job
   for the next attempt wakes another worker.
 """
@@ -25,14 +25,14 @@ import msgspec
 import structlog
 from redis.exceptions import RedisError
 
-from shared.claims import Claim
-from shared.events import CANCELLED, CONTINUED, DONE, FAILED
-from shared.fallbacks import moved_on, with_tried
-from shared.providers import Provider
-from shared.queue import Job, Queue
+from shared.config.providers import Provider
+from shared.config.settings import Settings
+from shared.protocol.events import CANCELLED, CONTINUED, DONE, FAILED
+from shared.protocol.fallbacks import moved_on, with_tried
 from shared.redis import AWAY
-from shared.settings import Settings
-from shared.streams import Reading, Streams
+from shared.store.claims import Claim
+from shared.store.queue import Job, Queue
+from shared.store.streams import Reading, Streams
 from worker.course import ABANDONED, FILTERED, FULL, INTERNAL, Course, Failure, not_here
 from worker.endings import Endings, whose
 from worker.going_on import asked_of, how_to_go_on

@@ -7,9 +7,9 @@ with ``continue_final_message``. Both answer a stream with nothing but what is n
 from collections.abc import Mapping
 from typing import Any, Final
 
-from shared.events import Delta, decode_data
-from shared.providers import Provider
-from shared.streams import Reading
+from shared.config.providers import Provider
+from shared.protocol.events import Delta, decode_data
+from shared.store.streams import Reading
 from worker.providers.base import GenerationRequest
 
 CHARACTERS_A_TOKEN: Final = 4

@@ -2,7 +2,7 @@
 
 Theory of operation. arq polls every 0.5 s; that delays a pickup by 232 ms at the median, and a wait by less than
 2. This subclass (of exactly arq 0.28.0) changes two things. It takes jobs out of the queue, as many as it has
-room for, by the call that waits for them (:meth:`shared.queue.Queue.take`), where arq looks, marks and counts
+room for, by the call that waits for them (:meth:`shared.store.queue.Queue.take`), where arq looks, marks and counts
 each, one after the other: of 100 streams that are asked for at the same moment the last one's first token comes
 110-160 ms later than the provider's, and not 210-310. And it runs a job without arq's bookkeeping of tries and
 results, for the claim decides who runs. All that arq does otherwise stays as it is: start and stop hooks, health
@@ -12,7 +12,7 @@ A job that is taken by a worker that dies, or by a call whose reply is lost, is 
 neither a lease nor a job. One that comes when there is no room for it any more (the worker drains) is put back. A
 worker that ends closes the connection on which it waits, or it would be given what its own streams hand over.
 Without a free place (:mod:`worker.places`) nothing is waited for but a place. Where jobs wait that may not be taken
-here, for their keys have their shares, the worker looks again every :data:`shared.queue.LOOK_S`.
+here, for their keys have their shares, the worker looks again every :data:`shared.store.queue.LOOK_S`.
 """
 
 import asyncio
@@ -27,8 +27,8 @@ from arq.worker import Worker
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from shared.queue import JOB, LOOK_S, Job, Queue
 from shared.redis import AWAY, MultiplexedRedis, reason, why_refused
+from shared.store.queue import JOB, LOOK_S, Job, Queue
 from worker.places import Places
 
 WAIT_S: Final = 1.0

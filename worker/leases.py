@@ -15,7 +15,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from shared.redis import AWAY
-from shared.streams import Streams
+from shared.store.streams import Streams
 from worker.log.attempt_log import FENCED, AttemptLog
 
 TICK_S: Final = 1.0

@@ -1,4 +1,5 @@
-"""The line in front of the providers: a worker's streams ask for their turns together (:mod:`shared.turns`)."""
+"""The line in front of the providers: a worker's streams ask for their turns together
+(:mod:`shared.store.turns`)."""
 
 import asyncio
 import contextlib
@@ -11,7 +12,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from shared.redis import AWAY
-from shared.turns import Asking, Turn, Turns
+from shared.store.turns import Asking, Turn, Turns
 
 ASK_S: Final = 0.2
 """How soon a turn that came free is taken up."""

@@ -20,22 +20,22 @@ import uvloop
 from arq.worker import func
 from prometheus_client import CollectorRegistry
 
-from shared.collector import calm_collector
-from shared.durability import log_durability
-from shared.erasures import Erasures
-from shared.files import raise_file_limit
-from shared.keys import Keys
-from shared.limits import Limits
-from shared.logs import LogOutput, configure_logs
-from shared.metrics import Read, common, gauge, rendered, served
-from shared.presence import PresenceKeys
-from shared.queue import JOB, Job, Queue, deserialize, serialize
+from shared.config.settings import BadSettings, Configuration, environment, load
+from shared.process.collector import calm_collector
+from shared.process.files import raise_file_limit
+from shared.process.logs import LogOutput, configure_logs
+from shared.process.metrics import Read, common, gauge, rendered, served
+from shared.process.rights import Rights
+from shared.process.vital import start_vital
 from shared.redis import arq_server, connect_to_logs, errors_of, listen, load_scripts, open_client, read_url
-from shared.rights import Rights
-from shared.settings import BadSettings, Configuration, environment, load
-from shared.streams import Streams
-from shared.turns import Turns
-from shared.vital import start_vital
+from shared.store.durability import log_durability
+from shared.store.erasures import Erasures
+from shared.store.keys import Keys
+from shared.store.limits import Limits
+from shared.store.presence import PresenceKeys
+from shared.store.queue import JOB, Job, Queue, deserialize, serialize
+from shared.store.streams import Streams
+from shared.store.turns import Turns
 from worker.endings import Endings
 from worker.generation import Generations
 from worker.job_consumer import JobConsumer, WiredArq

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, Metric
 
-from shared.claims import Claim
-from shared.metrics import SLOW_S, Names, Read, Timings
+from shared.process.metrics import SLOW_S, Names, Read, Timings
+from shared.store.claims import Claim
 
 
 class WorkerMetrics:

@@ -7,7 +7,7 @@ second's worth may come at once; reading then stops until the rest is due, and T
 from collections.abc import Callable
 from typing import Final
 
-from shared.events import Delta
+from shared.protocol.events import Delta
 
 CHARACTERS_A_TOKEN: Final = 4
 

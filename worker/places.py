@@ -8,8 +8,8 @@ streams in all; when many go on at once, a worker carries more than its places f
 Places are shared: no key (and, where the worker knows several providers, no provider) gets one more when it has as
 many as are free, and the same holds for the streams in all. A key's places at one provider are bounded in the same
 way by what is free beside the provider's, so that no key fills what its provider may have. The rule itself is in
-``take.lua``, for it decides job by job while jobs are taken (see :mod:`shared.queue`). A provider's share counts by
-the job, so a fallback may go over it.
+``take.lua``, for it decides job by job while jobs are taken (see :mod:`shared.store.queue`). A provider's share
+counts by the job, so a fallback may go over it.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from shared.queue import Job, Lane, Shares
+from shared.store.queue import Job, Lane, Shares
 
 HELD: Final = 4
 """Streams in all, as a multiple of the places. With answers of 4 MiB at the most, 800 idle ones are 3 GB at worst;

@@ -22,10 +22,10 @@ from typing import Any
 
 import msgspec
 
-from shared.events import PAUSED, RESUMED, WAITING, Delta
-from shared.prices import Prices, cost
-from shared.providers import Provider
-from shared.turns import Asking, Turn
+from shared.config.prices import Prices, cost
+from shared.config.providers import Provider
+from shared.protocol.events import PAUSED, RESUMED, WAITING, Delta
+from shared.store.turns import Asking, Turn
 from worker.course import Course
 from worker.line import Line, Waiting
 from worker.log.attempt_log import AttemptLog

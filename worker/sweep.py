@@ -27,12 +27,12 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
-from shared.limits import Ended, Limits
-from shared.new_stream import BEING_MADE_MS
-from shared.queue import FIRST, Lane, Queue, job_id
+from shared.protocol.transitions import TRANSITIONS
 from shared.redis import AWAY
-from shared.streams import Streams
-from shared.transitions import TRANSITIONS
+from shared.store.limits import Ended, Limits
+from shared.store.new_stream import BEING_MADE_MS
+from shared.store.queue import FIRST, Lane, Queue, job_id
+from shared.store.streams import Streams
 from worker.leases import Leases
 from worker.metrics import WorkerMetrics
 

@@ -9,9 +9,9 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
-from shared.erasures import Erasures
-from shared.queue import Queue
 from shared.redis import AWAY
+from shared.store.erasures import Erasures
+from shared.store.queue import Queue
 from worker.leases import TICK_S, Leases
 from worker.log.writer import LogWriter
 from worker.sweep import Sweep

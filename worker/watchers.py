@@ -8,8 +8,8 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
-from shared.presence import PresenceKeys
 from shared.redis import AWAY
+from shared.store.presence import PresenceKeys
 
 TICK_S: Final = 1.0
 

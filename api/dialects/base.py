@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from shared.log import Entry
+from shared.store.log import Entry
 
 
 class Dialect(Protocol):

@@ -7,9 +7,9 @@ named ``error``, which EventSource uses itself.
 from collections.abc import Sequence
 from typing import Any, Final
 
-from shared.events import FAILED, MESSAGE, SNAPSHOT, TERMINAL, encode_data
-from shared.log import Entry
-from shared.sse import encode_event
+from shared.protocol.events import FAILED, MESSAGE, SNAPSHOT, TERMINAL, encode_data
+from shared.protocol.sse import encode_event
+from shared.store.log import Entry
 
 BEGINNING: Final = b"0-0"
 """In front of every log; whoever comes back with it gets a snapshot again."""

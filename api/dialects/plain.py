@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from api.dialects.native import GONE_TEXT
-from shared.events import CANCELLED, DONE, FAILED, MESSAGE, RESTART, TERMINAL, decode_data, encode_data
-from shared.ids import entry_cursor
-from shared.log import Entry
-from shared.sse import encode_event, encode_named
+from shared.protocol.events import CANCELLED, DONE, FAILED, MESSAGE, RESTART, TERMINAL, decode_data, encode_data
+from shared.protocol.ids import entry_cursor
+from shared.protocol.sse import encode_event, encode_named
+from shared.store.log import Entry
 
 RESTARTED_TEXT: Final = "The answer began anew, which can't be shown here without repeating text. Ask again."
 LOST_TEXT: Final = "What was shown so far can't be joined to what the log still has. Ask again."

@@ -18,8 +18,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.http.problems import Problem, no_such_stream, refuse
 from api.services import Services
-from shared.api_keys import ApiKeys
-from shared.ids import is_stream_id
+from shared.config.api_keys import ApiKeys
+from shared.protocol.ids import is_stream_id
 
 OPEN: Final = frozenset({"/", "/healthz", "/readyz", "/readyz/viewers", "/readyz/creates"})
 BY_ADDRESS: Final = frozenset({"/docs", "/openapi.json", "/metrics"})

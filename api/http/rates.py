@@ -1,7 +1,7 @@
 """How often a caller may do something, counted by this process alone.
 
 What is refused or only read must not cost a round trip to Redis, so it is counted here: with two API processes a
-caller has twice as much. (Creations are counted in Redis, for all processes together: :mod:`shared.limits`.)
+caller has twice as much. (Creations are counted in Redis, for all processes together: :mod:`shared.store.limits`.)
 
 Theory of operation. As there, one number is kept for each name: the moment at which all that was taken is given
 back (GCRA). A minute's worth may come at once, then it flows at the rate. Who has waited for long enough has no

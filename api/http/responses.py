@@ -30,7 +30,7 @@ from starlette.types import Receive, Scope, Send
 from api.http.connections import CONNECTION, CYCLE, HttpConnection
 from api.http.heads import IS_HEAD
 from api.http.sink import Sink, frame, framed
-from shared.sse import COMMENT
+from shared.protocol.sse import COMMENT
 
 WATCH_S: Final = 0.5
 REFUSED_S: Final = 0.05

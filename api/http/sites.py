@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.http.problems import Problem, refuse
-from shared.settings import is_loopback
+from shared.config.settings import is_loopback
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 CREATES_BY_GET: Final = frozenset({"/chat/stream"})

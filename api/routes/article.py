@@ -39,9 +39,9 @@ from api.viewing.opening import (
     cursor_in,
     open_viewer,
 )
-from shared.ids import BadCursor, Cursor, parse_cursor
+from shared.protocol.ids import BadCursor, Cursor, parse_cursor
+from shared.protocol.sse import encode_event, encode_id
 from shared.redis import AWAY
-from shared.sse import encode_event, encode_id
 
 PING_S: Final = 5.0
 PING: Final = encode_event("ping", b"", None)

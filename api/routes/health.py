@@ -10,8 +10,8 @@ from redis.exceptions import RedisError
 from api.http.doors import services
 from api.http.problems import Problem, documented, redis_full
 from api.services import Services
+from shared.process.rights import mend
 from shared.redis import AWAY, check_masters
-from shared.rights import mend
 
 READY_TIMEOUT_S: Final = 1.5
 

@@ -14,7 +14,7 @@ from api.http.prefix import prefix_of
 from api.http.problems import documented, no_such_stream
 from api.schemas.requests import Cancel
 from api.streams.answers import Created, Links, Model, Models
-from shared.events import encode_data
+from shared.protocol.events import encode_data
 from shared.redis import AWAY
 
 router = APIRouter(prefix="/v1", tags=["streams"], responses=documented(401, 413, 422, 503), route_class=BodyRoute)

@@ -27,7 +27,7 @@ from api.viewing.opening import (
     come_back,
     open_viewer,
 )
-from shared.ids import BadCursor, parse_cursor
+from shared.protocol.ids import BadCursor, parse_cursor
 from shared.redis import AWAY
 
 log = structlog.get_logger("api")

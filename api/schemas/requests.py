@@ -1,6 +1,7 @@
 """What callers may send. Unknown fields are refused, so that a typing mistake never passes for a default.
 
-What a field means to each provider, and which providers have no word for it, stands in :mod:`shared.capabilities`.
+What a field means to each provider, and which providers have no word for it, stands in
+:mod:`shared.config.capabilities`.
 """
 
 from typing import Annotated, Any, Final, Literal
@@ -18,8 +19,8 @@ from pydantic import (
 )
 
 from api.schemas.messages import MAX_MESSAGES, MAX_TOOLS, AnyTool, Name, Strict, Tool, Turn, check_json, complete
-from shared.capabilities import Effort
-from shared.fallbacks import MAX_FALLBACKS
+from shared.config.capabilities import Effort
+from shared.protocol.fallbacks import MAX_FALLBACKS
 
 MAX_TOKENS = 1_000_000
 MAX_STOPS = 16

@@ -1,4 +1,4 @@
-"""Admission: what a create is told that a limit of its key refuses (see :mod:`shared.limits`).
+"""Admission: what a create is told that a limit of its key refuses (see :mod:`shared.store.limits`).
 
 Refused is a 429 whose code names the limit, with ``Retry-After``. A repeated create whose stream is already there
 is never refused: it takes nothing.
@@ -8,12 +8,12 @@ import math
 from typing import Final
 
 from api.http.problems import Problem, redis_full
-from shared.limits import Limits
-from shared.new_stream import BEING_MADE_MS
-from shared.queue import Queue
-from shared.settings import Settings
-from shared.streams import Streams
-from shared.transitions import TRANSITIONS
+from shared.config.settings import Settings
+from shared.protocol.transitions import TRANSITIONS
+from shared.store.limits import Limits
+from shared.store.new_stream import BEING_MADE_MS
+from shared.store.queue import Queue
+from shared.store.streams import Streams
 
 QUEUE_WAIT_S: Final = 5
 STREAMS_WAIT_S: Final = 2

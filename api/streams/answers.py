@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel, Field
 
-from shared.events import PAUSED, WAITING
-from shared.streams import LARGE_SNAPSHOT, Reading, Streams, json_field
+from shared.protocol.events import PAUSED, WAITING
+from shared.store.streams import LARGE_SNAPSHOT, Reading, Streams, json_field
 
 
 class Created(BaseModel):

@@ -1,4 +1,4 @@
-"""Creating a stream: what is asked is checked, its id is found, and its steps are run (:mod:`shared.create`).
+"""Creating a stream: what is asked is checked, its id is found, and its steps are run (:mod:`shared.store.create`).
 
 With an ``Idempotency-Key`` the id is HMAC(secret, owner, key), so every caller with that key meets the same record,
 and repeating a create is harmless. The record tells another request by a keyed hash (HMAC, too): it stays when the
@@ -19,13 +19,13 @@ from api.metrics import ApiMetrics
 from api.schemas.requests import CreateStream
 from api.streams.admission import Admission
 from api.viewing.presence import Presence
-from shared.capabilities import Refusal, disallowed, refusal
-from shared.create import Created, Creator
-from shared.fallbacks import speaker
-from shared.ids import idempotent_stream_id, new_stream_id
-from shared.new_stream import NewStream
-from shared.providers import Provider, Target, UnknownModel, resolve_model
-from shared.settings import Settings
+from shared.config.capabilities import Refusal, disallowed, refusal
+from shared.config.providers import Provider, Target, UnknownModel, resolve_model
+from shared.config.settings import Settings
+from shared.protocol.fallbacks import speaker
+from shared.protocol.ids import idempotent_stream_id, new_stream_id
+from shared.store.create import Created, Creator
+from shared.store.new_stream import NewStream
 
 CREATE_TIMEOUT_S: Final = 1.8
 """A caller learns within two seconds that Redis is away."""

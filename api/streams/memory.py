@@ -3,9 +3,9 @@
 Theory of operation. At ``maxmemory`` a server refuses writes, those of running streams too. So creates are refused
 earlier, at :data:`FULL` of it: what is left is for the streams that are there. And of what is left each key has its
 share (where there are several): it may store as many bytes as are free, so one key alone fills a half of the
-server, two a third each (the rule by which workers share their places, see :mod:`shared.queue`). What a key stores
-is counted by :mod:`shared.limits`; what is free is as old as the last look. A server that has no ``maxmemory``, or
-that lets nobody ask (``INFO``), is never full.
+server, two a third each (the rule by which workers share their places, see :mod:`shared.store.queue`). What a key
+stores is counted by :mod:`shared.store.limits`; what is free is as old as the last look. A server that has no
+``maxmemory``, or that lets nobody ask (``INFO``), is never full.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from shared.limits import NOTHING, Limits
 from shared.redis import AWAY, memory_of
+from shared.store.limits import NOTHING, Limits
 
 LOOK_S: Final = 1.0
 LOOK_TIMEOUT_S: Final = 2.0

@@ -1,4 +1,4 @@
-"""Links to a stream, with a read token in ``events_url`` where keys are set (see :mod:`shared.tokens`).
+"""Links to a stream, with a read token in ``events_url`` where keys are set (see :mod:`shared.protocol.tokens`).
 
 A token opens the events route of its stream and nothing else; the record, too, needs the key. It is renewed by
 asking for a new link; a viewer's cursor stands beside the token in the URL or in a header, so nothing is lost.
@@ -6,9 +6,9 @@ asking for a new link; a viewer's cursor stands beside the token in the URL or i
 Theory of operation. One round trip brings what a check needs: the record's fields, and the log's first entry from
 the viewer's cursor on. Until it expires a token lets everybody in. After that it lets in only a viewer that comes
 back, for a bounded time, and the proof is its cursor: it must be an event of this very stream. It is one if that
-entry is the event itself, or a later one of the same epoch: an epoch's events have no holes (:mod:`shared.log`), so
-the cursor's own was there, and was trimmed. All other cursors prove nothing: a made-up epoch, a number ahead of the
-log, and an epoch of which no entry is left (its viewer must get a new token).
+entry is the event itself, or a later one of the same epoch: an epoch's events have no holes
+(:mod:`shared.store.log`), so the cursor's own was there, and was trimmed. All other cursors prove nothing: a
+made-up epoch, a number ahead of the log, and an epoch of which no entry is left (its viewer must get a new token).
 """
 
 import time
@@ -16,10 +16,10 @@ from collections.abc import Awaitable, Callable
 
 from api.http.problems import Problem, no_such_stream
 from api.streams.answers import links
-from shared.ids import Cursor, is_stream_id
-from shared.settings import Settings
-from shared.streams import Streams
-from shared.tokens import TokenExpired, TokenInvalid, check_token, sign_token
+from shared.config.settings import Settings
+from shared.protocol.ids import Cursor, is_stream_id
+from shared.protocol.tokens import TokenExpired, TokenInvalid, check_token, sign_token
+from shared.store.streams import Streams
 
 
 class ReadTokens:

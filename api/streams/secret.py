@@ -6,7 +6,7 @@ Redis may be emptied sets ``HEADRACE_SECRET``: read tokens and keys of before th
 
 import secrets
 
-from shared.queue import Queue
+from shared.store.queue import Queue
 
 
 class Secret:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from api.viewing.shared_buffer import SharedBuffer
-from shared.events import MESSAGE, Delta, decode_data, encode_data, merged
-from shared.log import Entry
+from shared.protocol.events import MESSAGE, Delta, decode_data, encode_data, merged
+from shared.store.log import Entry
 
 
 @dataclass(frozen=True, slots=True)

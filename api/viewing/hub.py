@@ -27,9 +27,10 @@ from redis.exceptions import RedisError, ResponseError
 
 from api.dialects.base import Dialect
 from api.viewing.followed_log import FollowedLog, FollowedLogs
-from shared.ids import Cursor, entry_cursor
-from shared.keys import Keys
-from shared.log import (
+from shared.protocol.ids import Cursor, entry_cursor
+from shared.redis import AWAY, LogConnection, listen, reason
+from shared.store.keys import Keys
+from shared.store.log import (
     Entry,
     RawEntry,
     last_command,
@@ -38,7 +39,6 @@ from shared.log import (
     read_tails,
     tail_commands,
 )
-from shared.redis import AWAY, LogConnection, listen, reason
 
 READ_COUNT: Final = 500
 """Entries of one log in one XREAD: a late viewer's long log must not hold up the others."""

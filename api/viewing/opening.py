@@ -20,9 +20,9 @@ from api.http.sink import Sink
 from api.services import Services
 from api.viewing.batching import BatchLimits
 from api.viewing.viewer import RETRY_MS, BatchedViewer, Viewer
-from shared.ids import Cursor, parse_cursor
+from shared.protocol.ids import Cursor, parse_cursor
+from shared.protocol.sse import COMMENT, encode_comment, encode_retry
 from shared.redis import AWAY
-from shared.sse import COMMENT, encode_comment, encode_retry
 
 NEEDED: Final = ("text_from", "pause_after_ms", "owner", "created_ms")
 """Fields of a stream's record."""

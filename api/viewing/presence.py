@@ -13,8 +13,8 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
-from shared.presence import PresenceKeys
 from shared.redis import AWAY
+from shared.store.presence import PresenceKeys
 
 SHOW_S: Final = 1.0
 """``pause_after`` is at least two seconds: one showing may be lost."""

@@ -1,4 +1,4 @@
-"""Seats: how many viewers a stream may have, on all API processes together (see :mod:`shared.limits`).
+"""Seats: how many viewers a stream may have, on all API processes together (see :mod:`shared.store.limits`).
 
 A viewer that is refused is not sent away for ever: it is told to come back.
 """
@@ -12,9 +12,9 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError, ResponseError
 
-from shared.limits import Limits
-from shared.queue import Queue
 from shared.redis import AWAY, is_out_of_memory
+from shared.store.limits import Limits
+from shared.store.queue import Queue
 
 GIVE_BACK_S: Final = 1.0
 """How late a seat that became free is seen by other processes."""

@@ -1,9 +1,9 @@
 """The shared buffer: recent events of one log as ready bytes. Pure, no I/O.
 
-Ids count on (see :mod:`shared.log`), so they are not held one by one: a *run* is its first event's id and sequence
-number, and there is one for each attempt. Whoever appends sees by ``next_id`` alone, as bytes, that nothing is
-missing. (With all that goes with it, encoding from what Redis told, a token read is 199 instructions of ours; with
-an entry made of each, and its id taken apart, held and written out again, 354.)
+Ids count on (see :mod:`shared.store.log`), so they are not held one by one: a *run* is its first event's id and
+sequence number, and there is one for each attempt. Whoever appends sees by ``next_id`` alone, as bytes, that
+nothing is missing. (With all that goes with it, encoding from what Redis told, a token read is 199 instructions of
+ours; with an entry made of each, and its id taken apart, held and written out again, 354.)
 
 A viewer is an index into it (a *sequence number*, counted from the buffer's first event and never reused),
 and its catch-up is one slice, whoever else reads the same. Events leave at the front in halves, so that
@@ -17,7 +17,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from typing import Final
 
-from shared.ids import Cursor
+from shared.protocol.ids import Cursor
 
 MAX_EVENTS: Final = 4096
 """As many as a log keeps by default: who is behind that would get a snapshot anyway."""

@@ -30,12 +30,12 @@ from api.viewing.batching import Batching, BatchLimits, gather
 from api.viewing.followed_log import FollowedLog
 from api.viewing.hub import PAGE, Hub
 from api.viewing.shared_buffer import SLICE_BYTES
-from shared.events import FRESH, Transcript
-from shared.ids import Cursor, entry_cursor, follows
-from shared.log import Entry
+from shared.protocol.events import FRESH, Transcript
+from shared.protocol.ids import Cursor, entry_cursor, follows
+from shared.protocol.sse import encode_retry
 from shared.redis import AWAY
-from shared.sse import encode_retry
-from shared.streams import LARGE_SNAPSHOT, Reading, Streams
+from shared.store.log import Entry
+from shared.store.streams import LARGE_SNAPSHOT, Reading, Streams
 
 RETRY_MS: Final = 1000
 """A viewer that loses its connection is back after a second."""

@@ -16,12 +16,12 @@ from fastapi import FastAPI, Header, Request
 from pydantic import BaseModel
 from sse_starlette.sse import EventSourceResponse
 
-from shared.ids import new_stream_id
-from shared.keys import Keys
-from shared.new_stream import NewStream, new_nonce
-from shared.queue import Queue
+from shared.protocol.ids import new_stream_id
 from shared.redis import load_scripts
-from shared.streams import Streams
+from shared.store.keys import Keys
+from shared.store.new_stream import NewStream, new_nonce
+from shared.store.queue import Queue
+from shared.store.streams import Streams
 
 REDIS_URL = os.environ["HEADRACE_REDIS_URL"]
 MODEL = "local/smollm2"

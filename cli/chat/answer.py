@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from shared.events import (
+from shared.protocol.events import (
     CANCELLED,
     CONTINUED,
     DONE,
@@ -27,7 +27,7 @@ from shared.events import (
     Transcript,
     decode_data,
 )
-from shared.sse import ServerSentEvent
+from shared.protocol.sse import ServerSentEvent
 
 Kind = Literal["text", "reasoning", "anew", "note"]
 

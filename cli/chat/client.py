@@ -19,9 +19,9 @@ import httpx
 from cli.chat.answer import Answer, BadEvent, Change
 from cli.chat.patience import Patience
 from cli.errors import NoAnswer
-from shared.connecting import cause_of, is_refused_tls, unreachable
-from shared.settings import is_loopback
-from shared.sse import SseError, SseParser
+from shared.config.settings import is_loopback
+from shared.process.connecting import cause_of, is_refused_tls, unreachable
+from shared.protocol.sse import SseError, SseParser
 
 SILENCE_S: Final = 50.0
 """Comments come every 15 s: three missing ones mean that nobody is there."""

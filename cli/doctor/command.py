@@ -29,12 +29,11 @@ from cli.doctor.findings import (
     untold_finding,
     worker_findings,
 )
-from shared.erasures import Erasures
-from shared.files import file_limit, find_room
-from shared.keys import Keys
-from shared.network import Network
-from shared.providers import Provider, UnknownModel, resolve_model
-from shared.queue import Queue
+from shared.config.network import Network
+from shared.config.providers import Provider, UnknownModel, resolve_model
+from shared.config.settings import BadSettings, Configuration, Settings
+from shared.process.files import file_limit, find_room
+from shared.process.rights import mend
 from shared.redis import (
     AWAY,
     address_of,
@@ -46,8 +45,9 @@ from shared.redis import (
     why_refused,
     without_password,
 )
-from shared.rights import mend
-from shared.settings import BadSettings, Configuration, Settings
+from shared.store.erasures import Erasures
+from shared.store.keys import Keys
+from shared.store.queue import Queue
 from worker.providers.base import ProviderError
 from worker.providers.probe import ask_models, way_to
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from cli.up.valkey import OLDEST_MAJOR
-from shared.durability import durability
-from shared.files import Room
+from shared.config.settings import Settings, is_loopback
+from shared.process.files import Room
 from shared.redis import USEFUL
-from shared.settings import Settings, is_loopback
+from shared.store.durability import durability
 
 OFF_S = 2.0
 """Clocks kept by NTP are milliseconds apart."""

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, RedisError
 
 from cli.errors import CannotStart
+from shared.process.rights import mend
 from shared.redis import (
     AWAY,
     check_certificates,
@@ -20,7 +21,6 @@ from shared.redis import (
     why_refused,
     without_password,
 )
-from shared.rights import mend
 
 OLDEST_MAJOR = 7
 """Script flags (``allow-oom``) came with Redis 7.0; every Valkey has them."""

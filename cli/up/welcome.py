@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cli.model import missing_wheels
-from shared.providers import UnknownModel, resolve_model
-from shared.settings import is_loopback, load
+from shared.config.providers import UnknownModel, resolve_model
+from shared.config.settings import is_loopback, load
 
 
 def label(name: str) -> str:

@@ -31,7 +31,7 @@ def open_client(url: str, timeout_s: float = EXCHANGE_TIMEOUT_S) -> Redis:
 
     Calls wait at most ``timeout_s`` for a connection and as long for a reply, and are never repeated
     unseen: whoever can repeat safely does so itself, with the same nonce. What streams hold comes as the server
-    says it, for :mod:`shared.log` reads it.
+    says it, for :mod:`shared.store.log` reads it.
     """
     place = read_url(url)
     kind, settings = described(url)

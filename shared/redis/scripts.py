@@ -7,8 +7,8 @@ carry the caller's nonce and answer the first result again; the others change no
 Scripts that end a stream, and those by which streams go on and workers show that they live, are flagged
 ``allow-oom``: at ``maxmemory`` a stream can still be closed.
 
-Every script of the log's side is ``shared/lua/<name>.lua`` behind the transition table and ``prelude.lua``; its
-head tells its arguments and answers. Rejected: Redis functions (FUNCTION LOAD needs rights that hosted servers
+Every script of the log's side is ``shared/store/lua/<name>.lua`` behind the transition table and ``prelude.lua``;
+its head tells its arguments and answers. Rejected: Redis functions (FUNCTION LOAD needs rights that hosted servers
 keep, and a server-wide name), and optimistic WATCH loops (three round trips, and no bound under contention).
 """
 
@@ -21,8 +21,8 @@ from typing import Any, Final, Protocol
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
+from shared.protocol.transitions import lua_table
 from shared.redis.commands import Command, command
-from shared.transitions import lua_table
 
 FLAGS: Final[dict[str, str]] = {
     "create": "",
@@ -75,7 +75,7 @@ def load_script(name: str, *, shebang: bool = True) -> Script:
 
 
 def _source(name: str) -> str:
-    return (files("shared") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
+    return (files("shared.store") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
 
 
 Call = tuple[Sequence[str], Sequence[str | bytes | int]]

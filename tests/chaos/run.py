@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 
 from cli.up.valkey import ALWAYS, EVERYSEC
-from shared.keys import Keys
+from shared.store.keys import Keys
 from tests.chaos import network_faults, process_faults, redis_faults
 from tests.chaos.client import Client
 from tests.chaos.faults import Fault

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.sse import ServerSentEvent, SseParser
+from shared.protocol.sse import ServerSentEvent, SseParser
 from tests.support.sse_socket import SseSocket
 
 TERMINAL = ("done", "failed", "cancelled")

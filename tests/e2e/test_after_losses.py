@@ -4,7 +4,7 @@ import asyncio
 
 from redis.asyncio import Redis
 
-from shared.keys import Keys
+from shared.store.keys import Keys
 from tests.support.stack import Stack
 
 

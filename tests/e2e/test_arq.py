@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from shared.keys import Keys
+from shared.store.keys import Keys
 from tests.support.processes import Child, arq_command, base_env, start_arq_worker, start_worker
 from tests.support.script import script_text
 from tests.support.stack import WAIT_S, Stack, running_stack

@@ -10,7 +10,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from shared.sse import ServerSentEvent, SseParser
+from shared.protocol.sse import ServerSentEvent, SseParser
 from tests.support.requirements import find_program
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack

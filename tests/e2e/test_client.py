@@ -18,7 +18,7 @@ import pytest_asyncio
 from playwright.async_api import Page, Route, async_playwright
 
 from cli.up.sockets import free_port
-from shared.api_keys import new_api_key
+from shared.config.api_keys import new_api_key
 from tests.support.processes import ROOT, start_api
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 
-from shared.keys import Keys
+from shared.store.keys import Keys
 from tests.support.clocks import set_ahead
 from tests.support.stack import Stack, running_stack
 

@@ -10,8 +10,8 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from cli.doctor.command import examine
-from shared.keys import Keys
-from shared.settings import load
+from shared.config.settings import load
+from shared.store.keys import Keys
 from tests.support.cluster import Cluster, running_cluster
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from shared.providers import Provider
+from shared.config.providers import Provider
 from tests.support.processes import Child
 from tests.support.provider_calls import calm_client, events_of, text_of
 from tests.support.script import script_text

@@ -14,9 +14,9 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from shared.api_keys import new_api_key
-from shared.keys import Keys
-from shared.tokens import sign_token
+from shared.config.api_keys import new_api_key
+from shared.protocol.tokens import sign_token
+from shared.store.keys import Keys
 from tests.support.processes import Child, base_env
 from tests.support.stack import Stack, running_stack
 from tests.support.viewing import Seen, view, view_to_end

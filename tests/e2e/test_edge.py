@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from shared.api_keys import new_api_key
+from shared.config.api_keys import new_api_key
 from tests.support.bystander import beside
 from tests.support.processes import Child
 from tests.support.sse_socket import SseSocket

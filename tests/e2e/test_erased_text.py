@@ -8,7 +8,7 @@ from pathlib import Path
 from redis import Redis
 
 from cli.doctor.command import examine
-from shared.settings import load
+from shared.config.settings import load
 from tests.support.processes import start_server
 from tests.support.stack import Stack, running_stack
 

@@ -13,7 +13,7 @@ from statistics import median
 import httpx
 from redis.asyncio import Redis
 
-from shared.api_keys import new_api_key
+from shared.config.api_keys import new_api_key
 from tests.support.stack import Stack, running_stack
 from tests.support.viewing import view
 

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from shared.keys import Keys
+from shared.store.keys import Keys
 from tests.support.script import script_text
 from tests.support.scripted_provider import ScriptedProvider
 from tests.support.stack import Stack, running_stack

@@ -9,7 +9,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from api.streams.memory import FULL
-from shared.streams import RECORD_BYTES
+from shared.store.streams import RECORD_BYTES
 from tests.e2e.test_fairness import post, with_keys
 from tests.support.stack import Stack, running_stack
 

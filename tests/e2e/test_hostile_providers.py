@@ -14,8 +14,8 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from shared.keys import Keys
-from shared.sse import SseParser
+from shared.protocol.sse import SseParser
+from shared.store.keys import Keys
 from tests.support.hostile_provider import HABITS
 from tests.support.processes import ROOT, Child, base_env
 from tests.support.stack import Stack, running_stack

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 import pytest_asyncio
 
-from shared.sse import SseParser
+from shared.protocol.sse import SseParser
 from tests.support.processes import Child
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack

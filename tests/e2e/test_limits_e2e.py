@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 from redis.asyncio import Redis
 
-from shared.api_keys import new_api_key
-from shared.keys import Keys
+from shared.config.api_keys import new_api_key
+from shared.store.keys import Keys
 from tests.support.stack import Stack, running_stack
 from tests.support.viewing import view
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from shared.ids import new_stream_id
+from shared.protocol.ids import new_stream_id
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 from tests.support.viewing import view_to_end

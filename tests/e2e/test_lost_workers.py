@@ -5,9 +5,9 @@ import signal
 import time
 from pathlib import Path
 
-from shared.keys import Keys
-from shared.queue import Queue, Shares
 from shared.redis import open_client
+from shared.store.keys import Keys
+from shared.store.queue import Queue, Shares
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 from tests.support.viewing import view_to_end

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest_asyncio
 from playwright.async_api import BrowserContext, Page
 
-from shared.api_keys import new_api_key
+from shared.config.api_keys import new_api_key
 from tests.support.page import LAST, open_browser
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack

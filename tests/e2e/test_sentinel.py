@@ -9,7 +9,7 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from cli.doctor.command import examine
-from shared.settings import load
+from shared.config.settings import load
 from tests.support.script import script_text
 from tests.support.sentinel import Watched, running_sentinels
 from tests.support.stack import Stack, running_stack

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from shared.api_keys import new_api_key
+from shared.config.api_keys import new_api_key
 from tests.support.processes import Child, base_env, start_api, wait_until
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack

@@ -10,8 +10,8 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from shared.keys import Keys
-from shared.sse import SseParser
+from shared.protocol.sse import SseParser
+from shared.store.keys import Keys
 from tests.chaos.viewer import Viewer
 from tests.support.script import script_reasoning, script_text
 from tests.support.sse_socket import SseSocket

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 
-from shared.sse import SseParser
+from shared.protocol.sse import SseParser
 from tests.chaos.viewer import Viewer
 from tests.support.bare_provider import MIB, bare_provider, bulk_text
 from tests.support.script import script_text, script_tokens

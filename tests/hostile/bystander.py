@@ -20,7 +20,7 @@ from typing import Any, Self
 
 import httpx
 
-from shared.sse import SseParser
+from shared.protocol.sse import SseParser
 from tests.support.scripted_provider import ScriptedProvider
 from tests.support.sse_socket import SseSocket
 

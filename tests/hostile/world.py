@@ -13,7 +13,7 @@ from typing import Any, Final
 import httpx
 from redis.asyncio import Redis
 
-from shared.api_keys import new_api_key
+from shared.config.api_keys import new_api_key
 from tests.hostile.attack import Told
 from tests.hostile.bystander import PROVIDER, Bystander
 from tests.hostile.provider import HostileProvider

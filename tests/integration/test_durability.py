@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 from structlog.testing import capture_logs
 
-from shared.durability import durability, log_durability
+from shared.store.durability import durability, log_durability
 from tests.support.processes import Server, start_server
 
 AOF: dict[str, Any] = {"aof_enabled": 1, "role": "master", "connected_slaves": 0}

@@ -5,15 +5,15 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from shared.claims import Claim
-from shared.erasures import Erasures
-from shared.events import FINISHING
-from shared.keys import Keys
-from shared.new_stream import NewStream, new_nonce
-from shared.queue import Lane, Queue
+from shared.config.settings import Settings
+from shared.protocol.events import FINISHING
 from shared.redis import connect_to_logs, load_scripts, open_client
-from shared.settings import Settings
-from shared.streams import Streams
+from shared.store.claims import Claim
+from shared.store.erasures import Erasures
+from shared.store.keys import Keys
+from shared.store.new_stream import NewStream, new_nonce
+from shared.store.queue import Lane, Queue
+from shared.store.streams import Streams
 from tests.support.processes import Server
 from worker.course import Course
 from worker.endings import Endings

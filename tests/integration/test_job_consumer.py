@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from arq.worker import func
 
-from shared.keys import Keys
-from shared.queue import JOB, Job, Lane, Queue, Shares
 from shared.redis import open_client
+from shared.store.keys import Keys
+from shared.store.queue import JOB, Job, Lane, Queue, Shares
 from tests.support.processes import Server
 from worker.job_consumer import JobConsumer, WiredArq
 from worker.places import Places

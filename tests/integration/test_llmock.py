@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.providers import Provider
+from shared.config.providers import Provider
 from tests.support.conversation import CONVERSATION, TOOL
 from tests.support.provider_calls import KEY, calm_client, events_of, text_of
 from worker.providers.base import Finish, GenerationRequest, ProviderError, ProviderEvent, Said, Usage

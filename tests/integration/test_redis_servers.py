@@ -16,6 +16,7 @@ from cli.doctor.command import examine
 from cli.errors import CannotStart
 from cli.up.sockets import free_port, held_port
 from cli.up.valkey import check_server
+from shared.config.settings import BadSettings, load
 from shared.redis import (
     AWAY,
     USEFUL,
@@ -28,7 +29,6 @@ from shared.redis import (
     without_password,
 )
 from shared.redis.rights import NEEDED
-from shared.settings import BadSettings, load
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.cluster import Cluster, running_cluster, slots
 from tests.support.processes import ROOT, Child, Server, start_server, wait_until

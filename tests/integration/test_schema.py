@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from shared.api_keys import new_api_key
+from shared.config.api_keys import new_api_key
 from tests.support.processes import Child, base_env
 from tests.support.stack import Stack, running_stack
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from shared.network import Network
-from shared.providers import Provider
-from shared.settings import Settings
+from shared.config.network import Network
+from shared.config.providers import Provider
+from shared.config.settings import Settings
 from tests.support.scripted_provider import Call
 from worker.providers.base import Finish, GenerationRequest, ProviderError, ProviderEvent, Said
 from worker.providers.client import ProviderClient

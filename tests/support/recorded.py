@@ -6,8 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from shared.events import Transcript
-from shared.providers import Provider
+from shared.config.providers import Provider
+from shared.protocol.events import Transcript
 from worker.providers import adapter
 from worker.providers.answer import Answer, Limits
 from worker.providers.base import GenerationRequest, ProviderError, Usage

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 from redis.asyncio import Redis
 
-from shared.keys import Keys
+from shared.store.keys import Keys
 from tests.support.processes import Child, Server, base_env, start_api, start_server, start_worker
 from tests.support.scripted_provider import Call, ScriptedProvider
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from shared.sse import ServerSentEvent, SseParser
+from shared.protocol.sse import ServerSentEvent, SseParser
 
 READ_TIMEOUT_S = 30.0
 TERMINAL = ("done", "failed", "cancelled")

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from shared.events import Delta, Transcript
-from shared.providers import Provider
-from shared.sse import ServerSentEvent
+from shared.config.providers import Provider
+from shared.protocol.events import Delta, Transcript
+from shared.protocol.sse import ServerSentEvent
 from worker.providers import adapter
 from worker.providers.answer import MAX_NAME, MAX_TOOL_CALLS, SEAM_BYTES, SETTLE_S, TAKE_BYTES, Answer, Limits
 from worker.providers.base import End, Finish, GenerationRequest, ProviderEvent, Reader, Said, Usage

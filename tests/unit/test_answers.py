@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from api.streams.answers import describe
-from shared.streams import Reading
+from shared.store.streams import Reading
 
 USED = {"input_tokens": 9, "output_tokens": 4}
 COST = {"usd": 0.5}

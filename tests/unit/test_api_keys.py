@@ -4,8 +4,8 @@ import hashlib
 
 import pytest
 
-from shared.api_keys import BadApiKeys, new_api_key, parse_api_keys
-from shared.settings import BadSettings, check_open, load
+from shared.config.api_keys import BadApiKeys, new_api_key, parse_api_keys
+from shared.config.settings import BadSettings, check_open, load
 
 
 def test_a_new_key_opens_by_its_secret_and_shows_only_its_hash() -> None:

@@ -7,10 +7,10 @@ import hiredis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.claims import Claim
-from shared.events import FINISHING, MESSAGE, Transcript
-from shared.ids import Cursor, entry_cursor
-from shared.log import Entry, Log
+from shared.protocol.events import FINISHING, MESSAGE, Transcript
+from shared.protocol.ids import Cursor, entry_cursor
+from shared.store.claims import Claim
+from shared.store.log import Entry, Log
 from worker.log.attempt_log import FENCED, FULL_S, GONE, KEEP_S, LOG_FULL, LOST, SNAPSHOT_BYTES, AttemptLog
 
 NONCE = b"n"

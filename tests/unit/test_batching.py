@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 
 from api.viewing.batching import Batching, BatchLimits, gather
 from api.viewing.shared_buffer import SharedBuffer
-from shared.events import Transcript, encode_data
-from shared.ids import Cursor
-from shared.log import Entry
+from shared.protocol.events import Transcript, encode_data
+from shared.protocol.ids import Cursor
+from shared.store.log import Entry
 
 DELTA = st.one_of(
     st.builds(lambda text: {"text": text}, st.text(min_size=1, max_size=5)),

@@ -6,9 +6,9 @@ from typing import Any, get_args
 import pytest
 
 from api.schemas.requests import CreateStream
-from shared.capabilities import WORDS, claude, is_old_gemini, refusal
-from shared.providers import Feature, Provider, Quirks, WireFormat, load_providers
-from shared.settings import load_presets
+from shared.config.capabilities import WORDS, claude, is_old_gemini, refusal
+from shared.config.providers import Feature, Provider, Quirks, WireFormat, load_providers
+from shared.config.settings import load_presets
 from tests.support.conversation import TOOL
 from worker.going_on import asked_of
 from worker.providers import adapter

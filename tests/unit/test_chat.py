@@ -18,8 +18,8 @@ from cli.chat.patience import Patience
 from cli.chat.views import Begun, PlainView
 from cli.errors import NoAnswer
 from cli.main import build_app
-from shared.settings import load
-from shared.sse import ServerSentEvent, encode_event
+from shared.config.settings import load
+from shared.protocol.sse import ServerSentEvent, encode_event
 
 STARTED = ("started", {"attempt": 1, "model": "local/m", "provider": "local"})
 DONE = ("done", {"finish_reason": "stop", "usage": None, "cost": None, "attempt": 1, "timings": None})

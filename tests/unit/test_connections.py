@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.http import connections
 from api.http.connections import Connections, HttpConnection
-from shared.files import RESERVED, find_room
+from shared.process.files import RESERVED, find_room
 
 WITHIN_S = 5.0
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"

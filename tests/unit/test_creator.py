@@ -7,13 +7,13 @@ import pytest_asyncio
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from shared.create import Created, Creator
-from shared.keys import Keys
-from shared.limits import Limits
-from shared.new_stream import NewStream
-from shared.queue import Queue, Shares
 from shared.redis import load_scripts
-from shared.streams import Streams
+from shared.store.create import Created, Creator
+from shared.store.keys import Keys
+from shared.store.limits import Limits
+from shared.store.new_stream import NewStream
+from shared.store.queue import Queue, Shares
+from shared.store.streams import Streams
 
 ID = "abc"
 KEYS = Keys("t")

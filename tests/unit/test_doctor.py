@@ -22,9 +22,9 @@ from cli.doctor.findings import (
 )
 from cli.main import build_app
 from cli.up.sockets import free_port
-from shared.api_keys import new_api_key, parse_api_keys
-from shared.files import find_room
-from shared.settings import load
+from shared.config.api_keys import new_api_key, parse_api_keys
+from shared.config.settings import load
+from shared.process.files import find_room
 
 HEALTHY: dict[str, Any] = {"redis_version": "7.2.4", "aof_enabled": 1, "maxmemory_policy": "noeviction"}
 

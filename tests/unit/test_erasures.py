@@ -7,10 +7,10 @@ import pytest
 import pytest_asyncio
 from fakeredis import FakeAsyncRedis
 
-from shared import erasures
-from shared.erasures import EXPIRY_MARGIN_MS, MARGIN_MS, Erasures
-from shared.keys import Keys
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.store import erasures
+from shared.store.erasures import EXPIRY_MARGIN_MS, MARGIN_MS, Erasures
+from shared.store.keys import Keys
 
 KEYS = Keys("t")
 INTERVAL_S, RETENTION_S = 600, 3600.0

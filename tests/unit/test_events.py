@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.events import (
+from shared.protocol.events import (
     MAX_DELTA_BYTES,
     MESSAGE,
     RESTART,

@@ -5,10 +5,10 @@ from contextlib import ExitStack
 import pytest
 from redis.asyncio import Redis
 
-from shared.keys import Keys
-from shared.limits import NOTHING, Ended, Limits
-from shared.queue import FIRST, Job, Lane, Queue, Shares, job_id, job_key, job_payload
-from shared.settings import load
+from shared.config.settings import load
+from shared.store.keys import Keys
+from shared.store.limits import NOTHING, Ended, Limits
+from shared.store.queue import FIRST, Job, Lane, Queue, Shares, job_id, job_key, job_payload
 from worker.main import shared_places
 from worker.places import HELD, Places
 

@@ -2,7 +2,7 @@
 
 import json
 
-from shared.fallbacks import moved_on, speaker, with_tried
+from shared.protocol.fallbacks import moved_on, speaker, with_tried
 
 REQUEST = {
     "provider": "p",

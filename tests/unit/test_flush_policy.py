@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from shared.claims import Claim
-from shared.log import Log
+from shared.store.claims import Claim
+from shared.store.log import Log
 from worker.log.attempt_log import AttemptLog
 from worker.log.flush_policy import FLUSH_STREAMS, LOAD_FLUSHES, MOST_FLUSHES, FlushPolicy
 

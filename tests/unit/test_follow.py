@@ -8,10 +8,10 @@ from api.dialects.plain import PlainDialect
 from api.http.sink import Sink, frame
 from api.viewing.followed_log import FollowedLog, FollowedLogs
 from api.viewing.shared_buffer import SLICE_BYTES
-from shared.events import DONE, MESSAGE, QUEUED, STARTED
-from shared.ids import Cursor
-from shared.keys import Keys
-from shared.log import RawEntry
+from shared.protocol.events import DONE, MESSAGE, QUEUED, STARTED
+from shared.protocol.ids import Cursor
+from shared.store.keys import Keys
+from shared.store.log import RawEntry
 
 
 class Waiter:

@@ -1,5 +1,5 @@
-"""What has ended is freed at once, and not by the garbage collector: that comes seldom (``shared/collector.py``),
-and by then thousands of streams would lie there with all that they said."""
+"""What has ended is freed at once, and not by the garbage collector: that comes seldom
+(``shared/process/collector.py``), and by then thousands of streams would lie there with all that they said."""
 
 import asyncio
 import gc
@@ -13,8 +13,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.http.connections import CONNECTION, CYCLE
-from shared.claims import Claim
-from shared.log import Log
+from shared.store.claims import Claim
+from shared.store.log import Log
 from tests.support.provider_calls import at
 from tests.unit.test_reading_by_turns import FINISH, HEAD, Wire, opened, said
 from tests.unit.test_responses import GET, WITHIN_S, Streams, served

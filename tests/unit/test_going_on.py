@@ -2,11 +2,11 @@
 
 import pytest
 
-from shared.events import encode_data, snapshot_lines
-from shared.ids import Cursor
-from shared.log import Entry
-from shared.providers import Provider
-from shared.streams import Reading
+from shared.config.providers import Provider
+from shared.protocol.events import encode_data, snapshot_lines
+from shared.protocol.ids import Cursor
+from shared.store.log import Entry
+from shared.store.streams import Reading
 from worker.going_on import asked_of, how_to_go_on
 
 CAN = Provider("local", "openai", "http://x", "", continues="prefill")

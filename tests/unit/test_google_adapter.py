@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from shared.network import Network
-from shared.providers import Provider
-from shared.sse import ServerSentEvent
+from shared.config.network import Network
+from shared.config.providers import Provider
+from shared.protocol.sse import ServerSentEvent
 from tests.support.conversation import CONVERSATION, TOOL
 from tests.support.provider_calls import KEY, calm_client, events_of
 from tests.support.replay import replaying

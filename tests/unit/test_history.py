@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from api.schemas.requests import CreateStream
-from shared.events import Transcript
-from shared.providers import Quirks
-from shared.sse import ServerSentEvent
+from shared.config.providers import Quirks
+from shared.protocol.events import Transcript
+from shared.protocol.sse import ServerSentEvent
 from worker.providers import adapter
 from worker.providers.base import GenerationRequest, Said
 from worker.providers.formats.google import UNSIGNED

@@ -11,8 +11,9 @@ from arq.jobs import DeserializationError, deserialize_job, serialize_job
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from shared.keys import Keys
-from shared.queue import (
+from shared.redis import arq_server
+from shared.store.keys import Keys
+from shared.store.queue import (
     JOB_LIFE_MS,
     BadJob,
     Job,
@@ -25,7 +26,6 @@ from shared.queue import (
     read_payload,
     serialize,
 )
-from shared.redis import arq_server
 
 KEYS = Keys("t")
 NOBODY = Lane()

@@ -2,8 +2,8 @@
 
 import pytest
 
-from shared.events import Delta, encode_data
-from shared.nesting import MAX_DEPTH
+from shared.protocol.events import Delta, encode_data
+from shared.protocol.nesting import MAX_DEPTH
 from worker.providers.formats.wire import MAX_KEPT_BYTES, Others, Pieces
 
 

@@ -53,7 +53,7 @@ def test_fastapi_and_starlette_stay_in_the_api() -> None:
 
 
 def test_arq_is_where_jobs_are_sent_and_where_the_worker_is_built() -> None:
-    rooms = {"shared/queue.py", "shared/redis/arq_server.py", "worker/main.py", "worker/job_consumer.py"}
+    rooms = {"shared/store/queue.py", "shared/redis/arq_server.py", "worker/main.py", "worker/job_consumer.py"}
     assert importers("arq") == rooms
 
 
@@ -80,7 +80,7 @@ def test_whoever_needs_redis_takes_it_from_the_room_itself() -> None:
 def test_the_room_of_redis_knows_nothing_of_what_is_kept_there() -> None:
     for file in importers("shared") & importers_below("shared/redis/"):
         found = {name for name in imports_of(file) if name.startswith("shared.")}
-        assert all(name.startswith("shared.redis") for name in found - {"shared.transitions"}), file
+        assert all(name.startswith("shared.redis") for name in found - {"shared.protocol.transitions"}), file
 
 
 def names_from(file: str, module: str) -> set[str]:
@@ -102,7 +102,7 @@ def imports_of(file: str) -> set[str]:
 
 def test_stream_commands_stand_in_one_module_and_the_scripts() -> None:
     for file, tree in modules():
-        if file == "shared/log.py":
+        if file == "shared/store/log.py":
             continue
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -113,25 +113,25 @@ def test_stream_commands_stand_in_one_module_and_the_scripts() -> None:
 
 
 def test_only_composition_roots_read_the_environment() -> None:
-    roots = {"shared/settings.py", "api/app.py", "worker/main.py", "cli/main.py"}
+    roots = {"shared/config/settings.py", "api/app.py", "worker/main.py", "cli/main.py"}
     for file, tree in modules():
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv", "environb"}:
-                assert file == "shared/settings.py" or file.startswith("cli/"), file
+                assert file == "shared/config/settings.py" or file.startswith("cli/"), file
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "environment":
                 assert file in roots, file
 
 
 PURE = (
-    "shared/ids.py",
-    "shared/events.py",
-    "shared/sse.py",
-    "shared/transitions.py",
-    "shared/keys.py",
-    "shared/prices.py",
-    "shared/capabilities.py",
-    "shared/providers.py",
-    "shared/network.py",
+    "shared/protocol/ids.py",
+    "shared/protocol/events.py",
+    "shared/protocol/sse.py",
+    "shared/protocol/transitions.py",
+    "shared/store/keys.py",
+    "shared/config/prices.py",
+    "shared/config/capabilities.py",
+    "shared/config/providers.py",
+    "shared/config/network.py",
     "cli/chat/answer.py",
     "cli/chat/blocks.py",
     "api/viewing/shared_buffer.py",

@@ -10,9 +10,9 @@ from api.schemas.requests import CreateStream
 from cli.chat.client import open_http
 from cli.errors import NoAnswer
 from cli.main import build_app
-from shared.api_keys import new_api_key
+from shared.config.api_keys import new_api_key
+from shared.config.settings import Settings
 from shared.redis import reason
-from shared.settings import Settings
 from tests.support.processes import start_server
 
 SECRET = "hunter2"

@@ -9,11 +9,11 @@ from redis.exceptions import OutOfMemoryError
 from api.streams.admission import Admission
 from api.viewing import seats as seats_module
 from api.viewing.seats import Seats
-from shared.keys import Keys
-from shared.limits import SEATS_LIFE_MS, Limits
-from shared.queue import FIRST
-from shared.settings import Settings
-from shared.streams import Liveness
+from shared.config.settings import Settings
+from shared.store.keys import Keys
+from shared.store.limits import SEATS_LIFE_MS, Limits
+from shared.store.queue import FIRST
+from shared.store.streams import Liveness
 
 KEYS = Keys("t")
 

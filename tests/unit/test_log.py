@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.exceptions import ResponseError
 
-from shared.events import decode_many, encode_data
-from shared.log import Log, append_outcome, packed_entry, unpacked
+from shared.protocol.events import decode_many, encode_data
 from shared.redis import Command, by_command, command
+from shared.store.log import Log, append_outcome, packed_entry, unpacked
 
 KEY = "h:{é}:log"
 entries = st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.text(), st.binary())

@@ -6,9 +6,9 @@ from typing import Any
 
 import hiredis
 
-from shared.claims import Claim
-from shared.keys import Keys
 from shared.redis import Command, by_command, load_scripts
+from shared.store.claims import Claim
+from shared.store.keys import Keys
 from worker.log.attempt_log import AttemptLog
 from worker.log.flush_policy import FLUSH_STREAMS, LOAD_FLUSHES
 from worker.log.writer import LogWriter

@@ -9,8 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api.metrics import ApiMetrics
 from cli.up.sockets import free_port
-from shared.claims import Claim
-from shared.metrics import MOST_NAMES, OTHER, Names, Read, Timings, common, gauge, rendered, served
+from shared.process.metrics import MOST_NAMES, OTHER, Names, Read, Timings, common, gauge, rendered, served
+from shared.store.claims import Claim
 from tests.support.processes import ROOT
 from worker.metrics import WorkerMetrics
 

@@ -4,8 +4,8 @@ import pytest
 
 from api.http.connections import Connections
 from cli.up.plan import children_env, decided_env
-from shared.network import Network, Proxy, read_network
-from shared.settings import BadSettings, Settings, load
+from shared.config.network import Network, Proxy, read_network
+from shared.config.settings import BadSettings, Settings, load
 
 
 def way(env: dict[str, str], scheme: str = "https", host: str = "api.example.com", port: int = 443) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from shared.providers import Quirks
-from shared.sse import ServerSentEvent
+from shared.config.providers import Quirks
+from shared.protocol.sse import ServerSentEvent
 from tests.support.conversation import CONVERSATION, TOOL
 from worker.providers import UnknownWireFormat, adapter
 from worker.providers.base import (

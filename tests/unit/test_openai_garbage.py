@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.events import Transcript
-from shared.sse import ServerSentEvent
+from shared.protocol.events import Transcript
+from shared.protocol.sse import ServerSentEvent
 from worker.providers import adapter
 from worker.providers.base import (
     End,

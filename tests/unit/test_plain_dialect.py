@@ -4,10 +4,10 @@ import pytest
 
 from api.dialects.plain import PlainBatchDialect, PlainDialect
 from api.viewing.batching import gather
-from shared.events import encode_data
-from shared.ids import Cursor
-from shared.log import Entry
-from shared.sse import SseParser
+from shared.protocol.events import encode_data
+from shared.protocol.ids import Cursor
+from shared.protocol.sse import SseParser
+from shared.store.log import Entry
 
 PIECES = [("message", {"text": "a"}), ("message", {"text": "b"})]
 ENDS = {

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from shared.prices import Price, Prices, cost, price_of
-from shared.settings import BadSettings, load, load_prices
+from shared.config.prices import Price, Prices, cost, price_of
+from shared.config.settings import BadSettings, load, load_prices
 from worker.providers.base import Usage
 
 CLAIM = "the article's claim"

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from api.schemas.requests import CreateStream
-from shared.capabilities import OPTIONS, WORDS, refusal
-from shared.providers import Preset, Provider, Quirks, load_providers
-from shared.settings import load_presets
+from shared.config.capabilities import OPTIONS, WORDS, refusal
+from shared.config.providers import Preset, Provider, Quirks, load_providers
+from shared.config.settings import load_presets
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/providers.md").read_text(encoding="utf-8")
@@ -74,7 +74,7 @@ def test_every_preset_says_when_it_was_compared_with_what() -> None:
 
 
 def test_every_quirk_is_explained() -> None:
-    toml = (ROOT / "shared/providers.toml").read_text(encoding="utf-8")
+    toml = (ROOT / "shared/config/providers.toml").read_text(encoding="utf-8")
     for name in Quirks.model_fields:
         assert re.search(rf"^# {name} ", toml, re.MULTILINE), name
 

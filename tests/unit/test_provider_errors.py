@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared.providers import Provider
+from shared.config.providers import Provider
 from worker.providers.errors import CODES, empty_answer, read_error, to_provider_error
 
 GOOGLE_QUOTA = {

@@ -14,9 +14,9 @@ from structlog.testing import capture_logs
 
 import cli.doctor.command
 from cli.doctor.command import _provider
-from shared.network import Network, read_network
-from shared.providers import Provider
-from shared.settings import BadSettings, Settings
+from shared.config.network import Network, read_network
+from shared.config.providers import Provider
+from shared.config.settings import BadSettings, Settings
 from tests.support.authority import Authority
 from tests.support.bytes_server import CLOSE, bytes_server
 from tests.support.connect_proxy import connect_proxy

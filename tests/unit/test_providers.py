@@ -6,8 +6,8 @@ from typing import get_args
 
 import pytest
 
-from shared.providers import Provider, UnknownModel, WireFormat, load_providers, resolve_model
-from shared.settings import BadSettings, load, load_presets
+from shared.config.providers import Provider, UnknownModel, WireFormat, load_providers, resolve_model
+from shared.config.settings import BadSettings, load, load_presets
 from worker.going_on import asked_of
 from worker.providers import adapter
 

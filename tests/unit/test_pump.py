@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from shared.claims import Claim
-from shared.log import Log
-from shared.providers import Provider
+from shared.config.providers import Provider
+from shared.store.claims import Claim
+from shared.store.log import Log
 from tests.unit.test_reading_by_turns import FINISH, Wire, opened, said
 from worker.course import Course
 from worker.log.attempt_log import AttemptLog

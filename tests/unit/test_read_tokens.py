@@ -10,13 +10,13 @@ from fakeredis import FakeAsyncRedis
 
 from api.http.problems import Problem
 from api.streams.read_tokens import ReadTokens
-from shared.api_keys import new_api_key
-from shared.ids import Cursor
-from shared.keys import Keys
-from shared.new_stream import NewStream
+from shared.config.api_keys import new_api_key
+from shared.config.settings import Settings
+from shared.protocol.ids import Cursor
 from shared.redis import leave_streams_raw, load_scripts
-from shared.settings import Settings
-from shared.streams import Streams
+from shared.store.keys import Keys
+from shared.store.new_stream import NewStream
+from shared.store.streams import Streams
 
 ID = "A" * 24
 LIFE_S, RUNS_S, KEPT_S = 900.0, 3600.0, 86_400.0

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared.events import Delta
+from shared.protocol.events import Delta
 from tests.support.bytes_server import CLOSE, bytes_server
 from tests.support.provider_calls import ask, at, calm_client
 from tests.support.scripted_provider import ScriptedProvider, script_text

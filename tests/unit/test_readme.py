@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 from cli.main import build_app
-from shared.events import TERMINAL
-from shared.providers import VARIABLES
-from shared.settings import PREFIX, Settings, load_presets, load_prices
+from shared.config.providers import VARIABLES
+from shared.config.settings import PREFIX, Settings, load_presets, load_prices
+from shared.protocol.events import TERMINAL
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from shared.events import Transcript
-from shared.providers import Provider
-from shared.sse import SseParser
+from shared.config.providers import Provider
+from shared.protocol.events import Transcript
+from shared.protocol.sse import SseParser
 from tests.support.provider_calls import KEY, ask, calm_client, events_of
 from tests.support.replay import replaying
 from worker.providers import adapter

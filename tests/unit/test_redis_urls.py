@@ -2,9 +2,9 @@
 
 import pytest
 
+from shared.config.settings import BadSettings, load
 from shared.redis import BadUrl, read_url, without_password
 from shared.redis.urls import Place, arguments, with_address
-from shared.settings import BadSettings, load
 
 
 def test_one_server_is_itself() -> None:

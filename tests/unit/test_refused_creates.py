@@ -7,7 +7,7 @@ import pytest
 from api.http.problems import Problem
 from api.schemas.requests import CreateStream
 from api.streams.creation import Creation
-from shared.settings import load
+from shared.config.settings import load
 
 ENV = {"LOCAL_BASE_URL": "http://127.0.0.1:9/v1", "ANTHROPIC_API_KEY": "k", "GOOGLE_API_KEY": "k"}
 

@@ -9,13 +9,13 @@ import pytest
 import pytest_asyncio
 from fakeredis import FakeAsyncRedis
 
-from shared.claims import Claim
-from shared.keys import Keys
-from shared.log import read_entries
-from shared.new_stream import NewStream, new_nonce
+from shared.protocol.transitions import TRANSITIONS
 from shared.redis import FLAGS, leave_streams_raw, load_scripts
-from shared.streams import Streams
-from shared.transitions import TRANSITIONS
+from shared.store.claims import Claim
+from shared.store.keys import Keys
+from shared.store.log import read_entries
+from shared.store.new_stream import NewStream, new_nonce
+from shared.store.streams import Streams
 
 ID = "A" * 24
 KEYS = Keys("t").stream(ID)

@@ -7,8 +7,8 @@ import pytest_asyncio
 from fakeredis import FakeAsyncRedis
 
 from api.streams.secret import Secret
-from shared.keys import Keys
-from shared.queue import Queue
+from shared.store.keys import Keys
+from shared.store.queue import Queue
 
 
 @pytest_asyncio.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.settings import BadSettings, load
+from shared.config.settings import BadSettings, load
 
 LINKS = {
     "HEADRACE_SERVICE_HOST": "10.96.12.7",

@@ -9,7 +9,7 @@ from httpx_sse._decoders import SSEDecoder, SSELineDecoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.sse import (
+from shared.protocol.sse import (
     COMMENT,
     LOOSE,
     MOST_SKIPPED,

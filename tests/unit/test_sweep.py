@@ -8,12 +8,12 @@ import pytest_asyncio
 from arq.constants import in_progress_key_prefix
 from redis.asyncio import Redis
 
-from shared.keys import Keys
-from shared.limits import Limits
-from shared.new_stream import BEING_MADE_MS, NewStream, new_nonce
-from shared.queue import Job, Lane, Queue, Shares
 from shared.redis import load_scripts
-from shared.streams import Streams
+from shared.store.keys import Keys
+from shared.store.limits import Limits
+from shared.store.new_stream import BEING_MADE_MS, NewStream, new_nonce
+from shared.store.queue import Job, Lane, Queue, Shares
+from shared.store.streams import Streams
 from worker import sweep
 from worker.sweep import YOUNG_MS, Sweep
 

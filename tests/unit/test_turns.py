@@ -2,9 +2,9 @@
 
 from redis.asyncio import Redis
 
-from shared.keys import Keys
-from shared.providers import Provider
-from shared.turns import Asking, Turn, Turns
+from shared.config.providers import Provider
+from shared.store.keys import Keys
+from shared.store.turns import Asking, Turn, Turns
 from worker.pace import Pace
 
 KEYS = Keys("t")

@@ -8,10 +8,10 @@ import pytest_asyncio
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from shared.claims import Claim
-from shared.keys import Keys
-from shared.queue import Job, Queue, Shares
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.store.claims import Claim
+from shared.store.keys import Keys
+from shared.store.queue import Job, Queue, Shares
 from worker.generation import Generations
 
 JOB = Job("s:1::", "s", 7)

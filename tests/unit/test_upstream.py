@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from shared.network import Network
+from shared.config.network import Network
 from tests.support.bytes_server import CLOSE, PAUSE, BytesServer, bytes_server
 from tests.support.provider_calls import tls
 from tests.support.requirements import require_ipv6

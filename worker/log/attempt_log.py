@@ -26,9 +26,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from shared.claims import Claim
-from shared.events import MESSAGE, TERMINAL, Delta, decode_many, encode_data, merged, snapshot_lines
-from shared.log import Entry, Log, packed_entry, unpacked
+from shared.protocol.events import MESSAGE, TERMINAL, Delta, decode_many, encode_data, merged, snapshot_lines
+from shared.store.claims import Claim
+from shared.store.log import Entry, Log, packed_entry, unpacked
 
 FENCED: Final = "fenced"
 GONE: Final = "gone"

@@ -7,9 +7,9 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from shared.keys import Keys
-from shared.log import append_outcome
 from shared.redis import Command, Script, command
+from shared.store.keys import Keys
+from shared.store.log import append_outcome
 from worker.log.attempt_log import AttemptLog
 
 
@@ -75,7 +75,7 @@ class Flush:
         self.commands.append(command(channel, "PUBLISH", channel, self.touched))
 
     def appended(self, replies: Sequence[Any]) -> Iterator[tuple[AttemptLog, ResponseError | bool | None]]:
-        """Each stream with what its append led to (see :func:`shared.log.append_outcome`)."""
+        """Each stream with what its append led to (see :func:`shared.store.log.append_outcome`)."""
         return zip(self._appending, map(append_outcome, replies), strict=False)
 
     def answered(self, replies: Sequence[Any]) -> Iterator[tuple[Call, Any]]:

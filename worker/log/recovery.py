@@ -12,8 +12,8 @@ from typing import Any
 import structlog
 from redis.exceptions import RedisError, ResponseError
 
-from shared.log import Log, append_outcome, last_command, read_entries
 from shared.redis import LogConnection, is_out_of_memory, is_trouble, reason
+from shared.store.log import Log, append_outcome, last_command, read_entries
 from worker.log.attempt_log import GONE, LOST, AttemptLog
 
 Outcome = ResponseError | bool | str | None

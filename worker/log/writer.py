@@ -1,7 +1,7 @@
 """The log writer: all that a worker's attempts say, in one round trip, over one connection that it owns.
 
 Theory of operation. One flush is in flight at a time. It takes the attempts that have something to say
-(:mod:`worker.log.flush_policy`), appends their entries (see :mod:`shared.log`), and names the streams in one
+(:mod:`worker.log.flush_policy`), appends their entries (see :mod:`shared.store.log`), and names the streams in one
 PUBLISH behind them, so that a wake-up never overtakes its append. Flushes are at least ``flush_s`` apart, and at
 once when the last is older: at 100 streams of 50 tokens/s that halves a token's cost for a p99 of 7 ms (5 ms
 apart), not 1.1; 9 ms apart it is another tenth less, with a p99 of 12 ms. Under ``appendfsync always`` a flush
@@ -25,10 +25,10 @@ from typing import Any, Final
 import structlog
 from redis.exceptions import RedisError
 
-from shared.claims import Claim
-from shared.keys import Keys
-from shared.log import Log
 from shared.redis import AWAY, LogConnection, Script, command, is_trouble, reason, teach
+from shared.store.claims import Claim
+from shared.store.keys import Keys
+from shared.store.log import Log
 from worker.log.attempt_log import FENCED, AttemptLog
 from worker.log.flush import Call, Flush
 from worker.log.flush_policy import FlushPolicy

@@ -1,7 +1,7 @@
 """The registry of wire formats: one file each, found by its name.
 
 ``worker/providers/formats/<wire_format>.py`` defines ``ADAPTER``; beside it only
-:data:`shared.providers.WireFormat` has to learn its name, so that the table of providers may use it.
+:data:`shared.config.providers.WireFormat` has to learn its name, so that the table of providers may use it.
 """
 
 import re

@@ -31,9 +31,9 @@ from collections.abc import Iterable
 from operator import itemgetter
 from typing import Final, NamedTuple
 
-from shared.events import PIECE, Delta, encode_data, split_delta
-from shared.providers import Provider
-from shared.sse import LOOSE, OMITTED, ServerSentEvent, SseError, SseParser
+from shared.config.providers import Provider
+from shared.protocol.events import PIECE, Delta, encode_data, split_delta
+from shared.protocol.sse import LOOSE, OMITTED, ServerSentEvent, SseError, SseParser
 from worker.providers import failures
 from worker.providers.base import (
     Batch,

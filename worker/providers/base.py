@@ -11,15 +11,15 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from shared.events import Delta
-from shared.providers import Continues, Quirks
-from shared.sse import ServerSentEvent
+from shared.config.providers import Continues, Quirks
+from shared.protocol.events import Delta
+from shared.protocol.sse import ServerSentEvent
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "other"]
 
 
 class Said(msgspec.Struct, frozen=True):
-    """A piece of the answer (see :mod:`shared.events` for the shape of a delta)."""
+    """A piece of the answer (see :mod:`shared.protocol.events` for the shape of a delta)."""
 
     delta: Delta
 

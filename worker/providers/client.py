@@ -23,9 +23,9 @@ import httpx
 import msgspec
 import structlog
 
-from shared.network import Network
-from shared.providers import Provider
-from shared.settings import Settings
+from shared.config.network import Network
+from shared.config.providers import Provider
+from shared.config.settings import Settings
 from worker.metrics import WorkerMetrics
 from worker.providers import adapter, failures
 from worker.providers.answer import Answer, Limits
@@ -56,7 +56,7 @@ class ProviderClient:
         metrics: WorkerMetrics | None = None,
     ) -> None:
         """``tls``: the certificates to trust; None means those that ``network`` names. Raises
-        :class:`shared.settings.BadSettings` where they can't be read."""
+        :class:`shared.config.settings.BadSettings` where they can't be read."""
         self._settings = settings
         self._metrics = metrics or WorkerMetrics()
         self._http = open_client(network, settings.connect_timeout_s, trust(network) if tls is None else tls)

@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from shared.providers import Provider
+from shared.config.providers import Provider
 from worker.providers.base import ProviderError
 
 About = Literal["key", "credit", "access", "model", "length", "content", "request", "rate", "server", ""]

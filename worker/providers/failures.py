@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from shared.providers import Provider
+from shared.config.providers import Provider
 from worker.providers.base import GenerationRequest, ProviderError
 from worker.providers.http.upstream import BadAddress, BadCertificate, ConnectTimeout, NotHttp, UpstreamError
 

@@ -3,8 +3,8 @@
 import asyncio
 from typing import Final
 
-from shared.network import Network
-from shared.providers import Provider
+from shared.config.network import Network
+from shared.config.providers import Provider
 from worker.providers import adapter, failures
 from worker.providers.base import GenerationRequest, ProviderError
 from worker.providers.errors import read_error

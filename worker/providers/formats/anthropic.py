@@ -8,7 +8,7 @@ alternate, and the results of tools are blocks in front of the user's next turn.
 
 from typing import Any, Final
 
-from shared.capabilities import MIN_BUDGET, claude
+from shared.config.capabilities import MIN_BUDGET, claude
 from worker.providers.base import GenerationRequest, HttpCall
 from worker.providers.formats.anthropic_stream import AnthropicReader
 from worker.providers.formats.history import arguments_of, call_id, called_name, is_own, parts_of, signature_in

@@ -8,7 +8,7 @@ of a user's turn.
 from typing import Any, Final
 from urllib.parse import quote
 
-from shared.capabilities import is_old_gemini, needs_signatures
+from shared.config.capabilities import is_old_gemini, needs_signatures
 from worker.providers.base import GenerationRequest, HttpCall
 from worker.providers.formats.google_stream import GoogleReader
 from worker.providers.formats.history import (

@@ -19,8 +19,8 @@ from typing import Any, Final
 
 import msgspec
 
-from shared.nesting import levels
-from shared.providers import CallIds
+from shared.config.providers import CallIds
+from shared.protocol.nesting import levels
 from worker.providers.base import GenerationRequest
 
 _FITS: Final[dict[CallIds, re.Pattern[str]]] = {

@@ -2,8 +2,8 @@
 :mod:`worker.providers.formats.openai_stream`.
 
 Source: the OpenAI API reference, "Chat / Create chat completion", and the documentation of each provider that
-speaks the format (``source`` in shared/providers.toml): in what they differ stands in
-:class:`shared.providers.Quirks`.
+speaks the format (``source`` in shared/config/providers.toml): in what they differ stands in
+:class:`shared.config.providers.Quirks`.
 """
 
 from typing import Any

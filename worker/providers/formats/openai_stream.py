@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from shared.events import Delta
+from shared.protocol.events import Delta
 from worker.providers.base import Finish, ProviderEvent, Said, Usage
 from worker.providers.errors import ErrorInAnswer, read_error
 from worker.providers.formats.wire import (

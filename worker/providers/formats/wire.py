@@ -26,9 +26,9 @@ from typing import Any, Final
 
 import msgspec
 
-from shared.events import encode_data
-from shared.nesting import levels
-from shared.sse import ServerSentEvent
+from shared.protocol.events import encode_data
+from shared.protocol.nesting import levels
+from shared.protocol.sse import ServerSentEvent
 from worker.providers.base import End, Finish, FinishReason, ProviderError, ProviderEvent, Reader, Said
 from worker.providers.errors import ErrorInAnswer, is_error_object, read_error
 
@@ -366,7 +366,7 @@ def _repeats(call: _Call, arguments: str) -> bool:
 
 
 class Others:
-    """What a provider sends that has no word in the vocabulary of :mod:`shared.events`, within a bound.
+    """What a provider sends that has no word in the vocabulary of :mod:`shared.protocol.events`, within a bound.
 
     When an answer's share is used up, one piece of type ``omitted`` says so, and nothing more is kept.
     """

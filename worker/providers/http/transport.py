@@ -1,8 +1,8 @@
 """How a request gets to a provider: an ``httpx`` transport with a fast connection of our own on the direct way.
 
 Theory of operation. One ``httpx.AsyncClient`` makes every request, so headers, URLs and logins are httpx's. The
-transport below it chooses the way: what the environment sends through a proxy (:mod:`shared.network`) takes httpx's
-own transport, which knows CONNECT, credentials and proxies behind TLS; everything else takes our pool of
+transport below it chooses the way: what the environment sends through a proxy (:mod:`shared.config.network`) takes
+httpx's own transport, which knows CONNECT, credentials and proxies behind TLS; everything else takes our pool of
 connections (:mod:`worker.providers.http.upstreams`). Either way the response's body is read from a
 :class:`worker.providers.http.upstream.Connection`. The fast one is in the response's extensions, so its bytes never
 pass through httpx's generators; the other one is a task that reads httpx's response.
@@ -20,9 +20,9 @@ from typing import Final
 
 import httpx
 
-from shared.connecting import cause_of
-from shared.network import Network, Proxy
-from shared.settings import BadSettings
+from shared.config.network import Network, Proxy
+from shared.config.settings import BadSettings
+from shared.process.connecting import cause_of
 from worker.providers.http.upstream import (
     MAX_UNREAD_BYTES,
     BadAddress,
@@ -49,7 +49,7 @@ _VALUE: Final = re.compile(rb"[\t\x20-\x7e]*")
 def trust(network: Network) -> ssl.SSLContext:
     """The certificates that are trusted: those of ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``, else certifi's.
 
-    Raises :class:`shared.settings.BadSettings` where they can't be read.
+    Raises :class:`shared.config.settings.BadSettings` where they can't be read.
     """
     if not network.cert_file and not network.cert_dir:
         return httpx.create_ssl_context(trust_env=False)

@@ -19,7 +19,7 @@ from typing import Final, cast
 
 from aiohappyeyeballs import AddrInfoType, start_connection
 
-from shared.connecting import is_refused_tls, unreachable
+from shared.process.connecting import is_refused_tls, unreachable
 from worker.providers.http.upstream import (
     BadAddress,
     BadCertificate,

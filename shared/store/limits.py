@@ -10,9 +10,9 @@ Theory of operation. Nothing here is a counter that somebody must count down, fo
 - *Jobs that wait* is the length of arq's queue, as it is. Creates that run at the same moment on two servers may
   pass together, so the bound is exact up to as many. Where there is more than one key, a key may have one more job
   there as long as it has fewer than there is room for: one key alone fills a half, two a third each (the rule by
-  which workers share their places, see :mod:`shared.queue`).
+  which workers share their places, see :mod:`shared.store.queue`).
 - *Bytes of a key* are those of its requests while their streams are unfinished, and then the bytes of the answers
-  that are kept (:meth:`shared.streams.Streams.sizes`). The sweep, which takes ended streams out of
+  that are kept (:meth:`shared.store.streams.Streams.sizes`). The sweep, which takes ended streams out of
   the unfinished, counts them over. Bytes are given back hour by hour, as streams expire. Before a key is refused,
   its bytes are counted anew (once a second at most): requests of streams that are no longer unfinished, and hours
   that are over, go. So what was lost or erased heals.
@@ -28,8 +28,8 @@ from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
 
-from shared.keys import Keys
 from shared.redis import ScriptRunner, load_script
+from shared.store.keys import Keys
 
 STREAMS_LIFE_MS: Final = 48 * 3600 * 1000
 """Longer than a job may wait and its stream run; each creation renews it."""

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
-from shared.providers import Feature, Provider, WireFormat
+from shared.config.providers import Feature, Provider, WireFormat
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from redis.asyncio import Redis
 
-from shared.keys import Keys
 from shared.redis import ScriptRunner, load_script
+from shared.store.keys import Keys
 
 
 class PresenceKeys:

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-SHIPPED: Final = "shared"
+SHIPPED: Final = "shared.config"
 """The package whose data the shipped tables are."""
 
 Row = TypeVar("Row", bound=BaseModel)

@@ -52,8 +52,8 @@ from arq.jobs import serialize_job
 from arq.utils import timestamp_ms
 from redis.asyncio import Redis
 
-from shared.keys import Keys
 from shared.redis import ScriptRunner, load_script
+from shared.store.keys import Keys
 
 JOB: Final = "generate"
 """The function that every job names. It takes the stream's id."""

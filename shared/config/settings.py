@@ -17,12 +17,12 @@ from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from shared.api_keys import ApiKeys, parse_api_keys
-from shared.network import Network, read_network
-from shared.prices import Price, Prices
-from shared.providers import BadProvider, Preset, Provider, load_providers
+from shared.config.api_keys import ApiKeys, parse_api_keys
+from shared.config.network import Network, read_network
+from shared.config.prices import Price, Prices
+from shared.config.providers import BadProvider, Preset, Provider, load_providers
+from shared.config.tables import BadTable, load_table
 from shared.redis import check_certificates, read_url, without_password
-from shared.tables import BadTable, load_table
 
 PREFIX = "HEADRACE_"
 
@@ -315,12 +315,14 @@ def load(env: Mapping[str, str]) -> Configuration:
 
 
 def load_presets(user_file: str = "") -> dict[str, Preset]:
-    """The table of providers, with the user's file ('': none) over it. Raises :class:`shared.tables.BadTable`."""
+    """The table of providers, with the user's file ('': none) over it. Raises
+    :class:`shared.config.tables.BadTable`."""
     return {name: preset for (name,), preset in load_table("providers.toml", user_file, Preset, 1).items()}
 
 
 def load_prices(user_file: str = "") -> Prices:
-    """The catalogue of prices, with the user's file ('': none) over it. Raises :class:`shared.tables.BadTable`."""
+    """The catalogue of prices, with the user's file ('': none) over it. Raises
+    :class:`shared.config.tables.BadTable`."""
     table = load_table("prices.toml", user_file, Price, 2)
     return {(provider, model): price for (provider, model), price in table.items()}
 

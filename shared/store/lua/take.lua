@@ -1,5 +1,5 @@
 -- Take jobs out of the queue: of each owner in turn, and of nobody more than its share of the worker's places (see
--- shared/queue.py). On the queue's server, on keys without a hash tag; those of lanes and jobs are made from ARGV.
+-- shared/store/queue.py). On the queue's server, on keys without a hash tag; those of lanes and jobs are made from ARGV.
 -- KEYS: arq's queue, the lanes (sorted set), the books (hash)
 -- ARGV: head of a lane's key, head of a job's key; a job that the worker was woken with, and its place ('' for none);
 --       the worker's free places, and how many streams more it may hold; shares: 1 where keys share the places, 1

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from shared.queue import Lane
+from shared.store.queue import Lane
 
 BEING_MADE_MS: Final = 60_000
 """A stream that was admitted, and has no record yet, is being made for so long; later it was given up. Creates take

@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 import stamina
 from redis.asyncio import Redis
 
-from shared.claims import Claim, read_claim
-from shared.events import MESSAGE, Delta, Transcript, decode_data
-from shared.ids import Cursor
-from shared.keys import Keys
-from shared.log import Entry, page_command, read_entries
-from shared.new_stream import NewStream, new_nonce
-from shared.queue import Lane
+from shared.protocol.events import MESSAGE, Delta, Transcript, decode_data
+from shared.protocol.ids import Cursor
 from shared.redis import AWAY, Script, ScriptRunner
+from shared.store.claims import Claim, read_claim
+from shared.store.keys import Keys
+from shared.store.log import Entry, page_command, read_entries
+from shared.store.new_stream import NewStream, new_nonce
+from shared.store.queue import Lane
 
 FIRST_WAIT_S = 0.05
 NO_KEY = -2

@@ -16,9 +16,9 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from shared.keys import Keys
-from shared.providers import Provider
+from shared.config.providers import Provider
 from shared.redis import ScriptRunner, load_script
+from shared.store.keys import Keys
 
 TURN_LIFE_MS: Final = 4000
 """A worker that is silent for this long has lost its turns; it asks each second, or more often."""

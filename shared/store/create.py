@@ -23,11 +23,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from shared.ids import entry_cursor
-from shared.limits import Limits
-from shared.new_stream import NewStream, new_nonce
-from shared.queue import Queue, job_id
-from shared.streams import Streams
+from shared.protocol.ids import entry_cursor
+from shared.store.limits import Limits
+from shared.store.new_stream import NewStream, new_nonce
+from shared.store.queue import Queue, job_id
+from shared.store.streams import Streams
 
 FIRST_ATTEMPT: Final = 1
 

@@ -1,4 +1,4 @@
--- Enqueue a stream's job in its lane (see shared/queue.py), once. On the queue's server, on keys without a hash tag.
+-- Enqueue a stream's job in its lane (see shared/store/queue.py), once. On the queue's server, on keys without a hash tag.
 -- KEYS: arq's queue, the lanes (sorted set), the books (hash), the lane (sorted set), the job (string), the bell (sorted
 --       set), which is rung where a worker waits for a job of another lane than those that it passes over
 -- ARGV: job id, payload, life of the payload in ms, owner, lane, its place ('' for the next one of its owner)

@@ -1,5 +1,5 @@
 -- Create a stream on a server that holds log and queue: quota, record, unfinished set and job in one step (see
--- shared/create.py). In front of it stand admit.lua, record.lua and enqueue.lua, as functions of the keys and arguments
+-- shared/store/create.py). In front of it stand admit.lua, record.lua and enqueue.lua, as functions of the keys and arguments
 -- that each takes alone.
 -- KEYS: the stream's five; eight of admit.lua; six of enqueue.lua
 -- ARGV: ten of admit.lua; six of enqueue.lua; then those of record.lua

@@ -23,9 +23,9 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, RedisError
 
-from shared.keys import Keys
+from shared.config.settings import Settings
 from shared.redis import AWAY, ScriptRunner, load_script, node_urls, open_client, reason
-from shared.settings import Settings
+from shared.store.keys import Keys
 
 MARGIN_MS: Final = 5000
 """Longer than a ``DELETE`` takes with all its tries."""

@@ -1,6 +1,6 @@
 """Which providers there are, and how a caller's ``model`` names one. Pure: tables and environment are handed in.
 
-What is known of a provider stands in a table (``shared/providers.toml``, and the user's file over it). The
+What is known of a provider stands in a table (``shared/config/providers.toml``, and the user's file over it). The
 environment wins over it: ``<NAME>_BASE_URL``, ``<NAME>_API_KEY``, ``<NAME>_MODELS`` (a comma-separated list;
 without it any model name is passed on), ``<NAME>_OPTIONS`` (a list, too, which is added to the
 row's) and the fields of VARIABLES. Callers name models, never addresses.
@@ -39,7 +39,7 @@ Feature = Literal[
     "user",
     "tools.strict",
 ]
-"""What a request may ask for and a provider may lack (see :mod:`shared.capabilities`)."""
+"""What a request may ask for and a provider may lack (see :mod:`shared.config.capabilities`)."""
 
 Limit = Annotated[int, Field(ge=0)]
 Url = Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")]
@@ -119,7 +119,7 @@ class Preset(Quirks):
     models: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     """What callers may say in ``provider_options``, and ``tools.<type>`` for tools of its own (see
-    :func:`shared.capabilities.disallowed`)."""
+    :func:`shared.config.capabilities.disallowed`)."""
     continues: Continues = "no"
     checked: str = ""
     """When the row was compared with the provider's documentation (a date), and with what (``source``)."""

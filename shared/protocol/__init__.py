@@ -1,0 +1,4 @@
+"""What API, worker and terminal agree on: ids and cursors, events, SSE, statuses, fallbacks, read tokens.
+
+Pure: no I/O, no clock, nothing of the other rooms. Everything may use it.
+"""
