@@ -30,7 +30,8 @@ from shared.redis import Command, load_scripts
 from shared.store.claims import Claim
 from shared.store.keys import Keys
 from shared.store.log import read_tails, tail_commands
-from worker.course import Course
+from worker.attempt.course import Course
+from worker.attempt.pump import Pump
 from worker.log.attempt_log import AttemptLog
 from worker.log.writer import LogWriter
 from worker.places import Places
@@ -39,7 +40,6 @@ from worker.providers.answer import Answer, Limits
 from worker.providers.base import GenerationRequest
 from worker.providers.http.upstream import Upstream
 from worker.providers.stream import ProviderStream
-from worker.pump import Pump
 
 ROOT = Path(__file__).parents[1]
 KEPT = Path(__file__).with_name("guard.json")

@@ -36,20 +36,20 @@ from shared.store.presence import PresenceKeys
 from shared.store.queue import JOB, Job, Queue, deserialize, serialize
 from shared.store.streams import Streams
 from shared.store.turns import Turns
-from worker.endings import Endings
-from worker.generation import Generations
+from worker.attempt.endings import Endings
+from worker.attempt.generation import Generations
+from worker.attempt.pump import Pump
+from worker.background.leases import Leases
+from worker.background.line import Line
+from worker.background.sweep import Sweep
+from worker.background.upkeep import Upkeep
+from worker.background.watchers import Watchers
 from worker.job_consumer import JobConsumer, WiredArq
-from worker.leases import Leases
-from worker.line import Line
 from worker.log.attempt_log import FENCED
 from worker.log.writer import LogWriter
 from worker.metrics import WorkerMetrics
 from worker.places import Places
 from worker.providers.client import ProviderClient
-from worker.pump import Pump
-from worker.sweep import Sweep
-from worker.upkeep import Upkeep
-from worker.watchers import Watchers
 
 HEALTH_S: Final = 5
 """How often a worker writes arq's health check, which all workers of a queue share. A worker that stops deletes it,

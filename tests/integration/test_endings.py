@@ -15,8 +15,8 @@ from shared.store.new_stream import NewStream, new_nonce
 from shared.store.queue import Lane, Queue
 from shared.store.streams import Streams
 from tests.support.processes import Server
-from worker.course import Course
-from worker.endings import Endings
+from worker.attempt.course import Course
+from worker.attempt.endings import Endings
 from worker.log.attempt_log import AttemptLog
 from worker.log.writer import LogWriter
 

@@ -18,13 +18,13 @@ from shared.store.log import Log
 from tests.support.provider_calls import at
 from tests.unit.test_reading_by_turns import FINISH, HEAD, Wire, opened, said
 from tests.unit.test_responses import GET, WITHIN_S, Streams, served
-from worker.course import Course
+from worker.attempt.course import Course
+from worker.attempt.pump import Pump
 from worker.log.attempt_log import AttemptLog
 from worker.places import Places
 from worker.providers.base import GenerationRequest
 from worker.providers.http.upstream import Upstream
 from worker.providers.stream import ProviderStream
-from worker.pump import Pump
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from shared.protocol.events import encode_data, snapshot_lines
 from shared.protocol.ids import Cursor
 from shared.store.log import Entry
 from shared.store.streams import Reading
-from worker.going_on import asked_of, how_to_go_on
+from worker.attempt.going_on import asked_of, how_to_go_on
 
 CAN = Provider("local", "openai", "http://x", "", continues="prefill")
 CANNOT = Provider("local", "openai", "http://x", "")

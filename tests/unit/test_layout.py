@@ -168,6 +168,42 @@ def test_nothing_happens_at_import() -> None:
             assert not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)), file
 
 
+LAYERS = (
+    ("shared/protocol", "shared/redis", "shared/config", "shared/store", "shared/process"),
+    ("api/http", "api/schemas", "api/dialects", "api/viewing", "api/streams", "api/routes", "api/app.py"),
+    ("worker/providers/http", "worker/providers/formats", "worker/providers/client.py"),
+    ("worker/log", "worker/background", "worker/attempt", "worker/main.py"),
+    ("worker/providers", "worker/attempt", "worker/main.py"),
+    ("cli/up", "cli/chat", "cli/doctor", "cli/main.py"),
+)
+"""Rooms of a package, in order: each imports only those before it."""
+
+
+@pytest.mark.parametrize("layers", LAYERS)
+def test_a_room_knows_only_those_before_it(layers: tuple[str, ...]) -> None:
+    for at, room in enumerate(layers):
+        for later in layers[at + 1 :]:
+            module = later.removesuffix(".py").replace("/", ".")
+            assert not importers(module) & importers_below(room), (room, later)
+
+
+def test_log_and_providers_do_not_know_each_other() -> None:
+    assert not importers("worker.log") & importers_below("worker/providers/")
+    assert not importers("worker.providers") & importers_below("worker/log/")
+
+
+MOST_FILES = 17
+"""What one look at a folder takes in."""
+
+
+def test_no_folder_needs_rooms() -> None:
+    held: dict[str, int] = {}
+    for file, _ in modules():
+        folder = str(Path(file).parent)
+        held[folder] = held.get(folder, 0) + 1
+    assert not {folder: files for folder, files in held.items() if files > MOST_FILES}
+
+
 def test_no_module_is_a_drawer() -> None:
     drawers = {"utils", "util", "helpers", "helper", "manager", "managers", "common", "misc"}
     assert not [file for file, _ in modules() if set(Path(file).with_suffix("").parts) & drawers]

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from worker import leases as module
-from worker.leases import Leases
+from worker.background import leases as module
+from worker.background.leases import Leases
 
 
 class Renewing:

@@ -12,14 +12,14 @@ from shared.config.providers import Provider
 from shared.store.claims import Claim
 from shared.store.log import Log
 from tests.unit.test_reading_by_turns import FINISH, Wire, opened, said
-from worker.course import Course
+from worker.attempt.course import Course
+from worker.attempt.pump import Flow, Pump
+from worker.background.watchers import Watched
 from worker.log.attempt_log import AttemptLog
 from worker.places import Places
 from worker.providers.base import GenerationRequest, ProviderError
 from worker.providers.http.upstream import Upstream
 from worker.providers.stream import ProviderStream
-from worker.pump import Flow, Pump
-from worker.watchers import Watched
 
 ASKED = GenerationRequest(model="m", messages=[])
 

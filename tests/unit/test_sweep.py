@@ -14,8 +14,8 @@ from shared.store.limits import Limits
 from shared.store.new_stream import BEING_MADE_MS, NewStream, new_nonce
 from shared.store.queue import Job, Lane, Queue, Shares
 from shared.store.streams import Streams
-from worker import sweep
-from worker.sweep import YOUNG_MS, Sweep
+from worker.background import sweep
+from worker.background.sweep import YOUNG_MS, Sweep
 
 KEYS = Keys("t")
 LEASE_MS = 3000

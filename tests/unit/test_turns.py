@@ -5,7 +5,7 @@ from redis.asyncio import Redis
 from shared.config.providers import Provider
 from shared.store.keys import Keys
 from shared.store.turns import Asking, Turn, Turns
-from worker.pace import Pace
+from worker.attempt.pace import Pace
 
 KEYS = Keys("t")
 

@@ -12,7 +12,7 @@ from shared.config.settings import Settings
 from shared.store.claims import Claim
 from shared.store.keys import Keys
 from shared.store.queue import Job, Queue, Shares
-from worker.generation import Generations
+from worker.attempt.generation import Generations
 
 JOB = Job("s:1::", "s", 7)
 ROOM = Shares(10, 10)

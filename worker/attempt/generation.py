@@ -33,15 +33,15 @@ from shared.redis import AWAY
 from shared.store.claims import Claim
 from shared.store.queue import Job, Queue
 from shared.store.streams import Reading, Streams
-from worker.course import ABANDONED, FILTERED, FULL, INTERNAL, Course, Failure, not_here
-from worker.endings import Endings, whose
-from worker.going_on import asked_of, how_to_go_on
+from worker.attempt.course import ABANDONED, FILTERED, FULL, INTERNAL, Course, Failure, not_here
+from worker.attempt.endings import Endings, whose
+from worker.attempt.going_on import asked_of, how_to_go_on
+from worker.attempt.pump import Abandoned, Flow, Pump
 from worker.log.attempt_log import LOG_FULL, LOST, AttemptLog
 from worker.log.writer import LogWriter
 from worker.metrics import WorkerMetrics
 from worker.providers.base import GenerationRequest, ProviderError
 from worker.providers.retries import RETRIED
-from worker.pump import Abandoned, Flow, Pump
 
 PUT_BACK_S: Final = 1.0
 AT_ONCE: Final = "at once"

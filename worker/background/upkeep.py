@@ -12,11 +12,11 @@ from redis.exceptions import RedisError
 from shared.redis import AWAY
 from shared.store.erasures import Erasures
 from shared.store.queue import Queue
-from worker.leases import TICK_S, Leases
+from worker.background.leases import TICK_S, Leases
+from worker.background.sweep import Sweep
+from worker.background.watchers import TICK_S as WATCHERS_TICK_S
+from worker.background.watchers import Watchers
 from worker.log.writer import LogWriter
-from worker.sweep import Sweep
-from worker.watchers import TICK_S as WATCHERS_TICK_S
-from worker.watchers import Watchers
 
 FORGET_WORKER_MS: Final = 60_000
 SWEEP_S: Final = 0.5

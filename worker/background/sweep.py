@@ -33,7 +33,7 @@ from shared.store.limits import Ended, Limits
 from shared.store.new_stream import BEING_MADE_MS
 from shared.store.queue import FIRST, Lane, Queue, job_id
 from shared.store.streams import Streams
-from worker.leases import Leases
+from worker.background.leases import Leases
 from worker.metrics import WorkerMetrics
 
 TURN_MS: Final = 450

@@ -26,17 +26,17 @@ from shared.config.prices import Prices, cost
 from shared.config.providers import Provider
 from shared.protocol.events import PAUSED, RESUMED, WAITING, Delta
 from shared.store.turns import Asking, Turn
-from worker.course import Course
-from worker.line import Line, Waiting
+from worker.attempt.course import Course
+from worker.attempt.pace import CHARACTERS_A_TOKEN, Pace
+from worker.background.line import Line, Waiting
+from worker.background.watchers import Watched, Watchers
 from worker.log.attempt_log import AttemptLog
 from worker.log.writer import LogWriter
-from worker.pace import CHARACTERS_A_TOKEN, Pace
 from worker.places import Places
 from worker.providers.base import Batch, GenerationRequest, Usage
 from worker.providers.client import ProviderClient
 from worker.providers.http.upstream import nobody
 from worker.providers.stream import ProviderStream
-from worker.watchers import Watched, Watchers
 
 RECKONED_ANSWER = 1000
 """Tokens that an answer is reckoned to take where the request names no limit; put right when it ends."""

@@ -21,7 +21,7 @@ from shared.store.erasures import Erasures
 from shared.store.new_stream import new_nonce
 from shared.store.queue import FIRST, Lane, Queue, job_id
 from shared.store.streams import Streams
-from worker.course import Course
+from worker.attempt.course import Course
 from worker.log.attempt_log import AttemptLog
 from worker.log.writer import LogWriter
 from worker.metrics import WorkerMetrics
