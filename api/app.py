@@ -18,7 +18,6 @@ from fastapi.responses import FileResponse
 from fastapi.telemetry import TelemetryConfig
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
@@ -208,13 +207,10 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
 
 def _middleware(settings: Settings, listens_on: str) -> list[Middleware]:
     """From the outside in. CORS stands in front of the doors, for a preflight carries no key."""
-    # All but the last resort, which the framework keeps in front of everything.
-    handled = {kind: handler for kind, handler in handlers().items() if kind is not Exception}
     inner = [
         Middleware(Doors, keys=settings.keys),
         Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
         Middleware(Heads),
-        Middleware(ExceptionMiddleware, handlers=handled),
     ]
     if not settings.keys:
         inner.insert(0, Middleware(Sites, listens_on=listens_on, hosts=settings.hosts, origins=settings.origins))
