@@ -21,8 +21,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from api.http.bodies import Bodies
-from api.http.body_limit import BodyLimit
+from api.http.bodies import Bodies, BodyLimit
 from api.http.connections import Connections, HttpConnection
 from api.http.docs import add_docs
 from api.http.doors import Doors
@@ -150,7 +149,6 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
         memory=memory,
         rights=rights,
         watch=watch,
-        bodies=Bodies(settings.creations_per_minute),
         opens=Opens(settings.opens_per_stream, settings.opens_per_key),
     )
 
@@ -191,6 +189,7 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
         middleware=_middleware(settings, listens_on),
     )
     app.state.services = parts
+    app.state.bodies = Bodies(settings.creations_per_minute)
     app.state.connections = connections
     app.state.metrics = metrics
     for part in (creating, watching, of_streams, article, health):

@@ -11,7 +11,6 @@ import structlog
 from redis.asyncio import Redis
 
 from api.dialects.base import Dialect
-from api.http.bodies import Bodies
 from api.http.rates import Opens
 from api.http.responses import SendWatch
 from api.metrics import ApiMetrics
@@ -160,5 +159,4 @@ class Services:
     memory: Memory
     rights: Rights
     watch: SendWatch
-    bodies: Bodies
     opens: Opens

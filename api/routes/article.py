@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 
 from api.dialects.plain import PlainBatchDialect, PlainDialect
-from api.http.body_limit import BodyRoute
+from api.http.bodies import BodyRoute
 from api.http.doors import OWNER, own_fields, owner_of, services
 from api.http.heads import IS_HEAD
 from api.http.problems import documented
