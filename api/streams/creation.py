@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from api.http.problems import Problem, redis_away
+from api.http.problems import Problem, redis_away, unusable
 from api.metrics import ApiMetrics
 from api.schemas.requests import CreateStream
 from api.streams.admission import Admission
@@ -180,23 +180,17 @@ class Creation:
 
 
 def _unsupported(target: Target, refused: Refusal) -> Problem:
-    errors = [{"field": refused.field, "message": f"not for {target.full_name}: {refused.reason}"}]
-    return Problem(
-        422,
-        "unsupported_by_provider",
-        f"The request can't be used: {refused.field}: {errors[0]['message']}.",
-        errors=errors,
-    )
+    errors = _errors(refused, f"not for {target.full_name}")
+    return Problem(422, "unsupported_by_provider", unusable(errors), errors=errors)
 
 
 def _not_allowed(target: Target, refused: Refusal) -> Problem:
-    errors = [{"field": refused.field, "message": f"not allowed at {target.provider.name}: {refused.reason}"}]
-    return Problem(
-        422,
-        "option_not_allowed",
-        f"The request can't be used: {refused.field}: {errors[0]['message']}.",
-        errors=errors,
-    )
+    errors = _errors(refused, f"not allowed at {target.provider.name}")
+    return Problem(422, "option_not_allowed", unusable(errors), errors=errors)
+
+
+def _errors(refused: Refusal, why: str) -> list[dict[str, str]]:
+    return [{"field": refused.field, "message": f"{why}: {refused.reason}"}]
 
 
 def _half_character() -> Problem:
