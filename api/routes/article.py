@@ -28,9 +28,10 @@ from api.viewing.opening import (
     AWAY_NOW,
     CROWDED,
     MAX_BATCH,
-    MAX_BATCH_MS,
     NEEDED,
     SPELLINGS,
+    BatchMs,
+    BatchSize,
     Returning,
     Wanted,
     bad_cursor,
@@ -66,13 +67,8 @@ class AskAware(BaseModel):
 
     prompt: Annotated[str, Field(min_length=1)]
     model: Annotated[str, Field(max_length=200)] = ""
-    batch_size: Annotated[
-        int | None, Field(ge=1, le=MAX_BATCH, description="gather so many pieces of the answer into one event")
-    ] = None
-    batch_ms: Annotated[
-        int | None,
-        Field(ge=1, le=MAX_BATCH_MS, description="gather for so long (with batch_size: whichever is first)"),
-    ] = None
+    batch_size: BatchSize = None
+    batch_ms: BatchMs = None
 
     def batches(self) -> BatchLimits | None:
         """The batches that are asked for; None: none."""

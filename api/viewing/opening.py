@@ -6,7 +6,7 @@ gives up for ever on any other status.
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import structlog
 from fastapi import Response
@@ -33,6 +33,13 @@ AWAY_NOW: Final = "Redis is away"
 MAX_BATCH: Final = 1000
 MAX_BATCH_MS: Final = 60_000
 """A proxy closes what says nothing for a minute."""
+BatchSize = Annotated[
+    int | None, Field(ge=1, le=MAX_BATCH, description="gather so many pieces of the answer into one event")
+]
+BatchMs = Annotated[
+    int | None,
+    Field(ge=1, le=MAX_BATCH_MS, description="gather for so long (with batch_size: whichever is first)"),
+]
 
 SPELLINGS: Final = ("lastEventId", "lastEventID", "last_event_id")
 """Names of a cursor in a URL. Those of libraries come first: on a reconnect they add theirs to a URL that may
