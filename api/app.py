@@ -35,9 +35,10 @@ from api.metrics import ApiMetrics
 from api.routes import article, creating, health, watching
 from api.routes import streams as of_streams
 from api.server import Server
-from api.services import Cancellation, Services, Viewing
+from api.services import Services, Viewing
 from api.streams.admission import Admission
 from api.streams.answers import read_record
+from api.streams.cancellation import Cancellation
 from api.streams.creation import Creation
 from api.streams.memory import Memory
 from api.streams.read_tokens import ReadTokens
