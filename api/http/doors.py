@@ -17,11 +17,12 @@ from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.http.problems import Problem, no_such_stream, refuse
+from api.http.sites import PROBED
 from api.services import Services
 from shared.config.api_keys import ApiKeys
 from shared.protocol.ids import is_stream_id
 
-OPEN: Final = frozenset({"/", "/healthz", "/readyz", "/readyz/viewers", "/readyz/creates"})
+OPEN: Final = PROBED | {"/"}
 BY_ADDRESS: Final = frozenset({"/docs", "/openapi.json", "/metrics"})
 EVENTS: Final = re.compile(r"/v1/streams/(?P<stream_id>[^/]+)/events")
 _TOKEN: Final = re.compile(rb"(?:^|&)token=[^&]")

@@ -28,7 +28,7 @@ from shared.config.settings import is_loopback
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 CREATES_BY_GET: Final = frozenset({"/chat/stream"})
 PROBED: Final = frozenset({"/healthz", "/readyz", "/readyz/viewers", "/readyz/creates"})
-"""Load balancers ask by whatever address or name they know, and a page learns nothing from these."""
+"""Load balancers ask by whatever address or name they know, and without a key. A page learns nothing from these."""
 FORWARDED: Final = b"x-forwarded-host"
 """From trusted proxies alone (:mod:`api.http.connections`)."""
 EVERYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104

@@ -42,7 +42,6 @@ from shared.store.log import (
 
 READ_COUNT: Final = 500
 """Entries of one log in one XREAD: a late viewer's long log must not hold up the others."""
-PAGE: Final = 500
 CHECK_S: Final = 5.0
 """How late a lost hint is noticed at the worst; at 1,000 idle logs the check costs 200 commands a second."""
 FIRST_BACKOFF_S: Final = 0.05
@@ -61,7 +60,7 @@ class Hub:
         queue_url: str,
         keys: Keys,
         linger_s: float,
-        was_read: Callable[[float], None] = lambda seconds: None,
+        was_read: Callable[[float], None],
     ) -> None:
         """``client`` serves pages to viewers that fell behind; ``queue_url``: the server of the wake-ups;
         ``was_read`` is called for each read with what it took (s)."""
@@ -90,7 +89,7 @@ class Hub:
         """Follow a log as long as the block lasts (and ``linger_s`` beyond: reconnect storms share it)."""
         return self._logs.viewed(stream_id, dialect, text_from, created_ms)
 
-    async def page(self, stream_id: str, first: bytes, *, after: bool, count: int = PAGE) -> list[Entry]:
+    async def page(self, stream_id: str, first: bytes, *, after: bool, count: int) -> list[Entry]:
         """Entries of a log from this one on (``after``: from behind it), for a viewer that fell behind."""
         command = page_command(self._keys.log(stream_id), first, count, after=after)
         return read_entries(await self._client.execute_command(*command))  # type: ignore[no-untyped-call]
