@@ -77,7 +77,7 @@ PAGE_HEADERS: Final = {
     "Cache-Control": "no-cache",
 }
 NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
-"""The framework's own would tell whoever collects it of refused prompts and of read tokens in addresses."""
+"""FastAPI's own telemetry would hold refused prompts, and read tokens in addresses."""
 ALL_HEADERS: Final = [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer")]
 """On every response, by the server itself: a middleware would cost a call for every chunk of every viewer."""
 

@@ -1,8 +1,8 @@
 """Who is at the door: every request needs a key unless its path is open. In front of all routes, so that a new
 one is closed by default.
 
-What keys set means: the page's shell, static files and health are open; the events route lets a read token in,
-which the route itself checks, for only it knows the stream; all else needs ``Authorization: Bearer <secret>``.
+Where keys are set, the page's shell, static files and health are open. The events route lets a read token
+in, and checks it itself, for only it knows the stream. All else needs ``Authorization: Bearer <secret>``.
 What people and scrapers open by address (``/docs``, ``/metrics``) takes the secret as a Basic password too, for a
 browser can be asked for that. The ``/v1`` routes do not: a browser would repeat it for any other site's request.
 """

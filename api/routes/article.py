@@ -1,7 +1,7 @@
 """The article's endpoints, under its own paths and event names, and now resumable (see :mod:`api.dialects.plain`).
 
 Each event's id names the stream too, ``<stream>/<cursor>``: EventSource comes back to the very same URL, and its
-``Last-Event-ID`` says that the stream is to be gone on with, not made once more. The first bytes of an answer
+``Last-Event-ID`` says which stream to continue, so that no second one is made. The first bytes of an answer
 carry an id, so that a connection lost before the first token starts no second generation either. (A redirect to
 the stream's own URL would break ``curl`` without ``-L``, and httpx.)
 """
@@ -194,7 +194,7 @@ async def _answer(
         return await open_viewer(has, reading, await own_fields(request, stream_id, *NEEDED))
     except (*AWAY, RedisError) as error:
         log.warning("viewer_sent_back", error=type(error).__name__)
-        # The id goes along: who comes back goes on with the stream that was made.
+        # The id goes along: whoever comes back with it continues the stream that was made.
         return come_back(has, AWAY_NOW, b"" if last_event_id else reading.preamble)
 
 

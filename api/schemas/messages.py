@@ -3,9 +3,9 @@
 A turn is ``system`` (or ``developer``), ``user``, ``assistant`` or ``tool``. ``content`` is a string or a list of
 parts; images stand in a user's and a tool's turn.
 
-Theory of operation. Two rules meet here. What callers write by hand is strict: an unknown field is refused. What an
-answer was is taken back as the record tells it, whatever the model made of it: a call without an id or with broken
-arguments, no text at all, parts that only their provider understands. The shapes of other APIs (OpenAI's tools,
+Theory of operation. Two rules stand here. What callers write by hand is checked strictly: an unknown field is
+refused. An answer is taken back as its record tells it, whatever the model made of it: a call without an id or with
+broken arguments, no text at all, parts that only their provider understands. The shapes of other APIs (OpenAI's tools,
 tool calls and image parts, Anthropic's blocks of thinking) are brought into the one form below before it is
 validated, by the functions at the end; so the record, the adapters and the hash of a request know one form alone.
 
@@ -170,7 +170,7 @@ ContentKind: Final = Discriminator(
     custom_error_type="content_kind",
     custom_error_message="Input should be text, or a list of parts",
 )
-"""Tells the two apart before either is looked into, so that what is wrong with one is told alone."""
+"""Chooses between text and parts before either is validated, so that an error speaks of one of them only."""
 
 
 Understood: Final = BeforeValidator(lambda raw: _part(raw))
