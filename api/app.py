@@ -18,12 +18,10 @@ from fastapi.responses import FileResponse
 from fastapi.telemetry import TelemetryConfig
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from api.http.bodies import Bodies
-from api.http.body_limit import BodyLimit
+from api.http.bodies import Bodies, BodyLimit
 from api.http.connections import Connections, HttpConnection
 from api.http.docs import add_docs
 from api.http.doors import Doors
@@ -37,9 +35,10 @@ from api.metrics import ApiMetrics
 from api.routes import article, creating, health, watching
 from api.routes import streams as of_streams
 from api.server import Server
-from api.services import Cancellation, Services, Viewing
+from api.services import Services, Viewing
 from api.streams.admission import Admission
 from api.streams.answers import read_record
+from api.streams.cancellation import Cancellation
 from api.streams.creation import Creation
 from api.streams.memory import Memory
 from api.streams.read_tokens import ReadTokens
@@ -78,7 +77,7 @@ PAGE_HEADERS: Final = {
     "Cache-Control": "no-cache",
 }
 NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
-"""The framework's own would tell whoever collects it of refused prompts and of read tokens in addresses."""
+"""FastAPI's own telemetry would hold refused prompts, and read tokens in addresses."""
 ALL_HEADERS: Final = [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer")]
 """On every response, by the server itself: a middleware would cost a call for every chunk of every viewer."""
 
@@ -151,7 +150,6 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
         memory=memory,
         rights=rights,
         watch=watch,
-        bodies=Bodies(settings.creations_per_minute),
         opens=Opens(settings.opens_per_stream, settings.opens_per_key),
     )
 
@@ -192,6 +190,7 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
         middleware=_middleware(settings, listens_on),
     )
     app.state.services = parts
+    app.state.bodies = Bodies(settings.creations_per_minute)
     app.state.connections = connections
     app.state.metrics = metrics
     for part in (creating, watching, of_streams, article, health):
@@ -208,13 +207,10 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
 
 def _middleware(settings: Settings, listens_on: str) -> list[Middleware]:
     """From the outside in. CORS stands in front of the doors, for a preflight carries no key."""
-    # All but the last resort, which the framework keeps in front of everything.
-    handled = {kind: handler for kind, handler in handlers().items() if kind is not Exception}
     inner = [
         Middleware(Doors, keys=settings.keys),
         Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
         Middleware(Heads),
-        Middleware(ExceptionMiddleware, handlers=handled),
     ]
     if not settings.keys:
         inner.insert(0, Middleware(Sites, listens_on=listens_on, hosts=settings.hosts, origins=settings.origins))

@@ -26,7 +26,8 @@ class Dialect(Protocol):
         ...
 
     def snapshot(self, data: dict[str, Any], as_of: bytes | None) -> bytes:
-        """Everything said so far, as of an id. (To a viewer that saw something only where it ``restarts``.)"""
+        """Everything said so far, as of an id. A viewer that saw something gets it only where the dialect
+        ``restarts``."""
         ...
 
     def gone(self) -> bytes:
@@ -34,5 +35,5 @@ class Dialect(Protocol):
         ...
 
     def lost(self) -> bytes:
-        """What this viewer saw can't be joined to what is there, and not be taken back: its last event."""
+        """The last event of a viewer that saw what can neither be joined to the log nor be taken back."""
         ...

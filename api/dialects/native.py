@@ -33,7 +33,8 @@ class NativeDialect:
         return b"".join(self.entry(entry.cursor.encode(), entry.type, entry.data) for entry in entries)
 
     def snapshot(self, data: dict[str, Any], as_of: bytes | None) -> bytes:
-        # Also one of nothing has an id: whoever is cut off right behind it must not go on behind what it replaced.
+        # An empty one has an id too: a viewer that is cut off right behind it must not come back with its older
+        # cursor, whose text this snapshot took back.
         return encode_event(SNAPSHOT, encode_data(data), as_of or BEGINNING)
 
     def gone(self) -> bytes:

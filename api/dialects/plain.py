@@ -86,7 +86,7 @@ class PlainBatchDialect(PlainDialect):
         last = entries[-1]
         if last.type == DONE:
             return self._content("final", text, last.cursor.encode())
-        # Under the id of the end, whoever is cut off between the two would never learn of the error.
+        # Not under the id of the end: a viewer that is cut off between the two would never learn of the error.
         head = self._content("batch", text, said[-1].cursor.encode()) if text else b""
         return head + self._bad_end(last.cursor.encode(), last.type, last.data)
 

@@ -1,7 +1,8 @@
-"""Taking request bodies: so that none of them, and no number of them, holds up what runs beside.
+"""Request bodies on their way to a route, so that none of them, and no number of them, holds up what runs beside.
 
-Theory of operation. Reading JSON and checking it happens on the event loop, and nothing else moves meanwhile: a
-body of 1 MiB that holds 300,000 empty lists takes 100 ms and more. Three rules keep that short.
+Theory of operation. No body has more than ``HEADRACE_MAX_BODY_BYTES``, whether its length is declared or not.
+Reading JSON and checking it happens on the event loop, and nothing else moves meanwhile: a body of 1 MiB that holds
+300,000 empty lists takes 100 ms and more. Three rules keep that short.
 
 - *Few values.* What a body costs follows the number of its values, which is counted (about 1 ms a MiB) before
   anything is made of them. With :data:`MAX_VALUES` reading and checking take less than 20 ms; a conversation of
@@ -15,15 +16,69 @@ same.)
 """
 
 import asyncio
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
-from api.http.problems import Problem
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.http.doors import OWNER
+from api.http.problems import Problem, body_too_large, refuse
 from api.http.rates import Rate
 
 LARGE_BYTES: Final = 32 * 1024
 """A smaller body takes less than 2 ms, whatever it holds."""
 MAX_VALUES: Final = 20_000
 UNIT_BYTES: Final = 4096
+REFUSED: Final = frozenset({400, 413, 422})
+"""Statuses that tell of a body that is wrong."""
+
+
+class BodyLimit:
+    """ASGI middleware: a body of more than ``max_bytes`` ends the request with 413. One that declares its length is
+    refused here; the others are counted by Starlette's limit while they are read."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = RequestBodyLimitMiddleware(app, max_bytes)
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and _declared(scope) > self._max_bytes:
+            await refuse(scope, body_too_large())(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+class BodyRoute(APIRoute):
+    """A route whose body is taken by the rules of this module."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        if self.body_field is None:
+            return handle
+
+        async def handle_in_turn(request: Request) -> Response:
+            owner: str = request.scope[OWNER] or ""
+            bodies: Bodies = request.app.state.bodies
+            bodies.check(owner)
+            try:
+                body = await request.body()
+            except ClientDisconnect:
+                return Response(status_code=400)  # to nobody
+            try:
+                await bodies.turn(body)
+                return await handle(request)
+            except (Problem, HTTPException, RequestValidationError) as error:
+                if getattr(error, "status_code", getattr(error, "status", 422)) in REFUSED:
+                    bodies.refused(owner, len(body))
+                raise
+
+        return handle_in_turn
 
 
 class Bodies:
@@ -60,6 +115,12 @@ class Bodies:
     def refused(self, owner: str, size: int) -> None:
         """A body of so many bytes was refused."""
         self._rate.take(owner, 1 + size // UNIT_BYTES)
+
+
+def _declared(scope: Scope) -> int:
+    """The bytes of a body whose length is declared; 0 of another."""
+    told = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+    return int(told) if told.isdigit() else 0
 
 
 def _holds_many(body: bytes) -> bool:

@@ -106,7 +106,9 @@ class HttpConnection(HttpToolsProtocol):
         self._table = table
         self._response: asyncio.Task[None] | None = None
         self._on_half_close: Callable[[], None] | None = None
-        self._closes = self.half_closed = False
+        self._closes = False
+        """Whether the connection is closed behind the body that still comes."""
+        self.half_closed = False
         """Whether the peer sends no more."""
         self._phase = Phase.HEAD
         self._since = 0.0
@@ -356,7 +358,7 @@ class HttpConnection(HttpToolsProtocol):
             self.transport.close()
 
     def crowd_out(self) -> None:
-        """Close it, for others come."""
+        """Close it, to make room for others."""
         if self._phase in (Phase.HEAD, Phase.BODY):
             self.refuse(_late("Too many connections wait, and this one waited longest."), linger=False)
         else:
@@ -376,7 +378,7 @@ class Closing:
         self._close = weakref.WeakMethod(connection.close_behind_body)
 
     def close(self) -> None:
-        """Called by the server, for one, when the response is complete."""
+        """The server calls it when the response is complete, and when it failed."""
         if (close := self._close()) is not None:
             close()
 

@@ -1,8 +1,8 @@
 """Who is at the door: every request needs a key unless its path is open. In front of all routes, so that a new
 one is closed by default.
 
-What keys set means: the page's shell, static files and health are open; the events route lets a read token in,
-which the route itself checks, for only it knows the stream; all else needs ``Authorization: Bearer <secret>``.
+Where keys are set, the page's shell, static files and health are open. The events route lets a read token
+in, and checks it itself, for only it knows the stream. All else needs ``Authorization: Bearer <secret>``.
 What people and scrapers open by address (``/docs``, ``/metrics``) takes the secret as a Basic password too, for a
 browser can be asked for that. The ``/v1`` routes do not: a browser would repeat it for any other site's request.
 """
@@ -17,11 +17,12 @@ from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.http.problems import Problem, no_such_stream, refuse
+from api.http.sites import PROBED
 from api.services import Services
 from shared.config.api_keys import ApiKeys
 from shared.protocol.ids import is_stream_id
 
-OPEN: Final = frozenset({"/", "/healthz", "/readyz", "/readyz/viewers", "/readyz/creates"})
+OPEN: Final = PROBED | {"/"}
 BY_ADDRESS: Final = frozenset({"/docs", "/openapi.json", "/metrics"})
 EVENTS: Final = re.compile(r"/v1/streams/(?P<stream_id>[^/]+)/events")
 _TOKEN: Final = re.compile(rb"(?:^|&)token=[^&]")

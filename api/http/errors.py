@@ -200,5 +200,5 @@ ERRORS: Final = (
 
 def table() -> str:
     """The table as Markdown."""
-    rows = [HEAD._asdict().values(), ("---",) * 4, *((f"`{row.code}`", *row[1:]) for row in ERRORS)]
+    rows = [HEAD, ("---",) * 4, *((f"`{row.code}`", *row[1:]) for row in ERRORS)]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)

@@ -1,7 +1,7 @@
 """Errors before the first byte: problem documents (RFC 9457) with a stable ``code`` and a sentence for people."""
 
 import http
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
@@ -91,6 +91,12 @@ def body_too_large() -> Problem:
     return Problem(413, "body_too_large", "The body is larger than HEADRACE_MAX_BODY_BYTES allows. Send less.")
 
 
+def unusable(errors: Sequence[Mapping[str, str]]) -> str:
+    """The sentence about a request of which ``errors`` tells each wrong ``field``, with a ``message``."""
+    sentence = "; ".join(f"{one['field']}: {one['message']}" for one in errors)
+    return f"The request can't be used: {sentence}."
+
+
 def redis_away() -> Problem:
     """Redis can't be asked."""
     return Problem(
@@ -107,8 +113,7 @@ def redis_full() -> Problem:
         503,
         "redis_full",
         "Redis is at its memory limit, or so near to it that the rest is kept for running streams, so nothing was "
-        "started. Try again later; the operator can raise "
-        "maxmemory or shorten HEADRACE_RETENTION_S.",
+        "started. Try again later; the operator can raise maxmemory or shorten HEADRACE_RETENTION_S.",
         headers={"Retry-After": "30"},
     )
 
@@ -168,5 +173,4 @@ def _invalid(error: RequestValidationError, content_type: str) -> Problem:
     errors = faults(found, error.body, content_type)
     unknown = all(item["type"] == "extra_forbidden" for item in found)
     code = "unknown_field" if unknown else "invalid_request"
-    sentence = "; ".join(f"{item['field']}: {item['message']}" for item in errors)
-    return Problem(422, code, f"The request can't be used: {sentence}.", errors=errors)
+    return Problem(422, code, unusable(errors), errors=errors)

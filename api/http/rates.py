@@ -4,8 +4,8 @@ What is refused or only read must not cost a round trip to Redis, so it is count
 caller has twice as much. (Creations are counted in Redis, for all processes together: :mod:`shared.store.limits`.)
 
 Theory of operation. As there, one number is kept for each name: the moment at which all that was taken is given
-back (GCRA). A minute's worth may come at once, then it flows at the rate. Who has waited for long enough has no
-number.
+back (GCRA). A minute's worth may come at once, then it flows at the rate. Whoever has waited for long
+enough has no number.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ MINUTE_S: Final = 60.0
 MOST_S: Final = 60.0
 """Nobody is sent away for longer."""
 SWEPT_AT: Final = 10_000
-"""Names, of which those that have everything back are then dropped."""
+"""At so many names those that have everything back are dropped."""
 
 
 class Rate:

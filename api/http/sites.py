@@ -8,8 +8,8 @@ any page that is open in it. So two questions are asked that only a browser answ
   An address instead of a name can't be rebound: loopback ones are always taken, and all of them where the API
   listens on every address. Behind a trusted proxy the name is what that was asked for (``X-Forwarded-Host``).
 - *Which page asks?* (``Sec-Fetch-Site``, and ``Origin`` from a browser that does not send it) Whatever creates,
-  cancels or erases is refused to pages of other sites, unless CORS lists them. An image on any page would else be a
-  request to a provider.
+  cancels or erases is refused to pages of other sites, unless CORS lists them. Otherwise an image on any page could
+  make a request to a provider.
 
 Programs send neither, and are not browsers: they may call. Where keys are set nothing of this is asked: each of
 these calls needs a key in a header, which no page of another site can add without CORS.
@@ -28,7 +28,7 @@ from shared.config.settings import is_loopback
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 CREATES_BY_GET: Final = frozenset({"/chat/stream"})
 PROBED: Final = frozenset({"/healthz", "/readyz", "/readyz/viewers", "/readyz/creates"})
-"""Load balancers ask by whatever address or name they know, and a page learns nothing from these."""
+"""Load balancers ask by whatever address or name they know, and without a key. A page learns nothing from these."""
 FORWARDED: Final = b"x-forwarded-host"
 """From trusted proxies alone (:mod:`api.http.connections`)."""
 EVERYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104

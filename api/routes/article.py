@@ -1,7 +1,7 @@
 """The article's endpoints, under its own paths and event names, and now resumable (see :mod:`api.dialects.plain`).
 
 Each event's id names the stream too, ``<stream>/<cursor>``: EventSource comes back to the very same URL, and its
-``Last-Event-ID`` says that the stream is to be gone on with, not made once more. The first bytes of an answer
+``Last-Event-ID`` says which stream to continue, so that no second one is made. The first bytes of an answer
 carry an id, so that a connection lost before the first token starts no second generation either. (A redirect to
 the stream's own URL would break ``curl`` without ``-L``, and httpx.)
 """
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 
 from api.dialects.plain import PlainBatchDialect, PlainDialect
-from api.http.body_limit import BodyRoute
+from api.http.bodies import BodyRoute
 from api.http.doors import OWNER, own_fields, owner_of, services
 from api.http.heads import IS_HEAD
 from api.http.problems import documented
@@ -28,9 +28,10 @@ from api.viewing.opening import (
     AWAY_NOW,
     CROWDED,
     MAX_BATCH,
-    MAX_BATCH_MS,
     NEEDED,
     SPELLINGS,
+    BatchMs,
+    BatchSize,
     Returning,
     Wanted,
     bad_cursor,
@@ -66,13 +67,8 @@ class AskAware(BaseModel):
 
     prompt: Annotated[str, Field(min_length=1)]
     model: Annotated[str, Field(max_length=200)] = ""
-    batch_size: Annotated[
-        int | None, Field(ge=1, le=MAX_BATCH, description="gather so many pieces of the answer into one event")
-    ] = None
-    batch_ms: Annotated[
-        int | None,
-        Field(ge=1, le=MAX_BATCH_MS, description="gather for so long (with batch_size: whichever is first)"),
-    ] = None
+    batch_size: BatchSize = None
+    batch_ms: BatchMs = None
 
     def batches(self) -> BatchLimits | None:
         """The batches that are asked for; None: none."""
@@ -198,7 +194,7 @@ async def _answer(
         return await open_viewer(has, reading, await own_fields(request, stream_id, *NEEDED))
     except (*AWAY, RedisError) as error:
         log.warning("viewer_sent_back", error=type(error).__name__)
-        # The id goes along: who comes back goes on with the stream that was made.
+        # The id goes along: whoever comes back with it continues the stream that was made.
         return come_back(has, AWAY_NOW, b"" if last_event_id else reading.preamble)
 
 

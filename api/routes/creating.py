@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Header, Request, Response
 
-from api.http.body_limit import BodyRoute
+from api.http.bodies import BodyRoute
 from api.http.doors import owner_of, services
 from api.http.prefix import prefix_of
 from api.http.problems import documented

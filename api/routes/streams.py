@@ -8,7 +8,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from redis.exceptions import RedisError
 
-from api.http.body_limit import BodyRoute
+from api.http.bodies import BodyRoute
 from api.http.doors import own_fields, owner_of, services
 from api.http.prefix import prefix_of
 from api.http.problems import documented, no_such_stream

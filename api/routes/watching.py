@@ -17,9 +17,9 @@ from api.http.problems import documented
 from api.viewing.opening import (
     AWAY_NOW,
     CROWDED,
-    MAX_BATCH,
-    MAX_BATCH_MS,
     NEEDED,
+    BatchMs,
+    BatchSize,
     Returning,
     Wanted,
     bad_cursor,
@@ -35,16 +35,12 @@ log = structlog.get_logger("api")
 router = APIRouter(prefix="/v1", tags=["reading"])
 
 
-class Asked(Returning):
+class EventsQuery(Returning):
     """The query of the events route."""
 
     token: str | None = Field(None, description="read token, in place of a key: as events_url has it")
-    batch_size: int | None = Field(
-        None, ge=1, le=MAX_BATCH, description="gather so many pieces of the answer into one event"
-    )
-    batch_ms: int | None = Field(
-        None, ge=1, le=MAX_BATCH_MS, description="gather for so long (with batch_size: whichever is first)"
-    )
+    batch_size: BatchSize = None
+    batch_ms: BatchMs = None
 
 
 @router.get(
@@ -59,7 +55,7 @@ class Asked(Returning):
 async def events(
     request: Request,
     stream_id: str,
-    asked: Annotated[Asked, Query()],
+    asked: Annotated[EventsQuery, Query()],
     last_event_id: Annotated[str | None, Header(description="the id of the last event received")] = None,
 ) -> Response:
     """Read the answer as SSE, from behind the last event received; the header beats the query."""

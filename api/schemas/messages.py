@@ -3,9 +3,9 @@
 A turn is ``system`` (or ``developer``), ``user``, ``assistant`` or ``tool``. ``content`` is a string or a list of
 parts; images stand in a user's and a tool's turn.
 
-Theory of operation. Two rules meet here. What callers write by hand is strict: an unknown field is refused. What an
-answer was is taken back as the record tells it, whatever the model made of it: a call without an id or with broken
-arguments, no text at all, parts that only their provider understands. The shapes of other APIs (OpenAI's tools,
+Theory of operation. Two rules stand here. What callers write by hand is checked strictly: an unknown field is
+refused. An answer is taken back as its record tells it, whatever the model made of it: a call without an id or with
+broken arguments, no text at all, parts that only their provider understands. The shapes of other APIs (OpenAI's tools,
 tool calls and image parts, Anthropic's blocks of thinking) are brought into the one form below before it is
 validated, by the functions at the end; so the record, the adapters and the hash of a request know one form alone.
 
@@ -21,13 +21,13 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
     Tag,
-    field_validator,
     model_validator,
 )
 
@@ -52,6 +52,23 @@ CalledName = Annotated[str, Field(min_length=1, max_length=1000)]
 """What a model called: it may be no name of a tool at all."""
 CallId = Annotated[str, Field(min_length=1, max_length=MAX_ID)]
 ProviderName = Annotated[str, Field(min_length=1, max_length=40)]
+
+_NUMBERS: Final = (int, float)
+_LEAST: Final = -(2**63)
+_MOST: Final = 2**64
+
+
+def check_json(value: Any) -> Any:
+    """JSON that any provider can read, as it came. Raises ValueError where it nests too deep, or a number is out of
+    range."""
+    for level in levels(value):
+        if any(type(one) in _NUMBERS and not _LEAST <= one < _MOST for one in level):
+            raise ValueError("a number here is out of range")
+    return value
+
+
+PlainJson: Final = AfterValidator(check_json)
+JsonObject = Annotated[dict[str, Any], PlainJson]
 
 
 class Strict(BaseModel):
@@ -133,27 +150,15 @@ class ToolCall(Strict):
     arguments: Annotated[str, Field(description="a JSON object, as text")] = "{}"
     thought_signature: Annotated[Text | None, Field(description="Gemini's, of this call")] = None
     extra_content: Annotated[
-        dict[str, Any] | None, Field(description="what a provider of the OpenAI format added to this call")
+        JsonObject | None, Field(description="what a provider of the OpenAI format added to this call")
     ] = None
-
-    @field_validator("extra_content")
-    @classmethod
-    def is_plain(cls, extra: dict[str, Any] | None) -> dict[str, Any] | None:
-        check_json(extra)
-        return extra
 
 
 class ProviderPart(Strict):
     """What a provider sent that has no word here, as the record tells it."""
 
     type: Annotated[str, Field(min_length=1, max_length=200)]
-    data: Any = None
-
-    @field_validator("data")
-    @classmethod
-    def is_plain(cls, data: Any) -> Any:
-        check_json(data)
-        return data
+    data: Annotated[Any, PlainJson] = None
 
 
 def _kind_of_content(content: Any) -> str | None:
@@ -165,7 +170,7 @@ ContentKind: Final = Discriminator(
     custom_error_type="content_kind",
     custom_error_message="Input should be text, or a list of parts",
 )
-"""Tells the two apart before either is looked into, so that what is wrong with one is told alone."""
+"""Chooses between text and parts before either is validated, so that an error speaks of one of them only."""
 
 
 Understood: Final = BeforeValidator(lambda raw: _part(raw))
@@ -245,15 +250,9 @@ class Tool(Strict):
 
     name: Name
     description: Annotated[str | None, Field(max_length=20_000)] = None
-    parameters: Annotated[dict[str, Any], Field(description="a JSON schema of the arguments, an object's")]
+    parameters: Annotated[JsonObject, Field(description="a JSON schema of the arguments, an object's")]
     strict: Annotated[bool | None, Field(description="arguments keep to the schema; not for Gemini")] = None
     cache_control: CacheControl | None = None
-
-    @field_validator("parameters")
-    @classmethod
-    def is_plain(cls, parameters: dict[str, Any]) -> dict[str, Any]:
-        check_json(parameters)
-        return parameters
 
 
 class ProviderTool(BaseModel):
@@ -302,18 +301,6 @@ def complete(turns: Sequence[Turn]) -> None:
             if turn.tool_call_id not in called:
                 raise ValueError("a tool's message must answer a tool call of an assistant's message before it")
             unanswered.pop(turn.tool_call_id, None)
-
-
-_NUMBERS: Final = (int, float)
-_LEAST: Final = -(2**63)
-_MOST: Final = 2**64
-
-
-def check_json(value: Any) -> None:
-    """JSON that any provider can read. Raises ValueError where it nests too deep or a number is none."""
-    for level in levels(value):
-        if any(type(one) in _NUMBERS and not _LEAST <= one < _MOST for one in level):
-            raise ValueError("a number here is out of range")
 
 
 # -- other shapes of the same ---------------------------------------------------------------------

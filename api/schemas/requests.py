@@ -14,11 +14,21 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
-    field_validator,
     model_validator,
 )
 
-from api.schemas.messages import MAX_MESSAGES, MAX_TOOLS, AnyTool, Name, Strict, Tool, Turn, check_json, complete
+from api.schemas.messages import (
+    MAX_MESSAGES,
+    MAX_TOOLS,
+    AnyTool,
+    JsonObject,
+    Name,
+    Strict,
+    Tool,
+    Turn,
+    check_json,
+    complete,
+)
 from shared.config.capabilities import Effort
 from shared.protocol.fallbacks import MAX_FALLBACKS
 
@@ -37,14 +47,8 @@ class JsonSchema(Strict):
 
     name: Name = "answer"
     description: Annotated[str | None, Field(max_length=20_000)] = None
-    schema_: Annotated[dict[str, Any], Field(alias="schema", description="a JSON schema")]
+    schema_: Annotated[JsonObject, Field(alias="schema", description="a JSON schema")]
     strict: bool | None = None
-
-    @field_validator("schema_")
-    @classmethod
-    def is_plain(cls, schema: dict[str, Any]) -> dict[str, Any]:
-        check_json(schema)
-        return schema
 
 
 class ResponseFormat(Strict):

@@ -1,9 +1,9 @@
 """Creating a stream: what is asked is checked, its id is found, and its steps are run (:mod:`shared.store.create`).
 
 With an ``Idempotency-Key`` the id is HMAC(secret, owner, key), so every caller with that key meets the same record,
-and repeating a create is harmless. The record tells another request by a keyed hash (HMAC, too): it stays when the
-prompt is gone, and without the secret nobody can try out prompts against it. A create that Redis did not answer in
-time is a 503, and deletes nothing.
+and repeating a create is harmless. Whether it asks for the same is told by a keyed hash (HMAC, too) in the record:
+the hash stays when the prompt is gone, and without the secret nobody can try out prompts against it. A create that
+Redis did not answer in time is a 503, and deletes nothing.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from api.http.problems import Problem, redis_away
+from api.http.problems import Problem, redis_away, unusable
 from api.metrics import ApiMetrics
 from api.schemas.requests import CreateStream
 from api.streams.admission import Admission
@@ -104,7 +104,7 @@ class Creation:
             request["fallbacks"] = [{"provider": to.provider.name, "model": to.model} for to in fallbacks]
         try:
             hashed = msgspec.json.encode(request)
-            # Behind the hash: a setting that changes makes no other request of a repeated one.
+            # Not part of the hash: where the setting changed, a repeated request is still the same.
             body = msgspec.json.encode({**request, "max_tokens": asked.max_tokens or most} if most else request)
         except UnicodeEncodeError:
             raise _half_character() from None
@@ -164,7 +164,7 @@ class Creation:
         met = made.outcome == "exists"
         self._metrics.created(made.outcome)
         if not met:
-            # Who creates it is about to watch.
+            # Whoever creates it is about to watch.
             await self._presence.beat(stream_id, pause_after_ms)
         return Made(stream_id, made.status, speaks["model"], made.created_ms, met)
 
@@ -180,23 +180,17 @@ class Creation:
 
 
 def _unsupported(target: Target, refused: Refusal) -> Problem:
-    errors = [{"field": refused.field, "message": f"not for {target.full_name}: {refused.reason}"}]
-    return Problem(
-        422,
-        "unsupported_by_provider",
-        f"The request can't be used: {refused.field}: {errors[0]['message']}.",
-        errors=errors,
-    )
+    errors = _errors(refused, f"not for {target.full_name}")
+    return Problem(422, "unsupported_by_provider", unusable(errors), errors=errors)
 
 
 def _not_allowed(target: Target, refused: Refusal) -> Problem:
-    errors = [{"field": refused.field, "message": f"not allowed at {target.provider.name}: {refused.reason}"}]
-    return Problem(
-        422,
-        "option_not_allowed",
-        f"The request can't be used: {refused.field}: {errors[0]['message']}.",
-        errors=errors,
-    )
+    errors = _errors(refused, f"not allowed at {target.provider.name}")
+    return Problem(422, "option_not_allowed", unusable(errors), errors=errors)
+
+
+def _errors(refused: Refusal, why: str) -> list[dict[str, str]]:
+    return [{"field": refused.field, "message": f"{why}: {refused.reason}"}]
 
 
 def _half_character() -> Problem:

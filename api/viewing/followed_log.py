@@ -181,8 +181,8 @@ class FollowedLogs:
 
     @contextmanager
     def viewed(self, stream_id: str, dialect: Dialect, text_from: Cursor, created_ms: int) -> Iterator[FollowedLog]:
-        """Follow a log as long as the block lasts, and ``linger_s`` beyond. One of a creation that is known to be
-        past is gone from the beginning."""
+        """Follow a log as long as the block lasts, and ``linger_s`` beyond. Where a later creation of its stream is
+        followed already, the log is gone from the beginning."""
         for sibling in (siblings := self._by_stream.get(stream_id, ())):
             if sibling.created_ms < created_ms:
                 sibling.vanish()

@@ -1,14 +1,14 @@
 """The hub, the one reader of an API process: it follows all logs that have a viewer here, over constant
 connections.
 
-Theory of operation. Workers name the logs that they touched on one channel; the names that are followed here
-form the *dirty* set, which is taken together with the batch that made it dirty and read by one non-blocking
-XREAD. The names are only a hint: data always comes from the log. So a hint may be lost (the subscription
-broke: everything counts as dirty when it is back; a slow check is the net) or come twice without harm.
+Theory of operation. Workers publish the names of the logs that they touched on one channel. Those that are followed
+here are *dirty*; all dirty logs are read together, by one non-blocking XREAD. A name is only a hint: data always
+comes from the log. So a hint that comes twice does no harm, and neither does one that is lost: when a broken
+subscription is back all logs are checked, and a slow check of all logs finds the rest.
 
-Whatever can't be explained by new entries is *checked* against the log's last entry: a log that is gone, and
-a buffer that is ahead of its log because the server lost its last seconds. The reader owns its connection
-(see :mod:`shared.connections`): a new connection may lead to a server that restarted, so all is checked.
+What new entries can't explain is *checked* against the log's last entry: a log that is gone, and a buffer that is
+ahead of its log because the server lost its last seconds. The hub owns its connection (:func:`connect_to_logs` of
+:mod:`shared.redis`): a new connection may lead to a server that restarted, so all logs are checked then.
 
 Rejected, with figures (CPU of api + worker + Redis per delivered token at 100 and 400 streams): a blocking
 XREAD per viewer (244 and 117 µs; p99 239 ms at 400), one blocking XREAD of all logs (216 and 78 µs, and it
@@ -42,7 +42,6 @@ from shared.store.log import (
 
 READ_COUNT: Final = 500
 """Entries of one log in one XREAD: a late viewer's long log must not hold up the others."""
-PAGE: Final = 500
 CHECK_S: Final = 5.0
 """How late a lost hint is noticed at the worst; at 1,000 idle logs the check costs 200 commands a second."""
 FIRST_BACKOFF_S: Final = 0.05
@@ -61,7 +60,7 @@ class Hub:
         queue_url: str,
         keys: Keys,
         linger_s: float,
-        was_read: Callable[[float], None] = lambda seconds: None,
+        was_read: Callable[[float], None],
     ) -> None:
         """``client`` serves pages to viewers that fell behind; ``queue_url``: the server of the wake-ups;
         ``was_read`` is called for each read with what it took (s)."""
@@ -90,7 +89,7 @@ class Hub:
         """Follow a log as long as the block lasts (and ``linger_s`` beyond: reconnect storms share it)."""
         return self._logs.viewed(stream_id, dialect, text_from, created_ms)
 
-    async def page(self, stream_id: str, first: bytes, *, after: bool, count: int = PAGE) -> list[Entry]:
+    async def page(self, stream_id: str, first: bytes, *, after: bool, count: int) -> list[Entry]:
         """Entries of a log from this one on (``after``: from behind it), for a viewer that fell behind."""
         command = page_command(self._keys.log(stream_id), first, count, after=after)
         return read_entries(await self._client.execute_command(*command))  # type: ignore[no-untyped-call]
@@ -176,7 +175,8 @@ class Hub:
         dirty, self._dirty = self._dirty, {}
         logs = {followed.key: followed for followed in dirty}
         if len(logs) < len(dirty):
-            # Of two dialects of one log, which may stand apart in it, the one that waits longer; the other next.
+            # One log in two dialects, which may stand at different positions: the one that waits longer is read
+            # now, and the other one next.
             logs = {followed.key: followed for followed in reversed(dirty)}
             for followed in dirty:
                 if logs[followed.key] is not followed:

@@ -4,9 +4,10 @@ Trouble that passes (Redis away, too many viewers) is a 200 that ends with ``ret
 gives up for ever on any other status.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import structlog
 from fastapi import Response
@@ -30,9 +31,18 @@ FULL: Final = "too many viewers of this stream"
 OFTEN: Final = "opened too often"
 CROWDED: Final = "too many viewers here"
 AWAY_NOW: Final = "Redis is away"
+LOAD_TIMEOUT_S: Final = 5.0
+"""A log that was not read once within this time tells that Redis is away."""
 MAX_BATCH: Final = 1000
 MAX_BATCH_MS: Final = 60_000
 """A proxy closes what says nothing for a minute."""
+BatchSize = Annotated[
+    int | None, Field(ge=1, le=MAX_BATCH, description="gather so many pieces of the answer into one event")
+]
+BatchMs = Annotated[
+    int | None,
+    Field(ge=1, le=MAX_BATCH_MS, description="gather for so long (with batch_size: whichever is first)"),
+]
 
 SPELLINGS: Final = ("lastEventId", "lastEventID", "last_event_id")
 """Names of a cursor in a URL. Those of libraries come first: on a reconnect they add theirs to a URL that may
@@ -95,8 +105,9 @@ async def open_viewer(has: Services, wanted: Wanted, record: Sequence[str | None
         return come_back(has, OFTEN, b"" if wanted.position else wanted.preamble, wait_s)
     sink = Sink()
     followed_as = (wanted.stream_id, wanted.dialect, first, int(created_ms or 0))
-    with has.viewing.follow(*followed_as) as followed:
-        await has.viewing.loaded(followed)
+    with has.hub.follow(*followed_as) as followed:
+        async with asyncio.timeout(LOAD_TIMEOUT_S):
+            await followed.loaded.wait()
         parts = (has.hub, has.streams, followed, first, has.viewing.is_stopping, sink)
         viewer = Viewer(*parts) if wanted.batch is None else BatchedViewer(*parts, wanted.batch)
         if not await viewer.open(wanted.position):
@@ -112,10 +123,7 @@ async def open_viewer(has: Services, wanted: Wanted, record: Sequence[str | None
                 if has.viewing.full(owner):  # it was not, before others came
                     yield _farewell(CROWDED)
                     return
-                with (
-                    has.viewing.counted(owner),
-                    has.viewing.follow(*followed_as) as followed,
-                ):
+                with has.viewing.counted(owner), has.hub.follow(*followed_as) as followed:
                     viewer.attach(followed)
                     async with has.presence.shown(wanted.stream_id, pause_after_ms):
                         yield encode_retry(RETRY_MS) + wanted.preamble

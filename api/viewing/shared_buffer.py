@@ -2,8 +2,8 @@
 
 Ids count on (see :mod:`shared.store.log`), so they are not held one by one: a *run* is its first event's id and
 sequence number, and there is one for each attempt. Whoever appends sees by ``next_id`` alone, as bytes, that
-nothing is missing. (With all that goes with it, encoding from what Redis told, a token read is 199 instructions of
-ours; with an entry made of each, and its id taken apart, held and written out again, 354.)
+nothing is missing. (From Redis's reply to the encoded bytes a token costs 199 instructions of our code. With an
+object for each entry, whose id is parsed, held and written out again, it was 354.)
 
 A viewer is an index into it (a *sequence number*, counted from the buffer's first event and never reused),
 and its catch-up is one slice, whoever else reads the same. Events leave at the front in halves, so that

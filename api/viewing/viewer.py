@@ -28,7 +28,7 @@ from redis.exceptions import RedisError
 from api.http.sink import Sink
 from api.viewing.batching import Batching, BatchLimits, gather
 from api.viewing.followed_log import FollowedLog
-from api.viewing.hub import PAGE, Hub
+from api.viewing.hub import Hub
 from api.viewing.shared_buffer import SLICE_BYTES
 from shared.protocol.events import FRESH, Transcript
 from shared.protocol.ids import Cursor, entry_cursor, follows
@@ -42,6 +42,8 @@ RETRY_MS: Final = 1000
 STOP_RETRY_MS: Final = (500, 3000)
 """When this process stops, its viewers come back spread over this time: a deploy is no reconnect storm."""
 AWAY_S: Final = 0.5
+PAGE: Final = 500
+"""Entries of one page at most."""
 FIRST_PAGE: Final = 64
 """Entries of 1 KiB fill a write with that; the pages then grow or shrink with what they bring."""
 OVERHEAD: Final = 64

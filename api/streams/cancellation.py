@@ -1,0 +1,55 @@
+"""Cancelling and erasing streams."""
+
+import structlog
+
+from api.metrics import ApiMetrics
+from shared.config.settings import Settings
+from shared.store.erasures import Erasures
+from shared.store.limits import Ended, Limits
+from shared.store.queue import Queue
+from shared.store.streams import Streams
+
+log = structlog.get_logger("api")
+
+
+class Cancellation:
+    """Cancels and erases streams."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        streams: Streams,
+        queue: Queue,
+        limits: Limits,
+        erasures: Erasures,
+        metrics: ApiMetrics,
+    ) -> None:
+        self._limits = limits
+        self._retention_ms = int(settings.retention_s * 1000)
+        self._keep_prompt = settings.keep_prompt
+        self._erasures = erasures
+        self._streams = streams
+        self._queue = queue
+        self._metrics = metrics
+
+    async def cancel(self, stream_id: str, data: bytes) -> tuple[str, ...]:
+        """Write the terminal event, and tell the worker and the readers. Out: the script's answer
+        (``cancel.lua``)."""
+        await self._erasures.note()
+        answer = await self._streams.cancel(stream_id, data, self._retention_ms, self._keep_prompt)
+        if answer[0] == "cancelled":
+            await self._queue.cancelled(stream_id)
+            (model,) = await self._streams.fields(stream_id, "model")
+            self._metrics.cancelled(model or "")
+            log.info("stream_ended", stream=stream_id, status="cancelled", model=model)
+        return answer
+
+    async def erase(self, stream_id: str, owner: str) -> bool:
+        """Delete everything of a stream, running or not. Out: whether it was there."""
+        await self._erasures.note()
+        erased = await self._streams.erase(stream_id)
+        if erased:
+            await self._queue.cancelled(stream_id)
+            # At once, for a sweep that comes later would take out one that the same Idempotency-Key makes.
+            await self._limits.settle([Ended(stream_id, owner)], self._retention_ms)
+        return erased
