@@ -14,8 +14,8 @@ from tests.support.provider_calls import ask, at, calm_client
 from tests.support.scripted_provider import ScriptedProvider, script_text
 from worker.providers.answer import TAKE_BYTES, Answer, Limits
 from worker.providers.formats.openai_stream import OpenAIReader
-from worker.providers.http import upstream as upstream_module
-from worker.providers.http.upstream import Upstream
+from worker.providers.http import connection as connection_module
+from worker.providers.http.connection import DirectConnection
 from worker.providers.stream import ProviderStream
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
@@ -52,9 +52,9 @@ class Wire(asyncio.Transport):
         self.reads = False
 
 
-async def opened(wire: Wire, encoding: str = "") -> tuple[Upstream, ProviderStream]:
+async def opened(wire: Wire, encoding: str = "") -> tuple[DirectConnection, ProviderStream]:
     """An answer whose head has come; it may keep silent for 0.2 s between tokens."""
-    upstream = Upstream(lambda upstream, _: upstream.abort())
+    upstream = DirectConnection(lambda upstream, _: upstream.abort())
     upstream.connection_made(wire)
     asking = asyncio.create_task(upstream.ask(b""))
     await asyncio.sleep(0)
@@ -200,16 +200,16 @@ async def test_an_end_mark_is_an_end_though_the_body_has_none() -> None:
 
 
 async def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream_module, "MAX_UNREAD_BYTES", 10_000)
+    monkeypatch.setattr(connection_module, "MAX_UNREAD_BYTES", 10_000)
     taken = 0
-    real = Upstream.data_received
+    real = DirectConnection.data_received
 
-    def received(self: Upstream, data: bytes) -> None:
+    def received(self: DirectConnection, data: bytes) -> None:
         nonlocal taken
         taken += len(data)
         real(self, data)
 
-    monkeypatch.setattr(Upstream, "data_received", received)
+    monkeypatch.setattr(DirectConnection, "data_received", received)
     pieces: list[bytes] = [HEAD, *[said("x" * 1000) * 500] * 10, FINISH, CLOSE]
     async with (
         bytes_server(lambda n: pieces) as server,

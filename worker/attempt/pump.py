@@ -10,7 +10,7 @@ What holds a generation back, in the order in which it acts: the provider's own 
 a viewer that is there (``flow: "client"``), the log (it pulls nothing while it writes), and the pace. The first two
 say so in the log: ``waiting`` with the place in line, ``paused``, ``resumed``, and give the stream's place back for
 that long (:mod:`worker.places`). A provider that closes while it is
-held back is met as any upstream that breaks off: by ``on_failure``.
+held back is met as any provider that breaks off: by ``on_failure``.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from worker.log.writer import LogWriter
 from worker.places import Places
 from worker.providers.base import Batch, GenerationRequest, Usage
 from worker.providers.client import ProviderClient
-from worker.providers.http.upstream import nobody
+from worker.providers.http.connection import nobody
 from worker.providers.stream import ProviderStream
 
 RECKONED_ANSWER = 1000

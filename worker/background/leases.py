@@ -2,7 +2,7 @@
 
 Theory of operation. A lease lasts 3 s (settings) and tells ``<worker>:<epoch>``. Renewing compares first: a
 zombie must not renew its successor's. A stream whose lease was lost stops here, which is how a worker whose
-upstream is silent learns that it was replaced. ``steady_s`` says for how long this worker has renewed
+provider is silent learns that it was replaced. ``steady_s`` says for how long this worker has renewed
 without a gap: whoever just came back from a pause (its own, or Redis's) must not judge others by leases
 that nobody could renew meanwhile.
 """

@@ -32,8 +32,8 @@ from worker.providers.answer import Answer, Limits
 from worker.providers.base import Adapter, GenerationRequest, ProviderError
 from worker.providers.errors import read_error, to_provider_error
 from worker.providers.http.body import beginning
+from worker.providers.http.connection import NoResponse, ProviderConnection
 from worker.providers.http.transport import address, open_client, send, trust
-from worker.providers.http.upstream import Connection, UpstreamError
 from worker.providers.retries import Tries, asked_wait_s
 from worker.providers.stream import ProviderStream
 
@@ -134,14 +134,14 @@ class ProviderClient:
 
     async def _send(
         self, provider: Provider, wire: Adapter, request: GenerationRequest
-    ) -> tuple[httpx.Response, Connection]:
+    ) -> tuple[httpx.Response, ProviderConnection]:
         call = wire.call(request, provider.api_key)
         headers = {"Content-Type": "application/json", **call.headers}
         try:
             url = self._address(provider.base_url + call.path)
             asking = self._http.build_request("POST", url, headers=headers, content=msgspec.json.encode(call.body))
             return await send(self._http, asking)
-        except UpstreamError as error:
+        except NoResponse as error:
             found = failures.of_connection(provider, error)
             self._say(provider, found)
             raise found from None
@@ -158,7 +158,7 @@ class ProviderClient:
 
 
 async def _refused(
-    provider: Provider, request: GenerationRequest, response: httpx.Response, connection: Connection
+    provider: Provider, request: GenerationRequest, response: httpx.Response, connection: ProviderConnection
 ) -> ProviderError:
     """The error that a response other than 200 is."""
     status = response.status_code

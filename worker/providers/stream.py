@@ -17,7 +17,7 @@ from typing import Final
 
 from worker.providers.answer import Answer
 from worker.providers.base import Batch
-from worker.providers.http.upstream import Connection, nobody
+from worker.providers.http.connection import ProviderConnection, nobody
 
 LINGER_S: Final = 0.2
 """The end of the body comes with the end mark, and only a body that was read to its end leaves a connection that
@@ -28,7 +28,7 @@ class ProviderStream:
     """An answer whose head is there; ``close`` it whatever happens. ``end`` resolves with the batch that was read
     last, in the call that read it."""
 
-    def __init__(self, answer: Answer, connection: Connection) -> None:
+    def __init__(self, answer: Answer, connection: ProviderConnection) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._time = loop.time
