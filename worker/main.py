@@ -44,7 +44,7 @@ from worker.background.line import Line
 from worker.background.sweep import Sweep
 from worker.background.upkeep import Upkeep
 from worker.background.watchers import Watchers
-from worker.job_consumer import JobConsumer, WiredArq
+from worker.job_consumer import JobConsumer, MultiplexedArq
 from worker.log.attempt_log import FENCED
 from worker.log.writer import LogWriter
 from worker.metrics import WorkerMetrics
@@ -253,7 +253,7 @@ def main() -> None:
     configuration, output = configured()
     settings = configuration.settings
     asyncio.set_event_loop(uvloop.new_event_loop())
-    pool = WiredArq(open_client(settings.queue_redis_url).connection_pool)
+    pool = MultiplexedArq(open_client(settings.queue_redis_url).connection_pool)
     queue = Queue(pool, Keys(settings.key_prefix))
     waiting_client = open_client(settings.queue_redis_url)
     arguments = worker_settings(configuration, output)

@@ -98,12 +98,12 @@ class ProviderClient:
             await asyncio.sleep(delay_s)
 
     async def _ask(self, provider: Provider, request: GenerationRequest) -> ProviderStream:
-        wire = adapter(provider.wire_format)
+        wire_format = adapter(provider.wire_format)
         settings, loop = self._settings, asyncio.get_running_loop()
         until = loop.time() + settings.first_token_timeout_s
         try:
             async with asyncio.timeout_at(until):
-                response, connection = await self._send(provider, wire, request)
+                response, connection = await self._send(provider, wire_format, request)
         except TimeoutError:
             raise failures.first_token_timeout(provider) from None
         if response.status_code != 200:
@@ -117,7 +117,7 @@ class ProviderClient:
         )
         answer = Answer(
             provider,
-            wire.reader(request),
+            wire_format.reader(request),
             limits,
             now,
             kind=response.headers.get("content-type", "").partition(";")[0].strip().lower(),
@@ -133,9 +133,9 @@ class ProviderClient:
         return stream
 
     async def _send(
-        self, provider: Provider, wire: Adapter, request: GenerationRequest
+        self, provider: Provider, wire_format: Adapter, request: GenerationRequest
     ) -> tuple[httpx.Response, ProviderConnection]:
-        call = wire.call(request, provider.api_key)
+        call = wire_format.call(request, provider.api_key)
         headers = {"Content-Type": "application/json", **call.headers}
         try:
             url = self._address(provider.base_url + call.path)

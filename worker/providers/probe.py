@@ -22,8 +22,8 @@ async def ask_models(provider: Provider, network: Network, timeout_s: float) -> 
 
     Raises :class:`ProviderError`, without the key, where nothing answers within ``timeout_s``.
     """
-    wire = adapter(provider.wire_format)
-    headers = wire.call(GenerationRequest("", [], quirks=provider.quirks), provider.api_key).headers
+    wire_format = adapter(provider.wire_format)
+    headers = wire_format.call(GenerationRequest("", [], quirks=provider.quirks), provider.api_key).headers
     try:
         connect_s = CONNECT_SHARE * timeout_s
         async with asyncio.timeout(timeout_s), open_client(network, connect_s, trust(network)) as client:
