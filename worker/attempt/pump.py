@@ -28,7 +28,7 @@ from shared.protocol.events import PAUSED, RESUMED, WAITING, Delta
 from shared.store.turns import Asking, Turn
 from worker.attempt.course import Course
 from worker.attempt.pace import CHARACTERS_A_TOKEN, Pace
-from worker.background.line import Line, Waiting
+from worker.background.provider_limiter import ProviderLimiter, Waiting
 from worker.background.watchers import Watched, Watchers
 from worker.log.attempt_log import AttemptLog
 from worker.log.writer import LogWriter
@@ -60,14 +60,14 @@ class Pump:
         self,
         client: ProviderClient,
         writer: LogWriter,
-        line: Line,
+        provider_limiter: ProviderLimiter,
         watchers: Watchers,
         prices: Prices,
         places: Places,
     ) -> None:
         self._client = client
         self._writer = writer
-        self._line = line
+        self._provider_limiter = provider_limiter
         self._watchers = watchers
         self._prices = prices
         self._places = places
@@ -140,7 +140,7 @@ class Pump:
         asking = Asking(f"{attempt.stream_id}:{attempt.epoch}", provider, reckoned)
         async with AsyncExitStack() as turn:
             with self._places.given_back(attempt.stream_id):
-                waiting = await turn.enter_async_context(self._line.turn(asking, told))
+                waiting = await turn.enter_async_context(self._provider_limiter.turn(asking, told))
             yield waiting
 
     async def _pause(self, attempt: AttemptLog, watched: Watched | None, flow: Flow | None) -> None:
