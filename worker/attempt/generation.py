@@ -33,9 +33,9 @@ from shared.redis import AWAY
 from shared.store.claims import Claim
 from shared.store.queue import Job, Queue
 from shared.store.streams import Reading, Streams
+from worker.attempt.continuation import asked_of, how_to_continue
 from worker.attempt.course import ABANDONED, FILTERED, FULL, INTERNAL, Course, Failure, not_here
 from worker.attempt.endings import Endings, whose
-from worker.attempt.going_on import asked_of, how_to_go_on
 from worker.attempt.pump import Abandoned, Flow, Pump
 from worker.log.attempt_log import LOG_FULL, LOST, AttemptLog
 from worker.log.writer import LogWriter
@@ -118,7 +118,7 @@ class Generations:
             seen, said = claim.seen, await self._streams.read(stream_id)
             request = msgspec.json.decode(claim.request)
             provider = self._providers.get(request["provider"])
-            how = "restart" if provider is None else how_to_go_on(provider, said, request["on_failure"])
+            how = "restart" if provider is None else how_to_continue(provider, said, request["on_failure"])
 
     async def _attempt(self, job: Job, claim: Claim, said: Reading | None) -> bool | str:
         """Carry one attempt to its end. Out: whether another attempt is due here (AT_ONCE: without a pause)."""
@@ -132,7 +132,7 @@ class Generations:
             lane = lane._replace(provider=request["provider"])
             provider = self._providers.get(request["provider"])
             if said is not None:
-                attempt.go_on(said.snapshot, said.deltas())
+                attempt.continue_from(said.snapshot, said.deltas())
             flow = Flow(request["abandon_after"]) if request.get("flow") == "client" else None
             failure = (
                 not_here(request["provider"])

@@ -35,7 +35,6 @@ from worker.log.writer import LogWriter
 from worker.places import Places
 from worker.providers.base import Batch, GenerationRequest, Usage
 from worker.providers.client import ProviderClient
-from worker.providers.http.connection import nobody
 from worker.providers.stream import ProviderStream
 
 RECKONED_ANSWER = 1000
@@ -117,7 +116,7 @@ class Pump:
                 if source.last is None:
                     ready()
         finally:
-            source.close()
+            source.disarm()
             attempt.source = None
         if source.last.error is not None:
             raise source.last.error
@@ -221,11 +220,6 @@ class _Source:
             self.last = self._ending
             self.stirred.set()
 
-    def close(self) -> None:
-        """Nobody pulls any more."""
-        self._disarm()
-        self._ready = nobody
-
     def _due(self, pace: Pace, deltas: Iterable[Delta]) -> list[Delta]:
         """What the pace allows now; the rest waits for its time."""
         self._early.extend(deltas)
@@ -234,10 +228,11 @@ class _Source:
             due.append(self._early.popleft())
             self._due_at = now + pace.wait_s(due[-1])
         if self._early:
-            self._disarm()
+            self.disarm()
             self._timer = self._loop.call_at(self._due_at, self._ready)
         return due
 
-    def _disarm(self) -> None:
+    def disarm(self) -> None:
+        """Make the log pull no more."""
         if self._timer is not None:
             self._timer.cancel()
