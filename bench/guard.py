@@ -38,7 +38,7 @@ from worker.places import Places
 from worker.providers import adapter
 from worker.providers.answer import Answer, Limits
 from worker.providers.base import GenerationRequest
-from worker.providers.http.upstream import Upstream
+from worker.providers.http.connection import DirectConnection
 from worker.providers.stream import ProviderStream
 
 ROOT = Path(__file__).parents[1]
@@ -136,11 +136,11 @@ class Provider:
     """In place of the provider client: an answer for each stream, whose bytes come when they are told to."""
 
     def __init__(self) -> None:
-        self.upstreams: list[Upstream] = []
+        self.upstreams: list[DirectConnection] = []
 
     @asynccontextmanager
     async def answer(self, provider: Preset, request: GenerationRequest) -> AsyncIterator[ProviderStream]:
-        upstream = Upstream(lambda upstream, _: upstream.abort())
+        upstream = DirectConnection(lambda upstream, _: upstream.abort())
         upstream.connection_made(Nowhere())  # type: ignore[arg-type]
         asking = asyncio.create_task(upstream.ask(b""))
         await asyncio.sleep(0)

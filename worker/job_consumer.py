@@ -40,8 +40,8 @@ CLOSE_S: Final = 6.0
 log = structlog.get_logger("worker.job_consumer")
 
 
-class WiredArq(MultiplexedRedis, ArqRedis):  # type: ignore[misc]
-    """arq's client, over one wire."""
+class MultiplexedArq(MultiplexedRedis, ArqRedis):  # type: ignore[misc]
+    """arq's client, over one connection."""
 
 
 class JobConsumer(Worker):

@@ -40,11 +40,11 @@ from worker.attempt.endings import Endings
 from worker.attempt.generation import Generations
 from worker.attempt.pump import Pump
 from worker.background.leases import Leases
-from worker.background.line import Line
+from worker.background.provider_limiter import ProviderLimiter
 from worker.background.sweep import Sweep
 from worker.background.upkeep import Upkeep
 from worker.background.watchers import Watchers
-from worker.job_consumer import JobConsumer, WiredArq
+from worker.job_consumer import JobConsumer, MultiplexedArq
 from worker.log.attempt_log import FENCED
 from worker.log.writer import LogWriter
 from worker.metrics import WorkerMetrics
@@ -188,8 +188,8 @@ async def running(
     erasures = Erasures(settings, queue_client, keys)
     upkeep = Upkeep(name, queue, leases, sweep, writer, watchers, erasures)
     endings = Endings(settings, streams, queue, writer, erasures, metrics)
-    line = Line(Turns(queue_client, keys))
-    pump = Pump(client, writer, line, watchers, configuration.prices, places)
+    provider_limiter = ProviderLimiter(Turns(queue_client, keys))
+    pump = Pump(client, writer, provider_limiter, watchers, configuration.prices, places)
     generations = Generations(
         settings, configuration.providers, pump, streams, queue, writer, endings, name, metrics
     )
@@ -215,7 +215,7 @@ async def running(
             (writer.run(), "log"),
             (upkeep.run(), "upkeep"),
             (listen(settings.queue_redis_url, keys.cancelled_channel, cancelled), "cancellations"),
-            (line.run(), "line"),
+            (provider_limiter.run(), "line"),
         )
     ]
     background.append(asyncio.create_task(log_durability(settings.redis_url)))
@@ -253,7 +253,7 @@ def main() -> None:
     configuration, output = configured()
     settings = configuration.settings
     asyncio.set_event_loop(uvloop.new_event_loop())
-    pool = WiredArq(open_client(settings.queue_redis_url).connection_pool)
+    pool = MultiplexedArq(open_client(settings.queue_redis_url).connection_pool)
     queue = Queue(pool, Keys(settings.key_prefix))
     waiting_client = open_client(settings.queue_redis_url)
     arguments = worker_settings(configuration, output)

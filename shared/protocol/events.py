@@ -9,7 +9,7 @@ A *delta* is the data of a ``message`` event: a dict with exactly one of the key
   ``id`` opens a call, whatever its index; a piece without one belongs to the last call of its index;
 - ``provider``: ``{"type": str, "data": any JSON}``, what a provider sends that has no word above, under its own
   name: citations, signatures, searches that it ran itself. Each stands for itself; an answer's share is bounded
-  where it is read (:data:`worker.providers.formats.wire.MAX_KEPT_BYTES`). Those that a provider wants back with a
+  where it is read (:data:`worker.providers.formats.reader.MAX_KEPT_BYTES`). Those that a provider wants back with a
   tool's result are whole blocks: ``thinking`` ``{"index", "thinking", "signature"}`` and ``redacted_thinking``
   ``{"index", "data"}`` of Claude; ``thoughtSignature`` ``{"signature", "tool_call"?}`` of Gemini, with the index of
   the call that it stands at; ``extra_content`` ``{"tool_call", …}``, of a call in the OpenAI format; and

@@ -15,7 +15,7 @@ from shared.redis import open_client
 from shared.store.keys import Keys
 from shared.store.queue import JOB, Job, Lane, Queue, Shares
 from tests.support.processes import Server
-from worker.job_consumer import JobConsumer, WiredArq
+from worker.job_consumer import JobConsumer, MultiplexedArq
 from worker.places import Places
 
 KEYS = Keys("t")
@@ -33,7 +33,7 @@ Generate = Callable[[dict[str, Any], str], Coroutine[Any, Any, None]]
 async def working(url: str, generate: Generate, max_jobs: int = 10) -> AsyncIterator[JobConsumer]:
     """A worker, while it runs. In the end it is told to end, and what it runs is cancelled."""
     waiting_client, client = open_client(url), open_client(url)
-    pool = WiredArq(client.connection_pool)
+    pool = MultiplexedArq(client.connection_pool)
     worker = JobConsumer(
         Queue(pool, KEYS),
         waiting_client,

@@ -140,7 +140,7 @@ def test_the_snapshot_is_all_that_was_acknowledged(bursts: list[int], anew: set[
 
 def test_a_snapshot_is_due_every_half_cap_with_what_was_taken_over() -> None:
     attempt = begun(cap=8)
-    attempt.go_on(b"", [{"text": "a"}, {"text": "b"}])
+    attempt.continue_from(b"", [{"text": "a"}, {"text": "b"}])
     due = []
     for _ in range(5):
         attempt.add({"text": "c"})

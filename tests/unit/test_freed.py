@@ -23,7 +23,7 @@ from worker.attempt.pump import Pump
 from worker.log.attempt_log import AttemptLog
 from worker.places import Places
 from worker.providers.base import GenerationRequest
-from worker.providers.http.upstream import Upstream
+from worker.providers.http.connection import DirectConnection
 from worker.providers.stream import ProviderStream
 
 
@@ -51,7 +51,7 @@ class Client:
         del self._stream
 
 
-async def read_to_its_end(upstream: Upstream, stream: ProviderStream) -> list[weakref.ref[Any]]:
+async def read_to_its_end(upstream: DirectConnection, stream: ProviderStream) -> list[weakref.ref[Any]]:
     """Out: what carried the answer, and what read it."""
     attempt = AttemptLog("s", Claim("run", "started", epoch=1, attempt=1), Log("k", 100))
     writer: Any = SimpleNamespace(touch=lambda _: None)
@@ -82,7 +82,7 @@ async def test_an_answer_that_was_read_and_whatever_carried_it() -> None:
 
 
 async def test_a_connection_to_a_provider_that_was_lost() -> None:
-    upstream = Upstream(lambda upstream, _: upstream.abort())
+    upstream = DirectConnection(lambda upstream, _: upstream.abort())
     upstream.connection_made(Wire())
     asking = asyncio.create_task(upstream.ask(b""))
     await asyncio.sleep(0)

@@ -4,7 +4,7 @@ import pytest
 
 from shared.protocol.events import Delta, encode_data
 from shared.protocol.nesting import MAX_DEPTH
-from worker.providers.formats.wire import MAX_KEPT_BYTES, Others, Pieces
+from worker.providers.formats.reader import MAX_KEPT_BYTES, Others, Pieces
 
 
 def kept(others: Others, *pieces: object) -> list[Delta]:

@@ -141,7 +141,7 @@ PURE = (
     "worker/providers/http/encodings.py",
     "worker/providers/formats/history.py",
     "worker/providers/errors.py",
-    "worker/providers/formats/wire.py",
+    "worker/providers/formats/reader.py",
     "worker/providers/formats/openai.py",
     "worker/providers/formats/openai_stream.py",
     "worker/providers/formats/anthropic.py",

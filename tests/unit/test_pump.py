@@ -18,7 +18,7 @@ from worker.background.watchers import Watched
 from worker.log.attempt_log import AttemptLog
 from worker.places import Places
 from worker.providers.base import GenerationRequest, ProviderError
-from worker.providers.http.upstream import Upstream
+from worker.providers.http.connection import DirectConnection
 from worker.providers.stream import ProviderStream
 
 ASKED = GenerationRequest(model="m", messages=[])
@@ -28,7 +28,7 @@ class Scene:
     """A pump whose log is pulled when a test says so."""
 
     def __init__(
-        self, upstream: Upstream, stream: ProviderStream, per_second: float, watched: Watched | None
+        self, upstream: DirectConnection, stream: ProviderStream, per_second: float, watched: Watched | None
     ) -> None:
         self.attempt = AttemptLog("s", Claim("run", "started", epoch=1, attempt=1), Log("k", 1000))
         self.course = Course(0.0)

@@ -13,9 +13,10 @@ from tests.support.bytes_server import CLOSE, bytes_server
 from tests.support.provider_calls import ask, at, calm_client
 from tests.support.scripted_provider import ScriptedProvider, script_text
 from worker.providers.answer import TAKE_BYTES, Answer, Limits
+from worker.providers.base import Batch
 from worker.providers.formats.openai_stream import OpenAIReader
-from worker.providers.http import upstream as upstream_module
-from worker.providers.http.upstream import Upstream
+from worker.providers.http import connection as connection_module
+from worker.providers.http.connection import DirectConnection
 from worker.providers.stream import ProviderStream
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
@@ -52,9 +53,9 @@ class Wire(asyncio.Transport):
         self.reads = False
 
 
-async def opened(wire: Wire, encoding: str = "") -> tuple[Upstream, ProviderStream]:
+async def opened(wire: Wire, encoding: str = "") -> tuple[DirectConnection, ProviderStream]:
     """An answer whose head has come; it may keep silent for 0.2 s between tokens."""
-    upstream = Upstream(lambda upstream, _: upstream.abort())
+    upstream = DirectConnection(lambda upstream, _: upstream.abort())
     upstream.connection_made(wire)
     asking = asyncio.create_task(upstream.ask(b""))
     await asyncio.sleep(0)
@@ -71,7 +72,7 @@ class Turns:
     def __init__(self, stream: ProviderStream) -> None:
         self.heard: list[Delta] = []
         self.told = 0
-        self.end = stream.end
+        self.last: Batch | None = None
         self._stream = stream
         stream.listen(self.ready)
 
@@ -82,11 +83,14 @@ class Turns:
     @property
     def error(self) -> str:
         """Why it ended; '' for a whole answer."""
-        error = self.end.result().error
+        assert self.last is not None
+        error = self.last.error
         return "" if error is None else error.code
 
     def read(self) -> None:
-        self.heard += self._stream.read().deltas
+        batch = self._stream.read()
+        self.heard += batch.deltas
+        self.last = batch if batch.ended else None
 
     def ready(self) -> None:
         self.told += 1
@@ -98,7 +102,7 @@ class Turns:
 
     async def to_end(self, every_s: float = 0.005) -> None:
         async with asyncio.timeout(20):
-            while not self.end.done():
+            while self.last is None:
                 self.read()
                 await asyncio.sleep(every_s)
 
@@ -134,7 +138,7 @@ async def test_a_fault_stands_behind_all_that_came_before_it(pieces: list[bytes]
     async with bytes_server(lambda n: pieces) as server, turns(server.url(), {}) as listening:
         await listening.until_told()
         await asyncio.sleep(0.1)
-        assert not listening.end.done()
+        assert listening.last is None
         listening.read()
         assert listening.text == "ab"
         await listening.to_end()
@@ -148,7 +152,7 @@ async def test_what_waits_is_no_silence(scripted: ScriptedProvider) -> None:
         listening.read()
         await asyncio.sleep(0.1)
         listening.read()
-        assert not listening.end.done()
+        assert listening.last is None
         await listening.to_end()
         assert (listening.error, listening.text) == ("upstream_silent", script_text({"tokens": 3}))
 
@@ -176,7 +180,7 @@ async def test_time_in_which_the_provider_was_held_does_not_count() -> None:
     for _ in range(len(event) // TAKE_BYTES + 2):
         listening.read()
     assert listening.text == "a" + "x" * 100_000
-    assert not listening.end.done()
+    assert listening.last is None
     stream.close()
 
 
@@ -187,7 +191,7 @@ async def test_packed_events_may_be_many_and_are_read_in_some_turns() -> None:
     upstream.data_received(gzip.compress(b"".join(map(said, words))))
     for _ in range(len(words) * len(said("w10000")) // TAKE_BYTES + 2):
         listening.read()
-    assert not listening.end.done()
+    assert listening.last is None
     assert listening.text == "".join(words)
     stream.close()
 
@@ -200,16 +204,16 @@ async def test_an_end_mark_is_an_end_though_the_body_has_none() -> None:
 
 
 async def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream_module, "MAX_UNREAD_BYTES", 10_000)
+    monkeypatch.setattr(connection_module, "MAX_UNREAD_BYTES", 10_000)
     taken = 0
-    real = Upstream.data_received
+    real = DirectConnection.data_received
 
-    def received(self: Upstream, data: bytes) -> None:
+    def received(self: DirectConnection, data: bytes) -> None:
         nonlocal taken
         taken += len(data)
         real(self, data)
 
-    monkeypatch.setattr(Upstream, "data_received", received)
+    monkeypatch.setattr(DirectConnection, "data_received", received)
     pieces: list[bytes] = [HEAD, *[said("x" * 1000) * 500] * 10, FINISH, CLOSE]
     async with (
         bytes_server(lambda n: pieces) as server,

@@ -2,8 +2,8 @@
 
 Theory of operation. The claim decides who runs; after it, three things can end an attempt: the provider
 (it finished, refused, broke off), the log (a later epoch wrote, the stream was erased, entries were lost
-that can't be mended), and the worker itself (SIGTERM). Whatever it is, the upstream connection is closed
-before anything else happens, for every token read from then on would be paid for and thrown away.
+that can't be mended), and the worker itself (SIGTERM). Whatever it is, the connection to the provider is closed
+first: every token that is read from then on would be paid for and thrown away.
 
 - Finished: the reason (``finishing``) and the terminal event go into the log in one script. A finish reason of the
   provider's is a hint until its answer has ended, so nothing of it is told before that.
@@ -33,9 +33,9 @@ from shared.redis import AWAY
 from shared.store.claims import Claim
 from shared.store.queue import Job, Queue
 from shared.store.streams import Reading, Streams
+from worker.attempt.continuation import asked_of, how_to_continue
 from worker.attempt.course import ABANDONED, FILTERED, FULL, INTERNAL, Course, Failure, not_here
 from worker.attempt.endings import Endings, whose
-from worker.attempt.going_on import asked_of, how_to_go_on
 from worker.attempt.pump import Abandoned, Flow, Pump
 from worker.log.attempt_log import LOG_FULL, LOST, AttemptLog
 from worker.log.writer import LogWriter
@@ -118,7 +118,7 @@ class Generations:
             seen, said = claim.seen, await self._streams.read(stream_id)
             request = msgspec.json.decode(claim.request)
             provider = self._providers.get(request["provider"])
-            how = "restart" if provider is None else how_to_go_on(provider, said, request["on_failure"])
+            how = "restart" if provider is None else how_to_continue(provider, said, request["on_failure"])
 
     async def _attempt(self, job: Job, claim: Claim, said: Reading | None) -> bool | str:
         """Carry one attempt to its end. Out: whether another attempt is due here (AT_ONCE: without a pause)."""
@@ -132,7 +132,7 @@ class Generations:
             lane = lane._replace(provider=request["provider"])
             provider = self._providers.get(request["provider"])
             if said is not None:
-                attempt.go_on(said.snapshot, said.deltas())
+                attempt.continue_from(said.snapshot, said.deltas())
             flow = Flow(request["abandon_after"]) if request.get("flow") == "client" else None
             failure = (
                 not_here(request["provider"])
@@ -208,17 +208,17 @@ class Generations:
     ) -> Failure | None:
         """Read the provider until it ends or the log stops it. Out: None where it finished.
 
-        When this returns (or is cancelled) the upstream connection is closed.
+        When this returns (or is cancelled) the connection to the provider is closed.
         """
-        upstream = asyncio.create_task(self._pump.run(attempt, provider, asked, flow, course))
-        either: set[asyncio.Future[Any]] = {upstream, attempt.stopped}
+        pumping = asyncio.create_task(self._pump.run(attempt, provider, asked, flow, course))
+        either: set[asyncio.Future[Any]] = {pumping, attempt.stopped}
         limit_s = self._settings.max_stream_s
         try:
             ended, _ = await asyncio.wait(either, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            if not upstream.done():
-                upstream.cancel()
-                await asyncio.wait({upstream})
+            if not pumping.done():
+                pumping.cancel()
+                await asyncio.wait({pumping})
         if attempt.stopped.done():
             return FULL if attempt.stopped.result() == LOG_FULL else None
         if not ended:
@@ -229,7 +229,7 @@ class Generations:
                 retryable=False,
                 refusal=True,
             )
-        error = upstream.exception()
+        error = pumping.exception()
         if isinstance(error, Abandoned):
             return ABANDONED
         if isinstance(error, ProviderError):

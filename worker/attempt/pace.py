@@ -10,6 +10,7 @@ from typing import Final
 from shared.protocol.events import Delta
 
 CHARACTERS_A_TOKEN: Final = 4
+"""English runs at about four characters a token, other languages at fewer. Each model counts in its own way."""
 
 
 class Pace:

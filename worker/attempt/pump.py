@@ -10,7 +10,7 @@ What holds a generation back, in the order in which it acts: the provider's own 
 a viewer that is there (``flow: "client"``), the log (it pulls nothing while it writes), and the pace. The first two
 say so in the log: ``waiting`` with the place in line, ``paused``, ``resumed``, and give the stream's place back for
 that long (:mod:`worker.places`). A provider that closes while it is
-held back is met as any upstream that breaks off: by ``on_failure``.
+held back is met as any provider that breaks off: by ``on_failure``.
 """
 
 import asyncio
@@ -28,14 +28,13 @@ from shared.protocol.events import PAUSED, RESUMED, WAITING, Delta
 from shared.store.turns import Asking, Turn
 from worker.attempt.course import Course
 from worker.attempt.pace import CHARACTERS_A_TOKEN, Pace
-from worker.background.line import Line, Waiting
+from worker.background.provider_limiter import ProviderLimiter, Waiting
 from worker.background.watchers import Watched, Watchers
 from worker.log.attempt_log import AttemptLog
 from worker.log.writer import LogWriter
 from worker.places import Places
 from worker.providers.base import Batch, GenerationRequest, Usage
 from worker.providers.client import ProviderClient
-from worker.providers.http.upstream import nobody
 from worker.providers.stream import ProviderStream
 
 RECKONED_ANSWER = 1000
@@ -60,14 +59,14 @@ class Pump:
         self,
         client: ProviderClient,
         writer: LogWriter,
-        line: Line,
+        provider_limiter: ProviderLimiter,
         watchers: Watchers,
         prices: Prices,
         places: Places,
     ) -> None:
         self._client = client
         self._writer = writer
-        self._line = line
+        self._provider_limiter = provider_limiter
         self._watchers = watchers
         self._prices = prices
         self._places = places
@@ -117,7 +116,7 @@ class Pump:
                 if source.last is None:
                     ready()
         finally:
-            source.close()
+            source.disarm()
             attempt.source = None
         if source.last.error is not None:
             raise source.last.error
@@ -140,7 +139,7 @@ class Pump:
         asking = Asking(f"{attempt.stream_id}:{attempt.epoch}", provider, reckoned)
         async with AsyncExitStack() as turn:
             with self._places.given_back(attempt.stream_id):
-                waiting = await turn.enter_async_context(self._line.turn(asking, told))
+                waiting = await turn.enter_async_context(self._provider_limiter.turn(asking, told))
             yield waiting
 
     async def _pause(self, attempt: AttemptLog, watched: Watched | None, flow: Flow | None) -> None:
@@ -221,11 +220,6 @@ class _Source:
             self.last = self._ending
             self.stirred.set()
 
-    def close(self) -> None:
-        """Nobody pulls any more."""
-        self._disarm()
-        self._ready = nobody
-
     def _due(self, pace: Pace, deltas: Iterable[Delta]) -> list[Delta]:
         """What the pace allows now; the rest waits for its time."""
         self._early.extend(deltas)
@@ -234,10 +228,11 @@ class _Source:
             due.append(self._early.popleft())
             self._due_at = now + pace.wait_s(due[-1])
         if self._early:
-            self._disarm()
+            self.disarm()
             self._timer = self._loop.call_at(self._due_at, self._ready)
         return due
 
-    def _disarm(self) -> None:
+    def disarm(self) -> None:
+        """Make the log pull no more."""
         if self._timer is not None:
             self._timer.cancel()

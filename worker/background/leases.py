@@ -2,7 +2,7 @@
 
 Theory of operation. A lease lasts 3 s (settings) and tells ``<worker>:<epoch>``. Renewing compares first: a
 zombie must not renew its successor's. A stream whose lease was lost stops here, which is how a worker whose
-upstream is silent learns that it was replaced. ``steady_s`` says for how long this worker has renewed
+provider is silent learns that it was replaced. ``steady_s`` says for how long this worker has renewed
 without a gap: whoever just came back from a pause (its own, or Redis's) must not judge others by leases
 that nobody could renew meanwhile.
 """
@@ -65,14 +65,14 @@ class Leases:
         self._last_tick = now
         held = self._running()
         try:
-            still = await self._streams.renew(self._worker, [(c.stream_id, c.epoch) for c in held], self._lease_ms)
+            still = await self._streams.renew(self._worker, [(a.stream_id, a.epoch) for a in held], self._lease_ms)
         except (*AWAY, RedisError) as error:
             self._steady_since = None
             log.warning("leases_not_renewed", streams=len(held), error=type(error).__name__)
             return
         if self._steady_since is None:
             self._steady_since = now
-        self._renewed = frozenset(c.stream_id for c, answer in zip(held, still, strict=True) if answer == "held")
+        self._renewed = frozenset(a.stream_id for a, answer in zip(held, still, strict=True) if answer == "held")
         for attempt, answer in zip(held, still, strict=True):
             if answer == "lost":
                 attempt.stop(FENCED)

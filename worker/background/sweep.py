@@ -107,11 +107,12 @@ class Sweep:
             page = await self._queue.unfinished(start, PAGE)
             if not page:
                 return found
-            ended = await self._sweep_page(page, waiting)
-            found += ended[1]
-            start += len(page) - ended[0]
+            left, given = await self._sweep_page(page, waiting)
+            found += given
+            start += len(page) - left
 
     async def _sweep_page(self, page: dict[str, int], waiting: set[str]) -> tuple[int, int]:
+        """Out: how many of these left ``unfinished``, and how many got a new job."""
         ended: list[tuple[str, str]] = []
         idle: list[tuple[str, int, Lane]] = []
         now_s = time.monotonic()

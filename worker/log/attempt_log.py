@@ -82,7 +82,7 @@ class AttemptLog:
         self._chunks: list[bytes] = []
         self._snapshot_size = 0
 
-    def go_on(self, snapshot: bytes, deltas: list[Delta]) -> None:
+    def continue_from(self, snapshot: bytes, deltas: list[Delta]) -> None:
         """This attempt continues another one, which said this: snapshots must go on telling it."""
         self._chunks = [snapshot] if snapshot else []
         self._snapshot_size = len(snapshot)

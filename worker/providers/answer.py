@@ -48,7 +48,7 @@ from worker.providers.base import (
     Usage,
 )
 from worker.providers.errors import ErrorInAnswer, empty_answer, read_error, to_provider_error
-from worker.providers.formats.wire import decode
+from worker.providers.formats.reader import decode
 from worker.providers.http.encodings import BadEncoding, inflater
 
 SETTLE_S: Final = 5.0

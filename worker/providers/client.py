@@ -32,8 +32,8 @@ from worker.providers.answer import Answer, Limits
 from worker.providers.base import Adapter, GenerationRequest, ProviderError
 from worker.providers.errors import read_error, to_provider_error
 from worker.providers.http.body import beginning
+from worker.providers.http.connection import NoResponse, ProviderConnection
 from worker.providers.http.transport import address, open_client, send, trust
-from worker.providers.http.upstream import Connection, UpstreamError
 from worker.providers.retries import Tries, asked_wait_s
 from worker.providers.stream import ProviderStream
 
@@ -98,12 +98,12 @@ class ProviderClient:
             await asyncio.sleep(delay_s)
 
     async def _ask(self, provider: Provider, request: GenerationRequest) -> ProviderStream:
-        wire = adapter(provider.wire_format)
+        wire_format = adapter(provider.wire_format)
         settings, loop = self._settings, asyncio.get_running_loop()
         until = loop.time() + settings.first_token_timeout_s
         try:
             async with asyncio.timeout_at(until):
-                response, connection = await self._send(provider, wire, request)
+                response, connection = await self._send(provider, wire_format, request)
         except TimeoutError:
             raise failures.first_token_timeout(provider) from None
         if response.status_code != 200:
@@ -117,7 +117,7 @@ class ProviderClient:
         )
         answer = Answer(
             provider,
-            wire.reader(request),
+            wire_format.reader(request),
             limits,
             now,
             kind=response.headers.get("content-type", "").partition(";")[0].strip().lower(),
@@ -133,15 +133,15 @@ class ProviderClient:
         return stream
 
     async def _send(
-        self, provider: Provider, wire: Adapter, request: GenerationRequest
-    ) -> tuple[httpx.Response, Connection]:
-        call = wire.call(request, provider.api_key)
+        self, provider: Provider, wire_format: Adapter, request: GenerationRequest
+    ) -> tuple[httpx.Response, ProviderConnection]:
+        call = wire_format.call(request, provider.api_key)
         headers = {"Content-Type": "application/json", **call.headers}
         try:
             url = self._address(provider.base_url + call.path)
             asking = self._http.build_request("POST", url, headers=headers, content=msgspec.json.encode(call.body))
             return await send(self._http, asking)
-        except UpstreamError as error:
+        except NoResponse as error:
             found = failures.of_connection(provider, error)
             self._say(provider, found)
             raise found from None
@@ -158,7 +158,7 @@ class ProviderClient:
 
 
 async def _refused(
-    provider: Provider, request: GenerationRequest, response: httpx.Response, connection: Connection
+    provider: Provider, request: GenerationRequest, response: httpx.Response, connection: ProviderConnection
 ) -> ProviderError:
     """The error that a response other than 200 is."""
     status = response.status_code

@@ -183,7 +183,14 @@ _NUMBERS: Final = (
 )
 _AROUND: Final = ("error", "errors", "innererror", "inner_error", "details", "metadata", "response", "body", "data")
 """Fields that hold more of the error."""
-_WAITS: Final = {"retry_after": 1.0, "retryAfter": 1.0, "retry_after_seconds": 1.0, "retry_after_ms": 0.001}
+_WAITS: Final = {
+    "retry_after": 1.0,
+    "retryAfter": 1.0,
+    "retryDelay": 1.0,
+    "retry_after_seconds": 1.0,
+    "retry_after_ms": 0.001,
+}
+"""Fields that name a wait, and their units in seconds."""
 _ONE_WORD: Final = re.compile(r"[\w.:#/-]+", re.ASCII)
 
 
@@ -243,13 +250,12 @@ class _Gathered:
                 self.take(said, depth + 1)
         for name in _AROUND:
             inner = value.get(name)
-            # OpenRouter: the words of the provider behind it.
             self.take(inner, depth + 1)
-            raw = inner.get("raw") if name == "metadata" and isinstance(inner, dict) else None
-            self.take(raw, depth + 1)
-            reasons = inner.get("reasons") if name == "metadata" and isinstance(inner, dict) else None
-            if isinstance(reasons, list) and reasons:
-                self.words.append("moderation")
+            if name == "metadata" and isinstance(inner, dict):
+                # OpenRouter: the words of the provider behind it, or why its own moderation refused.
+                self.take(inner.get("raw"), depth + 1)
+                if (reasons := inner.get("reasons")) and isinstance(reasons, list):
+                    self.words.append("moderation")
 
     def _take_number(self, value: Any) -> None:
         if isinstance(value, str) and re.fullmatch(r"[1-5]\d\d", value, re.ASCII):
@@ -260,7 +266,6 @@ class _Gathered:
     def _take_wait(self, value: dict[str, Any]) -> None:
         for name, unit in _WAITS.items():
             self._wait(value.get(name), unit)
-        self._wait(value.get("retryDelay"), 1.0)
 
     def _wait(self, value: Any, unit: float) -> None:
         if isinstance(value, dict):  # Google's duration, as an object

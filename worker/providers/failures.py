@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from shared.config.providers import Provider
 from worker.providers.base import GenerationRequest, ProviderError
-from worker.providers.http.upstream import BadAddress, BadCertificate, ConnectTimeout, NotHttp, UpstreamError
+from worker.providers.http.connection import BadAddress, BadCertificate, ConnectTimeout, NoResponse, NotHttp
 
 MAX_SENTENCE: Final = 500
 """Characters of an error's text: a person reads a few lines, and a provider may send a page."""
@@ -40,7 +40,7 @@ def redirected(provider: Provider, status: int, to: str) -> ProviderError:
     return ProviderError("provider_refused", text, refusal=True)
 
 
-def of_connection(provider: Provider, error: UpstreamError) -> ProviderError:
+def of_connection(provider: Provider, error: NoResponse) -> ProviderError:
     """The error of a request that got no response at all."""
     name, variable = provider.name, f"{provider.name.upper()}_BASE_URL"
     why = f": {error}" if str(error) else ""

@@ -9,8 +9,8 @@ from worker.providers import adapter, failures
 from worker.providers.base import GenerationRequest, ProviderError
 from worker.providers.errors import read_error
 from worker.providers.http.body import beginning
+from worker.providers.http.connection import NoResponse
 from worker.providers.http.transport import PORTS, address, open_client, send, trust
-from worker.providers.http.upstream import UpstreamError
 
 CONNECT_SHARE: Final = 0.8
 """Of the time, for the connection: what takes too long on the way is told, and not only that nothing answers."""
@@ -22,8 +22,8 @@ async def ask_models(provider: Provider, network: Network, timeout_s: float) -> 
 
     Raises :class:`ProviderError`, without the key, where nothing answers within ``timeout_s``.
     """
-    wire = adapter(provider.wire_format)
-    headers = wire.call(GenerationRequest("", [], quirks=provider.quirks), provider.api_key).headers
+    wire_format = adapter(provider.wire_format)
+    headers = wire_format.call(GenerationRequest("", [], quirks=provider.quirks), provider.api_key).headers
     try:
         connect_s = CONNECT_SHARE * timeout_s
         async with asyncio.timeout(timeout_s), open_client(network, connect_s, trust(network)) as client:
@@ -45,7 +45,7 @@ async def ask_models(provider: Provider, network: Network, timeout_s: float) -> 
         raise ProviderError(
             "connect_failed", f"{provider.name} does not answer within {timeout_s:.0f} s.", retryable=True
         ) from None
-    except UpstreamError as error:
+    except NoResponse as error:
         raise failures.cleaned(failures.of_connection(provider, error), provider.api_key) from None
     except ValueError:  # its text would name the header
         raise failures.bad_key(provider) from None
@@ -55,7 +55,7 @@ def way_to(provider: Provider, network: Network) -> str:
     """Which way a provider is asked, in words without credentials: '' for an address that is none."""
     try:
         url = address(provider.base_url)
-    except UpstreamError:
+    except NoResponse:
         return ""
     proxy = network.proxy(url.scheme, url.host, url.port or PORTS[url.scheme])
     return "directly" if proxy is None else f"through the proxy {proxy.shown} ({proxy.variable})"

@@ -17,18 +17,17 @@ from typing import Final
 
 from worker.providers.answer import Answer
 from worker.providers.base import Batch
-from worker.providers.http.upstream import Connection, nobody
+from worker.providers.http.connection import ProviderConnection, nobody
 
 LINGER_S: Final = 0.2
-"""The end of the body comes with the end mark, and only a body that was read to its end leaves a connection that
-the next request can use; a new connection costs less than waiting longer."""
+"""How long a whole answer's connection waits for the end of the body, which usually comes with the end mark. Only a
+body that was read to its end leaves a connection for the next request. A new one costs less than waiting longer."""
 
 
 class ProviderStream:
-    """An answer whose head is there; ``close`` it whatever happens. ``end`` resolves with the batch that was read
-    last, in the call that read it."""
+    """An answer whose head is there; ``close`` it whatever happens."""
 
-    def __init__(self, answer: Answer, connection: Connection) -> None:
+    def __init__(self, answer: Answer, connection: ProviderConnection) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._time = loop.time
@@ -37,7 +36,8 @@ class ProviderStream:
         self._ready: Callable[[], object] = nobody
         self._lies_since: float | None = loop.time()
         self._timer: asyncio.TimerHandle | None = None
-        self.end: asyncio.Future[Batch] = loop.create_future()
+        self._whole = False
+        """Whether the answer ended without an error, and its end was read."""
         connection.ready = self._came
 
     async def begin(self) -> None:
@@ -69,8 +69,8 @@ class ProviderStream:
         """What came since the last call: nothing, or deltas, and at last how it ended."""
         self._advance()
         batch = self._answer.read()
-        if batch.ended and not self.end.done():
-            self.end.set_result(batch)
+        if batch.ended:
+            self._whole = batch.error is None
         return batch
 
     def close(self) -> None:
@@ -78,8 +78,7 @@ class ProviderStream:
         self._ready = self._connection.ready = nobody
         if self._timer is not None:
             self._timer.cancel()
-        whole = self.end.done() and self.end.result().error is None
-        self._connection.close(LINGER_S if whole else 0.0)
+        self._connection.close(LINGER_S if self._whole else 0.0)
 
     def _came(self) -> None:
         if self._lies_since is None:

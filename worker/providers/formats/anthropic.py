@@ -11,7 +11,15 @@ from typing import Any, Final
 from shared.config.capabilities import MIN_BUDGET, claude
 from worker.providers.base import GenerationRequest, HttpCall
 from worker.providers.formats.anthropic_stream import AnthropicReader
-from worker.providers.formats.history import arguments_of, call_id, called_name, is_own, parts_of, signature_in
+from worker.providers.formats.history import (
+    arguments_object,
+    call_id,
+    called_name,
+    is_own,
+    parts_of,
+    signature_in,
+    text_in,
+)
 
 VERSION: Final = "2023-06-01"
 DEFAULT_MAX_TOKENS: Final = 8192
@@ -133,11 +141,9 @@ def _conversation(request: GenerationRequest) -> tuple[str | list[dict[str, Any]
 
 def _text_of(content: str | list[dict[str, Any]]) -> Any:
     """A system prompt as text; as blocks where a part of it has a hint."""
-    if isinstance(content, str):
-        return content
-    if any("cache_control" in part for part in content):
+    if isinstance(content, list) and any("cache_control" in part for part in content):
         return [_block(part) for part in content]
-    return "".join(part["text"] for part in content)
+    return text_in(content)
 
 
 def _as_blocks(content: Any) -> list[dict[str, Any]]:
@@ -160,7 +166,7 @@ def _blocks(turn: dict[str, Any], request: GenerationRequest) -> list[dict[str, 
             "type": "tool_use",
             "id": call_id("plain", call["id"]),
             "name": called_name(call["name"]),
-            "input": arguments_of(call),
+            "input": arguments_object(call),
         }
         for call in turn.get("tool_calls") or ()
     ]

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from worker.providers.base import Finish, ProviderEvent, Said, Usage
-from worker.providers.formats.wire import (
+from worker.providers.formats.reader import (
     MAX_KEPT_BYTES,
     AnswerReader,
     Pieces,
@@ -79,7 +79,7 @@ class AnthropicReader(AnswerReader):
         return bool(self._open) or super().open
 
     def last(self) -> Iterator[Said]:
-        """See :class:`worker.providers.formats.wire.AnswerReader`."""
+        """See :class:`worker.providers.formats.reader.AnswerReader`."""
         if self._content:
             yield from self._blocks(self._content)
         for index in list(self._open):

@@ -12,16 +12,17 @@ from shared.config.capabilities import is_old_gemini, needs_signatures
 from worker.providers.base import GenerationRequest, HttpCall
 from worker.providers.formats.google_stream import GoogleReader
 from worker.providers.formats.history import (
-    arguments_of,
+    arguments_object,
     call_id,
     call_index_in,
     called_name,
     is_own,
     parts_of,
     signature_in,
+    text_in,
     texts_of,
 )
-from worker.providers.formats.wire import decode, text_in
+from worker.providers.formats.reader import decode
 
 _CONFIG: Final = "generationConfig"
 BUDGETS: Final = {
@@ -144,7 +145,7 @@ def _parts(turn: dict[str, Any], names: dict[str, str], request: GenerationReque
             "functionCall": {
                 **_id(call["id"], request),
                 "name": called_name(call["name"]),
-                "args": arguments_of(call),
+                "args": arguments_object(call),
             }
         }
         for call in turn.get("tool_calls") or ()

@@ -17,7 +17,15 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from worker.providers.base import Finish, ProviderEvent, Said, Usage
-from worker.providers.formats.wire import AnswerReader, count_of, finish_of, name_of, object_of, objects_of, text_of
+from worker.providers.formats.reader import (
+    AnswerReader,
+    count_of,
+    finish_of,
+    name_of,
+    object_of,
+    objects_of,
+    text_of,
+)
 
 _SNAKE: Final = {
     "finish_reason": "finishReason",
@@ -101,7 +109,7 @@ class GoogleReader(AnswerReader):
     def _call(self, call: dict[str, Any]) -> tuple[int, list[Said]]:
         """One whole call. Where Google gives no id it is made of the answer's: results must name their call."""
         index = len(self._calls)
-        made = "_".join(filter(None, ("call", self._answer, str(index)))) if self._answer else None
+        made = f"call_{self._answer}_{index}" if self._answer else None
         arguments = call.get("args") or call.get("arguments")
         return self._call_piece(None, call.get("id") or made, call.get("name"), arguments, anew=True, whole=True)
 

@@ -47,7 +47,7 @@ def called_name(name: str) -> str:
     return name if _NAME.fullmatch(name) else _NO_NAME.sub("_", name)[:64]
 
 
-def arguments_of(call: dict[str, Any]) -> dict[str, Any]:
+def arguments_object(call: dict[str, Any]) -> dict[str, Any]:
     """A call's arguments as an object, whatever text the model made."""
     text = call["arguments"]
     try:
@@ -61,7 +61,7 @@ def arguments_of(call: dict[str, Any]) -> dict[str, Any]:
 
 def arguments_text(call: dict[str, Any]) -> str:
     """The same as text: as it came where it is an object."""
-    found = arguments_of(call)
+    found = arguments_object(call)
     kept = found != {"arguments": call["arguments"]} and call["arguments"].strip()
     return call["arguments"] if kept else msgspec.json.encode(found).decode()
 
@@ -113,3 +113,8 @@ def texts_of(turn: dict[str, Any]) -> list[dict[str, Any]]:
     content = turn.get("content") or []
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     return [part for part in parts if part["type"] in ("text", "image")]
+
+
+def text_in(content: str | list[dict[str, Any]]) -> str:
+    """A turn's content where only text may stand, whichever way it came."""
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)

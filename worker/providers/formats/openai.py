@@ -17,10 +17,10 @@ from worker.providers.formats.history import (
     is_own,
     is_surely_own,
     parts_of,
+    text_in,
     texts_of,
 )
 from worker.providers.formats.openai_stream import OpenAIReader
-from worker.providers.formats.wire import text_in
 
 
 class OpenAIAdapter:

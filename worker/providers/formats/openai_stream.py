@@ -19,8 +19,7 @@ import msgspec
 
 from shared.protocol.events import Delta
 from worker.providers.base import Finish, ProviderEvent, Said, Usage
-from worker.providers.errors import ErrorInAnswer, read_error
-from worker.providers.formats.wire import (
+from worker.providers.formats.reader import (
     MAX_KEPT_BYTES,
     MAX_PARTS_DEPTH,
     UNREADABLE,
@@ -28,6 +27,7 @@ from worker.providers.formats.wire import (
     Pieces,
     count_of,
     encoded,
+    error_of,
     finish_of,
     object_of,
     objects_of,
@@ -126,7 +126,7 @@ class OpenAIReader(AnswerReader):
         return texts
 
     def last(self) -> Iterator[Said]:
-        """See :class:`worker.providers.formats.wire.AnswerReader`."""
+        """See :class:`worker.providers.formats.reader.AnswerReader`."""
         yield from super().last()
         yield from self._close_details()
 
@@ -159,9 +159,7 @@ class OpenAIReader(AnswerReader):
         if logprobs := choice.get("logprobs"):
             yield from self._others.keep("logprobs", logprobs)
         if error := choice.get("error"):
-            reading = read_error({"error": error}, is_error=True)
-            assert reading is not None
-            raise ErrorInAnswer(reading)
+            raise error_of({"error": error})
         if (reason := finish_of(choice.get("finish_reason"))) is not None:
             yield from self._close_details()
             if reason == "tool_calls":

@@ -3,8 +3,8 @@
 import asyncio
 from typing import Final
 
+from worker.providers.http.connection import ProviderConnection, nobody
 from worker.providers.http.encodings import BadEncoding, inflater
-from worker.providers.http.upstream import Connection, nobody
 
 MAX_ERROR_BYTES: Final = 64 * 1024
 """An error is a sentence or two; a gateway's HTML page is not worth more."""
@@ -12,7 +12,7 @@ ERROR_WAIT_S: Final = 5.0
 """The status alone says what happened; its sentence is worth a short wait."""
 
 
-async def beginning(connection: Connection, encoding: str) -> bytes:
+async def beginning(connection: ProviderConnection, encoding: str) -> bytes:
     """What an error's body says, as far as it comes within the bounds; b"" for what can't be unpacked.
     ``encoding``: its ``Content-Encoding``."""
     found = bytearray()

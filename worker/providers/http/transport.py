@@ -1,11 +1,11 @@
-"""How a request gets to a provider: an ``httpx`` transport with a fast connection of our own on the direct way.
+"""How a request gets to a provider: an ``httpx`` transport, with connections of our own where there is no proxy.
 
 Theory of operation. One ``httpx.AsyncClient`` makes every request, so headers, URLs and logins are httpx's. The
 transport below it chooses the way: what the environment sends through a proxy (:mod:`shared.config.network`) takes
 httpx's own transport, which knows CONNECT, credentials and proxies behind TLS; everything else takes our pool of
-connections (:mod:`worker.providers.http.upstreams`). Either way the response's body is read from a
-:class:`worker.providers.http.upstream.Connection`. The fast one is in the response's extensions, so its bytes never
-pass through httpx's generators; the other one is a task that reads httpx's response.
+connections (:mod:`worker.providers.http.pool`). Either way the response's body is read from a
+:class:`worker.providers.http.connection.ProviderConnection`. A direct one is in the response's extensions, so its
+bytes never pass through httpx's generators; a proxied one is a task that reads httpx's response.
 
 Measured on loopback, a request over this client takes 100 to 200 µs of CPU; the pool alone takes 15 to 55, and
 httpx with its own transport 650 to 750. What httpx's client adds (at most 150 µs) is 0.8 % of an answer of 400
@@ -23,22 +23,22 @@ import httpx
 from shared.config.network import Network, Proxy
 from shared.config.settings import BadSettings
 from shared.process.connecting import cause_of
-from worker.providers.http.upstream import (
+from worker.providers.http.connection import (
     MAX_UNREAD_BYTES,
     BadAddress,
     BadCertificate,
-    Connection,
     ConnectTimeout,
+    DirectConnection,
+    NoResponse,
     NotHttp,
+    ProviderConnection,
     Unreachable,
-    Upstream,
-    UpstreamError,
     nobody,
 )
-from worker.providers.http.upstreams import IDLE_S, MAX_IDLE, Upstreams, in_words
+from worker.providers.http.pool import IDLE_S, MAX_IDLE, ConnectionPool, in_words
 
 CONNECTION: Final = "headrace.connection"
-"""The extension of a response that names its fast connection."""
+"""The extension of a response that holds its direct connection."""
 OPENED: Final = "connection.connect_tcp.started"
 """What httpx's trace tells where a request opens a connection."""
 PORTS: Final = {"http": 80, "https": 443}
@@ -73,7 +73,7 @@ def open_client(network: Network, connect_timeout_s: float, tls: ssl.SSLContext)
 
 
 def address(url: str) -> httpx.URL:
-    """A URL that can be asked. Raises :class:`worker.providers.http.upstream.BadAddress`."""
+    """A URL that can be asked. Raises :class:`worker.providers.http.connection.BadAddress`."""
     try:
         found = httpx.URL(url)
     except httpx.InvalidURL:
@@ -83,15 +83,15 @@ def address(url: str) -> httpx.URL:
     return found
 
 
-async def send(client: httpx.AsyncClient, request: httpx.Request) -> tuple[httpx.Response, Connection]:
+async def send(client: httpx.AsyncClient, request: httpx.Request) -> tuple[httpx.Response, ProviderConnection]:
     """Send a request. Out: the head of its response, and the connection that carries the body, which must be
     closed.
 
-    Raises :class:`worker.providers.http.upstream.UpstreamError`, and ``ValueError`` for a header that can't be
+    Raises :class:`worker.providers.http.connection.NoResponse`, and ``ValueError`` for a header that can't be
     sent.
     """
     response = await client.send(request, stream=True)
-    return response, response.extensions.get(CONNECTION) or Relayed(response)
+    return response, response.extensions.get(CONNECTION) or ProxiedConnection(response)
 
 
 class ProviderTransport(httpx.AsyncBaseTransport):
@@ -100,7 +100,7 @@ class ProviderTransport(httpx.AsyncBaseTransport):
     def __init__(self, network: Network, connect_timeout_s: float, tls: ssl.SSLContext) -> None:
         self._network = network
         self._tls = tls
-        self._direct = Upstreams(connect_timeout_s, tls)
+        self._direct = ConnectionPool(connect_timeout_s, tls)
         self._proxied: dict[str, httpx.AsyncHTTPTransport] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -114,9 +114,10 @@ class ProviderTransport(httpx.AsyncBaseTransport):
             return await self._by_proxy(proxy, request)
         head = b"".join(b"%b: %b\r\n" % header for header in request.headers.raw)
         raw = b"%b %b HTTP/1.1\r\n%b\r\n%b" % (request.method.encode(), url.raw_path, head, request.content)
-        upstream, answer = await self._direct.ask((url.scheme, url.raw_host.decode("ascii").strip("[]"), port), raw)
+        origin = (url.scheme, url.raw_host.decode("ascii").strip("[]"), port)
+        connection, answer = await self._direct.ask(origin, raw)
         return httpx.Response(
-            answer.status, headers=answer.headers, stream=_Body(upstream), extensions={CONNECTION: upstream}
+            answer.status, headers=answer.headers, stream=_Body(connection), extensions={CONNECTION: connection}
         )
 
     async def aclose(self) -> None:
@@ -141,7 +142,7 @@ class ProviderTransport(httpx.AsyncBaseTransport):
             raise Unreachable("the connection broke before it answered") from None
 
     async def _over_proxy(self, proxy: Proxy, request: httpx.Request) -> httpx.Response:
-        """As :class:`worker.providers.http.upstreams.Upstreams` has it: a kept connection that its server closed
+        """As :class:`worker.providers.http.pool.ConnectionPool` has it: a kept connection that its server closed
         while the request was on its way is no failure, and the request goes out again at once."""
         transport = self._transport(proxy)
         while True:
@@ -175,7 +176,7 @@ class ProviderTransport(httpx.AsyncBaseTransport):
         return self._proxied[proxy.url]
 
 
-def _through(proxy: Proxy, error: BaseException) -> UpstreamError:
+def _through(proxy: Proxy, error: BaseException) -> NoResponse:
     """Why there is no connection."""
     found = in_words(cause_of(error))
     if isinstance(found, BadCertificate):
@@ -189,32 +190,32 @@ def _through(proxy: Proxy, error: BaseException) -> UpstreamError:
 
 
 class _Body(httpx.AsyncByteStream):
-    """A fast connection's body, for whoever reads it by httpx."""
+    """A direct connection's body, for whoever reads it by httpx."""
 
-    def __init__(self, upstream: Upstream) -> None:
-        self._upstream = upstream
+    def __init__(self, connection: DirectConnection) -> None:
+        self._connection = connection
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         came = asyncio.Event()
-        self._upstream.ready = came.set
+        self._connection.ready = came.set
         while True:
             came.clear()
-            if data := self._upstream.read():
+            if data := self._connection.read():
                 yield data
-            elif self._upstream.ended:
+            elif self._connection.ended:
                 raise httpx.RemoteProtocolError("the body was cut off")
-            elif self._upstream.ended is not None:
+            elif self._connection.ended is not None:
                 return
             else:
                 await came.wait()
 
     async def aclose(self) -> None:
-        self._upstream.close()
+        self._connection.close()
 
 
-class Relayed:
-    """A :class:`worker.providers.http.upstream.Connection` over a response of httpx's own: a task reads it, and
-    stops while MAX_UNREAD_BYTES lie unread."""
+class ProxiedConnection:
+    """A :class:`worker.providers.http.connection.ProviderConnection` over a response of httpx's own: a task reads
+    it, and stops while MAX_UNREAD_BYTES lie unread."""
 
     def __init__(self, response: httpx.Response) -> None:
         self.ready: Callable[[], object] = nobody
@@ -226,7 +227,7 @@ class Relayed:
         self._reading = asyncio.create_task(self._read_on())
 
     def read(self) -> bytes:
-        """See :class:`worker.providers.http.upstream.Connection`."""
+        """See :class:`worker.providers.http.connection.ProviderConnection`."""
         data = b"".join(self._unread)
         self._unread.clear()
         self._room.set()
@@ -234,7 +235,7 @@ class Relayed:
         return data
 
     def close(self, linger_s: float = 0.0) -> None:
-        """See :class:`worker.providers.http.upstream.Connection`."""
+        """See :class:`worker.providers.http.connection.ProviderConnection`."""
         self.ready = self._drop if linger_s else nobody
         self._drop()
         if self._outcome is not None:

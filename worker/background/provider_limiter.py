@@ -1,4 +1,4 @@
-"""The line in front of the providers: a worker's streams ask for their turns together
+"""The limiter of requests to providers: all streams of a worker that need a turn ask for it in one call
 (:mod:`shared.store.turns`)."""
 
 import asyncio
@@ -17,7 +17,7 @@ from shared.store.turns import Asking, Turn, Turns
 ASK_S: Final = 0.2
 """How soon a turn that came free is taken up."""
 KEEP_S: Final = 1.0
-"""A turn lives for 4 s: three askings may fail."""
+"""How often a given turn is asked for again, which keeps it. A turn lives for 4 s: three askings may fail."""
 LEAVE_S: Final = 2.0
 
 log = structlog.get_logger("worker.line")
@@ -25,18 +25,19 @@ log = structlog.get_logger("worker.line")
 
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """One of this worker's streams in line. ``turn``: how it stands; ``used``: its tokens, once they are known."""
+    """One of this worker's streams that waits for a turn, or has it. ``turn``: the last answer; ``given``: it has
+    the turn; ``used``: its tokens, once they are known."""
 
     asking: Asking
     turn: Turn | None = None
     second: int = 0
     used: int | None = None
-    given: asyncio.Event = field(default_factory=asyncio.Event)
+    given: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class Line:
-    """Asks for all streams of one worker."""
+class ProviderLimiter:
+    """Asks for the turns of all streams of one worker."""
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
@@ -51,7 +52,7 @@ class Line:
         self._work.set()
         heard: Turn | None = None
         try:
-            while not waiting.given.is_set():
+            while not waiting.given:
                 await waiting.changed.wait()
                 waiting.changed.clear()
                 if waiting.turn is not None and waiting.turn.place and waiting.turn != heard:
@@ -67,7 +68,7 @@ class Line:
             async with asyncio.timeout(LEAVE_S):
                 await self._turns.leave(waiting.asking, waiting.second, waiting.used)
         except (*AWAY, RedisError) as error:
-            # It runs out by itself.
+            # The turn expires without it.
             log.info("turn_not_given_back", error=type(error).__name__)
         self._work.set()
 
@@ -83,7 +84,7 @@ class Line:
             keep = loop.time() - kept_at >= KEEP_S
             if keep:
                 kept_at = loop.time()
-            await self._ask([waiting for waiting in self._all if keep or not waiting.given.is_set()])
+            await self._ask([waiting for waiting in self._all if keep or not waiting.given])
             await asyncio.sleep(ASK_S / 10)
 
     async def _ask(self, asked: list[Waiting]) -> None:
@@ -96,7 +97,7 @@ class Line:
             return
         for waiting, turn in zip(asked, turns, strict=True):
             waiting.turn = turn
-            if not turn.place and not waiting.given.is_set():
+            if not turn.place and not waiting.given:
                 waiting.second = turn.second
-                waiting.given.set()
+                waiting.given = True
             waiting.changed.set()

@@ -13,18 +13,18 @@ from shared.config.network import Network
 from tests.support.bytes_server import CLOSE, PAUSE, BytesServer, bytes_server
 from tests.support.provider_calls import tls
 from tests.support.requirements import require_ipv6
-from worker.providers.http import upstreams as pool_module
+from worker.providers.http import pool as pool_module
 from worker.providers.http.body import beginning
-from worker.providers.http.transport import address, open_client, send
-from worker.providers.http.upstream import (
+from worker.providers.http.connection import (
     MAX_HEAD_BYTES,
     MAX_HEADERS,
     BadAddress,
-    Connection,
     ConnectTimeout,
     NotHttp,
+    ProviderConnection,
     Unreachable,
 )
+from worker.providers.http.transport import address, open_client, send
 
 NOTHING = Network()
 LENGTH = [b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", b"hello"]
@@ -42,7 +42,7 @@ async def client_of(
 
 async def ask(
     client: httpx.AsyncClient, url: str, headers: dict[str, str] | None = None
-) -> tuple[httpx.Response, Connection]:
+) -> tuple[httpx.Response, ProviderConnection]:
     async with asyncio.timeout(10):
         return await send(client, client.build_request("POST", address(url), headers=headers, content=b"{}"))
 
@@ -55,7 +55,7 @@ async def fetch(client: httpx.AsyncClient, url: str, *, pausing: bool = False) -
     return response.status_code, body, cut
 
 
-async def read_to_end(connection: Connection, *, pausing: bool = False) -> tuple[bytes, bool]:
+async def read_to_end(connection: ProviderConnection, *, pausing: bool = False) -> tuple[bytes, bool]:
     came = asyncio.Event()
     connection.ready = came.set
     body = b""

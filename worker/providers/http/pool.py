@@ -20,14 +20,14 @@ from typing import Final, cast
 from aiohappyeyeballs import AddrInfoType, start_connection
 
 from shared.process.connecting import is_refused_tls, unreachable
-from worker.providers.http.upstream import (
+from worker.providers.http.connection import (
     BadAddress,
     BadCertificate,
     ConnectTimeout,
+    DirectConnection,
     Head,
+    NoResponse,
     Unreachable,
-    Upstream,
-    UpstreamError,
 )
 
 IDLE_S: Final = 15.0
@@ -35,9 +35,9 @@ IDLE_S: Final = 15.0
 MAX_IDLE: Final = 256
 """Of each origin: as many as streams may run by default, each with its socket and a few KiB."""
 NAME_LIFE_S: Final = 10.0
-"""A burst of streams looks a name up once; who moves a name waits longer for everybody else."""
+"""A burst of streams looks a name up once. Most resolvers keep a name for longer."""
 MAX_LINGER_BYTES: Final = 64 * 1024
-"""Read in the hope of a body's end: a provider that sends more has not ended."""
+"""What is read while the end of a body is waited for: a provider that sends more has not ended."""
 RACE_S: Final = 0.25
 """RFC 8305, section 8: the delay before the next address is tried too."""
 
@@ -45,67 +45,67 @@ Origin = tuple[str, str, int]
 """Scheme, host and port."""
 
 
-class Upstreams:
-    """A pool of connections by origin."""
+class ConnectionPool:
+    """Direct connections by origin."""
 
     def __init__(self, connect_timeout_s: float, tls: ssl.SSLContext) -> None:
         """``tls``: the certificates to trust."""
         self._connect_timeout_s = connect_timeout_s
         self._tls = tls
-        self._idle: dict[Origin, list[tuple[Upstream, float]]] = {}
-        self._lingering: set[Upstream] = set()
+        self._idle: dict[Origin, list[tuple[DirectConnection, float]]] = {}
+        self._lingering: set[DirectConnection] = set()
         self._names: dict[tuple[str, int], tuple[float, list[AddrInfoType]]] = {}
 
-    async def ask(self, origin: Origin, request: bytes) -> tuple[Upstream, Head]:
+    async def ask(self, origin: Origin, request: bytes) -> tuple[DirectConnection, Head]:
         """Send a request. Out: the connection that carries its response, and the response's head.
 
-        Raises an :class:`worker.providers.http.upstream.UpstreamError`. Whoever gets a connection must close it.
+        Raises an :class:`worker.providers.http.connection.NoResponse`. Whoever gets a connection must close it.
         """
         kept = self._take(origin)
         if kept is not None:
             try:
                 return kept, await _asked(kept, request)
-            except UpstreamError:
+            except NoResponse:
                 if kept.answered:
                     raise
-        upstream = await self._connect(origin)
-        return upstream, await _asked(upstream, request)
+        connection = await self._connect(origin)
+        return connection, await _asked(connection, request)
 
     def close(self) -> None:
         """Close what nobody uses."""
-        for upstream in self._lingering:
-            upstream.abort()
+        for connection in self._lingering:
+            connection.abort()
         self._lingering.clear()
         for kept in self._idle.values():
-            for upstream, _ in kept:
-                upstream.abort()
+            for connection, _ in kept:
+                connection.abort()
         self._idle.clear()
 
-    def _keep(self, origin: Origin, upstream: Upstream) -> None:
+    def _keep(self, origin: Origin, connection: DirectConnection) -> None:
         now = asyncio.get_running_loop().time()
         kept = self._idle.setdefault(origin, [])
-        upstream.release()
-        kept.append((upstream, now))
+        connection.release()
+        kept.append((connection, now))
         while len(kept) > MAX_IDLE or kept[0][1] < now - IDLE_S:
             kept.pop(0)[0].abort()
 
-    def _take(self, origin: Origin) -> Upstream | None:
+    def _take(self, origin: Origin) -> DirectConnection | None:
         kept = self._idle.get(origin, [])
         since = asyncio.get_running_loop().time() - IDLE_S
         while kept:
-            upstream, at = kept.pop()
-            if upstream.is_reusable and at > since:
-                return upstream
-            upstream.abort()
+            connection, at = kept.pop()
+            if connection.is_reusable and at > since:
+                return connection
+            connection.abort()
         return None
 
-    async def _connect(self, origin: Origin) -> Upstream:
+    async def _connect(self, origin: Origin) -> DirectConnection:
         scheme, host, port = origin
         loop = asyncio.get_running_loop()
         tls, name = (self._tls, host) if scheme == "https" else (None, None)
 
-        def give_back(upstream: Upstream, linger_s: float) -> None:
-            self._take_back(origin, upstream, linger_s)
+        def give_back(connection: DirectConnection, linger_s: float) -> None:
+            self._take_back(origin, connection, linger_s)
 
         doing = "looking up its name (DNS)"
         try:
@@ -115,8 +115,8 @@ class Upstreams:
                 sock = await start_connection(addresses, happy_eyeballs_delay=RACE_S, interleave=1, loop=loop)
                 doing = "the TLS handshake"
                 try:
-                    _, upstream = await loop.create_connection(
-                        lambda: Upstream(give_back), sock=sock, ssl=tls, server_hostname=name
+                    _, connection = await loop.create_connection(
+                        lambda: DirectConnection(give_back), sock=sock, ssl=tls, server_hostname=name
                     )
                 except BaseException:
                     sock.close()
@@ -125,7 +125,7 @@ class Upstreams:
             raise ConnectTimeout(f"{doing} took longer than {self._connect_timeout_s:g} s") from None
         except OSError as error:
             raise in_words(error) from None
-        return upstream
+        return connection
 
     async def _look_up(self, host: str, port: int) -> list[AddrInfoType]:
         loop = asyncio.get_running_loop()
@@ -140,41 +140,41 @@ class Upstreams:
         self._names[host, port] = loop.time() + NAME_LIFE_S, addresses
         return addresses
 
-    def _take_back(self, origin: Origin, upstream: Upstream, linger_s: float) -> None:
+    def _take_back(self, origin: Origin, connection: DirectConnection, linger_s: float) -> None:
         """Keep what was read to its end; close what was not, after ``linger_s`` at the latest."""
 
         most = MAX_LINGER_BYTES
 
         def look(*, last: bool = False) -> None:
             nonlocal most
-            most -= len(upstream.read())  # what comes behind an end mark means nothing
-            if upstream.ended is None and not last and most > 0:
+            most -= len(connection.read())  # what comes behind an end mark means nothing
+            if connection.ended is None and not last and most > 0:
                 return
             if timer is not None:
                 timer.cancel()
-            self._lingering.discard(upstream)
-            if upstream.is_reusable:
-                self._keep(origin, upstream)
+            self._lingering.discard(connection)
+            if connection.is_reusable:
+                self._keep(origin, connection)
             else:
-                upstream.abort()
+                connection.abort()
 
         timer: asyncio.TimerHandle | None = None
-        if linger_s and upstream.ended is None:
+        if linger_s and connection.ended is None:
             timer = asyncio.get_running_loop().call_later(linger_s, partial(look, last=True))
-            self._lingering.add(upstream)
-            upstream.ready = look
+            self._lingering.add(connection)
+            connection.ready = look
         look(last=timer is None)
 
 
-async def _asked(upstream: Upstream, request: bytes) -> Head:
+async def _asked(connection: DirectConnection, request: bytes) -> Head:
     try:
-        return await upstream.ask(request)
+        return await connection.ask(request)
     except BaseException:
-        upstream.abort()
+        connection.abort()
         raise
 
 
-def in_words(error: OSError) -> UpstreamError:
+def in_words(error: OSError) -> NoResponse:
     """Why a connection did not come about, as an error that says whether trying again could help."""
     words = unreachable(error)
     if is_refused_tls(error):

@@ -463,7 +463,7 @@ class AnswerReader(Reader):
 
     def _read_odd(self, data: str, event: str) -> Iterator[ProviderEvent]:
         if event == "error":
-            raise _error_of(data)
+            raise error_of(data)
         if not data:
             return
         value = decode(data)
@@ -509,7 +509,9 @@ class AnswerReader(Reader):
         elif (reading := read_error(data)) is not None:
             raise ErrorInAnswer(reading)
         elif len(data) > MAX_NOISE or any(sign in data for sign in '{}["<'):
-            raise garbage("that can't be read")
+            raise ProviderError(
+                "provider_garbage", "The provider sent an event that can't be read.", retryable=True
+            )
 
     def _end(self) -> Iterator[ProviderEvent]:
         yield from self.last()
@@ -523,7 +525,7 @@ class AnswerReader(Reader):
             if "choices" in one or "candidates" in one:
                 with suppress(ProviderError):  # a reason that says the same in fewer words
                     yield from self._meaning(one, event)
-            raise _error_of(one)
+            raise error_of(one)
 
     def _said(self, kind: str, text: str, *, at_end: bool = False) -> Iterator[Said]:
         """A piece of text or reasoning, with its surrogates in order."""
@@ -557,17 +559,8 @@ class AnswerReader(Reader):
         )
 
 
-def _error_of(value: Any) -> ProviderError:
+def error_of(value: Any) -> ProviderError:
+    """The error that this is, whatever shape it has."""
     reading = read_error(value, is_error=True)
     assert reading is not None
     return ErrorInAnswer(reading)
-
-
-def garbage(what: str) -> ProviderError:
-    """An event that is none of this wire format."""
-    return ProviderError("provider_garbage", f"The provider sent an event {what}.", retryable=True)
-
-
-def text_in(content: str | list[dict[str, Any]]) -> str:
-    """A turn's content where only text may stand, whichever way it came."""
-    return content if isinstance(content, str) else "".join(part["text"] for part in content)

@@ -1,11 +1,11 @@
 """One HTTP/1.1 connection to a provider: a request, the head of its response, and the body as it comes.
 
 Theory of operation. What the socket brings of a body is kept as it came. Whoever reads it gets a hint (``ready``)
-that there is something, and takes it by :meth:`Upstream.read` when it is *its* turn: no task wakes up, and no
-stream stands between. A reader that takes by turns (a worker's flushes) gets all that came since its last turn,
+that there is something, and takes it by :meth:`DirectConnection.read` when its turn comes: no task wakes up, and
+no stream stands between. A reader that takes by turns (a worker's flushes) gets all that came since its last turn,
 parsed once. Not reading is the backpressure: past MAX_UNREAD_BYTES the socket is paused, so TCP holds the provider.
 The response is parsed by llhttp (``httptools``, as the API's server does); names, TLS and racing addresses are left
-to libraries as well (see :mod:`worker.providers.http.upstreams`).
+to libraries as well (see :mod:`worker.providers.http.pool`).
 
 Why not an HTTP client's own connection: each puts generators, buffers and a task's wake-up between the socket and
 the reader. With 200 streams of 50 tokens/s a token took 65 µs of a worker's CPU over httpx with its aiohttp
@@ -30,27 +30,27 @@ MAX_UNREAD_BYTES: Final = 32 * 1024
 all streams of a worker are read in one flush, 0.7 ms each."""
 
 
-class UpstreamError(Exception):
+class NoResponse(Exception):
     """A request that got no response. Never carries a header; the text says in words what was in the way."""
 
 
-class BadAddress(UpstreamError):
+class BadAddress(NoResponse):
     """The URL names no server that could be asked."""
 
 
-class Unreachable(UpstreamError):
+class Unreachable(NoResponse):
     """No connection, or one that closed before it answered."""
 
 
-class ConnectTimeout(UpstreamError):
+class ConnectTimeout(NoResponse):
     """The connection did not come about in time."""
 
 
-class BadCertificate(UpstreamError):
+class BadCertificate(NoResponse):
     """The server's certificate was refused. The text says why; trying again does not help."""
 
 
-class NotHttp(UpstreamError):
+class NotHttp(NoResponse):
     """What came is no HTTP response."""
 
 
@@ -61,8 +61,8 @@ class Head(NamedTuple):
     headers: dict[str, str]
 
 
-class Connection(Protocol):
-    """What carries one response's body."""
+class ProviderConnection(Protocol):
+    """What carries one response's body: a :class:`DirectConnection`, or one through a proxy."""
 
     ready: Callable[[], object]
     """A hint, to be set by whoever reads: there may be something to :meth:`read`. It comes once for the first and
@@ -81,13 +81,13 @@ class Connection(Protocol):
 
 
 def nobody() -> None:
-    """Who waits for nothing is told nothing."""
+    """The hint of a connection that nobody waits for: it does nothing."""
 
 
-class Upstream(asyncio.Protocol):
-    """A connection that serves one request at a time. Its pool makes it, and gets it back."""
+class DirectConnection(asyncio.Protocol):
+    """A connection without a proxy, which serves one request at a time. Its pool makes it, and gets it back."""
 
-    def __init__(self, give_back: Callable[["Upstream", float], None]) -> None:
+    def __init__(self, give_back: Callable[["DirectConnection", float], None]) -> None:
         """``give_back`` takes what :meth:`close` lets go of, with its ``linger_s``."""
         self._give_back = give_back
         self.ready: Callable[[], object] = nobody
@@ -126,7 +126,7 @@ class Upstream(asyncio.Protocol):
         return await self._head
 
     def read(self) -> bytes:
-        """See :class:`Connection`."""
+        """See :class:`ProviderConnection`."""
         if unread := self._unread:
             data = b"".join(unread)
             unread.clear()
@@ -154,7 +154,7 @@ class Upstream(asyncio.Protocol):
             self._transport.resume_reading()
 
     def close(self, linger_s: float = 0.0) -> None:
-        """See :class:`Connection`."""
+        """See :class:`ProviderConnection`."""
         self.ready = nobody
         self._give_back(self, linger_s)
 
@@ -213,7 +213,7 @@ class Upstream(asyncio.Protocol):
         del self._parser  # which holds this
         self.ready()
 
-    def _fail(self, error: UpstreamError) -> None:
+    def _fail(self, error: NoResponse) -> None:
         """No response can come any more, or no more of it."""
         if not self._lost:
             self._lost = True

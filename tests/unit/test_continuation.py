@@ -7,7 +7,7 @@ from shared.protocol.events import encode_data, snapshot_lines
 from shared.protocol.ids import Cursor
 from shared.store.log import Entry
 from shared.store.streams import Reading
-from worker.attempt.going_on import asked_of, how_to_go_on
+from worker.attempt.continuation import asked_of, how_to_continue
 
 CAN = Provider("local", "openai", "http://x", "", continues="prefill")
 CANNOT = Provider("local", "openai", "http://x", "")
@@ -42,10 +42,10 @@ def reading(tail: list[dict], snapshot: list[dict] | None = None) -> Reading:
 def test_only_text_can_be_carried_on_and_whoever_forbids_it_sees_no_text_taken_back(
     said: Reading | None, how: str, strictly: str
 ) -> None:
-    assert how_to_go_on(CAN, said, "continue") == how
-    assert how_to_go_on(CAN, said, "continue_or_fail") == strictly
-    assert how_to_go_on(CANNOT, said, "continue") != "continue"
-    assert how_to_go_on(CANNOT, said, "continue_or_fail") == {"continue": "fail"}.get(strictly, strictly)
+    assert how_to_continue(CAN, said, "continue") == how
+    assert how_to_continue(CAN, said, "continue_or_fail") == strictly
+    assert how_to_continue(CANNOT, said, "continue") != "continue"
+    assert how_to_continue(CANNOT, said, "continue_or_fail") == {"continue": "fail"}.get(strictly, strictly)
 
 
 def test_tools_and_options_are_asked_in_every_attempt() -> None:

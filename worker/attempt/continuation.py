@@ -10,17 +10,14 @@ from typing import Any, Final
 from shared.config.providers import Provider
 from shared.protocol.events import Delta, decode_data
 from shared.store.streams import Reading
+from worker.attempt.pace import CHARACTERS_A_TOKEN
 from worker.providers.base import GenerationRequest
 
-CHARACTERS_A_TOKEN: Final = 4
-"""How much of ``max_tokens`` the text so far took is not known (each model counts by itself); English runs at
-about four characters a token, other languages at fewer, so this never cuts an answer short of its limit by
-more than it would be over it otherwise."""
 _AS_ASKED: Final = ("tool_choice", "parallel_tool_calls", "response_format", "reasoning", "seed", "user")
 """Fields of a request that the adapters know under the same name."""
 
 
-def how_to_go_on(provider: Provider, said: Reading | None, on_failure: str) -> str:
+def how_to_continue(provider: Provider, said: Reading | None, on_failure: str) -> str:
     """How another attempt goes on behind what was said: continue, anew, restart or fail (see ``claim.lua``).
 
     Continuing can't be where reasoning was under way, or where there was a tool call or anything else of the
@@ -50,6 +47,8 @@ def asked_of(request: Mapping[str, Any], provider: Provider, said: Reading | Non
     max_tokens = request.get("max_tokens")
     prefix = "" if said is None else said.transcript().text
     if max_tokens is not None:
+        # What was said took some of them. How many is not known: each model counts in its own way. Counted so, an
+        # answer is cut short by less than it would go over its limit otherwise.
         max_tokens = max(1, max_tokens - len(prefix) // CHARACTERS_A_TOKEN)
     return GenerationRequest(
         model=request["model"],
