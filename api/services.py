@@ -26,7 +26,7 @@ from api.viewing.seats import Seats
 from api.viewing.snapshots import Flights
 from shared.config.providers import Provider
 from shared.config.settings import Settings
-from shared.process.rights import Rights
+from shared.process.rights_watch import RightsWatch
 from shared.protocol.ids import Cursor
 from shared.store.erasures import Erasures
 from shared.store.limits import Ended, Limits
@@ -158,7 +158,7 @@ class Services:
     servers: tuple[Redis, ...]
     """The log's and the queue's; one where both are the same."""
     memory: Memory
-    rights: Rights
+    rights: RightsWatch
     watch: SendWatch
     bodies: Bodies
     opens: Opens
