@@ -52,7 +52,7 @@ from shared.process.collector import calm_collector
 from shared.process.files import Room, find_room, raise_file_limit
 from shared.process.logs import LogOutput, configure_logs
 from shared.process.metrics import common, served
-from shared.process.rights import Rights
+from shared.process.rights_watch import RightsWatch
 from shared.process.vital import start_vital
 from shared.redis import connect_to_logs, errors_of, load_scripts, open_client, read_url
 from shared.store.create import Creator
@@ -119,7 +119,7 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
     viewing = Viewing(hub, room.viewers, settings.viewers_per_key, shared=len(settings.keys.names) > 1)
     presence = Presence(PresenceKeys(log_client, keys))
     watch = SendWatch(settings.send_timeout_s)
-    rights = Rights((settings.redis_url, settings.queue_redis_url), settings.key_prefix)
+    rights = RightsWatch((settings.redis_url, settings.queue_redis_url), settings.key_prefix)
     metrics.watch(queue, lambda: viewing.viewers, lambda: hub.following, lambda: hub.snapshots_sent)
     common(
         metrics.registry,

@@ -20,7 +20,7 @@ from api.viewing.seats import Seats
 from api.viewing.snapshots import Flights
 from shared.config.providers import Provider
 from shared.config.settings import Settings
-from shared.process.rights import Rights
+from shared.process.rights_watch import RightsWatch
 from shared.store.queue import Queue
 from shared.store.streams import Streams
 
@@ -92,6 +92,6 @@ class Services:
     servers: tuple[Redis, ...]
     """The log's and the queue's; one where both are the same."""
     memory: Memory
-    rights: Rights
+    rights: RightsWatch
     watch: SendWatch
     opens: Opens

@@ -1,4 +1,4 @@
-"""What API, worker and terminal have in common; it knows none of them.
+"""What API, worker and terminal have in common. It imports none of them.
 
 Rooms, each of which knows only those before it: ``protocol``, ``redis``, ``config``, ``store``, ``process``.
 """

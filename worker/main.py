@@ -25,7 +25,7 @@ from shared.process.collector import calm_collector
 from shared.process.files import raise_file_limit
 from shared.process.logs import LogOutput, configure_logs
 from shared.process.metrics import Read, common, gauge, rendered, served
-from shared.process.rights import Rights
+from shared.process.rights_watch import RightsWatch
 from shared.process.vital import start_vital
 from shared.redis import arq_server, connect_to_logs, errors_of, listen, load_scripts, open_client, read_url
 from shared.store.durability import log_durability
@@ -208,7 +208,7 @@ async def running(
             if attempt.stream_id == stream_id.decode():
                 attempt.stop(FENCED)
 
-    await Rights((settings.redis_url, settings.queue_redis_url), settings.key_prefix).run()
+    await RightsWatch((settings.redis_url, settings.queue_redis_url), settings.key_prefix).run()
     background = [
         start_vital(work, about)
         for work, about in (

@@ -10,8 +10,7 @@ from redis.exceptions import RedisError
 from api.http.doors import services
 from api.http.problems import Problem, documented, redis_full
 from api.services import Services
-from shared.process.rights import mend
-from shared.redis import AWAY, check_masters
+from shared.redis import AWAY, check_masters, what_to_grant
 
 READY_TIMEOUT_S: Final = 1.5
 
@@ -66,7 +65,9 @@ async def _check_redis(parts: Services) -> tuple[int, int]:
     Raises a :class:`api.http.problems.Problem`."""
     queue = parts.queue
     if parts.rights.missing:
-        raise Problem(503, "redis_rights_missing", mend(parts.rights.missing), headers={"Retry-After": "10"})
+        raise Problem(
+            503, "redis_rights_missing", what_to_grant(parts.rights.missing), headers={"Retry-After": "10"}
+        )
     try:
         async with asyncio.timeout(READY_TIMEOUT_S):
             for server in parts.servers:

@@ -5,8 +5,8 @@ parts; images stand in a user's and a tool's turn.
 
 Theory of operation. Two rules stand here. What callers write by hand is checked strictly: an unknown field is
 refused. An answer is taken back as its record tells it, whatever the model made of it: a call without an id or with
-broken arguments, no text at all, parts that only their provider understands. The shapes of other APIs (OpenAI's tools,
-tool calls and image parts, Anthropic's blocks of thinking) are brought into the one form below before it is
+broken arguments, no text at all, parts that only their provider understands. The shapes of other APIs (OpenAI's
+tools, tool calls and image parts, Anthropic's blocks of thinking) are brought into the one form below before it is
 validated, by the functions at the end; so the record, the adapters and the hash of a request know one form alone.
 
 A list stops at its first wrong item (``fail_fast``): a body of half a megabyte may hold 20,000 of them, and telling

@@ -33,7 +33,6 @@ from shared.config.network import Network
 from shared.config.providers import Provider, UnknownModel, resolve_model
 from shared.config.settings import BadSettings, Configuration, Settings
 from shared.process.files import file_limit, find_room
-from shared.process.rights import mend
 from shared.redis import (
     AWAY,
     address_of,
@@ -42,6 +41,7 @@ from shared.redis import (
     node_urls,
     open_client,
     reason,
+    what_to_grant,
     why_refused,
     without_password,
 )
@@ -103,7 +103,9 @@ async def _servers(name: str, url: str, prefix: str, rewrite_s: int | None) -> l
     """Of a cluster each node is asked: a replica may be the next master. ``rewrite_s``: of the logs' server
     alone."""
     if missing := await missing_rights(url, prefix):
-        return [Finding(name, "mend", f"{without_password(url)} refuses what Headrace must do", mend(missing))]
+        return [
+            Finding(name, "mend", f"{without_password(url)} refuses what Headrace must do", what_to_grant(missing))
+        ]
     nodes = await node_urls(url)
     if nodes == [url]:
         return await _server(name, url, rewrite_s)

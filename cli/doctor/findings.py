@@ -9,14 +9,13 @@ from shared.config.settings import Settings, is_loopback
 from shared.process.files import Room
 from shared.redis import USEFUL
 from shared.store.durability import durability
+from shared.store.erasures import REWRITE_WITHIN_S
 
 OFF_S = 2.0
 """Clocks kept by NTP are milliseconds apart."""
 BROKEN_S = 30.0
 """Of the quarter of an hour for which a read token lives by default, more than anybody should lose."""
 FULL = 0.85
-OVERDUE_S = 300.0
-"""As long as a rewrite may take."""
 SET_REWRITE = "Set HEADRACE_REWRITE_S to 600: workers then have it rewritten, at most so often."
 
 
@@ -115,14 +114,9 @@ def _append_only(info: Mapping[str, Any], fsync: str | None) -> Finding:
     said = f"{found.promise} promise: {found.why}"
     if fsync is None:
         return Finding("persistence", "note", said, "See to it that it is always, or know what may be lost.")
-    if fsync == "no":
-        return Finding(
-            "persistence", "mend", said, "Set appendfsync always: then what was acknowledged is on disk."
-        )
     if fsync != "always":
-        return Finding(
-            "persistence", "note", said, "Set appendfsync always: then what was acknowledged is on disk."
-        )
+        state: Literal["note", "mend"] = "mend" if fsync == "no" else "note"
+        return Finding("persistence", state, said, "Set appendfsync always: then what was acknowledged is on disk.")
     return Finding("persistence", "ok", said)
 
 
@@ -176,7 +170,7 @@ def erasure_finding(info: Mapping[str, Any], may_rewrite: bool, rewrite_s: int) 
 def overdue_findings(overdue_s: float, rewrite_s: int) -> list[Finding]:
     """In: for how long a rewrite of the server's file has been due, and the setting. A rewrite that failed is tried
     again behind each interval."""
-    if not rewrite_s or overdue_s < rewrite_s + OVERDUE_S:
+    if not rewrite_s or overdue_s < rewrite_s + REWRITE_WITHIN_S:
         return []
     said = f"still in the server's file: a rewrite has been due for {overdue_s / 60:.0f} min"
     return [

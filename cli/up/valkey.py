@@ -11,13 +11,13 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, RedisError
 
 from cli.errors import CannotStart
-from shared.process.rights import mend
 from shared.redis import (
     AWAY,
     check_certificates,
     missing_rights,
     open_client,
     reason,
+    what_to_grant,
     why_refused,
     without_password,
 )
@@ -198,7 +198,7 @@ async def check_server(url: str, prefix: str) -> None:
             f"{OLDEST_MAJOR}.0 or newer. Upgrade it, or {leave_out}"
         )
     if missing:
-        raise CannotStart(f"The Redis server at {shown} refuses what Headrace must do. {mend(missing)}")
+        raise CannotStart(f"The Redis server at {shown} refuses what Headrace must do. {what_to_grant(missing)}")
 
 
 async def _version(client: Redis) -> tuple[int, ...] | None:

@@ -145,9 +145,6 @@ def is_old_gemini(model: str) -> bool:
     return _OLD_GEMINI.search(model) is not None
 
 
-_PLAIN: Final[tuple[Feature, ...]] = ("seed", "user")
-
-
 def needs_signatures(model: str) -> bool:
     """Whether it refuses calls without a signature: Gemini from 3 on."""
     return "gemini-" in model and not is_old_gemini(model)
@@ -168,9 +165,10 @@ def asked_for(request: Mapping[str, Any]) -> Iterator[tuple[Feature, str]]:
         yield "reasoning", "reasoning"
         if "budget_tokens" in reasoning:
             yield "reasoning.budget_tokens", "reasoning.budget_tokens"
-    for feature in _PLAIN:
-        if request.get(feature) is not None:
-            yield feature, feature
+    if request.get("seed") is not None:
+        yield "seed", "seed"
+    if request.get("user") is not None:
+        yield "user", "user"
     for n, tool in enumerate(request.get("tools") or ()):
         if tool.get("strict") and "type" not in tool:
             yield "tools.strict", f"tools.{n}.strict"
@@ -264,7 +262,6 @@ def _openai(request: Mapping[str, Any]) -> Iterator[Refusal]:
 def _anthropic(model: str, request: Mapping[str, Any], max_tokens: int | None) -> Iterator[Refusal]:
     """Source: Anthropic's documentation, "Extended thinking" and "Adaptive thinking" (feature compatibility)."""
     options = request.get("provider_options") or {}
-    limit = max_tokens
     version = claude(model)
     budget, budget_field = _budget(request, options)
     thinking = budget is not None or (request.get("reasoning") or {}).get("effort", "none") != "none"
@@ -276,14 +273,15 @@ def _anthropic(model: str, request: Mapping[str, Any], max_tokens: int | None) -
             yield Refusal(budget_field, f"this model {why}: leave it out, or ask by reasoning.effort")
         if budget < MIN_BUDGET:
             yield Refusal(budget_field, f"a budget has at least {MIN_BUDGET} tokens")
-        if isinstance(limit, int) and budget >= limit:
+        if max_tokens is not None and budget >= max_tokens:
             yield Refusal(
-                budget_field, f"a budget of {budget} tokens must be smaller than max_tokens, which is {limit} here"
+                budget_field,
+                f"a budget of {budget} tokens must be smaller than max_tokens, which is {max_tokens} here",
             )
     elif thinking and version is not None and not version.thinks_by_effort:
         if not version.thinks_by_budget:
             yield Refusal("reasoning", "this model does not think")
-        if isinstance(limit, int) and limit <= MIN_BUDGET:
+        if max_tokens is not None and max_tokens <= MIN_BUDGET:
             yield Refusal("max_tokens", f"thinking takes {MIN_BUDGET} tokens at least, so more must be allowed")
     temperature, top_p = (options.get(name, request.get(name)) for name in ("temperature", "top_p"))
     where = {name: f"provider_options.{name}" if name in options else name for name in ("temperature", "top_p")}

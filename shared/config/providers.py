@@ -144,7 +144,7 @@ class Preset(Quirks):
 class Provider:
     """One provider, ready to be called (or ``missing`` names the variable that must be set first).
 
-    The limits hold for all workers together (0: none); ``rate_per_second`` is in tokens, for each stream.
+    Its limits hold for all workers together; 0 is none.
     """
 
     name: str
@@ -155,7 +155,7 @@ class Provider:
     missing: str | None = None
     continues: Continues = "no"
     max_concurrent: int = 0
-    """Generations at once, on all workers; 0 is no limit, here and below."""
+    """Generations at once."""
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
     rate_per_second: float = 0.0
@@ -217,7 +217,7 @@ def _load(name: str, preset: Preset, env: Mapping[str, str]) -> Provider:
         missing = f"{prefix}_BASE_URL" + (f" (usually {preset.usual_url})" if preset.usual_url else "")
     elif preset.key and not api_key:
         missing = preset.key
-    models, options = (_listed(env.get(f"{prefix}_{what}", "")) for what in ("MODELS", "OPTIONS"))
+    models, options = (listed(env.get(f"{prefix}_{what}", "")) for what in ("MODELS", "OPTIONS"))
     return Provider(
         name,
         row.wire_format,
@@ -236,7 +236,8 @@ def _load(name: str, preset: Preset, env: Mapping[str, str]) -> Provider:
     )
 
 
-def _listed(text: str) -> tuple[str, ...]:
+def listed(text: str) -> tuple[str, ...]:
+    """The parts of a comma-separated list, without empty ones."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from shared.config.api_keys import ApiKeys, parse_api_keys
 from shared.config.network import Network, read_network
 from shared.config.prices import Price, Prices
-from shared.config.providers import BadProvider, Preset, Provider, load_providers
+from shared.config.providers import BadProvider, Preset, Provider, listed, load_providers
 from shared.config.tables import BadTable, load_table
 from shared.redis import check_certificates, read_url, without_password
 
@@ -183,12 +183,12 @@ class Settings(BaseModel):
     @property
     def origins(self) -> list[str]:
         """The origins of other sites whose pages may call."""
-        return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
+        return list(listed(self.cors_origins))
 
     @property
     def hosts(self) -> list[str]:
         """The names of this server, beside the address that it listens on."""
-        return [host.strip() for host in self.allowed_hosts.split(",") if host.strip()]
+        return list(listed(self.allowed_hosts))
 
     @property
     def proxies(self) -> list[IPv4Network | IPv6Network]:
@@ -218,7 +218,7 @@ class Settings(BaseModel):
     @field_validator("cors_origins")
     @classmethod
     def _are_origins(cls, text: str) -> str:
-        for origin in filter(None, map(str.strip, text.split(","))):
+        for origin in listed(text):
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is no origin like https://example.com (no path, no slash at the end)")
         return text
@@ -226,7 +226,7 @@ class Settings(BaseModel):
 
 def _networks(text: str) -> list[IPv4Network | IPv6Network]:
     found = []
-    for part in filter(None, map(str.strip, text.split(","))):
+    for part in listed(text):
         try:
             found.append(ip_network(part, strict=False))
         except ValueError:

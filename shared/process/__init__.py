@@ -1,3 +1,3 @@
-"""What every process of Headrace has around its work: log lines, metrics, the collector, background tasks that it
-can't do without, its limit of files, and what it says about missing rights and connections that did not come about.
+"""What every process of Headrace has around its work: log lines, metrics, the garbage collector, background tasks
+that it can't do without, its limit of files, the wait for missing rights, and why a connection did not come about.
 """

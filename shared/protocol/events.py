@@ -44,8 +44,6 @@ SNAPSHOT: Final = "snapshot"
 """Not stored in the log: the reader sends it."""
 
 TERMINAL: Final = frozenset({DONE, FAILED, CANCELLED})
-OPENINGS: Final = frozenset({QUEUED, STARTED, RESTART, CONTINUED})
-"""Types that open an epoch (``n`` is 0); a cancel's terminal event does too."""
 FRESH: Final = frozenset({STARTED, RESTART})
 """Openings from which the text counts anew."""
 
@@ -53,7 +51,7 @@ MAX_DELTA_BYTES: Final = 16 * 1024
 """Deltas are merged up to this size: with a cap of 4,096 entries a log stays below 64 MiB even under a
 provider that sends megabytes, and a viewer's write stays below one socket buffer (64 KiB)."""
 PIECE: Final = MAX_DELTA_BYTES // 4
-"""Characters of at most 4 bytes in a delta of that size."""
+"""That bound in characters, which have at most 4 bytes each: deltas are merged and split by it."""
 
 encode_data: Final[Callable[[dict[str, Any]], bytes]] = msgspec.json.Encoder().encode
 """One event's data as compact JSON: a single line, for JSON escapes every line break."""
@@ -78,38 +76,36 @@ def decode_many(raw: Iterable[bytes]) -> list[dict[str, Any]]:
 def merged(one: Delta, two: Delta) -> Delta | None:
     """Both as one delta, which means the same as both in turn; None where they are no pieces of the same thing.
 
-    Nothing grows past MAX_DELTA_BYTES (counted in characters of at most 4 bytes, so the bound is conservative by
-    that factor).
+    Nothing grows past PIECE characters.
     """
     for kind in ("text", "reasoning"):
         if kind in one and kind in two:
             both = one[kind] + two[kind]
-            return {kind: both} if len(both) * 4 <= MAX_DELTA_BYTES else None
+            return {kind: both} if len(both) <= PIECE else None
     if "tool_call" in one and "tool_call" in two:
         old, new = one["tool_call"], two["tool_call"]
         same = old["index"] == new["index"] and not ("id" in new or "name" in new)
         both = old.get("arguments", "") + new.get("arguments", "")
-        if same and len(both) * 4 <= MAX_DELTA_BYTES:
+        if same and len(both) <= PIECE:
             return {"tool_call": {**old, "arguments": both}}
     return None
 
 
 def split_delta(delta: Delta) -> list[Delta]:
     """The same delta in pieces within MAX_DELTA_BYTES; a provider may send 10 MB in one read."""
-    step = PIECE
     for kind in ("text", "reasoning"):
-        if kind in delta and len(delta[kind]) > step:
+        if kind in delta and len(delta[kind]) > PIECE:
             value = delta[kind]
-            return [{kind: value[i : i + step]} for i in range(0, len(value), step)]
+            return [{kind: value[i : i + PIECE]} for i in range(0, len(value), PIECE)]
     if "tool_call" in delta:
         call = delta["tool_call"]
         arguments = call.get("arguments", "")
-        if len(arguments) > step:
-            head = {"tool_call": {**call, "arguments": arguments[:step]}}
+        if len(arguments) > PIECE:
+            head = {"tool_call": {**call, "arguments": arguments[:PIECE]}}
             index = call["index"]
             rest = [
-                {"tool_call": {"index": index, "arguments": arguments[i : i + step]}}
-                for i in range(step, len(arguments), step)
+                {"tool_call": {"index": index, "arguments": arguments[i : i + PIECE]}}
+                for i in range(PIECE, len(arguments), PIECE)
             ]
             return [head, *rest]
     return [delta]

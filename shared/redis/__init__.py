@@ -1,10 +1,11 @@
 """All sockets to Redis, and every use of redis-py's insides. Whoever needs Redis takes it from here.
 
 :func:`open_client` gives a client for scripts and plain keys, :func:`connect_to_logs` a connection that its owner
-opens on purpose, :func:`listen` hears a channel's messages, and :func:`load_scripts` the Lua scripts. Each takes
-what a URL may name (:mod:`shared.redis.urls`): a server, a socket file, a cluster, a master behind Sentinel.
-Elsewhere redis-py stands only for the type of a client that is handed in, and for its errors; :data:`AWAY` are
-those that say that a server is away.
+opens on purpose, and :func:`listen` calls for each message of a channel. Each takes what a URL may name
+(:mod:`shared.redis.urls`): a server, a socket file, a cluster, a master behind Sentinel.
+:func:`load_scripts` reads the Lua scripts, and :class:`ScriptRunner` runs them. :func:`missing_rights` and
+:func:`why_refused` say what a server does not let its user do. :data:`AWAY` are the errors which say that a server
+is away. Elsewhere redis-py stands only for the type of a client that is handed in, and for its errors.
 """
 
 from shared.redis.arq_server import arq_server
@@ -13,14 +14,13 @@ from shared.redis.client import (
     check_masters,
     errors_of,
     leave_streams_raw,
-    may,
     memory_of,
     open_client,
 )
 from shared.redis.cluster import LogConnection, connect_to_logs, node_urls
 from shared.redis.commands import Command, by_command, command, is_out_of_memory, is_trouble, reason
 from shared.redis.connection import AWAY, check_certificates
-from shared.redis.rights import USEFUL, missing_rights, why_refused
+from shared.redis.rights import USEFUL, may, missing_rights, what_to_grant, why_refused
 from shared.redis.scripts import FLAGS, Script, ScriptRunner, load_script, load_scripts, teach
 from shared.redis.subscription import listen
 from shared.redis.urls import BadUrl, address_of, read_url, without_password
@@ -57,6 +57,7 @@ __all__ = [
     "read_url",
     "reason",
     "teach",
+    "what_to_grant",
     "why_refused",
     "without_password",
 ]

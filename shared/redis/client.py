@@ -100,19 +100,6 @@ async def check_masters(client: Redis) -> None:
         raise ReadOnlyError("the server is a replica")
 
 
-async def may(client: Redis, *words: str) -> bool:
-    """Whether the server lets this user run that command: it is queued in a transaction, which is then discarded.
-
-    ``client``: of one server, whose user has the right to transactions. Raises one of
-    :data:`shared.redis.connection.AWAY`.
-    """
-    async with client.pipeline(transaction=False) as pipe:
-        for one in (("MULTI",), words, ("DISCARD",)):
-            pipe.execute_command(*one)
-        _, answer, _ = await pipe.execute(raise_on_error=False)
-    return not isinstance(answer, Exception)
-
-
 class Reopening:
     """The multiplexer of the moment: opened when it is needed, and anew when it was lost."""
 

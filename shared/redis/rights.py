@@ -8,9 +8,10 @@ run with the rights of their user, so the commands in them are asked for like an
 """
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, ExecAbortError, NoPermissionError
 
 from shared.redis.cluster import node_urls
@@ -78,11 +79,21 @@ async def missing_rights(url: str, prefix: str) -> tuple[str, ...]:
     Raises one of :data:`shared.redis.connection.AWAY`, or a RedisError.
     """
     kind = read_url(url).kind
-    found: dict[str, None] = {}
-    for node in await node_urls(url):
-        for right in await _missing(node, prefix, OF_KINDS[kind]):
-            found[right] = None
-    return tuple(found)
+    found = [right for node in await node_urls(url) for right in await _missing(node, prefix, OF_KINDS[kind])]
+    return tuple(dict.fromkeys(found))
+
+
+async def may(client: Redis, *words: str) -> bool:
+    """Whether the server lets this user run that command, which is queued and discarded in the same way.
+
+    ``client``: of one server, whose user has the right to transactions. Raises one of
+    :data:`shared.redis.connection.AWAY`.
+    """
+    async with client.pipeline(transaction=False) as pipe:
+        for one in (("MULTI",), words, ("DISCARD",)):
+            pipe.execute_command(*one)
+        _, answer, _ = await pipe.execute(raise_on_error=False)
+    return not isinstance(answer, Exception)
 
 
 async def _missing(url: str, prefix: str, besides: tuple[str, ...]) -> list[str]:
@@ -127,6 +138,11 @@ def _right(name: str, words: tuple[str, ...], reply: Any, prefix: str) -> str:
     if named and ("access a key" in said or "keys used" in said):
         return "~arq:*" if named.startswith("arq:") else f"~{prefix}:*"
     return f"+{name}"
+
+
+def what_to_grant(missing: Sequence[str]) -> str:
+    """What to do about missing rights, for people. In: what :func:`missing_rights` found."""
+    return f"Give the user of the Redis URL: {' '.join(missing)} (README, section Redis, has the whole line)."
 
 
 def why_refused(error: BaseException) -> str:

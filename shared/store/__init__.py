@@ -1,5 +1,5 @@
 """What Headrace keeps in Redis, and how: keys, logs, records, the queue, limits, turns, presence, erasures.
 
-What must change together is a Lua script in ``lua/``. Stands on ``shared.redis``, which knows no key of it; used by
-API and worker. Which of the two promises a server can give is here too (``durability``).
+What must change together is a Lua script in ``lua/``. Which of the two promises a server can give is here too
+(``durability``). Stands on ``shared.redis`` and ``shared.config``; used by API, worker and ``headrace doctor``.
 """

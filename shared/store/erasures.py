@@ -12,7 +12,8 @@ and the set has no more members than intervals fit into the retention. The first
 for a turn, starts the rewrite, and takes the moment out of the set when the server says that the rewrite went well.
 What fails is tried again with the next interval's turn.
 
-A note stands in front of what it tells of. The margin between the two must be longer than an erasure takes.
+The note is written first, and then the text is deleted. The rewrite is due later than the note by a margin, which
+must be longer than deleting takes: else the new file could still hold the text.
 """
 
 import asyncio
@@ -35,6 +36,7 @@ then goes with the next rewrite."""
 LOOK_S: Final = 0.5
 """Between two looks at a rewrite that runs."""
 REWRITE_WITHIN_S: Final = 300.0
+"""A rewrite that takes longer is given up."""
 ASK_WITHIN_S: Final = 5.0
 
 log = structlog.get_logger("erasures")

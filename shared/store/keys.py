@@ -1,46 +1,91 @@
 """Every Redis key of Headrace: name, type, writer, reader, life time.
 
-All keys of one stream share the hash tag ``{id}`` (so a script may touch them together on a cluster) and
-expire together once the stream has ended. ``<p>`` is the prefix of the settings (``headrace``).
+``<p>`` is the prefix of the settings (``headrace``).
 
-``<p>:{id}:log``, stream: the events. Field ``e`` type, ``d`` JSON ready to be sent; ``a``, on what opens an epoch,
-    the id before it; ``c``, on what opens an attempt, the nonce of its claim. Written by the worker and the
-    scripts, read by the reader. Lives as the stream. ``<p>:{id}:meta``, hash: the record (below). Written by
-    scripts alone. Lives as the stream. ``<p>:{id}:snapshot``, string: lines of JSON deltas, all that was said up to
-    ``snapshot_id``. Written by the worker through scripts, read by the API. Lives as the stream.
-    ``<p>:{id}:lease``, string: ``<worker>:<epoch>`` of the attempt that runs. Written by scripts, read by scripts
-    and the sweep. Lives 3 s, renewed each second. ``<p>:{id}:presence``, string: somebody watches. Set by the API
-    for viewers and heartbeats of streams with ``flow: client``, read by their worker. Lives for the stream's
-    ``pause_after``. ``<p>:unfinished``, sorted set: stream ids by creation (ms): what the sweep walks. Written by
-    the API and the workers; the sweep takes out what has ended. ``<p>:queue``, sorted set: arq's queue of job ids,
-    by their places in line (see :mod:`shared.store.queue`; by ms where another program enqueued them with arq).
-    Written by the API, the workers and the sweep; workers wait on it, and take jobs out of it.
-    ``<p>:lane:<provider>:<owner>``, sorted set: the jobs of one key for one provider, as they stand in the queue;
-    ``<p>:lanes``, sorted set: the lanes, by the place of their first job; ``<p>:books``, hash: ``served`` (the
-    highest place that was taken), ``last:<owner>`` (the last place that was given) and ``waiting:<owner>`` (how
-    many jobs wait). An index over the queue, written and read by the same; two days after the last job they are
-    gone. ``<p>:queue:health-check``, string: arq's sign that a worker of this queue lives. Written by the workers
-    every 5 s, lives 6 s, deleted by a worker that stops; read by ``arq --check``. ``arq:job:<job id>``, string: the
-    job's payload in arq's form, always JSON (see :mod:`shared.store.queue`). Written with the queue's entry,
-    deleted when a worker takes the job, lives a day at most. ``arq:in-progress:<job id>`` and ``arq:retry:<job
-    id>``, strings: the marks of arq's own worker, from when it sees a job until it begins it or ends it; they live
-    as long as a job may run, and a day. arq's names know no prefix. ``<p>:bell``, sorted set: its one member wakes
-    a worker that passes over what waits (``listens`` in the books). Rung by whoever enqueues a job, taken by
-    workers; lives as the books. ``<p>:sweeper``, string: whose turn it is to sweep; lives 0.45 s. ``<p>:erasures``,
-    sorted set: when the log server's file must be rewritten, because text went from it (ms). Written by the API and
-    the workers; the workers take out what was done (:mod:`shared.store.erasures`). ``<p>:rewriter``, string: a
-    worker has taken that turn; lives for ``HEADRACE_REWRITE_S``. ``<p>:workers``, sorted set: workers by their last
-    sign of life (ms); the API reads it for readiness. ``<p>:secret``, string: behind Idempotency-Key and read
-    tokens, where none is configured. Lives for ever. ``<p>:limit:creations:<owner>``, string: when all that this
-    API key took of its creations per minute is given back (ms). ``<p>:limit:streams:<owner>``, sorted set: its
-    stream ids by creation (ms), ended ones among them until somebody looks. ``<p>:limit:viewers:<id>``, hash: API
-    process to ``<seats> <until, ms>``. All three are written and read by the API alone, stand on the queue's server
-    (so they carry no hash tag), and expire by themselves after a minute, 48 h and 15 s.
+**Of one stream.** They share the hash tag ``{id}``, so a script may touch them together on a cluster. They expire
+together once the stream has ended.
 
-``<p>:turn:<provider>:line``, ``:seen`` and ``:running``, sorted sets: who waits for a turn at a provider by
-    arrival, until when (ms) it counts as waiting, and until when as running; ``:used``, hash: second to
-    ``<requests> <tokens>`` of the last minute; ``:arrivals``, string. Written and read by the workers alone
-    (:mod:`shared.store.turns`), on the queue's server; an hour after the last of it they are gone.
+``<p>:{id}:log``, stream
+    The events. Fields: ``e`` type; ``d`` JSON ready to be sent; ``a``, on what opens an epoch, the id before it;
+    ``c``, on what opens an attempt, the nonce of its claim. Written by the worker and the scripts, read by the API.
+``<p>:{id}:meta``, hash
+    The record (below). Written by scripts alone.
+``<p>:{id}:snapshot``, string
+    Lines of JSON deltas: all that was said up to ``snapshot_id``. Written by the worker through scripts, read by
+    the API.
+``<p>:{id}:lease``, string
+    ``<worker>:<epoch>`` of the attempt that runs. Written by scripts, read by scripts and the sweep. Lives 3 s,
+    renewed each second.
+``<p>:{id}:presence``, string
+    Somebody watches. Set by the API for viewers and heartbeats of streams with ``flow: client``, read by their
+    worker. Lives for the stream's ``pause_after``.
+
+**Of the queue.** These and all others below stand on the queue's server, so they carry no hash tag.
+
+``<p>:unfinished``, sorted set
+    Stream ids by creation (ms): what the sweep walks. Written by the API and the workers; the sweep takes out what
+    has ended.
+``<p>:queue``, sorted set
+    arq's queue of job ids, by their places in line (see :mod:`shared.store.queue`; by ms where another program
+    enqueued them with arq). Written by the API, the workers and the sweep; workers wait on it, and take jobs out of
+    it.
+``<p>:lane:<provider>:<owner>``, sorted set
+    The jobs of one key for one provider, as they stand in the queue. The lanes and the books are an index over the
+    queue, written and read by the same; two days after the last job they are gone.
+``<p>:lanes``, sorted set
+    The lanes, by the place of their first job.
+``<p>:books``, hash
+    ``served`` (the highest place that was taken), ``last:<owner>`` (the last place that was given),
+    ``waiting:<owner>`` (how many jobs wait), ``listens`` (a worker waits for the bell).
+``<p>:bell``, sorted set
+    Its one member wakes a worker that passes over what waits. Rung by whoever enqueues a job, taken by workers;
+    lives as the books.
+``<p>:queue:health-check``, string
+    arq's sign that a worker of this queue lives. Written by the workers every 5 s, lives 6 s, deleted by a worker
+    that stops; read by ``arq --check``.
+``arq:job:<job id>``, string
+    The job's payload in arq's form, always JSON (see :mod:`shared.store.queue`). Written with the queue's entry,
+    deleted when a worker takes the job, lives a day at most. (arq's names know no prefix.)
+``arq:in-progress:<job id>`` and ``arq:retry:<job id>``, strings
+    The marks of arq's own worker, from when it sees a job until it begins it or ends it; they live as long as a job
+    may run, and a day.
+
+**Of the deployment.**
+
+``<p>:sweeper``, string
+    Whose turn it is to sweep. Lives 0.45 s.
+``<p>:erasures``, sorted set
+    When the log server's file must be rewritten (ms), because text was deleted (:mod:`shared.store.erasures`).
+    Written by the API and the workers; the workers take out what was done.
+``<p>:rewriter``, string
+    A worker has taken that turn. Lives for ``HEADRACE_REWRITE_S``.
+``<p>:workers``, sorted set
+    Workers by their last sign of life (ms). The API reads it for readiness.
+``<p>:secret``, string
+    Behind Idempotency-Key and read tokens, where none is configured. Lives for ever.
+
+**Of the limits** (:mod:`shared.store.limits`).
+
+``<p>:limit:creations:<owner>``, string
+    When all that this API key took of its creations per minute is given back (ms). Written and read by the API.
+    Lives a minute.
+``<p>:limit:streams:<owner>``, sorted set
+    The key's stream ids by creation (ms), ended ones among them until somebody looks. Written and read by the API.
+    Lives 48 h.
+``<p>:limit:requests:<owner>``, hash
+    Unfinished stream to the bytes of its request; ``sum``, the bytes that the key stores in all, its kept ones too;
+    ``seen``, when that was last counted anew (ms). Written by the API, and by the sweep as streams end; read by
+    both. Lives 48 h.
+``<p>:limit:kept:<owner>``, hash
+    The bytes that are kept of the key's ended streams, by the hour in which they expire. Written by the sweep and
+    by an erasure, read by the API. Lives as the last of them, and two hours.
+``<p>:limit:viewers:<id>``, hash
+    API process to ``<seats> <until, ms>``. Written and read by the API. Lives 15 s.
+``<p>:turn:<provider>:…``
+    Turns at a provider (:mod:`shared.store.turns`). Sorted sets: ``line``, who waits, by arrival; ``seen``, until
+    when (ms) each counts as waiting; ``running``, until when (ms) each counts as running. Hash: ``used``, second to
+    ``<requests> <tokens>`` of the last minute. String: ``arrivals``, how many came. Written and read by the workers
+    alone; an hour after the last of it they are gone.
 
 Channels: ``<p>:wake`` (stream ids whose logs grew, space-separated: a hint, never data) and
 ``<p>:cancelled`` (one stream id: its worker stops at once instead of at its next append).

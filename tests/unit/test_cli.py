@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from cli.errors import CannotStart, ChildFailed
 from cli.main import build_app
-from cli.up.command import valkey
+from cli.up import valkey
 from cli.up.datadir import DataDir, environment_of
 from cli.up.plan import children_env, decided_env
 from cli.up.process import Command, Process, begin_log, bound_log, last_lines

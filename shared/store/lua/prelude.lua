@@ -19,17 +19,13 @@ local function terminal(status)
   return next(ALLOWED[status]) == nil
 end
 
--- The log's last entry: its id, type and data; '' where the log is empty.
+-- The log's last entry: its id and type; '' where the log is empty. (The type is every entry's first field.)
 local function last_entry()
   local entry = redis.call('XREVRANGE', LOG, '+', '-', 'COUNT', 1)[1]
   if not entry then
-    return '', '', ''
+    return '', ''
   end
-  local values = {}
-  for i = 1, #entry[2], 2 do
-    values[entry[2][i]] = entry[2][i + 1]
-  end
-  return entry[1], values['e'], values['d']
+  return entry[1], entry[2][2]
 end
 
 -- The epoch of a new opening: larger than all before it, and never used again.

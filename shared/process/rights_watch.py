@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
-from shared.redis import AWAY, missing_rights, reason, why_refused
+from shared.redis import AWAY, missing_rights, reason, what_to_grant, why_refused
 
 AGAIN_S: Final = 2.0
 """Between two looks while a right is missing, or the server is away: rights are given by people."""
@@ -15,8 +15,8 @@ AGAIN_S: Final = 2.0
 log = structlog.get_logger("rights")
 
 
-class Rights:
-    """The rights of a process on its servers, looked at when it starts."""
+class RightsWatch:
+    """Looks at the rights of a process on its servers when it starts, again and again until all are there."""
 
     def __init__(self, urls: Sequence[str], prefix: str) -> None:
         """``urls``: of the logs' server, and of the queue's if that is another. ``prefix``: of all keys."""
@@ -43,11 +43,6 @@ class Rights:
                         log.info("redis_is_there", why="all rights that it takes are there")
                     return
                 if self.missing != said:
-                    log.error("rights_missing", rights=" ".join(self.missing), mend=mend(self.missing))
+                    log.error("rights_missing", rights=" ".join(self.missing), mend=what_to_grant(self.missing))
                 said = self.missing
             await asyncio.sleep(AGAIN_S)
-
-
-def mend(missing: Sequence[str]) -> str:
-    """What to do about missing rights, for people."""
-    return f"Give the user of the Redis URL: {' '.join(missing)} (README, section Redis, has the whole line)."
