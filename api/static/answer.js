@@ -147,7 +147,7 @@ export class TurnView {
       rate && [`${rate < 10 ? rate.toFixed(1) : Math.round(rate)} tok/s`, "Tokens per second"],
       firstMs && [`${seconds(firstMs)} to first token`, "From sending to the first token"],
       tokens && [`${tokens} token${tokens === 1 ? "" : "s"}`, isFinal(turn.status) ? "Tokens of the answer" : "So far, about"],
-      attempt > 1 && [`attempt ${attempt}`, "The stream was taken over and began anew"],
+      attempt > 1 && [`attempt ${attempt}`, "So many attempts were needed for this answer"],
       turn.finish === "length" && ["cut at the length limit", "The model reached its limit of tokens"],
     ].filter(Boolean);
     this.#parts.stats.replaceChildren(

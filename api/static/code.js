@@ -74,14 +74,14 @@ function codeLine(text, open, expression, language) {
     if (to > at) pieces.push([kind, text.slice(at, to)]);
     at = to;
   };
+  const putSpan = (from) => {
+    const [, end, kind] = open;
+    const found = text.indexOf(end, from);
+    put(kind, found < 0 ? text.length : found + end.length);
+    if (found >= 0) open = null;
+  };
+  if (open) putSpan(0);
   while (at < text.length) {
-    if (open) {
-      const [, end, kind] = open;
-      const found = text.indexOf(end, at);
-      put(kind, found < 0 ? text.length : found + end.length);
-      if (found >= 0) open = null;
-      continue;
-    }
     expression.lastIndex = at;
     const found = expression.exec(text);
     put("", found?.index ?? text.length);
@@ -90,9 +90,7 @@ function codeLine(text, open, expression, language) {
     const to = at + found[0].length;
     if (span) {
       open = language.spans.find(([begin]) => begin === span);
-      const end = text.indexOf(open[1], to);
-      put(open[2], end < 0 ? text.length : end + open[1].length);
-      if (end >= 0) open = null;
+      putSpan(to);
     } else if (comment !== undefined) put("comment", to);
     else if (string !== undefined) put(language.keys && /^\s*:/.test(text.slice(to)) ? "name" : "string", to);
     else if (tag) put("keyword", to);

@@ -5,6 +5,7 @@ import { drawImage, readImage } from "./images.js";
 import { readDraft, saveDraft } from "./store.js";
 
 const MAX_IMAGES = 3; // what fits into a request beside the text
+const NOTHING = { text: "", images: [] };
 
 const $ = (selector) => document.querySelector(selector);
 const input = $("#prompt");
@@ -13,7 +14,10 @@ const form = $("#composer");
 /** Whether a key belongs to an input method, which is choosing a word. (Safari ends that before the key, but says 229.) */
 export const isComposing = (event) => event.isComposing || event.keyCode === 229;
 
-/** The composer. `onSend(text, images)` gives the name of the next draft, or null where the question was not taken; `onProblem(sentence)` is told to the reader. */
+/**
+ * The composer. `onSend(text, images)` gives the name of the next draft, or null where the question was not taken;
+ * `onProblem(sentence)` tells the reader what went wrong.
+ */
 export class Composer {
   #chat = null;
   #images = [];
@@ -47,20 +51,12 @@ export class Composer {
   /** Show the draft of a conversation. */
   open(chat) {
     this.#chat = chat;
-    const { text, images } = readDraft(chat);
-    input.value = text;
-    this.#images = images;
-    this.#showImages();
-    this.fit();
+    this.#show(readDraft(chat));
   }
 
   /** Ask this, and keep what is being written. */
   ask(text) {
-    const next = this.#onSend(text, []);
-    if (next === null) return;
-    saveDraft(this.#chat, { text: "", images: [] });
-    this.#chat = next;
-    this.#changed();
+    if (this.#send(text, [])) this.#changed();
   }
 
   focus() {
@@ -75,12 +71,21 @@ export class Composer {
   }
 
   #submit() {
-    const next = this.#onSend(input.value, this.#images);
-    if (next === null) return;
-    saveDraft(this.#chat, { text: "", images: [] });
+    if (this.#send(input.value, this.#images)) this.#show(NOTHING);
+  }
+
+  /** Out: whether the question was taken. */
+  #send(text, images) {
+    const next = this.#onSend(text, images);
+    if (next === null) return false;
+    saveDraft(this.#chat, NOTHING);
     this.#chat = next;
-    input.value = "";
-    this.#images = [];
+    return true;
+  }
+
+  #show({ text, images }) {
+    input.value = text;
+    this.#images = images;
     this.#showImages();
     this.fit();
   }

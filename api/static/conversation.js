@@ -32,7 +32,7 @@ export const shownStatus = (turn) => (turn.away && !isFinal(turn.status) ? "reco
 
 const isActive = (turn) => turn.status !== "unsent" && !isFinal(turn.status);
 
-/** Whether a kept conversation's last answer is under way, as far as this browser knows. */
+/** Whether an answer of a kept conversation is under way, as far as this browser knows. */
 export const isLive = (chat) => chat.turns.some((turn) => turn.stream && isActive(turn));
 
 /** A conversation that is on screen: kept under `id`, or a new one. */

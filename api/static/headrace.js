@@ -7,13 +7,13 @@
  * another GET with `Last-Event-ID`. The text and the id of the last event change together, in one synchronous
  * step, so a connection may end between any two bytes: nothing is lost, and an event that comes twice is known
  * by its id and dropped. Ids only grow, with one exception: a `snapshot` replaces all that was said and sets the
- * place anew, also backwards (a server that lost its last seconds says them again).
+ * place anew, also backwards (Redis may have lost its last moments, which this client had seen).
  *
  * What stays wrong (a 4xx) ends the stream with an error; what passes (the network, 5xx, 408, 425, 429, a
  * response that ends early) is tried again, at most `maxReconnectAttempts` times in a row without a new event.
  *
- * Bounds: an event has at most `maxEventChars`; an iterator that is not read holds MOST_WAITING events and one
- * read, then the connection is not read on either, and the server keeps the place.
+ * Bounds: an event has at most `maxEventChars`. Where nobody reads an iterator, MOST_WAITING events and those of
+ * one more read wait for it; then the connection is not read either, and the log keeps what comes.
  *
  * The types stand in headrace.d.ts.
  */
@@ -837,7 +837,7 @@ function split(options) {
 
 const at = (id) => `/v1/streams/${encodeURIComponent(id)}`;
 
-/** Ids are `<epoch>-<n>`. Out: below, at or above 0, as for sorting; what is no such id is only like itself. */
+/** In: ids, `<epoch>-<n>`. Out: below, at or above 0, as for sorting. Of another form, `a` is equal or greater. */
 function compareIds(a, b) {
   const [left, right] = [a, b].map((id) => /^([0-9]+)-([0-9]+)$/.exec(id));
   if (!left || !right) return a === b ? 0 : 1;
@@ -846,7 +846,7 @@ function compareIds(a, b) {
 
 const compareDigits = (a, b) => a.length - b.length || (a === b ? 0 : a < b ? -1 : 1);
 
-/** The same address, if a server can be there; it is not worth a second try where none can. */
+/** Out: the same address. Where no server can be at it, raises what is not tried again. */
 function addressed(url) {
   let found;
   try {

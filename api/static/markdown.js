@@ -58,10 +58,12 @@ const HOLDERS = new Set(["document", "quote", "item", "footnote"]); // and those
 const isSpace = (char) => char === " " || char === "\t";
 
 /**
- * In: lines without their ends. Out: `{blocks, definitions}`: of links, by label, `{target, title, line}`. A block is `{type, from, to, …}` with the numbers of
- * its first and last line, and by type: `children` (quote, list, item, footnote), `text` (paragraph, heading, code,
- * html, maths), `level` (heading), `language` and `fenced` (code), `ordered`, `start` and `tight` (list), `checked`
- * (item: true, false or undefined), `label` (footnote), `closed` (code, maths), `aligns` and `rows` of texts (table).
+ * In: lines without their ends. Out: `{blocks, definitions}`.
+ *
+ * A block is `{type, from, to, …}` with the numbers of its first and last line, and by type: `children` (quote, list,
+ * item, footnote), `text` (paragraph, heading, code, html, maths), `level` (heading), `language` and `fenced` (code),
+ * `ordered`, `start` and `tight` (list), `checked` (item: true, false or undefined), `label` (footnote), `closed`
+ * (code, maths), `aligns` and `rows` of texts (table). Definitions are those of links: label -> `{target, title, line}`.
  */
 export function parseBlocks(lines) {
   const parser = new BlockParser();
@@ -84,7 +86,6 @@ class BlockParser {
   #root = new Block("document", 0, null);
   #tip = this.#root;
   #matched = this.#root; // the last block that this line continues
-  #unmatched = []; // open blocks that it does not, from the tip up
   #definitions = new Map();
   #number = -1;
   #line = "";
@@ -590,11 +591,10 @@ class InlineParser {
       case "~":
         return this.#run();
       case "!":
-        return this.#brackets.push(Object.assign(this.#pushText("!["), { image: true, active: true, from: this.#at, bottom: this.#marks.length }));
+        return this.#openBracket("![");
       case "[": {
         const note = matchAt(NOTE, text, at);
-        if (note) return this.#pushNode({ type: "note", label: note[1] }, note[0].length);
-        return this.#brackets.push(Object.assign(this.#pushText("["), { image: false, active: true, from: this.#at, bottom: this.#marks.length }));
+        return note ? this.#pushNode({ type: "note", label: note[1] }, note[0].length) : this.#openBracket("[");
       }
       case "]":
         return this.#closeBracket();
@@ -731,6 +731,11 @@ class InlineParser {
     marks.length = bottom;
   }
 
+  #openBracket(text) {
+    const token = this.#pushText(text);
+    this.#brackets.push(Object.assign(token, { image: text === "![", active: true, from: this.#at, bottom: this.#marks.length }));
+  }
+
   #closeBracket() {
     const opener = this.#brackets.pop();
     if (!opener?.active) return this.#pushText("]");
@@ -761,7 +766,7 @@ class InlineParser {
     const label = matchAt(LABEL, text, behind);
     const own = text.slice(opener.from, this.#at);
     const isShort = !label && text.startsWith("[]", behind);
-    // A text with brackets in it is no label; `unbalanced` ones were text of the links inside.
+    // Without a label of its own a link's text is its label, unless there are brackets in it.
     const named = label ? label[1] : /^(?:[^\\[\]]|\\[^]){1,999}$/.test(own) ? own : null;
     const found = named?.trim() && this.#definitions.get(normalized(named));
     if (!found) return null;

@@ -11,7 +11,8 @@ const MAX_TEX = 4_000;
 const MAX_DEPTH = 40;
 const TOKEN = /\\[a-zA-Z]+\*?|\\[^]|[^]/gu;
 
-const table = (text) => Object.fromEntries(text.trim().split(/\s+/).map((pair) => pair.split(":")));
+/** Without a prototype: `\constructor` is no entry. */
+const table = (text) => Object.assign(Object.create(null), Object.fromEntries(text.trim().split(/\s+/).map((pair) => pair.split(":"))));
 
 const LETTERS = table(`alpha:α beta:β gamma:γ delta:δ epsilon:ϵ varepsilon:ε zeta:ζ eta:η theta:θ vartheta:ϑ iota:ι kappa:κ lambda:λ mu:μ nu:ν
   xi:ξ pi:π varpi:ϖ rho:ρ varrho:ϱ sigma:σ varsigma:ς tau:τ upsilon:υ phi:ϕ varphi:φ chi:χ psi:ψ omega:ω Gamma:Γ Delta:Δ Theta:Θ Lambda:Λ
@@ -117,7 +118,6 @@ class Reader {
     for (;;) {
       this.#skipSpace();
       if (isEnd()) break;
-      if (this.#token === undefined) throw new Unknown();
       if (this.#token === "&") rows.at(-1).push([]);
       else if (this.#token === "\\\\") {
         rows.push([[]]);
@@ -144,10 +144,7 @@ class Reader {
   #row(end) {
     if ((this.#depth += 1) > MAX_DEPTH) throw new Unknown();
     const nodes = [];
-    for (this.#skipSpace(); this.#token !== end; this.#skipSpace()) {
-      if (this.#token === undefined || ["&", "\\\\", "\\right", "\\end"].includes(this.#token)) throw new Unknown();
-      nodes.push(this.#scripted());
-    }
+    for (this.#skipSpace(); this.#token !== end; this.#skipSpace()) nodes.push(this.#scripted());
     this.#at += 1;
     this.#depth -= 1;
     return nodes;
@@ -230,8 +227,8 @@ class Reader {
     }
     if (Object.hasOwn(ALPHABETS, name)) return { node: this.#lettered(ALPHABETS[name]) };
     if (Object.hasOwn(ACCENTS, name)) {
-      const below = attributed(make("mover", this.#argument(), sign(ACCENTS[name], { stretchy: String(/^(?:over|wide)/.test(name)) })), { accent: "true" });
-      return { node: below, limits: name === "overbrace" ? "always" : false };
+      const node = attributed(make("mover", this.#argument(), sign(ACCENTS[name], { stretchy: String(/^(?:over|wide)/.test(name)) })), { accent: "true" });
+      return { node, limits: name === "overbrace" ? "always" : false };
     }
     if (Object.hasOwn(BELOW, name)) return { node: make("munder", this.#argument(), sign(BELOW[name], { stretchy: "true" })), limits: name === "underbrace" ? "always" : false };
     switch (name) {
@@ -252,7 +249,7 @@ class Reader {
       }
       case "left": {
         const begin = this.#delimiter();
-        const inner = this.#inner();
+        const inner = this.#row("\\right");
         return { node: make("mrow", ...begin, ...inner, ...this.#delimiter()) };
       }
       case "middle":
@@ -288,18 +285,6 @@ class Reader {
     }
   }
 
-  #inner() {
-    const nodes = [];
-    if ((this.#depth += 1) > MAX_DEPTH) throw new Unknown();
-    for (this.#skipSpace(); this.#token !== "\\right"; this.#skipSpace()) {
-      if (this.#token === undefined) throw new Unknown();
-      nodes.push(this.#scripted());
-    }
-    this.#depth -= 1;
-    this.#at += 1;
-    return nodes;
-  }
-
   /** What stands behind `\left` or `\right`: a fence, or nothing. */
   #delimiter() {
     this.#skipSpace();
@@ -325,7 +310,7 @@ class Reader {
   }
 
   #lettered([capitals, exceptions, small]) {
-    const text = this.#raw1();
+    const text = this.#letters();
     const letter = (char) => {
       if (exceptions[char]) return exceptions[char];
       if (/[A-Z]/.test(char)) return String.fromCodePoint(capitals + char.charCodeAt(0) - 65);
@@ -335,7 +320,7 @@ class Reader {
   }
 
   /** A group's text, or one character; a command inside is its letter. */
-  #raw1() {
+  #letters() {
     this.#skipSpace();
     const text = this.#token === "{" ? this.#raw() : this.#take();
     const plain = text.replace(/\\([a-zA-Z]+)\s*/g, (all, name) => LETTERS[name] ?? all);

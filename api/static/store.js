@@ -5,7 +5,7 @@
 // entry of its own, which one tab writes at a time, and a conversation is the list of its turns' entries in the order
 // of their time: nothing that was written in one tab can be lost by a list that another tab had read before.
 // A browser may deny the storage, or have no room left. What it does not take lives in this page alone, and `losses`
-// says so.
+// tells of it.
 //
 // A conversation is {id, title, updated (ms), system?, temperature?, turns: [turn]}, a turn
 // {id, at (ms), key, prompt, images?, system?, temperature?, model, stream, status, text?, reasoning?, tools?, stats?,
@@ -14,7 +14,7 @@
 
 const HEAD = "headrace:chat:";
 const TURN = "headrace:turn:"; // + conversation + ":" + turn
-const MAX_CHATS = 50; // what a list is still read for
+const MAX_CHATS = 50; // nobody reads a longer list
 const MAX_TURNS = 100; // each is a request when the conversation opens
 const MAX_KEPT = 20_000; // characters of an answer; longer ones live in their record alone
 

@@ -148,6 +148,13 @@ async def test_formulas_are_set(page: Page) -> None:
     assert box["height"] > 20, "a fraction stands over its denominator"
 
 
+async def test_a_formula_with_an_unknown_word_stays_as_it_was_written(page: Page) -> None:
+    words = (r"\left\constructor x\right)", r"\mathbb{\toString}", r"\left( x", r"\frac{1}", r"{a & b}")
+    html = await shown(page, " ".join(f"${word}$" for word in words))
+    assert html.count('<code class="tex">') == len(words)
+    assert "native code" not in html
+
+
 async def test_code_is_coloured_and_stays_the_text(page: Page) -> None:
     code = 'def f():\n    """a\n    b"""\n    return "<b>" + str(1.5)  # why'
     await shown(page, f"```python\n{code}\n```")
