@@ -48,13 +48,9 @@ class Session:
         self._spare_s = spare_s
         self._late_at = time.monotonic() + most_s
         self._progress = progress
-        self._skipped: dict[str, str] = {}
+        self._skipped: set[str] = set()
+        """Titles of contenders that can't run here: each is told once."""
         self._starts = 0
-
-    @property
-    def skipped(self) -> dict[str, str]:
-        """Contenders that can't run here, by title, and why."""
-        return self._skipped
 
     @contextmanager
     def running(self, kinds: Sequence[type[Contender]]) -> Iterator[list[Contender]]:
@@ -74,7 +70,7 @@ class Session:
 
     def _skip(self, kind: type[Contender], why: str) -> None:
         if kind.title not in self._skipped:
-            self._skipped[kind.title] = why
+            self._skipped.add(kind.title)
             self.console.print(f"  skipped: {kind.title}: {why}", style="yellow", highlight=False)
 
     def measure(self, section: str, number: int, what: str, take: Callable[[], Row]) -> Row:
@@ -89,20 +85,17 @@ class Session:
                 row = take()
             except BenchError as error:
                 self.console.print(f"  {section}: {what}: {error}", style="red", highlight=False)
-                return self._write({"section": section, "round": number, "what": what, "error": str(error)[:500]})
+                return self.note({"section": section, "round": number, "what": what, "error": str(error)[:500]})
             row = {"section": section, "round": number, "what": what, **row}
             took = time.monotonic() - began
             if row["steal"] > STEAL and self._spare_s >= took:
                 self._spare_s -= took
-                self._write(row | {"thrown_away": True})
+                self.note(row | {"thrown_away": True})
                 continue
-            return self._write(row | ({"disturbed": True} if row["steal"] > STEAL else {}))
+            return self.note(row | ({"disturbed": True} if row["steal"] > STEAL else {}))
 
     def note(self, row: Row) -> Row:
-        """Write down what follows from several measurements."""
-        return self._write(row)
-
-    def _write(self, row: Row) -> Row:
+        """Write down a row: one measurement, or what follows from several."""
         self.rows.append(row)
         self._rows_to.write(json.dumps(row) + "\n")
         self._rows_to.flush()

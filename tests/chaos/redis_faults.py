@@ -73,9 +73,9 @@ async def rewrite(world: World, rng: random.Random) -> str:
 async def fill(world: World, rng: random.Random) -> str:
     """maxmemory reached for a while; sometimes for longer than a worker waits."""
     seconds, room = rng.choice((0.5, 1.5, 3.0, 6.5)), rng.randrange(0, 200_000)
-    async_info = await world.one.command("INFO", "memory")
-    assert isinstance(async_info, dict)
-    await world.one.command("CONFIG", "SET", "maxmemory", int(async_info["used_memory"]) + room)
+    info = await world.one.command("INFO", "memory")
+    assert isinstance(info, dict)
+    await world.one.command("CONFIG", "SET", "maxmemory", int(info["used_memory"]) + room)
     try:
         await asyncio.sleep(seconds)
     finally:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from playwright.async_api import Browser
 
+from tests.support.page import open_browser
 from tests.support.requirements import require_model
 from tests.support.stack import Stack, running_stack
 from tests.support.up import Up
@@ -23,6 +25,13 @@ async def shared_stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
     """As ``stack``, one for all tests of a module that break nothing in it."""
     async with running_stack(tmp_path_factory.mktemp("stack"), workers=2) as made:
         yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser(chromium: Path) -> AsyncIterator[Browser]:
+    """One Chromium for all tests of a module, each of which opens a context of its own."""
+    async with open_browser(chromium) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

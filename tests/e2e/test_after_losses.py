@@ -1,4 +1,4 @@
-"""What comes behind a loss of the connection, or of the server's last moments."""
+"""What a worker does behind the loss of its connection to the server."""
 
 import asyncio
 

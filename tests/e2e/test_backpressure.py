@@ -77,6 +77,8 @@ async def test_a_batch_goes_by_its_age(stack: Stack) -> None:
         async for line in response.aiter_lines():
             if '"text"' in line:
                 break
+        else:
+            raise AssertionError("it ended without a word")
     await stack.client.post(f"{made['url']}/cancel")
 
 
@@ -90,6 +92,8 @@ async def test_a_batching_viewer_learns_its_place_in_line_while_it_waits(stack: 
         async for line in response.aiter_lines():
             if line == "event: waiting":
                 break
+        else:
+            raise AssertionError("it ended, and no place was told")
     for one in (made, *holding):
         await stack.client.post(f"{one['url']}/cancel")
 

@@ -2,10 +2,11 @@
 
 import asyncio
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.support.stack import Stack
+from tests.support.stack import Stack, running_stack
 from tests.support.viewing import view, view_to_end
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -55,11 +56,16 @@ async def test_a_cancel_closes_the_upstream_at_once(shared_stack: Stack, script:
     assert len(shared_stack.calls(script["name"])) == 1
 
 
-async def test_a_queued_stream_can_be_cancelled_and_is_never_run(shared_stack: Stack) -> None:
-    made = await shared_stack.create({"name": "early", "hang_before_first": True})
-    await shared_stack.client.post(f"{made['url']}/cancel", json={"reason": "changed my mind"})
-    seen = await view(shared_stack.client, made["events_url"])
-    assert seen.events[-1] == ("cancelled", {"by": "client", "reason": "changed my mind"})
+async def test_a_queued_stream_can_be_cancelled_and_is_never_run(tmp_path: Path) -> None:
+    async with running_stack(tmp_path, workers=0) as stack:
+        made = await stack.create({"name": "early"})
+        await stack.client.post(f"{made['url']}/cancel", json={"reason": "changed my mind"})
+        seen = await view(stack.client, made["events_url"])
+        assert seen.events[-1] == ("cancelled", {"by": "client", "reason": "changed my mind"})
+        later = await stack.create({"tokens": 1})
+        await stack.add_worker()
+        await stack.until_status(later["id"], "done")
+        assert stack.calls("early") == []
 
 
 async def test_cancelling_again_or_too_late_changes_nothing(shared_stack: Stack) -> None:

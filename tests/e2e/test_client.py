@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Page, Route, async_playwright
+from playwright.async_api import Browser, Page, Route
 
 from cli.up.sockets import free_port
 from shared.config.api_keys import new_api_key
@@ -27,7 +27,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CLIENT = ROOT / "tests" / "client"
 SECRET, ENTRY = new_api_key("reader")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
 NODE_S = 100.0
 
 
@@ -135,7 +134,7 @@ async def test_the_client_meets_real_processes_in_node(node: Path, bench: Bench)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def page(chromium: Path, bench: Bench) -> AsyncIterator[Page]:
+async def page(browser: Browser, bench: Bench) -> AsyncIterator[Page]:
     """A page of the API's origin, without a policy, that sees the files of ``tests/client``.
 
     It comes from the server itself: Chromium lets no made-up page ask another loopback address.
@@ -144,14 +143,12 @@ async def page(chromium: Path, bench: Bench) -> AsyncIterator[Page]:
     async def serve(route: Route) -> None:
         await route.fulfill(path=CLIENT / route.request.url.rpartition("/")[2], content_type="text/javascript")
 
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=str(chromium), args=FLAGS)
-        page = await browser.new_page()
-        await page.route("**/client-tests/**", serve)
-        await page.expose_function("control", bench.control)
-        await page.goto(bench.where["baseUrl"] + "/healthz")
-        yield page
-        await browser.close()
+    page = await browser.new_page()
+    await page.route("**/client-tests/**", serve)
+    await page.expose_function("control", bench.control)
+    await page.goto(bench.where["baseUrl"] + "/healthz")
+    yield page
+    await page.close()
 
 
 RUN = """async ([file, where]) => {

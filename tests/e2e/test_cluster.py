@@ -17,8 +17,6 @@ from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 from tests.support.viewing import view_to_end
 
-WAIT_S = 20.0
-
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 

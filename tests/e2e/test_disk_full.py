@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from cli.up.sockets import free_port
 from tests.support.probes import http_ok
 from tests.support.process_tree import children
 from tests.support.processes import Child, Server, base_env, wait_until
@@ -95,8 +95,7 @@ def test_a_full_disk_under_the_logs_and_the_state_file_stops_nothing(disk: Path,
     disk as well."""
     ballast = fill(disk)
     env = base_env(LOCAL_BASE_URL="http://127.0.0.1:9/v1", LOCAL_MODELS="smollm2")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = (sys.executable, "-m", "cli", "up", "--no-model", "--workers", "1", "--port", str(port))
     options = ("--redis-url", valkey.url, "--data-dir", str(disk))
     mute = ("sh", "-c", 'exec "$@" >/dev/full 2>&1', "sh")

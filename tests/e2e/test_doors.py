@@ -18,6 +18,7 @@ from shared.config.api_keys import new_api_key
 from shared.protocol.tokens import sign_token
 from shared.store.keys import Keys
 from tests.support.processes import Child, base_env
+from tests.support.routes import ONE_STREAM, ROUTES
 from tests.support.stack import Stack, running_stack
 from tests.support.viewing import Seen, view, view_to_end
 
@@ -65,28 +66,6 @@ async def mine(closed: Stack) -> dict[str, Any]:
 async def refusal(answer: httpx.Response) -> tuple[int, str]:
     assert answer.headers["content-type"] == "application/problem+json"
     return answer.status_code, answer.json()["code"]
-
-
-ROUTES = [
-    ("GET", "/chat/stream"),
-    ("POST", "/chat/stream"),
-    ("POST", "/stream/aware"),
-    ("POST", "/stream/heartbeat"),
-    ("POST", "/v1/streams"),
-    ("GET", "/v1/streams/{id}"),
-    ("GET", "/v1/streams/{id}/events"),
-    ("POST", "/v1/streams/{id}/token"),
-    ("POST", "/v1/streams/{id}/cancel"),
-    ("POST", "/v1/streams/{id}/heartbeat"),
-    ("DELETE", "/v1/streams/{id}"),
-    ("GET", "/v1/models"),
-    ("GET", "/metrics"),
-    ("GET", "/docs"),
-    ("GET", "/openapi.json"),
-    ("GET", "/nothing/here"),
-    ("GET", "/v1"),
-]
-ONE_STREAM = [(method, path) for method, path in ROUTES if "{id}" in path]
 
 
 async def test_the_list_of_routes_is_the_whole_list(closed: Stack) -> None:

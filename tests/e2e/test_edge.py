@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 
 from shared.config.api_keys import new_api_key
 from tests.support.bystander import beside
+from tests.support.proc import peak
 from tests.support.processes import Child
 from tests.support.sse_socket import SseSocket
 from tests.support.stack import Stack, running_stack
@@ -28,7 +29,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 GAP_S: Final = 1.0
 """A generous reading of half a second, for a machine that does other things too."""
 GROWTH_MIB: Final = 60
-MIB: Final = 1024 * 1024
 PIECE: Final = b"a" * 65_536
 HEAD: Final = b"Host: 127.0.0.1\r\nContent-Type: application/json\r\n"
 
@@ -45,12 +45,6 @@ def address(api: Child) -> tuple[str, int]:
     assert parts.hostname
     assert parts.port
     return parts.hostname, parts.port
-
-
-def memory_mib(api: Child) -> float:
-    """The most that the process ever had."""
-    status = Path(f"/proc/{api.pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 async def say(api: Child, pieces: Iterable[bytes], within_s: float = 20.0) -> bytes:
@@ -109,23 +103,23 @@ async def test_what_has_no_end_is_refused_where_it_arrives(
     open_stack: Stack, sent: bytes, wanted: tuple[int, str]
 ) -> None:
     api = open_stack.apis[0]
-    before = memory_mib(api)
+    before = peak(api.pid)
     async with beside(open_stack) as bystander:
         assert problem(await say(api, endless(sent))) == wanted
         await asyncio.sleep(0.5)
     assert bystander.longest_gap_s < GAP_S
-    assert memory_mib(api) < before + GROWTH_MIB
+    assert peak(api.pid) < before + GROWTH_MIB
 
 
 async def test_endless_trailers_cost_nobody_anything(open_stack: Stack) -> None:
     api = open_stack.apis[0]
-    before = memory_mib(api)
+    before = peak(api.pid)
     async with beside(open_stack) as bystander:
         answer = await say(api, endless(TRAILERS + b"X: "))
         await asyncio.sleep(0.5)
     assert answer.split(b" ")[1] in (b"431", b"422")
     assert bystander.longest_gap_s < GAP_S
-    assert memory_mib(api) < before + GROWTH_MIB
+    assert peak(api.pid) < before + GROWTH_MIB
 
 
 async def test_a_hundred_headers_are_taken_and_no_more(open_stack: Stack) -> None:

@@ -17,7 +17,8 @@ from redis.asyncio import Redis
 from shared.protocol.sse import SseParser
 from shared.store.keys import Keys
 from tests.support.hostile_provider import HABITS
-from tests.support.processes import ROOT, Child, base_env
+from tests.support.proc import peak, resident
+from tests.support.processes import ROOT, base_env
 from tests.support.stack import Stack, running_stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -28,7 +29,7 @@ MAX_GAP_S = 1.5
 ROUNDS = 3
 """As often as the bystander may be made to wait: what else the machine does passes, and a fault comes again."""
 OF_EACH = 2
-MAX_GROWTH = OF_EACH * len(HABITS) * 16 * MIB
+MAX_GROWTH_MIB = OF_EACH * len(HABITS) * 16
 """Of a process, with so many answers at once: each within 4 MiB, told, kept for a while and on its way."""
 
 LIMITED = {
@@ -63,16 +64,6 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
     with hostile_provider() as url:
         async with running_stack(directory, OPENAI_BASE_URL=url, OPENAI_API_KEY="sk-for-nobody") as made:
             yield made
-
-
-def memory(process: Child) -> int:
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
-
-
-def peak(process: Child) -> int:
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 class Bystander:
@@ -124,14 +115,14 @@ async def settled_as_bounded(stack: Stack, habits: list[str], made: list[dict[st
 
 
 async def test_whoever_never_ends_is_given_up_and_a_bystander_hardly_feels_it(stack: Stack) -> None:
-    worker, api = stack.workers[0], stack.apis[0]
+    pids = (stack.workers[0].pid, stack.apis[0].pid)
     bystander = Bystander(stack)
     watching = asyncio.create_task(bystander.watch())
     async with asyncio.timeout(20):
         while bystander.tokens < 40:
             await asyncio.sleep(0.02)
     quiet_s = bystander.gap_s
-    before = memory(worker), memory(api)
+    before = [resident(pid) for pid in pids]
     habits = list(HABITS) * OF_EACH
     for _ in range(ROUNDS):
         bystander.gap_s = 0.0
@@ -146,8 +137,7 @@ async def test_whoever_never_ends_is_given_up_and_a_bystander_hardly_feels_it(st
             break
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
-    grown = [peak(child) - least for child, least in zip((worker, api), before, strict=True)]
-    in_mib = [round(size / MIB) for size in grown]
-    print(f"{len(made)} endless answers: {took:.1f} s, gap {bystander.gap_s * 1000:.0f} ms, grown by {in_mib} MiB")
+    grown = [round(peak(pid) - least) for pid, least in zip(pids, before, strict=True)]
+    print(f"{len(made)} endless answers: {took:.1f} s, gap {bystander.gap_s * 1000:.0f} ms, grown by {grown} MiB")
     assert bystander.gap_s < max(MAX_GAP_S, 10 * quiet_s)
-    assert max(grown) < MAX_GROWTH
+    assert max(grown) < MAX_GROWTH_MIB

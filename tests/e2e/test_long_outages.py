@@ -3,6 +3,7 @@
 import asyncio
 import re
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.protocol.ids import new_stream_id
+from tests.support.processes import Child
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 from tests.support.viewing import view_to_end
@@ -90,10 +92,6 @@ async def test_a_writer_that_was_fenced_does_not_take_the_stream_from_the_sweep(
 async def test_a_worker_started_without_redis_waits_for_it(tmp_path: Path) -> None:
     async with running_stack(tmp_path, workers=1) as stack:
         await asyncio.to_thread(stack.server.kill)
-        import sys
-
-        from tests.support.processes import Child
-
         with Child("early", (sys.executable, "-P", "-m", "worker"), stack.env(), tmp_path) as early:
             async with asyncio.timeout(20):
                 while "waiting_for_redis" not in early.output():
@@ -206,8 +204,6 @@ async def test_an_unknown_stream_is_not_found_right_after_a_restart_of_the_serve
     unknown = new_stream_id()
     await asyncio.to_thread(stack.server.kill)
     await asyncio.to_thread(stack.server.start_again)
-    async with asyncio.timeout(20):
-        while (await stack.client.get("/readyz")).status_code != 200:
-            await asyncio.sleep(0.02)
+    await stack.until_ready()
     assert (await stack.client.get(f"/v1/streams/{unknown}")).status_code == 404
     assert (await stack.client.get(f"/v1/streams/{unknown}/events")).status_code == 404

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, Route
 
-from tests.support.page import LAST, ask, open_browser, wait_for_status
+from tests.support.page import LAST, ask, note_complaints, wait_for_models, wait_for_status
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -24,15 +24,9 @@ WAIT_MS = 90_000  # one slow thread of a small model, on a machine that is busy 
 OFFLINE = "ERR_INTERNET_DISCONNECTED"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser(chromium: Path) -> AsyncIterator[Browser]:
-    async with open_browser(chromium) as browser:
-        yield browser
-
-
 @pytest.fixture
 def complaints() -> list[str]:
-    """What the browser complained of: console errors (refusals by the CSP are such) and exceptions."""
+    """What the browser complained of."""
     return []
 
 
@@ -42,8 +36,7 @@ async def page(browser: Browser, headrace_url: str, complaints: list[str]) -> As
     context = await browser.new_context()
     page = await context.new_page()
     page.set_default_timeout(WAIT_MS)
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    note_complaints(page, complaints)
     await page.route("**/v1/streams", bound_answer)
     await page.goto(headrace_url)
     yield page
@@ -282,7 +275,7 @@ async def offer(page: Page, *ids: str, usual: str) -> None:
 
     await page.route("**/v1/models", on_models)
     await page.reload()
-    await page.wait_for_function("() => document.querySelector('#model').options.length > 0")
+    await wait_for_models(page)
 
 
 async def asked_model(page: Page, question: str) -> Any:
@@ -304,8 +297,7 @@ async def test_a_provider_that_lists_no_models_takes_any_name_and_a_name_that_tw
     assert labels == ["local/small", "mine/small", "big", "openai: another model…"]
     assert await page.is_hidden("#model-other")
     await page.select_option("#model", "openai/*")
-    await page.fill("#prompt", "Hello?")
-    await page.press("#prompt", "Enter")
+    await ask(page, "Hello?")
     # Nothing was sent: the name is missing.
     assert await page.input_value("#prompt") == "Hello?"
     await page.fill("#model-other", " gpt-4.1 ")

@@ -8,7 +8,7 @@ import pytest_asyncio
 from playwright.async_api import BrowserContext, Page
 
 from shared.config.api_keys import new_api_key
-from tests.support.page import LAST, open_browser
+from tests.support.page import LAST, ask, open_browser, wait_for_models, wait_for_status
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 
@@ -47,10 +47,6 @@ async def enter(page: Page, secret: str, *, remember: bool = False) -> None:
     await page.click("#key [type=submit]")
 
 
-async def models_known(page: Page) -> None:
-    await page.wait_for_function("() => document.querySelector('#model').options.length > 0")
-
-
 async def kept(page: Page, storage: str) -> str | None:
     value: str | None = await page.evaluate(f"{storage}.getItem('headrace:key')")
     return value
@@ -65,7 +61,7 @@ async def test_the_page_asks_for_the_key_until_it_is_right(context: BrowserConte
     await enter(page, "hr_wrong")
     await page.wait_for_selector("#key-refused:not([hidden])")
     await enter(page, SECRET)
-    await models_known(page)
+    await wait_for_models(page)
     assert not await page.is_visible("#key")
     assert (await kept(page, "sessionStorage"), await kept(page, "localStorage")) == (SECRET, None)
     other = await open_page(context, stack)
@@ -77,9 +73,9 @@ async def test_a_remembered_key_is_there_in_a_new_tab_until_it_is_forgotten(
 ) -> None:
     page = await open_page(context, stack)
     await enter(page, SECRET, remember=True)
-    await models_known(page)
+    await wait_for_models(page)
     other = await open_page(context, stack)
-    await models_known(other)
+    await wait_for_models(other)
     assert not await other.is_visible("#key")
     await other.click("#forget")
     await other.wait_for_selector("#key[open]")
@@ -93,13 +89,12 @@ async def test_an_answer_behind_a_key_survives_a_reload_with_expired_tokens(
     urls: list[str] = []
     page.on("request", lambda request: urls.append(request.url))
     await enter(page, SECRET)
-    await models_known(page)
-    await page.fill("#prompt", json.dumps(SCRIPT))
-    await page.press("#prompt", "Enter")
+    await wait_for_models(page)
+    await ask(page, json.dumps(SCRIPT))
     await page.wait_for_function(f"() => {LAST}?.rawText?.length > 40")
     await page.wait_for_timeout(1_200)
     await page.reload()
-    await page.wait_for_function(f"() => {LAST}?.dataset.status === 'done'")
+    await wait_for_status(page, "done")
     assert await page.evaluate(f"{LAST}.rawText") == script_text(SCRIPT)
     assert len([url for url in urls if "/events" in url]) >= 2
     assert not [url for url in urls if SECRET in url or "token=" in url], "the page reads by its key, in a header"

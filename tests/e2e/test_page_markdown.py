@@ -8,7 +8,6 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, Route
 
-from tests.support.page import open_browser
 from tests.support.specifications import commonmark_examples, github_examples
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -22,12 +21,6 @@ GITHUB_PASSED = 657
 """Of 672. Nine of the others are strong text in strong text, which is one by GitHub's older rule and two by
 CommonMark's of today; four say that a bare address is no link; ftp:// is none here; and no HTML is left out,
 for all of it is text."""
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser(chromium: Path) -> AsyncIterator[Browser]:
-    async with open_browser(chromium) as browser:
-        yield browser
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -6,8 +6,9 @@ from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
+from playwright.async_api import Browser
 
-from tests.support.page import ask, open_browser, wait_for_status
+from tests.support.page import ask, note_complaints, wait_for_status
 from tests.support.stack import Stack, running_stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -22,13 +23,13 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
         yield stack
 
 
-async def test_the_page_works_under_a_path(stack: Stack, chromium: Path) -> None:
-    async with open_browser(chromium) as browser:
-        page = await browser.new_page()
+async def test_the_page_works_under_a_path(stack: Stack, browser: Browser) -> None:
+    async with await browser.new_context() as context:
+        page = await context.new_page()
         asked: list[str] = []
         complaints: list[str] = []
         page.on("request", lambda request: asked.append(urlsplit(request.url).path))
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        note_complaints(page, complaints)
         await page.goto(f"{stack.apis[0].url}/ai")
         assert urlsplit(page.url).path == "/ai/"
         await ask(page, '{"tokens": 80, "interval_ms": 30}')

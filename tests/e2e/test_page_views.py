@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, Route, async_playwright
 
-from tests.support.page import FLAGS, LAST, ask, open_browser, wait_for_status
+from tests.support.page import FLAGS, LAST, ask, note_complaints, wait_for_models, wait_for_status
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 
@@ -36,12 +36,6 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
         yield stack
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser(chromium: Path) -> AsyncIterator[Browser]:
-    async with open_browser(chromium) as browser:
-        yield browser
-
-
 @pytest_asyncio.fixture(loop_scope="module")
 async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
     context = await browser.new_context()
@@ -55,8 +49,7 @@ async def page(context: BrowserContext, stack: Stack) -> AsyncIterator[Page]:
     """The page, just opened. Every test also fails on what the browser complains of."""
     complaints: list[str] = []
     page = await context.new_page()
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    note_complaints(page, complaints)
     await open_page(page, stack)
     yield page
     assert complaints == []
@@ -64,7 +57,7 @@ async def page(context: BrowserContext, stack: Stack) -> AsyncIterator[Page]:
 
 async def open_page(page: Page, stack: Stack) -> None:
     await page.goto(stack.apis[0].url)
-    await page.wait_for_function("() => document.querySelector('#model').options.length > 0")
+    await wait_for_models(page)
 
 
 async def answered(page: Page, question: str) -> None:
@@ -111,7 +104,7 @@ async def test_a_late_answer_to_a_create_stays_in_its_conversation(page: Page) -
     assert len(await turns(page)) == 1
 
 
-async def test_a_refused_create_says_nothing_in_another_conversation(page: Page, stack: Stack) -> None:
+async def test_a_refused_create_says_nothing_in_another_conversation(page: Page) -> None:
     answer = asyncio.Event()
 
     async def refuse(route: Route) -> None:
@@ -145,9 +138,7 @@ async def test_a_late_record_changes_nothing_in_another_conversation(page: Page)
     assert await page.evaluate(f"{LAST}.rawText") == script_text({"tokens": 5, "seed": 9})
 
 
-async def test_two_tabs_that_ask_at_once_keep_both_questions(
-    page: Page, context: BrowserContext, stack: Stack
-) -> None:
+async def test_two_tabs_that_ask_at_once_keep_both_questions(page: Page, context: BrowserContext) -> None:
     await answered(page, SHORT)
     other = await context.new_page()
     await other.goto(page.url)
@@ -169,9 +160,7 @@ async def test_two_tabs_that_ask_at_once_keep_both_questions(
     await other.close()
 
 
-async def test_a_conversation_that_another_tab_deletes_is_closed_here(
-    page: Page, context: BrowserContext, stack: Stack
-) -> None:
+async def test_a_conversation_that_another_tab_deletes_is_closed_here(page: Page, context: BrowserContext) -> None:
     await answered(page, SHORT)
     other = await context.new_page()
     await other.goto(page.url)
@@ -353,7 +342,7 @@ PICTURE = """() => {
 }"""
 
 
-async def test_an_image_goes_along_small_enough_and_is_shown(page: Page, stack: Stack) -> None:
+async def test_an_image_goes_along_small_enough_and_is_shown(page: Page) -> None:
     picture = base64.b64decode(await page.evaluate(PICTURE))
     assert len(picture) > 1_000_000
     await page.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": picture})

@@ -1,7 +1,6 @@
 """Everything a provider can do wrong, end to end: a stable code, or an exact answer after another try."""
 
 import asyncio
-import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,7 +9,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from cli.up.sockets import free_port
 from tests.support.bare_provider import MIB, WHOLE, WORDS, bare_provider, bulk_text
+from tests.support.proc import peak
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 from tests.support.viewing import view_to_end
@@ -33,23 +34,11 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
             HEADRACE_PROVIDER_RETRY_S="3",
             OPENAI_BASE_URL=bare_url,
             OPENAI_API_KEY="sk-for-nobody",
-            GROQ_BASE_URL=f"http://127.0.0.1:{closed_port()}/v1",
+            GROQ_BASE_URL=f"http://127.0.0.1:{free_port()}/v1",
             GROQ_API_KEY="gsk-for-nobody",
         ) as made,
     ):
         yield made
-
-
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    return port
-
-
-def peak_memory(stack: Stack) -> int:
-    """The most memory that the worker ever had (bytes)."""
-    status = Path(f"/proc/{stack.workers[0].pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 BREAKS: list[tuple[dict[str, Any], str, bool]] = [
@@ -137,26 +126,26 @@ async def test_what_was_said_before_a_cut_inside_a_character_is_kept_when_it_fai
 
 
 async def test_ten_megabytes_at_once_arrive_whole_and_cost_a_few_times_their_size(stack: Stack) -> None:
-    before = peak_memory(stack)
+    before = peak(stack.workers[0].pid)
     made = await stack.create({"bulk": 10}, model="openai/bare")
     seen = await view_to_end(stack.client, made["events_url"])
     assert seen.types[-1] == "done"
     assert seen.text == bulk_text(10)
-    grown = peak_memory(stack) - before
-    print(f"10 MiB in one read: {grown / MIB:.1f} MiB more")
+    grown = peak(stack.workers[0].pid) - before
+    print(f"10 MiB in one read: {grown:.1f} MiB more")
     # The snapshot, what was sent within the last seconds, and the pieces of both on their way.
-    assert grown < 90 * MIB
+    assert grown < 90
 
 
 async def test_an_endless_line_is_given_up_long_before_it_fills_the_memory(stack: Stack) -> None:
-    before = peak_memory(stack)
+    before = peak(stack.workers[0].pid)
     made = await stack.create({"name": "endless", "flood_bytes": 256 * MIB}, on_failure="fail")
     seen = await view_to_end(stack.client, made["events_url"])
     # On a busy machine its two seconds without content may be over first.
     assert seen.events[-1][1]["code"] in ("provider_too_large", "upstream_silent")
-    grown = peak_memory(stack) - before
-    print(f"an endless line: {grown / MIB:.1f} MiB more")
-    assert grown < 20 * MIB
+    grown = peak(stack.workers[0].pid) - before
+    print(f"an endless line: {grown:.1f} MiB more")
+    assert grown < 20
     async with asyncio.timeout(5):
         while stack.calls("endless")[0].closed_by is None:
             await asyncio.sleep(0.02)

@@ -10,19 +10,11 @@ from typing import Final
 from tests.hostile.attack import Attack, Told
 from tests.hostile.wire import ask, connect, head, outcome_of
 from tests.hostile.world import HOSTILE, SCRIPTED, World, spread
+from tests.support.routes import ONE_STREAM, ROUTES
 
 FLOOD_S = 3.0
 PIPELINED = 10
 """Requests in one write: more than a few are refused by themselves."""
-ROUTES: Final = (
-    ("GET", "/v1/streams/{id}"),
-    ("GET", "/v1/streams/{id}/events"),
-    ("POST", "/v1/streams/{id}/token"),
-    ("POST", "/v1/streams/{id}/cancel"),
-    ("POST", "/v1/streams/{id}/heartbeat"),
-    ("DELETE", "/v1/streams/{id}"),
-)
-CLOSED: Final = (*ROUTES, ("POST", "/v1/streams"), ("GET", "/v1/models"), ("GET", "/metrics"), ("GET", "/docs"))
 
 
 async def variants_of_keys(world: World, told: Told) -> None:
@@ -105,10 +97,10 @@ async def foreign_streams(world: World, told: Told) -> None:
     made = await world.stack.create({"tokens": 500, "interval_ms": 20}, model=SCRIPTED)
     for url in world.urls:
         for name in (world.me, "mob-1"):
-            for method, path in ROUTES:
+            for method, path in ONE_STREAM:
                 data = head(method, path.format(id=made["id"]), world.bearer(name), "Content-Length: 0")
                 told.outcomes[(await ask(url, data, within_s=3)).outcome] += 1
-        for method, path in CLOSED:
+        for method, path in ROUTES:
             told.outcomes[(await ask(url, head(method, path.format(id=made["id"])), within_s=3)).outcome] += 1
     status = (await world.stack.client.get(f"/v1/streams/{made['id']}")).json().get("status")
     told.expect(status == "running", f"the stream of another key is {status}")

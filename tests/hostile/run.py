@@ -13,8 +13,9 @@ import httpx
 from tests.hostile import bodies, connections, disk, greedy, keys, pages, provider_answers, reading
 from tests.hostile.attack import Attack, Told
 from tests.hostile.bystander import Watched
-from tests.hostile.proc import begin_peak, cpu_times, peak
 from tests.hostile.world import WORLDS, World, running_world
+from tests.support.proc import begin_peak, cpu_times, peak
+from tests.support.process_tree import is_alive
 
 ATTACKS: Final[tuple[Attack, ...]] = tuple(
     attack
@@ -138,7 +139,7 @@ async def _strike(world: World, attack: Attack, gap_s: float) -> Result:
     growth = {
         name: (peak(pid) - before[name], attack.may_grow_mb(name.split()[0]))
         for name, pid in processes.items()
-        if Path(f"/proc/{pid}/status").exists()
+        if is_alive(pid)
     }
     broken += [
         f"{child.name} has ended ({child.exit_code})"

@@ -38,3 +38,14 @@ async def wait_for_status(page: Page, *statuses: str) -> None:
     """Wait until the last answer has one of these."""
     script = f"wanted => wanted.includes({LAST}?.dataset.status)"
     await page.wait_for_function(script, arg=list(statuses))
+
+
+async def wait_for_models(page: Page) -> None:
+    """Wait until the page knows which models there are."""
+    await page.wait_for_function("() => document.querySelector('#model').options.length > 0")
+
+
+def note_complaints(page: Page, complaints: list[str]) -> None:
+    """Add what the browser complains of: console errors (refusals by the CSP are such) and exceptions."""
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))

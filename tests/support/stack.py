@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -89,6 +90,12 @@ class Stack:
         async with asyncio.timeout(WAIT_S):
             while (await self.client.get("/readyz")).status_code != 200:
                 await asyncio.sleep(0.05)
+
+    async def viewers(self) -> int:
+        """How many open responses the first API process counts."""
+        found = re.search(r"^headrace_viewers (\d+)", (await self.client.get("/metrics")).text, re.MULTILINE)
+        assert found
+        return int(found[1])
 
     def calls(self, name: str) -> list[Call]:
         return [call for call in self.provider.calls if call.name == name]

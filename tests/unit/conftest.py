@@ -1,4 +1,4 @@
-"""A real server for the tests of scripts, which knows their flags (fakeredis does not)."""
+"""A real Redis for the tests of scripts, which knows their flags (fakeredis does not), and a scripted provider."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -7,6 +7,7 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from tests.support.processes import Server, start_server
+from tests.support.scripted_provider import ScriptedProvider
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +23,10 @@ async def redis(unit_valkey: Server) -> AsyncIterator[Redis]:
     async with Redis.from_url(unit_valkey.url) as client:
         await client.flushall()
         yield client
+
+
+@pytest_asyncio.fixture
+async def upstream() -> AsyncIterator[ScriptedProvider]:
+    """A provider of this test's own."""
+    async with ScriptedProvider() as provider:
+        yield provider

@@ -140,9 +140,6 @@ def test_the_end_is_the_providers_own(raw: bytes, cut: bool, finish: str | None,
     assert (told.finish, told.error) == (finish, error)
 
 
-CALL = {"index": 0, "id": "c", "function": {"name": "f", "arguments": "{"}}
-
-
 @pytest.mark.parametrize(
     ("raw", "silence_s", "finish"),
     [

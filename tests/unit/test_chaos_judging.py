@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from bench.spawn import BenchError
 from tests.chaos.invariant import AGAIN, FORGOTTEN, GONE, Facts, judge, judge_weak
 from tests.chaos.power import Power, synced
 from tests.chaos.stories import Story
@@ -96,10 +95,7 @@ def test_the_ledger_follows_renames_and_cuts() -> None:
 def test_a_server_whose_plug_is_pulled_has_what_was_synced(tmp_path: Path, appendfsync: str, kept: int) -> None:
     if not shutil.which("gcc") and not shutil.which("cc"):
         pytest.skip("needs a C compiler")
-    try:
-        power = Power(tmp_path)
-    except BenchError as error:
-        pytest.skip(str(error))
+    power = Power(tmp_path)
     with start_server(tmp_path, env=power.env, appendfsync=appendfsync) as server:
         with Redis(port=server.port) as redis:
             for number in range(3):

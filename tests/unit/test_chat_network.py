@@ -1,13 +1,13 @@
 """`headrace chat` over TLS, on this machine too: what the environment trusts, and what is said of the rest."""
 
 import json
-import socket
 from pathlib import Path
 
 import pytest
 
 from cli.chat.client import Client, open_http
 from cli.errors import NoAnswer
+from cli.up.sockets import free_port
 from tests.support.authority import Authority
 from tests.support.bytes_server import BytesServer, bytes_server
 
@@ -68,8 +68,7 @@ async def test_a_certificate_that_is_refused_is_said_and_not_tried_again(
 
 
 async def test_why_nobody_answers_is_said() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     notes: list[str] = []
     with pytest.raises(NoAnswer, match="connection refused"):
         await create(f"https://127.0.0.1:{port}", notes)

@@ -2,23 +2,18 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import partial
+from contextlib import AbstractAsyncContextManager
 from ipaddress import ip_network
-from typing import Any
 
 import pytest
-import uvicorn
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.http import connections
-from api.http.connections import Connections, HttpConnection
+from api.http.connections import Connections
 from shared.process.files import RESERVED, find_room
+from tests.support.served import GET, WITHIN_S, served
 
-WITHIN_S = 5.0
-GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 LARGE = b"x" * (8 * 1024 * 1024)
 
 
@@ -33,21 +28,9 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     await Response(LARGE if scope["path"] == "/large" else b"ok")(scope, receive, send)
 
 
-@asynccontextmanager
-async def served(table: Connections, app: ASGIApp = app) -> AsyncIterator[int]:
-    http: Any = partial(HttpConnection, table=table)
-    server = uvicorn.Server(uvicorn.Config(app, http=http, lifespan="off", port=0, log_level="error"))
-    running = asyncio.create_task(server._serve())
-    sweeping = asyncio.create_task(table.run())
-    async with asyncio.timeout(WITHIN_S):
-        while not server.started:
-            await asyncio.sleep(0.01)
-    try:
-        yield server.servers[0].sockets[0].getsockname()[1]
-    finally:
-        sweeping.cancel()
-        server.should_exit = server.force_exit = True
-        await asyncio.wait_for(running, WITHIN_S)
+def behind(table: Connections, app: ASGIApp = app) -> AbstractAsyncContextManager[int]:
+    """The application behind this table of connections, which are cut off in the end."""
+    return served(app, table, waits=False)
 
 
 @pytest.fixture(autouse=True)
@@ -87,20 +70,20 @@ def code(said: bytes) -> tuple[int, str]:
     ids=["nothing", "half a head", "a blank line", "half a body", "no chunk"],
 )
 async def test_what_is_late_gets_408(said: list[bytes]) -> None:
-    async with served(Connections(100)) as port:
+    async with behind(Connections(100)) as port:
         assert code(await answer(port, *said)) == (408, "request_timeout")
 
 
 async def test_a_blank_line_keeps_no_connection_open_behind_a_response() -> None:
     """uvicorn's own timer ends with any byte that comes."""
-    async with served(Connections(100)) as port:
+    async with behind(Connections(100)) as port:
         said = await answer(port, GET, b"\r\n", pause_s=0.1)
         assert said.startswith(b"HTTP/1.1 200")
         assert b"408" in said
 
 
 async def test_an_idle_connection_is_closed_without_a_word() -> None:
-    async with served(Connections(100)) as port:
+    async with behind(Connections(100)) as port:
         said = await answer(port, GET)
         assert said.endswith(b"\r\n\r\nok")
 
@@ -108,7 +91,7 @@ async def test_an_idle_connection_is_closed_without_a_word() -> None:
 async def test_a_body_that_comes_fast_enough_may_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "MIN_BODY_RATE", 100)
     head = b"POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 1000\r\n\r\n"
-    async with served(Connections(100)) as port:
+    async with behind(Connections(100)) as port:
         said = await answer(port, head, *[b"x" * 100] * 10, pause_s=0.1)
         assert said.startswith(b"HTTP/1.1 200")
 
@@ -116,7 +99,7 @@ async def test_a_body_that_comes_fast_enough_may_take_long(monkeypatch: pytest.M
 async def test_a_response_that_its_peer_does_not_take_is_cut_off() -> None:
     for close in (b"", b"Connection: close\r\n"):
         table = Connections(100)
-        async with served(table) as port:
+        async with behind(table) as port:
             reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
             writer.write(b"GET /large HTTP/1.1\r\nHost: h\r\n" + close + b"\r\n")
             await reader.readuntil(b"200 OK")
@@ -136,7 +119,7 @@ async def test_where_too_many_wait_the_oldest_go_and_whoever_asks_is_served(
     monkeypatch.setattr(connections, "HEAD_S", 60.0)
     monkeypatch.setattr(connections, "SAFE_S", 0.1)
     for table in (Connections(100, most_waiting=5), Connections(100, 5), Connections(5)):
-        async with served(table) as port:
+        async with behind(table) as port:
             silent = [asyncio.create_task(answer(port, b"GET /")) for _ in range(5)]
             await asyncio.sleep(0.3)
             assert not any(task.done() for task in silent)
@@ -154,7 +137,7 @@ async def test_a_trusted_proxys_connections_are_not_counted_as_one_addresss(
     monkeypatch.setattr(connections, "HEAD_S", 60.0)
     monkeypatch.setattr(connections, "SAFE_S", 0.1)
     for network, stay in (("127.0.0.0/8", True), ("10.0.0.0/8", False)):
-        async with served(Connections(100, 5, proxies=[ip_network(network)])) as port:
+        async with behind(Connections(100, 5, proxies=[ip_network(network)])) as port:
             silent = [asyncio.create_task(answer(port, b"GET /")) for _ in range(5)]
             await asyncio.sleep(0.3)
             assert (await answer(port, GET)).startswith(b"HTTP/1.1 200")
@@ -170,7 +153,7 @@ async def test_a_body_that_nobody_wants_is_read_for_its_time_and_then_cut() -> N
         await Response(b"no", 413)(scope, receive, send)
 
     head = b"POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 100000\r\n\r\n"
-    async with served(Connections(100), refuse) as port:
+    async with behind(Connections(100), refuse) as port:
         whole = await answer(port, head, *[b"x" * 10_000] * 10, pause_s=0.02)
         assert whole.endswith(b"\r\n\r\nno")
         assert await answer(port, head, b"x") == whole
@@ -178,7 +161,7 @@ async def test_a_body_that_nobody_wants_is_read_for_its_time_and_then_cut() -> N
 
 async def test_a_storm_of_connections_does_not_drive_itself_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "HEAD_S", 60.0)
-    async with served(Connections(100, 5, most_waiting=5)) as port:
+    async with behind(Connections(100, 5, most_waiting=5)) as port:
         opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(30)]
         for _, writer in opened:
             writer.write(GET)
@@ -198,7 +181,7 @@ async def test_a_storm_on_a_busy_machine_does_not_drive_itself_out_either(monkey
 async def test_where_all_are_busy_the_one_that_comes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "FLUSH_S", 60.0)
     table = Connections(1)
-    async with served(table) as port:
+    async with behind(table) as port:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n")
         await asyncio.sleep(0.1)

@@ -16,8 +16,9 @@ from api.http.connections import CONNECTION, CYCLE
 from shared.store.claims import Claim
 from shared.store.log import Log
 from tests.support.provider_calls import at
+from tests.support.served import GET, WITHIN_S, served
 from tests.unit.test_reading_by_turns import FINISH, HEAD, Wire, opened, said
-from tests.unit.test_responses import GET, WITHIN_S, Streams, served
+from tests.unit.test_responses import Streams
 from worker.attempt.course import Course
 from worker.attempt.pump import Pump
 from worker.log.attempt_log import AttemptLog

@@ -6,10 +6,10 @@ import pytest
 
 from tests.hostile.attack import Attack, Told
 from tests.hostile.bystander import Watched
-from tests.hostile.proc import begin_peak, cpu_times, peak
 from tests.hostile.run import ATTACKS, Result
 from tests.hostile.wire import Answer
 from tests.hostile.world import WORLDS, World
+from tests.support.proc import begin_peak, cpu_times, peak
 
 
 async def nothing(world: World, told: Told) -> None:

@@ -182,6 +182,7 @@ LAYERS = (
 @pytest.mark.parametrize("layers", LAYERS)
 def test_a_room_knows_only_those_before_it(layers: tuple[str, ...]) -> None:
     for at, room in enumerate(layers):
+        assert importers_below(room), f"{room} is no room any more"
         for later in layers[at + 1 :]:
             module = later.removesuffix(".py").replace("/", ".")
             assert not importers(module) & importers_below(room), (room, later)

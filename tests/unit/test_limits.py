@@ -170,6 +170,7 @@ async def test_who_asks_while_seats_are_given_back_holds_none(monkeypatch: pytes
     for _ in range(20):
         async with seats.taken("s") as seated:
             assert not seated
+    assert not giving_back.done()
     giving_back.cancel()
 
 

@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
 from shared.config.providers import Quirks
 from shared.protocol.sse import ServerSentEvent
@@ -19,7 +18,6 @@ from worker.providers.base import (
 )
 
 openai = adapter("openai")
-examples = settings(deadline=None, max_examples=80)
 
 
 def read(data: Any, event: str = "message") -> list[ProviderEvent]:

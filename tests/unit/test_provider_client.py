@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -10,12 +9,6 @@ import pytest
 from tests.support.provider_calls import FAST, ask, at, calm_client, closed, events_of, generate, text_of
 from tests.support.scripted_provider import ScriptedProvider, script_reasoning, script_text
 from worker.providers.base import Finish, ProviderEvent, Said, Usage
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[ScriptedProvider]:
-    async with ScriptedProvider() as provider:
-        yield provider
 
 
 async def test_a_whole_answer_is_yielded_piece_by_piece(upstream: ScriptedProvider) -> None:

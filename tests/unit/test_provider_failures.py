@@ -1,22 +1,16 @@
 """Every way in which a provider fails, as its stable code, without the key."""
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
+from cli.up.sockets import free_port
+from tests.support.listeners import full_listener
 from tests.support.provider_calls import KEY, ask, at, calm_client, events_of, refused, text_of
 from tests.support.scripted_provider import ScriptedProvider, script_text
 from worker.providers.base import ProviderError
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[ScriptedProvider]:
-    async with ScriptedProvider() as provider:
-        yield provider
 
 
 @pytest.mark.parametrize(
@@ -59,27 +53,14 @@ async def test_each_failure_has_its_code(
 
 
 async def test_a_refused_connection_is_unreachable() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    error, _ = await refused(f"http://127.0.0.1:{port}/v1", {})
+    error, _ = await refused(f"http://127.0.0.1:{free_port()}/v1", {})
     assert (error.code, error.retryable, error.refusal) == ("provider_unreachable", True, False)
     assert "LOCAL_BASE_URL" in str(error)
 
 
 async def test_a_connection_that_is_not_taken_in_time_is_a_connect_timeout() -> None:
-    # A full accept queue: the kernel drops what comes after it.
-    with socket.socket() as full:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        waiting = [socket.socket() for _ in range(4)]
-        for one in waiting:
-            one.setblocking(False)
-            one.connect_ex(full.getsockname())
-        try:
-            error, _ = await refused(f"http://127.0.0.1:{full.getsockname()[1]}/v1", {}, connect_timeout_s=0.3)
-        finally:
-            for one in waiting:
-                one.close()
+    with full_listener() as port:
+        error, _ = await refused(f"http://127.0.0.1:{port}/v1", {}, connect_timeout_s=0.3)
     assert (error.code, error.retryable) == ("provider_connect_timeout", True)
 
 

@@ -1,12 +1,11 @@
 """How long a provider may keep silent, and what counts as silence."""
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from tests.support.listeners import silent_listener
 from tests.support.provider_calls import (
     CALM,
     FAST,
@@ -20,12 +19,6 @@ from tests.support.provider_calls import (
     text_of,
 )
 from tests.support.scripted_provider import ScriptedProvider, script_text
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[ScriptedProvider]:
-    async with ScriptedProvider() as provider:
-        yield provider
 
 
 async def test_a_provider_silent_before_its_first_token_times_out(upstream: ScriptedProvider) -> None:
@@ -58,8 +51,8 @@ async def test_signs_of_life_put_the_deadline_off_up_to_a_bound(
 
 
 async def test_a_socket_that_accepts_and_never_answers_times_out_at_the_first_token() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        error, _ = await refused(f"http://127.0.0.1:{silent.getsockname()[1]}/v1", {}, **FAST)
+    with silent_listener() as port:
+        error, _ = await refused(f"http://127.0.0.1:{port}/v1", {}, **FAST)
     assert error.code == "first_token_timeout"
 
 

@@ -2,10 +2,8 @@
 where there is none."""
 
 import asyncio
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +12,14 @@ from structlog.testing import capture_logs
 
 import cli.doctor.command
 from cli.doctor.command import _provider
+from cli.up.sockets import free_port
 from shared.config.network import Network, read_network
 from shared.config.providers import Provider
 from shared.config.settings import BadSettings, Settings
 from tests.support.authority import Authority
 from tests.support.bytes_server import CLOSE, bytes_server
 from tests.support.connect_proxy import connect_proxy
+from tests.support.listeners import full_listener, silent_listener
 from tests.support.provider_calls import CALM, KEY, ask, at, collect, events_of, text_of, tls
 from tests.support.requirements import find_program
 from worker.providers.base import ProviderError, ProviderEvent
@@ -108,8 +108,7 @@ async def test_a_proxy_may_want_a_login_and_may_stand_behind_tls(authority: Auth
 
 
 async def test_a_proxy_that_is_not_there_or_is_of_another_kind_is_said_so() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     away = await said("https://localhost:1/v1", {"HTTPS_PROXY": f"http://u:s3cret@127.0.0.1:{port}"})
     assert away.startswith("provider_unreachable again")
     assert f"proxy http://127.0.0.1:{port} (HTTPS_PROXY) can't be reached" in away
@@ -120,7 +119,7 @@ async def test_a_proxy_that_is_not_there_or_is_of_another_kind_is_said_so() -> N
     assert "socks5" in other
 
 
-async def test_what_came_through_a_proxy_is_read_as_any_other(authority: Authority) -> None:
+async def test_what_came_through_a_proxy_is_read_as_any_other() -> None:
     events = [b'data: {"choices":[{"delta":{"content":"%d "}}]}\n\n' % n for n in range(3000)]
     body = b"".join(events)
     pieces = [b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n", body]
@@ -244,8 +243,7 @@ def test_certificates_that_cannot_be_read_are_a_setting_to_correct(name: str) ->
 
 
 async def test_why_nothing_answers_is_said_in_words() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     proxied = {"HTTPS_PROXY": f"http://127.0.0.1:{port}"}
     for base_url, env, words in (
         (near(port, "http"), {}, "connection refused"),
@@ -274,25 +272,6 @@ async def test_what_took_too_long_is_said(monkeypatch: pytest.MonkeyPatch) -> No
             assert found.startswith("provider_connect_timeout again")
             assert words in found
             await told_alike(base_url, {}, words, lines)
-
-
-@contextmanager
-def full_listener() -> Iterator[int]:
-    """A port whose queue of connections is full: the next one gets no answer."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as held:
-        port: int = listener.getsockname()[1]
-        for _ in range(8):
-            sock = held.enter_context(socket.socket())
-            sock.setblocking(False)
-            sock.connect_ex(("127.0.0.1", port))
-        yield port
-
-
-@contextmanager
-def silent_listener() -> Iterator[int]:
-    """A port that takes connections, and says nothing."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield listener.getsockname()[1]
 
 
 async def test_a_kept_connection_that_was_stale_is_no_try(authority: Authority) -> None:

@@ -27,12 +27,6 @@ def said(text: str) -> bytes:
     return b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % text.encode()
 
 
-@pytest.fixture
-async def scripted() -> AsyncIterator[ScriptedProvider]:
-    async with ScriptedProvider() as provider:
-        yield provider
-
-
 class Wire(asyncio.Transport):
     """A socket without a peer, whose bytes come from a test."""
 
@@ -113,9 +107,9 @@ async def turns(base_url: str, script: dict[str, Any], **settings: Any) -> Async
         yield Turns(stream)
 
 
-async def test_reads_wait_and_are_heard_in_one_turn(scripted: ScriptedProvider) -> None:
+async def test_reads_wait_and_are_heard_in_one_turn(upstream: ScriptedProvider) -> None:
     script = {"tokens": 20, "interval_ms": 5}
-    async with turns(scripted.base_url, script) as listening:
+    async with turns(upstream.base_url, script) as listening:
         await listening.until_told()
         await asyncio.sleep(0.5)
         assert listening.heard == []
@@ -145,8 +139,8 @@ async def test_a_fault_stands_behind_all_that_came_before_it(pieces: list[bytes]
         assert listening.error == error
 
 
-async def test_what_waits_is_no_silence(scripted: ScriptedProvider) -> None:
-    async with turns(scripted.base_url, {"tokens": 3, "hang_after": 3}, idle_timeout_s=0.2) as listening:
+async def test_what_waits_is_no_silence(upstream: ScriptedProvider) -> None:
+    async with turns(upstream.base_url, {"tokens": 3, "hang_after": 3}, idle_timeout_s=0.2) as listening:
         await listening.until_told()
         await asyncio.sleep(0.6)
         listening.read()
@@ -157,10 +151,10 @@ async def test_what_waits_is_no_silence(scripted: ScriptedProvider) -> None:
         assert (listening.error, listening.text) == ("upstream_silent", script_text({"tokens": 3}))
 
 
-async def test_nothing_but_comments_is_a_silence_however_late_it_is_read(scripted: ScriptedProvider) -> None:
+async def test_nothing_but_comments_is_a_silence_however_late_it_is_read(upstream: ScriptedProvider) -> None:
     script = {"hang_after": 1, "keepalive_ms": 20}
     limits = {"idle_timeout_s": 0.2, "liveness_timeout_s": 0.4}
-    async with turns(scripted.base_url, script, **limits) as listening:
+    async with turns(upstream.base_url, script, **limits) as listening:
         await listening.to_end()
         assert listening.error == "upstream_silent"
 

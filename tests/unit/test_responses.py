@@ -1,21 +1,14 @@
 """An SSE response on its connection: whoever asks again there waits for its end; a lost connection ends it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
-from functools import partial
-from typing import Any
+from collections.abc import AsyncGenerator
 
 import pytest
-import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from api.http.connections import Connections, HttpConnection
 from api.http.responses import SendWatch, SseResponse
 from api.http.sink import Sink
-
-GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
-WITHIN_S = 5.0
+from tests.support.served import GET, WITHIN_S, served
 
 
 class Streams:
@@ -37,22 +30,6 @@ class Streams:
                 yield chunk
         finally:
             self.ended.append(number)
-
-
-@asynccontextmanager
-async def served(app: Streams) -> AsyncIterator[int]:
-    http: Any = partial(HttpConnection, table=Connections(1000))
-    config = uvicorn.Config(app, http=http, lifespan="off", port=0, log_level="error")  # type: ignore[arg-type]
-    server = uvicorn.Server(config)
-    running = asyncio.create_task(server._serve())
-    async with asyncio.timeout(WITHIN_S):
-        while not server.started:
-            await asyncio.sleep(0.01)
-    try:
-        yield server.servers[0].sockets[0].getsockname()[1]
-    finally:
-        server.should_exit = True
-        await asyncio.wait_for(running, WITHIN_S)
 
 
 @pytest.mark.parametrize("pipelined", [True, False])

@@ -1,24 +1,17 @@
 """When a provider is asked again, how soon, and how often at most."""
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
 import pytest
 
+from cli.up.sockets import free_port
 from tests.support.provider_calls import generate, refused, text_of
 from tests.support.scripted_provider import ScriptedProvider, script_text
 from worker.providers.base import ProviderError
 from worker.providers.retries import LONGEST_S, Tries, asked_wait_s, parse_retry_after
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[ScriptedProvider]:
-    async with ScriptedProvider() as provider:
-        yield provider
 
 
 @pytest.mark.parametrize("status", [429, 408, 409, 500, 503, 529])
@@ -75,8 +68,7 @@ async def test_what_is_no_passing_refusal_is_not_tried_again(
 
 
 async def test_a_provider_that_is_not_up_yet_is_tried_until_it_is() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     asking = asyncio.create_task(generate(f"http://127.0.0.1:{port}/v1", {"tokens": 3}, provider_tries=8))
     await asyncio.sleep(0.1)
     assert not asking.done()

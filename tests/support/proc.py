@@ -6,13 +6,18 @@ from pathlib import Path
 
 
 def begin_peak(pid: int) -> float:
-    """Forget the peak so far. Out: the resident size now (MB)."""
+    """Forget the peak so far. Out: the resident size now (MiB)."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
+    return resident(pid)
+
+
+def resident(pid: int) -> float:
+    """The resident size now (MiB)."""
     return _status(pid, "VmRSS")
 
 
 def peak(pid: int) -> float:
-    """The largest resident size since :func:`begin_peak` (MB)."""
+    """The largest resident size since :func:`begin_peak`, or since it was started (MiB)."""
     return _status(pid, "VmHWM")
 
 
@@ -28,4 +33,5 @@ def cpu_times(pid: int) -> tuple[float, float]:
 
 def _status(pid: int, name: str) -> float:
     found = re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return int(found[1]) / 1024 if found else 0.0
+    assert found, f"process {pid} has ended"
+    return int(found[1]) / 1024

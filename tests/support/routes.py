@@ -1,0 +1,24 @@
+"""All routes that are no static file and no health check: none is open without a key."""
+
+from typing import Final
+
+ROUTES: Final = (
+    ("GET", "/chat/stream"),
+    ("POST", "/chat/stream"),
+    ("POST", "/stream/aware"),
+    ("POST", "/stream/heartbeat"),
+    ("POST", "/v1/streams"),
+    ("GET", "/v1/streams/{id}"),
+    ("GET", "/v1/streams/{id}/events"),
+    ("POST", "/v1/streams/{id}/token"),
+    ("POST", "/v1/streams/{id}/cancel"),
+    ("POST", "/v1/streams/{id}/heartbeat"),
+    ("DELETE", "/v1/streams/{id}"),
+    ("GET", "/v1/models"),
+    ("GET", "/metrics"),
+    ("GET", "/docs"),
+    ("GET", "/openapi.json"),
+    ("GET", "/nothing/here"),
+    ("GET", "/v1"),
+)
+ONE_STREAM: Final = tuple((method, path) for method, path in ROUTES if "{id}" in path)
