@@ -21,47 +21,47 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
+from api.context import Context, Viewing
+from api.http.auth import Auth
 from api.http.bodies import Bodies, BodyLimit
 from api.http.connections import Connections, HttpConnection
-from api.http.docs import add_docs
-from api.http.doors import Doors
-from api.http.heads import Heads
+from api.http.head_requests import HeadRequests
+from api.http.openapi import add_docs
+from api.http.origins import Origins
 from api.http.prefix import Prefix
 from api.http.problems import handlers
-from api.http.rates import Opens
-from api.http.responses import SendWatch
-from api.http.sites import Sites
+from api.http.rate_limiter import OpenLimits
+from api.http.sse_response import SendWatch
 from api.metrics import ApiMetrics
 from api.routes import article, creating, health, watching
 from api.routes import streams as of_streams
-from api.server import Server
-from api.services import Services, Viewing
+from api.server import ApiServer
 from api.streams.admission import Admission
-from api.streams.answers import read_record
 from api.streams.cancellation import Cancellation
 from api.streams.creation import Creation
+from api.streams.links import ReadLinks
 from api.streams.memory import Memory
-from api.streams.read_tokens import ReadTokens
+from api.streams.records import read_record
 from api.streams.secret import Secret
 from api.viewing.hub import Hub
 from api.viewing.presence import Presence
-from api.viewing.seats import Seats
-from api.viewing.snapshots import Flights
+from api.viewing.snapshots import SingleFlight
+from api.viewing.viewer_quota import ViewerQuota
 from shared.config.settings import BadSettings, Configuration, Settings, check_open, environment, load
-from shared.process.collector import calm_collector
+from shared.process.critical_tasks import start_critical
 from shared.process.files import Room, find_room, raise_file_limit
-from shared.process.logs import LogOutput, configure_logs
+from shared.process.gc_tuning import calm_collector
+from shared.process.logging import LogOutput, configure_logs
 from shared.process.metrics import common, served
 from shared.process.rights_watch import RightsWatch
-from shared.process.vital import start_vital
 from shared.redis import connect_to_logs, errors_of, load_scripts, open_client, read_url
 from shared.store.create import Creator
 from shared.store.durability import log_durability
 from shared.store.erasures import Erasures
 from shared.store.keys import Keys
-from shared.store.limits import Limits
 from shared.store.presence import PresenceKeys
 from shared.store.queue import Queue
+from shared.store.quotas import Quotas
 from shared.store.streams import Streams
 from shared.version import VERSION
 
@@ -102,7 +102,7 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
         settings.linger_s,
         metrics.was_read,
     )
-    limits = Limits(
+    limits = Quotas(
         queue_client,
         keys,
         per_minute=settings.creations_per_minute,
@@ -115,7 +115,7 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
     one_server = not settings.queue_url and read_url(settings.redis_url).kind != "cluster"
     creator = Creator(streams, queue, limits, one_server=one_server)
     admission = Admission(settings, limits, streams, queue)
-    seats = Seats(limits, queue, settings.viewers_per_stream)
+    seats = ViewerQuota(limits, queue, settings.viewers_per_stream)
     viewing = Viewing(hub, room.viewers, settings.viewers_per_key, shared=len(settings.keys.names) > 1)
     presence = Presence(PresenceKeys(log_client, keys))
     watch = SendWatch(settings.send_timeout_s)
@@ -130,7 +130,7 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
         room.connections, settings.waiting_per_address, most_waiting=room.waiting, proxies=settings.proxies
     )
 
-    parts = Services(
+    parts = Context(
         settings=settings,
         providers=configuration.providers,
         streams=streams,
@@ -142,15 +142,15 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
             settings, streams, queue, limits, Erasures(settings, queue_client, keys), metrics
         ),
         admission=admission,
-        tokens=ReadTokens(settings, secret, streams),
-        records=Flights(partial(read_record, streams)),
+        tokens=ReadLinks(settings, secret, streams),
+        records=SingleFlight(partial(read_record, streams)),
         seats=seats,
         presence=presence,
         servers=servers,
         memory=memory,
         rights=rights,
         watch=watch,
-        opens=Opens(settings.opens_per_stream, settings.opens_per_key),
+        opens=OpenLimits(settings.opens_per_stream, settings.opens_per_key),
     )
 
     @asynccontextmanager
@@ -163,7 +163,7 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
             (presence.run(), "presence"),
             (memory.run(), "memory"),
         )
-        tasks = [start_vital(work, name) for work, name in background]
+        tasks = [start_critical(work, name) for work, name in background]
         tasks += [asyncio.create_task(work) for work in (log_durability(settings.redis_url), rights.run())]
         anyio.Lock()  # loads the library's backend, for which the first viewer would wait a tenth of a second
         try:
@@ -189,7 +189,7 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
         exception_handlers=handlers(),
         middleware=_middleware(settings, listens_on),
     )
-    app.state.services = parts
+    app.state.context = parts
     app.state.bodies = Bodies(settings.creations_per_minute)
     app.state.connections = connections
     app.state.metrics = metrics
@@ -208,12 +208,12 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
 def _middleware(settings: Settings, listens_on: str) -> list[Middleware]:
     """From the outside in. CORS stands in front of the doors, for a preflight carries no key."""
     inner = [
-        Middleware(Doors, keys=settings.keys),
+        Middleware(Auth, keys=settings.keys),
         Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
-        Middleware(Heads),
+        Middleware(HeadRequests),
     ]
     if not settings.keys:
-        inner.insert(0, Middleware(Sites, listens_on=listens_on, hosts=settings.hosts, origins=settings.origins))
+        inner.insert(0, Middleware(Origins, listens_on=listens_on, hosts=settings.hosts, origins=settings.origins))
     outer = []
     if settings.root_path or settings.proxies:
         outer.append(Middleware(Prefix, root_path=settings.root_path))
@@ -278,7 +278,7 @@ def main() -> None:
         if configuration.service_links:
             log.info("service_links_passed_over", names=configuration.service_links)
 
-    server = Server(config, app.state.services.viewing, listening)
+    server = ApiServer(config, app.state.context.viewing, listening)
     server.run(sockets=sockets)
     log.info("api_stopped")
     if not server.started:

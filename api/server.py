@@ -9,7 +9,7 @@ from typing import Final
 
 import uvicorn
 
-from api.services import Viewing
+from api.context import Viewing
 
 TICK_S: Final = 1.0
 """How old the Date header of a response may be."""
@@ -19,7 +19,7 @@ Left to itself it grows to megabytes for a viewer that reads nothing. At 100 ms 
 a hundred times the tokens of a fast stream."""
 
 
-class Server(uvicorn.Server):
+class ApiServer(uvicorn.Server):
     """uvicorn's server, which tells the viewers about the signal at once: it waits for them to leave. It learns of
     the signal by an event, and does not look for it ten times a second (2 ms of CPU)."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bench import promise
-from bench.load import Provider
+from bench.load import BenchProvider
 from bench.report import machine, markdown, plots, promise_markdown, read_rows, show, show_promise, write_docs
 from bench.sections import FULL, SECTIONS, SHORT, Size
 from bench.session import Session, new_progress
@@ -47,7 +47,7 @@ def run(steps: int, measure: Callable[[Session], None], size: Size, to: Path, co
     began = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder,
-        Provider(Path(folder)) as provider,
+        BenchProvider(Path(folder)) as provider,
         to.open("w", encoding="utf-8") as rows,
         new_progress(console, steps) as progress,
     ):

@@ -77,7 +77,7 @@ def rss_bytes(pid: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class CpuSample:
     """A moment: each process's CPU, and the machine's times."""
 
     at_ns: int
@@ -85,7 +85,7 @@ class Reading:
     machine: tuple[int, ...]
 
     @classmethod
-    def take(cls, roots: Iterable[int]) -> "Reading":
+    def take(cls, roots: Iterable[int]) -> "CpuSample":
         machine = tuple(int(n) for n in Path("/proc/stat").read_text().splitlines()[0].split()[1:9])
         return cls(time.monotonic_ns(), {pid: cpu_ns(pid) for pid in tree(roots)}, machine)
 
@@ -102,7 +102,7 @@ class Used:
     seconds: float
 
     @classmethod
-    def between(cls, before: Reading, after: Reading) -> "Used":
+    def between(cls, before: CpuSample, after: CpuSample) -> "Used":
         by_role: dict[str, int] = {}
         for pid, used in after.by_pid.items():
             name = role(pid)

@@ -14,9 +14,9 @@ from typing import ClassVar, Self
 
 import redis
 
+from bench.http_request import AskedAnswer, HttpRequest, accepts, call, get, post
 from bench.spawn import BenchError, Child, clean_env
 from bench.toolchain import NODE, why_no_node
-from bench.wire import Answer, Asking, accepts, call, get, post
 from cli.up.sockets import held_port
 from cli.up.valkey import ALWAYS, find_server, server_argv
 from shared.config.api_keys import new_api_key
@@ -59,22 +59,22 @@ class Contender:
         """Start its processes, and wait until it answers."""
         raise NotImplementedError
 
-    def asking(self, answer: Answer) -> Asking:
+    def asking(self, answer: AskedAnswer) -> HttpRequest:
         """A viewer that asks for a stream of its own."""
         raise NotImplementedError
 
-    def open(self, answer: Answer) -> str:
+    def open(self, answer: AskedAnswer) -> str:
         """Make a stream that nobody follows yet. Out: its name."""
         raise NotImplementedError
 
-    def reading(self, name: str) -> Asking:
+    def reading(self, name: str) -> HttpRequest:
         """A viewer that follows this stream from its beginning."""
         raise NotImplementedError
 
     def go(self) -> None:
         """Let what it writes itself begin, where that is gated."""
 
-    def resuming(self, name: str) -> Asking:
+    def resuming(self, name: str) -> HttpRequest:
         """One that has seen the beginning, and was cut off."""
         return self.reading(name)
 
@@ -119,8 +119,8 @@ class Direct(Contender):
     def start(self) -> None:
         self._start_uvicorn(f"bench.contenders.{self.key}")
 
-    def asking(self, answer: Answer) -> Asking:
-        return Asking(self.port, post("/chat/stream", json.dumps({"prompt": answer.prompt})))
+    def asking(self, answer: AskedAnswer) -> HttpRequest:
+        return HttpRequest(self.port, post("/chat/stream", json.dumps({"prompt": answer.prompt})))
 
 
 class Shared(Direct):
@@ -162,34 +162,34 @@ class Headrace(Contender):
         self.port = int(state["url"].rpartition(":")[2])
         self.redis_url = state["redis_url"]
 
-    def asking(self, answer: Answer) -> Asking:
+    def asking(self, answer: AskedAnswer) -> HttpRequest:
         return self.asking_as(self.owners[0], answer)
 
-    def asking_as(self, owner: str, answer: Answer) -> Asking:
+    def asking_as(self, owner: str, answer: AskedAnswer) -> HttpRequest:
         """A viewer with this owner's key."""
-        return Asking(self.port, self._create(answer, owner), get("{}"))
+        return HttpRequest(self.port, self._create(answer, owner), get("{}"))
 
-    def creating(self, answer: Answer) -> Asking:
+    def creating(self, answer: AskedAnswer) -> HttpRequest:
         """One that makes a stream which nobody follows."""
-        return Asking(self.port, self._create(answer, self.owners[0]))
+        return HttpRequest(self.port, self._create(answer, self.owners[0]))
 
-    def _create(self, answer: Answer, owner: str) -> str:
+    def _create(self, answer: AskedAnswer, owner: str) -> str:
         """As the project's own clients create: with an ``Idempotency-Key``, another one for each viewer."""
         key = f"{token_hex(8)}-{{viewer}}"
         body = json.dumps({"prompt": answer.prompt})
         return post("/v1/streams", body, Authorization=self._auths[owner], Idempotency_Key=key)
 
-    def open(self, answer: Answer) -> str:
+    def open(self, answer: AskedAnswer) -> str:
         body = json.dumps({"prompt": answer.prompt})
         headers = {"Authorization": self._auths[self.owners[0]], "Idempotency_Key": token_hex(8)}
         content, _ = call(self.port, "POST", "/v1/streams", body, **headers)
         return str(json.loads(content)["events_url"])
 
-    def reading(self, name: str) -> Asking:
-        return Asking(self.port, get(name))
+    def reading(self, name: str) -> HttpRequest:
+        return HttpRequest(self.port, get(name))
 
-    def resuming(self, name: str) -> Asking:
-        return Asking(self.port, get(name, Last_Event_ID=first_entry(self.redis_url, name)))
+    def resuming(self, name: str) -> HttpRequest:
+        return HttpRequest(self.port, get(name, Last_Event_ID=first_entry(self.redis_url, name)))
 
 
 class Neighbours(Headrace):
@@ -223,18 +223,18 @@ class Xread(Contender):
         worker.wait_until(lambda: "worker_started" in worker.output())
         self._start_uvicorn("bench.contenders.xread", **env)
 
-    def asking(self, answer: Answer) -> Asking:
-        return Asking(self.port, post("/streams", json.dumps({"prompt": answer.prompt})), get("{}"))
+    def asking(self, answer: AskedAnswer) -> HttpRequest:
+        return HttpRequest(self.port, post("/streams", json.dumps({"prompt": answer.prompt})), get("{}"))
 
-    def open(self, answer: Answer) -> str:
+    def open(self, answer: AskedAnswer) -> str:
         content, _ = call(self.port, "POST", "/streams", json.dumps({"prompt": answer.prompt}))
         return str(json.loads(content)["events_url"])
 
-    def reading(self, name: str) -> Asking:
-        return Asking(self.port, get(name))
+    def reading(self, name: str) -> HttpRequest:
+        return HttpRequest(self.port, get(name))
 
-    def resuming(self, name: str) -> Asking:
-        return Asking(self.port, get(name, Last_Event_ID=first_entry(self.redis_url, name)))
+    def resuming(self, name: str) -> HttpRequest:
+        return HttpRequest(self.port, get(name, Last_Event_ID=first_entry(self.redis_url, name)))
 
 
 class OfNode(Contender):
@@ -258,15 +258,15 @@ class Resumable(OfNode):
         self._start_redis()
         self._start_node("resumable.mjs", REDIS_URL=self.redis_url, PROVIDER_URL=self.provider_url)
 
-    def asking(self, answer: Answer) -> Asking:
-        return Asking(self.port, post("/", json.dumps({"prompt": answer.prompt})))
+    def asking(self, answer: AskedAnswer) -> HttpRequest:
+        return HttpRequest(self.port, post("/", json.dumps({"prompt": answer.prompt})))
 
-    def open(self, answer: Answer) -> str:
+    def open(self, answer: AskedAnswer) -> str:
         _, headers = call(self.port, "POST", "/", json.dumps({"prompt": answer.prompt}))
         return str(headers["x-stream-id"])
 
-    def reading(self, name: str) -> Asking:
-        return Asking(self.port, get(f"/{name}"))
+    def reading(self, name: str) -> HttpRequest:
+        return HttpRequest(self.port, get(f"/{name}"))
 
 
 class Durable(OfNode):
@@ -281,7 +281,7 @@ class Durable(OfNode):
         self._closing = threading.Event()
         self._owned.callback(self._closing.set)
 
-    def open(self, answer: Answer) -> str:
+    def open(self, answer: AskedAnswer) -> str:
         self._made += 1
         name = f"/stream-{self._made}"
         call(self.port, "PUT", name, content_type="text/plain")
@@ -289,7 +289,7 @@ class Durable(OfNode):
         threading.Thread(target=self._write, args=(name, answer, gate), daemon=True).start()
         return name
 
-    def _write(self, name: str, answer: Answer, gate: threading.Event | None) -> None:
+    def _write(self, name: str, answer: AskedAnswer, gate: threading.Event | None) -> None:
         if gate and not gate.wait(GATE_S):
             return
         began = time.monotonic() + answer.delay_ms / 1000
@@ -305,8 +305,8 @@ class Durable(OfNode):
         self._gate.set()
         self._gate = threading.Event()
 
-    def reading(self, name: str) -> Asking:
-        return Asking(self.port, get(f"{name}?offset=-1&live=sse"))
+    def reading(self, name: str) -> HttpRequest:
+        return HttpRequest(self.port, get(f"{name}?offset=-1&live=sse"))
 
 
 ALL: tuple[type[Contender], ...] = (Direct, Shared, Headrace, Xread, Resumable, Durable)

@@ -24,20 +24,20 @@ import structlog
 
 from api.dialects.native import NativeDialect
 from api.viewing.followed_log import FollowedLog
-from shared.config.providers import Provider as Preset
-from shared.protocol.ids import Cursor
+from shared.config.providers import Provider
+from shared.protocol.cursor import Cursor
 from shared.redis import Command, load_scripts
 from shared.store.claims import Claim
 from shared.store.keys import Keys
 from shared.store.log import read_tails, tail_commands
-from worker.attempt.course import Course
+from worker.attempt.outcome import Outcome
 from worker.attempt.pump import Pump
 from worker.log.attempt_log import AttemptLog
 from worker.log.writer import LogWriter
 from worker.places import Places
 from worker.providers import adapter
-from worker.providers.answer import Answer, Limits
 from worker.providers.base import GenerationRequest
+from worker.providers.decoder import AnswerLimits, StreamDecoder
 from worker.providers.http.connection import DirectConnection
 from worker.providers.stream import ProviderStream
 
@@ -132,14 +132,14 @@ class Nowhere:
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-class Provider:
+class CountedProvider:
     """In place of the provider client: an answer for each stream, whose bytes come when they are told to."""
 
     def __init__(self) -> None:
         self.upstreams: list[DirectConnection] = []
 
     @asynccontextmanager
-    async def answer(self, provider: Preset, request: GenerationRequest) -> AsyncIterator[ProviderStream]:
+    async def answer(self, provider: Provider, request: GenerationRequest) -> AsyncIterator[ProviderStream]:
         upstream = DirectConnection(lambda upstream, _: upstream.abort())
         upstream.connection_made(Nowhere())  # type: ignore[arg-type]
         asking = asyncio.create_task(upstream.ask(b""))
@@ -147,9 +147,9 @@ class Provider:
         upstream.data_received(HEAD)
         await asking
         self.upstreams.append(upstream)
-        limits = Limits(WITHIN_S, WITHIN_S, WITHIN_S, 1 << 30)
+        limits = AnswerLimits(WITHIN_S, WITHIN_S, WITHIN_S, 1 << 30)
         now = asyncio.get_running_loop().time()
-        stream = ProviderStream(Answer(provider, adapter("openai").reader(request), limits, now), upstream)
+        stream = ProviderStream(StreamDecoder(provider, adapter("openai").reader(request), limits, now), upstream)
         try:
             yield stream
         finally:
@@ -160,12 +160,12 @@ async def worker_side() -> Counts:
     """From the provider's socket to Redis: STREAMS streams with one token each, ROUNDS times."""
     wire, keys, scripts, counter = Wire(), Keys("g"), load_scripts(), Instructions()
     writer = LogWriter(lambda: wire, keys, scripts, 4096, 0.0)  # type: ignore[arg-type, return-value]
-    provider, preset = Provider(), Preset("local", "openai", "http://x", "")
+    provider, preset = CountedProvider(), Provider("local", "openai", "http://x", "")
     pump = Pump(provider, writer, None, None, {}, Places(STREAMS))  # type: ignore[arg-type]
     attempts = [writer.begin(f"s{n}", Claim("run", "started", epoch=1, attempt=1)) for n in range(STREAMS)]
     request = GenerationRequest(model="m", messages=[])
     running = [asyncio.create_task(writer.run())]
-    running += [asyncio.create_task(pump.run(one, preset, request, None, Course(0.0))) for one in attempts]
+    running += [asyncio.create_task(pump.run(one, preset, request, None, Outcome(0.0))) for one in attempts]
     async with asyncio.timeout(WITHIN_S):
         while len(provider.upstreams) < STREAMS:
             await asyncio.sleep(0)
@@ -185,13 +185,13 @@ async def worker_side() -> Counts:
     }
 
 
-async def _say(provider: Provider, attempts: list[AttemptLog], round_: int) -> None:
+async def _say(provider: CountedProvider, attempts: list[AttemptLog], round_: int) -> None:
     """A token from each upstream, and all of them written."""
     chunk = _chunk(round_)
     for upstream in provider.upstreams:
         upstream.data_received(chunk)
     said = [one.next_n for one in attempts]
-    while any(one.next_n == n or not one.settled for one, n in zip(attempts, said, strict=True)):
+    while any(one.next_n == n or not one.all_acknowledged for one, n in zip(attempts, said, strict=True)):
         await asyncio.sleep(0)
 
 

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from bench.figures import Histogram, histogram
+from bench.http_request import HttpRequest, call
 from bench.spawn import BenchError, Child, clean_env
 from bench.toolchain import native
-from bench.wire import Asking, call
 from cli.up.process import end_with_parent, last_lines
 
 GRACE_S = 20.0
 """A contender past its limit delivers late; what has not come by then is counted as lost."""
 
 
-class Provider:
+class BenchProvider:
     """The provider that all contenders ask. A context manager."""
 
     def __init__(self, directory: Path) -> None:
@@ -42,7 +42,7 @@ class Provider:
         """Let the answers begin that wait for it."""
         call(self.port, "GET", "/go")
 
-    def __enter__(self) -> "Provider":
+    def __enter__(self) -> "BenchProvider":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -63,7 +63,7 @@ class Seen:
 class Viewers:
     """A running load generator."""
 
-    def __init__(self, directory: Path, asking: Asking, count: int, **options: int | bool) -> None:
+    def __init__(self, directory: Path, asking: HttpRequest, count: int, **options: int | bool) -> None:
         """``options`` are those of ``native/viewer.c``, ``_`` for ``-``."""
         directory.mkdir(parents=True, exist_ok=True)
         request, follow = directory / "request", directory / "follow"
@@ -147,7 +147,7 @@ class Viewers:
 
 
 @contextmanager
-def idle_viewers(directory: Path, asking: Asking, count: int) -> Iterator[None]:
+def idle_viewers(directory: Path, asking: HttpRequest, count: int) -> Iterator[None]:
     """Viewers that follow, and to whom nothing is said, while the block lasts. Raises :class:`BenchError`."""
     viewers = Viewers(directory, asking, count, idle=True, ramp_ms=max(1, count), timeout_ms=120_000)
     try:

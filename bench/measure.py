@@ -20,12 +20,12 @@ from typing import Any, cast
 
 import redis
 
-from bench.accounting import Reading, Used, cpu_ns, role, rss_bytes, tree
+from bench.accounting import CpuSample, Used, cpu_ns, role, rss_bytes, tree
 from bench.figures import percentile, quantile, slope
 from bench.fleet import Contender, Headrace, Neighbours
-from bench.load import GRACE_S, Provider, Seen, Viewers, idle_viewers
+from bench.http_request import AskedAnswer
+from bench.load import GRACE_S, BenchProvider, Seen, Viewers, idle_viewers
 from bench.spawn import BenchError, Child, clean_env
-from bench.wire import Answer
 
 Row = dict[str, Any]
 
@@ -50,19 +50,19 @@ FILL_S = 60.0
 class Moment:
     """What a contender and the provider had used until then."""
 
-    contender: Reading
+    contender: CpuSample
     provider_ns: int
 
 
 class Bench:
     """What all measurements share: the provider, and a folder for what is short-lived."""
 
-    def __init__(self, directory: Path, provider: Provider) -> None:
+    def __init__(self, directory: Path, provider: BenchProvider) -> None:
         self.directory = directory
         self.provider = provider
 
     def streams(
-        self, contender: Contender, count: int, answer: Answer, ramp_ms: int, *, together: bool = False
+        self, contender: Contender, count: int, answer: AskedAnswer, ramp_ms: int, *, together: bool = False
     ) -> Row:
         """``count`` viewers, each with a stream of its own, begun within ``ramp_ms`` (``together``: connected
         before, and all asking at the same moment)."""
@@ -100,7 +100,7 @@ class Bench:
             "round_trips": trips,
         }
 
-    def steady(self, contender: Contender, count: int, answer: Answer, window_ms: int) -> Row:
+    def steady(self, contender: Contender, count: int, answer: AskedAnswer, window_ms: int) -> Row:
         """``count`` viewers at any time, each with a stream of its own: as one ends, another one begins.
 
         The first come one after the other, spread over the time that an answer takes. From when all are there
@@ -149,7 +149,7 @@ class Bench:
         before = self._moment(contender)
         viewers = Viewers(
             self.directory,
-            contender.creating(Answer(1)),
+            contender.creating(AskedAnswer(1)),
             count,
             preconnect=True,
             timeout_ms=int(1000 * GRACE_S),
@@ -163,7 +163,7 @@ class Bench:
         row = self._row(contender, before, self._moment(contender), seen)
         return row | {"creates": count, "creates_per_s": 1000 * count / took_ms}
 
-    def neighbours(self, contender: Neighbours, waiting: int, long: Answer, short: Answer) -> Row:
+    def neighbours(self, contender: Neighbours, waiting: int, long: AskedAnswer, short: AskedAnswer) -> Row:
         """The first tokens of nine keys, one after the other: of an idle system, and then with ``waiting`` streams
         of a tenth key in line, whose answers are long."""
         others = contender.owners[1:]
@@ -189,7 +189,7 @@ class Bench:
             "busy_most_ms": max(busy),
         }
 
-    def _first_ms(self, contender: Neighbours, owner: str, answer: Answer) -> float:
+    def _first_ms(self, contender: Neighbours, owner: str, answer: AskedAnswer) -> float:
         viewer = Viewers(
             self.directory,
             contender.asking_as(owner, answer),
@@ -202,7 +202,7 @@ class Bench:
             raise BenchError(f"the first token of {owner} never came (HTTP {stream['status']})")
         return float(stream["first_ms"])
 
-    def fan(self, contender: Contender, viewers: int, answer: Answer) -> Row:
+    def fan(self, contender: Contender, viewers: int, answer: AskedAnswer) -> Row:
         """One gated stream, many viewers: it begins when all are there. CPU is of the time from there until all
         have its last token; coming and going is not in it."""
         name = contender.open(answer)
@@ -257,7 +257,7 @@ class Bench:
 
     def idle(self, contender: Contender, counts: Sequence[int]) -> Row:
         """Viewers to whom nothing is said, in rising number: memory of the API process, Redis connections."""
-        silent = Answer(tokens=1, rate=1, delay_ms=600_000)
+        silent = AskedAnswer(tokens=1, rate=1, delay_ms=600_000)
         before = self._moment(contender)
         memory, connections = [], {}
         asking = contender.reading(contender.open(silent)) if contender.shares else contender.asking(silent)
@@ -283,7 +283,7 @@ class Bench:
         }
 
     def _moment(self, contender: Contender) -> Moment:
-        return Moment(Reading.take(contender.roots), cpu_ns(self.provider.pid))
+        return Moment(CpuSample.take(contender.roots), cpu_ns(self.provider.pid))
 
     def _row(
         self, contender: Contender, before: Moment, after: Moment, seen: Seen, tokens: int | None = None
@@ -318,7 +318,7 @@ class Bench:
 
 def cold(directory: Path) -> Row:
     """`headrace up` in a new data folder, until the first token of the local model has come."""
-    before = Reading.take([])
+    before = CpuSample.take([])
     began = time.monotonic()
     argv = (sys.executable, "-P", "-m", "cli", "up", "--port", "0", "--data-dir", "data")
     with Child("up", argv, directory, clean_env()) as child:
@@ -327,7 +327,7 @@ def cold(directory: Path) -> Row:
         found = re.search(r"Headrace is up: http://[^:]+:(\d+)", child.output())
         assert found
         first_s = _first_token_s(int(found[1]), began)
-    steal = Used.between(before, Reading.take([])).steal
+    steal = Used.between(before, CpuSample.take([])).steal
     return {"contender": Headrace.key, "up_s": up_s, "first_token_s": first_s, "steal": steal}
 
 

@@ -14,12 +14,12 @@ from typing import ClassVar, Final
 
 from bench.figures import Spread
 from bench.fleet import Headrace
+from bench.http_request import AskedAnswer
 from bench.measure import Row
 from bench.sections import RAMP_MS, RATE, warm_up
 from bench.session import Session
 from bench.table import cpu_per_token, of, rounds
 from bench.toolchain import preload
-from bench.wire import Answer
 from cli.up.valkey import EVERYSEC
 
 ROUNDS: Final = 5
@@ -81,10 +81,10 @@ def measure(session: Session, count: int) -> None:
 
 def _round(session: Session, number: int, contender: Headrace) -> None:
     bench, what = session.bench, contender.title
-    take = partial(bench.streams, contender, STREAMS, Answer(TOKENS, RATE), STREAMS * RAMP_MS)
+    take = partial(bench.streams, contender, STREAMS, AskedAnswer(TOKENS, RATE), STREAMS * RAMP_MS)
     session.measure(SECTION, number, what, take)
     for burst in BURSTS:
-        together = Answer(20, RATE, delay_ms=200)
+        together = AskedAnswer(20, RATE, delay_ms=200)
         take = partial(bench.streams, contender, burst, together, 0, together=True)
         session.measure(f"{SECTION} first {burst}", number, what, take)
     session.measure(f"{SECTION} creates", number, what, partial(bench.creates, contender, CREATES))

@@ -12,9 +12,9 @@ from typing import Final
 
 from bench.figures import rate_at
 from bench.fleet import ALL, Contender, Direct, Headrace, Neighbours, Shared, TwoOfEach
+from bench.http_request import AskedAnswer
 from bench.measure import Row, cold
 from bench.session import Session
-from bench.wire import Answer
 
 LIMIT_MS: Final = 50.0
 """The article's promise: a token is there within 50 ms. Past it a contender counts as saturated."""
@@ -200,7 +200,7 @@ def _limit(session: Session, size: Size, number: int, contender: Contender, coun
 
 def first_tokens(session: Session, size: Size) -> None:
     """100 streams asked for at the same moment: how much later than the provider's the first token comes."""
-    answer = Answer(20, RATE, delay_ms=200)
+    answer = AskedAnswer(20, RATE, delay_ms=200)
     with session.running([Direct, Shared, Headrace]) as contenders:
         for contender in contenders:
             warm_up(session, contender)
@@ -216,14 +216,14 @@ def neighbours(session: Session, size: Size) -> None:
         with session.running([Neighbours]) as contenders:
             for contender in contenders:
                 assert isinstance(contender, Neighbours)
-                long, short = Answer(2000, 2), Answer(20, RATE, delay_ms=DELAY_MS)
+                long, short = AskedAnswer(2000, 2), AskedAnswer(20, RATE, delay_ms=DELAY_MS)
                 take = partial(session.bench.neighbours, contender, size.waiting, long, short)
                 session.measure("neighbours", number, contender.title, take)
 
 
 def fan_out(session: Session, size: Size) -> None:
     """One stream, 1,000 viewers."""
-    answer = Answer(250, RATE, delay_ms=100, hold_ms=5000, gated=True)
+    answer = AskedAnswer(250, RATE, delay_ms=100, hold_ms=5000, gated=True)
     with session.running(_readers(size)) as contenders:
         for number in session.rounds(size.rounds):
             for contender in _turns(contenders, number, size):
@@ -233,7 +233,7 @@ def fan_out(session: Session, size: Size) -> None:
 
 def resumes(session: Session, size: Size) -> None:
     """1,000 viewers come back at once to a log of 1,000 tokens that nobody reads."""
-    answer = Answer(1000, rate=150, hold_ms=25_000)
+    answer = AskedAnswer(1000, rate=150, hold_ms=25_000)
     with session.running(_readers(size)) as contenders:
         for number in session.rounds(size.rounds):
             turns = _turns(contenders, number, size)
@@ -269,7 +269,7 @@ def warm_up(session: Session, contender: Contender) -> None:
     """A few streams that nobody counts: imports, pools and caches belong to no figure."""
 
     def take() -> Row:
-        return session.bench.streams(contender, 5, Answer(10, RATE), 100) | {"steal": 0}
+        return session.bench.streams(contender, 5, AskedAnswer(10, RATE), 100) | {"steal": 0}
 
     session.measure("warm-up", 0, contender.title, take)
 
@@ -279,13 +279,13 @@ def _streams(
 ) -> Row:
     """``count`` streams of at least so many tokens; of more if they would not all be under way together."""
     ramp_ms = max(1000, RAMP_MS * count)
-    answer = Answer(max(tokens, int(RATE * (ramp_ms / 1000 + size.steady_s))), RATE)
+    answer = AskedAnswer(max(tokens, int(RATE * (ramp_ms / 1000 + size.steady_s))), RATE)
     take = partial(session.bench.streams, contender, count, answer, ramp_ms)
     return session.measure(section, number, f"{contender.title}, {count} streams", take)
 
 
 def _steady(session: Session, size: Size, section: str, number: int, contender: Contender, count: int) -> Row:
-    take = partial(session.bench.steady, contender, count, Answer(size.tokens, RATE), size.window_ms)
+    take = partial(session.bench.steady, contender, count, AskedAnswer(size.tokens, RATE), size.window_ms)
     return session.measure(section, number, f"{contender.title}, {count} streams that come and go", take)
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from bench.fleet import Contender
-from bench.load import Provider
+from bench.load import BenchProvider
 from bench.measure import Bench, Row
 from bench.spawn import BenchError
 
@@ -30,7 +30,7 @@ class Session:
     def __init__(
         self,
         directory: Path,
-        provider: Provider,
+        provider: BenchProvider,
         rows_to: IO[str],
         console: Console,
         progress: Progress,

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from cli import model
-from cli.chat.command import DEFAULT_URL, EXIT_CODES, Server, Watching, converse, request
+from cli.chat.command import DEFAULT_URL, EXIT_CODES, ServerAddress, Watching, converse, request
 from cli.chat.pipes import asked_on_stdin, checked, write_out
 from cli.chat.views import PlainView, TerminalView, View
 from cli.doctor.command import examine, report
@@ -23,7 +23,7 @@ from cli.up.plan import CODE
 from cli.up.valkey import ALWAYS, EVERYSEC
 from shared.config.api_keys import BadApiKeys, new_api_key
 from shared.config.settings import BadSettings, check_open, environment, load
-from shared.protocol.ids import BadCursor, is_stream_id, parse_cursor
+from shared.protocol.cursor import BadCursor, is_stream_id, parse_cursor
 from shared.version import VERSION
 
 DATA_DIR = Path(".headrace")
@@ -192,7 +192,7 @@ def _watching(url: str | None, key: str | None, raw: bool) -> Watching:
         env = environment()
     except BadSettings as error:
         _refuse(error)
-    server = Server(
+    server = ServerAddress(
         url=(url or env.get("HEADRACE_URL", "").strip() or DEFAULT_URL).rstrip("/"),
         key=(env.get("HEADRACE_KEY", "") if key is None else key).strip(),
     )

@@ -35,7 +35,7 @@ WAIT_S: Final = 1.0
 """For one call; between them arq's health check gets its turn."""
 AWAY_S: Final = 0.5
 CLOSE_S: Final = 6.0
-"""A stream takes at most twice 2 s to be handed over (see :mod:`worker.attempt.endings`); supervisors wait 10 s."""
+"""A stream takes at most twice 2 s to be handed over (see :mod:`worker.attempt.ending`); supervisors wait 10 s."""
 
 log = structlog.get_logger("worker.job_consumer")
 

@@ -21,29 +21,29 @@ from arq.worker import func
 from prometheus_client import CollectorRegistry
 
 from shared.config.settings import BadSettings, Configuration, environment, load
-from shared.process.collector import calm_collector
+from shared.process.critical_tasks import start_critical
 from shared.process.files import raise_file_limit
-from shared.process.logs import LogOutput, configure_logs
+from shared.process.gc_tuning import calm_collector
+from shared.process.logging import LogOutput, configure_logs
 from shared.process.metrics import Read, common, gauge, rendered, served
 from shared.process.rights_watch import RightsWatch
-from shared.process.vital import start_vital
 from shared.redis import arq_server, connect_to_logs, errors_of, listen, load_scripts, open_client, read_url
 from shared.store.durability import log_durability
 from shared.store.erasures import Erasures
 from shared.store.keys import Keys
-from shared.store.limits import Limits
 from shared.store.presence import PresenceKeys
+from shared.store.provider_limits import ProviderLimits
 from shared.store.queue import JOB, Job, Queue, deserialize, serialize
+from shared.store.quotas import Quotas
 from shared.store.streams import Streams
-from shared.store.turns import Turns
-from worker.attempt.endings import Endings
-from worker.attempt.generation import Generations
+from worker.attempt.ending import AttemptEnding
+from worker.attempt.lifecycle import AttemptRunner
 from worker.attempt.pump import Pump
 from worker.background.leases import Leases
+from worker.background.presence_watch import PresenceWatch
 from worker.background.provider_limiter import ProviderLimiter
 from worker.background.sweep import Sweep
-from worker.background.upkeep import Upkeep
-from worker.background.watchers import Watchers
+from worker.background.ticker import Ticker
 from worker.job_consumer import JobConsumer, MultiplexedArq
 from worker.log.attempt_log import FENCED
 from worker.log.writer import LogWriter
@@ -116,7 +116,7 @@ def shared_places(configuration: Configuration) -> Places:
 
 async def generate(ctx: dict[str, Any], stream_id: str) -> None:
     """The function that jobs name: bring this stream to its end, or leave it to whoever has it."""
-    generations: Generations = ctx["generations"]
+    generations: AttemptRunner = ctx["generations"]
     await generations.generate(Job(ctx["job_id"], stream_id, ctx["score"]))
 
 
@@ -146,7 +146,7 @@ async def stop(ctx: dict[str, Any]) -> None:
 @asynccontextmanager
 async def running(
     configuration: Configuration, output: LogOutput, places: Places
-) -> AsyncIterator[tuple[Queue, Generations]]:
+) -> AsyncIterator[tuple[Queue, AttemptRunner]]:
     """The parts of one worker, while they run. Out: what its jobs need. ``output``: where its log goes."""
     settings = configuration.settings
     name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
@@ -173,7 +173,7 @@ async def running(
     )
     client = ProviderClient(settings, configuration.network, metrics=metrics)
     leases = Leases(streams, name, settings.lease_ms, writer.running)
-    limits = Limits(queue_client, keys)
+    limits = Quotas(queue_client, keys)
     sweep = Sweep(
         streams,
         queue,
@@ -184,13 +184,13 @@ async def running(
         may_differ=bool(settings.queue_url) or read_url(settings.redis_url).kind == "sentinel",
         metrics=metrics,
     )
-    watchers = Watchers(PresenceKeys(log_client, keys))
+    watchers = PresenceWatch(PresenceKeys(log_client, keys))
     erasures = Erasures(settings, queue_client, keys)
-    upkeep = Upkeep(name, queue, leases, sweep, writer, watchers, erasures)
-    endings = Endings(settings, streams, queue, writer, erasures, metrics)
-    provider_limiter = ProviderLimiter(Turns(queue_client, keys))
+    upkeep = Ticker(name, queue, leases, sweep, writer, watchers, erasures)
+    endings = AttemptEnding(settings, streams, queue, writer, erasures, metrics)
+    provider_limiter = ProviderLimiter(ProviderLimits(queue_client, keys))
     pump = Pump(client, writer, provider_limiter, watchers, configuration.prices, places)
-    generations = Generations(
+    generations = AttemptRunner(
         settings, configuration.providers, pump, streams, queue, writer, endings, name, metrics
     )
 
@@ -210,7 +210,7 @@ async def running(
 
     await RightsWatch((settings.redis_url, settings.queue_redis_url), settings.key_prefix).run()
     background = [
-        start_vital(work, about)
+        start_critical(work, about)
         for work, about in (
             (writer.run(), "log"),
             (upkeep.run(), "upkeep"),

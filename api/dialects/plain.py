@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from api.dialects.native import GONE_TEXT
+from shared.protocol.cursor import entry_cursor
 from shared.protocol.events import CANCELLED, DONE, FAILED, MESSAGE, RESTART, TERMINAL, decode_data, encode_data
-from shared.protocol.ids import entry_cursor
 from shared.protocol.sse import encode_event, encode_named
 from shared.store.log import Entry
 

@@ -27,9 +27,9 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.http.doors import OWNER
+from api.http.auth import OWNER
 from api.http.problems import Problem, body_too_large, refuse
-from api.http.rates import Rate
+from api.http.rate_limiter import RateLimiter
 
 LARGE_BYTES: Final = 32 * 1024
 """A smaller body takes less than 2 ms, whatever it holds."""
@@ -86,7 +86,7 @@ class Bodies:
 
     def __init__(self, per_minute: int) -> None:
         """``per_minute``: creations of a key; 0: any number."""
-        self._rate = Rate(per_minute)
+        self._rate = RateLimiter(per_minute)
         self._turn = asyncio.Lock()
 
     def check(self, owner: str) -> None:

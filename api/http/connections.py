@@ -41,7 +41,7 @@ from shared.process.files import MAX_WAITING
 CONNECTION: Final = "headrace.connection"
 CYCLE: Final = "headrace.cycle"
 """In the ASGI scope: the server's protocol of this connection, and what it holds of this request. Weak, for both
-hold the scope, and what goes round in a circle is freed late (:mod:`shared.process.collector`)."""
+hold the scope, and what goes round in a circle is freed late (:mod:`shared.process.gc_tuning`)."""
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 MAX_HEAD_BYTES: Final = 64 * 1024

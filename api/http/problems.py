@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from api.http.faults import faults
+from api.http.validation import faults
 from shared.redis import AWAY, is_out_of_memory
 
 log = structlog.get_logger("api")

@@ -17,14 +17,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 
 from api.dialects.plain import PlainBatchDialect, PlainDialect
+from api.http.auth import OWNER, context, own_fields, owner_of
 from api.http.bodies import BodyRoute
-from api.http.doors import OWNER, own_fields, owner_of, services
-from api.http.heads import IS_HEAD
+from api.http.head_requests import IS_HEAD
 from api.http.problems import documented
 from api.routes.streams import beat
 from api.schemas.requests import CreateStream
 from api.viewing.batching import BatchLimits
-from api.viewing.opening import (
+from api.viewing.subscribe import (
     AWAY_NOW,
     CROWDED,
     MAX_BATCH,
@@ -40,7 +40,7 @@ from api.viewing.opening import (
     cursor_in,
     open_viewer,
 )
-from shared.protocol.ids import BadCursor, Cursor, parse_cursor
+from shared.protocol.cursor import BadCursor, Cursor, parse_cursor
 from shared.protocol.sse import encode_event, encode_id
 from shared.redis import AWAY
 
@@ -179,7 +179,7 @@ async def _answer(
     request: Request, asked: CreateStream, last_event_id: str | None, wanted: Callable[[str], Wanted]
 ) -> Response:
     """Go on with the stream that Last-Event-ID names, or make one; then read it."""
-    has = services(request)
+    has = context(request)
     if has.viewing.full(request.scope[OWNER]):
         return come_back(has, CROWDED)
     if last_event_id:

@@ -5,12 +5,12 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Header, Request, Response
 
+from api.http.auth import context, owner_of
 from api.http.bodies import BodyRoute
-from api.http.doors import owner_of, services
 from api.http.prefix import prefix_of
 from api.http.problems import documented
 from api.schemas.requests import CreateStream
-from api.streams.answers import Created
+from api.streams.records import Created
 
 router = APIRouter(prefix="/v1", tags=["streams"], responses=documented(401, 413, 422, 503), route_class=BodyRoute)
 
@@ -20,7 +20,7 @@ async def create(
     request: Request, asked: CreateStream, idempotency_key: Annotated[str | None, Header()] = None
 ) -> Response:
     """Enqueue one generation. Send an ``Idempotency-Key`` to make repeating the call harmless."""
-    has = services(request)
+    has = context(request)
     made = await has.creation.create(asked, owner_of(request), idempotency_key)
     found = await has.tokens.links(made.stream_id, made.created_ms, prefix_of(request))
     headers = {"Location": found["url"]}

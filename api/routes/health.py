@@ -7,9 +7,9 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from redis.exceptions import RedisError
 
-from api.http.doors import services
+from api.context import Context
+from api.http.auth import context
 from api.http.problems import Problem, documented, redis_full
-from api.services import Services
 from shared.redis import AWAY, check_masters, what_to_grant
 
 READY_TIMEOUT_S: Final = 1.5
@@ -29,7 +29,7 @@ async def ready_for_viewers(request: Request) -> dict[str, object]:
 
     It says nothing of workers. A load balancer that asks this keeps an API whose workers are gone.
     """
-    await _check_redis(services(request))
+    await _check_redis(context(request))
     return {"status": "ready"}
 
 
@@ -37,7 +37,7 @@ async def ready_for_viewers(request: Request) -> dict[str, object]:
 async def ready_for_creates(request: Request) -> dict[str, object]:
     """As ``/readyz``, and Redis has room for new streams: a create would be taken."""
     ready = await readyz(request)
-    if services(request).memory.is_full:
+    if context(request).memory.is_full:
         raise redis_full()
     return ready
 
@@ -48,7 +48,7 @@ async def readyz(request: Request) -> dict[str, object]:
 
     ``creates`` is ``refused`` while Redis is so full that the rest is kept for what runs: reading still works.
     """
-    parts = services(request)
+    parts = context(request)
     workers, waiting = await _check_redis(parts)
     if parts.memory.used >= 1:
         raise redis_full()
@@ -60,7 +60,7 @@ async def readyz(request: Request) -> dict[str, object]:
     return {"status": "ready", "workers": workers, "waiting": waiting, "creates": creates}
 
 
-async def _check_redis(parts: Services) -> tuple[int, int]:
+async def _check_redis(parts: Context) -> tuple[int, int]:
     """Whether Redis answers and lets this process work. Out: how many workers there are, and how many jobs wait.
     Raises a :class:`api.http.problems.Problem`."""
     queue = parts.queue

@@ -8,12 +8,12 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from redis.exceptions import RedisError
 
+from api.http.auth import context, own_fields, owner_of
 from api.http.bodies import BodyRoute
-from api.http.doors import own_fields, owner_of, services
 from api.http.prefix import prefix_of
 from api.http.problems import documented, no_such_stream
 from api.schemas.requests import Cancel
-from api.streams.answers import Created, Links, Model, Models
+from api.streams.records import Created, Links, Model, Models
 from shared.protocol.events import encode_data
 from shared.redis import AWAY
 
@@ -23,7 +23,7 @@ router = APIRouter(prefix="/v1", tags=["streams"], responses=documented(401, 413
 @router.get("/streams/{stream_id}", responses=documented(404))
 async def read(request: Request, stream_id: str) -> Response:
     """The record: status, everything said so far, usage, timings, and the last event's id."""
-    has = services(request)
+    has = context(request)
     (created_ms,) = await own_fields(request, stream_id, "created_ms")
     record = await has.records.get(stream_id)
     if record is None:
@@ -35,7 +35,7 @@ async def read(request: Request, stream_id: str) -> Response:
 @router.post("/streams/{stream_id}/token", response_model=Links, responses=documented(404))
 async def renew(request: Request, stream_id: str) -> dict[str, Any]:
     """Links with a new read token; a viewer goes on behind its last event with either."""
-    has = services(request)
+    has = context(request)
     (created_ms,) = await own_fields(request, stream_id, "created_ms")
     found = await has.tokens.links(stream_id, int(created_ms or 0), prefix_of(request))
     return {"id": stream_id, **found, "expires_in_s": has.tokens.expires_in_s()}
@@ -44,7 +44,7 @@ async def renew(request: Request, stream_id: str) -> dict[str, Any]:
 @router.post("/streams/{stream_id}/cancel", response_model=Created, responses=documented(400, 404))
 async def cancel(request: Request, stream_id: str, asked: Cancel | None = None) -> dict[str, str]:
     """Stop a stream; its upstream connection closes within a second. One that ended stays as it is."""
-    has = services(request)
+    has = context(request)
     model, created_ms = await own_fields(request, stream_id, "model", "created_ms")
     data = encode_data({"by": "client", "reason": (asked or Cancel()).reason})
     answer = await has.cancellation.cancel(stream_id, data)
@@ -58,7 +58,7 @@ async def cancel(request: Request, stream_id: str, asked: Cancel | None = None) 
 @router.delete("/streams/{stream_id}", status_code=204, responses=documented(404))
 async def erase(request: Request, stream_id: str) -> None:
     """Erase a stream, running or not, with everything that was said."""
-    has = services(request)
+    has = context(request)
     await own_fields(request, stream_id)
     if not await has.cancellation.erase(stream_id, owner_of(request)):
         raise no_such_stream()
@@ -75,13 +75,13 @@ async def heartbeat(request: Request, stream_id: str) -> None:
 async def beat(request: Request, stream_id: str) -> None:
     """Note a sign of life, where the stream wants to know. Raises :class:`Problem` (404)."""
     (pause,) = await own_fields(request, stream_id, "pause_after_ms")
-    await services(request).presence.beat(stream_id, pause)
+    await context(request).presence.beat(stream_id, pause)
 
 
 @router.get("/models", response_model=Models)
 async def models(request: Request) -> Models:
     """The models that can be asked for."""
-    has = services(request)
+    has = context(request)
     found = [
         Model(id=f"{provider.name}/{name}", provider=provider.name)
         for provider in has.providers.values()

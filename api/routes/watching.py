@@ -1,7 +1,7 @@
 """The events route: reading a stream as SSE, by key or by read token.
 
 EventSource gives up for ever on any status but 200. So 4xx here is for what stays so; trouble that passes is told
-in a 200 (see :mod:`api.viewing.opening`).
+in a 200 (see :mod:`api.viewing.subscribe`).
 """
 
 from typing import Annotated
@@ -12,9 +12,9 @@ from pydantic import Field
 from redis.exceptions import RedisError
 
 from api.dialects.native import NativeDialect
-from api.http.doors import OWNER, own_fields, services
+from api.http.auth import OWNER, context, own_fields
 from api.http.problems import documented
-from api.viewing.opening import (
+from api.viewing.subscribe import (
     AWAY_NOW,
     CROWDED,
     NEEDED,
@@ -27,7 +27,7 @@ from api.viewing.opening import (
     come_back,
     open_viewer,
 )
-from shared.protocol.ids import BadCursor, parse_cursor
+from shared.protocol.cursor import BadCursor, parse_cursor
 from shared.redis import AWAY
 
 log = structlog.get_logger("api")
@@ -59,7 +59,7 @@ async def events(
     last_event_id: Annotated[str | None, Header(description="the id of the last event received")] = None,
 ) -> Response:
     """Read the answer as SSE, from behind the last event received; the header beats the query."""
-    has = services(request)
+    has = context(request)
     try:
         position = parse_cursor((asked.last_event_id if last_event_id is None else last_event_id) or "")
     except BadCursor:

@@ -31,7 +31,7 @@ from pydantic import (
     model_validator,
 )
 
-from shared.protocol.nesting import levels
+from shared.protocol.json_depth import levels
 
 MAX_MESSAGES: Final = 1000
 MAX_PARTS: Final = 100

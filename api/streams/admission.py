@@ -1,4 +1,4 @@
-"""Admission: what a create is told that a limit of its key refuses (see :mod:`shared.store.limits`).
+"""Admission: what a create is told that a limit of its key refuses (see :mod:`shared.store.quotas`).
 
 Refused is a 429 whose code names the limit, with ``Retry-After``. A repeated create whose stream is already there
 is never refused: it takes nothing.
@@ -9,10 +9,10 @@ from typing import Final
 
 from api.http.problems import Problem, redis_full
 from shared.config.settings import Settings
-from shared.protocol.transitions import TRANSITIONS
-from shared.store.limits import Limits
+from shared.protocol.status import TRANSITIONS
 from shared.store.new_stream import BEING_MADE_MS
 from shared.store.queue import Queue
+from shared.store.quotas import Quotas
 from shared.store.streams import Streams
 
 QUEUE_WAIT_S: Final = 5
@@ -23,7 +23,7 @@ BYTES_WAIT_S: Final = 30
 class Admission:
     """Looks after the limits of keys."""
 
-    def __init__(self, settings: Settings, limits: Limits, streams: Streams, queue: Queue) -> None:
+    def __init__(self, settings: Settings, limits: Quotas, streams: Streams, queue: Queue) -> None:
         self._settings = settings
         self._limits = limits
         self._streams = streams

@@ -5,8 +5,8 @@ import structlog
 from api.metrics import ApiMetrics
 from shared.config.settings import Settings
 from shared.store.erasures import Erasures
-from shared.store.limits import Ended, Limits
 from shared.store.queue import Queue
+from shared.store.quotas import Ended, Quotas
 from shared.store.streams import Streams
 
 log = structlog.get_logger("api")
@@ -20,7 +20,7 @@ class Cancellation:
         settings: Settings,
         streams: Streams,
         queue: Queue,
-        limits: Limits,
+        limits: Quotas,
         erasures: Erasures,
         metrics: ApiMetrics,
     ) -> None:

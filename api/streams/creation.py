@@ -22,9 +22,9 @@ from api.viewing.presence import Presence
 from shared.config.capabilities import Refusal, disallowed, refusal
 from shared.config.providers import Provider, Target, UnknownModel, resolve_model
 from shared.config.settings import Settings
+from shared.protocol.cursor import idempotent_stream_id, new_stream_id
 from shared.protocol.fallbacks import speaker
-from shared.protocol.ids import idempotent_stream_id, new_stream_id
-from shared.store.create import Created, Creator
+from shared.store.create import CreateResult, Creator
 from shared.store.new_stream import NewStream
 
 CREATE_TIMEOUT_S: Final = 1.8
@@ -168,7 +168,7 @@ class Creation:
             await self._presence.beat(stream_id, pause_after_ms)
         return Made(stream_id, made.status, speaks["model"], made.created_ms, met)
 
-    async def _make(self, new: NewStream, until: float, *, may_exist: bool) -> Created:
+    async def _make(self, new: NewStream, until: float, *, may_exist: bool) -> CreateResult:
         """Run the steps; once more if the key's streams that ended gave their places back. Raises :class:`Problem`
         (429)."""
         made = await self._creator.create(new, until, may_exist=may_exist)

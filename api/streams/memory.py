@@ -4,7 +4,7 @@ Theory of operation. At ``maxmemory`` a server refuses writes, those of running 
 earlier, at :data:`FULL` of it: what is left is for the streams that are there. And of what is left each key has its
 share (where there are several): it may store as many bytes as are free, so one key alone fills a half of the
 server, two a third each (the rule by which workers share their places, see :mod:`shared.store.queue`). What a key
-stores is counted by :mod:`shared.store.limits`; what is free is as old as the last look. A server that has no
+stores is counted by :mod:`shared.store.quotas`; what is free is as old as the last look. A server that has no
 ``maxmemory``, or that lets nobody ask (``INFO``), is never full.
 """
 
@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from shared.redis import AWAY, memory_of
-from shared.store.limits import NOTHING, Limits
+from shared.store.quotas import NOTHING, Quotas
 
 LOOK_S: Final = 1.0
 LOOK_TIMEOUT_S: Final = 2.0
@@ -30,7 +30,7 @@ log = structlog.get_logger("api.memory")
 class Memory:
     """The memory of one deployment's servers."""
 
-    def __init__(self, servers: Sequence[Redis], limits: Limits, most_of_key: int, *, shared: bool) -> None:
+    def __init__(self, servers: Sequence[Redis], limits: Quotas, most_of_key: int, *, shared: bool) -> None:
         """``most_of_key``: bytes of a key, 0: its share; ``shared``: there are several keys."""
         self._servers = servers
         self._limits = limits

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from api.viewing.shared_buffer import SharedBuffer
-from shared.protocol.events import MESSAGE, Delta, decode_data, encode_data, merged
+from shared.protocol.events import MESSAGE, Delta, decode_data, encode_data
+from shared.protocol.transcript import merged
 from shared.store.log import Entry
 
 

@@ -16,8 +16,8 @@ from api.dialects.base import Dialect
 from api.http.sink import frame
 from api.viewing.shared_buffer import SLICE_BYTES, SharedBuffer
 from api.viewing.snapshots import Recent
+from shared.protocol.cursor import MAX_PART, Cursor, follows
 from shared.protocol.events import FRESH, MESSAGE, QUEUED
-from shared.protocol.ids import MAX_PART, Cursor, follows
 from shared.store.keys import Keys
 from shared.store.log import DATA, TYPE, RawEntry, read_entry
 from shared.store.streams import Reading

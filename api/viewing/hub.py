@@ -27,7 +27,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from api.dialects.base import Dialect
 from api.viewing.followed_log import FollowedLog, FollowedLogs
-from shared.protocol.ids import Cursor, entry_cursor
+from shared.protocol.cursor import Cursor, entry_cursor
 from shared.redis import AWAY, LogConnection, listen, reason
 from shared.store.keys import Keys
 from shared.store.log import (

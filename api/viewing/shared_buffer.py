@@ -17,7 +17,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from typing import Final
 
-from shared.protocol.ids import Cursor
+from shared.protocol.cursor import Cursor
 
 MAX_EVENTS: Final = 4096
 """As many as a log keeps by default: who is behind that would get a snapshot anyway."""

@@ -20,7 +20,7 @@ _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
 
-class Flights(Generic[_Key, _Value]):
+class SingleFlight(Generic[_Key, _Value]):
     """Reads by key, each shared by all who ask before it begins."""
 
     def __init__(self, read: Callable[[_Key], Awaitable[_Value]]) -> None:

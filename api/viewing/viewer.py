@@ -30,9 +30,10 @@ from api.viewing.batching import Batching, BatchLimits, gather
 from api.viewing.followed_log import FollowedLog
 from api.viewing.hub import Hub
 from api.viewing.shared_buffer import SLICE_BYTES
-from shared.protocol.events import FRESH, Transcript
-from shared.protocol.ids import Cursor, entry_cursor, follows
+from shared.protocol.cursor import Cursor, entry_cursor, follows
+from shared.protocol.events import FRESH
 from shared.protocol.sse import encode_retry
+from shared.protocol.transcript import Transcript
 from shared.redis import AWAY
 from shared.store.log import Entry
 from shared.store.streams import LARGE_SNAPSHOT, Reading, Streams

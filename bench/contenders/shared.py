@@ -29,7 +29,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(lifespan=lifespan)
 
 
-class ChatRequest(BaseModel):
+class SharedChatRequest(BaseModel):
     prompt: str
     model: str = "bench"
 
@@ -51,5 +51,5 @@ async def stream_chat(client: httpx.AsyncClient, prompt: str, model: str) -> Asy
 
 
 @app.post("/chat/stream")
-async def chat_stream(request: Request, asked: ChatRequest) -> EventSourceResponse:
+async def chat_stream(request: Request, asked: SharedChatRequest) -> EventSourceResponse:
     return EventSourceResponse(stream_chat(request.app.state.client, asked.prompt, asked.model))

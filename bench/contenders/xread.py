@@ -16,7 +16,7 @@ from fastapi import FastAPI, Header, Request
 from pydantic import BaseModel
 from sse_starlette.sse import EventSourceResponse
 
-from shared.protocol.ids import new_stream_id
+from shared.protocol.cursor import new_stream_id
 from shared.redis import load_scripts
 from shared.store.keys import Keys
 from shared.store.new_stream import NewStream, new_nonce
@@ -43,12 +43,12 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(lifespan=lifespan)
 
 
-class Asked(BaseModel):
+class AskedXread(BaseModel):
     prompt: str
 
 
 @app.post("/streams", status_code=202)
-async def create(request: Request, asked: Asked) -> dict[str, str]:
+async def create(request: Request, asked: AskedXread) -> dict[str, str]:
     streams, queue = request.app.state.streams, request.app.state.queue
     messages = [{"role": "user", "content": asked.prompt}]
     body = json.dumps({"provider": "local", "model": "smollm2", "messages": messages})

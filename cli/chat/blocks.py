@@ -7,7 +7,7 @@ _FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
-def settled(text: str) -> int:
+def finished_length(text: str) -> int:
     """The length of the blocks at the front that are complete.
 
     A cut lies behind blank lines, outside code fences, and before a line that is whole and not indented (an

@@ -17,10 +17,10 @@ from typing import Any, Final, Literal
 from rich.console import Console
 from rich.text import Text
 
-from cli.chat.answer import Answer
-from cli.chat.asking import LEAVING, ask, signals
+from cli.chat.answer_state import AnswerState
+from cli.chat.api_client import ApiClient, open_http
 from cli.chat.blocks import harmless
-from cli.chat.client import Client, open_http
+from cli.chat.interrupt import LEAVING, ask, signals
 from cli.chat.pipes import checked
 from cli.chat.views import Begun, View
 from cli.errors import NoAnswer
@@ -34,7 +34,7 @@ EXIT_CODES: Final[dict[Ending, int]] = {"done": 0, "failed": 1, "detached": 3, "
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ServerAddress:
     """Where to ask, with which key."""
 
     url: str
@@ -51,7 +51,7 @@ class Server:
 class Watching:
     """Asks for answers, or finds them again, and shows each to its end."""
 
-    server: Server
+    server: ServerAddress
     view: Callable[[], View]
     notes: Console
     may_ask: bool
@@ -59,18 +59,18 @@ class Watching:
 
     async def watch(
         self, body: dict[str, Any] | None, stream_id: str = "", cursor: str = ""
-    ) -> tuple[Ending, Answer]:
+    ) -> tuple[Ending, AnswerState]:
         """Show one answer: to what ``body`` asks for, or of the stream ``stream_id`` behind ``cursor``.
 
         Out: how it ended, and what is known of it. Raises :class:`NoAnswer`.
         """
-        answer, view = Answer(), self.view()
+        answer, view = AnswerState(), self.view()
         answer.cursor = cursor
         with signals() as got:
             view.start()
             try:
                 async with open_http(self.server.url, self.server.key) as http:
-                    client = Client(http, view.waiting)
+                    client = ApiClient(http, view.waiting)
                     if body is not None:
                         made = await _unless_told(client.create(body), got)
                         if made is None:
@@ -96,7 +96,12 @@ class Watching:
         return ending, answer
 
     async def _follow(
-        self, client: Client, stream_id: str, answer: Answer, view: View, got: "asyncio.Queue[signal.Signals]"
+        self,
+        client: ApiClient,
+        stream_id: str,
+        answer: AnswerState,
+        view: View,
+        got: "asyncio.Queue[signal.Signals]",
     ) -> Ending:
         reading = asyncio.create_task(_read(client, stream_id, answer, view))
         stopping = False
@@ -124,7 +129,7 @@ class Watching:
             await asyncio.gather(reading, return_exceptions=True)
         return {"done": "done", "cancelled": "stopped"}.get(answer.ending, "failed")  # type: ignore[return-value]
 
-    async def _stop(self, client: Client, stream_id: str) -> bool:
+    async def _stop(self, client: ApiClient, stream_id: str) -> bool:
         try:
             await client.stop(stream_id)
         except NoAnswer as error:
@@ -137,7 +142,7 @@ class Watching:
         self.notes.print(Text(harmless(text), style=style), soft_wrap=True, highlight=False)
 
 
-async def _read(client: Client, stream_id: str, answer: Answer, view: View) -> None:
+async def _read(client: ApiClient, stream_id: str, answer: AnswerState, view: View) -> None:
     async for change in client.changes(stream_id, answer):
         view.show(change)
 

@@ -18,8 +18,8 @@ from rich.markdown import Markdown
 from rich.segment import Segment, Segments
 from rich.text import Text
 
-from cli.chat.answer import Answer, Change, summary
-from cli.chat.blocks import harmless, settled
+from cli.chat.answer_state import AnswerState, Change, summary
+from cli.chat.blocks import finished_length, harmless
 
 REFRESH_S: Final = 0.08
 BELOW: Final = 3
@@ -33,7 +33,7 @@ class View(Protocol):
     def show(self, change: Change) -> None: ...
     def waiting(self, why: str) -> None: ...
     def pause(self) -> None: ...
-    def end(self, answer: Answer | None) -> None:
+    def end(self, answer: AnswerState | None) -> None:
         """The last word; None: no end was seen. Safe to call again."""
 
 
@@ -94,7 +94,7 @@ class TerminalView:
             self._live.stop()
             self._live = None
 
-    def end(self, answer: Answer | None) -> None:
+    def end(self, answer: AnswerState | None) -> None:
         if self._over:
             return
         self._over = True
@@ -137,7 +137,7 @@ class TerminalView:
             await asyncio.sleep(REFRESH_S)
 
     def _paint(self) -> None:
-        if self._dirty and (cut := settled(self._tail)):
+        if self._dirty and (cut := finished_length(self._tail)):
             block, self._tail = self._tail[:cut], self._tail[cut:]
             self._print_block(block)
         self._dirty = False
@@ -210,7 +210,7 @@ class PlainView:
     def waiting(self, why: str) -> None:
         self._note(why)
 
-    def end(self, answer: Answer | None) -> None:
+    def end(self, answer: AnswerState | None) -> None:
         if self._over:
             return
         self._over = True

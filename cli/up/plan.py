@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cli.model import NAME as MODEL_NAME
-from cli.up.process import Command
+from cli.up.process import ChildCommand
 from cli.up.sockets import answers_ok
 from cli.up.supervisor import Spec
 from cli.up.valkey import answers, server_argv, why_no_room
@@ -61,7 +61,7 @@ class Plan:
             return await answers(url)
 
         argv = server_argv(program, port, directory, appendfsync)
-        command = Command(
+        command = ChildCommand(
             "valkey",
             (argv[0], str(config), *argv[1:]),
             self.env,
@@ -92,9 +92,9 @@ class Plan:
         ready = _http_ok(self.address.host, self.address.port, "/healthz")
         return Spec(command, ready, CODE_READY_S, API_STOP_S, API_TURN, after)
 
-    def _python(self, name: str, module: tuple[str, ...], pass_fds: tuple[int, ...]) -> Command:
+    def _python(self, name: str, module: tuple[str, ...], pass_fds: tuple[int, ...]) -> ChildCommand:
         argv = (sys.executable, "-P", "-m", *module)
-        return Command(name, argv, self.env, self.log(name), pass_fds=pass_fds)
+        return ChildCommand(name, argv, self.env, self.log(name), pass_fds=pass_fds)
 
 
 def decided_env(redis_url: str, host: str, port: int, model_port: int | None) -> dict[str, str]:

@@ -38,7 +38,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class ChildCommand:
     """One program to run. ``env`` is its whole environment (it may hold keys, so it is never shown)."""
 
     name: str
@@ -71,7 +71,7 @@ def end_with_parent(sig: signal.Signals) -> Callable[[], None] | None:
 class Process:
     """A running child. Whoever makes one awaits :meth:`stop`."""
 
-    def __init__(self, command: Command) -> None:
+    def __init__(self, command: ChildCommand) -> None:
         """Start it; its output is appended to the log, or dropped where that can't be opened. Raises ``OSError`` if
         the program can't be run."""
         with _opened(command.log) as log:

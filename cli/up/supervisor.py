@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cli.errors import ChildFailed
-from cli.up.process import Command, Process, begin_log, bound_log, ending, last_lines
+from cli.up.process import ChildCommand, Process, begin_log, bound_log, ending, last_lines
 
 READY_POLL_S = 0.1
 LOG_CHECK_S = 5.0
@@ -27,7 +27,7 @@ LOG_CHECK_S = 5.0
 class Spec:
     """A child, and how it is looked after. Times in seconds."""
 
-    command: Command
+    command: ChildCommand
     ready: Callable[[], Awaitable[bool]]
     ready_within_s: float
     stop_within_s: float

@@ -1,4 +1,5 @@
-"""The event vocabulary, and how deltas add up to an answer: pure, no I/O.
+"""The event vocabulary, and how data is written. Pure, no I/O. How deltas add up:
+:mod:`shared.protocol.transcript`.
 
 A *delta* is the data of a ``message`` event: a dict with exactly one of the keys
 
@@ -14,13 +15,9 @@ A *delta* is the data of a ``message`` event: a dict with exactly one of the key
   ``{"index", "data"}`` of Claude; ``thoughtSignature`` ``{"signature", "tool_call"?}`` of Gemini, with the index of
   the call that it stands at; ``extra_content`` ``{"tool_call", …}``, of a call in the OpenAI format; and
   ``reasoning_details``, a list with one block of OpenRouter's.
-
-A *snapshot* is kept in Redis as lines, one JSON delta a line, so that it grows by APPEND alone.
 """
 
 from collections.abc import Callable, Iterable
-from itertools import groupby
-from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -47,12 +44,6 @@ TERMINAL: Final = frozenset({DONE, FAILED, CANCELLED})
 FRESH: Final = frozenset({STARTED, RESTART})
 """Openings from which the text counts anew."""
 
-MAX_DELTA_BYTES: Final = 16 * 1024
-"""Deltas are merged up to this size: with a cap of 4,096 entries a log stays below 64 MiB even under a
-provider that sends megabytes, and a viewer's write stays below one socket buffer (64 KiB)."""
-PIECE: Final = MAX_DELTA_BYTES // 4
-"""That bound in characters, which have at most 4 bytes each: deltas are merged and split by it."""
-
 encode_data: Final[Callable[[dict[str, Any]], bytes]] = msgspec.json.Encoder().encode
 """One event's data as compact JSON: a single line, for JSON escapes every line break."""
 
@@ -71,133 +62,3 @@ def decode_many(raw: Iterable[bytes]) -> list[dict[str, Any]]:
     """The data of several events, each what :data:`encode_data` made: in one step, a third of the time."""
     found: list[dict[str, Any]] = _decoder.decode(b"[%b]" % b",".join(raw))
     return found
-
-
-def merged(one: Delta, two: Delta) -> Delta | None:
-    """Both as one delta, which means the same as both in turn; None where they are no pieces of the same thing.
-
-    Nothing grows past PIECE characters.
-    """
-    for kind in ("text", "reasoning"):
-        if kind in one and kind in two:
-            both = one[kind] + two[kind]
-            return {kind: both} if len(both) <= PIECE else None
-    if "tool_call" in one and "tool_call" in two:
-        old, new = one["tool_call"], two["tool_call"]
-        same = old["index"] == new["index"] and not ("id" in new or "name" in new)
-        both = old.get("arguments", "") + new.get("arguments", "")
-        if same and len(both) <= PIECE:
-            return {"tool_call": {**old, "arguments": both}}
-    return None
-
-
-def split_delta(delta: Delta) -> list[Delta]:
-    """The same delta in pieces within MAX_DELTA_BYTES; a provider may send 10 MB in one read."""
-    for kind in ("text", "reasoning"):
-        if kind in delta and len(delta[kind]) > PIECE:
-            value = delta[kind]
-            return [{kind: value[i : i + PIECE]} for i in range(0, len(value), PIECE)]
-    if "tool_call" in delta:
-        call = delta["tool_call"]
-        arguments = call.get("arguments", "")
-        if len(arguments) > PIECE:
-            head = {"tool_call": {**call, "arguments": arguments[:PIECE]}}
-            index = call["index"]
-            rest = [
-                {"tool_call": {"index": index, "arguments": arguments[i : i + PIECE]}}
-                for i in range(PIECE, len(arguments), PIECE)
-            ]
-            return [head, *rest]
-    return [delta]
-
-
-def snapshot_lines(deltas: Iterable[Delta]) -> bytes:
-    """Deltas as the snapshot holds them: neighbours of one kind merged, one JSON delta a line.
-
-    (Text is joined once, and split where it is too long: 0.1 µs a delta, not 0.3 by merging one by one.)
-    """
-    told: list[Delta] = []
-    for kind, run in groupby(deltas, min):  # a delta has one key, and this gets it without a call into Python
-        if kind in ("text", "reasoning"):
-            told += split_delta({kind: "".join(map(itemgetter(kind), run))})
-            continue
-        for delta in run:
-            if told and (both := merged(told[-1], delta)) is not None:
-                told[-1] = both
-            else:
-                told.append(delta)
-    return b"".join(encode_data(delta) + b"\n" for delta in told)
-
-
-class Transcript:
-    """What was said so far: the sum of deltas, in order."""
-
-    __slots__ = ("_calls", "_last_calls", "_reasoning", "_text", "provider_parts")
-
-    def __init__(self) -> None:
-        self._text: list[str] = []
-        self._reasoning: list[str] = []
-        self._calls: list[tuple[dict[str, Any], list[str]]] = []
-        """Each with the pieces of its arguments."""
-        self._last_calls: dict[Any, tuple[dict[str, Any], list[str]]] = {}
-        """The last call of each index."""
-        self.provider_parts: list[dict[str, Any]] = []
-
-    @property
-    def text(self) -> str:
-        return "".join(self._text)
-
-    @property
-    def reasoning(self) -> str:
-        return "".join(self._reasoning)
-
-    @property
-    def tool_calls(self) -> list[dict[str, Any]]:
-        """Each ``{"index", "id", "name", "arguments"}``, in the order in which they began."""
-        return [{**call, "arguments": "".join(pieces)} for call, pieces in self._calls]
-
-    def add(self, delta: Delta) -> None:
-        """Add one delta. Unknown kinds are ignored: a later writer may know more than this reader."""
-        if "text" in delta:
-            self._text.append(delta["text"])
-        elif "reasoning" in delta:
-            self._reasoning.append(delta["reasoning"])
-        elif "tool_call" in delta:
-            self._add_tool_call(delta["tool_call"])
-        elif "provider" in delta:
-            self.provider_parts.append(delta["provider"])
-
-    def _add_tool_call(self, piece: dict[str, Any]) -> None:
-        index, new_id = piece["index"], piece.get("id")
-        found = self._last_calls.get(index)
-        if found is None or (new_id and found[0]["id"] and new_id != found[0]["id"]):
-            found = self._last_calls[index] = ({"index": index, "id": None, "name": None}, [])
-            self._calls.append(found)
-        call, pieces = found
-        for field in ("id", "name"):
-            if field in piece:
-                call[field] = piece[field]
-        pieces.append(piece.get("arguments", ""))
-
-    def add_lines(self, snapshot: bytes) -> None:
-        """Add all deltas of a stored snapshot (one JSON delta a line)."""
-        for delta in decode_many(snapshot.splitlines()):
-            self.add(delta)
-
-    def apply(self, kind: str, data: bytes) -> None:
-        """Follow one event of the log: openings that start anew clear, messages add."""
-        if kind == MESSAGE:
-            self.add(decode_data(data))
-        elif kind in FRESH:
-            self.__init__()  # type: ignore[misc]
-
-    def as_data(self) -> dict[str, Any]:
-        """The fields a ``snapshot`` event and a record carry: text always, the others where there are any."""
-        data: dict[str, Any] = {"text": self.text}
-        if self._reasoning:
-            data["reasoning"] = self.reasoning
-        if self._calls:
-            data["tool_calls"] = self.tool_calls
-        if self.provider_parts:  # not "provider": that is a record's word for who speaks
-            data["provider_parts"] = self.provider_parts
-        return data

@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from shared.protocol.transitions import lua_table
+from shared.protocol.status import lua_table
 from shared.redis.commands import Command, command
 
 FLAGS: Final[dict[str, str]] = {
@@ -123,13 +123,13 @@ class ScriptRunner:
         return replies
 
 
-class Asked(Protocol):
+class ScriptConnection(Protocol):
     """A connection that is asked directly (:class:`shared.redis.connection.OwnedConnection`)."""
 
     async def exchange(self, commands: Sequence[Command]) -> list[Any]: ...
 
 
-async def teach(connection: Asked, scripts: Iterable[Script]) -> None:
+async def teach(connection: ScriptConnection, scripts: Iterable[Script]) -> None:
     """Let the server (of a cluster: each master) know these scripts, so that EVALSHA finds them on this connection.
 
     Raises what the server refused, or one of :data:`shared.redis.connection.AWAY`.

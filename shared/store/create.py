@@ -23,17 +23,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from shared.protocol.ids import entry_cursor
-from shared.store.limits import Limits
+from shared.protocol.cursor import entry_cursor
 from shared.store.new_stream import NewStream, new_nonce
 from shared.store.queue import Queue, job_id
+from shared.store.quotas import Quotas
 from shared.store.streams import Streams
 
 FIRST_ATTEMPT: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Created:
+class CreateResult:
     """What a create led to. ``outcome``: created; exists, with the ``status`` that the stream has; conflict (the id
     belongs to another request); or the name of the limit that refused it, with the ``number`` that ``admit.lua``
     tells beside it. ``created_ms``: when the stream that is there was created, by the server's clock."""
@@ -47,7 +47,7 @@ class Created:
 class Creator:
     """Creates the streams of one deployment."""
 
-    def __init__(self, streams: Streams, queue: Queue, limits: Limits, *, one_server: bool) -> None:
+    def __init__(self, streams: Streams, queue: Queue, limits: Quotas, *, one_server: bool) -> None:
         """``one_server``: log and queue live on the same server, which is no cluster."""
         self._streams = streams
         self._queue = queue
@@ -56,7 +56,7 @@ class Creator:
         self._clock_s = 0.0
         """The clock of the record's server less this loop's."""
 
-    async def create(self, new: NewStream, until: float, *, may_exist: bool) -> Created:
+    async def create(self, new: NewStream, until: float, *, may_exist: bool) -> CreateResult:
         """Create a stream, or meet the one that is there.
 
         In: ``until`` when the caller waits (loop time, s); ``may_exist``: others may have made a stream of this id.
@@ -68,7 +68,7 @@ class Creator:
             return await self._in_one_step(new, nonce, until)
         return await self._in_three_steps(new, nonce, until, may_exist=may_exist)
 
-    async def _in_one_step(self, new: NewStream, nonce: str, until: float) -> Created:
+    async def _in_one_step(self, new: NewStream, nonce: str, until: float) -> CreateResult:
         keys, args = self._queue.enqueuing(job_id(new.stream_id, FIRST_ATTEMPT, new.lane), new.stream_id)
         more = (*self._limits.keys(new.owner), *keys)
         head = (*self._limits.args(new.owner, new.stream_id, new.size), *args)
@@ -81,12 +81,12 @@ class Creator:
             if created.outcome != "late":
                 return created
 
-    async def _in_three_steps(self, new: NewStream, nonce: str, until: float, *, may_exist: bool) -> Created:
+    async def _in_three_steps(self, new: NewStream, nonce: str, until: float, *, may_exist: bool) -> CreateResult:
         stream_id = new.stream_id
         if not may_exist or (await self._streams.fields(stream_id, "status"))[0] is None:
             word, number = await self._limits.admit(new.owner, stream_id, new.size)
             if word != b"ok":
-                return Created(word.decode(), number=number)
+                return CreateResult(word.decode(), number=number)
         answer = await self._streams.record(new, nonce, self._until_ms(until))
         while answer[0] == "late":
             self._learn(int(answer[1]))
@@ -105,12 +105,12 @@ class Creator:
         self._clock_s = now_ms / 1000 - asyncio.get_running_loop().time()
 
 
-def _read(answer: Sequence[str], number: int) -> Created:
+def _read(answer: Sequence[str], number: int) -> CreateResult:
     match answer:
         case ["created", first]:
             # The first event's epoch is the moment of the creation (see record.lua).
-            return Created("created", created_ms=entry_cursor(first.encode()).epoch)
+            return CreateResult("created", created_ms=entry_cursor(first.encode()).epoch)
         case ["exists", status, created_ms]:
-            return Created("exists", status, created_ms=int(created_ms))
+            return CreateResult("exists", status, created_ms=int(created_ms))
         case _:
-            return Created(answer[0], number=number)
+            return CreateResult(answer[0], number=number)

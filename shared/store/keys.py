@@ -64,7 +64,7 @@ together once the stream has ended.
 ``<p>:secret``, string
     Behind Idempotency-Key and read tokens, where none is configured. Lives for ever.
 
-**Of the limits** (:mod:`shared.store.limits`).
+**Of the limits** (:mod:`shared.store.quotas`).
 
 ``<p>:limit:creations:<owner>``, string
     When all that this API key took of its creations per minute is given back (ms). Written and read by the API.
@@ -82,10 +82,10 @@ together once the stream has ended.
 ``<p>:limit:viewers:<id>``, hash
     API process to ``<seats> <until, ms>``. Written and read by the API. Lives 15 s.
 ``<p>:turn:<provider>:…``
-    Turns at a provider (:mod:`shared.store.turns`). Sorted sets: ``line``, who waits, by arrival; ``seen``, until
-    when (ms) each counts as waiting; ``running``, until when (ms) each counts as running. Hash: ``used``, second to
-    ``<requests> <tokens>`` of the last minute. String: ``arrivals``, how many came. Written and read by the workers
-    alone; an hour after the last of it they are gone.
+    Turns at a provider (:mod:`shared.store.provider_limits`). Sorted sets: ``line``, who waits, by arrival;
+    ``seen``, until when (ms) each counts as waiting; ``running``, until when (ms) each counts as running. Hash:
+    ``used``, second to ``<requests> <tokens>`` of the last minute. String: ``arrivals``, how many came. Written and
+    read by the workers alone; an hour after the last of it they are gone.
 
 Channels: ``<p>:wake`` (stream ids whose logs grew, space-separated: a hint, never data) and
 ``<p>:cancelled`` (one stream id: its worker stops at once instead of at its next append).

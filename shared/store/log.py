@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from redis.exceptions import ResponseError
 
-from shared.protocol.ids import Cursor, entry_cursor
+from shared.protocol.cursor import Cursor, entry_cursor
 from shared.redis import Command, command
 
 RawEntry = tuple[bytes, list[bytes]]

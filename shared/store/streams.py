@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import stamina
 from redis.asyncio import Redis
 
-from shared.protocol.events import MESSAGE, Delta, Transcript, decode_data
-from shared.protocol.ids import Cursor
+from shared.protocol.cursor import Cursor
+from shared.protocol.events import MESSAGE, Delta, decode_data
+from shared.protocol.transcript import Transcript
 from shared.redis import AWAY, Script, ScriptRunner
 from shared.store.claims import Claim, read_claim
 from shared.store.keys import Keys

@@ -15,7 +15,7 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from shared.config.api_keys import new_api_key
-from shared.protocol.tokens import sign_token
+from shared.protocol.read_token import sign_token
 from shared.store.keys import Keys
 from tests.support.processes import Child, base_env
 from tests.support.routes import ONE_STREAM, ROUTES

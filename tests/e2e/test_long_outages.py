@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from shared.protocol.ids import new_stream_id
+from shared.protocol.cursor import new_stream_id
 from tests.support.processes import Child
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cli.up.sockets import free_port
-from shared.protocol.ids import new_stream_id
+from shared.protocol.cursor import new_stream_id
 from tests.support.processes import Child, wait_until
 from tests.support.stack import running_stack
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from shared.config.providers import Provider
-from shared.protocol.events import Transcript
+from shared.protocol.transcript import Transcript
 from tests.support.conversation import CONVERSATION, TOOL
 from tests.support.node import node_script
 from tests.support.provider_calls import KEY, calm_client, events_of

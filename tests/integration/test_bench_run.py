@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from bench.fleet import Headrace, Shared
-from bench.load import Provider
+from bench.http_request import AskedAnswer
+from bench.load import BenchProvider
 from bench.session import Session, new_progress
-from bench.wire import Answer
 
 pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the benchmark reads /proc"),
@@ -21,9 +21,9 @@ pytestmark = [
 
 
 def test_every_token_is_seen_once_and_every_process_is_paid_for(tmp_path: Path) -> None:
-    answer = Answer(tokens=40, rate=50)
+    answer = AskedAnswer(tokens=40, rate=50)
     console, rows = Console(file=io.StringIO()), io.StringIO()
-    with Provider(tmp_path) as provider, new_progress(console, 1) as progress:
+    with BenchProvider(tmp_path) as provider, new_progress(console, 1) as progress:
         session = Session(tmp_path, provider, rows, console, progress, spare_s=0, most_s=60)
         with session.running([Shared, Headrace]) as contenders:
             found = {

@@ -15,8 +15,8 @@ from shared.store.new_stream import NewStream, new_nonce
 from shared.store.queue import Lane, Queue
 from shared.store.streams import Streams
 from tests.support.processes import Server
-from worker.attempt.course import Course
-from worker.attempt.endings import Endings
+from worker.attempt.ending import AttemptEnding
+from worker.attempt.outcome import Outcome
 from worker.log.attempt_log import AttemptLog
 from worker.log.writer import LogWriter
 
@@ -34,7 +34,7 @@ class Worker:
         self.streams = Streams(self.client, KEYS, scripts)
         self.queue = Queue(self.client, KEYS)
         self.writer = LogWriter(lambda: connect_to_logs(url), KEYS, scripts, 4096, FLUSH_S)
-        self.endings = Endings(
+        self.endings = AttemptEnding(
             Settings(), self.streams, self.queue, self.writer, Erasures(Settings(), self.client, KEYS)
         )
 
@@ -47,13 +47,13 @@ class Worker:
         await self.streams.record(NewStream(stream_id, "h", "", b"{}", fields), new_nonce(), 9_000_000_000_000)
         attempt = self.writer.begin(stream_id, await self.claim(stream_id, "w1"))
         attempt.add({"text": "all of it"})
-        assert await self.writer.settled(attempt)
+        assert await self.writer.acknowledged(attempt)
         return attempt
 
     async def end(self, attempt: AttemptLog) -> None:
         """Its end, as a generation has it."""
         try:
-            await self.endings.end(attempt, "done", {"finish_reason": "stop"}, Course(0.0, reason="stop"))
+            await self.endings.end(attempt, "done", {"finish_reason": "stop"}, Outcome(0.0, reason="stop"))
         except asyncio.CancelledError:
             await self.endings.hand_over(attempt, Lane())
             raise

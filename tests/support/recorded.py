@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from shared.config.providers import Provider
-from shared.protocol.events import Transcript
+from shared.protocol.transcript import Transcript
 from worker.providers import adapter
-from worker.providers.answer import Answer, Limits
 from worker.providers.base import GenerationRequest, ProviderError, Usage
+from worker.providers.decoder import AnswerLimits, StreamDecoder
 from worker.providers.errors import read_error, to_provider_error
 
 DATA = Path(__file__).parents[1] / "data" / "providers"
-LIMITS = Limits(first_token_s=30, idle_s=30, liveness_s=60, max_bytes=16 * 1024 * 1024)
+LIMITS = AnswerLimits(first_token_s=30, idle_s=30, liveness_s=60, max_bytes=16 * 1024 * 1024)
 KIND = "text/event-stream"
 
 
@@ -75,7 +75,7 @@ def tell(wire_format: str, reads: list[bytes], *, status: int = 200, kind: str =
         told.error = to_provider_error(reading, provider, "m", status=status)
         return told
     reader = adapter(wire_format).reader(GenerationRequest("m", []))
-    answer = Answer(provider, reader, LIMITS, 0.0, kind=kind)
+    answer = StreamDecoder(provider, reader, LIMITS, 0.0, kind=kind)
     for read in reads:
         answer.feed(read, 0.0)
         _take(answer, told)
@@ -84,7 +84,7 @@ def tell(wire_format: str, reads: list[bytes], *, status: int = 200, kind: str =
     return told
 
 
-def _take(answer: Answer, told: Told) -> None:
+def _take(answer: StreamDecoder, told: Told) -> None:
     batch = answer.read()
     for delta in batch.deltas:
         told.transcript.add(delta)

@@ -11,14 +11,23 @@ from typing import Any
 import pytest
 
 from shared.config.providers import Provider
-from shared.protocol.events import Delta, Transcript
+from shared.protocol.events import Delta
 from shared.protocol.sse import ServerSentEvent
+from shared.protocol.transcript import Transcript
 from worker.providers import adapter
-from worker.providers.answer import MAX_NAME, MAX_TOOL_CALLS, SEAM_BYTES, SETTLE_S, TAKE_BYTES, Answer, Limits
 from worker.providers.base import End, Finish, GenerationRequest, ProviderEvent, Reader, Said, Usage
+from worker.providers.decoder import (
+    MAX_NAME,
+    MAX_TOOL_CALLS,
+    SEAM_BYTES,
+    SETTLE_S,
+    TAKE_BYTES,
+    AnswerLimits,
+    StreamDecoder,
+)
 
 PROVIDER = Provider("local", "openai", "http://x", "sk-secret")
-LIMITS = Limits(60.0, 30.0, 300.0, 1 << 20)
+LIMITS = AnswerLimits(60.0, 30.0, 300.0, 1 << 20)
 DONE = b"data: [DONE]\n\n"
 
 
@@ -32,7 +41,7 @@ def chunk(reason: str | None = None, **delta: Any) -> bytes:
 
 @dataclass
 class Heard:
-    answer: Answer
+    answer: StreamDecoder
     deltas: list[Delta] = field(default_factory=list)
     usage: Usage | None = None
     finish: str | None = None
@@ -59,9 +68,9 @@ class Heard:
         return [delta["provider"] for delta in self.deltas if "provider" in delta]
 
 
-def begun(reader: Reader | None = None, limits: Limits = LIMITS, **more: Any) -> Heard:
+def begun(reader: Reader | None = None, limits: AnswerLimits = LIMITS, **more: Any) -> Heard:
     reader = reader or adapter("openai").reader(GenerationRequest("m", []))
-    return Heard(Answer(PROVIDER, reader, limits, 0.0, **more))
+    return Heard(StreamDecoder(PROVIDER, reader, limits, 0.0, **more))
 
 
 def heard(*reads: bytes, eof: bool = True, cut: bool = False, **more: Any) -> Heard:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from api.streams.answers import describe
+from api.streams.records import describe
 from shared.store.streams import Reading
 
 USED = {"input_tokens": 9, "output_tokens": 4}

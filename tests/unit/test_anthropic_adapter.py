@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from shared.protocol.events import Transcript
 from shared.protocol.sse import ServerSentEvent
+from shared.protocol.transcript import Transcript
 from tests.support.conversation import CONVERSATION, TOOL
 from worker.providers import adapter
 from worker.providers.base import End, Finish, GenerationRequest, ProviderError, ProviderEvent, Said, Usage

@@ -7,8 +7,9 @@ import hiredis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.protocol.events import FINISHING, MESSAGE, Transcript
-from shared.protocol.ids import Cursor, entry_cursor
+from shared.protocol.cursor import Cursor, entry_cursor
+from shared.protocol.events import FINISHING, MESSAGE
+from shared.protocol.transcript import Transcript
 from shared.store.claims import Claim
 from shared.store.log import Entry, Log
 from worker.log.attempt_log import FENCED, FULL_S, GONE, KEEP_S, LOG_FULL, LOST, SNAPSHOT_BYTES, AttemptLog
@@ -43,7 +44,7 @@ def test_deltas_that_wait_together_leave_as_one_entry() -> None:
         ("5-2", FINISHING, b'{"finish_reason":"stop"}'),
     ]
     attempt.acknowledged(0.0)
-    assert attempt.settled
+    assert attempt.acknowledged
     assert attempt.snapshot_step()[0] == "5-2"
 
 
@@ -114,7 +115,7 @@ def test_what_was_refused_for_good_leaves_its_place_to_the_end() -> None:
     attempt.take()
     attempt.cut()
     assert attempt.next_n == 3
-    assert attempt.settled
+    assert attempt.acknowledged
 
 
 @given(st.lists(st.integers(1, 7), max_size=30), st.sets(st.integers(0, 29)))

@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 
 from api.viewing.batching import Batching, BatchLimits, gather
 from api.viewing.shared_buffer import SharedBuffer
-from shared.protocol.events import Transcript, encode_data
-from shared.protocol.ids import Cursor
+from shared.protocol.cursor import Cursor
+from shared.protocol.events import encode_data
+from shared.protocol.transcript import Transcript
 from shared.store.log import Entry
 
 DELTA = st.one_of(

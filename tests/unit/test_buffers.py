@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.viewing.shared_buffer import MAX_BYTES, MAX_EVENTS, SLICE_BYTES, SharedBuffer
-from shared.protocol.ids import Cursor
+from shared.protocol.cursor import Cursor
 
 
 def begun(epoch: int = 1) -> SharedBuffer:

@@ -10,7 +10,7 @@ from shared.config.capabilities import WORDS, claude, is_old_gemini, refusal
 from shared.config.providers import Feature, Provider, Quirks, WireFormat, load_providers
 from shared.config.settings import load_presets
 from tests.support.conversation import TOOL
-from worker.attempt.continuation import asked_of
+from worker.attempt.resume import asked_of
 from worker.providers import adapter
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}

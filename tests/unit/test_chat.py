@@ -10,11 +10,11 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from cli.chat.answer import Answer, BadEvent, Change, summary
-from cli.chat.blocks import harmless, settled
-from cli.chat.client import Client
-from cli.chat.command import DEFAULT_URL, Server
-from cli.chat.patience import Patience
+from cli.chat.answer_state import AnswerState, BadEvent, Change, summary
+from cli.chat.api_client import ApiClient
+from cli.chat.backoff import Backoff
+from cli.chat.blocks import finished_length, harmless
+from cli.chat.command import DEFAULT_URL, ServerAddress
 from cli.chat.views import Begun, PlainView
 from cli.errors import NoAnswer
 from cli.main import build_app
@@ -25,7 +25,7 @@ STARTED = ("started", {"attempt": 1, "model": "local/m", "provider": "local"})
 DONE = ("done", {"finish_reason": "stop", "usage": None, "cost": None, "attempt": 1, "timings": None})
 
 
-def take(answer: Answer, *events: tuple[str, dict[str, Any]]) -> list[tuple[str, str]]:
+def take(answer: AnswerState, *events: tuple[str, dict[str, Any]]) -> list[tuple[str, str]]:
     """The changes of these events, as (kind, text); notes of an ``anew`` shortened to nothing."""
     changes = [c for kind, data in events for c in answer.take(ServerSentEvent(kind, json.dumps(data), "7-1"))]
     return [(c.kind, "" if c.kind == "anew" else c.text) for c in changes]
@@ -36,7 +36,7 @@ def said(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def test_deltas_are_shown_in_order_by_kind() -> None:
-    answer = Answer()
+    answer = AnswerState()
     assert take(answer, STARTED, ("message", {"reasoning": "hm"}), said("a"), ("later", {"x": 1}), DONE) == [
         ("reasoning", "hm"),
         ("text", "a"),
@@ -45,7 +45,7 @@ def test_deltas_are_shown_in_order_by_kind() -> None:
 
 
 def test_a_restart_makes_void_what_was_shown_and_a_second_start_before_any_word_does_not() -> None:
-    answer = Answer()
+    answer = AnswerState()
     assert take(answer, STARTED, STARTED) == []
     assert take(answer, said("old"), ("restart", {"attempt": 2}), said("new")) == [
         ("text", "old"),
@@ -57,7 +57,7 @@ def test_a_restart_makes_void_what_was_shown_and_a_second_start_before_any_word_
 
 
 def test_a_snapshot_that_adds_is_a_piece_and_one_that_differs_begins_anew() -> None:
-    answer = Answer()
+    answer = AnswerState()
     assert take(answer, said("ab"), ("snapshot", {"text": "abc"})) == [("text", "ab"), ("text", "c")]
     assert take(answer, ("snapshot", {"text": "abc"})) == []
     assert take(answer, ("snapshot", {"text": "xy", "reasoning": "r"})) == [
@@ -69,7 +69,7 @@ def test_a_snapshot_that_adds_is_a_piece_and_one_that_differs_begins_anew() -> N
 
 
 def test_a_continued_answer_keeps_its_text() -> None:
-    answer = Answer()
+    answer = AnswerState()
     changes = take(answer, said("ab"), ("continued", {"attempt": 2, "after": "7-1"}), said("c"))
     assert [kind for kind, _ in changes] == ["text", "note", "text"]
     assert (answer.transcript.text, answer.attempt) == ("abc", 2)
@@ -78,11 +78,11 @@ def test_a_continued_answer_keeps_its_text() -> None:
 @pytest.mark.parametrize("data", ["", "[]", "{", '{"tool_call": 3}'])
 def test_what_is_no_event_is_said_so(data: str) -> None:
     with pytest.raises(BadEvent):
-        Answer().take(ServerSentEvent("message", data, "7-1"))
+        AnswerState().take(ServerSentEvent("message", data, "7-1"))
 
 
 def test_the_summary_tells_what_is_known_and_nothing_else() -> None:
-    answer = Answer()
+    answer = AnswerState()
     take(answer, STARTED, ("done", {**DONE[1], "timings": {}, "cost": None}))
     assert summary(answer) == "local/m · attempt 1"
     timings = {"queued_ms": 10, "first_token_ms": 500, "total_ms": 2500}
@@ -93,13 +93,13 @@ def test_the_summary_tells_what_is_known_and_nothing_else() -> None:
 
 
 def test_patience_grows_honours_what_is_asked_and_ends() -> None:
-    patience = Patience(most=5, chance=lambda: 1.0)
+    patience = Backoff(most=5, chance=lambda: 1.0)
     assert [patience.next_s() for _ in range(6)] == [0.5, 1, 2, 4, None, None]
     patience.succeeded()
     assert patience.next_s(asked_s=3) == 3
     assert patience.next_s(asked_s=3600) is None
-    assert Patience(chance=lambda: 0.0).next_s() == 0.25
-    longest = Patience(most=50, chance=lambda: 1.0)
+    assert Backoff(chance=lambda: 0.0).next_s() == 0.25
+    longest = Backoff(most=50, chance=lambda: 1.0)
     assert max(longest.next_s() or 0 for _ in range(49)) == 8
 
 
@@ -122,17 +122,17 @@ class Scene:
     async def _sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
 
-    async def run(self, use: Callable[[Client], Any]) -> Any:
+    async def run(self, use: Callable[[ApiClient], Any]) -> Any:
         transport = httpx.MockTransport(self._answer)
         async with httpx.AsyncClient(transport=transport, base_url="http://h") as http:
             return await use(
-                Client(http, self.notes.append, lambda most: Patience(most or 4, lambda: 1.0), self._sleep)
+                ApiClient(http, self.notes.append, lambda most: Backoff(most or 4, lambda: 1.0), self._sleep)
             )
 
-    async def read(self) -> tuple[str, Answer]:
-        answer = Answer()
+    async def read(self) -> tuple[str, AnswerState]:
+        answer = AnswerState()
 
-        async def use(client: Client) -> str:
+        async def use(client: ApiClient) -> str:
             return "".join([c.text async for c in client.changes("S", answer) if c.kind == "text"])
 
         return await self.run(use), answer
@@ -225,7 +225,7 @@ def test_a_pipe_is_told_when_a_new_attempt_says_something_else() -> None:
 
 def test_a_pipe_is_told_when_a_new_attempt_says_less() -> None:
     view, _ = plain()
-    answer = Answer()
+    answer = AnswerState()
     take(answer, DONE)
     view.show(Change("text", "the sky"))
     view.show(Change("anew", ""))
@@ -251,7 +251,7 @@ def test_a_pipe_is_told_when_a_new_attempt_says_less() -> None:
     ],
 )
 def test_markdown_is_cut_behind_what_can_no_longer_change(text: str, cut: int) -> None:
-    assert settled(text) == cut
+    assert finished_length(text) == cut
 
 
 def test_control_characters_are_made_visible() -> None:
@@ -283,5 +283,5 @@ def test_what_can_be_refused_without_a_server_is(
 
 
 def test_the_command_that_finds_a_stream_again_can_be_pasted() -> None:
-    assert Server(DEFAULT_URL, "k").tail("abc") == "headrace tail abc"
-    assert Server("http://h/?a", "k").tail("-bc") == "headrace tail --url 'http://h/?a' -- -bc"
+    assert ServerAddress(DEFAULT_URL, "k").tail("abc") == "headrace tail abc"
+    assert ServerAddress("http://h/?a", "k").tail("-bc") == "headrace tail --url 'http://h/?a' -- -bc"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.chat.client import Client, open_http
+from cli.chat.api_client import ApiClient, open_http
 from cli.errors import NoAnswer
 from cli.up.sockets import free_port
 from tests.support.authority import Authority
@@ -23,7 +23,7 @@ async def create(url: str, notes: list[str]) -> str:
         """Wait for nothing."""
 
     async with open_http(url, "") as http:
-        return await Client(http, notes.append, sleep=never).create({"prompt": "hello"})
+        return await ApiClient(http, notes.append, sleep=never).create({"prompt": "hello"})
 
 
 def at(server: BytesServer) -> str:

@@ -21,7 +21,7 @@ from cli.main import build_app
 from cli.up import valkey
 from cli.up.datadir import DataDir, environment_of
 from cli.up.plan import children_env, decided_env
-from cli.up.process import Command, Process, begin_log, bound_log, last_lines
+from cli.up.process import ChildCommand, Process, begin_log, bound_log, last_lines
 from cli.up.sockets import answers_ok, base_url, held_port, listen
 from cli.up.supervisor import Restarts, Spec, Supervisor
 from cli.up.welcome import try_it, why_no_model
@@ -58,7 +58,7 @@ class Told:
 def stand_in(name: str, code: str, directory: Path, turn: int = 0, after: tuple[str, ...] = ()) -> Spec:
     """A child that is ready when it has printed something."""
     log = directory / f"{name}.log"
-    command = Command(name, (sys.executable, "-c", code), dict(os.environ), log)
+    command = ChildCommand(name, (sys.executable, "-c", code), dict(os.environ), log)
 
     async def ready() -> bool:
         return log.stat().st_size > 0
@@ -175,7 +175,7 @@ async def test_a_log_that_cannot_be_written_stops_no_child(tmp_path: Path) -> No
     """Neither at its beginning, nor where it has grown too long and there is no room for a copy."""
     log = tmp_path / "not there" / "one.log"
     begin_log(log)
-    process = Process(Command("one", (sys.executable, "-c", SLEEPS), dict(os.environ), log))
+    process = Process(ChildCommand("one", (sys.executable, "-c", SLEEPS), dict(os.environ), log))
     try:
         assert process.exit_code is None
         assert last_lines(log) == ""
@@ -260,7 +260,7 @@ async def test_all_who_wait_learn_how_a_child_ended(
     elif not hasattr(os, "pidfd_open"):
         pytest.skip("this kernel does not tell")
     argv = (sys.executable, "-c", "import sys; sys.stdin.read(); sys.exit(7)")
-    child = Process(Command("brief", argv, dict(os.environ), tmp_path / "brief.log"))
+    child = Process(ChildCommand("brief", argv, dict(os.environ), tmp_path / "brief.log"))
     try:
         async with asyncio.timeout(20):
             first, second = await asyncio.gather(child.ended(), child.ended())
@@ -271,7 +271,7 @@ async def test_all_who_wait_learn_how_a_child_ended(
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="Linux's")
 async def test_who_gives_up_waiting_for_a_child_leaves_no_descriptor(tmp_path: Path) -> None:
-    child = Process(Command("long", (sys.executable, "-c", SLEEPS), dict(os.environ), tmp_path / "long.log"))
+    child = Process(ChildCommand("long", (sys.executable, "-c", SLEEPS), dict(os.environ), tmp_path / "long.log"))
     try:
         before = os.listdir("/proc/self/fd")
         for _ in range(3):
@@ -287,13 +287,13 @@ async def test_who_gives_up_waiting_for_a_child_leaves_no_descriptor(tmp_path: P
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel's death signal is Linux's")
 async def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     code = (
-        "import os, sys, time; from pathlib import Path; from cli.up.process import Command, Process\n"
+        "import os, sys, time; from pathlib import Path; from cli.up.process import ChildCommand, Process\n"
         f"log = Path({str(tmp_path / 'inner.log')!r})\n"
-        f"inner = Process(Command('inner', (sys.executable, '-c', {SLEEPS!r}), os.environ, log))\n"
+        f"inner = Process(ChildCommand('inner', (sys.executable, '-c', {SLEEPS!r}), os.environ, log))\n"
         "print(inner.pid, flush=True); time.sleep(60)"
     )
     log = tmp_path / "outer.log"
-    outer = Process(Command("outer", (sys.executable, "-c", code), dict(os.environ), log))
+    outer = Process(ChildCommand("outer", (sys.executable, "-c", code), dict(os.environ), log))
     try:
         async with asyncio.timeout(20):
             while not log.read_text().strip():

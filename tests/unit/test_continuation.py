@@ -3,11 +3,12 @@
 import pytest
 
 from shared.config.providers import Provider
-from shared.protocol.events import encode_data, snapshot_lines
-from shared.protocol.ids import Cursor
+from shared.protocol.cursor import Cursor
+from shared.protocol.events import encode_data
+from shared.protocol.transcript import snapshot_lines
 from shared.store.log import Entry
 from shared.store.streams import Reading
-from worker.attempt.continuation import asked_of, how_to_continue
+from worker.attempt.resume import asked_of, how_to_continue
 
 CAN = Provider("local", "openai", "http://x", "", continues="prefill")
 CANNOT = Provider("local", "openai", "http://x", "")

@@ -8,11 +8,11 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared.redis import load_scripts
-from shared.store.create import Created, Creator
+from shared.store.create import CreateResult, Creator
 from shared.store.keys import Keys
-from shared.store.limits import Limits
 from shared.store.new_stream import NewStream
 from shared.store.queue import Queue, Shares
+from shared.store.quotas import Quotas
 from shared.store.streams import Streams
 
 ID = "abc"
@@ -28,10 +28,10 @@ class Made:
         self.redis = redis
         self.streams = Streams(redis, KEYS, load_scripts(shebang=False), tries=1)
         self.queue = Queue(redis, KEYS)
-        self.limits = Limits(redis, KEYS, at_once=2)
+        self.limits = Quotas(redis, KEYS, at_once=2)
         self.creator = Creator(self.streams, self.queue, self.limits, one_server=one_server)
 
-    async def create(self, stream_id: str = ID, request_hash: str = "hash", wait_s: float = 5.0) -> Created:
+    async def create(self, stream_id: str = ID, request_hash: str = "hash", wait_s: float = 5.0) -> CreateResult:
         new = NewStream(stream_id, request_hash, "owner", b"{}", FIELDS)
         until = asyncio.get_running_loop().time() + wait_s
         return await self.creator.create(new, until, may_exist=True)
@@ -43,7 +43,7 @@ async def made(request: pytest.FixtureRequest, redis: Redis) -> Made:
 
 
 async def test_a_create_leaves_the_record_the_place_among_the_unfinished_and_the_job(made: Made) -> None:
-    assert await made.create() == Created("created")
+    assert await made.create() == CreateResult("created")
     assert await made.streams.fields(ID, "status", "owner", "attempt") == ["queued", "owner", "0"]
     assert await made.redis.ttl(KEYS.stream(ID).meta) == -1
     assert list(await made.queue.unfinished(0, 10)) == [ID]
@@ -53,14 +53,14 @@ async def test_a_create_leaves_the_record_the_place_among_the_unfinished_and_the
 
 async def test_a_repeated_create_meets_the_first_and_takes_nothing(made: Made) -> None:
     await made.create()
-    assert await made.create() == Created("exists", "queued")
+    assert await made.create() == CreateResult("exists", "queued")
     await made.create("second")
-    assert await made.create() == Created("exists", "queued"), "also where there is no room any more"
+    assert await made.create() == CreateResult("exists", "queued"), "also where there is no room any more"
     assert await made.queue.waiting() == 2
     claim = await made.streams.claim(ID, "w", 3000, 3)
     assert claim.outcome == "run"
     await made.queue.take(ROOM)
-    assert await made.create() == Created("exists", "running")
+    assert await made.create() == CreateResult("exists", "running")
     assert await made.queue.waiting() == 0, "one that runs needs no job"
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 from fastapi import FastAPI
 
-from api.http.docs import add_docs
-from api.http.errors import ERRORS, table
+from api.http.error_codes import ERRORS, table
+from api.http.openapi import add_docs
 
 ROOT = Path(__file__).parents[2]
 PLACES = {"Problem": 1, "_unauthorized": 0, "Failure": 0, "ProviderError": 0, "UnknownModel": 0, "_error": 0}

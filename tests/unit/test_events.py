@@ -6,17 +6,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.protocol.events import (
-    MAX_DELTA_BYTES,
-    MESSAGE,
-    RESTART,
-    Transcript,
-    decode_data,
-    encode_data,
-    merged,
-    snapshot_lines,
-    split_delta,
-)
+from shared.protocol.events import MESSAGE, RESTART, decode_data, encode_data
+from shared.protocol.transcript import MAX_DELTA_BYTES, Transcript, merged, snapshot_lines, split_delta
 
 texts = st.text(min_size=1, max_size=30)
 pieces = st.fixed_dictionaries(

@@ -7,8 +7,8 @@ from redis.asyncio import Redis
 
 from shared.config.settings import load
 from shared.store.keys import Keys
-from shared.store.limits import NOTHING, Ended, Limits
 from shared.store.queue import FIRST, Job, Lane, Queue, Shares, job_id, job_key, job_payload
+from shared.store.quotas import NOTHING, Ended, Quotas
 from worker.main import shared_places
 from worker.places import HELD, Places
 
@@ -180,7 +180,7 @@ async def test_the_job_that_wakes_a_worker_goes_back_to_its_place(redis: Redis) 
 
 
 async def test_one_key_fills_a_part_of_the_queue(redis: Redis) -> None:
-    queue, limits = Queue(redis, KEYS), Limits(redis, KEYS, waiting=9, shared=True)
+    queue, limits = Queue(redis, KEYS), Quotas(redis, KEYS, waiting=9, shared=True)
 
     async def fill(lane: Lane, count: int) -> int:
         for n in range(count):
@@ -204,7 +204,7 @@ async def bytes_of(redis: Redis, owner: str) -> int:
 
 
 async def test_a_key_stores_so_many_bytes_and_gets_them_back_when_streams_end_and_expire(redis: Redis) -> None:
-    limits = Limits(redis, KEYS)
+    limits = Quotas(redis, KEYS)
     limits.most_bytes = 100
     assert [(await limits.admit("a", name, 40))[0] for name in "123"] == [b"ok", b"ok", b"too_many_bytes"]
     assert await limits.admit("a", "3", 40) == (b"too_many_bytes", 20), "what is left is told"
@@ -222,7 +222,7 @@ async def test_a_key_stores_so_many_bytes_and_gets_them_back_when_streams_end_an
 
 
 async def test_at_full_memory_nobody_creates(redis: Redis) -> None:
-    limits = Limits(redis, KEYS)
+    limits = Quotas(redis, KEYS)
     limits.most_bytes = NOTHING
     assert (await limits.admit("a", "1", 1))[0] == b"redis_full"
     assert await redis.keys() == []

@@ -8,8 +8,8 @@ from api.dialects.plain import PlainDialect
 from api.http.sink import Sink, frame
 from api.viewing.followed_log import FollowedLog, FollowedLogs
 from api.viewing.shared_buffer import SLICE_BYTES
+from shared.protocol.cursor import Cursor
 from shared.protocol.events import DONE, MESSAGE, QUEUED, STARTED
-from shared.protocol.ids import Cursor
 from shared.store.keys import Keys
 from shared.store.log import RawEntry
 

@@ -1,5 +1,5 @@
 """What has ended is freed at once, and not by the garbage collector: that comes seldom
-(``shared/process/collector.py``), and by then thousands of streams would lie there with all that they said."""
+(``shared/process/gc_tuning.py``), and by then thousands of streams would lie there with all that they said."""
 
 import asyncio
 import gc
@@ -19,7 +19,7 @@ from tests.support.provider_calls import at
 from tests.support.served import GET, WITHIN_S, served
 from tests.unit.test_reading_by_turns import FINISH, HEAD, Wire, opened, said
 from tests.unit.test_responses import Streams
-from worker.attempt.course import Course
+from worker.attempt.outcome import Outcome
 from worker.attempt.pump import Pump
 from worker.log.attempt_log import AttemptLog
 from worker.places import Places
@@ -60,7 +60,7 @@ async def read_to_its_end(upstream: DirectConnection, stream: ProviderStream) ->
     unused: Any = None
     pump = Pump(client, writer, unused, unused, {}, Places(1))
     request = GenerationRequest(model="m", messages=[])
-    reading = asyncio.create_task(pump.run(attempt, at("http://x"), request, None, Course(0.0)))
+    reading = asyncio.create_task(pump.run(attempt, at("http://x"), request, None, Outcome(0.0)))
     for chunk in (said("a"), said("b"), FINISH + b"data: [DONE]\n\n"):
         await asyncio.sleep(0)
         upstream.data_received(chunk)

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.protocol.ids import MAX_PART, BadCursor, Cursor, parse_cursor
+from shared.protocol.cursor import MAX_PART, BadCursor, Cursor, parse_cursor
+from shared.protocol.read_token import TokenExpired, TokenInvalid, check_token
 from shared.protocol.sse import ServerSentEvent, SseError, SseParser
-from shared.protocol.tokens import TokenExpired, TokenInvalid, check_token
 from tests.support.recorded import Recorded, recorded, tell
 from worker.providers import adapter
 from worker.providers.base import End, Finish, GenerationRequest, ProviderError, Said, Usage

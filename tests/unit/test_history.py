@@ -8,8 +8,8 @@ import pytest
 
 from api.schemas.requests import CreateStream
 from shared.config.providers import Quirks
-from shared.protocol.events import Transcript
 from shared.protocol.sse import ServerSentEvent
+from shared.protocol.transcript import Transcript
 from worker.providers import adapter
 from worker.providers.base import GenerationRequest, Said
 from worker.providers.formats.google import UNSIGNED

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.protocol.ids import (
+from shared.protocol.cursor import (
     MAX_PART,
     BadCursor,
     Cursor,

@@ -3,7 +3,7 @@
 import pytest
 
 from shared.protocol.events import Delta, encode_data
-from shared.protocol.nesting import MAX_DEPTH
+from shared.protocol.json_depth import MAX_DEPTH
 from worker.providers.formats.reader import MAX_KEPT_BYTES, Others, Pieces
 
 

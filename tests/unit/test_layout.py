@@ -60,7 +60,7 @@ def test_arq_is_where_jobs_are_sent_and_where_the_worker_is_built() -> None:
 def test_http_clients_stay_with_the_providers_and_the_terminal_s_one() -> None:
     """`headrace chat` is a caller like any other: it speaks to the API over HTTP, from one module."""
     of_providers = {"worker/providers/http/transport.py", "worker/providers/client.py"}
-    assert importers("httpx") == {*of_providers, "cli/chat/client.py"}
+    assert importers("httpx") == {*of_providers, "cli/chat/api_client.py"}
 
 
 def test_redis_commands_are_sent_by_shared_alone() -> None:
@@ -80,7 +80,7 @@ def test_whoever_needs_redis_takes_it_from_the_room_itself() -> None:
 def test_the_room_of_redis_knows_nothing_of_what_is_kept_there() -> None:
     for file in importers("shared") & importers_below("shared/redis/"):
         found = {name for name in imports_of(file) if name.startswith("shared.")}
-        assert all(name.startswith("shared.redis") for name in found - {"shared.protocol.transitions"}), file
+        assert all(name.startswith("shared.redis") for name in found - {"shared.protocol.status"}), file
 
 
 def names_from(file: str, module: str) -> set[str]:
@@ -123,21 +123,21 @@ def test_only_composition_roots_read_the_environment() -> None:
 
 
 PURE = (
-    "shared/protocol/ids.py",
+    "shared/protocol/cursor.py",
     "shared/protocol/events.py",
     "shared/protocol/sse.py",
-    "shared/protocol/transitions.py",
+    "shared/protocol/status.py",
     "shared/store/keys.py",
     "shared/config/prices.py",
     "shared/config/capabilities.py",
     "shared/config/providers.py",
     "shared/config/network.py",
-    "cli/chat/answer.py",
+    "cli/chat/answer_state.py",
     "cli/chat/blocks.py",
     "api/viewing/shared_buffer.py",
     "api/dialects/native.py",
     "worker/providers/base.py",
-    "worker/providers/answer.py",
+    "worker/providers/decoder.py",
     "worker/providers/http/encodings.py",
     "worker/providers/formats/history.py",
     "worker/providers/errors.py",

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from api.schemas.requests import CreateStream
-from cli.chat.client import open_http
+from cli.chat.api_client import open_http
 from cli.errors import NoAnswer
 from cli.main import build_app
 from shared.config.api_keys import new_api_key

@@ -7,22 +7,22 @@ import pytest
 from redis.exceptions import OutOfMemoryError
 
 from api.streams.admission import Admission
-from api.viewing import seats as seats_module
-from api.viewing.seats import Seats
+from api.viewing import viewer_quota as seats_module
+from api.viewing.viewer_quota import ViewerQuota
 from shared.config.settings import Settings
 from shared.store.keys import Keys
-from shared.store.limits import SEATS_LIFE_MS, Limits
 from shared.store.queue import FIRST
+from shared.store.quotas import SEATS_LIFE_MS, Quotas
 from shared.store.streams import Liveness
 
 KEYS = Keys("t")
 
 
-def limits(redis: Any, per_minute: int = 0, at_once: int = 0, waiting: int = 0) -> Limits:
-    return Limits(redis, KEYS, per_minute=per_minute, at_once=at_once, waiting=waiting)
+def limits(redis: Any, per_minute: int = 0, at_once: int = 0, waiting: int = 0) -> Quotas:
+    return Quotas(redis, KEYS, per_minute=per_minute, at_once=at_once, waiting=waiting)
 
 
-async def admitted(limits: Limits, owner: str, *ids: str) -> list[str]:
+async def admitted(limits: Quotas, owner: str, *ids: str) -> list[str]:
     answers = [await limits.admit(owner, stream_id) for stream_id in ids]
     return ["" if word == b"ok" else word.decode() for word, _ in answers]
 
@@ -87,7 +87,7 @@ async def test_a_full_queue_refuses_everybody_and_takes_nothing(redis: Any) -> N
     assert await admitted(some, "a", "1") == [""], "what has begun already was let in before"
 
 
-async def seats(limits: Limits, process: str, wanted: int, needed: int | None = None, most: int = 10) -> int:
+async def seats(limits: Quotas, process: str, wanted: int, needed: int | None = None, most: int = 10) -> int:
     return await limits.take_seats("s", process, wanted, wanted if needed is None else needed, most)
 
 
@@ -147,7 +147,7 @@ async def test_a_full_server_counts_no_seats_and_turns_no_viewer_away() -> None:
         async def take_seats(self, *asked: object) -> int:
             raise OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
 
-    async with Seats(Full(), None, 10).taken("s") as seated:  # type: ignore[arg-type]
+    async with ViewerQuota(Full(), None, 10).taken("s") as seated:  # type: ignore[arg-type]
         assert seated
 
 
@@ -164,7 +164,7 @@ async def test_who_asks_while_seats_are_given_back_holds_none(monkeypatch: pytes
             return 0
 
     monkeypatch.setattr(seats_module, "GIVE_BACK_S", 0.03)
-    seats = Seats(Refusing(), Refusing(), 10)  # type: ignore[arg-type]
+    seats = ViewerQuota(Refusing(), Refusing(), 10)  # type: ignore[arg-type]
     giving_back = asyncio.create_task(seats.run())
 
     for _ in range(20):
@@ -189,7 +189,7 @@ class Queue:
         return 0
 
 
-class OneAfterTheOther(Limits):
+class OneAfterTheOther(Quotas):
     """Who looks second sees what the first has left."""
 
     def __init__(self, redis: Any) -> None:

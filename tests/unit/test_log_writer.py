@@ -75,13 +75,13 @@ async def test_under_load_two_pieces_of_a_stream_share_an_entry() -> None:
         say(writer, attempt, "a")
     running = asyncio.create_task(writer.run())
     for attempt in many:
-        assert await writer.settled(attempt)
+        assert await writer.acknowledged(attempt)
     await asyncio.sleep(0.2)  # who waits for its end asks more than once
     for text in ("b", "c"):
         for attempt in many:
             say(writer, attempt, text)
     for attempt in many:
-        assert await writer.settled(attempt)
+        assert await writer.acknowledged(attempt)
     running.cancel()
     await asyncio.wait({running})
     logs = [attempt.log.key for attempt in many]

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from shared.process.logs import LogOutput
+from shared.process.logging import LogOutput
 from tests.support.processes import ROOT
 
 SAYS = """
 import logging, sys, structlog
-from shared.process.logs import configure_logs
+from shared.process.logging import configure_logs
 output = configure_logs("info", "%s")
 structlog.get_logger("test").info("said", number=1)
 logging.getLogger("library").warning("a library")
@@ -80,7 +80,7 @@ def test_what_was_dropped_is_told_when_there_is_room_again(tmp_path: Path, form:
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_no_value_brings_control_characters_into_the_log(form: str) -> None:
     script = (
-        "import structlog; from shared.process.logs import configure_logs; "
+        "import structlog; from shared.process.logging import configure_logs; "
         f"configure_logs('info', {form!r}); "
         "structlog.get_logger().info('said', path='/a\\x00\\x1b[2J\\nfake', word='é\\x9b31m')"
     )

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.protocol.events import Transcript
 from shared.protocol.sse import ServerSentEvent
+from shared.protocol.transcript import Transcript
 from worker.providers import adapter
 from worker.providers.base import (
     End,

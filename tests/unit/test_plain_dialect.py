@@ -4,8 +4,8 @@ import pytest
 
 from api.dialects.plain import PlainBatchDialect, PlainDialect
 from api.viewing.batching import gather
+from shared.protocol.cursor import Cursor
 from shared.protocol.events import encode_data
-from shared.protocol.ids import Cursor
 from shared.protocol.sse import SseParser
 from shared.store.log import Entry
 

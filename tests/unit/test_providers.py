@@ -8,7 +8,7 @@ import pytest
 
 from shared.config.providers import Provider, UnknownModel, WireFormat, load_providers, resolve_model
 from shared.config.settings import BadSettings, load, load_presets
-from worker.attempt.continuation import asked_of
+from worker.attempt.resume import asked_of
 from worker.providers import adapter
 
 DEFAULT = "local/smollm2"

@@ -12,9 +12,9 @@ from shared.config.providers import Provider
 from shared.store.claims import Claim
 from shared.store.log import Log
 from tests.unit.test_reading_by_turns import FINISH, Wire, opened, said
-from worker.attempt.course import Course
+from worker.attempt.outcome import Outcome
 from worker.attempt.pump import Flow, Pump
-from worker.background.watchers import Watched
+from worker.background.presence_watch import Watched
 from worker.log.attempt_log import AttemptLog
 from worker.places import Places
 from worker.providers.base import GenerationRequest, ProviderError
@@ -31,7 +31,7 @@ class Scene:
         self, upstream: DirectConnection, stream: ProviderStream, per_second: float, watched: Watched | None
     ) -> None:
         self.attempt = AttemptLog("s", Claim("run", "started", epoch=1, attempt=1), Log("k", 1000))
-        self.course = Course(0.0)
+        self.course = Outcome(0.0)
         self.upstream = upstream
         self.touched = False
 

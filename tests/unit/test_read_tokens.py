@@ -9,10 +9,10 @@ import pytest_asyncio
 from fakeredis import FakeAsyncRedis
 
 from api.http.problems import Problem
-from api.streams.read_tokens import ReadTokens
+from api.streams.links import ReadLinks
 from shared.config.api_keys import new_api_key
 from shared.config.settings import Settings
-from shared.protocol.ids import Cursor
+from shared.protocol.cursor import Cursor
 from shared.redis import leave_streams_raw, load_scripts
 from shared.store.keys import Keys
 from shared.store.new_stream import NewStream
@@ -38,7 +38,7 @@ class Door:
         settings = Settings(
             api_keys=new_api_key("a")[1], token_life_s=LIFE_S, max_stream_s=RUNS_S, retention_s=KEPT_S
         )
-        self.tokens = ReadTokens(settings, secret, self.streams, lambda: 1_000_000 + self.now_s)
+        self.tokens = ReadLinks(settings, secret, self.streams, lambda: 1_000_000 + self.now_s)
         self.token = ""
 
     async def create(self) -> None:

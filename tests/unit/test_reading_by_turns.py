@@ -12,8 +12,8 @@ from shared.protocol.events import Delta
 from tests.support.bytes_server import CLOSE, bytes_server
 from tests.support.provider_calls import ask, at, calm_client
 from tests.support.scripted_provider import ScriptedProvider, script_text
-from worker.providers.answer import TAKE_BYTES, Answer, Limits
 from worker.providers.base import Batch
+from worker.providers.decoder import TAKE_BYTES, AnswerLimits, StreamDecoder
 from worker.providers.formats.openai_stream import OpenAIReader
 from worker.providers.http import connection as connection_module
 from worker.providers.http.connection import DirectConnection
@@ -55,8 +55,8 @@ async def opened(wire: Wire, encoding: str = "") -> tuple[DirectConnection, Prov
     await asyncio.sleep(0)
     upstream.data_received(HEAD)
     await asking
-    limits, now = Limits(5.0, 0.2, 0.2, 1 << 30), asyncio.get_running_loop().time()
-    answer = Answer(at("http://x"), OpenAIReader(), limits, now, encoding=encoding)
+    limits, now = AnswerLimits(5.0, 0.2, 0.2, 1 << 30), asyncio.get_running_loop().time()
+    answer = StreamDecoder(at("http://x"), OpenAIReader(), limits, now, encoding=encoding)
     return upstream, ProviderStream(answer, upstream)
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from shared.config.providers import Provider
-from shared.protocol.events import Transcript
 from shared.protocol.sse import SseParser
+from shared.protocol.transcript import Transcript
 from tests.support.provider_calls import KEY, ask, calm_client, events_of
 from tests.support.replay import replaying
 from worker.providers import adapter

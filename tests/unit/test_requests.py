@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from api.schemas.messages import MAX_MESSAGES, MAX_PARTS, MAX_TOOLS
 from api.schemas.requests import CreateStream
-from shared.protocol.nesting import MAX_DEPTH
+from shared.protocol.json_depth import MAX_DEPTH
 from tests.support.conversation import CONVERSATION, TOOL
 
 USER = {"role": "user", "content": "hi"}

@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from api.http.responses import SendWatch, SseResponse
 from api.http.sink import Sink
+from api.http.sse_response import SendWatch, SseResponse
 from tests.support.served import GET, WITHIN_S, served
 
 

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from fakeredis import FakeAsyncRedis
 
-from shared.protocol.transitions import TRANSITIONS
+from shared.protocol.status import TRANSITIONS
 from shared.redis import FLAGS, leave_streams_raw, load_scripts
 from shared.store.claims import Claim
 from shared.store.keys import Keys

@@ -9,7 +9,7 @@ import uvicorn
 from starlette.responses import Response
 
 from api import server as server_module
-from api.server import Server
+from api.server import ApiServer
 
 WITHIN_S = 10.0
 
@@ -26,7 +26,7 @@ class Viewing:
 async def test_a_signal_ends_it_long_before_its_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "TICK_S", 10 * WITHIN_S)
     viewing: Any = Viewing()
-    server = Server(uvicorn.Config(Response("x"), lifespan="off", port=0, log_level="error"), viewing)
+    server = ApiServer(uvicorn.Config(Response("x"), lifespan="off", port=0, log_level="error"), viewing)
     running = asyncio.create_task(server._serve())
     async with asyncio.timeout(WITHIN_S):
         while not server.started:

@@ -10,9 +10,9 @@ from redis.asyncio import Redis
 
 from shared.redis import load_scripts
 from shared.store.keys import Keys
-from shared.store.limits import Limits
 from shared.store.new_stream import BEING_MADE_MS, NewStream, new_nonce
 from shared.store.queue import Job, Lane, Queue, Shares
+from shared.store.quotas import Quotas
 from shared.store.streams import Streams
 from worker.background import sweep
 from worker.background.sweep import YOUNG_MS, Sweep
@@ -40,7 +40,7 @@ class Swept:
         self.streams = Streams(redis, KEYS, load_scripts(shebang=False), tries=1)
         self.queue = Queue(redis, KEYS)
         leases: Any = Steady()
-        self.limits = Limits(redis, KEYS)
+        self.limits = Quotas(redis, KEYS)
         times: dict[str, int] = {"lease_ms": LEASE_MS, "retention_ms": 60_000}
         self.sweep = Sweep(self.streams, self.queue, self.limits, leases, **times)
         self.apart = Sweep(self.streams, self.queue, self.limits, leases, **times, may_differ=True)

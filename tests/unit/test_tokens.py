@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.protocol.tokens import TokenExpired, TokenInvalid, check_token, sign_token
+from shared.protocol.read_token import TokenExpired, TokenInvalid, check_token, sign_token
 
 SECRET = b"secret"
 ID = "A" * 24

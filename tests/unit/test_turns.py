@@ -1,25 +1,26 @@
-"""Turns at a provider: so many at once, so many a minute, in order of arrival, and given back by silence."""
+"""Turns at a provider: so many at once, so many a minute, in order of arrival, and given back by
+silence."""
 
 from redis.asyncio import Redis
 
 from shared.config.providers import Provider
 from shared.store.keys import Keys
-from shared.store.turns import Asking, Turn, Turns
-from worker.attempt.pace import Pace
+from shared.store.provider_limits import ProviderLimits, Turn, TurnRequest
+from worker.attempt.pacing import Pacing
 
 KEYS = Keys("t")
 
 
-def asking(name: str, reckoned: int = 0, **limits: int) -> Asking:
-    return Asking(name, Provider("p", "openai", "http://x", "", **limits), reckoned)  # type: ignore[arg-type]
+def asking(name: str, reckoned: int = 0, **limits: int) -> TurnRequest:
+    return TurnRequest(name, Provider("p", "openai", "http://x", "", **limits), reckoned)  # type: ignore[arg-type]
 
 
-async def one(redis: Redis, asked: Asking) -> Turn:
-    return (await Turns(redis, KEYS).ask([asked]))[0]
+async def one(redis: Redis, asked: TurnRequest) -> Turn:
+    return (await ProviderLimits(redis, KEYS).ask([asked]))[0]
 
 
 async def test_so_many_run_at_once_and_the_others_stand_in_line(redis: Redis) -> None:
-    turns = Turns(redis, KEYS)
+    turns = ProviderLimits(redis, KEYS)
     answers = await turns.ask([asking(name, max_concurrent=2) for name in "abcd"])
     assert [(turn.place, turn.limit) for turn in answers] == [
         (0, ""), (0, ""), (1, "max_concurrent"), (2, "max_concurrent"),
@@ -27,7 +28,7 @@ async def test_so_many_run_at_once_and_the_others_stand_in_line(redis: Redis) ->
 
 
 async def test_a_turn_that_comes_free_goes_to_the_first_in_line_whoever_asks_first(redis: Redis) -> None:
-    turns = Turns(redis, KEYS)
+    turns = ProviderLimits(redis, KEYS)
     await turns.ask([asking(name, max_concurrent=1) for name in "abc"])
     await turns.leave(asking("a"), 0, None)
     assert (await one(redis, asking("c", max_concurrent=1))).place == 2
@@ -42,7 +43,7 @@ async def test_whoever_has_a_turn_keeps_it_by_asking(redis: Redis) -> None:
 
 
 async def test_the_silent_lose_their_turn_and_their_place(redis: Redis) -> None:
-    turns = Turns(redis, KEYS)
+    turns = ProviderLimits(redis, KEYS)
     await turns.ask([asking(name, max_concurrent=1) for name in "abc"])
     line, seen, running, *_ = KEYS.turns("p")
     await redis.zadd(running, {"a": 1})
@@ -52,7 +53,7 @@ async def test_the_silent_lose_their_turn_and_their_place(redis: Redis) -> None:
 
 
 async def test_no_minute_begins_more_requests_than_its_limit(redis: Redis) -> None:
-    turns = Turns(redis, KEYS)
+    turns = ProviderLimits(redis, KEYS)
     answers = await turns.ask([asking(str(n), requests_per_minute=3) for n in range(5)])
     assert [turn.place for turn in answers] == [0, 0, 0, 1, 2]
     assert answers[3].limit == "requests_per_minute"
@@ -64,7 +65,7 @@ async def test_no_minute_begins_more_requests_than_its_limit(redis: Redis) -> No
 
 
 async def test_tokens_a_minute_are_reckoned_first_and_put_right_at_the_end(redis: Redis) -> None:
-    turns = Turns(redis, KEYS)
+    turns = ProviderLimits(redis, KEYS)
     first = asking("a", 800, tokens_per_minute=1000)
     (turn,) = await turns.ask([first])
     assert (turn.place, turn.second > 0) == (0, True)
@@ -81,7 +82,7 @@ async def test_a_request_larger_than_the_minute_goes_alone(redis: Redis) -> None
 
 def test_the_pace_gives_a_seconds_worth_and_then_waits() -> None:
     now = 100.0
-    pace = Pace(10, lambda: now)
+    pace = Pacing(10, lambda: now)
     waits = [pace.wait_s({"text": "a"}) for _ in range(5)]
     assert [round(wait_s, 3) for wait_s in waits] == [0.1, 0.2, 0.3, 0.4, 0.5]
     now += 60
@@ -90,16 +91,16 @@ def test_the_pace_gives_a_seconds_worth_and_then_waits() -> None:
 
 
 def test_a_long_piece_counts_for_more_than_one_token() -> None:
-    pace = Pace(10, lambda: 100.0)
+    pace = Pacing(10, lambda: 100.0)
     assert round(pace.wait_s({"text": "x" * 400}), 3) == 10.0
 
 
 def test_no_pace_is_no_wait() -> None:
-    assert Pace(0, lambda: 0.0).wait_s({"text": "x"}) == 0.0
+    assert Pacing(0, lambda: 0.0).wait_s({"text": "x"}) == 0.0
 
 
 async def test_a_clock_that_went_back_holds_no_turn_and_no_minute(redis: Redis) -> None:
-    turns = Turns(redis, KEYS)
+    turns = ProviderLimits(redis, KEYS)
     await turns.ask([asking(name, max_concurrent=1, requests_per_minute=2) for name in "abc"])
     _, seen, running, used, _ = KEYS.turns("p")
     second = int((await redis.time())[0])

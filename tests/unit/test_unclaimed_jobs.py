@@ -12,7 +12,7 @@ from shared.config.settings import Settings
 from shared.store.claims import Claim
 from shared.store.keys import Keys
 from shared.store.queue import Job, Queue, Shares
-from worker.attempt.generation import Generations
+from worker.attempt.lifecycle import AttemptRunner
 
 JOB = Job("s:1::", "s", 7)
 ROOM = Shares(10, 10)
@@ -23,7 +23,7 @@ async def queue(redis: Redis) -> Queue:
     return Queue(redis, Keys("t"))
 
 
-def generations(queue: Queue, claim: Any) -> Generations:
+def generations(queue: Queue, claim: Any) -> AttemptRunner:
     """With nothing but a claim: whoever comes further than that fails."""
 
     class Streams:
@@ -32,7 +32,7 @@ def generations(queue: Queue, claim: Any) -> Generations:
 
     nothing: Any = None
     streams: Any = Streams()
-    return Generations(Settings(), {}, nothing, streams, queue, nothing, nothing, "worker")
+    return AttemptRunner(Settings(), {}, nothing, streams, queue, nothing, nothing, "worker")
 
 
 async def test_a_worker_that_is_told_to_end_before_it_claimed_gives_the_job_back(queue: Queue) -> None:

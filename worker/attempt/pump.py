@@ -25,11 +25,11 @@ import msgspec
 from shared.config.prices import Prices, cost
 from shared.config.providers import Provider
 from shared.protocol.events import PAUSED, RESUMED, WAITING, Delta
-from shared.store.turns import Asking, Turn
-from worker.attempt.course import Course
-from worker.attempt.pace import CHARACTERS_A_TOKEN, Pace
-from worker.background.provider_limiter import ProviderLimiter, Waiting
-from worker.background.watchers import Watched, Watchers
+from shared.store.provider_limits import Turn, TurnRequest
+from worker.attempt.outcome import Outcome
+from worker.attempt.pacing import CHARACTERS_A_TOKEN, Pacing
+from worker.background.presence_watch import PresenceWatch, Watched
+from worker.background.provider_limiter import ProviderLimiter, StreamTurn
 from worker.log.attempt_log import AttemptLog
 from worker.log.writer import LogWriter
 from worker.places import Places
@@ -60,7 +60,7 @@ class Pump:
         client: ProviderClient,
         writer: LogWriter,
         provider_limiter: ProviderLimiter,
-        watchers: Watchers,
+        watchers: PresenceWatch,
         prices: Prices,
         places: Places,
     ) -> None:
@@ -72,7 +72,7 @@ class Pump:
         self._places = places
 
     async def run(
-        self, attempt: AttemptLog, provider: Provider, asked: GenerationRequest, flow: Flow | None, course: Course
+        self, attempt: AttemptLog, provider: Provider, asked: GenerationRequest, flow: Flow | None, course: Outcome
     ) -> None:
         """Read until the provider ends; then all of it was handed to the log, and ``course`` holds the finish
         reason.
@@ -97,7 +97,7 @@ class Pump:
         stream: ProviderStream,
         watched: Watched | None,
         flow: Flow | None,
-        course: Course,
+        course: Outcome,
     ) -> None:
         def costs(usage: Usage) -> dict[str, Any] | None:
             return cost(self._prices, provider.name, asked.model, msgspec.to_builtins(usage))
@@ -125,7 +125,7 @@ class Pump:
     @asynccontextmanager
     async def _turn(
         self, attempt: AttemptLog, provider: Provider, asked: GenerationRequest
-    ) -> AsyncIterator[Waiting | None]:
+    ) -> AsyncIterator[StreamTurn | None]:
         """A turn at the provider, where it has limits."""
         if not (provider.max_concurrent or provider.requests_per_minute or provider.tokens_per_minute):
             yield None
@@ -136,7 +136,7 @@ class Pump:
         def told(turn: Turn) -> None:
             self._note(attempt, WAITING, {"place": turn.place, "limit": turn.limit, "provider": provider.name})
 
-        asking = Asking(f"{attempt.stream_id}:{attempt.epoch}", provider, reckoned)
+        asking = TurnRequest(f"{attempt.stream_id}:{attempt.epoch}", provider, reckoned)
         async with AsyncExitStack() as turn:
             with self._places.given_back(attempt.stream_id):
                 waiting = await turn.enter_async_context(self._provider_limiter.turn(asking, told))
@@ -167,7 +167,7 @@ class _Source:
     def __init__(
         self,
         stream: ProviderStream,
-        course: Course,
+        course: Outcome,
         costs: Callable[[Usage], dict[str, Any] | None],
         watched: Watched | None,
         per_second: float,
@@ -179,7 +179,7 @@ class _Source:
         self._course = course
         self._costs = costs
         self._watched = watched
-        self._pace = Pace(per_second, self._loop.time) if per_second else None
+        self._pace = Pacing(per_second, self._loop.time) if per_second else None
         self._ready = ready
         self._early: deque[Delta] = deque()
         self._due_at = 0.0
@@ -220,7 +220,7 @@ class _Source:
             self.last = self._ending
             self.stirred.set()
 
-    def _due(self, pace: Pace, deltas: Iterable[Delta]) -> list[Delta]:
+    def _due(self, pace: Pacing, deltas: Iterable[Delta]) -> list[Delta]:
         """What the pace allows now; the rest waits for its time."""
         self._early.extend(deltas)
         due: list[Delta] = []

@@ -1,5 +1,5 @@
 """The limiter of requests to providers: all streams of a worker that need a turn ask for it in one call
-(:mod:`shared.store.turns`)."""
+(:mod:`shared.store.provider_limits`)."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from shared.redis import AWAY
-from shared.store.turns import Asking, Turn, Turns
+from shared.store.provider_limits import ProviderLimits, Turn, TurnRequest
 
 ASK_S: Final = 0.2
 """How soon a turn that came free is taken up."""
@@ -24,11 +24,11 @@ log = structlog.get_logger("worker.line")
 
 
 @dataclass(slots=True, eq=False)
-class Waiting:
+class StreamTurn:
     """One of this worker's streams that waits for a turn, or has it. ``turn``: the last answer; ``given``: it has
     the turn; ``used``: its tokens, once they are known."""
 
-    asking: Asking
+    asking: TurnRequest
     turn: Turn | None = None
     second: int = 0
     used: int | None = None
@@ -39,15 +39,15 @@ class Waiting:
 class ProviderLimiter:
     """Asks for the turns of all streams of one worker."""
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: ProviderLimits) -> None:
         self._turns = turns
-        self._all: list[Waiting] = []
+        self._all: list[StreamTurn] = []
         self._work = asyncio.Event()
 
     @asynccontextmanager
-    async def turn(self, asking: Asking, told: Callable[[Turn], None]) -> AsyncIterator[Waiting]:
+    async def turn(self, asking: TurnRequest, told: Callable[[Turn], None]) -> AsyncIterator[StreamTurn]:
         """Wait for a turn, and keep it as long as the block lasts. ``told`` hears of each new place in line."""
-        waiting = Waiting(asking)
+        waiting = StreamTurn(asking)
         self._all.append(waiting)
         self._work.set()
         heard: Turn | None = None
@@ -63,7 +63,7 @@ class ProviderLimiter:
             self._all.remove(waiting)
             await self._leave(waiting)
 
-    async def _leave(self, waiting: Waiting) -> None:
+    async def _leave(self, waiting: StreamTurn) -> None:
         try:
             async with asyncio.timeout(LEAVE_S):
                 await self._turns.leave(waiting.asking, waiting.second, waiting.used)
@@ -87,7 +87,7 @@ class ProviderLimiter:
             await self._ask([waiting for waiting in self._all if keep or not waiting.given])
             await asyncio.sleep(ASK_S / 10)
 
-    async def _ask(self, asked: list[Waiting]) -> None:
+    async def _ask(self, asked: list[StreamTurn]) -> None:
         if not asked:
             return
         try:

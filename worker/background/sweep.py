@@ -27,11 +27,11 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
-from shared.protocol.transitions import TRANSITIONS
+from shared.protocol.status import TRANSITIONS
 from shared.redis import AWAY
-from shared.store.limits import Ended, Limits
 from shared.store.new_stream import BEING_MADE_MS
 from shared.store.queue import FIRST, Lane, Queue, job_id
+from shared.store.quotas import Ended, Quotas
 from shared.store.streams import Streams
 from worker.background.leases import Leases
 from worker.metrics import WorkerMetrics
@@ -61,7 +61,7 @@ class Sweep:
         self,
         streams: Streams,
         queue: Queue,
-        limits: Limits,
+        limits: Quotas,
         leases: Leases,
         *,
         lease_ms: int,

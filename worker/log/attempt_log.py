@@ -26,7 +26,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from shared.protocol.events import MESSAGE, TERMINAL, Delta, decode_many, encode_data, merged, snapshot_lines
+from shared.protocol.events import MESSAGE, TERMINAL, Delta, decode_many, encode_data
+from shared.protocol.transcript import merged, snapshot_lines
 from shared.store.claims import Claim
 from shared.store.log import Entry, Log, packed_entry, unpacked
 
@@ -112,7 +113,7 @@ class AttemptLog:
         return self.next_n - 1 - self._written_n
 
     @property
-    def settled(self) -> bool:
+    def all_acknowledged(self) -> bool:
         """Whether everything that was said is acknowledged."""
         return not self._pending and not self.in_flight
 

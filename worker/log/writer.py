@@ -118,16 +118,16 @@ class LogWriter:
         self._doubt_at = 0.0
         self._work.set()
 
-    async def settled(self, attempt: AttemptLog) -> bool:
+    async def acknowledged(self, attempt: AttemptLog) -> bool:
         """Wait until everything said was acknowledged. Out: False if the attempt was stopped before."""
-        while not attempt.settled and not attempt.stopped.done():
+        while not attempt.all_acknowledged and not attempt.stopped.done():
             self.touch(attempt)
             await attempt.moved()
         return not attempt.stopped.done()
 
     async def call(self, attempt: AttemptLog, name: str, *args: str | bytes | int) -> tuple[str, ...]:
         """Run a script behind all appends of this attempt. Out: its answer, split into words."""
-        if attempt.settled:
+        if attempt.all_acknowledged:
             self._policy.discard(attempt)  # or the call would wait for a turn in which nothing is said
         self._line_up(call := Call(attempt, name, args))
         return tuple((await call.answer).decode().split())

@@ -27,7 +27,7 @@ class Said(msgspec.Struct, frozen=True):
 @dataclass(frozen=True, slots=True)
 class Finish:
     """The provider's finish reason. It is a hint and not the end: some providers stamp it on every chunk, and usage
-    follows it on most. :mod:`worker.providers.answer` decides what ends an answer."""
+    follows it on most. :mod:`worker.providers.decoder` decides what ends an answer."""
 
     reason: FinishReason
 

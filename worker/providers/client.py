@@ -28,8 +28,8 @@ from shared.config.providers import Provider
 from shared.config.settings import Settings
 from worker.metrics import WorkerMetrics
 from worker.providers import adapter, failures
-from worker.providers.answer import Answer, Limits
 from worker.providers.base import Adapter, GenerationRequest, ProviderError
+from worker.providers.decoder import AnswerLimits, StreamDecoder
 from worker.providers.errors import read_error, to_provider_error
 from worker.providers.http.body import beginning
 from worker.providers.http.connection import NoResponse, ProviderConnection
@@ -112,10 +112,10 @@ class ProviderClient:
             finally:
                 connection.close()
         now = loop.time()
-        limits = Limits(
+        limits = AnswerLimits(
             until - now, settings.idle_timeout_s, settings.liveness_timeout_s, settings.max_answer_bytes
         )
-        answer = Answer(
+        answer = StreamDecoder(
             provider,
             wire_format.reader(request),
             limits,

@@ -1,5 +1,5 @@
 """One answer that comes: the connection that brings it, and the clock. What it means is
-:mod:`worker.providers.answer`.
+:mod:`worker.providers.decoder`.
 
 Theory of operation. Nothing is read before somebody pulls: :meth:`ProviderStream.read` takes what lies unread in
 the connection, in one step from its bytes to a batch. Whoever pulls gets a hint (``ready``, without data) when
@@ -15,8 +15,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from worker.providers.answer import Answer
 from worker.providers.base import Batch
+from worker.providers.decoder import StreamDecoder
 from worker.providers.http.connection import ProviderConnection, nobody
 
 LINGER_S: Final = 0.2
@@ -27,7 +27,7 @@ body that was read to its end leaves a connection for the next request. A new on
 class ProviderStream:
     """An answer whose head is there; ``close`` it whatever happens."""
 
-    def __init__(self, answer: Answer, connection: ProviderConnection) -> None:
+    def __init__(self, answer: StreamDecoder, connection: ProviderConnection) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._time = loop.time

@@ -20,7 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from shared.config.providers import CallIds
-from shared.protocol.nesting import levels
+from shared.protocol.json_depth import levels
 from worker.providers.base import GenerationRequest
 
 _FITS: Final[dict[CallIds, re.Pattern[str]]] = {

@@ -27,7 +27,7 @@ from typing import Any, Final
 import msgspec
 
 from shared.protocol.events import encode_data
-from shared.protocol.nesting import levels
+from shared.protocol.json_depth import levels
 from shared.protocol.sse import ServerSentEvent
 from worker.providers.base import End, Finish, FinishReason, ProviderError, ProviderEvent, Reader, Said
 from worker.providers.errors import ErrorInAnswer, is_error_object, read_error

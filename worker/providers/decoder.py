@@ -1,8 +1,8 @@
 """One answer of a provider: bytes in, batches of deltas out. Pure, no I/O; times are handed in.
 
-Theory of operation. An answer is a state machine, as h11 is one for HTTP: :meth:`Answer.feed` and
-:meth:`Answer.feed_eof` take what the connection brought, :meth:`Answer.read` gives what it meant, and
-:meth:`Answer.expire` ends an answer whose time is over. After the end nothing changes it any more.
+Theory of operation. An answer is a state machine, as h11 is one for HTTP: :meth:`StreamDecoder.feed` and
+:meth:`StreamDecoder.feed_eof` take what the connection brought, :meth:`StreamDecoder.read` gives what it meant, and
+:meth:`StreamDecoder.expire` ends an answer whose time is over. After the end nothing changes it any more.
 
 *What ends an answer.* A finish reason is a hint. Some providers stamp it on every chunk, or send it beside the
 reasoning, long before the text; a text or a tool call behind a reason makes that reason void. The end is the
@@ -32,8 +32,9 @@ from operator import itemgetter
 from typing import Final, NamedTuple
 
 from shared.config.providers import Provider
-from shared.protocol.events import PIECE, Delta, encode_data, split_delta
+from shared.protocol.events import Delta, encode_data
 from shared.protocol.sse import LOOSE, OMITTED, ServerSentEvent, SseError, SseParser
+from shared.protocol.transcript import PIECE, split_delta
 from worker.providers import failures
 from worker.providers.base import (
     Batch,
@@ -79,7 +80,7 @@ _STARTS: Final = (b"data", b"event", b"id", b"retry", b"error", b":", b"{", b"["
 """What a stream of events, or a JSON document, begins with."""
 
 
-class Limits(NamedTuple):
+class AnswerLimits(NamedTuple):
     """Of one answer: seconds to its first token, between tokens and without content at all, and its size in bytes
     (its texts in UTF-8, everything else as JSON)."""
 
@@ -89,7 +90,7 @@ class Limits(NamedTuple):
     max_bytes: int
 
 
-class Answer:
+class StreamDecoder:
     """See above. ``behind`` says that bytes wait here for the next feed, ``sooner`` that they do, or that the
     deadline may have come nearer since it was asked last."""
 
@@ -97,7 +98,7 @@ class Answer:
         self,
         provider: Provider,
         reader: Reader,
-        limits: Limits,
+        limits: AnswerLimits,
         now: float,
         *,
         kind: str = "text/event-stream",

@@ -21,7 +21,7 @@ from shared.store.erasures import Erasures
 from shared.store.new_stream import new_nonce
 from shared.store.queue import FIRST, Lane, Queue, job_id
 from shared.store.streams import Streams
-from worker.attempt.course import Course
+from worker.attempt.outcome import Outcome
 from worker.log.attempt_log import AttemptLog
 from worker.log.writer import LogWriter
 from worker.metrics import WorkerMetrics
@@ -41,7 +41,7 @@ END_TEXTS: Final = {
 log = structlog.get_logger("worker.endings")
 
 
-class Endings:
+class AttemptEnding:
     """Ends attempts for one worker process."""
 
     def __init__(
@@ -61,7 +61,7 @@ class Endings:
         self._writer = writer
         self._metrics = metrics or WorkerMetrics()
 
-    async def end(self, attempt: AttemptLog, status: str, data: dict[str, Any], course: Course) -> None:
+    async def end(self, attempt: AttemptLog, status: str, data: dict[str, Any], course: Outcome) -> None:
         """Write the finish reason, the terminal event, the record (what was used, too) and the last of the
         snapshot: one script.
 
@@ -70,7 +70,7 @@ class Endings:
         """
         if attempt.stopped.done():
             attempt.cut()
-        elif not await self._writer.settled(attempt):
+        elif not await self._writer.acknowledged(attempt):
             return
         raw = encode_data(data)
         finishing = encode_data({"finish_reason": course.reason}) if status == DONE else b""
@@ -131,7 +131,7 @@ class Endings:
         stream_id = attempt.stream_id
         try:
             async with asyncio.timeout(HANDOVER_S):
-                if not await self._writer.settled(attempt):
+                if not await self._writer.acknowledged(attempt):
                     return
                 answer = await self._streams.release(stream_id, attempt.epoch, "handover")
                 if answer[0] != "released":
@@ -144,13 +144,13 @@ class Endings:
 
     async def give_back(self, attempt: AttemptLog, code: str) -> None:
         """Give the stream back for another try (by whoever claims it first). ``code``: why this one ended."""
-        await self._writer.settled(attempt)
+        await self._writer.acknowledged(attempt)
         ended = {f"end:{attempt.attempt}": code}
         await self._streams.release(attempt.stream_id, attempt.epoch, "retry", ended)
 
     async def fall_back(self, attempt: AttemptLog, code: str, request: dict[str, Any]) -> None:
         """Give the stream back, moved to this request: whoever claims it next asks that one's provider."""
-        await self._writer.settled(attempt)
+        await self._writer.acknowledged(attempt)
         moved: dict[str, str | bytes] = {
             f"end:{attempt.attempt}": code,
             "request": msgspec.json.encode(request),
@@ -158,7 +158,7 @@ class Endings:
         }
         await self._streams.release(attempt.stream_id, attempt.epoch, "fallback", moved)
 
-    async def charge(self, attempt: AttemptLog, course: Course) -> None:
+    async def charge(self, attempt: AttemptLog, course: Outcome) -> None:
         """Note what this attempt used and cost, whatever became of it."""
         if course.usage is None or course.charged:
             return
@@ -181,11 +181,11 @@ class Endings:
             log.info("stream_ended", stream=stream_id, status=status, **about)
 
 
-def whose(attempt: AttemptLog, course: Course) -> dict[str, str | int]:
+def whose(attempt: AttemptLog, course: Outcome) -> dict[str, str | int]:
     """Whose attempt this is, for a log line."""
     return {"provider": course.provider, "model": course.model, "attempt": attempt.attempt}
 
 
-def _paid(course: Course) -> tuple[bytes, bytes]:
+def _paid(course: Outcome) -> tuple[bytes, bytes]:
     """What was used and what it cost (``null``: unknown), as JSON."""
     return msgspec.json.encode(course.usage), msgspec.json.encode(course.cost)

@@ -8,7 +8,7 @@ IS_HEAD: Final = "headrace.head"
 """In the ASGI scope of such a request: nothing is made for it, and no stream is read."""
 
 
-class Heads:
+class HeadRequests:
     """ASGI middleware: the routes see a GET. The server keeps the request's own scope, and sends no body."""
 
     def __init__(self, app: ASGIApp) -> None:

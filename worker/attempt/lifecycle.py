@@ -33,10 +33,10 @@ from shared.redis import AWAY
 from shared.store.claims import Claim
 from shared.store.queue import Job, Queue
 from shared.store.streams import Reading, Streams
-from worker.attempt.continuation import asked_of, how_to_continue
-from worker.attempt.course import ABANDONED, FILTERED, FULL, INTERNAL, Course, Failure, not_here
-from worker.attempt.endings import Endings, whose
+from worker.attempt.ending import AttemptEnding, whose
+from worker.attempt.outcome import ABANDONED, FILTERED, FULL, INTERNAL, Failure, Outcome, not_here
 from worker.attempt.pump import Abandoned, Flow, Pump
+from worker.attempt.resume import asked_of, how_to_continue
 from worker.log.attempt_log import LOG_FULL, LOST, AttemptLog
 from worker.log.writer import LogWriter
 from worker.metrics import WorkerMetrics
@@ -51,7 +51,7 @@ RETRY_MAX_S: Final = 5.0
 log = structlog.get_logger("worker.generation")
 
 
-class Generations:
+class AttemptRunner:
     """Runs generations for one worker process."""
 
     def __init__(
@@ -62,7 +62,7 @@ class Generations:
         streams: Streams,
         queue: Queue,
         writer: LogWriter,
-        endings: Endings,
+        endings: AttemptEnding,
         worker: str,
         metrics: WorkerMetrics | None = None,
     ) -> None:
@@ -124,7 +124,7 @@ class Generations:
         """Carry one attempt to its end. Out: whether another attempt is due here (AT_ONCE: without a pause)."""
         stream_id, lane = job.stream_id, job.lane
         attempt = self._writer.begin(stream_id, claim)
-        course = Course(asyncio.get_running_loop().time())
+        course = Outcome(asyncio.get_running_loop().time())
         self._metrics.claimed(claim)
         try:
             request = msgspec.json.decode(claim.request)
@@ -189,14 +189,14 @@ class Generations:
             self._count(claim, course)
             await self._endings.charge(attempt, course)
 
-    def _count(self, claim: Claim, course: Course) -> None:
+    def _count(self, claim: Claim, course: Outcome) -> None:
         if course.first_token_at is not None:
             self._metrics.began_to_answer(claim, course.provider, course.first_token_at - course.began)
         if course.usage is not None:
             usage = course.usage
             self._metrics.used(course.provider, course.model, usage.input_tokens, usage.output_tokens)
 
-    def _may_try_again(self, request: Mapping[str, Any], claim: Claim, course: Course) -> bool:
+    def _may_try_again(self, request: Mapping[str, Any], claim: Claim, course: Outcome) -> bool:
         """Whether another attempt may mend what ended this one."""
         said = course.first_token_at is not None or claim.opening == CONTINUED
         if request["on_failure"] == "continue_or_fail" and said:
@@ -204,7 +204,7 @@ class Generations:
         return request["on_failure"] != "fail" and claim.tries_left > 0
 
     async def _carry(
-        self, attempt: AttemptLog, provider: Provider, asked: GenerationRequest, flow: Flow | None, course: Course
+        self, attempt: AttemptLog, provider: Provider, asked: GenerationRequest, flow: Flow | None, course: Outcome
     ) -> Failure | None:
         """Read the provider until it ends or the log stops it. Out: None where it finished.
 
@@ -243,7 +243,7 @@ class Generations:
             return INTERNAL
         return FILTERED if course.reason == "content_filter" else None
 
-    def _timings(self, claim: Claim, course: Course) -> dict[str, int | None]:
+    def _timings(self, claim: Claim, course: Outcome) -> dict[str, int | None]:
         """All from the stream's creation on, in ms."""
         since_ms = claim.queued_ms - course.began * 1000
         first = course.first_token_at

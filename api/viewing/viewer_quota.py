@@ -1,4 +1,4 @@
-"""Seats: how many viewers a stream may have, on all API processes together (see :mod:`shared.store.limits`).
+"""ViewerQuota: how many viewers a stream may have, on all API processes together (see :mod:`shared.store.quotas`).
 
 A viewer that is refused is not sent away for ever: it is told to come back.
 """
@@ -13,8 +13,8 @@ import structlog
 from redis.exceptions import RedisError, ResponseError
 
 from shared.redis import AWAY, is_out_of_memory
-from shared.store.limits import Limits
 from shared.store.queue import Queue
+from shared.store.quotas import Quotas
 
 GIVE_BACK_S: Final = 1.0
 """How late a seat that became free is seen by other processes."""
@@ -24,10 +24,10 @@ RENEW_S: Final = 5.0
 log = structlog.get_logger("api.seats")
 
 
-class Seats:
+class ViewerQuota:
     """The seats that this process holds."""
 
-    def __init__(self, limits: Limits, queue: Queue, most: int) -> None:
+    def __init__(self, limits: Quotas, queue: Queue, most: int) -> None:
         """``most``: viewers of one stream; 0: any number."""
         self._limits = limits
         self._queue = queue

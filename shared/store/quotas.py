@@ -1,4 +1,4 @@
-"""Limits per key, held on the queue's server for all API processes.
+"""Quotas per key, held on the queue's server for all API processes.
 
 Theory of operation. Nothing here is a counter that somebody must count down, for whoever should may die:
 
@@ -48,7 +48,7 @@ class Ended(NamedTuple):
     kept: int = 0
 
 
-class Limits:
+class Quotas:
     """The limits of one deployment; a limit of 0 is none."""
 
     def __init__(

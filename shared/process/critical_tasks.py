@@ -11,7 +11,7 @@ import structlog
 log = structlog.get_logger("vital")
 
 
-def start_vital(work: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
+def start_critical(work: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
     """Run this until it is cancelled. Should it end by itself, for whatever reason, the process is told to
     stop: what supervises it starts it anew, and a process that only looks alive helps nobody."""
     task = asyncio.create_task(work, name=name)

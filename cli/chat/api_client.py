@@ -2,7 +2,7 @@
 
 Theory of operation. Creating carries an ``Idempotency-Key``, so it is repeated until an answer comes, and makes one
 stream however often it arrived. Reading comes back behind the last event after every loss; only events count as
-progress (see :mod:`cli.chat.patience`). What stays so (4xx) ends at once, what passes (no connection, 5xx, 429, a
+progress (see :mod:`cli.chat.backoff`). What stays so (4xx) ends at once, what passes (no connection, 5xx, 429, a
 response that ends) is tried again. The key goes with every call, the events too: a read token is for those who
 can't send a key, and what is not used can't expire.
 """
@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from cli.chat.answer import Answer, BadEvent, Change
-from cli.chat.patience import Patience
+from cli.chat.answer_state import AnswerState, BadEvent, Change
+from cli.chat.backoff import Backoff
 from cli.errors import NoAnswer
 from shared.config.settings import is_loopback
 from shared.process.connecting import cause_of, is_refused_tls, unreachable
@@ -61,14 +61,14 @@ async def open_http(url: str, key: str) -> AsyncIterator[httpx.AsyncClient]:
         yield http
 
 
-class Client:
+class ApiClient:
     """Speaks to one server. ``note`` is told, for people, whenever something is tried again."""
 
     def __init__(
         self,
         http: httpx.AsyncClient,
         note: Note,
-        patience: Callable[[int | None], Patience] = lambda most: Patience() if most is None else Patience(most),
+        patience: Callable[[int | None], Backoff] = lambda most: Backoff() if most is None else Backoff(most),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """``patience`` makes one for so many tries (None: its own default); ``sleep`` waits so many seconds."""
@@ -87,7 +87,7 @@ class Client:
         """Cancel a stream. Raises :class:`NoAnswer`."""
         await self._call(f"/v1/streams/{stream_id}/cancel", STOP_TRIES)
 
-    async def changes(self, stream_id: str, answer: Answer) -> AsyncIterator[Change]:
+    async def changes(self, stream_id: str, answer: AnswerState) -> AsyncIterator[Change]:
         """Read behind ``answer.cursor`` until it has ended. Raises :class:`NoAnswer`."""
         patience = self._patience(None)
         while not answer.ending:
@@ -144,7 +144,7 @@ class Client:
                 asked_s = _retry_after_s(response)
             await self._wait(patience, why, asked_s)
 
-    async def _wait(self, patience: Patience, why: str, asked_s: float) -> None:
+    async def _wait(self, patience: Backoff, why: str, asked_s: float) -> None:
         delay_s = patience.next_s(asked_s)
         if delay_s is None:
             raise NoAnswer(f"{_shown(self._http.base_url)}: {why} (gave up after {patience.tried} tries).")

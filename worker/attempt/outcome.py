@@ -8,7 +8,7 @@ from worker.providers.base import Usage
 
 
 @dataclass(slots=True)
-class Course:
+class Outcome:
     """How one attempt went, as far as it is known. Times of the event loop's clock (s)."""
 
     began: float

@@ -10,7 +10,7 @@ HTTP_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AskedAnswer:
     """What the provider shall say; it reads this out of the prompt (see ``native/provider.c``)."""
 
     tokens: int
@@ -33,7 +33,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class HttpRequest:
     """What a viewer sends: bytes, and perhaps a second request whose ``{}`` is the first one's ``events_url``."""
 
     port: int

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from api.http.rates import Opens
-from api.http.responses import SendWatch
+from api.http.rate_limiter import OpenLimits
+from api.http.sse_response import SendWatch
 from api.streams.admission import Admission
 from api.streams.cancellation import Cancellation
 from api.streams.creation import Creation
+from api.streams.links import ReadLinks
 from api.streams.memory import Memory
-from api.streams.read_tokens import ReadTokens
 from api.viewing.hub import Hub
 from api.viewing.presence import Presence
-from api.viewing.seats import Seats
-from api.viewing.snapshots import Flights
+from api.viewing.snapshots import SingleFlight
+from api.viewing.viewer_quota import ViewerQuota
 from shared.config.providers import Provider
 from shared.config.settings import Settings
 from shared.process.rights_watch import RightsWatch
@@ -72,7 +72,7 @@ class Viewing:
 
 
 @dataclass(frozen=True, slots=True)
-class Services:
+class Context:
     """One API process's parts."""
 
     settings: Settings
@@ -84,14 +84,14 @@ class Services:
     creation: Creation
     cancellation: Cancellation
     admission: Admission
-    tokens: ReadTokens
-    records: Flights[str, bytes | None]
+    tokens: ReadLinks
+    records: SingleFlight[str, bytes | None]
     """The records of streams as JSON, by id; None where there is none."""
-    seats: Seats
+    seats: ViewerQuota
     presence: Presence
     servers: tuple[Redis, ...]
     """The log's and the queue's; one where both are the same."""
     memory: Memory
     rights: RightsWatch
     watch: SendWatch
-    opens: Opens
+    opens: OpenLimits

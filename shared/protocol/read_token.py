@@ -7,7 +7,7 @@ that was erased does not open the stream that the same ``Idempotency-Key`` makes
 
 A token stops new viewers when it expires, but not one that comes back with a cursor: a browser's EventSource
 repeats the URL that it was given, and must not lose an answer because it took long. That grace is bounded, and the
-caller of this module gives it only for a cursor that is an event of this stream (:mod:`api.streams.read_tokens`).
+caller of this module gives it only for a cursor that is an event of this stream (:mod:`api.streams.links`).
 """
 
 import hashlib

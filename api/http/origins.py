@@ -35,7 +35,7 @@ EVERYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104
 """Addresses by which a server listens on all that the machine has."""
 
 
-class Sites:
+class Origins:
     """ASGI middleware: a request that a foreign page has made, or under a foreign name, ends here with 403."""
 
     def __init__(self, app: ASGIApp, listens_on: str, hosts: Iterable[str], origins: Iterable[str]) -> None:

@@ -1,7 +1,7 @@
 """How often a caller may do something, counted by this process alone.
 
 What is refused or only read must not cost a round trip to Redis, so it is counted here: with two API processes a
-caller has twice as much. (Creations are counted in Redis, for all processes together: :mod:`shared.store.limits`.)
+caller has twice as much. (Creations are counted in Redis, for all processes together: :mod:`shared.store.quotas`.)
 
 Theory of operation. As there, one number is kept for each name: the moment at which all that was taken is given
 back (GCRA). A minute's worth may come at once, then it flows at the rate. Whoever has waited for long
@@ -18,7 +18,7 @@ SWEPT_AT: Final = 10_000
 """At so many names those that have everything back are dropped."""
 
 
-class Rate:
+class RateLimiter:
     """So much a minute for each name; 0: any number."""
 
     def __init__(self, per_minute: int, burst_s: float = MINUTE_S) -> None:
@@ -47,13 +47,13 @@ class Rate:
         return self.wait_s(name)
 
 
-class Opens:
+class OpenLimits:
     """Event streams that are opened, of one stream and of one key. Whoever is refused is told when to come back:
     later the more are refused at once, so that they do not come all together."""
 
     def __init__(self, per_stream: int, per_key: int) -> None:
-        self._rates = (Rate(per_stream), Rate(per_key))
-        self._refused = (Rate(per_stream, 0), Rate(per_key, 0))
+        self._rates = (RateLimiter(per_stream), RateLimiter(per_key))
+        self._refused = (RateLimiter(per_stream, 0), RateLimiter(per_key, 0))
 
     def admit(self, stream_id: str, owner: str) -> float:
         """One is to be opened. Out: 0, or in how many seconds it may be tried again."""

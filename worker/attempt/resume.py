@@ -10,7 +10,7 @@ from typing import Any, Final
 from shared.config.providers import Provider
 from shared.protocol.events import Delta, decode_data
 from shared.store.streams import Reading
-from worker.attempt.pace import CHARACTERS_A_TOKEN
+from worker.attempt.pacing import CHARACTERS_A_TOKEN
 from worker.providers.base import GenerationRequest
 
 _AS_ASKED: Final = ("tool_choice", "parallel_tool_calls", "response_format", "reasoning", "seed", "user")

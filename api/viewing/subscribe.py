@@ -14,14 +14,14 @@ from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from redis.exceptions import RedisError
 
+from api.context import Context
 from api.dialects.base import Dialect
 from api.http.problems import Problem
-from api.http.responses import SseResponse
 from api.http.sink import Sink
-from api.services import Services
+from api.http.sse_response import SseResponse
 from api.viewing.batching import BatchLimits
 from api.viewing.viewer import RETRY_MS, BatchedViewer, Viewer
-from shared.protocol.ids import Cursor, parse_cursor
+from shared.protocol.cursor import Cursor, parse_cursor
 from shared.protocol.sse import COMMENT, encode_comment, encode_retry
 from shared.redis import AWAY
 
@@ -90,7 +90,7 @@ class Wanted:
     """How often; None: as it is configured."""
 
 
-async def open_viewer(has: Services, wanted: Wanted, record: Sequence[str | None]) -> Response:
+async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]) -> Response:
     """The response that a viewer reads; 204 where it has seen everything.
 
     ``record``: the fields :data:`NEEDED` of the stream's record. Raises one of AWAY, or a RedisError.
@@ -135,7 +135,7 @@ async def open_viewer(has: Services, wanted: Wanted, record: Sequence[str | None
     return SseResponse(chunks(), sink, has.watch, wanted.ping_s or has.settings.keepalive_s, wanted.ping)
 
 
-def come_back(has: Services, why: str, preamble: bytes = b"", wait_s: float = 0) -> Response:
+def come_back(has: Context, why: str, preamble: bytes = b"", wait_s: float = 0) -> Response:
     """A 200 that ends, for trouble that passes, perhaps after so long."""
 
     async def chunks() -> AsyncGenerator[bytes, None]:

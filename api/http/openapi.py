@@ -10,8 +10,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.responses import HTMLResponse
 
-from api.http.doors import OPEN
-from api.http.errors import ERRORS, HEAD
+from api.http.auth import OPEN
+from api.http.error_codes import ERRORS, HEAD
 from api.http.problems import ProblemDocument
 
 DOCS_HEADERS: Final = {

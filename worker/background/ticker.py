@@ -13,9 +13,9 @@ from shared.redis import AWAY
 from shared.store.erasures import Erasures
 from shared.store.queue import Queue
 from worker.background.leases import TICK_S, Leases
+from worker.background.presence_watch import TICK_S as WATCHERS_TICK_S
+from worker.background.presence_watch import PresenceWatch
 from worker.background.sweep import Sweep
-from worker.background.watchers import TICK_S as WATCHERS_TICK_S
-from worker.background.watchers import Watchers
 from worker.log.writer import LogWriter
 
 FORGET_WORKER_MS: Final = 60_000
@@ -28,7 +28,7 @@ SIGN_OFF_S: Final = 2.0
 log = structlog.get_logger("worker.upkeep")
 
 
-class Upkeep:
+class Ticker:
     """Runs what has to happen every second (and the sweep twice as often).
 
     Each has a clock of its own: while Redis is away one may wait for its time-out, and must not hold the
@@ -42,7 +42,7 @@ class Upkeep:
         leases: Leases,
         sweep: Sweep,
         writer: LogWriter,
-        watchers: Watchers,
+        watchers: PresenceWatch,
         erasures: Erasures,
     ) -> None:
         self._erasures = erasures

@@ -35,7 +35,7 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class TurnRequest:
     """One that wants a turn, or has it. ``reckoned``: tokens that its request may take."""
 
     member: str
@@ -43,7 +43,7 @@ class Asking:
     reckoned: int
 
 
-class Turns:
+class ProviderLimits:
     """The turns of one deployment."""
 
     def __init__(self, client: Redis, keys: Keys) -> None:
@@ -52,7 +52,7 @@ class Turns:
         self._runner = ScriptRunner(client)
         self._script = load_script("turn")
 
-    async def ask(self, askings: Sequence[Asking]) -> list[Turn]:
+    async def ask(self, askings: Sequence[TurnRequest]) -> list[Turn]:
         """Ask for all of these, or keep what is given, in one round trip.
 
         Raises one of :data:`shared.redis.connection.AWAY`, or a RedisError.
@@ -63,12 +63,12 @@ class Turns:
             for word, number, *rest in answers
         ]
 
-    def _call(self, asking: Asking) -> tuple[Sequence[str], Sequence[str | int]]:
+    def _call(self, asking: TurnRequest) -> tuple[Sequence[str], Sequence[str | int]]:
         provider = asking.provider
         limits = (provider.max_concurrent, provider.requests_per_minute, provider.tokens_per_minute)
         return self._keys.turns(provider.name), (asking.member, TURN_LIFE_MS, *limits, asking.reckoned)
 
-    async def leave(self, asking: Asking, second: int, used: int | None) -> None:
+    async def leave(self, asking: TurnRequest, second: int, used: int | None) -> None:
         """Give a turn (or a place) back. ``used``: tokens that were used in the end, where that is known.
 
         Raises as :meth:`ask`.

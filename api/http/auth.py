@@ -16,11 +16,11 @@ from typing import Final
 from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.context import Context
+from api.http.origins import PROBED
 from api.http.problems import Problem, no_such_stream, refuse
-from api.http.sites import PROBED
-from api.services import Services
 from shared.config.api_keys import ApiKeys
-from shared.protocol.ids import is_stream_id
+from shared.protocol.cursor import is_stream_id
 
 OPEN: Final = PROBED | {"/"}
 BY_ADDRESS: Final = frozenset({"/docs", "/openapi.json", "/metrics"})
@@ -30,7 +30,7 @@ OWNER: Final = "headrace.owner"
 """In the ASGI scope: the key's name, '' where no keys are set, None where a read token must do."""
 
 
-class Doors:
+class Auth:
     """ASGI middleware: a request without a known key ends here, with 401."""
 
     def __init__(self, app: ASGIApp, keys: ApiKeys) -> None:
@@ -63,9 +63,9 @@ class Doors:
         raise _unauthorized("key_missing", "This needs a key: send it as 'Authorization: Bearer <key>'.", path)
 
 
-def services(request: Request) -> Services:
+def context(request: Request) -> Context:
     """What the composition root made."""
-    found: Services = request.app.state.services
+    found: Context = request.app.state.context
     return found
 
 
@@ -84,7 +84,7 @@ async def own_fields(request: Request, stream_id: str, *names: str) -> list[str 
     :class:`Problem` (404) for both.
     """
     if is_stream_id(stream_id):
-        owner, *fields = await services(request).streams.fields(stream_id, "owner", *names)
+        owner, *fields = await context(request).streams.fields(stream_id, "owner", *names)
         if hmac.compare_digest((owner or "").encode(), owner_of(request).encode()) and owner is not None:
             return fields
     raise no_such_stream()

@@ -1,4 +1,5 @@
-"""Links to a stream, with a read token in ``events_url`` where keys are set (see :mod:`shared.protocol.tokens`).
+"""Links to a stream, with a read token in ``events_url`` where keys are set (see
+:mod:`shared.protocol.read_token`).
 
 A token opens the events route of its stream and nothing else; the record, too, needs the key. It is renewed by
 asking for a new link; a viewer's cursor stands beside the token in the URL or in a header, so nothing is lost.
@@ -15,14 +16,14 @@ import time
 from collections.abc import Awaitable, Callable
 
 from api.http.problems import Problem, no_such_stream
-from api.streams.answers import links
+from api.streams.records import links
 from shared.config.settings import Settings
-from shared.protocol.ids import Cursor, is_stream_id
-from shared.protocol.tokens import TokenExpired, TokenInvalid, check_token, sign_token
+from shared.protocol.cursor import Cursor, is_stream_id
+from shared.protocol.read_token import TokenExpired, TokenInvalid, check_token, sign_token
 from shared.store.streams import Streams
 
 
-class ReadTokens:
+class ReadLinks:
     """Signs and checks; the secret is asked for when it is first needed."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Pace: at most so many tokens a second from one provider to one stream. Pure: the clock is handed in.
+"""Pacing: at most so many tokens a second from one provider to one stream. Pure: the clock is handed in.
 
 A piece counts as one token, as providers stream them, or as one for each four characters where it is longer. A
 second's worth may come at once; reading then stops until the rest is due, and TCP holds the provider.
@@ -13,7 +13,7 @@ CHARACTERS_A_TOKEN: Final = 4
 """English runs at about four characters a token, other languages at fewer. Each model counts in its own way."""
 
 
-class Pace:
+class Pacing:
     """Tells how long to wait."""
 
     def __init__(self, per_second: float, clock: Callable[[], float]) -> None:

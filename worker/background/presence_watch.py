@@ -1,4 +1,4 @@
-"""Watchers: which streams with ``flow: "client"`` somebody watches, asked once a second for all of them."""
+"""PresenceWatch: which streams with ``flow: "client"`` somebody watches, asked once a second for all of them."""
 
 import asyncio
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ class Watched:
             self.somebody.clear()
 
 
-class Watchers:
+class PresenceWatch:
     """Asks for all streams of one worker that want to know."""
 
     def __init__(self, presence: PresenceKeys) -> None:

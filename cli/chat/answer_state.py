@@ -24,10 +24,10 @@ from shared.protocol.events import (
     SNAPSHOT,
     TERMINAL,
     WAITING,
-    Transcript,
     decode_data,
 )
 from shared.protocol.sse import ServerSentEvent
+from shared.protocol.transcript import Transcript
 
 Kind = Literal["text", "reasoning", "anew", "note"]
 
@@ -44,7 +44,7 @@ class BadEvent(ValueError):
     """The peer sends what is no event of Headrace."""
 
 
-class Answer:
+class AnswerState:
     """What is known of one answer. ``ending`` is the terminal event's type, or empty while it runs."""
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ class Answer:
         return [change for change in more if change.text]
 
 
-def summary(answer: Answer) -> str:
+def summary(answer: AnswerState) -> str:
     """The line below an answer: how it ended and what is known of it, for people."""
     result = answer.result
     parts: list[str] = [answer.model] if answer.model else []

@@ -12,7 +12,7 @@ MOST_ASKED_S: Final = 30.0
 """A server that asks for more than this is not waited for: a person decides better."""
 
 
-class Patience:
+class Backoff:
     """Exponential backoff with jitter; what the server asks for is the least that is waited."""
 
     def __init__(self, most: int = MOST, chance: Callable[[], float] = random.random) -> None:

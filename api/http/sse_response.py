@@ -28,7 +28,7 @@ from sse_starlette import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
 from api.http.connections import CONNECTION, CYCLE, HttpConnection
-from api.http.heads import IS_HEAD
+from api.http.head_requests import IS_HEAD
 from api.http.sink import Sink, frame, framed
 from shared.protocol.sse import COMMENT
 
