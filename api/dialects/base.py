@@ -1,19 +1,56 @@
-"""What every dialect offers."""
+"""What every dialect offers.
+
+Theory of operation. A dialect turns events of a log into bytes. One dialect object stands at one place of one log:
+it is given each event behind that place, in order, and a *followed log* holds one for all of its viewers, whose
+bytes are the same. A dialect whose bytes depend on what it said before (open parts, numbers) is *stateful*: an
+object of it can be asked for its twin at an earlier place (:meth:`Dialect.at`), for a viewer that fell behind or
+comes back; and it can begin at a snapshot of a log whose beginning is trimmed away. Every object that was given the
+same events, or a snapshot and the events behind it, says the same from there on: numbers, ids and parts follow from
+the log alone.
+"""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
 
+from shared.protocol.cursor import Cursor
+from shared.protocol.events import Delta
+from shared.protocol.transcript import Transcript
 from shared.store.log import Entry
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Everything that a stream said up to one of its events.
+
+    ``as_of``: that event's id, None where nothing was said; ``index``: how many of the log's entries stood in front
+    of it, trimmed or not; ``deltas``: in order, neighbours of one kind merged.
+    """
+
+    as_of: Cursor | None
+    index: int
+    attempt: int
+    deltas: Sequence[Delta]
+
+    def as_data(self) -> dict[str, Any]:
+        """The data of a native ``snapshot``."""
+        transcript = Transcript()
+        for delta in self.deltas:
+            transcript.add(delta)
+        return {**transcript.as_data(), "attempt": self.attempt}
+
+
 class Dialect(Protocol):
-    """Encodes what a viewer gets. Stateless: one shared buffer serves all viewers of a log and dialect."""
+    """Encodes what a viewer gets."""
 
     name: str
+    """With all options on which the bytes depend: viewers of one name share their bytes."""
     last_words: frozenset[str]
     """Types of events behind which a viewer gets nothing more."""
     restarts: bool
     """Whether it can take back what was said, by ``restart`` and ``snapshot``."""
+    stateful: bool
+    """Whether its bytes depend on what it said before."""
 
     def entry(self, cursor: bytes, kind: str, data: bytes) -> bytes:
         """One event of the log, ready to be sent; b'' where this dialect has no word for it.
@@ -25,9 +62,17 @@ class Dialect(Protocol):
         """Events that leave together; for a viewer that asked for batches, gathered."""
         ...
 
-    def snapshot(self, data: dict[str, Any], as_of: bytes | None) -> bytes:
-        """Everything said so far, as of an id. A viewer that saw something gets it only where the dialect
-        ``restarts``."""
+    def snapshot(self, told: Told) -> bytes:
+        """Everything said so far; a stateful dialect stands behind that afterwards. A viewer that saw something
+        gets it only where the dialect ``restarts``."""
+        ...
+
+    def at(self, cursor: Cursor | None) -> Self | None:
+        """This dialect as it stood behind that event (None: in front of all); None where that is not known."""
+        ...
+
+    def greeting(self) -> bytes:
+        """What a viewer gets first that begins or comes back at this place."""
         ...
 
     def gone(self) -> bytes:

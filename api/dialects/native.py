@@ -5,8 +5,10 @@ named ``error``, which EventSource uses itself.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
+from api.dialects.base import Told
+from shared.protocol.cursor import Cursor
 from shared.protocol.events import FAILED, MESSAGE, SNAPSHOT, TERMINAL, encode_data
 from shared.protocol.sse import encode_event
 from shared.store.log import Entry
@@ -23,6 +25,7 @@ class NativeDialect:
     name = "native"
     last_words = TERMINAL
     restarts = True
+    stateful = False
 
     def entry(self, cursor: bytes, kind: str, data: bytes) -> bytes:
         if kind == MESSAGE:  # in one step, for these are nearly all: what their writer encodes is one line
@@ -32,10 +35,17 @@ class NativeDialect:
     def batch(self, entries: Sequence[Entry]) -> bytes:
         return b"".join(self.entry(entry.cursor.encode(), entry.type, entry.data) for entry in entries)
 
-    def snapshot(self, data: dict[str, Any], as_of: bytes | None) -> bytes:
+    def snapshot(self, told: Told) -> bytes:
         # An empty one has an id too: a viewer that is cut off right behind it must not come back with its older
         # cursor, whose text this snapshot took back.
-        return encode_event(SNAPSHOT, encode_data(data), as_of or BEGINNING)
+        as_of = BEGINNING if told.as_of is None else told.as_of.encode()
+        return encode_event(SNAPSHOT, encode_data(told.as_data()), as_of)
+
+    def at(self, cursor: Cursor | None) -> "NativeDialect":
+        return self
+
+    def greeting(self) -> bytes:
+        return b""
 
     def gone(self) -> bytes:
         data = {"code": "stream_gone", "message": GONE_TEXT, "retryable": False}

@@ -10,10 +10,11 @@ to be, the viewer gets its error event, and that is the end. Reasoning and tool 
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final, Self
 
+from api.dialects.base import Told
 from api.dialects.native import GONE_TEXT
-from shared.protocol.cursor import entry_cursor
+from shared.protocol.cursor import Cursor, entry_cursor
 from shared.protocol.events import CANCELLED, DONE, FAILED, MESSAGE, RESTART, TERMINAL, decode_data, encode_data
 from shared.protocol.sse import encode_event, encode_named
 from shared.store.log import Entry
@@ -28,6 +29,7 @@ class PlainDialect:
     name = "plain"
     last_words = TERMINAL | {RESTART}
     restarts = False
+    stateful = False
 
     def __init__(self, stream_id: str) -> None:
         self._stream = stream_id.encode() + b"/"
@@ -43,9 +45,14 @@ class PlainDialect:
     def batch(self, entries: Sequence[Entry]) -> bytes:
         return b"".join(self.entry(entry.cursor.encode(), entry.type, entry.data) for entry in entries)
 
-    def snapshot(self, data: dict[str, Any], as_of: bytes | None) -> bytes:
-        text = data["text"]
-        return encode_named("message", text.encode(), self.id(as_of)) if text else b""
+    def snapshot(self, told: Told) -> bytes:
+        return encode_named("message", text.encode(), self._as_of(told)) if (text := _text(told)) else b""
+
+    def at(self, cursor: Cursor | None) -> Self:
+        return self
+
+    def greeting(self) -> bytes:
+        return b""
 
     def gone(self) -> bytes:
         return self._error("stream_gone", GONE_TEXT, None)
@@ -56,6 +63,9 @@ class PlainDialect:
     def id(self, cursor: bytes | None) -> bytes | None:
         """An SSE id: the stream and the cursor."""
         return None if cursor is None else self._stream + cursor
+
+    def _as_of(self, told: Told) -> bytes | None:
+        return None if told.as_of is None else self.id(told.as_of.encode())
 
     def _bad_end(self, cursor: bytes, kind: str, raw: bytes) -> bytes:
         if kind == RESTART:
@@ -85,13 +95,18 @@ class PlainBatchDialect(PlainDialect):
         text = "".join(decode_data(entry.data).get("text", "") for entry in said)
         last = entries[-1]
         if last.type == DONE:
-            return self._content("final", text, last.cursor.encode())
+            return encode_event("final", _content(text), self.id(last.cursor.encode()))
         # Not under the id of the end: a viewer that is cut off between the two would never learn of the error.
-        head = self._content("batch", text, said[-1].cursor.encode()) if text else b""
+        head = encode_event("batch", _content(text), self.id(said[-1].cursor.encode())) if text else b""
         return head + self._bad_end(last.cursor.encode(), last.type, last.data)
 
-    def snapshot(self, data: dict[str, Any], as_of: bytes | None) -> bytes:
-        return self._content("batch", data["text"], as_of) if data["text"] else b""
+    def snapshot(self, told: Told) -> bytes:
+        return encode_event("batch", _content(text), self._as_of(told)) if (text := _text(told)) else b""
 
-    def _content(self, name: str, text: str, cursor: bytes | None) -> bytes:
-        return encode_event(name, encode_data({"content": text}), self.id(cursor))
+
+def _text(told: Told) -> str:
+    return "".join(delta.get("text", "") for delta in told.deltas)
+
+
+def _content(text: str) -> bytes:
+    return encode_data({"content": text})

@@ -10,17 +10,16 @@ viewer comes for a later creation. Its viewers are then told that the stream is 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from api.dialects.base import Dialect
 from api.http.sink import frame
 from api.viewing.shared_buffer import SLICE_BYTES, SharedBuffer
 from api.viewing.snapshots import Recent
-from shared.protocol.cursor import MAX_PART, Cursor, follows
+from shared.protocol.cursor import MAX_PART, Cursor, entry_cursor, follows
 from shared.protocol.events import FRESH, MESSAGE, QUEUED
 from shared.store.keys import Keys
-from shared.store.log import DATA, TYPE, RawEntry, read_entry
-from shared.store.streams import Reading
+from shared.store.log import DATA, TYPE, Entry, RawEntry, read_entry
 
 
 def just_before(cursor: Cursor) -> Cursor:
@@ -42,6 +41,18 @@ class Waiter(Protocol):
         ...
 
 
+class Resync(NamedTuple):
+    """Everything said up to an id, ready to be sent, for all viewers of a log.
+
+    ``as_of``: that id, b'' where nothing was said; ``tail``: the entries behind it that were read with it, or some
+    of them; ``dialect``: stands there. It is asked for twins only (:meth:`api.dialects.base.Dialect.at`)."""
+
+    head: bytes
+    as_of: bytes
+    tail: list[Entry]
+    dialect: Dialect
+
+
 class FollowedLog:
     """One log of one creation (``created_ms``, as the record tells it) in one dialect.
 
@@ -52,11 +63,17 @@ class FollowedLog:
     """
 
     def __init__(self, stream_id: str, key: bytes, dialect: Dialect, text_from: Cursor, created_ms: int) -> None:
+        """``dialect`` stands in front of ``text_from``."""
         self.stream_id = stream_id
         self.created_ms = created_ms
         self.key = key
         self.dialect = dialect
+        """Stands behind the last event that was read, unless it is ``adrift``."""
+        self.adrift = False
+        """The dialect is stateful, and where it stood is not known: nothing is put into the buffer, and viewers
+        read pages, until one that has read everything hands over its own (:meth:`take_over`)."""
         self.buffer = SharedBuffer()
+        self._text_from = text_from
         self.position = just_before(text_from).encode()
         self.generation = 0
         self.terminal: Cursor | None = None
@@ -64,11 +81,14 @@ class FollowedLog:
         self.loaded = asyncio.Event()
         self.viewers = 0
         self.changes = 0
-        self.snapshot: Recent[tuple[bytes, Reading] | None] = Recent()
+        self.snapshot: Recent[Resync | None] = Recent()
         self._waiting: dict[Waiter, None] = {}
 
     def extend(self, entries: Sequence[RawEntry]) -> None:
         """Take what the log brought, one entry or more, in order."""
+        if self.adrift:
+            self._pass(entries)
+            return
         buffer, dialect = self.buffer, self.dialect
         start, generation = buffer.end, self.generation
         said: list[bytes] = []
@@ -80,6 +100,9 @@ class FollowedLog:
                     self.vanish()
                     return
                 self._join(entry)
+                if self.adrift:
+                    self._pass(entries)
+                    return
             data = dialect.entry(position, kind, fields[DATA])
             said.append(data)
             self.position = position
@@ -99,9 +122,26 @@ class FollowedLog:
     def _join(self, raw: RawEntry) -> None:
         """Begin anew at an entry whose id does not count on from the last one's."""
         entry = read_entry(raw)
+        if self.dialect.stateful and self.buffer.last is None and entry.cursor != self._text_from:
+            self.adrift = self.buffer.next_id == b""
         if not (follows(self.buffer.last, entry.cursor, entry.after) or entry.type in FRESH):
             self.reset()
-        self.buffer.begin(entry.cursor, entry.after)
+        if not self.adrift:
+            self.buffer.begin(entry.cursor, entry.after)
+
+    def _pass(self, entries: Sequence[RawEntry]) -> None:
+        """Only note how far the log reaches."""
+        self.position = entries[-1][0]
+        self.notify()
+
+    def take_over(self, dialect: Dialect, last: bytes) -> bool:
+        """Go on from where a viewer's dialect stands, behind the event of this id. Out: whether it is the last one,
+        and the log was adrift."""
+        if not self.adrift or last != self.position:
+            return False
+        self.dialect, self.adrift = dialect, False
+        self.buffer.begin_behind(entry_cursor(last))
+        return True
 
     def _push(self, chunk: bytes, start: int, behind: int) -> None:
         """Send what just came to those who wait for it; wake those who can't take it so."""
@@ -116,6 +156,7 @@ class FollowedLog:
     def reset(self) -> None:
         """What was read can't be joined to what is there: viewers get a snapshot."""
         self.buffer.clear()
+        self.adrift = self.dialect.stateful
         self.snapshot.forget()
         self.generation += 1
         self.terminal = None

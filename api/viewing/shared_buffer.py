@@ -68,6 +68,10 @@ class SharedBuffer:
         self._epoch, self._n = cursor
         self.next_id = cursor.encode()
 
+    def begin_behind(self, cursor: Cursor) -> None:
+        """The next event counts on from this one, which is not held. (For a buffer that holds nothing.)"""
+        self.begin(Cursor(cursor.epoch, cursor.n + 1), cursor)
+
     def append(self, data: bytes, *, piece: bool = False) -> None:
         """Add the event of ``next_id``. ``piece``: it is one of the answer's."""
         if not (piece and data):

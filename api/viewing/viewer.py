@@ -25,15 +25,16 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
+from api.dialects.base import Dialect, Told
 from api.http.sink import Sink
 from api.viewing.batching import Batching, BatchLimits, gather
-from api.viewing.followed_log import FollowedLog
+from api.viewing.followed_log import FollowedLog, Resync
 from api.viewing.hub import Hub
 from api.viewing.shared_buffer import SLICE_BYTES
 from shared.protocol.cursor import Cursor, entry_cursor, follows
-from shared.protocol.events import FRESH
+from shared.protocol.events import FRESH, MESSAGE, decode_data, decode_many
 from shared.protocol.sse import encode_retry
-from shared.protocol.transcript import Transcript
+from shared.protocol.transcript import without
 from shared.redis import AWAY
 from shared.store.log import Entry
 from shared.store.streams import LARGE_SNAPSHOT, Reading, Streams
@@ -79,14 +80,22 @@ class Viewer:
         hub: Hub,
         streams: Streams,
         followed: FollowedLog,
+        dialect: Dialect,
         text_from: Cursor,
         stopping: Callable[[], bool],
         sink: Sink,
     ) -> None:
+        """``dialect``: one of the followed log's name, in front of ``text_from``."""
         self._hub = hub
         self._streams = streams
         self._followed = followed
-        self._dialect = followed.dialect
+        self._dialect = dialect
+        self._own: Dialect | None = None
+        """Stands behind the last event that this viewer got; None where that has to be found out."""
+        self._greeting: bytes | None = None
+        """What the dialect says to a viewer that begins or comes back; None: that is not known yet, b'': it was
+        said.
+        """
         self._text_from = text_from
         self._stopping = stopping
         self._sink = sink
@@ -119,14 +128,31 @@ class Viewer:
         buffer = self._followed.buffer
         found = buffer.at(wanted) if cursor is None else buffer.behind(cursor)
         if found is not None:
+            self._greeting = await self._greet()
             self._live_at(found)
             return cursor is None or cursor != self._followed.terminal
         entries = await self._hub.page(self._followed.stream_id, wanted.encode(), after=False, count=1)
         if not entries or entries[0].cursor != wanted:
             self._to(State.RESYNC)
-        elif cursor is not None:
-            return entries[0].type not in self._dialect.last_words
-        return True
+            return True
+        self._greeting = await self._greet()
+        return cursor is None or entries[0].type not in self._dialect.last_words
+
+    async def _greet(self) -> bytes:
+        """Find out where the dialect stands. Out: what it says to a viewer that begins or comes back there."""
+        self._own = await self._stand()
+        return b"" if self._own is None else self._own.greeting()
+
+    async def _stand(self) -> Dialect | None:
+        """The dialect as it stands behind the last event that this viewer got; None where that can't be told."""
+        if self._last is None or not self._dialect.stateful:
+            return self._dialect.at(None)
+        last = entry_cursor(self._last)
+        found = None if self._followed.adrift else self._followed.dialect.at(last)
+        if found is None:
+            known = await self._followed.snapshot.get(self._read_snapshot)
+            found = known and known.dialect.at(last)
+        return found
 
     def attach(self, followed: FollowedLog) -> None:
         """Read from this followed log from now on: the one that :meth:`open` saw may have been let go since."""
@@ -138,6 +164,9 @@ class Viewer:
 
     async def stream(self) -> AsyncIterator[bytes]:
         """Everything from there on, in writes ready to be sent, until the terminal event or the stop."""
+        if self._greeting:
+            yield self._greeting
+            self._greeting = b""
         while self.state is not State.ENDED:
             if self._stopping():
                 yield encode_retry(random.randint(*STOP_RETRY_MS))  # noqa: S311
@@ -159,7 +188,7 @@ class Viewer:
         followed = self._followed
         if followed.gone:
             self._to(State.ENDED)
-            return self._dialect.gone()
+            return followed.dialect.gone()
         if self._generation != followed.generation:
             self._generation = followed.generation
             self._to(State.RESYNC)
@@ -203,6 +232,7 @@ class Viewer:
 
     def _live_at(self, sequence: int) -> None:
         self._sequence = sequence
+        self._own = None
         self._to(State.LIVE)
 
     async def _from_buffer(self) -> bytes:
@@ -228,14 +258,21 @@ class Viewer:
         if place is not None:
             self._live_at(place)
             return b""
-        return self._encode(await self._read_page(self._page_size))
+        entries = await self._read_page(self._page_size)
+        if entries or self._last is None or self._own is None:
+            return self._encode(entries)
+        if self._followed.take_over(self._own, self._last):
+            self._own = None
+        return b""
 
     async def _read_page(self, count: int) -> list[Entry]:
         """The next entries of the log; none, and a resync, where they can't be joined to what this viewer got."""
+        if self._own is None:
+            self._own = await self._stand()
         first = self._last or self._text_from.encode()
         after = self._last is not None
         entries = await self._hub.page(self._followed.stream_id, first, after=after, count=count)
-        if self._joined(entries):
+        if self._own is not None and self._joined(entries):
             return entries
         self._to(State.RESYNC)
         return []
@@ -272,7 +309,8 @@ class Viewer:
         return self._written(taken)
 
     def _written(self, entries: Sequence[Entry]) -> bytes:
-        return self._dialect.batch(entries)
+        assert self._own is not None
+        return self._own.batch(entries)
 
     # -- resync -------------------------------------------------------------------------------------
 
@@ -282,8 +320,11 @@ class Viewer:
         if self._last and not self._dialect.restarts:
             entries = await self._hub.page(self._followed.stream_id, self._last, after=False, count=1)
             if entries and entries[0].cursor.encode() == self._last:
-                self._to(State.PAGING)
-                return b""
+                greeting = await self._greet()
+                if self._own is not None:
+                    self._to(State.PAGING)
+                    said, self._greeting = self._greeting, b""
+                    return greeting if said is None else b""
             self._to(State.ENDED)
             return self._dialect.lost()
         found = await self._followed.snapshot.get(self._read_snapshot)
@@ -291,26 +332,62 @@ class Viewer:
             self._followed.vanish()
             self._to(State.ENDED)
             return self._dialect.gone()
-        head, reading = found
         self._hub.snapshots_sent += 1
+        self._greeting = b""
         self._to(State.PAGING)
-        self._last = reading.as_of.encode() or None
+        self._last = found.as_of or None
+        self._own = await self._stand()
         # A large one stays the same bytes for all viewers that wait for their sockets; the tail is read from the
         # log.
-        return head if len(head) > SLICE_BYTES else head + self._encode(reading.tail)
+        return found.head if len(found.head) > SLICE_BYTES else found.head + self._encode(found.tail)
 
-    async def _read_snapshot(self) -> tuple[bytes, Reading] | None:
+    async def _read_snapshot(self) -> Resync | None:
         reading = await self._streams.read(self._followed.stream_id)
         if reading is None or int(reading.record["created_ms"]) != self._followed.created_ms:
             return None
+        before = await self._read_before(reading) if self._dialect.stateful else []
         in_thread = len(reading.snapshot) > LARGE_SNAPSHOT
-        return await asyncio.to_thread(self._head, reading) if in_thread else self._head(reading)
+        arguments = (self._dialect, reading, before)
+        return await asyncio.to_thread(resync, *arguments) if in_thread else resync(*arguments)
 
-    def _head(self, reading: Reading) -> tuple[bytes, Reading]:
-        transcript = Transcript()
-        transcript.add_lines(reading.snapshot)
-        data = {**transcript.as_data(), "attempt": reading.attempt}
-        return self._dialect.snapshot(data, reading.as_of.encode() or None), reading
+    async def _read_before(self, reading: Reading) -> list[Entry]:
+        """What the log still has of the entries that the snapshot tells."""
+        found: list[Entry] = []
+        last = reading.as_of.encode()
+        while last and not (found and found[-1].cursor.encode() == last):
+            first = found[-1].cursor.encode() if found else self._text_from.encode()
+            page = await self._hub.page(self._followed.stream_id, first, after=bool(found), count=PAGE)
+            page = [entry for entry in page if entry.cursor <= entry_cursor(last)]
+            if not page:
+                break
+            found += page
+        return found
+
+
+def resync(dialect: Dialect, reading: Reading, before: list[Entry]) -> Resync:
+    """Everything said so far, in a dialect. ``before``: entries that the snapshot tells, up to its id, as far as
+    the log has them. A stateful dialect begins in front of them, so that its viewers may come back to any of
+    them."""
+    deltas = decode_many(reading.snapshot.splitlines())
+    as_of = entry_cursor(reading.as_of.encode()) if reading.as_of else None
+    index = reading.index
+    spoken = dialect.at(None)
+    assert spoken is not None
+    if before and before[-1].cursor == as_of:
+        try:
+            deltas = without(deltas, [decode_data(entry.data) for entry in before if entry.type == MESSAGE])
+        except ValueError:
+            before = []
+        else:
+            index -= len(before)
+            first = before[0]
+            as_of = first.after if first.cursor.n == 0 else Cursor(first.cursor.epoch, first.cursor.n - 1)
+    else:
+        before = []
+    head = spoken.snapshot(Told(as_of, index, reading.attempt, deltas)) + spoken.batch(before)
+    if dialect.stateful:
+        spoken.batch(reading.tail)
+    return Resync(head, reading.as_of.encode(), reading.tail, spoken)
 
 
 class BatchedViewer(Viewer):
@@ -325,12 +402,13 @@ class BatchedViewer(Viewer):
         hub: Hub,
         streams: Streams,
         followed: FollowedLog,
+        dialect: Dialect,
         text_from: Cursor,
         stopping: Callable[[], bool],
         sink: Sink,
         limits: BatchLimits,
     ) -> None:
-        super().__init__(hub, streams, followed, text_from, stopping, sink)
+        super().__init__(hub, streams, followed, dialect, text_from, stopping, sink)
         self._batching = Batching(limits, asyncio.get_running_loop().time)
 
     async def _from_buffer(self) -> bytes:

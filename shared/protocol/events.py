@@ -43,6 +43,8 @@ SNAPSHOT: Final = "snapshot"
 TERMINAL: Final = frozenset({DONE, FAILED, CANCELLED})
 FRESH: Final = frozenset({STARTED, RESTART})
 """Openings from which the text counts anew."""
+OPENINGS: Final = FRESH | {CONTINUED}
+"""What an attempt begins with."""
 
 encode_data: Final[Callable[[dict[str, Any]], bytes]] = msgspec.json.Encoder().encode
 """One event's data as compact JSON: a single line, for JSON escapes every line break."""

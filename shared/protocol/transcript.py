@@ -3,7 +3,7 @@
 A *snapshot* is kept in Redis as lines, one JSON delta a line, so that it grows by APPEND alone.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
@@ -71,6 +71,41 @@ def snapshot_lines(deltas: Iterable[Delta]) -> bytes:
             else:
                 told.append(delta)
     return b"".join(encode_data(delta) + b"\n" for delta in told)
+
+
+def without(told: Sequence[Delta], tail: Sequence[Delta]) -> list[Delta]:
+    """Of ``told``, whose end are the deltas of ``tail`` (with neighbours merged), what stood in front of them.
+
+    Raises ``ValueError`` where ``tail`` is not the end."""
+    left = list(told)
+    for delta in reversed(tail):
+        _cut(left, delta)
+    return left
+
+
+def _cut(left: list[Delta], delta: Delta) -> None:
+    """Take one delta off the end."""
+    kind, piece = next(iter(delta.items()))
+    last = left.pop() if left and kind in left[-1] else None
+    if last is None:
+        raise ValueError("the snapshot does not end with these deltas")
+    if kind == "tool_call":
+        rest = _front(last[kind].get("arguments", ""), piece.get("arguments", ""))
+        began = "id" in last[kind] or "name" in last[kind]
+        if rest or (began and not ("id" in piece or "name" in piece)):
+            left.append({kind: {**last[kind], "arguments": rest}})
+    elif kind in ("text", "reasoning"):
+        said = last[kind]
+        while len(said) < len(piece) and left and kind in left[-1]:  # a long run stands in several lines
+            said = left.pop()[kind] + said
+        rest = _front(said, piece)
+        left += split_delta({kind: rest}) if rest else []
+
+
+def _front(said: str, ends: str) -> str:
+    if not said.endswith(ends):
+        raise ValueError("the snapshot does not end with these deltas")
+    return said[: len(said) - len(ends)]
 
 
 class Transcript:

@@ -90,13 +90,13 @@ together once the stream has ended.
 Channels: ``<p>:wake`` (stream ids whose logs grew, space-separated: a hint, never data) and
 ``<p>:cancelled`` (one stream id: its worker stops at once instead of at its next append).
 
-The record's fields: ``status``, ``epoch``, ``attempt``, ``tries``, ``released``,
-``claimed_epoch``, ``worker``, ``owner``, ``request`` (JSON; goes at the end),
-``request_hash``, ``about`` (JSON, in every opening), ``model``, ``provider``, ``on_failure``, ``pause_after_ms``
-(with ``flow: client`` alone), ``text_from``, ``snapshot_id``, ``created_ms``, ``started_ms``, ``finished_ms``,
-``usage:<attempt>`` and ``cost:<attempt>`` (JSON), ``end:<attempt>`` (why it ended: a status, a code, or how it was
-given back), ``result`` (JSON: the terminal event's data), and for each
-operation ``nonce:<operation>`` with ``answer:<operation>``.
+The record's fields: ``status``, ``epoch``, ``attempt``, ``tries``, ``released``, ``claimed_epoch``, ``worker``,
+``owner``, ``request`` (JSON; goes at the end), ``request_hash``, ``about`` (JSON, in every opening), ``model``,
+``provider``, ``on_failure``, ``pause_after_ms`` (with ``flow: client`` alone), ``text_from`` (the id of the opening
+from which the text counts), ``text_index`` (how many entries stood in front of it in the log), ``index`` (the same
+of the attempt's opening), ``snapshot_id``, ``created_ms``, ``started_ms``, ``finished_ms``, ``usage:<attempt>`` and
+``cost:<attempt>`` (JSON), ``end:<attempt>`` (why it ended: a status, a code, or how it was given back), ``result``
+(JSON: the terminal event's data), and for each operation ``nonce:<operation>`` with ``answer:<operation>``.
 """
 
 from dataclasses import dataclass

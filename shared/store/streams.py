@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import stamina
 from redis.asyncio import Redis
 
-from shared.protocol.cursor import Cursor
-from shared.protocol.events import MESSAGE, Delta, decode_data
+from shared.protocol.cursor import Cursor, entry_cursor
+from shared.protocol.events import MESSAGE, OPENINGS, Delta, decode_data
 from shared.protocol.transcript import Transcript
 from shared.redis import AWAY, Script, ScriptRunner
 from shared.store.claims import Claim, read_claim
@@ -48,6 +48,16 @@ class Reading:
     def as_of(self) -> str:
         """The id up to which ``snapshot`` tells everything; '' where there is none and the tail is all."""
         return self.record.get("snapshot_id", "")
+
+    @property
+    def index(self) -> int:
+        """How many of the log's entries stood in front of the one of ``as_of``, trimmed or not; where there is no
+        snapshot, in front of the one before the tail."""
+        if not self.as_of:
+            return int(self.record.get("text_index", 0)) - 1
+        opening = int(self.record.get("index", 0))
+        behind = [place for place, entry in enumerate(self.tail) if entry.type in OPENINGS]
+        return opening - behind[-1] - 1 if behind else opening + entry_cursor(self.as_of.encode()).n
 
     @property
     def attempt(self) -> int:

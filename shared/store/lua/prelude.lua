@@ -54,8 +54,10 @@ end
 
 -- Begin the next attempt: its opening event, and what the record says of it. From `started` and `restart` the
 -- text counts anew; `continued` goes on behind the log's last id. The entry carries the claim's nonce: by it a worker
--- knows its own opening, also where another server gave the same epoch to somebody else. Out: the attempt.
+-- knows its own opening, also where another server gave the same epoch to somebody else. `index` counts the log's
+-- entries in front of the opening, trimmed or not: dialects number their events by it. Out: the attempt.
 local function open_attempt(opening, nonce, epoch, last_id, now, counts)
+  local index = int((tonumber(field('index')) or 0) + tonumber(string.match(last_id, '%-(%d+)$') or 0) + 1)
   local attempt = redis.call('HINCRBY', META, 'attempt', 1)
   redis.call('HINCRBY', META, 'tries', counts and 1 or 0)
   local id = epoch .. '-0'
@@ -65,8 +67,9 @@ local function open_attempt(opening, nonce, epoch, last_id, now, counts)
   else
     redis.call('DEL', SNAPSHOT)
     redis.call('HDEL', META, 'snapshot_id')
-    redis.call('HSET', META, 'text_from', id)
+    redis.call('HSET', META, 'text_from', id, 'text_index', index)
   end
+  redis.call('HSET', META, 'index', index)
   redis.call('XADD', LOG, id, 'e', opening, 'd', '{' .. data, 'a', last_id, 'c', nonce)
   redis.call('HSET', META, 'status', 'running', 'started_ms', int(now))
   return attempt

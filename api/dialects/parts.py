@@ -1,0 +1,329 @@
+"""What the stateful dialects have in common: an answer as a row of parts. Pure, no I/O.
+
+Theory of operation. An answer is a row of *parts*: text, reasoning, and tool calls, in the order in which they
+began. A part of text or reasoning ends where the next part begins; a tool call ends with the answer, for providers
+may send pieces of several calls in turns. Each part keeps its pieces, and with each piece the *index* of the entry
+that brought it: how many entries stood in front of it in the log. From the two everything follows:
+
+- ids: a part is named by its number, ``<stream>-<number>``;
+- numbers: each entry is at least one event of a dialect that numbers its events (:meth:`PartsDialect.nothing` where
+  it says nothing), and the events that open and close parts come on top, so an event's number is its entry's index
+  and the count of those (``extras``);
+- the state at an earlier place: the parts that had begun, with the pieces that had come (:meth:`PartsDialect.at`).
+
+A snapshot tells the same deltas with neighbours merged. So parts, ids and all numbers behind it are as they were;
+the merged pieces stand at the first indexes of their range, and ``nothing`` fills the rest.
+
+Text is kept as it stands in the log, JSON escapes and all: it is sent and joined without being decoded (a piece of
+text costs 1 µs, not 3). A part's memory is that of its text, and about 60 bytes a piece; an answer is bounded by
+``HEADRACE_MAX_ANSWER_BYTES``.
+"""
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
+from typing import Any, ClassVar, Final, Literal, Self
+
+import msgspec
+
+from api.dialects.base import Told
+from api.dialects.native import GONE_TEXT
+from api.dialects.plain import LOST_TEXT, RESTARTED_TEXT
+from shared.protocol.cursor import Cursor, entry_cursor
+from shared.protocol.events import (
+    CANCELLED,
+    DONE,
+    FAILED,
+    MESSAGE,
+    QUEUED,
+    RESTART,
+    STARTED,
+    TERMINAL,
+    Delta,
+    decode_data,
+    encode_data,
+)
+from shared.store.log import Entry
+
+Kind = Literal["text", "reasoning", "tool"]
+
+_TEXT: Final = b'{"text":"'
+_REASONING: Final = b'{"reasoning":"'
+
+
+class Part:
+    """One part of an answer."""
+
+    __slots__ = ("call_id", "call_index", "extras", "indexes", "kind", "name", "number", "pieces")
+
+    def __init__(
+        self, kind: Kind, number: int, extras: int, *, call_index: int = 0, call_id: str = "", name: str = ""
+    ) -> None:
+        self.kind = kind
+        self.number = number
+        """How many parts stand in front of it."""
+        self.extras = extras
+        """How many events there were beside one for each entry, when it was open."""
+        self.call_index = call_index
+        self.call_id = call_id
+        self.name = name
+        self.pieces: list[bytes] = []
+        """As JSON strings without their quotes."""
+        self.indexes = array("Q")
+
+    @property
+    def first(self) -> int:
+        """The index of the entry that began it."""
+        return self.indexes[0]
+
+    def raw(self) -> bytes:
+        """All of it as a JSON string, with its quotes."""
+        return b'"%b"' % b"".join(self.pieces)
+
+    def text(self) -> str:
+        """All of it."""
+        return msgspec.json.decode(self.raw(), type=str)
+
+    def upto(self, index: int) -> "Part":
+        """As it was behind the entry of this index."""
+        about = {"call_index": self.call_index, "call_id": self.call_id, "name": self.name}
+        twin = Part(self.kind, self.number, self.extras, **about)  # type: ignore[arg-type]
+        count = bisect_right(self.indexes, index)
+        twin.pieces = self.pieces[:count]
+        twin.indexes = self.indexes[:count]
+        return twin
+
+
+class PartsDialect:
+    """See :class:`api.dialects.base.Dialect`. A dialect gives its own events by the methods from :meth:`begin` on,
+    each as whole SSE events, of which the last carries the id ``cursor`` (b'': none does).
+    """
+
+    name: str
+    last_words = TERMINAL | {RESTART}
+    restarts = False
+    stateful = True
+    OPENS: ClassVar[Mapping[Kind, int]] = {"text": 0, "reasoning": 0, "tool": 0}
+    """How many events open a part of this kind, beside its first delta."""
+    CLOSES: ClassVar[Mapping[Kind, int]] = {"text": 0, "reasoning": 0, "tool": 0}
+    """How many events close one, where the next part begins."""
+
+    def __init__(self, stream_id: str, model: str, created_ms: int, text_index: int) -> None:
+        """``text_index``: the index of the opening from which the text counts, as the record tells it; 0: the
+        stream has not begun."""
+        self.stream_id = stream_id
+        self.model = model
+        self.created_ms = created_ms
+        self._text_index = text_index
+        self._index = text_index - 1
+        """Of the last entry that was said."""
+        self._runs: list[tuple[Cursor, int]] = []
+        """The first entry of each epoch, and its index."""
+        self.parts: list[Part] = []
+        self._open: Part | None = None
+        """The part of text or reasoning that goes on."""
+        self._calls: dict[int, Part] = {}
+        """The last call of each index."""
+        self.extras = 0
+        self._ended_at: int | None = None
+        """The index at which it ended with an error of its own, where the log goes on."""
+
+    def about(self) -> dict[str, Any]:
+        """The arguments of ``__init__``, for a twin."""
+        return {
+            "stream_id": self.stream_id,
+            "model": self.model,
+            "created_ms": self.created_ms,
+            "text_index": self._text_index,
+        }
+
+    # -- what a followed log and a viewer ask ---------------------------------------------------------
+
+    def entry(self, cursor: bytes, kind: str, data: bytes) -> bytes:
+        """One event of the log, ready to be sent."""
+        self._index += 1
+        if self._ended_at is not None:
+            return b""
+        if kind == MESSAGE:
+            if not self._runs:
+                self._enter(cursor)
+            return self._message(cursor, data)
+        self._enter(cursor)
+        match kind:
+            case _ if kind == QUEUED:
+                return self.begin(cursor)
+            case _ if kind == DONE:
+                return self.done(cursor, decode_data(data))
+            case _ if kind == FAILED:
+                return self.failed(cursor, decode_data(data))
+            case _ if kind == CANCELLED:
+                return self.cancelled(cursor, decode_data(data))
+            case _ if kind == RESTART or (kind == STARTED and self.parts):
+                self._ended_at = self._index
+                return self.failed(cursor, {"code": "restarted", "message": RESTARTED_TEXT, "retryable": True})
+        return self.nothing(cursor)
+
+    def batch(self, entries: Sequence[Entry]) -> bytes:
+        """Several events, each as :meth:`entry`."""
+        return b"".join(self.entry(entry.cursor.encode(), entry.type, entry.data) for entry in entries)
+
+    def snapshot(self, told: Told) -> bytes:
+        """Everything said so far, as the events that said it. Merged pieces are one event; the rest of their
+        numbers stand in front of the last one."""
+        said = [self.greeting()]
+        deltas = list(told.deltas)
+        while self._index < told.index - len(deltas):
+            self._index += 1
+            said.append(self.nothing(b""))
+        as_of = b"" if told.as_of is None else told.as_of.encode()
+        for left, delta in zip(range(len(deltas) - 1, -1, -1), deltas, strict=True):
+            self._index = told.index - left
+            said.append(self._message(b"" if left else as_of, encode_data(delta)))
+        self._index = told.index
+        if told.as_of is not None:
+            self._runs = [(told.as_of, told.index)]
+        return b"".join(said)
+
+    def at(self, cursor: Cursor | None) -> Self | None:
+        """As it stood behind that event."""
+        twin = type(self)(**self.about())
+        if cursor is None:
+            return twin
+        run = bisect_right(self._runs, cursor, key=itemgetter(0)) - 1
+        if run < 0:
+            return None
+        first, index = self._runs[run]
+        index += cursor.n - first.n
+        if first.epoch != cursor.epoch or index > self._index:
+            return None
+        twin._runs = self._runs[: run + 1]
+        twin._index = index
+        if self._ended_at is not None and self._ended_at <= index:
+            twin._ended_at = self._ended_at
+        for part in self.parts:
+            if part.first > index:
+                break
+            twin._add(part.upto(index))
+        return twin
+
+    def greeting(self) -> bytes:
+        """What a viewer gets first: :meth:`begin` and what fills the numbers up to this place, nothing in front of
+        ``queued``, which begins by itself, and :meth:`again` for a viewer that comes back."""
+        if self._runs:
+            return self.again()
+        if not self._text_index:
+            return b""
+        said = []
+        for index in range(self._text_index):
+            self._index = index
+            said.append(self.nothing(b"") if index else self.begin(b""))
+        return b"".join(said)
+
+    def gone(self) -> bytes:
+        """The log vanished under its viewer."""
+        return self.failed(b"", {"code": "stream_gone", "message": GONE_TEXT, "retryable": False})
+
+    def lost(self) -> bytes:
+        """What this viewer saw can't be joined to what is there."""
+        return self.failed(b"", {"code": "text_lost", "message": LOST_TEXT, "retryable": True})
+
+    # -- the row of parts -----------------------------------------------------------------------------
+
+    @property
+    def index(self) -> int:
+        """The index of the entry that is said, or was said last."""
+        return self._index
+
+    def _enter(self, cursor: bytes) -> None:
+        if not cursor:
+            return
+        entered = entry_cursor(cursor)
+        if not self._runs or self._runs[-1][0].epoch != entered.epoch:
+            self._runs.append((entered, self._index))
+
+    def _message(self, cursor: bytes, data: bytes) -> bytes:
+        if data.startswith(_TEXT):
+            return self._piece(cursor, "text", data[len(_TEXT) : -2])
+        if data.startswith(_REASONING):
+            return self._piece(cursor, "reasoning", data[len(_REASONING) : -2])
+        delta = decode_data(data)
+        if "tool_call" in delta:
+            return self._call(cursor, delta["tool_call"])
+        return self.nothing(cursor)
+
+    def _piece(self, cursor: bytes, kind: Kind, raw: bytes) -> bytes:
+        part, head = self._open, b""
+        if part is None or part.kind != kind:
+            head, part = self._turn(kind)
+        return head + self._said(cursor, part, raw)
+
+    def _call(self, cursor: bytes, piece: Delta) -> bytes:
+        index, call_id = piece["index"], piece.get("id") or ""
+        part, head = self._calls.get(index), b""
+        made_id = f"call_{index}"
+        if part is None or (call_id and part.call_id not in (call_id, made_id)):
+            about = {"call_index": index, "call_id": call_id or made_id, "name": piece.get("name") or ""}
+            head, part = self._turn("tool", **about)
+        return head + self._said(cursor, part, msgspec.json.encode(piece.get("arguments", ""))[1:-1])
+
+    def _said(self, cursor: bytes, part: Part, raw: bytes) -> bytes:
+        part.pieces.append(raw)
+        part.indexes.append(self._index)
+        return self.delta(cursor, part, raw)
+
+    def _turn(self, kind: Kind, **about: Any) -> tuple[bytes, Part]:
+        """End the open part, and begin the next one."""
+        closed = b""
+        if self._open is not None:
+            closed = self.close(self._open)
+            self.extras += self.CLOSES[self._open.kind]
+        part = Part(kind, len(self.parts), self.extras + self.OPENS[kind], **about)
+        opened = self.open(part)
+        self._add(part)
+        return closed + opened, part
+
+    def _add(self, part: Part) -> None:
+        self.parts.append(part)
+        self.extras = part.extras
+        self._open = part if part.kind != "tool" else None
+        if part.kind == "tool":
+            self._calls[part.call_index] = part
+
+    # -- a dialect's own events -----------------------------------------------------------------------
+
+    def begin(self, cursor: bytes) -> bytes:
+        """The stream begins."""
+        return b""
+
+    def again(self) -> bytes:
+        """A viewer comes back, and goes on behind this place."""
+        return b""
+
+    def open(self, part: Part) -> bytes:
+        """A part begins; its first delta follows."""
+        return b""
+
+    def delta(self, cursor: bytes, part: Part, raw: bytes) -> bytes:
+        """A piece of a part, which holds it already. ``raw``: a JSON string without its quotes."""
+        raise NotImplementedError
+
+    def close(self, part: Part) -> bytes:
+        """A part of text or reasoning ends, for another begins."""
+        return b""
+
+    def nothing(self, cursor: bytes) -> bytes:
+        """An entry for which the dialect has no word."""
+        return b""
+
+    def done(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
+        """The answer is whole. ``data``: that of ``done``. Closes what is open."""
+        raise NotImplementedError
+
+    def failed(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
+        """The answer failed, or can't be shown any further: ``code``, ``message``, ``retryable``."""
+        raise NotImplementedError
+
+    def cancelled(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
+        """The answer was stopped: ``reason``."""
+        raise NotImplementedError

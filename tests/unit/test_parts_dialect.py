@@ -1,0 +1,197 @@
+"""The row of parts: wherever a log is cut, resumed or trimmed, ids, parts and numbers are the same."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.dialects.parts import Part, PartsDialect
+from api.viewing.viewer import resync
+from shared.protocol.cursor import Cursor
+from shared.protocol.events import decode_data, decode_many, encode_data
+from shared.protocol.transcript import snapshot_lines, without
+from shared.store.log import Entry
+from shared.store.streams import Reading
+
+
+class Spelled(PartsDialect):
+    """Each event as a line: number, what it is, which part, and its text."""
+
+    name = "spelled"
+    OPENS: ClassVar = {"text": 2, "reasoning": 1, "tool": 1}
+    CLOSES: ClassVar = {"text": 1, "reasoning": 1, "tool": 0}
+
+    def _line(self, number: int, word: str, part: Part | None = None, text: str = "") -> bytes:
+        return f"{number} {word} {'' if part is None else part.number} {text}\n".encode()
+
+    def begin(self, cursor: bytes) -> bytes:
+        return self._line(self.index, "begin")
+
+    def again(self) -> bytes:
+        return b"again\n"
+
+    def open(self, part: Part) -> bytes:
+        first = self.index + part.extras - self.OPENS[part.kind]
+        return b"".join(
+            self._line(first + more, "open", part, f"{part.call_id} {part.name}")
+            for more in range(self.OPENS[part.kind])
+        )
+
+    def delta(self, cursor: bytes, part: Part, raw: bytes) -> bytes:
+        return self._line(self.index + self.extras, part.kind, part, raw.decode())
+
+    def close(self, part: Part) -> bytes:
+        return self._line(self.index + self.extras, "close", part, part.raw().decode())
+
+    def nothing(self, cursor: bytes) -> bytes:
+        return self._line(self.index + self.extras, "nothing")
+
+    def done(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
+        said = [self._line(self.index + self.extras, "done")]
+        return b"".join(said + [self._line(0, "whole", part, part.raw().decode()) for part in self.parts])
+
+    def failed(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
+        return self._line(self.index + self.extras, "failed", None, data["code"])
+
+    def cancelled(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
+        return self._line(self.index + self.extras, "cancelled")
+
+
+TEXTS = st.text(min_size=1, max_size=6)
+DELTAS = st.one_of(
+    st.builds(lambda text: {"text": text}, TEXTS),
+    st.builds(lambda text: {"reasoning": text}, TEXTS),
+    st.builds(lambda data: {"provider": {"type": "t", "data": data}}, TEXTS),
+    st.builds(lambda n, text: {"tool_call": {"index": n, "arguments": text}}, st.integers(0, 2), TEXTS),
+    st.builds(
+        lambda n, text: {"tool_call": {"index": n, "id": f"id{n}", "name": f"tool{n}", "arguments": text}},
+        st.integers(0, 2),
+        TEXTS,
+    ),
+)
+HOLDS = st.sampled_from(["waiting", "paused", "resumed"])
+SAID = st.lists(st.one_of(DELTAS, HOLDS), max_size=25)
+ATTEMPTS = st.lists(SAID, min_size=1, max_size=3)
+
+
+def named(said: list[Any], known: set[int]) -> list[Any]:
+    """The same, where the first piece of each call has its id."""
+    told = []
+    for one in said:
+        call = one.get("tool_call") if isinstance(one, dict) else None
+        if call is not None and call["index"] not in known:
+            known.add(call["index"])
+            one = {"tool_call": {"id": f"id{call['index']}", "name": "tool", **call}}
+        told.append(one)
+    return told
+
+
+def log_of(attempts: list[list[Any]]) -> list[Entry]:
+    """A whole log: queued, then each attempt behind its opening, and the end."""
+    known: set[int] = set()
+    entries = [Entry(Cursor(100, 0), "queued", b"{}")]
+    for number, said in enumerate(attempts):
+        epoch = 200 + 100 * number
+        kind = "continued" if number else "started"
+        entries.append(Entry(Cursor(epoch, 0), kind, b"{}", entries[-1].cursor))
+        for n, one in enumerate(named(said, known), 1):
+            cursor = Cursor(epoch, n)
+            if isinstance(one, str):
+                entries.append(Entry(cursor, one, b"{}"))
+            else:
+                entries.append(Entry(cursor, "message", encode_data(one)))
+    last = entries[-1].cursor
+    entries.append(Entry(Cursor(last.epoch, last.n + 1), "done", encode_data({"finish_reason": "stop"})))
+    return entries
+
+
+def spelled(text_index: int = 0) -> Spelled:
+    return Spelled("s", "m", 1000, text_index)
+
+
+def lines(raw: bytes) -> list[str]:
+    return raw.decode().split("\n")[:-1]
+
+
+@given(ATTEMPTS)
+def test_each_event_has_the_next_number(attempts: list[list[Any]]) -> None:
+    said = lines(spelled().batch(log_of(attempts)))
+    numbers = [int(line.split()[0]) for line in said if " whole " not in line]
+    assert numbers == list(range(len(numbers)))
+
+
+@given(ATTEMPTS)
+def test_a_viewer_that_begins_late_or_comes_back_gets_the_rest_as_it_was(attempts: list[list[Any]]) -> None:
+    entries = log_of(attempts)
+    whole = spelled()
+    said = [whole.entry(entry.cursor.encode(), entry.type, entry.data) for entry in entries]
+    late = spelled(1)
+    assert late.greeting() + late.batch(entries[1:]) == b"".join(said)
+    for place, entry in enumerate(entries):
+        twin = whole.at(entry.cursor)
+        assert twin is not None
+        assert twin.batch(entries[place + 1 :]) == b"".join(said[place + 1 :])
+        assert twin.greeting() == b"again\n"
+    assert whole.at(Cursor(9999, 0)) is None
+    assert whole.at(Cursor(1, 0)) is None
+
+
+@given(ATTEMPTS, st.data())
+def test_a_trimmed_log_says_the_same_behind_what_is_left_of_it(
+    attempts: list[list[Any]], data: st.DataObject
+) -> None:
+    entries = log_of(attempts)
+    whole = spelled()
+    said = [whole.entry(entry.cursor.encode(), entry.type, entry.data) for entry in entries]
+    # The snapshot tells everything up to one entry behind the opening; the log lost some of what that tells.
+    as_of = data.draw(st.integers(1, len(entries) - 2))
+    first = data.draw(st.integers(1, as_of))
+    openings = [place for place, entry in enumerate(entries) if entry.type in ("started", "continued")]
+    deltas = [msg for entry in entries[1 : as_of + 1] if (msg := delta_of(entry)) is not None]
+    record = {
+        "attempt": str(len(attempts)),
+        "snapshot_id": str(entries[as_of].cursor),
+        "text_index": "1",
+        "index": str(openings[-1]),
+    }
+    reading = Reading(record, snapshot_lines(deltas), entries[as_of + 1 :])
+    assert reading.index == as_of
+    found = resync(spelled(1), reading, entries[first : as_of + 1])
+    behind = lines(found.head) + lines(b"".join(said[as_of + 1 :]))
+    numbers = [int(line.split()[0]) for line in behind if " whole " not in line]
+    assert numbers == list(range(len(numbers)))
+    # Behind the merged part every line is the very same, and so is every part.
+    rest = lines(b"".join(said[first:]))
+    assert not rest or behind[-len(rest) :] == rest
+    for place in range(first, len(entries)):
+        twin = found.dialect.at(entries[place].cursor)
+        assert twin is not None
+        assert twin.batch(entries[place + 1 :]) == b"".join(said[place + 1 :])
+
+
+def delta_of(entry: Entry) -> dict[str, Any] | None:
+    return decode_data(entry.data) if entry.type == "message" else None
+
+
+def test_a_second_beginning_behind_shown_parts_is_an_error_and_the_end() -> None:
+    dialect = spelled()
+    entries = log_of([[{"reasoning": "hm"}]])[:-1]
+    dialect.batch(entries)
+    again = dialect.batch(
+        [Entry(Cursor(500, 0), "started", b"{}"), Entry(Cursor(500, 1), "message", b'{"text":"x"}')]
+    )
+    assert lines(again) == ["4 failed  restarted"]
+
+
+@given(st.lists(DELTAS, max_size=20), st.integers(0, 20))
+def test_what_stands_in_front_of_a_tail_is_what_a_snapshot_of_it_would_tell(said: list[dict], at: int) -> None:
+    said = named(said, set())
+    front, tail = said[:at], said[at:]
+    assert snapshot_lines(without(decode_many(snapshot_lines(said).splitlines()), tail)) == snapshot_lines(front)
+
+
+def test_a_tail_that_is_not_the_end_is_told() -> None:
+    with pytest.raises(ValueError, match="does not end"):
+        without([{"text": "ab"}], [{"text": "c"}])
