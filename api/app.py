@@ -2,11 +2,13 @@
 
 import argparse
 import asyncio
+import pkgutil
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +23,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
+from api import routes
 from api.context import Context, Viewing
 from api.http.auth import Auth
 from api.http.bodies import Bodies, BodyLimit
@@ -33,8 +36,6 @@ from api.http.problems import handlers
 from api.http.rate_limiter import OpenLimits
 from api.http.sse_response import SendWatch
 from api.metrics import ApiMetrics
-from api.routes import article, creating, health, watching
-from api.routes import streams as of_streams
 from api.server import ApiServer
 from api.streams.admission import Admission
 from api.streams.cancellation import Cancellation
@@ -193,8 +194,11 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
     app.state.bodies = Bodies(settings.creations_per_minute)
     app.state.connections = connections
     app.state.metrics = metrics
-    for part in (creating, watching, of_streams, article, health):
+    app.state.error_forms = {}
+    for module in pkgutil.iter_modules(routes.__path__):
+        part = import_module(f"{routes.__name__}.{module.name}")
         app.include_router(part.router)
+        app.state.error_forms |= getattr(part, "ERROR_FORMS", {})
     add_docs(app)
 
     @app.get("/", include_in_schema=False)

@@ -11,7 +11,7 @@ the log alone.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from shared.protocol.cursor import Cursor
 from shared.protocol.events import Delta
@@ -38,6 +38,17 @@ class Told:
         for delta in self.deltas:
             transcript.add(delta)
         return {**transcript.as_data(), "attempt": self.attempt}
+
+
+class About(NamedTuple):
+    """The stream that a dialect speaks of, as its record tells it."""
+
+    stream_id: str
+    model: str = ""
+    """``provider/name``."""
+    created_ms: int = 0
+    text_index: int = 0
+    """How many entries stood in front of the opening from which the text counts; 0: the stream has not begun."""
 
 
 class Dialect(Protocol):

@@ -7,7 +7,7 @@ named ``error``, which EventSource uses itself.
 from collections.abc import Sequence
 from typing import Final
 
-from api.dialects.base import Told
+from api.dialects.base import About, Told
 from shared.protocol.cursor import Cursor
 from shared.protocol.events import FAILED, MESSAGE, SNAPSHOT, TERMINAL, encode_data
 from shared.protocol.sse import encode_event
@@ -17,6 +17,11 @@ BEGINNING: Final = b"0-0"
 """In front of every log; whoever comes back with it gets a snapshot again."""
 
 GONE_TEXT: Final = "This stream was erased, or has expired. Nothing more will come; create a new one."
+
+
+def speak(about: About) -> "NativeDialect":
+    """See :func:`api.dialects.dialect`."""
+    return NativeDialect()
 
 
 class NativeDialect:

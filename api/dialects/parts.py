@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Final, Literal, Self
 
 import msgspec
 
-from api.dialects.base import Told
+from api.dialects.base import About, Told
 from api.dialects.native import GONE_TEXT
 from api.dialects.plain import LOST_TEXT, RESTARTED_TEXT
 from shared.protocol.cursor import Cursor, entry_cursor
@@ -109,14 +109,9 @@ class PartsDialect:
     CLOSES: ClassVar[Mapping[Kind, int]] = {"text": 0, "reasoning": 0, "tool": 0}
     """How many events close one, where the next part begins."""
 
-    def __init__(self, stream_id: str, model: str, created_ms: int, text_index: int) -> None:
-        """``text_index``: the index of the opening from which the text counts, as the record tells it; 0: the
-        stream has not begun."""
-        self.stream_id = stream_id
-        self.model = model
-        self.created_ms = created_ms
-        self._text_index = text_index
-        self._index = text_index - 1
+    def __init__(self, about: About) -> None:
+        self.about = about
+        self._index = about.text_index - 1
         """Of the last entry that was said."""
         self._runs: list[tuple[Cursor, int]] = []
         """The first entry of each epoch, and its index."""
@@ -128,15 +123,6 @@ class PartsDialect:
         self.extras = 0
         self._ended_at: int | None = None
         """The index at which it ended with an error of its own, where the log goes on."""
-
-    def about(self) -> dict[str, Any]:
-        """The arguments of ``__init__``, for a twin."""
-        return {
-            "stream_id": self.stream_id,
-            "model": self.model,
-            "created_ms": self.created_ms,
-            "text_index": self._text_index,
-        }
 
     # -- what a followed log and a viewer ask ---------------------------------------------------------
 
@@ -187,7 +173,7 @@ class PartsDialect:
 
     def at(self, cursor: Cursor | None) -> Self | None:
         """As it stood behind that event."""
-        twin = type(self)(**self.about())
+        twin = type(self)(self.about)
         if cursor is None:
             return twin
         run = bisect_right(self._runs, cursor, key=itemgetter(0)) - 1
@@ -212,10 +198,10 @@ class PartsDialect:
         ``queued``, which begins by itself, and :meth:`again` for a viewer that comes back."""
         if self._runs:
             return self.again()
-        if not self._text_index:
+        if not self.about.text_index:
             return b""
         said = []
-        for index in range(self._text_index):
+        for index in range(self.about.text_index):
             self._index = index
             said.append(self.nothing(b"") if index else self.begin(b""))
         return b"".join(said)

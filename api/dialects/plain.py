@@ -12,7 +12,7 @@ to be, the viewer gets its error event, and that is the end. Reasoning and tool 
 from collections.abc import Sequence
 from typing import Final, Self
 
-from api.dialects.base import Told
+from api.dialects.base import About, Told
 from api.dialects.native import GONE_TEXT
 from shared.protocol.cursor import Cursor, entry_cursor
 from shared.protocol.events import CANCELLED, DONE, FAILED, MESSAGE, RESTART, TERMINAL, decode_data, encode_data
@@ -21,6 +21,16 @@ from shared.store.log import Entry
 
 RESTARTED_TEXT: Final = "The answer began anew, which can't be shown here without repeating text. Ask again."
 LOST_TEXT: Final = "What was shown so far can't be joined to what the log still has. Ask again."
+
+
+def speak(about: About) -> "PlainDialect":
+    """See :func:`api.dialects.dialect`."""
+    return PlainDialect(about.stream_id)
+
+
+def speak_batches(about: About) -> "PlainBatchDialect":
+    """The same for whoever asked for batches in the article's form."""
+    return PlainBatchDialect(about.stream_id)
 
 
 class PlainDialect:

@@ -67,6 +67,7 @@ ERRORS: Final = (
     Row("answer_too_long", "422", "no", "More asked for than `HEADRACE_MAX_ANSWER_TOKENS`. Ask for less."),
     Row("bad_idempotency_key", "422", "no", "An `Idempotency-Key` has 1 to 255 characters. Use another."),
     Row("idempotency_conflict", "422", "no", "That `Idempotency-Key` made another request. Use a new one."),
+    Row("unknown_dialect", "400", "no", "There is no such dialect. Name one of `/docs`, or leave `dialect` out."),
     Row("bad_cursor", "400", "no", "`Last-Event-ID` is no event's id. Send one that you received, or none."),
     # The model.
     Row("unknown_provider", "422", "no", "No provider has this name. The message lists those that there are."),

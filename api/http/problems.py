@@ -118,24 +118,32 @@ def redis_full() -> Problem:
     )
 
 
-def refuse(scope: Scope, problem: Problem) -> JSONResponse:
-    """The response of a problem; the log and the metrics tell of it. (The path holds no read token.)"""
+Form = Callable[[Problem], Response]
+"""How a protocol says a problem."""
+
+
+def refuse(scope: Scope, problem: Problem) -> Response:
+    """The response of a problem, in the form of the protocol whose path was asked; the log and the metrics tell of
+    it. (The path holds no read token.)"""
     path = scope["path"][:MAX_PATH]
     log.info("request_refused", method=scope["method"], path=path, status=problem.status, code=problem.code)
-    scope["app"].state.metrics.refused(problem.code)
-    return problem.response()
+    state = scope["app"].state
+    state.metrics.refused(problem.code)
+    forms: Mapping[str, Form] = getattr(state, "error_forms", {})
+    form = next((form for prefix, form in forms.items() if path.startswith(prefix)), Problem.response)
+    return form(problem)
 
 
 def handlers() -> dict[int | type[Exception], Handler]:
     """What makes every error a problem document, by the error's class."""
 
-    async def problem(request: Request, error: Problem) -> JSONResponse:
+    async def problem(request: Request, error: Problem) -> Response:
         return refuse(request.scope, error)
 
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
         return refuse(request.scope, _invalid(error, request.headers.get("content-type", "")))
 
-    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
+    async def http_error(request: Request, error: HTTPException) -> Response:
         if error.status_code == 413:
             return refuse(request.scope, body_too_large())
         code = {400: "bad_json", 404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
@@ -147,11 +155,11 @@ def handlers() -> dict[int | type[Exception], Handler]:
         headers = dict(error.headers) if error.headers else None
         return refuse(request.scope, Problem(error.status_code, code, detail, headers=headers))
 
-    async def away(request: Request, error: Exception) -> JSONResponse:
+    async def away(request: Request, error: Exception) -> Response:
         log.warning("redis_unavailable", path=request.url.path, error=type(error).__name__)
         return refuse(request.scope, redis_full() if is_out_of_memory(error) else redis_away())
 
-    async def internal(request: Request, error: Exception) -> JSONResponse:
+    async def internal(request: Request, error: Exception) -> Response:
         # The server writes the trace to its own log.
         log.error("internal_error", path=request.url.path, error=type(error).__name__)
         detail = "Something is broken here, and it was written to the log. Trying again may help."

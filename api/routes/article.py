@@ -16,7 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 
-from api.dialects.plain import PlainBatchDialect, PlainDialect
+from api.dialects import plain
 from api.http.auth import OWNER, context, own_fields, owner_of
 from api.http.bodies import BodyRoute
 from api.http.head_requests import IS_HEAD
@@ -146,7 +146,7 @@ async def stream_aware(request: Request, ask: AskAware, last_event_id: PostedCur
         lambda stream_id: Wanted(
             stream_id,
             None,
-            PlainDialect(stream_id),
+            plain.speak,
             ask.batches(),
             preamble=encode_event("stream_id", stream_id.encode(), start_id(stream_id)),
             ping=PING,
@@ -168,9 +168,9 @@ async def _stream(request: Request, ask: Ask, last_event_id: str | None) -> Resp
     def wanted(stream_id: str) -> Wanted:
         preamble = encode_id(start_id(stream_id))
         if ask.mode == "stream":
-            return Wanted(stream_id, None, PlainDialect(stream_id), ask.batches(), preamble)
+            return Wanted(stream_id, None, plain.speak, ask.batches(), preamble)
         batch = ask.batches() or BatchLimits(ask.max_size, ask.flush_interval)
-        return Wanted(stream_id, None, PlainBatchDialect(stream_id), batch, preamble)
+        return Wanted(stream_id, None, plain.speak_batches, batch, preamble)
 
     return await _answer(request, asked, last_event_id, wanted)
 

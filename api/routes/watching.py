@@ -11,9 +11,10 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import Field
 from redis.exceptions import RedisError
 
-from api.dialects.native import NativeDialect
+from api.dialects import NATIVE, dialect
+from api.dialects.base import About
 from api.http.auth import OWNER, context, own_fields
-from api.http.problems import documented
+from api.http.problems import Problem, documented
 from api.viewing.subscribe import (
     AWAY_NOW,
     CROWDED,
@@ -39,6 +40,7 @@ class EventsQuery(Returning):
     """The query of the events route."""
 
     token: str | None = Field(None, description="read token, in place of a key: as events_url has it")
+    dialect: str = Field(NATIVE, max_length=50, description="how the events are spoken: native, openai, ...")
     batch_size: BatchSize = None
     batch_ms: BatchMs = None
 
@@ -60,6 +62,20 @@ async def events(
 ) -> Response:
     """Read the answer as SSE, from behind the last event received; the header beats the query."""
     has = context(request)
+    speak = dialect(asked.dialect)
+    if speak is None:
+        raise Problem(
+            400,
+            "unknown_dialect",
+            f"There is no dialect {asked.dialect!r}. Leave it out for Headrace's own events.",
+        )
+    batches = batch_of(asked.batch_size, asked.batch_ms)
+    if batches and speak(About("")).stateful:
+        raise Problem(
+            422,
+            "invalid_request",
+            f"The dialect {asked.dialect!r} knows no batches. Leave out batch_size and batch_ms.",
+        )
     try:
         position = parse_cursor((asked.last_event_id if last_event_id is None else last_event_id) or "")
     except BadCursor:
@@ -71,7 +87,7 @@ async def events(
             record = await has.tokens.fields(stream_id, asked.token or "", position, *NEEDED)
         else:
             record = await own_fields(request, stream_id, *NEEDED)
-        wanted = Wanted(stream_id, position, NativeDialect(), batch_of(asked.batch_size, asked.batch_ms))
+        wanted = Wanted(stream_id, position, speak, batches)
         return await open_viewer(has, wanted, record)
     except (*AWAY, RedisError) as error:
         log.warning("viewer_sent_back", error=type(error).__name__)

@@ -64,8 +64,9 @@ class Creation:
         self._secret = secret
         self._metrics = metrics
 
-    async def create(self, asked: CreateStream, owner: str, key: str | None) -> Made:
-        """Create a stream, or meet the one that this key made.
+    async def create(self, asked: CreateStream, owner: str, key: str | None, *, shows_all: bool = False) -> Made:
+        """Create a stream, or meet the one that this key made. ``shows_all``: reasoning and tool calls are shown in
+        a dialect that can't take them back.
 
         Raises :class:`Problem`: unknown models, prompts that are too long, a limit that is reached, a key used
         for another request, Redis away.
@@ -94,6 +95,7 @@ class Creation:
             "model": target.model,
             "messages": asked.turns(),
             **asked.asked(),
+            **({"shows": "all"} if shows_all else {}),
         }
         for to in (target, *fallbacks):
             if refused := disallowed(to.provider, request, keyed=bool(self._settings.keys)):

@@ -6,6 +6,7 @@ gives up for ever on any other status.
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -15,17 +16,19 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from redis.exceptions import RedisError
 
 from api.context import Context
-from api.dialects.base import Dialect
+from api.dialects import Speak
+from api.dialects.base import About
 from api.http.problems import Problem
 from api.http.sink import Sink
 from api.http.sse_response import SseResponse
 from api.viewing.batching import BatchLimits
+from api.viewing.followed_log import FollowedLog
 from api.viewing.viewer import RETRY_MS, BatchedViewer, Viewer
 from shared.protocol.cursor import Cursor, parse_cursor
 from shared.protocol.sse import COMMENT, encode_comment, encode_retry
 from shared.redis import AWAY
 
-NEEDED: Final = ("text_from", "pause_after_ms", "owner", "created_ms")
+NEEDED: Final = ("text_from", "pause_after_ms", "owner", "created_ms", "model", "text_index")
 """Fields of a stream's record."""
 FULL: Final = "too many viewers of this stream"
 OFTEN: Final = "opened too often"
@@ -80,7 +83,7 @@ class Wanted:
 
     stream_id: str
     position: Cursor | None
-    dialect: Dialect
+    speak: Speak
     batch: BatchLimits | None = None
     preamble: bytes = b""
     """Sent before everything else."""
@@ -95,7 +98,7 @@ async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]
 
     ``record``: the fields :data:`NEEDED` of the stream's record. Raises one of AWAY, or a RedisError.
     """
-    text_from, pause_after_ms, owner, created_ms = record
+    text_from, pause_after_ms, owner, created_ms, model, text_index = record
     owner = owner or ""
     if has.viewing.full(owner):
         return come_back(has, CROWDED, wanted.preamble)
@@ -104,11 +107,15 @@ async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]
     if wait_s := has.opens.admit(wanted.stream_id, owner):
         return come_back(has, OFTEN, b"" if wanted.position else wanted.preamble, wait_s)
     sink = Sink()
-    followed_as = (wanted.stream_id, wanted.dialect, first, int(created_ms or 0))
-    with has.hub.follow(*followed_as) as followed:
+    about = About(wanted.stream_id, model or "", int(created_ms or 0), int(text_index or 0))
+
+    def follow() -> AbstractContextManager[FollowedLog]:
+        return has.hub.follow(wanted.stream_id, wanted.speak(about), first, about.created_ms)
+
+    with follow() as followed:
         async with asyncio.timeout(LOAD_TIMEOUT_S):
             await followed.loaded.wait()
-        parts = (has.hub, has.streams, followed, wanted.dialect, first, has.viewing.is_stopping, sink)
+        parts = (has.hub, has.streams, followed, wanted.speak(about), first, has.viewing.is_stopping, sink)
         viewer = Viewer(*parts) if wanted.batch is None else BatchedViewer(*parts, wanted.batch)
         if not await viewer.open(wanted.position):
             return Response(status_code=204)
@@ -123,7 +130,7 @@ async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]
                 if has.viewing.full(owner):  # it was not, before others came
                     yield _farewell(CROWDED)
                     return
-                with has.viewing.counted(owner), has.hub.follow(*followed_as) as followed:
+                with has.viewing.counted(owner), follow() as followed:
                     viewer.attach(followed)
                     async with has.presence.shown(wanted.stream_id, pause_after_ms):
                         yield encode_retry(RETRY_MS) + wanted.preamble

@@ -47,6 +47,9 @@ def test_only_text_can_be_carried_on_and_whoever_forbids_it_sees_no_text_taken_b
     assert how_to_continue(CAN, said, "continue_or_fail") == strictly
     assert how_to_continue(CANNOT, said, "continue") != "continue"
     assert how_to_continue(CANNOT, said, "continue_or_fail") == {"continue": "fail"}.get(strictly, strictly)
+    nothing = said is not None and not said.transcript().as_data().keys() - {"text"} and not said.transcript().text
+    shown = how_to_continue(CAN, said, "continue_or_fail", shows_all=True)
+    assert shown == ("fail" if strictly == "anew" and not nothing else strictly)
 
 
 def test_tools_and_options_are_asked_in_every_attempt() -> None:

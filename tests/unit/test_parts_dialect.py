@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.dialects.base import About
 from api.dialects.parts import Part, PartsDialect
 from api.viewing.viewer import resync
 from shared.protocol.cursor import Cursor
@@ -108,7 +109,7 @@ def log_of(attempts: list[list[Any]]) -> list[Entry]:
 
 
 def spelled(text_index: int = 0) -> Spelled:
-    return Spelled("s", "m", 1000, text_index)
+    return Spelled(About("s", "m", 1000, text_index))
 
 
 def lines(raw: bytes) -> list[str]:

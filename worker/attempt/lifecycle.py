@@ -118,7 +118,12 @@ class AttemptRunner:
             seen, said = claim.seen, await self._streams.read(stream_id)
             request = msgspec.json.decode(claim.request)
             provider = self._providers.get(request["provider"])
-            how = "restart" if provider is None else how_to_continue(provider, said, request["on_failure"])
+            shows_all = request.get("shows") == "all"
+            how = (
+                "restart"
+                if provider is None
+                else how_to_continue(provider, said, request["on_failure"], shows_all=shows_all)
+            )
 
     async def _attempt(self, job: Job, claim: Claim, said: Reading | None) -> bool | str:
         """Carry one attempt to its end. Out: whether another attempt is due here (AT_ONCE: without a pause)."""

@@ -17,11 +17,12 @@ _AS_ASKED: Final = ("tool_choice", "parallel_tool_calls", "response_format", "re
 """Fields of a request that the adapters know under the same name."""
 
 
-def how_to_continue(provider: Provider, said: Reading | None, on_failure: str) -> str:
+def how_to_continue(provider: Provider, said: Reading | None, on_failure: str, *, shows_all: bool = False) -> str:
     """How another attempt goes on behind what was said: continue, anew, restart or fail (see ``claim.lua``).
 
     Continuing can't be where reasoning was under way, or where there was a tool call or anything else of the
-    provider's own at all: none of it can be given back to it as text. ``continue_or_fail`` takes no text back.
+    provider's own at all: none of it can be given back to it as text. ``continue_or_fail`` takes no text back; with
+    ``shows_all`` (the caller's dialect shows reasoning and tool calls, too) none of these either.
     """
     if said is None:
         return "restart"
@@ -29,7 +30,8 @@ def how_to_continue(provider: Provider, said: Reading | None, on_failure: str) -
     others = bool(transcript.tool_calls or transcript.provider_parts)
     if transcript.text and provider.continues != "no" and not others and "text" in _last_delta(said):
         return "continue"
-    if not transcript.text and (on_failure == "continue_or_fail" or not (others or transcript.reasoning)):
+    text_alone = on_failure == "continue_or_fail" and not shows_all
+    if not transcript.text and (text_alone or not (others or transcript.reasoning)):
         return "anew"
     return "fail" if on_failure == "continue_or_fail" else "restart"
 
