@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -31,6 +31,7 @@ CREATE_TIMEOUT_S: Final = 1.8
 """A caller learns within two seconds that Redis is away."""
 
 MAX_KEY: Final = 255
+_NOTHING: Final[Mapping[str, Any]] = {}
 
 
 class Made(NamedTuple):
@@ -64,9 +65,21 @@ class Creation:
         self._secret = secret
         self._metrics = metrics
 
-    async def create(self, asked: CreateStream, owner: str, key: str | None, *, shows_all: bool = False) -> Made:
-        """Create a stream, or meet the one that this key made. ``shows_all``: reasoning and tool calls are shown in
-        a dialect that can't take them back.
+    async def create(
+        self,
+        asked: CreateStream,
+        owner: str,
+        key: str | None,
+        *,
+        shows_all: bool = False,
+        stream_id: str = "",
+        beside: Mapping[str, Any] = _NOTHING,
+    ) -> Made:
+        """Create a stream, or meet the one that this key made.
+
+        ``shows_all``: reasoning and tool calls are shown in a dialect that can't take them back; ``stream_id``: its
+        id, from :func:`new_stream_id`, where the caller had to know it before; ``beside``: what a dialect keeps in
+        the request for its viewers. It goes when the request goes, and no provider is asked it.
 
         Raises :class:`Problem`: unknown models, prompts that are too long, a limit that is reached, a key used
         for another request, Redis away.
@@ -96,6 +109,7 @@ class Creation:
             "messages": asked.turns(),
             **asked.asked(),
             **({"shows": "all"} if shows_all else {}),
+            **beside,
         }
         for to in (target, *fallbacks):
             if refused := disallowed(to.provider, request, keyed=bool(self._settings.keys)):
@@ -113,7 +127,8 @@ class Creation:
         try:
             until = asyncio.get_running_loop().time() + CREATE_TIMEOUT_S
             async with asyncio.timeout_at(until):
-                return await self._run_steps(body, hashed, speaker(request), asked, owner, key, until)
+                own_id = stream_id or new_stream_id()
+                return await self._run_steps(own_id, body, hashed, speaker(request), asked, owner, key, until)
         except TimeoutError:
             raise redis_away() from None
 
@@ -134,6 +149,7 @@ class Creation:
 
     async def _run_steps(
         self,
+        stream_id: str,
         body: bytes,
         hashed: bytes,
         speaks: dict[str, str],
@@ -143,7 +159,6 @@ class Creation:
         until: float,
     ) -> Made:
         secret = await self._secret()
-        stream_id = new_stream_id()
         if key is not None:
             if not 0 < len(key) <= MAX_KEY:
                 raise Problem(422, "bad_idempotency_key", f"An Idempotency-Key has 1 to {MAX_KEY} characters.")

@@ -23,7 +23,7 @@ from api.http.sink import Sink
 from api.http.sse_response import SseResponse
 from api.viewing.batching import BatchLimits
 from api.viewing.followed_log import FollowedLog
-from api.viewing.viewer import RETRY_MS, BatchedViewer, Viewer
+from api.viewing.viewer import RETRY_MS, BatchedViewer, State, Viewer
 from shared.protocol.cursor import Cursor, parse_cursor
 from shared.protocol.sse import COMMENT, encode_comment, encode_retry
 from shared.redis import AWAY
@@ -87,6 +87,9 @@ class Wanted:
     batch: BatchLimits | None = None
     preamble: bytes = b""
     """Sent before everything else."""
+    farewell: bytes = b""
+    """Sent last where the stream goes on without this viewer, for clients that take any clean end for the
+    answer's."""
     ping: bytes = COMMENT
     """What keeps proxies awake."""
     ping_s: float | None = None
@@ -101,11 +104,11 @@ async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]
     text_from, pause_after_ms, owner, created_ms, model, text_index = record
     owner = owner or ""
     if has.viewing.full(owner):
-        return come_back(has, CROWDED, wanted.preamble)
+        return come_back(has, CROWDED, wanted.preamble + wanted.farewell)
     first = parse_cursor(text_from or "")
     assert first is not None
     if wait_s := has.opens.admit(wanted.stream_id, owner):
-        return come_back(has, OFTEN, b"" if wanted.position else wanted.preamble, wait_s)
+        return come_back(has, OFTEN, (b"" if wanted.position else wanted.preamble) + wanted.farewell, wait_s)
     sink = Sink()
     about = About(wanted.stream_id, model or "", int(created_ms or 0), int(text_index or 0))
 
@@ -125,10 +128,10 @@ async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]
         try:
             async with has.seats.taken(wanted.stream_id) as seated:
                 if not seated:
-                    yield _farewell(FULL)
+                    yield _farewell(FULL) + wanted.farewell
                     return
                 if has.viewing.full(owner):  # it was not, before others came
-                    yield _farewell(CROWDED)
+                    yield _farewell(CROWDED) + wanted.farewell
                     return
                 with has.viewing.counted(owner), follow() as followed:
                     viewer.attach(followed)
@@ -136,8 +139,10 @@ async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]
                         yield encode_retry(RETRY_MS) + wanted.preamble
                         async for chunk in viewer.stream():
                             yield chunk
+                        if viewer.state is not State.ENDED and wanted.farewell:
+                            yield wanted.farewell
         except (*AWAY, RedisError):
-            yield _farewell(AWAY_NOW)
+            yield _farewell(AWAY_NOW) + wanted.farewell
 
     return SseResponse(chunks(), sink, has.watch, wanted.ping_s or has.settings.keepalive_s, wanted.ping)
 
