@@ -21,6 +21,7 @@ from api.viewing.viewer_quota import ViewerQuota
 from shared.config.providers import Provider
 from shared.config.settings import Settings
 from shared.process.rights_watch import RightsWatch
+from shared.store.chats import Chats
 from shared.store.queue import Queue
 from shared.store.streams import Streams
 
@@ -84,6 +85,7 @@ class Context:
     creation: Creation
     cancellation: Cancellation
     admission: Admission
+    chats: Chats
     tokens: ReadLinks
     records: SingleFlight[str, bytes | None]
     """The records of streams as JSON, by id; None where there is none."""

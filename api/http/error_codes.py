@@ -82,6 +82,7 @@ ERRORS: Final = (
     Row("duplicate_fallback", "422", "no", "A model stands twice among `model` and `fallbacks`. Name it once."),
     # What is not there.
     Row("stream_not_found", "404", "no", "Unknown, expired, erased, or another key's. Create a new stream."),
+    Row("chat_not_found", "404", "no", "Nothing was asked in this chat, or by another key. Send a message first."),
     Row("not_found", "404", "no", "Nothing is at this address. `/docs` lists what there is."),
     Row("method_not_allowed", "405", "no", "The address knows other methods. `/docs` lists them."),
     Row("http_error", "any other", "no", "The message says it."),

@@ -64,6 +64,10 @@ together once the stream has ended.
 ``<p>:secret``, string
     Behind Idempotency-Key and read tokens, where none is configured. Lives for ever.
 
+``<p>:chat:<owner>:<chat>``, string
+    The stream that answers in a chat, by the name that its caller gave it (:mod:`shared.store.chats`). Written and
+    read by the API. Lives 48 h.
+
 **Of the limits** (:mod:`shared.store.quotas`).
 
 ``<p>:limit:creations:<owner>``, string
@@ -168,6 +172,9 @@ class Keys:
     @property
     def secret(self) -> str:
         return f"{self.prefix}:secret"
+
+    def chat(self, owner: str, chat: str) -> str:
+        return f"{self.prefix}:chat:{owner}:{chat}"
 
     def creations(self, owner: str) -> str:
         return f"{self.prefix}:limit:creations:{owner}"
