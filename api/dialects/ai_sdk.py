@@ -63,6 +63,7 @@ def _again(own_id: str, part: Mapping[str, Any]) -> Iterator[bytes]:
         yield chunk("start-step")
     elif kind in ("text", "reasoning"):
         about = {"providerMetadata": part["providerMetadata"]} if part.get("providerMetadata") else {}
+        own_id = str(part.get("id") or own_id)
         yield chunk(f"{kind}-start", id=own_id, **about)
         yield chunk(f"{kind}-delta", id=own_id, delta=str(part.get("text") or ""))
         yield chunk(f"{kind}-end", id=own_id)

@@ -10,12 +10,13 @@ this process stops or is full, ends with an ``error`` chunk. A refusal is a stat
 body the error's message, whatever it is.
 
 The answer continues the last message where that is the assistant's (its tools have answered). A client that resumes
-builds the message from nothing, so what the message held before is kept in the request, and told again.
+builds the message from nothing, so what the message held before is kept in the record, and told again.
 """
 
 import asyncio
 import re
-from typing import Annotated, Any, Final
+import time
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 from fastapi import APIRouter, Header, Path, Request, Response
@@ -26,11 +27,11 @@ from api.dialects.ai_sdk import AiSdkDialect, error, replay
 from api.http.auth import context, owner_of
 from api.http.bodies import BodyRoute
 from api.http.problems import Problem, documented
-from api.schemas.ui_messages import MAX_ID, ChatRequest
+from api.schemas.ui_messages import MAX_ID, ChatRequest, UiMessage
 from api.streams.creation import CREATE_TIMEOUT_S
 from api.viewing.subscribe import CROWDED, NEEDED, Wanted, come_back, open_viewer
 from shared.protocol.cursor import new_stream_id
-from shared.protocol.events import TERMINAL, encode_data
+from shared.protocol.events import CANCELLED, TERMINAL, encode_data
 
 HEADERS: Final = {"X-Vercel-AI-UI-Message-Stream": "v1", "Cache-Control": "no-cache, no-transform"}
 RESETS_FROM: Final = (7, 0, 70)
@@ -38,8 +39,12 @@ RESETS_FROM: Final = (7, 0, 70)
 ON_ITS_WAY_S: Final = CREATE_TIMEOUT_S + 0.7
 """How long a chat's stream may have no record yet."""
 LOOK_S: Final = 0.05
-CONTINUES: Final = "ui_message"
-"""In the request: the message that the answer continues."""
+RESUMABLE_S: Final = 30.0
+"""How long an answer that has ended can be resumed: a client that lost its connection in front of the end is back
+within this time. (To one that had everything it is told again, and its message stays the same.)"""
+MAX_KEPT: Final = 64 * 1024
+"""Bytes of a message that is kept to be told again. An answer that continues a longer one can't be resumed: of that
+nothing is kept, b''."""
 COME_BACK_TEXT: Final = "The connection ended before the answer did, which goes on. Resume it."
 CROWDED_TEXT: Final = "This server has as many readers as it may have now. Try again in a few seconds."
 
@@ -74,15 +79,14 @@ async def chat(request: Request, asked: ChatRequest, version: Version = None) ->
         # Only where a restart can be shown it may happen.
         wanted = asked.asked("continue" if resets else "continue_or_fail")
     except ValidationError as invalid:
-        raise RequestValidationError(
-            [{**one, "loc": ("body", *asked.place(one["loc"]))} for one in invalid.errors()]
-        ) from None
+        places = [{**one, "loc": ("body", *asked.place(one["loc"]))} for one in invalid.errors()]
+        raise RequestValidationError(places, body=await request.json()) from None
     continued = asked.continued()
-    beside = {} if continued is None else {CONTINUES: continued.model_dump()}
+    kept = {} if continued is None else {"ui_message": _kept(continued)}
     stream_id = new_stream_id()
     before = await has.chats.give(owner, asked.id, stream_id)
     try:
-        await has.creation.create(wanted, owner, None, shows_all=True, stream_id=stream_id, beside=beside)
+        await has.creation.create(wanted, owner, None, shows_all=True, stream_id=stream_id, more=kept)
     except Problem as problem:
         if problem.status < 500:  # else nobody knows whether it was made
             await has.chats.take_back(owner, asked.id, stream_id, before)
@@ -99,15 +103,16 @@ async def chat(request: Request, asked: ChatRequest, version: Version = None) ->
 )
 async def resume(request: Request, chat_id: ChatId, version: Version = None) -> Response:
     """Read the answer that is on its way, from its beginning."""
-    found = await _running(request, chat_id)
+    found = await _find(request, chat_id)
     if found is None:
         return Response(status_code=204)
-    stream_id, (body, *record) = found
-    continued = msgspec.json.decode(body or "{}").get(CONTINUES)
+    stream_id, kept, record = found
     message_id, preamble = stream_id, b""
-    if continued is not None:
-        message_id = continued["id"]
-        preamble = replay(message_id, continued["metadata"], continued["parts"])
+    if kept is not None:
+        if not kept:
+            return Response(status_code=204)
+        message = msgspec.json.decode(kept)
+        message_id, preamble = message["id"], replay(message["id"], message["metadata"], message["parts"])
     return await _answer(request, stream_id, record, message_id, preamble, resets=_knows_reset(version))
 
 
@@ -116,9 +121,9 @@ async def stop(request: Request, chat_id: ChatId) -> None:
     """Stop the answer that is on its way; its upstream connection closes within a second. One that ended stays as
     it is."""
     has = context(request)
-    found = await _running(request, chat_id)
+    found = await _find(request, chat_id)
     if found is not None:
-        await has.cancellation.cancel(found[0], encode_data({"by": "client", "reason": "requested"}))
+        await has.cancellation.cancel(found.stream_id, encode_data({"by": "client", "reason": "requested"}))
     elif await has.chats.stream_of(owner_of(request), chat_id) is None:
         raise Problem(404, "chat_not_found", "Nothing was asked in this chat here. Send a message first.")
 
@@ -144,20 +149,42 @@ async def _answer(
     return response
 
 
-async def _running(request: Request, chat_id: str) -> tuple[str, list[str | None]] | None:
-    """The chat's stream that has not ended, with its request and the fields :data:`NEEDED`; None where there is
-    none. One that is being made is waited for."""
+class _Found(NamedTuple):
+    """A chat's stream. ``kept``: the message that it continues (JSON); ``record``: the fields :data:`NEEDED`."""
+
+    stream_id: str
+    kept: str | None
+    record: list[str | None]
+
+
+async def _find(request: Request, chat_id: str) -> _Found | None:
+    """The chat's stream that can be resumed; None where there is none. One that is being made is waited for."""
     has, owner = context(request), owner_of(request)
     until = asyncio.get_running_loop().time() + ON_ITS_WAY_S
     while (stream_id := await has.chats.stream_of(owner, chat_id)) is not None:
-        status, *record = await has.streams.fields(stream_id, "status", "request", *NEEDED)
+        fields = await has.streams.fields(stream_id, "status", "finished_ms", "ui_message", *NEEDED)
+        status, finished_ms, kept, *record = fields
         if status is not None:
-            return None if status in TERMINAL else (stream_id, record)
+            over = status == CANCELLED or (status in TERMINAL and _since(finished_ms) > RESUMABLE_S)
+            return None if over else _Found(stream_id, kept, record)
         if asyncio.get_running_loop().time() > until:
             await has.chats.take_back(owner, chat_id, stream_id)
             return None
         await asyncio.sleep(LOOK_S)
     return None
+
+
+def _kept(message: UiMessage) -> bytes:
+    try:
+        told = encode_data(message.model_dump())
+    except UnicodeEncodeError:
+        return b""  # half a surrogate pair, which the create refuses
+    return told if len(told) <= MAX_KEPT else b""
+
+
+def _since(ms: str | None) -> float:
+    """Seconds since then, by this machine's clock."""
+    return time.time() - int(ms or 0) / 1000
 
 
 def _knows_reset(version: str | None) -> bool:

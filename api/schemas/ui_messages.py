@@ -99,10 +99,18 @@ def _turns(message: UiMessage) -> Iterator[_Turn]:
             content = [found for part in message.parts if (found := _shown(part)) is not None]
             if not content:
                 raise ValueError("a user's message has text or an image")
-            yield {"role": "user", "content": content}
+            yield {"role": "user", "content": _plain(content)}
         case "assistant":
             for step in _steps(message.parts):
                 yield from _step(step)
+
+
+def _plain(content: list[_Part]) -> Any:
+    """One text alone is a string."""
+    match content:
+        case [{"type": "text", "text": text}]:
+            return text
+    return content
 
 
 def _texts(parts: list[_Part]) -> list[str]:
@@ -138,7 +146,7 @@ def _step(parts: list[_Part]) -> Iterator[_Turn]:
     turn: _Turn = {"role": "assistant"}
     content = [*_thinking(parts), *({"type": "text", "text": text} for text in _texts(parts) if text)]
     if content:
-        turn["content"] = content
+        turn["content"] = _plain(content)
     reasoning = "".join(
         str(part.get("text", "")) for part in parts if part.get("type") == "reasoning" and not _signed(part)
     )

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -31,7 +31,7 @@ CREATE_TIMEOUT_S: Final = 1.8
 """A caller learns within two seconds that Redis is away."""
 
 MAX_KEY: Final = 255
-_NOTHING: Final[Mapping[str, Any]] = {}
+_NOTHING: Final[Mapping[str, bytes]] = {}
 
 
 class Made(NamedTuple):
@@ -73,13 +73,13 @@ class Creation:
         *,
         shows_all: bool = False,
         stream_id: str = "",
-        beside: Mapping[str, Any] = _NOTHING,
+        more: Mapping[str, bytes] = _NOTHING,
     ) -> Made:
         """Create a stream, or meet the one that this key made.
 
         ``shows_all``: reasoning and tool calls are shown in a dialect that can't take them back; ``stream_id``: its
-        id, from :func:`new_stream_id`, where the caller had to know it before; ``beside``: what a dialect keeps in
-        the request for its viewers. It goes when the request goes, and no provider is asked it.
+        id, from :func:`new_stream_id`, where the caller had to know it before; ``more``: fields of its record, as
+        long as that lives.
 
         Raises :class:`Problem`: unknown models, prompts that are too long, a limit that is reached, a key used
         for another request, Redis away.
@@ -109,7 +109,6 @@ class Creation:
             "messages": asked.turns(),
             **asked.asked(),
             **({"shows": "all"} if shows_all else {}),
-            **beside,
         }
         for to in (target, *fallbacks):
             if refused := disallowed(to.provider, request, keyed=bool(self._settings.keys)):
@@ -128,7 +127,8 @@ class Creation:
             until = asyncio.get_running_loop().time() + CREATE_TIMEOUT_S
             async with asyncio.timeout_at(until):
                 own_id = stream_id or new_stream_id()
-                return await self._run_steps(own_id, body, hashed, speaker(request), asked, owner, key, until)
+                fields = {"request": body, **more}
+                return await self._run_steps(own_id, fields, hashed, speaker(request), asked, owner, key, until)
         except TimeoutError:
             raise redis_away() from None
 
@@ -150,7 +150,7 @@ class Creation:
     async def _run_steps(
         self,
         stream_id: str,
-        body: bytes,
+        own: Mapping[str, bytes],
         hashed: bytes,
         speaks: dict[str, str],
         asked: CreateStream,
@@ -163,7 +163,7 @@ class Creation:
             if not 0 < len(key) <= MAX_KEY:
                 raise Problem(422, "bad_idempotency_key", f"An Idempotency-Key has 1 to {MAX_KEY} characters.")
             stream_id = idempotent_stream_id(secret, owner, key)
-        fields: dict[str, str | bytes] = {"request": body, **speaks, "on_failure": asked.on_failure}
+        fields: dict[str, str | bytes] = {**own, **speaks, "on_failure": asked.on_failure}
         pause_after_ms = str(int(asked.pause_after * 1000)) if asked.flow == "client" else None
         if pause_after_ms is not None:
             fields["pause_after_ms"] = pause_after_ms

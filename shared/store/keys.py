@@ -95,7 +95,8 @@ Channels: ``<p>:wake`` (stream ids whose logs grew, space-separated: a hint, nev
 ``<p>:cancelled`` (one stream id: its worker stops at once instead of at its next append).
 
 The record's fields: ``status``, ``epoch``, ``attempt``, ``tries``, ``released``, ``claimed_epoch``, ``worker``,
-``owner``, ``request`` (JSON; goes at the end), ``request_hash``, ``about`` (JSON, in every opening), ``model``,
+``owner``, ``request`` (JSON; goes at the end), ``request_hash``, ``ui_message`` (JSON: what
+the answer continues, see :mod:`api.routes.ai_sdk`), ``about`` (JSON, in every opening), ``model``,
 ``provider``, ``on_failure``, ``pause_after_ms`` (with ``flow: client`` alone), ``text_from`` (the id of the opening
 from which the text counts), ``text_index`` (how many entries stood in front of it in the log), ``index`` (the same
 of the attempt's opening), ``snapshot_id``, ``created_ms``, ``started_ms``, ``finished_ms``, ``usage:<attempt>`` and
