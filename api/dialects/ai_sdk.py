@@ -77,15 +77,17 @@ def _call_again(kind: str, part: Mapping[str, Any]) -> Iterator[bytes]:
     call_id = str(part.get("toolCallId"))
     dynamic = {"dynamic": True} if kind == "dynamic-tool" else {}
     name = str(part.get("toolName")) if dynamic else kind.removeprefix("tool-")
-    yield chunk("tool-input-start", toolCallId=call_id, toolName=name, **dynamic)
+    call = {"toolCallId": call_id, "toolName": name, **dynamic}
+    if part.get("state") == "output-error":
+        yield chunk("tool-input-error", **call, input=part.get("input"), errorText=str(part.get("errorText")))
+        return
+    yield chunk("tool-input-start", **call)
     if part.get("input") is not None:
         arguments = msgspec.json.encode(part["input"]).decode()
         yield chunk("tool-input-delta", toolCallId=call_id, inputTextDelta=arguments)
     match part.get("state"):
         case "output-available":
             yield chunk("tool-output-available", toolCallId=call_id, output=part.get("output"))
-        case "output-error":
-            yield chunk("tool-output-error", toolCallId=call_id, errorText=str(part.get("errorText")))
         case "output-denied":
             yield chunk("tool-output-denied", toolCallId=call_id)
 

@@ -61,13 +61,16 @@ async def test_the_stream_is_read_without_a_chat(stack: Stack, package: str) -> 
     assert reasoning(message) == "".join(script_reasoning(SCRIPT))
 
 
-@packages
-async def test_an_answer_that_is_cut_at_every_event_ends_as_an_uncut_one(stack: Stack, package: str) -> None:
+@pytest.mark.parametrize(("package", "anew"), [("ai5", True), ("ai6", True), ("ai6", False), ("ai7", False)])
+async def test_an_answer_that_is_cut_at_every_event_ends_as_an_uncut_one(
+    stack: Stack, package: str, anew: bool
+) -> None:
+    """By a chat made anew, as a reload makes it, or by the same one. (ai 5's keeps what it has, and appends.)"""
     chat = new_chat()
     script = {**SCRIPT, "name": chat, "tool_call": True, "interval_ms": 20, "hang_after": SCRIPT["tokens"]}
     release = f"{stack.provider.base_url.removesuffix('/v1')}/_release"
     body = json.dumps({"name": chat})
-    told = await run(stack, package, "cuts", script, chat=chat, release=release, releaseBody=body)
+    told = await run(stack, package, "cuts", script, chat=chat, release=release, releaseBody=body, anew=anew)
     assert told["status"] == "ready"
     assert told["cuts"] > 25
     _, answer = told["messages"]

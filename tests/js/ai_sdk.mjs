@@ -76,6 +76,19 @@ const scenarios = {
     for await (const message of ai.readUIMessageStream({ stream })) last = message;
     return last;
   },
+  // What whole streams, given as the bytes of their events, make of a message.
+  async reduce() {
+    const transport = new ai.DefaultChatTransport();
+    const made = [];
+    for (const raw of given.streams) {
+      const stream = transport.processResponseStream(new Response(raw).body);
+      let last = null, failed = null;
+      const onError = (error) => { failed = error.message; };
+      for await (const message of ai.readUIMessageStream({ stream, onError })) last = message;
+      made.push({ message: last, failed });
+    }
+    return made;
+  },
   // A page that is loaded anew.
   async resume() {
     const chat = new Chat({ messages: given.messages });
@@ -86,7 +99,7 @@ const scenarios = {
   // open: its end comes when there is nothing else to cut.
   async cuts() {
     let cuts = 0;
-    const chat = new Chat({
+    const about = {
       fetch: async (...asked) => {
         const response = await cutBehind(cuts)(...asked);
         const last = setTimeout(async () => {
@@ -98,9 +111,13 @@ const scenarios = {
           cancel() { clearTimeout(last); },
         })), response);
       },
-    });
+    };
+    let chat = new Chat(about);
     await ask(chat);
-    for (; chat.status === "error"; await chat.resumeStream()) cuts += 1;
+    for (; chat.status === "error"; await chat.resumeStream()) {
+      cuts += 1;
+      if (given.anew) chat = new Chat({ ...about, messages: chat.messages });
+    }
     return { ...chat.told(), cuts };
   },
   async stop() {
