@@ -87,7 +87,7 @@ def _call_again(kind: str, part: Mapping[str, Any]) -> Iterator[bytes]:
         yield chunk("tool-input-delta", toolCallId=call_id, inputTextDelta=arguments)
     match part.get("state"):
         case "output-available":
-            yield chunk("tool-output-available", toolCallId=call_id, output=part.get("output"))
+            yield chunk("tool-output-available", toolCallId=call_id, output=part.get("output"), **dynamic)
         case "output-denied":
             yield chunk("tool-output-denied", toolCallId=call_id)
 

@@ -68,6 +68,9 @@ class ChatRequest(BaseModel):
                 raise ValueError(f"messages.{place}: {error}") from None
             self._turns += turns
             self._places += [place] * len(turns)
+        last = self.messages[-1]
+        if last.role == "assistant" and any(_outcome(part) is None for part in _tools(last.parts)):
+            raise ValueError("a tool call of the last message has no output yet: tools run at the caller")
         return self
 
     def asked(self, on_failure: str) -> CreateStream:
@@ -141,8 +144,7 @@ def _steps(parts: list[_Part]) -> Iterator[list[_Part]]:
 
 def _step(parts: list[_Part]) -> Iterator[_Turn]:
     """One step: the assistant's turn, and a tool's turn for each outcome."""
-    tools = [part for part in parts if _is_tool(part) and not part.get("providerExecuted")]
-    outcomes = [(part, outcome) for part in tools if (outcome := _outcome(part)) is not None]
+    outcomes = [(part, outcome) for part in _tools(parts) if (outcome := _outcome(part)) is not None]
     turn: _Turn = {"role": "assistant"}
     content = [*_thinking(parts), *({"type": "text", "text": text} for text in _texts(parts) if text)]
     if content:
@@ -159,6 +161,11 @@ def _step(parts: list[_Part]) -> Iterator[_Turn]:
         yield turn
     for part, outcome in outcomes:
         yield {"role": "tool", "tool_call_id": part.get("toolCallId"), "name": _name(part), "content": outcome}
+
+
+def _tools(parts: list[_Part]) -> list[_Part]:
+    """The calls, but for those that a provider ran itself."""
+    return [part for part in parts if _is_tool(part) and not part.get("providerExecuted")]
 
 
 def _is_tool(part: _Part) -> bool:
