@@ -86,6 +86,11 @@ class Dialect(Protocol):
         """What a viewer gets first that begins or comes back at this place."""
         ...
 
+    def parting(self) -> bytes:
+        """The last bytes of a connection that ends before its stream does, behind what asks to come back; b'' where
+        every client comes back by itself. A client that would take it for the end of the answer gets an error."""
+        ...
+
     def gone(self) -> bytes:
         """The log vanished (erased, or expired) under its viewer."""
         ...

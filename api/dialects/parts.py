@@ -28,7 +28,7 @@ from typing import Any, ClassVar, Final, Literal, Self
 import msgspec
 
 from api.dialects.base import About, Told
-from api.dialects.native import GONE_TEXT
+from api.dialects.native import GONE_TEXT, PARTING_TEXT
 from api.dialects.plain import LOST_TEXT, RESTARTED_TEXT
 from shared.protocol.cursor import Cursor, entry_cursor
 from shared.protocol.events import (
@@ -205,6 +205,11 @@ class PartsDialect:
             self._index = index
             said.append(self.nothing(b"") if index else self.begin(b""))
         return b"".join(said)
+
+    def parting(self) -> bytes:
+        """The connection ends, and the stream goes on: an error, for most clients of others' protocols would take
+        the end of the bytes for that of the answer."""
+        return self.failed(b"", {"code": "connection_ended", "message": PARTING_TEXT, "retryable": True})
 
     def gone(self) -> bytes:
         """The log vanished under its viewer."""

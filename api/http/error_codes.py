@@ -68,6 +68,7 @@ ERRORS: Final = (
     Row("bad_idempotency_key", "422", "no", "An `Idempotency-Key` has 1 to 255 characters. Use another."),
     Row("idempotency_conflict", "422", "no", "That `Idempotency-Key` made another request. Use a new one."),
     Row("unknown_dialect", "400", "no", "There is no such dialect. Name one of `/docs`, or leave `dialect` out."),
+    Row("viewers_full", "503", "yes", "Too many viewers are here, or of this stream. Try again in a moment."),
     Row("bad_cursor", "400", "no", "`Last-Event-ID` is no event's id. Send one that you received, or none."),
     # The model.
     Row("unknown_provider", "422", "no", "No provider has this name. The message lists those that there are."),
@@ -195,6 +196,9 @@ ERRORS: Final = (
     # Only where a dialect has no other word for it (`/chat/stream`, `/stream/aware`).
     Row("cancelled", "`error`", "yes", "Somebody stopped it. Ask again."),
     Row("restarted", "`error`", "yes", "It began anew, and shown text can't be taken back here. Ask again."),
+    Row(
+        "connection_ended", "`error`, 503", "yes", "The connection ends before the answer. Come back, or ask again."
+    ),
     Row("text_lost", "`error`", "yes", "What was shown can't be joined to what the log has. Ask again."),
 )
 

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from pydantic import BaseModel, Field
 
+from shared.config.providers import Provider
 from shared.protocol.events import PAUSED, WAITING
 from shared.store.streams import LARGE_SNAPSHOT, Reading, Streams, json_field
 
@@ -32,17 +33,33 @@ class Links(BaseModel):
 
 
 class Model(BaseModel):
-    """A model that can be asked for."""
+    """A model that can be asked for, as OpenAI lists it."""
 
     id: str = Field(description="provider/name")
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str
     provider: str
 
 
 class Models(BaseModel):
-    """What is configured. A provider without a list takes any name: ``<provider>/*``."""
+    """What is configured, as OpenAI lists it. A provider without a list takes any name: ``<provider>/*``."""
 
+    object: Literal["list"] = "list"
+    data: list[Model]
     default: str
-    models: list[Model]
+    models: list[Model] = Field(description="the same as data")
+
+    @classmethod
+    def of(cls, providers: Mapping[str, Provider], default: str) -> "Models":
+        """The models of all providers whose key is there."""
+        found = [
+            Model(id=f"{provider.name}/{name}", owned_by=provider.name, provider=provider.name)
+            for provider in providers.values()
+            if provider.missing is None
+            for name in provider.models or ("*",)
+        ]
+        return cls(data=found, default=default, models=found)
 
 
 def links(stream_id: str, prefix: str) -> dict[str, str]:

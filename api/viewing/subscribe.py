@@ -7,23 +7,24 @@ gives up for ever on any other status.
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
 import structlog
-from fastapi import Response
+from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from redis.exceptions import RedisError
 
 from api.context import Context
 from api.dialects import Speak
 from api.dialects.base import About
+from api.dialects.native import NativeDialect
 from api.http.problems import Problem
 from api.http.sink import Sink
 from api.http.sse_response import SseResponse
 from api.viewing.batching import BatchLimits
 from api.viewing.followed_log import FollowedLog
-from api.viewing.viewer import RETRY_MS, BatchedViewer, Viewer
+from api.viewing.viewer import RETRY_MS, BatchedViewer, State, Viewer
 from shared.protocol.cursor import Cursor, parse_cursor
 from shared.protocol.sse import COMMENT, encode_comment, encode_retry
 from shared.redis import AWAY
@@ -91,6 +92,12 @@ class Wanted:
     """What keeps proxies awake."""
     ping_s: float | None = None
     """How often; None: as it is configured."""
+    by_status: bool = False
+    """Trouble in front of the first byte is told by a status, for clients that try again by that and not by
+    ``retry:``.
+    """
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Of the response, beside those of every SSE response."""
 
 
 async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]) -> Response:
@@ -101,11 +108,11 @@ async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]
     text_from, pause_after_ms, owner, created_ms, model, text_index = record
     owner = owner or ""
     if has.viewing.full(owner):
-        return come_back(has, CROWDED, wanted.preamble)
+        return _sent_back(has, wanted, CROWDED, wanted.preamble)
     first = parse_cursor(text_from or "")
     assert first is not None
     if wait_s := has.opens.admit(wanted.stream_id, owner):
-        return come_back(has, OFTEN, b"" if wanted.position else wanted.preamble, wait_s)
+        return _sent_back(has, wanted, OFTEN, b"" if wanted.position else wanted.preamble, wait_s)
     sink = Sink()
     about = About(wanted.stream_id, model or "", int(created_ms or 0), int(text_index or 0))
 
@@ -125,10 +132,10 @@ async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]
         try:
             async with has.seats.taken(wanted.stream_id) as seated:
                 if not seated:
-                    yield _farewell(FULL)
+                    yield _farewell(FULL) + wanted.speak(about).parting()
                     return
                 if has.viewing.full(owner):  # it was not, before others came
-                    yield _farewell(CROWDED)
+                    yield _farewell(CROWDED) + wanted.speak(about).parting()
                     return
                 with has.viewing.counted(owner), follow() as followed:
                     viewer.attach(followed)
@@ -137,9 +144,67 @@ async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]
                         async for chunk in viewer.stream():
                             yield chunk
         except (*AWAY, RedisError):
-            yield _farewell(AWAY_NOW)
+            yield _farewell(AWAY_NOW) + wanted.speak(about).parting()
 
-    return SseResponse(chunks(), sink, has.watch, wanted.ping_s or has.settings.keepalive_s, wanted.ping)
+    response = SseResponse(chunks(), sink, has.watch, wanted.ping_s or has.settings.keepalive_s, wanted.ping)
+    response.headers.update(wanted.headers)
+    return response
+
+
+async def read_to_end(has: Context, request: Request, stream_id: str, record: Sequence[str | None]) -> bool:
+    """Wait until a stream has ended, as a viewer to whom nothing is sent. Out: False where that can't be awaited
+    here: the caller has left, or this process stops.
+
+    ``record``: the fields :data:`NEEDED`. Raises :class:`Problem` (503), one of AWAY, or a RedisError.
+    """
+    text_from, pause_after_ms, owner, created_ms, *_ = record
+    if has.viewing.full(owner or ""):
+        raise _crowded(CROWDED)
+    first = parse_cursor(text_from or "")
+    assert first is not None
+    left = asyncio.create_task(_has_left(request))
+    with (
+        has.viewing.counted(owner or ""),
+        has.hub.follow(stream_id, NativeDialect(), first, int(created_ms or 0)) as followed,
+    ):
+        async with has.presence.shown(stream_id, pause_after_ms):
+            viewer = Viewer(has.hub, has.streams, followed, NativeDialect(), first, has.viewing.is_stopping, Sink())
+            try:
+                async with asyncio.timeout(LOAD_TIMEOUT_S):
+                    await followed.loaded.wait()
+                await viewer.open(None)
+                reading = asyncio.create_task(_drain(viewer))
+                await asyncio.wait((left, reading), return_when=asyncio.FIRST_COMPLETED)
+                reading.cancel()
+                return viewer.state is State.ENDED
+            finally:
+                left.cancel()
+
+
+async def _drain(viewer: Viewer) -> None:
+    async for _ in viewer.stream():
+        pass
+
+
+async def _has_left(request: Request) -> None:
+    """Wait until the caller closes the connection: nothing else comes behind a body that was read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _sent_back(has: Context, wanted: Wanted, why: str, preamble: bytes, wait_s: float = 0) -> Response:
+    if wanted.by_status:
+        raise _crowded(why, wait_s)
+    return come_back(has, why, preamble, wait_s)
+
+
+def _crowded(why: str, wait_s: float = 0) -> Problem:
+    return Problem(
+        503,
+        "viewers_full",
+        f"This can't be read here now: {why}. Try again in a moment; the stream goes on.",
+        headers={"Retry-After": str(2 + int(wait_s))},
+    )
 
 
 def come_back(has: Context, why: str, preamble: bytes = b"", wait_s: float = 0) -> Response:

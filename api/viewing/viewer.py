@@ -145,9 +145,9 @@ class Viewer:
 
     async def _stand(self) -> Dialect | None:
         """The dialect as it stands behind the last event that this viewer got; None where that can't be told."""
-        if self._last is None or not self._dialect.stateful:
-            return self._dialect.at(None)
-        last = entry_cursor(self._last)
+        last = None if self._last is None else entry_cursor(self._last)
+        if last is None or not self._dialect.stateful:
+            return self._dialect.at(last)
         found = None if self._followed.adrift else self._followed.dialect.at(last)
         if found is None:
             known = await self._followed.snapshot.get(self._read_snapshot)
@@ -169,7 +169,7 @@ class Viewer:
             self._greeting = b""
         while self.state is not State.ENDED:
             if self._stopping():
-                yield encode_retry(random.randint(*STOP_RETRY_MS))  # noqa: S311
+                yield encode_retry(random.randint(*STOP_RETRY_MS)) + self._parting()  # noqa: S311
                 return
             changes, before = self._followed.changes, self._position
             try:
@@ -182,6 +182,10 @@ class Viewer:
                 yield chunk
             elif self._position == before:
                 await self._wait(changes)
+
+    def _parting(self) -> bytes:
+        own = self._own or (None if self._followed.adrift else self._followed.dialect)
+        return (own or self._dialect).parting()
 
     async def _step(self) -> bytes:
         """What is due now. No bytes, and the same position as before: wait for a change."""

@@ -103,6 +103,12 @@ class Settings(BaseModel):
     viewers: Count = Field(10_000, description="viewers at once in one API process")
     send_timeout_s: Positive = Field(30, description="a viewer that accepts nothing for this long is closed")
     keepalive_s: Positive = Field(15, description="time between comments that keep proxies awake")
+    grace_s: float = Field(
+        30,
+        ge=2,
+        le=3600,
+        description="how long an answer goes on whose OpenAI caller has left, before it is cancelled",
+    )
     linger_s: NotNegative = Field(5, description="life of a shared buffer after its last viewer")
 
     appendfsync: str = Field(
