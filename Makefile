@@ -11,6 +11,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 LOG := $(VENV)/install.log
 FILES := pyproject.toml constraints.txt requirements-model.txt Makefile
+CLIENTS := tests/clients/requirements.txt
 
 .PHONY: up test chaos hostile fuzz bench check clean
 .DELETE_ON_ERROR:
@@ -51,10 +52,10 @@ clean:
 	rm -rf $(VENV) build dist bench/build bench/node/node_modules *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # pip says a lot, so a dot stands for each package, and all that it said is shown if it fails.
-# $(1): what is installed, for people; $(2): pip's arguments. Fails as pip does.
+# $(1): what is installed, for people; $(2): pip's arguments; $(3): those in front of install. Fails as pip does.
 define install
 	printf '%s ' $(1); \
-	{ PIP_DISABLE_PIP_VERSION_CHECK=1 $(PY) -m pip install --progress-bar off --no-input $(2) 2>&1; \
+	{ PIP_DISABLE_PIP_VERSION_CHECK=1 $(PY) -m pip $(3) install --progress-bar off --no-input $(2) 2>&1; \
 	  echo "pip-ended $$?"; } | tee $(LOG) | \
 	while IFS= read -r line; do \
 	  case "$$line" in \
@@ -90,6 +91,9 @@ $(VENV)/installed: $(FILES) | $(PY)
 	  echo '    To try again: make clean up'; }
 	@touch $@
 
-$(VENV)/installed-for-tests: $(VENV)/installed
+# The clients have a folder of their own: what they need must not change what Headrace runs with.
+$(VENV)/installed-for-tests: $(VENV)/installed $(CLIENTS)
 	@$(call install,'What the tests and checks need',-c constraints.txt -e '.[test]') || { cat $(LOG); exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV)/clients
+	@$(call install,'Clients that other people wrote',-r $(CLIENTS),--python $(VENV)/clients) || { cat $(LOG); exit 1; }
 	@touch $@

@@ -103,6 +103,8 @@ async def models(request: Request) -> Models:
     return Models.of(has.providers, has.settings.default_model)
 
 
+UNKNOWN: Final = frozenset({"unknown_model", "unknown_provider", "provider_not_configured"})
+"""Codes of a model that is not there."""
 TYPES: Final = {
     401: "authentication_error",
     403: "permission_error",
@@ -113,7 +115,7 @@ TYPES: Final = {
 
 def openai_error(problem: Problem) -> Response:
     """A problem as OpenAI's API says it: its libraries choose an exception by the status, and show the message."""
-    status = 404 if problem.code in ("unknown_model", "model_not_found") else problem.status
+    status = 404 if problem.code in UNKNOWN else problem.status
     status = 400 if status == 422 else status
     kind = TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     fields = problem.extra.get("errors") or [{}]

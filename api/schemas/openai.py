@@ -54,24 +54,24 @@ def chat_request(body: Any, grace_s: float) -> ChatRequest:
     Raises ``RequestValidationError``, whose places are the request's own fields.
     """
     if not isinstance(body, dict):
-        raise _wrong("", "send a JSON object", kind="model_type")
+        raise _wrong(body, "", "send a JSON object", kind="model_type")
     sent = {name: value for name, value in body.items() if value is not None}
     for name, why in _REFUSED.items():
         if name in sent and sent[name] not in _HARMLESS.get(name, ()):
-            raise _wrong(name, why)
+            raise _wrong(body, name, why)
     stream, options = sent.pop("stream", False), sent.pop("stream_options", {})
     if not isinstance(stream, bool):
-        raise _wrong("stream", "Input should be true or false")
+        raise _wrong(body, "stream", "Input should be true or false")
     if not isinstance(options, dict):
-        raise _wrong("stream_options", "Input should be an object")
+        raise _wrong(body, "stream_options", "Input should be an object")
     ours = {name: value for name, value in sent.items() if name in _OURS or name in _OTHER_NAMES}
     ours.pop("provider_options", None)
     if not ours.get("messages"):
-        raise _wrong("messages", "send at least one message")
+        raise _wrong(body, "messages", "send at least one message")
     rest = sent.keys() - ours.keys() - _PASSED_OVER - _REFUSED.keys() - {"provider_options"}
     given = sent.get("provider_options", {})
     if not isinstance(given, dict):
-        raise _wrong("provider_options", "Input should be an object")
+        raise _wrong(body, "provider_options", "Input should be an object")
     provider_options = {**given, **{name: sent[name] for name in sorted(rest)}}
     try:
         asked = CreateStream.model_validate(
@@ -91,5 +91,7 @@ def chat_request(body: Any, grace_s: float) -> ChatRequest:
     return ChatRequest(asked, stream, bool(options.get("include_usage")))
 
 
-def _wrong(field: str, why: str, kind: str = "value_error") -> RequestValidationError:
-    return RequestValidationError([{"type": kind, "loc": ("body", field) if field else ("body",), "msg": why}])
+def _wrong(body: Any, field: str, why: str, kind: str = "value_error") -> RequestValidationError:
+    return RequestValidationError(
+        [{"type": kind, "loc": ("body", field) if field else ("body",), "msg": why}], body=body
+    )

@@ -19,6 +19,7 @@ from api.context import Context
 from api.dialects import Speak
 from api.dialects.base import About
 from api.dialects.native import NativeDialect
+from api.http.connections import CONNECTION
 from api.http.problems import Problem
 from api.http.sink import Sink
 from api.http.sse_response import SseResponse
@@ -35,6 +36,8 @@ FULL: Final = "too many viewers of this stream"
 OFTEN: Final = "opened too often"
 CROWDED: Final = "too many viewers here"
 AWAY_NOW: Final = "Redis is away"
+LOOK_S: Final = 0.5
+"""Between two looks at a connection to which nothing is written."""
 LOAD_TIMEOUT_S: Final = 5.0
 """A log that was not read once within this time tells that Redis is away."""
 MAX_BATCH: Final = 1000
@@ -187,9 +190,17 @@ async def _drain(viewer: Viewer) -> None:
 
 
 async def _has_left(request: Request) -> None:
-    """Wait until the caller closes the connection: nothing else comes behind a body that was read."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    """Wait until the caller closes the connection, or its sending side: most do that when they leave, and one that
+    waits all the same comes back with its Idempotency-Key."""
+    lost = asyncio.ensure_future(request.receive())  # nothing else comes behind a body that was read
+    try:
+        while not lost.done():
+            connection = request.scope[CONNECTION]()
+            if connection is None or connection.half_closed:
+                return
+            await asyncio.wait((lost,), timeout=LOOK_S)
+    finally:
+        lost.cancel()
 
 
 def _sent_back(has: Context, wanted: Wanted, why: str, preamble: bytes, wait_s: float = 0) -> Response:
