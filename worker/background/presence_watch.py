@@ -1,4 +1,4 @@
-"""PresenceWatch: which streams with ``flow: "client"`` somebody watches, asked once a second for all of them."""
+"""The presence watch: which streams with ``flow: "client"`` have a viewer, asked once a second for all of them."""
 
 import asyncio
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ log = structlog.get_logger("worker.watchers")
 
 
 class Watched:
-    """Whether somebody watches one stream. Unknown counts as yes: an outage pauses nobody."""
+    """Whether somebody watches one stream. While this is unknown, the answer is yes: an outage pauses no stream."""
 
     def __init__(self) -> None:
         self.somebody = asyncio.Event()
@@ -31,7 +31,7 @@ class Watched:
 
 
 class PresenceWatch:
-    """Asks for all streams of one worker that want to know."""
+    """Asks Redis for all streams of one worker that pause without viewers."""
 
     def __init__(self, presence: PresenceKeys) -> None:
         self._presence = presence
@@ -39,7 +39,7 @@ class PresenceWatch:
 
     @contextmanager
     def asked(self, stream_id: str) -> Iterator[Watched]:
-        """Keep asking for this stream as long as the block lasts."""
+        """Ask for this stream each second, as long as the block lasts."""
         watched = self._asked[stream_id] = Watched()
         try:
             yield watched
@@ -48,7 +48,7 @@ class PresenceWatch:
                 del self._asked[stream_id]
 
     async def tick(self) -> None:
-        """Ask once."""
+        """Ask once, for all streams."""
         asked = dict(self._asked)
         if not asked:
             return
