@@ -34,10 +34,10 @@ BEHIND_S: Final = 0.25
 """The pause before ``finish.lua`` is called again, if the log lacks entries that must stand before the end."""
 
 END_TEXTS: Final = {
-    "worker_lost": "The worker was lost in mid-answer, and this stream's on_failure does not let another one begin "
-    "anew. Try again.",
-    "attempts_exhausted": "Several workers were lost over this stream, and no try is left. Try again; if "
-    "that repeats, the workers' logs tell what ends them.",
+    "worker_lost": "The worker was lost in the middle of the answer, and this stream's on_failure does not let "
+    "another one begin anew. Try again.",
+    "attempts_exhausted": "Several workers were lost while they ran this stream, and no tries are left. Try again. "
+    "If this repeats, the workers' logs say what ends them.",
 }
 
 log = structlog.get_logger("worker.endings")

@@ -44,7 +44,7 @@ FILTERED: Final = Failure(
     refusal=True,
     by_provider=True,
 )
-INTERNAL: Final = Failure("internal_error", "The worker met an error of its own (its log tells more). Try again.")
+INTERNAL: Final = Failure("internal_error", "The worker had an internal error; its log has the details. Try again.")
 ABANDONED: Final = Failure("abandoned", "Nobody watched for too long.")
 FULL: Final = Failure(
     LOG_FULL,

@@ -34,8 +34,8 @@ def redirected(provider: Provider, status: int, to: str) -> ProviderError:
     """The provider redirects. ``to``: an origin (scheme and host), or '' if it is unknown."""
     where = f" to {to}" if to else ""
     text = (
-        f"The provider {provider.name!r} redirects{where} (status {status}), which is not followed, for it would "
-        f"carry the key along: set {provider.name.upper()}_BASE_URL."
+        f"The provider {provider.name!r} redirects{where} (status {status}). Headrace does not follow that: "
+        f"the key would go elsewhere: set {provider.name.upper()}_BASE_URL."
     )
     return ProviderError("provider_refused", text, refusal=True)
 
@@ -51,7 +51,7 @@ def of_connection(provider: Provider, error: NoResponse) -> ProviderError:
         text = f"No safe connection to the provider {name!r}{why}. If its address is wrong, correct {variable}."
         return ProviderError("provider_tls", text, refusal=True)
     if isinstance(error, NotHttp):
-        return garbage(provider, "in no HTTP that can be read")
+        return garbage(provider, "with something that is not HTTP")
     if isinstance(error, ConnectTimeout):
         text = f"Connecting to the provider {name!r} took too long{why}. Check {variable}, or try again later."
         return ProviderError("provider_connect_timeout", text, retryable=True)
@@ -101,13 +101,13 @@ def upstream_cut(provider: Provider) -> ProviderError:
 
 def noise(provider: Provider) -> ProviderError:
     """The provider sends meaningless data, faster than any real provider does."""
-    text = f"The provider {provider.name!r} sent much that means nothing, and no more of an answer."
+    text = f"The provider {provider.name!r} sent a lot of data without a meaning, and no more of its answer."
     return ProviderError("provider_garbage", text, retryable=True)
 
 
 def too_large(provider: Provider) -> ProviderError:
     """The stream's events are larger than the most that is skipped."""
-    text = f"The provider {provider.name!r} sent events that are too large to be any."
+    text = f"The provider {provider.name!r} sent events that are too large to be read."
     return ProviderError("provider_too_large", text, retryable=True)
 
 

@@ -193,7 +193,7 @@ def finish_of(value: Any, sentence: str = "") -> FinishReason | None:
     known = _ENDS.get(reason)
     if known is None and _BAD.search(reason):
         says = f": {sentence}" if sentence else "."
-        text = f"The provider broke off, and calls the end of its answer {name_of(value)[:80]!r}{says}"
+        text = f"The provider broke off, and names {name_of(value)[:80]!r} as the reason{says}"
         raise ProviderError("provider_error_event", text, retryable=True)
     return known or "other"
 

@@ -147,7 +147,7 @@ class DirectConnection(asyncio.Protocol):
             self._framing_since, self._framing_bytes = now, 0
         self._framing_bytes += size
         if self._framing_bytes > MAX_FRAMING_BYTES and self.ended is None:
-            self._fail(NotHttp("its answer is all framing"))
+            self._fail(NotHttp("its response is only framing, without content"))
 
     def _resume(self) -> None:
         self._paused = False
@@ -181,13 +181,13 @@ class DirectConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if not self._in_body:
             if self._head is None:
-                self._fail(NotHttp("it says more than it was asked"))
+                self._fail(NotHttp("it sent data without a request"))
                 return
             self.responded = True
             self._head_bytes += len(data)
             self._parse(data)
             if self._head is not None and self._head_bytes > MAX_HEAD_BYTES:
-                self._fail(NotHttp("the head of its answer has no end"))
+                self._fail(NotHttp("the head of its response is too large"))
             return
         unread = self._unread
         unread.append(data)
@@ -202,7 +202,7 @@ class DirectConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
-            self._fail(NotHttp("what it says is no HTTP"))
+            self._fail(NotHttp("its response is not HTTP"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
@@ -233,7 +233,7 @@ class DirectConnection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._headers = {}
         if self._head is None:  # a second response, in one read with the first
-            self._fail(NotHttp("it says more than it was asked"))
+            self._fail(NotHttp("it sent a second response to one request"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_body and len(self._headers) < MAX_HEADERS:  # trailers are no headers

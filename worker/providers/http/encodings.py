@@ -45,9 +45,9 @@ def _decompress(unpacking: "zlib._Decompress", chunk: bytes, most: int) -> bytes
     try:
         unpacked = unpacking.decompress(chunk, most)
     except zlib.error:
-        raise BadEncoding("what is not packed so") from None
+        raise BadEncoding("the body does not have this encoding") from None
     if unpacking.unconsumed_tail:
-        raise BadEncoding("more than events unpack to")
+        raise BadEncoding("the body unpacks to more than events do")
     return unpacked
 
 
@@ -72,7 +72,7 @@ class _Members:
             if not self._unpacking.eof:
                 return b"".join(unpacked)
             chunk, self._unpacking = self._unpacking.unused_data, None
-        raise BadEncoding("more members than events need")
+        raise BadEncoding("the body has more members than events need")
 
 
 class _Deflate:

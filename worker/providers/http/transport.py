@@ -138,7 +138,7 @@ class ProviderTransport(httpx.AsyncBaseTransport):
         except httpx.RemoteProtocolError as error:
             if "disconnected" in str(error):
                 raise Unreachable("it closed the connection before it answered") from None
-            raise NotHttp("what it says is no HTTP") from None
+            raise NotHttp("its response is not HTTP") from None
         except httpx.TransportError:
             raise Unreachable("the connection broke before it answered") from None
 
