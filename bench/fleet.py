@@ -238,7 +238,7 @@ class Xread(Contender):
         return HttpRequest(self.port, get(name, Last_Event_ID=first_entry(self.redis_url, name)))
 
 
-class OfNode(Contender):
+class NodeContender(Contender):
     """A contender from npm."""
 
     @staticmethod
@@ -252,7 +252,7 @@ class OfNode(Contender):
         self.port = int(_PORT.findall(child.output())[0])
 
 
-class Resumable(OfNode):
+class Resumable(NodeContender):
     key, title = "resumable", "(e) resumable-stream (npm)"
 
     def start(self) -> None:
@@ -270,7 +270,7 @@ class Resumable(OfNode):
         return HttpRequest(self.port, get(f"/{name}"))
 
 
-class Durable(OfNode):
+class Durable(NodeContender):
     """Only for reading: a thread of this process writes its streams, with one append for each token."""
 
     key, title, asks = "durable", "(f) @durable-streams/server (npm), reading only", False

@@ -169,19 +169,19 @@ def converse(watching: Watching, model: str, turns: list[dict[str, str]]) -> End
     watching.say("Ask something. /quit or Ctrl-D leaves.", "dim")
     while True:
         try:
-            asked = input("› ").strip()
+            text = input("› ").strip()
         except KeyboardInterrupt:
             watching.say("\n/quit or Ctrl-D leaves.", "dim")
             continue
         except EOFError:
             print(file=sys.stderr)
             return "done"
-        if asked == "/quit":
+        if text == "/quit":
             return "done"
-        if not asked:
+        if not text:
             continue
         try:
-            question = {"role": "user", "content": checked(asked)}
+            question = {"role": "user", "content": checked(text)}
             ending, answer = asyncio.run(watching.watch(request(model, [*turns, question])))
         except NoAnswer as error:
             watching.say(str(error), "red")

@@ -9,12 +9,12 @@ from cli.errors import NoAnswer
 def asked_on_stdin() -> str:
     """All of stdin, as UTF-8. Raises :class:`NoAnswer` if there is no question in it."""
     try:
-        asked = sys.stdin.buffer.read().decode()
+        text = sys.stdin.buffer.read().decode()
     except UnicodeDecodeError:
         raise NoAnswer("What came by stdin is not UTF-8 text.") from None
-    if not asked.strip():
+    if not text.strip():
         raise NoAnswer('There is no question. Ask one: headrace chat "Why is the sky blue?"')
-    return asked
+    return text
 
 
 def checked(text: str) -> str:

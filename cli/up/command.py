@@ -95,18 +95,18 @@ async def run_up(options: Options, console: Console) -> None:
 
 async def _run_until_signal(supervisor: Supervisor, up: Callable[[], None], progress: Progress) -> None:
     loop = asyncio.get_running_loop()
-    asked = asyncio.Event()
+    stopping = asyncio.Event()
 
     def stop() -> None:
         # A second Ctrl-C kills the children at once.
-        if asked.is_set():
+        if stopping.is_set():
             supervisor.kill()
-        asked.set()
+        stopping.set()
 
     for sig in STOP_SIGNALS:
         loop.add_signal_handler(sig, stop)
     work = asyncio.create_task(supervisor.run(up))
-    signalled = asyncio.create_task(asked.wait())
+    signalled = asyncio.create_task(stopping.wait())
     try:
         await asyncio.wait({work, signalled}, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -115,7 +115,7 @@ async def _run_until_signal(supervisor: Supervisor, up: Callable[[], None], prog
         outcome = (await asyncio.gather(work, signalled, return_exceptions=True))[0]
         try:
             progress.finish()
-            progress.say("Stopping (Ctrl-C again: at once) …" if asked.is_set() else "Stopping everything …")
+            progress.say("Stopping (Ctrl-C again: at once) …" if stopping.is_set() else "Stopping everything …")
         finally:
             # Stop them also if nothing can be printed any more because the terminal is gone.
             await supervisor.stop()

@@ -44,7 +44,7 @@ def welcome(
     """Print the text. ``env``: the children's environment; ``no_model``: from :func:`why_no_model`."""
     keyed = bool(env.get("HEADRACE_API_KEYS", "").strip())
     if not keyed and not is_loopback(host):
-        say("It needs no key: whoever reaches this machine can use it.", style="yellow")
+        say("It needs no key: everybody who can reach this machine can use it.", style="yellow")
     say(f"Logs: {logs}    Ctrl-C stops everything.", style="dim")
     if no_model:
         say(f"\n{no_model}", style="yellow")

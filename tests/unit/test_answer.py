@@ -205,7 +205,7 @@ def test_an_answer_of_nothing_is_none_unless_the_provider_says_so() -> None:
     for raw in (chunk("stop") + DONE, chunk("stop"), DONE):
         told = heard(raw)
         assert (told.error, told.refusal) == ("empty_answer", True)
-        assert heard(raw, asked=GenerationRequest("m", [], prefix="a")).error == ""
+        assert heard(raw, request=GenerationRequest("m", [], prefix="a")).error == ""
     empty = event({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 0}})
     assert heard(chunk("stop") + empty + DONE).finish == "stop"
     assert heard(chunk("length") + DONE).finish == "length"

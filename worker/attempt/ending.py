@@ -94,7 +94,7 @@ class AttemptEnding:
         outcome.charged = reply == "finished"
         # After the end, so that the end does not wait for it. The prompt is deleted, and the rest has its expiry.
         await self._erasures.note()
-        about = {**whose(attempt, outcome), **(data.get("timings") or {})}
+        about = {**log_fields(attempt, outcome), **(data.get("timings") or {})}
         self._tell(attempt.stream_id, status, reply, data.get("code", ""), about)
 
     async def _finish(
@@ -183,7 +183,7 @@ class AttemptEnding:
             log.info("stream_ended", stream=stream_id, status=status, **about)
 
 
-def whose(attempt: AttemptLog, outcome: Outcome) -> dict[str, str | int]:
+def log_fields(attempt: AttemptLog, outcome: Outcome) -> dict[str, str | int]:
     """The provider, model and number of an attempt, for a log line."""
     return {"provider": outcome.provider, "model": outcome.model, "attempt": attempt.attempt}
 

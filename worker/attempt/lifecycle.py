@@ -33,7 +33,7 @@ from shared.redis import AWAY
 from shared.store.claims import Claim
 from shared.store.queue import Job, Queue
 from shared.store.streams import Reading, Streams
-from worker.attempt.ending import AttemptEnding, whose
+from worker.attempt.ending import AttemptEnding, log_fields
 from worker.attempt.outcome import ABANDONED, FILTERED, FULL, INTERNAL, Failure, Outcome, not_here
 from worker.attempt.pump import Abandoned, Flow, Pump
 from worker.attempt.resume import asked_of, how_to_continue
@@ -143,7 +143,10 @@ class AttemptRunner:
             )
             if attempt.stopped.done() and failure is not FULL:
                 log.info(
-                    "attempt_stopped", stream=stream_id, why=attempt.stopped.result(), **whose(attempt, outcome)
+                    "attempt_stopped",
+                    stream=stream_id,
+                    why=attempt.stopped.result(),
+                    **log_fields(attempt, outcome),
                 )
                 return attempt.stopped.result() == LOST
             common = {"attempt": claim.attempt, "timings": self._timings(claim, outcome)}
@@ -165,7 +168,7 @@ class AttemptRunner:
                     stream=stream_id,
                     code=failure.code,
                     to=fallback["provider"],
-                    **whose(attempt, outcome),
+                    **log_fields(attempt, outcome),
                 )
                 await self._ending.fall_back(attempt, failure.code, fallback)
                 return AT_ONCE
@@ -175,7 +178,7 @@ class AttemptRunner:
                     stream=stream_id,
                     code=failure.code,
                     tries_left=claim.tries_left,
-                    **whose(attempt, outcome),
+                    **log_fields(attempt, outcome),
                 )
                 await self._ending.give_back(attempt, failure.code)
                 return True
@@ -206,14 +209,19 @@ class AttemptRunner:
         return request["on_failure"] != "fail" and claim.tries_left > 0
 
     async def _carry(
-        self, attempt: AttemptLog, provider: Provider, asked: GenerationRequest, flow: Flow | None, outcome: Outcome
+        self,
+        attempt: AttemptLog,
+        provider: Provider,
+        request: GenerationRequest,
+        flow: Flow | None,
+        outcome: Outcome,
     ) -> Failure | None:
         """Read the provider until it ends or the attempt is stopped. Out: why it failed; None if it finished, or if
         the log stopped it.
 
         When this returns (or is cancelled), the connection to the provider is closed.
         """
-        pumping = asyncio.create_task(self._pump.run(attempt, provider, asked, flow, outcome))
+        pumping = asyncio.create_task(self._pump.run(attempt, provider, request, flow, outcome))
         either: set[asyncio.Future[Any]] = {pumping, attempt.stopped}
         limit_s = self._settings.max_stream_s
         try:

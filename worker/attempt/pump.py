@@ -37,7 +37,7 @@ from worker.providers.base import Batch, GenerationRequest, Usage
 from worker.providers.client import ProviderClient
 from worker.providers.stream import ProviderStream
 
-RECKONED_ANSWER = 1000
+ESTIMATED_ANSWER = 1000
 """The estimate of an answer's tokens if the request names no limit. It is corrected when the answer ends."""
 
 
@@ -72,18 +72,23 @@ class Pump:
         self._places = places
 
     async def run(
-        self, attempt: AttemptLog, provider: Provider, asked: GenerationRequest, flow: Flow | None, outcome: Outcome
+        self,
+        attempt: AttemptLog,
+        provider: Provider,
+        request: GenerationRequest,
+        flow: Flow | None,
+        outcome: Outcome,
     ) -> None:
         """Read until the provider ends. Afterwards the log has the whole answer, and ``outcome`` the finish reason.
 
         Raises ProviderError, and :class:`Abandoned`.
         """
-        with self._presence_watch.asked(attempt.stream_id) if flow else nullcontext() as watched:
-            async with self._turn(attempt, provider, asked) as stream_turn:
+        with self._presence_watch.watch(attempt.stream_id) if flow else nullcontext() as watched:
+            async with self._turn(attempt, provider, request) as stream_turn:
                 try:
                     await self._pause(attempt, watched, flow)
-                    async with self._provider_client.answer(provider, asked) as stream:
-                        await self._pump(attempt, provider, asked, stream, watched, flow, outcome)
+                    async with self._provider_client.answer(provider, request) as stream:
+                        await self._pump(attempt, provider, request, stream, watched, flow, outcome)
                 finally:
                     if stream_turn is not None and outcome.usage is not None:
                         stream_turn.used = (outcome.usage.input_tokens or 0) + (outcome.usage.output_tokens or 0)
@@ -92,14 +97,14 @@ class Pump:
         self,
         attempt: AttemptLog,
         provider: Provider,
-        asked: GenerationRequest,
+        request: GenerationRequest,
         stream: ProviderStream,
         watched: Watched | None,
         flow: Flow | None,
         outcome: Outcome,
     ) -> None:
         def costs(usage: Usage) -> dict[str, Any] | None:
-            return cost(self._prices, provider.name, asked.model, msgspec.to_builtins(usage))
+            return cost(self._prices, provider.name, request.model, msgspec.to_builtins(usage))
 
         def ready() -> None:
             self._writer.touch(attempt)
@@ -123,19 +128,19 @@ class Pump:
 
     @asynccontextmanager
     async def _turn(
-        self, attempt: AttemptLog, provider: Provider, asked: GenerationRequest
+        self, attempt: AttemptLog, provider: Provider, request: GenerationRequest
     ) -> AsyncIterator[StreamTurn | None]:
         """Hold a turn at the provider, if it has limits; else None."""
         if not (provider.max_concurrent or provider.requests_per_minute or provider.tokens_per_minute):
             yield None
             return
-        size = sum(len(str(message.get("content") or "")) for message in asked.messages)
-        reckoned = size // CHARACTERS_A_TOKEN + (asked.max_tokens or RECKONED_ANSWER)
+        size = sum(len(str(message.get("content") or "")) for message in request.messages)
+        estimated = size // CHARACTERS_A_TOKEN + (request.max_tokens or ESTIMATED_ANSWER)
 
         def note_position(turn: Turn) -> None:
             self._note(attempt, WAITING, {"place": turn.place, "limit": turn.limit, "provider": provider.name})
 
-        turn_request = TurnRequest(f"{attempt.stream_id}:{attempt.epoch}", provider, reckoned)
+        turn_request = TurnRequest(f"{attempt.stream_id}:{attempt.epoch}", provider, estimated)
         async with AsyncExitStack() as turn:
             with self._places.given_back(attempt.stream_id):
                 stream_turn = await turn.enter_async_context(

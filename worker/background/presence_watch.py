@@ -35,27 +35,27 @@ class PresenceWatch:
 
     def __init__(self, presence: PresenceKeys) -> None:
         self._presence = presence
-        self._asked: dict[str, Watched] = {}
+        self._watched: dict[str, Watched] = {}
 
     @contextmanager
-    def asked(self, stream_id: str) -> Iterator[Watched]:
+    def watch(self, stream_id: str) -> Iterator[Watched]:
         """Ask for this stream each second, as long as the block lasts."""
-        watched = self._asked[stream_id] = Watched()
+        watched = self._watched[stream_id] = Watched()
         try:
             yield watched
         finally:
-            if self._asked.get(stream_id) is watched:
-                del self._asked[stream_id]
+            if self._watched.get(stream_id) is watched:
+                del self._watched[stream_id]
 
     async def tick(self) -> None:
         """Ask once, for all streams."""
-        asked = dict(self._asked)
-        if not asked:
+        watched = dict(self._watched)
+        if not watched:
             return
         try:
-            present = await self._presence.present(list(asked))
+            present = await self._presence.present(list(watched))
         except (*AWAY, RedisError) as error:
             log.info("watchers_not_asked", error=type(error).__name__)
             return
-        for watched, there in zip(asked.values(), present, strict=True):
-            watched.tell(there)
+        for one, there in zip(watched.values(), present, strict=True):
+            one.tell(there)

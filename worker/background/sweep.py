@@ -130,19 +130,19 @@ class Sweep:
             return 0, 0
         found = await self._streams.liveness(others, self._lease_ms)
         now_ms = await self._queue.now_ms()
-        for stream_id, stands in zip(others, found, strict=True):
+        for stream_id, state in zip(others, found, strict=True):
             age_ms = now_ms - page[stream_id]
-            if stands.status is None:
+            if state.status is None:
                 if age_ms > BEING_MADE_MS:
                     ended.append((stream_id, ""))
             # A status that this version does not know is left to workers of the version that wrote it.
-            elif not TRANSITIONS.get(stands.status, {stands.status}):  # type: ignore[call-overload]
+            elif not TRANSITIONS.get(state.status, {state.status}):  # type: ignore[call-overload]
                 if self._ended.setdefault(stream_id, now_s) <= rest_s:
-                    ended.append((stream_id, stands.lane.owner))
+                    ended.append((stream_id, state.lane.owner))
             else:
                 self._ended.pop(stream_id, None)
-                if not stands.lease and age_ms > YOUNG_MS:
-                    idle.append((stream_id, stands.attempt + 1, stands.lane))
+                if not state.lease and age_ms > YOUNG_MS:
+                    idle.append((stream_id, state.attempt + 1, state.lane))
         if ended:
             sizes = await self._streams.sizes([stream_id for stream_id, _ in ended])
             kept = [Ended(*one, size if one[1] else 0) for one, size in zip(ended, sizes, strict=True)]

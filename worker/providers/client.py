@@ -124,7 +124,7 @@ class ProviderClient:
             now,
             kind=response.headers.get("content-type", "").partition(";")[0].strip().lower(),
             encoding=response.headers.get("content-encoding", ""),
-            asked=request,
+            request=request,
         )
         stream = ProviderStream(decoder, connection)
         try:

@@ -104,19 +104,19 @@ class StreamDecoder:
         *,
         kind: str = "text/event-stream",
         encoding: str = "",
-        asked: GenerationRequest | None = None,
+        request: GenerationRequest | None = None,
     ) -> None:
-        """``kind`` and ``encoding``: of the body, from the response's head. ``asked``: the request. If it continues
-        a text, the answer may be empty."""
+        """``kind`` and ``encoding``: of the body, from the response's head. If ``request`` continues a text, the
+        answer may be empty."""
         self._provider = provider
-        self._asked = asked
+        self._request = request
         self._reader = reader
         self._limits = limits
         self._max_bytes = limits.max_bytes
         self._kind = kind
         self._inflate = inflater(encoding)
         self._parser = SseParser(liberal=True)
-        self._may_be_empty = asked is not None and bool(asked.prefix)
+        self._may_be_empty = request is not None and bool(request.prefix)
         self._unsniffed: bytes | None = None if kind == "text/event-stream" else b""
         self._raw = self._inflate is not None or self._unsniffed is not None
         """Whether the bytes must be unpacked or inspected first."""
@@ -417,7 +417,7 @@ class StreamDecoder:
     def _fail(self, error: ProviderError) -> None:
         if isinstance(error, ErrorInAnswer):
             error = error.by(self._provider)
-        self._finish_with(Batch([], error=failures.cleaned(error, self._provider.api_key, self._asked)))
+        self._finish_with(Batch([], error=failures.cleaned(error, self._provider.api_key, self._request)))
 
     def _finish_with(self, ending: Batch) -> None:
         self._ending, self.ended, self._waiting, self.behind = ending, True, b"", False

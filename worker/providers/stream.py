@@ -16,7 +16,7 @@ from typing import Final
 
 from worker.providers.base import Batch
 from worker.providers.decoder import StreamDecoder
-from worker.providers.http.connection import ProviderConnection, nobody
+from worker.providers.http.connection import ProviderConnection, ignore_hint
 
 LINGER_S: Final = 0.2
 """How long the connection of a complete answer waits for the end of the body, which usually comes with the end
@@ -33,7 +33,7 @@ class ProviderStream:
         self._time = loop.time
         self._decoder = decoder
         self._connection = connection
-        self._ready: Callable[[], object] = nobody
+        self._ready: Callable[[], object] = ignore_hint
         self._unread_since: float | None = loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._whole = False
@@ -55,7 +55,7 @@ class ProviderStream:
         try:
             await here
         finally:
-            self._ready = nobody
+            self._ready = ignore_hint
         if self._decoder.failed_unsaid is not None:
             raise self._decoder.failed_unsaid
 
@@ -75,7 +75,7 @@ class ProviderStream:
 
     def close(self) -> None:
         """Release the connection at once. It is kept if the body was read to its end, and closed otherwise."""
-        self._ready = self._connection.ready = nobody
+        self._ready = self._connection.ready = ignore_hint
         if self._timer is not None:
             self._timer.cancel()
         self._connection.close(LINGER_S if self._whole else 0.0)

@@ -77,14 +77,14 @@ def _sent_prefix(request: GenerationRequest) -> str:
 
 def _thinking(request: GenerationRequest) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """The fields ``thinking`` and ``output_config`` for the request's effort or budget."""
-    asked = request.reasoning or {}
-    effort = asked.get("effort")
+    reasoning = request.reasoning or {}
+    effort = reasoning.get("effort")
     # With thinking an answer can't be continued.
-    if request.prefix or effort == "none" or not asked:
+    if request.prefix or effort == "none" or not reasoning:
         return None, {}
     version = claude(request.model)
     if effort is None:
-        return {"type": "enabled", "budget_tokens": asked["budget_tokens"]}, {}
+        return {"type": "enabled", "budget_tokens": reasoning["budget_tokens"]}, {}
     if version is None or version.thinks_by_effort:
         return {"type": "adaptive"}, {"effort": "low" if effort == "minimal" else effort}
     budget = BUDGETS[effort]
@@ -94,10 +94,10 @@ def _thinking(request: GenerationRequest) -> tuple[dict[str, Any] | None, dict[s
 
 
 def _format(request: GenerationRequest) -> dict[str, Any]:
-    asked = request.response_format or {}
-    if asked.get("type") != "json_schema":
+    response_format = request.response_format or {}
+    if response_format.get("type") != "json_schema":
         return {}
-    return {"format": {"type": "json_schema", "schema": asked["json_schema"]["schema"]}}
+    return {"format": {"type": "json_schema", "schema": response_format["json_schema"]["schema"]}}
 
 
 def _choice(request: GenerationRequest) -> dict[str, Any] | None:

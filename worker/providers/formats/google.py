@@ -69,12 +69,12 @@ class GoogleAdapter:
             body["tools"] = _tools(request.tools)
         if request.tool_choice is not None:
             body["toolConfig"] = {"functionCallingConfig": _choice(request.tool_choice)}
-        asked = {name: value for name, value in config.items() if value is not None}
+        given = {name: value for name, value in config.items() if value is not None}
         options = dict(request.options)
         if isinstance(options.get(_CONFIG), dict):
-            asked |= options.pop(_CONFIG)
-        if asked:
-            body[_CONFIG] = asked
+            given |= options.pop(_CONFIG)
+        if given:
+            body[_CONFIG] = given
         # The caller's model must stay one segment of the path, with any characters.
         model = quote(request.model.removeprefix("models/"), safe="")
         return HttpCall(f"/models/{model}:streamGenerateContent?alt=sse", headers, body | options)
@@ -84,24 +84,24 @@ class GoogleAdapter:
 
 
 def _thinking(request: GenerationRequest) -> dict[str, Any] | None:
-    asked = request.reasoning
-    if not asked:
+    reasoning = request.reasoning
+    if not reasoning:
         return None
-    effort = asked.get("effort")
+    effort = reasoning.get("effort")
     if effort is None:
-        return {"includeThoughts": True, "thinkingBudget": asked["budget_tokens"]}
+        return {"includeThoughts": True, "thinkingBudget": reasoning["budget_tokens"]}
     if is_old_gemini(request.model):
         return {"includeThoughts": effort != "none", "thinkingBudget": BUDGETS[effort]}
     return {"includeThoughts": True, "thinkingLevel": LEVELS.get(effort, effort)}
 
 
 def _format(request: GenerationRequest) -> dict[str, Any]:
-    asked = request.response_format or {}
-    match asked.get("type"):
+    response_format = request.response_format or {}
+    match response_format.get("type"):
         case "json_object":
             return {"responseMimeType": "application/json"}
         case "json_schema":
-            schema = asked["json_schema"]["schema"]
+            schema = response_format["json_schema"]["schema"]
             return {"responseMimeType": "application/json", "responseJsonSchema": schema}
     return {}
 

@@ -64,13 +64,13 @@ class OpenAIAdapter:
 
 
 def _reasoning(request: GenerationRequest) -> dict[str, Any]:
-    asked = request.reasoning
-    if not asked:
+    reasoning = request.reasoning
+    if not reasoning:
         return {}
-    effort = asked.get("effort")
+    effort = reasoning.get("effort")
     match request.quirks.reasoning:
         case "object":
-            return {"reasoning": {"effort": effort} if effort else {"max_tokens": asked.get("budget_tokens")}}
+            return {"reasoning": {"effort": effort} if effort else {"max_tokens": reasoning.get("budget_tokens")}}
         case "thinking" if effort == "none":
             return {"thinking": {"type": "disabled"}}
         case "thinking":

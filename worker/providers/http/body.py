@@ -3,7 +3,7 @@
 import asyncio
 from typing import Final
 
-from worker.providers.http.connection import ProviderConnection, nobody
+from worker.providers.http.connection import ProviderConnection, ignore_hint
 from worker.providers.http.encodings import BadEncoding, inflater
 
 MAX_ERROR_BYTES: Final = 64 * 1024
@@ -29,7 +29,7 @@ async def beginning(connection: ProviderConnection, encoding: str) -> bytes:
     except TimeoutError:
         pass  # use what came so far
     finally:
-        connection.ready = nobody
+        connection.ready = ignore_hint
     inflate = inflater(encoding)
     try:
         return bytes(found[:MAX_ERROR_BYTES]) if inflate is None else inflate(bytes(found[:MAX_ERROR_BYTES]))

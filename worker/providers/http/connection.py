@@ -81,7 +81,7 @@ class ProviderConnection(Protocol):
         ...
 
 
-def nobody() -> None:
+def ignore_hint() -> None:
     """The ``ready`` of a connection that nobody reads: it does nothing."""
 
 
@@ -91,7 +91,7 @@ class DirectConnection(asyncio.Protocol):
     def __init__(self, give_back: Callable[["DirectConnection", float], None]) -> None:
         """:meth:`close` calls ``give_back`` with this connection and its ``linger_s``."""
         self._give_back = give_back
-        self.ready: Callable[[], object] = nobody
+        self.ready: Callable[[], object] = ignore_hint
         self.ended: bool | None = None
         self.responded = False
         """Whether any byte of a response came since the request."""
@@ -156,18 +156,18 @@ class DirectConnection(asyncio.Protocol):
 
     def close(self, linger_s: float = 0.0) -> None:
         """See :class:`ProviderConnection`."""
-        self.ready = nobody
+        self.ready = ignore_hint
         self._give_back(self, linger_s)
 
     def abort(self) -> None:
         """Close at once, without a hint."""
-        self.ready = nobody
+        self.ready = ignore_hint
         self._transport.abort()
 
     def release(self) -> None:
         """The response was read to its end. Keep reading: an idle connection, too, shows only then that its server
         closes it."""
-        self.ready = nobody
+        self.ready = ignore_hint
         self._in_body = False
         self._parts.clear()
         if self._paused:

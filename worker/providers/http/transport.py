@@ -33,7 +33,7 @@ from worker.providers.http.connection import (
     NotHttp,
     ProviderConnection,
     Unreachable,
-    nobody,
+    ignore_hint,
 )
 from worker.providers.http.pool import IDLE_S, MAX_IDLE, ConnectionPool, in_words
 
@@ -220,7 +220,7 @@ class ProxiedConnection:
     task reads it, and stops while MAX_UNREAD_BYTES are unread."""
 
     def __init__(self, response: httpx.Response) -> None:
-        self.ready: Callable[[], object] = nobody
+        self.ready: Callable[[], object] = ignore_hint
         self.ended: bool | None = None
         self._response = response
         self._unread: list[bytes] = []
@@ -238,7 +238,7 @@ class ProxiedConnection:
 
     def close(self, linger_s: float = 0.0) -> None:
         """See :class:`worker.providers.http.connection.ProviderConnection`."""
-        self.ready = self._drop if linger_s else nobody
+        self.ready = self._drop if linger_s else ignore_hint
         self._drop()
         if self._outcome is not None:
             return
