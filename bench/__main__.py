@@ -26,7 +26,7 @@ DOCUMENTS = (ROOT / "docs" / "performance.md", ROOT / "README.md")
 
 
 def options() -> argparse.Namespace:
-    """The command line."""
+    """The options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--short", action="store_true", help="under 3 minutes: one round of everything")
     parser.add_argument("--only", nargs="+", choices=tuple(SECTIONS), metavar="SECTION", help=", ".join(SECTIONS))
@@ -98,7 +98,7 @@ def _write(text: str, marker: str, console: Console) -> None:
 
 
 def main() -> None:
-    """Run as the command line says."""
+    """Run what the command line asks for."""
     asked = options()
     # SIGTERM, like Ctrl-C, ends the child processes too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

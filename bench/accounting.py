@@ -92,7 +92,7 @@ class CpuSample:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What was used between two readings."""
+    """The CPU and the time between two readings."""
 
     cpu_ns: dict[str, int]
     """By role."""

@@ -20,7 +20,7 @@ COLOURS = {
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line."""
+    """One line of a chart."""
 
     key: str
     title: str
@@ -37,7 +37,7 @@ class Chart:
     log_x: bool = False
     log_y: bool = False
     bound: float | None = None
-    """A horizontal line."""
+    """The value of a horizontal line."""
 
 
 class _Axis:

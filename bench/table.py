@@ -8,7 +8,7 @@ from bench.figures import Spread, differences, ratios
 
 Row = Mapping[str, Any]
 Rounds = dict[int, float]
-"""A figure of each round."""
+"""A figure for each round, by the round's number."""
 
 OTHERS: Final = 0.05
 """The share of the machine that other programs may use without a note below the table."""
@@ -335,19 +335,19 @@ def faults(rows: Sequence[Row]) -> list[str]:
     disturbed = sum(bool(row.get("disturbed")) for row in rows)
     if thrown:
         said.append(
-            f"{thrown} measurements were thrown away, for the hypervisor took more than 2 % of the machine."
+            f"{thrown} measurements were thrown away, because the hypervisor took more than 2 % of the machine."
         )
     if disturbed:
         said.append(
-            f"{disturbed} measurements stand although it took more than 2 %: the time for repeating was used up. "
-            "Latencies suffer most from that; run it again on a quieter machine."
+            f"{disturbed} measurements are kept although it took more than 2 %: the time for repeating was used "
+            "up. Latencies suffer most from that; run it again on a quieter machine."
         )
     busy = sum(row.get("others", 0) > OTHERS for row in rows)
     if busy:
         said.append(f"In {busy} measurements other programs used more than {OTHERS:.0%} of the machine.")
     left_out = sum(row["rounds"] for row in rows if row["section"] == "left out")
     if left_out:
-        said.append(f"{left_out} rounds were left out, for the time was up.")
+        said.append(f"{left_out} rounds were left out, because the time was up.")
     for row in rows:
         if row.get("thrown_away") or row["section"].startswith(("curve", "limit", "overload")):
             continue

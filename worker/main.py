@@ -68,7 +68,7 @@ def __getattr__(name: str) -> dict[str, Any]:
     if name != "WorkerSettings":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     configuration, output = configured()
-    # arq's command line writes these lines itself.
+    # arq's command line prints arq's log lines itself, so they must not be printed twice.
     logging.getLogger("arq").propagate = False
     return worker_settings(configuration, output)
 

@@ -27,14 +27,14 @@ API_STOP_S, WORKER_STOP_S, MODEL_STOP_S, SERVER_STOP_S = 1.5, 2.0, 1.0, 1.5
 SERVER_READY_S = 60.0
 """Loading a large append-only file takes seconds for each GB."""
 MODEL_READY_S = 60.0
-"""About a second; a cold disk and a busy machine take longer."""
+"""The model usually needs about a second; a cold disk or a busy machine takes longer."""
 CODE_READY_S = 30.0
-"""About a second of imports for each process, all of them at once."""
+"""Each process imports for about a second, and all start at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the API listens."""
+    """The address on which the API listens."""
 
     host: str
     port: int

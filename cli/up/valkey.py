@@ -209,7 +209,7 @@ async def _version(client: Redis) -> tuple[int, ...] | None:
         info: Any = await client.info("server")
     except NoPermissionError:
         return None
-    # A cluster's client asks each node.
+    # A cluster's client returns the INFO of each node.
     return _numbers(
         str(info["redis_version"] if "redis_version" in info else next(iter(info.values()))["redis_version"])
     )

@@ -88,7 +88,7 @@ class AttemptRunner:
                 await self._put_back(job)
                 raise
             except (*AWAY, RedisError):
-                await asyncio.sleep(RETRY_FIRST_S)  # this worker may be the next to take it
+                await asyncio.sleep(RETRY_FIRST_S)  # a pause, because this worker may be the next to take the job
                 await self._put_back(job)
                 raise
             if claim.outcome == "end":

@@ -1,4 +1,4 @@
-"""How one attempt goes, and why it ends before its finish reason. Pure."""
+"""How one attempt went, and why it ended before its finish reason. Pure."""
 
 from dataclasses import dataclass
 from typing import Any, Final

@@ -209,7 +209,7 @@ class _Source:
         return deltas
 
     def pull_in_time(self) -> Sequence[Delta]:
-        """What may be written now: nothing while nobody watches, and no more than the pace allows."""
+        """The deltas that may be written now: none while nobody watches, and no more than the pace allows."""
         if self._watched is not None and not self._watched.somebody.is_set():
             self.woken.set()
             return ()
@@ -227,7 +227,7 @@ class _Source:
             self.woken.set()
 
     def _due(self, pace: Pacing, deltas: Iterable[Delta]) -> list[Delta]:
-        """What the pace allows now; the rest waits for its time."""
+        """The deltas that the pace allows now. The rest is held until it is due."""
         self._held.extend(deltas)
         due: list[Delta] = []
         while self._held and self._due_at <= (now := self._loop.time()):

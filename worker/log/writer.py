@@ -38,7 +38,7 @@ from worker.metrics import WorkerMetrics
 MAX_CALL_BYTES: Final = 512 * 1024
 """The most bytes of the calls in one flush (the last call may exceed it), because the next tokens wait for them."""
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.05, 1.0
-"""A server that comes back is noticed within a second."""
+"""Pauses between tries to connect. A server that comes back is noticed within a second."""
 DOUBT_S: Final = 0.1
 """How often an attempt that stays doubtful (its server is out of memory) is compared again. Others do not wait for
 it."""

@@ -144,12 +144,12 @@ class Reader(Protocol):
         return ()
 
     def texts(self, bare: Sequence[bytes]) -> list[Delta] | None:
-        """What events that are nothing but data say, where all of them are text and nothing else; None: nothing was
-        read, and each must be by :meth:`read`."""
+        """The text deltas of these events (their data), if all of them have text and nothing else. None: nothing
+        was read, and each event must go to :meth:`read`."""
         return None
 
     def whole(self, value: Any) -> Iterable[ProviderEvent]:
-        """The meaning of a whole answer (decoded JSON), which some gateways send although a stream was asked for.
+        """The meaning of a whole answer (decoded JSON). Some gateways send one although a stream was requested.
         Raises :class:`ProviderError` as :meth:`read` does."""
         return self.read(ServerSentEvent("message", msgspec.json.encode(value).decode(), ""))
 

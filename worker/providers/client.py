@@ -149,7 +149,7 @@ class ProviderClient:
             found = failures.of_connection(provider, error)
             self._report(provider, found)
             raise found from None
-        except ValueError:  # its text would name the header
+        except ValueError:  # the error's text would contain the header
             raise failures.bad_key(provider) from None
 
     def _report(self, provider: Provider, error: ProviderError) -> None:

@@ -48,7 +48,7 @@ async def ask_models(provider: Provider, network: Network, timeout_s: float) -> 
         ) from None
     except NoResponse as error:
         raise failures.cleaned(failures.of_connection(provider, error), provider.api_key) from None
-    except ValueError:  # its text would name the header
+    except ValueError:  # the error's text would contain the header
         raise failures.bad_key(provider) from None
 
 

@@ -87,7 +87,7 @@ class Tries:
         self._until = clock() + within_s
 
     def delay_after(self, error: ProviderError) -> float | None:
-        """Seconds until the next try, or None when there is none: the error stands."""
+        """Seconds until the next try; None: do not try again, the error is final."""
         if error.code not in RETRIED or not error.retryable or self._left < 1:
             return None
         left_s = self._until - self._clock()

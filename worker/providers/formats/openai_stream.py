@@ -238,7 +238,7 @@ class OpenAIReader(AnswerReader):
         function = object_of(call.get("function") or call.get("custom")) or call
         arguments = function.get("arguments") if "arguments" in function else function.get("input")
         position = count_of(call.get("index"))
-        # Two names in one chunk without an index are two calls.
+        # Without an index, two names in one chunk mean two calls.
         anew = position is None and None in positions and bool(function.get("name")) and not call.get("id")
         positions.add(position)
         index, said = self._call_piece(position, call.get("id"), function.get("name"), arguments, anew=anew)

@@ -119,7 +119,7 @@ def text_of(value: Any, depth: int = MAX_PARTS_DEPTH) -> str:
 
 
 def name_of(value: Any) -> str:
-    """A name or an id, fit to be shown."""
+    """A name or an id as text, with its surrogate pairs joined; '' for anything else."""
     return mended(text_of(value)) if isinstance(value, str | int) else ""
 
 
@@ -270,7 +270,7 @@ class Calls:
             self._calls.append(call)
             self._by_position[position] = call
             if call_id in self._by_id:
-                call_id = ""  # an id names one call; this one gets an id at the end
+                call_id = ""  # another call has this id; this one gets an id at the end
         if whole:
             arguments = arguments or "{}"
             call.id = call_id or _made_id(call.index, name, arguments)
@@ -471,7 +471,7 @@ class AnswerReader(Reader):
         if not data:
             return
         value = decode(data)
-        if value is None and "\n" in data:  # a gateway that leaves out the blank lines between events
+        if value is None and "\n" in data:  # some gateways leave out the blank lines between events
             for line in data.splitlines():
                 yield from self._line(line.strip(), event)
         elif value is None:

@@ -72,7 +72,7 @@ class ProviderConnection(Protocol):
     """None: more may come. Otherwise everything was read: False: the body is complete; True: it was cut off."""
 
     def read(self) -> bytes:
-        """What came of the body since the last call."""
+        """The bytes of the body since the last call."""
         ...
 
     def close(self, linger_s: float = 0.0) -> None:
@@ -176,7 +176,7 @@ class DirectConnection(asyncio.Protocol):
     # -- from the event loop ------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's are of a class of their own
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transport has another base class
 
     def data_received(self, data: bytes) -> None:
         if not self._in_body:
@@ -236,7 +236,7 @@ class DirectConnection(asyncio.Protocol):
             self._fail(NotHttp("it sent a second response to one request"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_body and len(self._headers) < MAX_HEADERS:  # trailers are no headers
+        if not self._in_body and len(self._headers) < MAX_HEADERS:  # ignore trailers
             self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
