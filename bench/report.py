@@ -174,7 +174,7 @@ def promise_markdown(rows: Sequence[Row]) -> str:
 
 
 def write_docs(text: str, marker: str, documents: Sequence[Path]) -> list[Path]:
-    """Put a table between the markers of each document that has them. Out: the documents that changed."""
+    """Put a table between the markers of each document that has them. Out: those that were written."""
     written = []
     between = re.compile(rf"(<!-- bench:{marker} -->\n).*?(\n<!-- /bench:{marker} -->)", re.DOTALL)
     for document in documents:

@@ -17,10 +17,10 @@ from shared.protocol.transcript import Transcript
 from worker.providers import adapter
 from worker.providers.base import End, Finish, GenerationRequest, ProviderEvent, Reader, Said, Usage
 from worker.providers.decoder import (
+    END_WAIT_S,
     MAX_NAME,
     MAX_TOOL_CALLS,
     SEAM_BYTES,
-    SETTLE_S,
     TAKE_BYTES,
     AnswerLimits,
     StreamDecoder,
@@ -152,10 +152,10 @@ def test_the_end_is_the_providers_own(raw: bytes, cut: bool, finish: str | None,
 @pytest.mark.parametrize(
     ("raw", "silence_s", "finish"),
     [
-        (chunk(content="a") + chunk("stop"), SETTLE_S, "stop"),
+        (chunk(content="a") + chunk("stop"), END_WAIT_S, "stop"),
         (chunk("stop", content="a"), LIMITS.idle_s, "stop"),
         (chunk("stop", content="a") + chunk(content="b") + chunk("stop"), LIMITS.idle_s, "stop"),
-        (chunk(content="a") + chunk("stop") + event({"choices": [], "usage": {}}), SETTLE_S, "stop"),
+        (chunk(content="a") + chunk("stop") + event({"choices": [], "usage": {}}), END_WAIT_S, "stop"),
         (chunk("stop", reasoning="hm"), LIMITS.idle_s, None),
         (chunk(content="a"), LIMITS.idle_s, None),
     ],
@@ -190,7 +190,7 @@ def test_a_silence_with_an_open_part_is_no_success() -> None:
     reader = Scripted(a=[Said({"text": "a"})], s=[Finish("stop")])
     told = heard(b"data: a\n\ndata: s\n\n", eof=False, reader=reader)
     reader.is_open = True
-    told.answer.expire(1.0 + SETTLE_S)
+    told.answer.expire(1.0 + END_WAIT_S)
     assert (told.read().finish, told.error) == (None, "upstream_silent")
 
 
@@ -298,7 +298,7 @@ def test_nothing_puts_off_the_end_behind_a_reason(noise: bytes) -> None:
     told.answer.feed(noise * 3, 5.0, unread_s=0.5)
     told.answer.expire(6.0)
     assert not told.answer.ended
-    told.answer.expire(1.0 + SETTLE_S + 0.5)
+    told.answer.expire(1.0 + END_WAIT_S + 0.5)
     assert told.read().finish == "stop"
     told = heard(chunk(content="a"), chunk("stop"), eof=False)
     for _ in range(40):

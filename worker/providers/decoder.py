@@ -8,8 +8,8 @@ Theory of operation. An answer is a state machine, as h11 is one for HTTP. :meth
 reasoning, long before the text; a text or a tool call after a reason makes that reason void. The end is one of
 three: the provider's end mark, the end of the body, or a bounded silence after a reason. The length of that silence
 depends on how far the reason can be trusted. A reason is trusted if it was alone in its event, followed text or a
-tool call, and the provider has never taken one back; then SETTLE_S of silence are enough. After any other reason it
-is the idle timeout. A silence with an open tool call, part or reasoning is no success. After a trusted reason
+tool call, and the provider has never taken one back; then END_WAIT_S of silence are enough. After any other reason
+it is the idle timeout. A silence with an open tool call, part or reasoning is no success. After a trusted reason
 errors are ignored, because the answer is complete; after any other reason they count.
 
 Without a reason an end mark is an end (``other``). The end of the body is not: the provider broke off.
@@ -52,7 +52,7 @@ from worker.providers.errors import ErrorInAnswer, empty_answer, read_error, to_
 from worker.providers.formats.reader import decode
 from worker.providers.http.encodings import BadEncoding, inflater
 
-SETTLE_S: Final = 5.0
+END_WAIT_S: Final = 5.0
 """Usage and the end follow a finish reason at once. A provider that never closes sends neither after this time."""
 MAX_TOOL_CALLS: Final = 1024
 """No provider runs a thousand tool calls in one answer."""
@@ -211,7 +211,7 @@ class StreamDecoder:
         """When :meth:`expire` ends this answer, if no content comes."""
         since = self._content_at + (self._held_s if self._held_since == self._content_at else 0.0)
         if self._trusted:
-            return since + SETTLE_S
+            return since + END_WAIT_S
         return min(self._heard_at + self._timeout_s, since + max(self._timeout_s, self._limits.liveness_s))
 
     def expire(self, now: float) -> None:
@@ -386,7 +386,7 @@ class StreamDecoder:
         self._finish, self._flows = reason, False
         self._trusted = alone and not self._took_back and self._last in ("text", "tool_call") and not self._is_open
         self._content_at = now
-        self._timeout_s = SETTLE_S if self._trusted else self._limits.idle_s
+        self._timeout_s = END_WAIT_S if self._trusted else self._limits.idle_s
         self.sooner = True
 
     @property
