@@ -1,5 +1,4 @@
-"""``make bench``: measure, show the table, write rows and plots. ``--write-docs`` puts the table into the
-documents."""
+"""``make bench``: measure, show the table, write rows and plots. ``--write-docs`` puts them into the documents."""
 
 import argparse
 import resource
