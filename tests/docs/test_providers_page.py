@@ -1,44 +1,60 @@
-"""docs/providers.md has what the code's tables have, and README's own request is one that its provider takes."""
+"""docs/providers.md has what the code's tables have."""
 
-import json
 import re
 from datetime import date
-from pathlib import Path
 from typing import Any
 
-import pytest
+from shared.config.capabilities import OPTIONS, WORDS
+from shared.config.providers import VARIABLES, Preset, Quirks
+from shared.config.settings import load_presets, load_prices
+from tests.support.documents import document, rows, section
 
-from api.schemas.requests import CreateStream
-from shared.config.capabilities import OPTIONS, WORDS, refusal
-from shared.config.providers import Preset, Provider, Quirks, load_providers
-from shared.config.settings import load_presets
-
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs/providers.md").read_text(encoding="utf-8")
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGE = document("docs/providers.md")
 
 
-def rows(heading: str) -> list[list[str]]:
-    """The cells of the table below a heading, without its head."""
-    section = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    lines = re.findall(r"^\| (.*) \|$", section, re.MULTILINE)
-    return [line.split(" | ") for line in lines[1:]]
+def table(heading: str) -> list[list[str]]:
+    return rows(section(PAGE, heading))
 
 
 def told(word: str) -> str:
     return f"`{word}`" if word else "refused"
 
 
+def test_every_provider_stands_in_its_table() -> None:
+    shown = {row[0].strip("`"): row for row in rows(PAGE)}
+    assert list(shown) == list(load_presets())
+    for name, preset in load_presets().items():
+        _, needed, url, wire_format, continues = shown[name]
+        assert f"`{preset.key or name.upper() + '_BASE_URL'}`" in needed
+        assert wire_format == f"`{preset.wire_format}`"
+        known = preset.base_url or preset.usual_url
+        assert known is None or f"`{known}`" in url
+        assert continues == ("no" if preset.continues == "no" else f"`{preset.continues}`")
+
+
+def test_every_variable_of_a_provider_is_named() -> None:
+    named = {name for row in table("What can be set") for name in re.findall(r"`<NAME>_([A-Z_]+)`", row[0])}
+    assert named == {name.upper() for name in VARIABLES} | {"BASE_URL", "API_KEY", "MODELS", "OPTIONS"}
+
+
+def test_every_price_stands_in_its_table_and_no_other() -> None:
+    expected = [
+        [f"`{provider}/{model}`", f"{price.input:f}", f"{price.output:f}"]
+        for (provider, model), price in load_prices().items()
+    ]
+    assert sorted(row[:3] for row in table("Prices")) == sorted(expected)
+
+
 def test_every_field_and_its_word_in_each_wire_format_stands_in_the_table() -> None:
     expected = [[f"`{feature}`", *map(told, words.values())] for feature, words in WORDS.items()]
-    assert [row[:4] for row in rows("What a request may ask for")] == expected
+    assert [row[:4] for row in table("What a request may ask for")] == expected
 
 
 def test_every_usual_option_stands_in_the_table() -> None:
     expected = [
         [f"`{name}`", ", ".join(f"`{one}`" for one in options.split())] for name, options in OPTIONS.items()
     ]
-    assert rows("Options") == expected
+    assert table("Options") == expected
 
 
 def shown(value: Any) -> str:
@@ -62,7 +78,7 @@ def test_every_preset_stands_in_the_table_with_its_date_source_and_differences()
         [f"`{name}`", preset.checked or "never", f"<{preset.source}>" if preset.source else "", differences(preset)]
         for name, preset in load_presets().items()
     ]
-    assert rows("What each provider takes") == expected
+    assert table("What each provider takes") == expected
 
 
 def test_every_preset_says_when_it_was_compared_with_what() -> None:
@@ -74,30 +90,6 @@ def test_every_preset_says_when_it_was_compared_with_what() -> None:
 
 
 def test_every_quirk_is_explained() -> None:
-    toml = (ROOT / "shared/config/providers.toml").read_text(encoding="utf-8")
+    toml = document("shared/config/providers.toml")
     for name in Quirks.model_fields:
         assert re.search(rf"^# {name} ", toml, re.MULTILINE), name
-
-
-def examples() -> list[dict[str, Any]]:
-    """Each JSON object in README that asks for a generation."""
-    blocks = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
-    return [found for block in blocks if "model" in (found := json.loads(block))]
-
-
-def test_readmes_request_is_one_that_its_provider_takes() -> None:
-    assert examples()
-    env = {"ANTHROPIC_API_KEY": "x", "OPENAI_API_KEY": "x"}
-    providers: dict[str, Provider] = load_providers(env, load_presets())
-    for example in examples():
-        asked = CreateStream.model_validate(example)
-        name, _, model = asked.model.partition("/")
-        request = {"messages": asked.turns(), **asked.asked()}
-        assert refusal(providers[name], model, request, asked.max_tokens) is None
-
-
-@pytest.mark.parametrize("wrong", [{"max_tokens": 1024}, {"temperature": 0.5}, {"tool_choice": "required"}])
-def test_the_same_request_with_what_its_provider_refuses_is_refused(wrong: dict[str, Any]) -> None:
-    asked = CreateStream.model_validate({**examples()[0], **wrong})
-    anthropic = Provider("anthropic", "anthropic", "http://x", "")
-    assert refusal(anthropic, "claude-sonnet-4-5", {"messages": asked.turns(), **asked.asked()}, asked.max_tokens)

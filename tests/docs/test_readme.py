@@ -1,49 +1,24 @@
-"""The README says what is so."""
+"""README says what is so, and says it shortly."""
 
 import re
-from pathlib import Path
 
 from cli.main import build_app
-from shared.config.providers import VARIABLES
-from shared.config.settings import PREFIX, Settings, load_presets, load_prices
+from shared.config.settings import load_presets
 from shared.protocol.events import TERMINAL
+from tests.support.documents import DOCS, blocks, document, rows, section
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def test_every_setting_stands_in_the_table_with_its_default() -> None:
-    rows = dict(re.findall(rf"^\| `{PREFIX}(\w+)` \| (.*?) \|", README, re.MULTILINE))
-    assert set(rows) == {name.upper() for name in Settings.model_fields}
-    for name, field in Settings.model_fields.items():
-        shown = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
-        assert rows[name.upper()] == (shown or "empty")
+README = document("README.md")
+PAGES = "\n".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
 
 
-def test_every_provider_stands_in_its_table() -> None:
-    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", README, re.MULTILINE))
-    for name, preset in load_presets().items():
-        url = preset.base_url or preset.usual_url
-        assert f"`{preset.key or name.upper() + '_BASE_URL'}`" in rows[name]
-        assert f"`{preset.wire_format}`" in rows[name]
-        assert url is None or f"`{url}`" in rows[name]
-        assert preset.continues == "no" or f"`{preset.continues}`" in rows[name]
-
-
-def test_every_variable_of_a_provider_is_named() -> None:
-    assert [name for name in VARIABLES if f"`<NAME>_{name.upper()}`" not in README] == []
-
-
-def test_every_price_stands_in_its_table() -> None:
-    for (provider, model), price in load_prices().items():
-        assert f"| `{provider}/{model}` | {price.input:f} | {price.output:f} |" in README
+def test_it_is_read_in_one_go() -> None:
+    assert len(README.splitlines()) <= 150
 
 
 def test_every_terminal_event_is_handled_by_the_browser_snippet() -> None:
-    snippet = re.search(r"```js\n(.*?)```", README, re.DOTALL)
-    assert snippet
-    assert len(snippet[1].splitlines()) < 10
-    assert all(f'"{event}"' in snippet[1] for event in (*TERMINAL, "restart", "snapshot"))
+    snippet = blocks(README, "js")[0]
+    assert len(snippet.splitlines()) < 10
+    assert all(f'"{event}"' in snippet for event in (*TERMINAL, "restart", "snapshot"))
 
 
 def test_every_command_is_told_of() -> None:
@@ -56,26 +31,27 @@ def test_every_command_is_told_of() -> None:
         for command in group.typer_instance.registered_commands
     }
     assert {"up", "doctor", "key new"} <= commands
-    shown = {name for name in commands if re.search(rf"(`|\$ )headrace {name}\b", README)}
+    shown = {name for name in commands if re.search(rf"(`|\$ )headrace {name}\b", README + PAGES)}
     assert shown == commands - {"model"}, "headrace up starts the model by itself"
 
 
-def test_the_rules_of_the_threat_model_stand_where_it_says() -> None:
-    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`((?:shared|api|worker|cli|tests)/[\w/.]+)`", page))
-    assert len(named) > 20
-    assert [path for path in named if not (ROOT / path).is_file()] == []
-    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "api").rglob("*.py"))
-    code += "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "shared").rglob("*.py"))
-    code += (ROOT / "worker" / "providers" / "failures.py").read_text(encoding="utf-8")
-    rules = re.findall(r"`(?:\w+\.)?(\w+)` in `\w+/", page)
-    assert len(rules) > 5
-    for name in rules:
-        assert re.search(rf"(def |^){name}\b", code, re.MULTILINE), name
-    told = set(re.findall(r"`HEADRACE_(\w+)`", page)) - {"KEY"}
-    assert told <= {name.upper() for name in Settings.model_fields}
-
-
 def test_every_page_of_the_docs_is_a_link() -> None:
-    pages = {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")}
-    assert pages == set(re.findall(r"\]\((docs/[^)#]+)", README))
+    pages = {f"docs/{page.name}" for page in DOCS.glob("*.md")} - {"docs/index.md"}
+    assert pages == set(re.findall(r"\]\((docs/[\w-]+\.md)", README))
+
+
+def test_its_figures_are_those_of_the_benchmark_s_table() -> None:
+    table = document("docs/performance.md").partition("bench:table")[2]
+    measured = {row[0].partition("<br>")[0]: row[3] for row in rows(table)}
+    shown = rows(section(README, "What it costs"))
+    assert len(shown) == 5
+    for figure, value in shown:
+        assert measured[figure].startswith(f"{value} ("), figure
+
+
+def test_the_benchmark_s_table_stands_once() -> None:
+    assert (README + PAGES).count("<!-- bench:table -->") == 1
+
+
+def test_it_counts_the_providers() -> None:
+    assert f"[{len(load_presets())} of them]" in README
