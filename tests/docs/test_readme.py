@@ -49,6 +49,10 @@ def test_its_figures_are_those_of_the_benchmark_s_table() -> None:
         assert measured[figure].startswith(f"{value} ("), figure
 
 
+def test_it_tells_the_promise_in_five_rows() -> None:
+    assert len(rows(section(README, "What is promised"))) == 5
+
+
 def test_the_benchmark_s_table_stands_once() -> None:
     assert (README + PAGES).count("<!-- bench:table -->") == 1
 
