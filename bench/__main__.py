@@ -1,4 +1,4 @@
-"""``make bench``: measure, show the table, write rows and plots. ``--write-docs`` puts them into the documents."""
+"""``make bench``: measure, show the table, write rows and plots. ``--write-docs`` puts the table into its page."""
 
 import argparse
 import resource
@@ -14,14 +14,14 @@ from rich.console import Console
 
 from bench import promise
 from bench.load import BenchProvider
-from bench.report import machine, markdown, plots, promise_markdown, read_rows, show, show_promise, write_docs
+from bench.report import machine, markdown, plots, promise_markdown, read_rows, show, show_promise, write_table
 from bench.sections import FULL, SECTIONS, SHORT, Size
 from bench.session import Session, new_progress
 from bench.spawn import ROOT, BenchError
 from cli.errors import CannotStart
 
 RESULTS = Path(__file__).parent / "results"
-DOCUMENTS = (ROOT / "docs" / "performance.md", ROOT / "README.md")
+DOCUMENT = ROOT / "docs" / "performance.md"
 
 
 def options() -> argparse.Namespace:
@@ -30,7 +30,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--short", action="store_true", help="under 3 minutes: one round of everything")
     parser.add_argument("--only", nargs="+", choices=tuple(SECTIONS), metavar="SECTION", help=", ".join(SECTIONS))
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for raw rows and plots")
-    parser.add_argument("--write-docs", action="store_true", help="put the table of the results into the documents")
+    parser.add_argument("--write-docs", action="store_true", help="put the table into docs/performance.md")
     parser.add_argument(
         "--promise",
         action="store_true",
@@ -92,8 +92,8 @@ def run_promise(asked: argparse.Namespace, console: Console) -> None:
 
 
 def _write(text: str, marker: str, console: Console) -> None:
-    for document in write_docs(text, marker, [path for path in DOCUMENTS if path.exists()]):
-        console.print(f"Written: {document}", highlight=False)
+    write_table(text, marker, DOCUMENT)
+    console.print(f"Written: {DOCUMENT}", highlight=False)
 
 
 def main() -> None:

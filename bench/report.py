@@ -173,17 +173,11 @@ def promise_markdown(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, "", *(f"- {remark}" for remark in promise.remarks(rows) + faults(rows))])
 
 
-def write_docs(text: str, marker: str, documents: Sequence[Path]) -> list[Path]:
-    """Put a table between the markers of each document that has them. Out: those that were written."""
-    written = []
+def write_table(text: str, marker: str, document: Path) -> None:
+    """Put a table between its markers in this document."""
     between = re.compile(rf"(<!-- bench:{marker} -->\n).*?(\n<!-- /bench:{marker} -->)", re.DOTALL)
-    for document in documents:
-        before = document.read_text("utf-8")
-        fresh = between.sub(lambda found: found[1] + text + found[2], before)
-        if fresh != before:
-            document.write_text(fresh, "utf-8")
-            written.append(document)
-    return written
+    before = document.read_text("utf-8")
+    document.write_text(between.sub(lambda found: found[1] + text + found[2], before), "utf-8")
 
 
 def read_rows(path: Path) -> list[Row]:
