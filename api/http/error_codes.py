@@ -123,7 +123,8 @@ ERRORS: Final = (
         "redis_rights_missing",
         "503",
         "yes",
-        "`/readyz`: the user of the Redis URL lacks the rights that are named. Give them (README, section Redis).",
+        "`/readyz`: the user of the Redis URL lacks the rights that are named. Give them "
+        "(docs/deployment.md, section Rights).",
     ),
     Row("internal_error", "500, `failed`", "yes", "An error of Headrace's own; its log has it. Try again."),
     # The provider refuses; a fallback is asked where one is named.
