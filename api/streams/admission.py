@@ -75,8 +75,8 @@ class Admission:
             ),
             "too_many_bytes": (
                 BYTES_WAIT_S,
-                f"This key may store {number} bytes more, and this request has more. Streams that end give their "
-                "requests back, and those that expire or are erased all of it",
+                f"This key may store {number} bytes more, and this request is larger. A stream that ends frees the "
+                "bytes of its request, and one that expires or is erased frees all of its bytes",
             ),
             "rate_limited": (
                 math.ceil(number / 1000),

@@ -196,7 +196,7 @@ def _refusals(
         if feature == "reasoning.budget_tokens" and provider.wire_format == "openai":
             lacks = lacks or provider.quirks.reasoning != "object"
         if lacks or not words.get(provider.wire_format):
-            yield Refusal(field, "it has no word for this")
+            yield Refusal(field, "it does not support this")
     yield from _tools(provider.wire_format, request)
     match provider.wire_format:
         case "anthropic":
@@ -220,11 +220,11 @@ def disallowed(provider: Provider, request: Mapping[str, Any], *, keyed: bool) -
     usual = set() if keyed else {_plain(name) for name in OPTIONS[provider.wire_format].split()}
     for name in options:
         if _plain(name) not in allowed | usual:
-            return Refusal(f"provider_options.{name}", f"the operator allows it by {variable}={name}")
+            return Refusal(f"provider_options.{name}", f"the operator can allow it with {variable}={name}")
     for n, tool in enumerate(request.get("tools") or () if keyed else ()):
         kind = tool.get("type")
         if kind is not None and kind not in CALLERS_TOOLS and not {"tools", _plain(f"tools.{kind}")} & allowed:
-            return Refusal(f"tools.{n}.type", f"the operator allows it by {variable}=tools.{kind}")
+            return Refusal(f"tools.{n}.type", f"the operator can allow it with {variable}=tools.{kind}")
     return None
 
 
@@ -260,7 +260,7 @@ def _openai(request: Mapping[str, Any]) -> Iterator[Refusal]:
     for n, turn in enumerate(request["messages"]):
         parts = turn["content"] if turn["role"] == "tool" and isinstance(turn["content"], list) else []
         if any(part["type"] != "text" for part in parts):
-            yield Refusal(f"messages.{n}.content", "the result of a tool is text there")
+            yield Refusal(f"messages.{n}.content", "a tool's result must be text there")
 
 
 def _anthropic(model: str, request: Mapping[str, Any], max_tokens: int | None) -> Iterator[Refusal]:
@@ -274,7 +274,7 @@ def _anthropic(model: str, request: Mapping[str, Any], max_tokens: int | None) -
     if budget is not None:
         if version is not None and not version.thinks_by_budget:
             why = "takes no budget" if version.thinks_by_effort else "does not think"
-            yield Refusal(budget_field, f"this model {why}: leave it out, or ask by reasoning.effort")
+            yield Refusal(budget_field, f"this model {why}: leave it out, or use reasoning.effort")
         if budget < MIN_BUDGET:
             yield Refusal(budget_field, f"a budget has at least {MIN_BUDGET} tokens")
         if max_tokens is not None and budget >= max_tokens:
@@ -304,7 +304,7 @@ def _anthropic(model: str, request: Mapping[str, Any], max_tokens: int | None) -
     if version is not None and version >= (4, 7):
         for name, value in (("temperature", temperature), ("top_p", top_p)):
             if value not in (None, 1):
-                yield Refusal(where[name], "this model takes none")
+                yield Refusal(where[name], "this model does not take it")
     elif version is not None and version >= (4, 1) and temperature is not None and top_p is not None:
         yield Refusal(where["top_p"], "this model takes either temperature or top_p")
 
@@ -322,6 +322,6 @@ def _budget(request: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[int
 def _google(model: str, request: Mapping[str, Any]) -> Iterator[Refusal]:
     seed = request.get("seed")
     if isinstance(seed, int) and not -(2**31) <= seed < 2**31:
-        yield Refusal("seed", "it is a number of 32 bits there")
+        yield Refusal("seed", "it must be a number of 32 bits there")
     if (request.get("reasoning") or {}).get("effort") == "none" and not is_old_gemini(model):
         yield Refusal("reasoning.effort", "this model always thinks: minimal is the least")

@@ -204,8 +204,8 @@ def load_providers(env: Mapping[str, str], presets: Mapping[str, Preset]) -> dic
 def _load(name: str, preset: Preset, env: Mapping[str, str]) -> Provider:
     if not NAME.fullmatch(name) or name == "headrace":
         raise BadProvider(
-            f"A provider can't be called {name!r}: small letters, digits and _ after a first letter, at most 40, "
-            "and not headrace, whose variables are the settings."
+            f"A provider can't be called {name!r}. A name begins with a small letter; small letters, digits and _ "
+            "follow, at most 40 in all. The name headrace is taken: its variables are the settings."
         )
     prefix = name.upper()
     row = _overridden(prefix, preset, env)
@@ -270,7 +270,7 @@ def resolve_model(model: str, providers: Mapping[str, Provider], default_model: 
         provider, name = providers[head], rest
     elif slash and wanted not in providers[default].models:
         known = ", ".join(sorted(providers))
-        raise UnknownModel("unknown_provider", f"There is no provider {head!r}. Known ones: {known}.")
+        raise UnknownModel("unknown_provider", f"There is no provider {head!r}. Known providers: {known}.")
     else:
         provider, name = providers[default], wanted
     if provider.missing:

@@ -335,9 +335,9 @@ def check_open(settings: Settings, host: str) -> None:
     if settings.keys or settings.allow_open or is_loopback(host):
         return
     raise BadSettings(
-        f"Without keys everybody who reaches {host or 'this machine'} could use it, so it does not listen there. "
-        f"Make a key (`headrace key new NAME`) and put its entry into {PREFIX}API_KEYS, listen on 127.0.0.1, "
-        f"or, if something in front lets nobody else in, set {PREFIX}ALLOW_OPEN=true."
+        f"Without keys everybody who reaches {host or 'this machine'} could use the API, so it does not listen "
+        f"there. Make a key (`headrace key new NAME`) and put its entry into {PREFIX}API_KEYS, or listen on "
+        f"127.0.0.1, or, if a firewall or proxy in front keeps others out, set {PREFIX}ALLOW_OPEN=true."
     )
 
 

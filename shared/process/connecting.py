@@ -57,7 +57,7 @@ def _certificate_words(error: ssl.SSLCertVerificationError) -> str:
             return "its certificate is self-signed; name it in SSL_CERT_FILE if you trust it"
         case 19 | 20 | 21:
             return (
-                "its certificate is of an authority that is not known here; name that one's certificate in "
+                "its certificate is of an authority that is not known here; name the authority's certificate in "
                 "SSL_CERT_FILE (or SSL_CERT_DIR) if you trust it"
             )
         case 62 | 64:
