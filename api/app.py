@@ -79,8 +79,7 @@ PAGE_HEADERS: Final = {
 NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
 """FastAPI's own telemetry would record refused prompts, and URLs with read tokens."""
 ALL_HEADERS: Final = [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer")]
-"""Headers of every response. The server adds them: a middleware would cost a call for every chunk of every
-viewer."""
+"""Headers of every response. The server adds them: a middleware would cost a call for each chunk of each viewer."""
 
 
 def build(configuration: Configuration, room: Room, listens_on: str, output: LogOutput) -> FastAPI:

@@ -1,5 +1,4 @@
-"""The metrics of an API process: creates, cancels, refused requests, reads of the logs, and its parts' own
-numbers."""
+"""The metrics of an API process: creates, cancels, refused requests, reads of the logs, numbers of its parts."""
 
 import asyncio
 from collections.abc import Callable, Iterable

@@ -1,5 +1,4 @@
-"""The API's HTTP connections: uvicorn's, with a bound on everything that can arrive and on everything that can
-wait.
+"""The API's HTTP connections: uvicorn's, with bounds on everything that can arrive or wait.
 
 Theory of operation. uvicorn's parser keeps the parts of a URL, a header or a trailer until it is whole, and joins
 them again at each read: an endless one costs quadratic time, and memory without a bound. So the bytes are counted
@@ -54,8 +53,7 @@ MAX_HEADERS: Final = 100
 HEADER_BYTES: Final = 4
 """The bytes of a header besides its name and value: the colon, a space and the line's end."""
 WRITE_BUFFER: Final = 16 * 1024
-"""Bytes that may wait in this process for a slow peer before the writer has to wait. The last write comes on
-top."""
+"""Bytes that may wait in this process for a slow peer before the writer must wait. The last write comes on top."""
 MAX_PIECES: Final = 4096
 MIN_PIECE_BYTES: Final = 64
 """The first MAX_PIECES pieces of a body may have any size; with more, the average must be at least MIN_PIECE_BYTES.
@@ -94,9 +92,7 @@ class Phase(Enum):
 
 
 class HttpConnection(HttpToolsProtocol):
-    """uvicorn's HTTP protocol with bounds; a request may also take over its connection for the rest of its
-    response.
-    """
+    """uvicorn's HTTP protocol with bounds. A request may take over its connection for the rest of its response."""
 
     # Not in the instance's dictionary: with more than thirty names Python no longer shares its keys (2 kB each).
     __slots__ = (
@@ -146,8 +142,7 @@ class HttpConnection(HttpToolsProtocol):
             self._response.cancel()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """The peer has closed its sending side. A whole request still gets its response; then the connection
-        closes."""
+        """The peer has closed its sending side. A whole request gets its response before the connection closes."""
         if self._phase is not Phase.BUSY:
             return False
         self.half_closed = True
@@ -252,8 +247,7 @@ class HttpConnection(HttpToolsProtocol):
             self._wait(Phase.IDLE)
 
     def close_behind_body(self) -> None:
-        """Close the connection after the rest of an unwanted body, which is read and dropped within the bounds of a
-        body."""
+        """Close the connection after the rest of an unwanted body, which is read and dropped within its bounds."""
         if self._phase is Phase.BODY and self.cycle.response_complete:
             self._closes = True
         else:

@@ -36,8 +36,7 @@ class ProblemDocument(BaseModel):
 
 
 class Problem(Exception):
-    """Ends a request with a problem document. ``extra``: more fields of the document. ``headers``: more headers of
-    the response."""
+    """Ends a request with a problem document. ``extra``: more fields. ``headers``: more headers of the response."""
 
     def __init__(
         self,

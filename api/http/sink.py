@@ -20,8 +20,7 @@ class Connection(Protocol):
 
 
 def frame(data: bytes) -> bytes:
-    """One chunk of a chunked body (RFC 9112, section 7.1). No data gives b'', because an empty chunk ends the
-    body."""
+    """One chunk of a chunked body (RFC 9112, section 7.1). No data gives b'': an empty chunk ends the body."""
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
 
 
@@ -31,8 +30,7 @@ def framed(data: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 class Sink:
-    """Open while a response's chunked body is under way. (HTTP/1.0 has no chunks; there a viewer writes by
-    itself.)"""
+    """Open while a response's chunked body is under way. (HTTP/1.0 has no chunks: a viewer writes by itself.)"""
 
     __slots__ = ("_flow", "_transport")
 

@@ -1,5 +1,4 @@
-"""The faults that validation found in a request, in words for people: no type names, one sentence for each
-fault."""
+"""The faults that validation found in a request, in words for people: no type names, one sentence each."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final

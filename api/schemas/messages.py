@@ -81,8 +81,7 @@ class Strict(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def has_few_fields(cls, raw: Any) -> Any:
-        """Refuse too many fields with one fault. Otherwise each unknown field is a fault of its own: 50,000 of
-        them."""
+        """Refuse too many fields with one fault. Otherwise each unknown field is a fault: 50,000 of them."""
         if isinstance(raw, dict) and len(raw) > MAX_FIELDS:
             raise ValueError(f"this has {len(raw)} fields, and knows fewer than {MAX_FIELDS}")
         return raw
@@ -130,8 +129,7 @@ class ImagePart(Strict):
 
 
 class ThinkingPart(Strict):
-    """Claude's thinking, as Anthropic sends it. Without its signature no provider takes it back, so it is left
-    out."""
+    """Claude's thinking, as Anthropic sends it. Without its signature it is left out: no provider takes it back."""
 
     type: Literal["thinking"]
     thinking: str
@@ -173,8 +171,7 @@ ContentKind: Final = Discriminator(
     custom_error_type="content_kind",
     custom_error_message="Input should be text, or a list of parts",
 )
-"""Chooses between text and parts before either is validated, so that an error is only about the one that was
-sent."""
+"""Chooses between text and parts before either is validated, so that an error is only about the one sent."""
 
 
 Understood: Final = BeforeValidator(lambda raw: _part(raw))

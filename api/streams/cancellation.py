@@ -33,8 +33,7 @@ class Cancellation:
         self._metrics = metrics
 
     async def cancel(self, stream_id: str, data: bytes) -> tuple[str, ...]:
-        """Write the terminal event, and tell the worker and the readers. Out: the script's reply
-        (``cancel.lua``)."""
+        """Write the terminal event, and tell the worker and the readers. Out: the reply of ``cancel.lua``."""
         await self._erasures.note()
         reply = await self._streams.cancel(stream_id, data, self._retention_ms, self._keep_prompt)
         if reply[0] == "cancelled":

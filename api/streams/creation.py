@@ -170,8 +170,7 @@ class Creation:
         return Made(stream_id, made.status, speaks["model"], made.created_ms, met)
 
     async def _make(self, new: NewStream, until: float, *, may_exist: bool) -> CreateResult:
-        """Run the steps; run them once more if ended streams of the owner gave their places back. Raises
-        :class:`Problem` (429)."""
+        """Run the steps, and again if ended streams gave their places back. Raises :class:`Problem` (429)."""
         made = await self._creator.create(new, until, may_exist=may_exist)
         if made.outcome == "too_many_streams" and await self._admission.make_room(new.owner):
             made = await self._creator.create(new, until, may_exist=may_exist)

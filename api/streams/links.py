@@ -58,8 +58,7 @@ class ReadLinks:
         return self._life_s if self._needed else None
 
     async def fields(self, stream_id: str, token: str, cursor: Cursor | None, *names: str) -> list[str | None]:
-        """Check a viewer's token. Out: these fields of the stream's record. ``cursor``: of a viewer that comes
-        back.
+        """Check a viewer's token. Out: these fields of the stream's record. ``cursor``: of a returning viewer.
 
         Raises :class:`Problem`: 401 for an expired token or one of another stream, 404 for an unknown stream.
         """

@@ -22,8 +22,7 @@ _DIGEST = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 
 
 class BadApiKeys(ValueError):
-    """The entries can't be used. The text names the entry and the fault, and never repeats a part that may be a
-    secret."""
+    """The entries can't be used. The text names the entry and the fault, without any part that may be a secret."""
 
 
 @dataclass(frozen=True, slots=True)

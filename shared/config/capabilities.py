@@ -179,8 +179,7 @@ def asked_for(request: Mapping[str, Any]) -> Iterator[tuple[Feature, str]]:
 def refusal(
     provider: Provider, model: str, request: Mapping[str, Any], max_tokens: int | None = None
 ) -> Refusal | None:
-    """The first field of a request that this provider, with this model, would refuse or ignore; None: there is
-    none.
+    """The first field of a request that this provider, with this model, would refuse or ignore; None: no field.
 
     ``request``: in the record's form. ``max_tokens``: the limit that will be sent; None: no limit.
     """
@@ -310,8 +309,7 @@ def _anthropic(model: str, request: Mapping[str, Any], max_tokens: int | None) -
 
 
 def _budget(request: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[int | None, str]:
-    """The thinking budget that is asked for (tokens), and the field that asks for it. Options win, as in the
-    call."""
+    """The thinking budget that is asked for (tokens), and the field that asks for it. Options win, as in calls."""
     given = options.get("thinking")
     if given is not None:
         found = given.get("budget_tokens") if isinstance(given, dict) else None

@@ -163,8 +163,7 @@ class Provider:
     key: str = ""
     """The variable that holds the key, for error texts."""
     options: tuple[str, ...] = ()
-    """The names that callers may use in ``provider_options``; without API keys the wire format's usual names,
-    too."""
+    """The names that callers may use in ``provider_options``; without API keys also the usual ones."""
     quirks: Quirks = field(default_factory=Quirks)
 
     @property
@@ -256,8 +255,7 @@ def _overridden(prefix: str, preset: Preset, env: Mapping[str, str]) -> Preset:
 
 
 def resolve_model(model: str, providers: Mapping[str, Provider], default_model: str) -> Target:
-    """Find the provider of ``model``: ``provider/name``, or a bare name, which goes to the default model's
-    provider.
+    """Find the provider of ``model``: ``provider/name``, or a bare name, of the default model's provider.
 
     A name whose first part is no provider is a bare name (``meta-llama/Llama-3``), if the default model's provider
     lists it. Raises :class:`UnknownModel` with a code of ``unknown_provider``, ``unknown_model`` or

@@ -162,8 +162,7 @@ class Settings(BaseModel):
     log_format: str = Field("text", pattern="^(text|json)$", description="text, or json (a line an object)")
 
     def told(self) -> dict[str, Any]:
-        """The settings that differ from their defaults, for the log. Secrets are left out, and URLs have no
-        password."""
+        """The settings that differ from their defaults, for the log, without secrets and passwords in URLs."""
         fields, urls = type(self).model_fields, ("redis_url", "queue_url")
         return {
             name: without_password(value) if name in urls else value
@@ -342,8 +341,7 @@ def check_open(settings: Settings, host: str) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server that listens on this address. (Of names, only localhost
-    counts.)"""
+    """Whether only this machine can reach a server that listens on this address. (Of names: localhost.)"""
     if host == "localhost":
         return True
     try:

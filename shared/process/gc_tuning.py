@@ -4,8 +4,7 @@ import gc
 from typing import Final
 
 THRESHOLDS: Final = (20_000, 20, 100)
-"""New objects until a collection of the youngest generation; collections of each generation until one of the
-next."""
+"""New objects until a collection of the youngest generation; collections of one generation until the next one's."""
 
 
 def calm_collector() -> None:

@@ -44,8 +44,7 @@ log = structlog.get_logger("metrics")
 
 
 class Names:
-    """Bounds a label: the first :data:`MOST_NAMES` names are labels of their own, all others become
-    :data:`OTHER`."""
+    """Bounds a label: the first :data:`MOST_NAMES` names are labels, all others become :data:`OTHER`."""
 
     def __init__(self, most: int = MOST_NAMES) -> None:
         self._most = most
@@ -109,8 +108,7 @@ def counter(name: str, about: str, label: str, values: Mapping[str, float]) -> M
 def common(
     registry: CollectorRegistry, dropped: Callable[[], int], errors: Callable[[], Mapping[str, int]]
 ) -> None:
-    """Add the metrics that every process has: ``dropped`` log lines, and ``errors`` of Redis by the error's
-    name."""
+    """Add the metrics that every process has: ``dropped`` log lines, and ``errors`` of Redis by their names."""
 
     def read() -> Iterable[Metric]:
         yield CounterMetricFamily(

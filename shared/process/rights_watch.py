@@ -20,16 +20,14 @@ class RightsWatch:
     """Checks the rights of a process on its servers when it starts, and repeats the check until all are there."""
 
     def __init__(self, urls: Sequence[str], prefix: str) -> None:
-        """``urls``: the logs' server, and the queue's server if that is another. ``prefix``: the prefix of all
-        keys."""
+        """``urls``: the logs' server, and the queue's server if that is another. ``prefix``: of all keys."""
         self._urls = dict.fromkeys(urls)
         self._prefix = prefix
         self.missing: tuple[str, ...] = ()
         """The missing rights as ACL rules; empty while no missing right is known."""
 
     async def run(self) -> None:
-        """Check until all rights are there, then return. Missing rights are logged once, and again when they
-        change."""
+        """Check until all rights are there, then return. Missing rights are logged, and again when they change."""
         said: object = None
         while True:
             try:

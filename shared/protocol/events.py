@@ -1,5 +1,4 @@
-"""The types of events, and the encoding of their data. Pure, no I/O. :mod:`shared.protocol.transcript` adds deltas
-up.
+"""The types of events, and the encoding of their data. Pure, no I/O. Their sum: :mod:`shared.protocol.transcript`.
 
 A *delta* is the data of a ``message`` event: a dict with exactly one of the keys
 

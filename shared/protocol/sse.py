@@ -29,8 +29,7 @@ OMITTED: Final = "\nomitted"
 its data. (No peer can send these types: a type has no line break.)"""
 
 MOST_SKIPPED: Final = 16
-"""A liberal parser skips at most this many times an event's bound in all. An image is worth it, an endless line is
-not."""
+"""A liberal parser skips at most this many times an event's bound: enough for an image, not for an endless line."""
 
 COMMENT = b":\n"
 """Keeps proxies from closing an idle connection: one comment line, and no blank line behind it."""
@@ -105,8 +104,7 @@ class SseParser:
         self._after_cr = False
         self._started = False
         self._between = False
-        """Whether the next byte begins an event that is not the first one (which may begin with a byte order
-        mark)."""
+        """Whether the next byte begins an event that is not the first one (which may have a byte order mark)."""
         self._event = ""
         self._data: list[str] = []
         self._data_bytes = 0

@@ -136,8 +136,7 @@ class Transcript:
             self.__init__()  # type: ignore[misc]
 
     def as_data(self) -> dict[str, Any]:
-        """The fields of a ``snapshot`` event and of a record: ``text`` always, the others where they are not
-        empty."""
+        """The fields of a ``snapshot`` event and of a record: ``text`` always, the others if not empty."""
         data: dict[str, Any] = {"text": self.text}
         if self._reasoning:
             data["reasoning"] = self.reasoning

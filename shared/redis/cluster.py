@@ -33,8 +33,7 @@ from shared.redis.urls import arguments, read_url, with_address
 
 SLOTS: Final = 16384
 _NOWHERE: Final = (None, b"", b"?")
-"""How a node reports a host name that it does not know. The address at which this node was reached is used
-instead."""
+"""How a node reports a host name that it does not know. The address of this node itself is used instead."""
 
 
 class ClusterConnection:

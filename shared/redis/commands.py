@@ -64,6 +64,5 @@ def reason(error: object) -> str:
 
 
 def is_out_of_memory(refusal: object) -> bool:
-    """Whether the server refused a write because it is at ``maxmemory`` (a single write, or the EXEC of a
-    MULTI)."""
+    """Whether the server refused a write because it is at ``maxmemory`` (a single one, or the EXEC of a MULTI)."""
     return isinstance(refusal, RedisError) and ("OOM" in str(refusal) or "used memory" in str(refusal))

@@ -41,8 +41,7 @@ FLAGS: Final[dict[str, str]] = {
 """Every script of the log's side, and its flags (``#!lua flags=…``, Redis 7)."""
 
 VITAL: Final = frozenset({"enqueue", "erasure", "settle", "take", "turn", "vital"})
-"""Scripts of the queue's side that run at full memory, too: existing streams go on, workers are seen, and erasures
-are noted."""
+"""Scripts of the queue's side that run at full memory, too: streams go on, workers are seen, erasures are noted."""
 
 PARTS: Final[dict[str, tuple[str, ...]]] = {"create": ("admit", "record", "enqueue")}
 """Script -> scripts that stand in front of it, each as a Lua function of its KEYS and ARGV."""

@@ -1,5 +1,4 @@
-"""The data that Headrace keeps in Redis: keys, logs, records, the queue, quotas, provider limits, presence,
-erasures.
+"""The data in Redis: keys, logs, records, the queue, quotas, provider limits, presence, erasures.
 
 Changes that belong together are one Lua script in ``lua/``. ``durability`` tells which of the two promises a server
 can give. This room uses ``shared.redis`` and ``shared.config``; API, worker and ``headrace doctor`` use it.

@@ -1,5 +1,4 @@
-"""Erased text must leave the log server's append-only file, too: when a rewrite of the file is due, and the
-rewrite.
+"""Erased text must leave the log server's append-only file, too: when a rewrite is due, and the rewrite.
 
 Theory of operation. An append-only file still holds text that was deleted: the prompt that is removed at a stream's
 end, a stream that a ``DELETE`` erased, a stream that expired. The text leaves the disk when the server rewrites the

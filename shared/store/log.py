@@ -23,8 +23,7 @@ TYPE: Final = 1
 DATA: Final = 3
 AFTER: Final = 5
 CLAIM: Final = 7
-"""The positions of the values among a raw entry's fields. Only entries that open an epoch have those from AFTER
-on."""
+"""The positions of the values among a raw entry's fields. Those from AFTER on exist only where an epoch opens."""
 
 
 class Entry(NamedTuple):
@@ -99,8 +98,7 @@ def last_command(key: str | bytes, upto: Cursor | None = None) -> Command:
 
 
 def page_command(key: str, first: bytes, count: int, *, after: bool = False) -> tuple[str | bytes | int, ...]:
-    """The command that reads up to ``count`` entries from ``first`` on (``after``: from behind it), for the pooled
-    client."""
+    """The command that reads ``count`` entries from ``first`` on (``after``: behind it), for the pooled client."""
     return ("XRANGE", key, b"(" + first if after else first, "+", "COUNT", count)
 
 

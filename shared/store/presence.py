@@ -18,8 +18,7 @@ class PresenceKeys:
         self._show = load_script("show")
 
     async def show(self, life_ms: Mapping[str, int]) -> None:
-        """Note that each of these streams has a viewer, or got a heartbeat. In: stream id → life time of the note
-        (ms)."""
+        """Note that these streams have viewers, or got a heartbeat. In: stream id → life of the note (ms)."""
         if life_ms:
             await self._runner.run_all(
                 self._show, [(self._keys.stream(stream_id), (life,)) for stream_id, life in life_ms.items()]

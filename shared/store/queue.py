@@ -141,8 +141,7 @@ class Payload(msgspec.Struct):
 
     @property
     def stream_id(self) -> str:
-        """The argument of the job. Raises :class:`BadJob` where this is no call of :data:`JOB` with a stream's
-        id."""
+        """The argument of the job. Raises :class:`BadJob` for any other call than :data:`JOB` of a stream's id."""
         if self.f != JOB:
             raise BadJob(f"unknown function {self.f[:40]!r}: jobs here name {JOB!r}")
         match [*self.a, *self.k.items()]:

@@ -74,8 +74,7 @@ class Quotas:
         self._settle = load_script("settle")
 
     async def admit(self, owner: str, stream_id: str, size: int = 0) -> tuple[bytes, int]:
-        """Ask for one creation, with a request of ``size`` bytes. A refusal takes nothing. Out: the script's reply
-        (see ``admit.lua``)."""
+        """Ask for one creation with a request of ``size`` bytes; a refusal takes nothing. Out: as ``admit.lua``."""
         word, number = await self._runner.run(self._admit, self.keys(owner), self.args(owner, stream_id, size))
         return word, int(number)
 
@@ -107,8 +106,7 @@ class Quotas:
         )
 
     async def settle(self, ended: Iterable[Ended], retention_ms: int) -> None:
-        """Remove these streams from the unfinished set, and count the bytes that are kept of them. They ended, or
-        are gone."""
+        """Remove these streams from the unfinished set, and count their kept bytes. They ended, or are gone."""
         found = list(ended)
         for start in range(0, len(found), PIPELINE):
             part = found[start : start + PIPELINE]
@@ -134,8 +132,7 @@ class Quotas:
         return int(await self._runner.run(self._seat, (self._keys.seats(stream_id),), args))
 
     async def keep_seats(self, process: str, seats: Mapping[str, int], now_ms: int) -> None:
-        """Renew the seats of this process for another :data:`SEATS_LIFE_MS`. In: stream id → seats (0: none any
-        more)."""
+        """Renew the seats of this process for another :data:`SEATS_LIFE_MS`. In: stream id → seats (0: no more)."""
         items = list(seats.items())
         for start in range(0, len(items), PIPELINE):
             async with self._client.pipeline(transaction=False) as pipe:

@@ -46,8 +46,7 @@ class Reading:
 
     @property
     def as_of(self) -> str:
-        """The id of the last event that ``snapshot`` contains; '' where there is no snapshot and the tail is
-        all."""
+        """The id of the last event that ``snapshot`` contains; '' where there is no snapshot, only the tail."""
         return self.record.get("snapshot_id", "")
 
     @property
