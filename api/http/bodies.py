@@ -119,8 +119,8 @@ class Bodies:
 
 def _declared(scope: Scope) -> int:
     """The declared length of a body (bytes); 0 where none is declared."""
-    told = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
-    return int(told) if told.isdigit() else 0
+    length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+    return int(length) if length.isdigit() else 0
 
 
 def _holds_many(body: bytes) -> bool:

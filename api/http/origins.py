@@ -56,14 +56,14 @@ class Origins:
     def _refusal(self, scope: Scope) -> Problem | None:
         if scope["path"] in PROBED:
             return None
-        told = [(name, value) for name, value in scope["headers"] if name in _TOLD]
-        if forwarded := [(b"host", value) for name, value in told if name == FORWARDED]:
-            told = [(name, value) for name, value in told if name not in (b"host", FORWARDED)] + forwarded
-        hosts = [value for name, value in told if name == b"host"]
+        headers = [(name, value) for name, value in scope["headers"] if name in _CHECKED]
+        if forwarded := [(b"host", value) for name, value in headers if name == FORWARDED]:
+            headers = [(name, value) for name, value in headers if name not in (b"host", FORWARDED)] + forwarded
+        hosts = [value for name, value in headers if name == b"host"]
         if not all(self._is_ours(host.decode("latin-1")) for host in hosts):
             return _wrong_host()
         changes = scope["method"] not in SAFE or scope["path"] in CREATES_BY_GET
-        if changes and len(told) > len(hosts) and self._is_foreign(dict(told)):
+        if changes and len(headers) > len(hosts) and self._is_foreign(dict(headers)):
             return _foreign_page()
         return None
 
@@ -73,17 +73,17 @@ class Origins:
             return True
         return self._any_address and _is_address(name)
 
-    def _is_foreign(self, told: dict[bytes, bytes]) -> bool:
-        origin = told.get(b"origin", b"").decode("latin-1")
+    def _is_foreign(self, headers: dict[bytes, bytes]) -> bool:
+        origin = headers.get(b"origin", b"").decode("latin-1")
         if origin in self._origins or "*" in self._origins:
             return False
-        site = told.get(b"sec-fetch-site")
+        site = headers.get(b"sec-fetch-site")
         if site is not None:
             return site not in (b"same-origin", b"none")
-        return urlsplit(origin).netloc.lower() != told.get(b"host", b"").decode("latin-1").lower()
+        return urlsplit(origin).netloc.lower() != headers.get(b"host", b"").decode("latin-1").lower()
 
 
-_TOLD: Final = frozenset({b"host", b"origin", b"sec-fetch-site", FORWARDED})
+_CHECKED: Final = frozenset({b"host", b"origin", b"sec-fetch-site", FORWARDED})
 
 
 def _name(host: str) -> str:

@@ -33,7 +33,7 @@ class Prefix:
         self._root_path = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (prefix := self._told(scope) or self._root_path):
+        if scope["type"] == "http" and (prefix := self._forwarded(scope) or self._root_path):
             scope[PREFIX] = prefix
             path: str = scope["path"]
             if path == prefix:
@@ -45,8 +45,8 @@ class Prefix:
                 scope["raw_path"] = scope["path"].encode()
         await self._app(scope, receive, send)
 
-    def _told(self, scope: Scope) -> str:
+    def _forwarded(self, scope: Scope) -> str:
         """The prefix that a trusted proxy sent; '' where there is none, or where it is no path."""
-        said = next((value for name, value in scope["headers"] if name == b"x-forwarded-prefix"), b"")
-        path = said.decode("latin-1").strip().rstrip("/")
+        value = next((value for name, value in scope["headers"] if name == b"x-forwarded-prefix"), b"")
+        path = value.decode("latin-1").strip().rstrip("/")
         return path if _PATH.fullmatch(path) else ""

@@ -209,12 +209,12 @@ class CreateStream(Strict):
 
         Raises ``UnicodeEncodeError`` for half a surrogate pair outside of plain text.
         """
-        told = self.model_dump(include=_TOLD, exclude_none=True, by_alias=True)
-        rest = [*told.pop("tools", ()), *told.values()]
+        besides = self.model_dump(include=_BESIDE_MESSAGES, exclude_none=True, by_alias=True)
+        rest = [*besides.pop("tools", ()), *besides.values()]
         return sum(_size(turn) for turn in self.turns()) + sum(len(msgspec.json.encode(one)) for one in rest)
 
 
-_TOLD: Final = {"tools", "response_format", "provider_options"}
+_BESIDE_MESSAGES: Final = {"tools", "response_format", "provider_options"}
 """The fields that a model reads besides the messages."""
 _BESIDE_TEXT: Final = {"tool_calls", "reasoning", "provider_parts"}
 

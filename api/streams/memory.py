@@ -55,11 +55,11 @@ class Memory:
         """Look once. If a server does not reply, the last numbers stay."""
         try:
             async with asyncio.timeout(LOOK_TIMEOUT_S):
-                told = [memory for server in self._servers for memory in await memory_of(server)]
+                found = [memory for server in self._servers for memory in await memory_of(server)]
         except (*AWAY, RedisError) as error:
             log.debug("memory_not_told", error=type(error).__name__)
             return
-        bounded = [(used, most) for used, most in told if most]
+        bounded = [(used, most) for used, most in found if most]
         was_full, self.used = self.is_full, max((used / most for used, most in bounded), default=0.0)
         if self.is_full != was_full:
             log.warning("redis_full" if self.is_full else "redis_has_room", used=round(self.used, 3))

@@ -250,8 +250,8 @@ def _overridden(prefix: str, preset: Preset, env: Mapping[str, str]) -> Preset:
     try:
         return Preset.model_validate({**preset.model_dump(), **given})
     except ValidationError as error:
-        told = [f"{prefix}_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()]
-        raise BadProvider("; ".join(told)) from None
+        faults = [f"{prefix}_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()]
+        raise BadProvider("; ".join(faults)) from None
 
 
 def resolve_model(model: str, providers: Mapping[str, Provider], default_model: str) -> Target:

@@ -67,13 +67,13 @@ def _row(fields: Mapping[str, Any], form: type[Row], file: str, names: tuple[str
     try:
         return form.model_validate(fields)
     except ValidationError as error:
-        told = [
+        faults = [
             f"{file}: {_shown(names)} {'.'.join(str(part) for part in e['loc'])}".rstrip()
             + ": "
             + ("no such field" if e["type"] == "extra_forbidden" else e["msg"].removeprefix("Value error, "))
             for e in error.errors()
         ]
-        raise BadTable("; ".join(told)) from None
+        raise BadTable("; ".join(faults)) from None
 
 
 def _shown(names: tuple[str, ...]) -> str:

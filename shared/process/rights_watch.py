@@ -28,22 +28,22 @@ class RightsWatch:
 
     async def run(self) -> None:
         """Check until all rights are there, then return. Missing rights are logged, and again when they change."""
-        said: object = None
+        logged: object = None
         while True:
             try:
                 found = [right for url in self._urls for right in await missing_rights(url, self._prefix)]
             except (*AWAY, RedisError) as error:
                 why = why_refused(error) or reason(error) or type(error).__name__
-                if why != said:
+                if why != logged:
                     log.warning("redis_away", why=why)
-                said = why
+                logged = why
             else:
                 self.missing = tuple(dict.fromkeys(found))
                 if not self.missing:
-                    if said:
+                    if logged:
                         log.info("redis_is_there", why="all rights that it takes are there")
                     return
-                if self.missing != said:
+                if self.missing != logged:
                     log.error("rights_missing", rights=" ".join(self.missing), mend=what_to_grant(self.missing))
-                said = self.missing
+                logged = self.missing
             await asyncio.sleep(AGAIN_S)

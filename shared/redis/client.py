@@ -76,8 +76,8 @@ async def memory_of(client: Redis) -> list[tuple[int, int]]:
 
     Raises one of AWAY, or a RedisError, also where the user may not run ``INFO``.
     """
-    told: Any = await client.info("memory")
-    each = [told] if "used_memory" in told else [one for one in told.values() if isinstance(one, dict)]
+    info: Any = await client.info("memory")
+    each = [info] if "used_memory" in info else [one for one in info.values() if isinstance(one, dict)]
     return [(int(one["used_memory"]), int(one["maxmemory"])) for one in each]
 
 
@@ -92,11 +92,11 @@ async def check_masters(client: Redis) -> None:
         await client.ping(target_nodes=client.get_primaries())
         return
     try:
-        told = await client.info("replication")
+        info = await client.info("replication")
     except NoPermissionError:
         await client.ping()
         return
-    if told.get("role") == "slave":
+    if info.get("role") == "slave":
         raise ReadOnlyError("the server is a replica")
 
 

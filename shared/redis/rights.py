@@ -127,16 +127,16 @@ async def _missing(url: str, prefix: str, besides: tuple[str, ...]) -> list[str]
 
 def _right(name: str, words: tuple[str, ...], reply: Any, prefix: str) -> str:
     """The ACL rule that would allow this command; '' where it is allowed."""
-    said = str(reply)
+    text = str(reply)
     # A forbidden EXEC is reported as EXECABORT, like a broken transaction.
     if not isinstance(reply, NoPermissionError | ExecAbortError) or (
-        isinstance(reply, ExecAbortError) and "permission" not in said
+        isinstance(reply, ExecAbortError) and "permission" not in text
     ):
         return ""
     named = next((word for word in words if word.startswith(("{prefix}:", "arq:"))), "")
-    if "access a channel" in said or "channels used" in said:
+    if "access a channel" in text or "channels used" in text:
         return f"&{prefix}:*"
-    if named and ("access a key" in said or "keys used" in said):
+    if named and ("access a key" in text or "keys used" in text):
         return "~arq:*" if named.startswith("arq:") else f"~{prefix}:*"
     return f"+{name}"
 
@@ -150,10 +150,10 @@ def why_refused(error: BaseException) -> str:
     """Why a reachable server refuses the login or the TLS connection, and what to do, for people; '' for any other
     error. In: the error of a call."""
     if isinstance(error, AuthenticationError):
-        said = str(error)
-        if "without any password" in said:
+        text = str(error)
+        if "without any password" in text:
             return "it has no password, and the URL names one: take that out"
-        if "invalid" in said or "WRONGPASS" in said:
+        if "invalid" in text or "WRONGPASS" in text:
             return "it refuses the user and password of the URL: correct them"
         return "it wants a password, and the URL names none: redis://user:password@host:port/0"
     cause: BaseException | None = error

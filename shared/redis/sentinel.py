@@ -30,18 +30,19 @@ async def find_master(sentinels: Sequence[Callable[[], AbstractConnection]], nam
     ``sentinels``: each makes an unopened connection to one. Raises a ``ConnectionError`` with the errors of all.
     """
     asked = [asyncio.create_task(_ask(make(), name)) for make in sentinels]
-    said: list[str] = []
+    errors: list[str] = []
     try:
         for reply in asyncio.as_completed(asked):
             try:
                 return await reply
             except (RedisError, OSError, TimeoutError) as error:
-                said.append(str(error) or type(error).__name__)
+                errors.append(str(error) or type(error).__name__)
     finally:
         for one in asked:
             one.cancel()
         await asyncio.gather(*asked, return_exceptions=True)
-    raise RedisConnectionError(f"no Sentinel tells where the master {name!r} is: {'; '.join(dict.fromkeys(said))}")
+    why = "; ".join(dict.fromkeys(errors))
+    raise RedisConnectionError(f"no Sentinel tells where the master {name!r} is: {why}")
 
 
 async def _ask(sentinel: AbstractConnection, name: str) -> tuple[str, int]:

@@ -34,16 +34,16 @@ log = structlog.get_logger("redis.subscription")
 
 
 async def listen(
-    url: str, channel: str, said: Callable[[bytes], None], subscribed: Callable[[], None] | None = None
+    url: str, channel: str, on_message: Callable[[bytes], None], subscribed: Callable[[], None] | None = None
 ) -> Never:
-    """Call ``said`` with each message of the channel, until cancelled.
+    """Call ``on_message`` with each message of the channel, until cancelled.
 
     ``subscribed`` is called after each subscription, the first and every later one: messages may have been missed
     before it.
     """
     backoff_s = FIRST_BACKOFF_S
     while True:
-        heard = _Heard(said)
+        heard = _Heard(on_message)
         try:
             await heard.open(url, channel)
             backoff_s = FIRST_BACKOFF_S
@@ -61,12 +61,12 @@ async def listen(
 class _Heard(asyncio.Protocol):
     """One connection of a subscription, from its opening to its first failure."""
 
-    def __init__(self, said: Callable[[bytes], None]) -> None:
+    def __init__(self, on_message: Callable[[bytes], None]) -> None:
         loop = asyncio.get_running_loop()
         self.lost: asyncio.Future[None] = loop.create_future()
         """Fails with a ``ConnectionError`` when the connection is lost."""
         self._loop = loop
-        self._said = said
+        self._on_message = on_message
         self._subscribed = asyncio.Event()
         self._replies = hiredis.Reader()
         self._writer: asyncio.StreamWriter | None = None
@@ -102,7 +102,7 @@ class _Heard(asyncio.Protocol):
         while reply := self._replies.gets():
             match reply:
                 case [b"message", _, message]:
-                    self._said(message)
+                    self._on_message(message)
                 case [b"subscribe", *_]:
                     self._subscribed.set()
                 case [b"pong", *_]:

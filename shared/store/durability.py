@@ -57,8 +57,8 @@ async def ask_appendfsync(client: Redis) -> str | None:
     """The server's ``appendfsync``; None where it refuses CONFIG, as many hosted servers do. Raises as redis-py
     does when the server is away."""
     try:
-        told: dict[str, str] = await client.config_get("appendfsync")
-        return told.get("appendfsync")
+        config: dict[str, str] = await client.config_get("appendfsync")
+        return config.get("appendfsync")
     except AWAY:
         raise
     except RedisError:
