@@ -11,6 +11,7 @@ import pytest
 from tests.support.process_tree import adopt_orphans, children
 from tests.support.processes import Child, Server, start_model, start_server
 from tests.support.requirements import find_chromium, find_node, require_model
+from tests.support.template import end_template
 
 LEFT_WITHIN_S = 5.0
 """What was just told to end may take a moment."""
@@ -22,6 +23,7 @@ def no_process_is_left() -> Iterator[None]:
     adopt_orphans()
     before = set(children())
     yield
+    end_template()
     deadline = time.monotonic() + LEFT_WITHIN_S
     while (left := _since(before)) and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -23,6 +23,7 @@ from cli.up.process import end_with_parent, ending, last_lines
 from cli.up.sockets import free_port, held_port
 from cli.up.valkey import find_server, server_argv
 from tests.support.probes import http_ok, pong
+from tests.support.template import ForkedProcess, can_fork, template
 
 ROOT = Path(__file__).parents[2]
 READY_WITHIN_S = 30.0
@@ -67,28 +68,37 @@ class Child:
         *,
         pass_fds: Sequence[int] = (),
         orphaned: signal.Signals = signal.SIGKILL,
+        forked: bool = False,
     ) -> None:
-        """Started in ``directory``, where ``<name>.log`` takes its output; the log is appended to."""
+        """Started in ``directory``, where ``<name>.log`` takes its output; the log is appended to. ``forked``:
+        ``argv`` is a module of this project and its arguments; it is forked from the run's template."""
         self.name = name
         self.url = ""
         self.log = directory / f"{name}.log"
+        self._process: ForkedProcess | subprocess.Popen[bytes]
         with self.log.open("ab") as log:
-            self._popen = subprocess.Popen(
-                list(argv),
-                env=dict(env),
-                cwd=directory,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                pass_fds=tuple(pass_fds),
-                preexec_fn=end_with_parent(orphaned),
-            )
-        self.pid = self._popen.pid
+            if forked and can_fork():
+                output = log.fileno()
+                self._process = template().start(
+                    argv, env, directory, stdout=output, stderr=output, pass_fds=pass_fds
+                )
+            else:
+                self._process = subprocess.Popen(
+                    (sys.executable, "-P", "-m", *argv) if forked else list(argv),
+                    env=dict(env),
+                    cwd=directory,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    pass_fds=tuple(pass_fds),
+                    preexec_fn=end_with_parent(orphaned),
+                )
+        self.pid = self._process.pid
 
     @property
     def exit_code(self) -> int | None:
-        return self._popen.poll()
+        return self._process.poll()
 
     def output(self) -> str:
         """All that it has printed."""
@@ -108,14 +118,14 @@ class Child:
     def wait(self, within_s: float = END_WITHIN_S) -> int:
         """Wait for its end. Out: the exit code. Fails the test if it takes longer."""
         try:
-            return self._popen.wait(within_s)
+            return self._process.wait(within_s)
         except subprocess.TimeoutExpired:
             self.kill()
             pytest.fail(f"{self.name} did not end within {within_s:.0f} s:\n{last_lines(self.log, 30)}")
 
     def send(self, sig: signal.Signals) -> None:
         """Send a signal to the process alone."""
-        self._popen.send_signal(sig)
+        self._process.send_signal(sig)
 
     def pause(self) -> None:
         """Stop it as a long pause of its machine would."""
@@ -129,7 +139,7 @@ class Child:
         if self.exit_code is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
-        self._popen.wait(END_WITHIN_S)
+        self._process.wait(END_WITHIN_S)
 
     def terminate(self, within_s: float = END_WITHIN_S) -> int:
         """SIGTERM, and SIGKILL if that is not enough. Out: the exit code; it is reaped in any case."""
@@ -138,10 +148,10 @@ class Child:
             # A stopped process takes no SIGTERM.
             self.send(signal.SIGCONT)
         try:
-            return self._popen.wait(within_s)
+            return self._process.wait(within_s)
         except subprocess.TimeoutExpired:
             self.kill()
-            return self._popen.wait(END_WITHIN_S)
+            return self._process.wait(END_WITHIN_S)
 
     def __enter__(self) -> Self:
         return self
@@ -218,23 +228,18 @@ start_server = Server
 
 
 def start_api(env: Mapping[str, str], directory: Path, name: str = "api", port: int = 0) -> Child:
-    """`python -m api` on a socket handed over (so no port is ever guessed); ready when /healthz says so."""
+    """`python -m api`, forked, on a socket handed over (so no port is guessed); ready when /healthz says so."""
     with socket.create_server(("127.0.0.1", port), backlog=2048) as listener:
-        child = Child(
-            name,
-            (sys.executable, "-P", "-m", "api", "--fd", str(listener.fileno())),
-            env,
-            directory,
-            pass_fds=(listener.fileno(),),
-        )
+        fd = listener.fileno()
+        child = Child(name, ("api", "--fd", str(fd)), env, directory, pass_fds=(fd,), forked=True)
         child.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     child.wait_ready(lambda: http_ok(child.url + "/healthz"))
     return child
 
 
 def start_worker(env: Mapping[str, str], directory: Path, name: str = "worker", module: str = "worker") -> Child:
-    """`python -m worker`; ready when it says that it has started. One name for each in a folder."""
-    child = Child(name, (sys.executable, "-P", "-m", module), env, directory)
+    """`python -m worker`, forked; ready when it says that it has started. One name for each in a folder."""
+    child = Child(name, (module,), env, directory, forked=True)
     child.wait_ready(lambda: "worker_started" in child.output())
     return child
 
