@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -75,13 +76,12 @@ class Child:
         self.name = name
         self.url = ""
         self.log = directory / f"{name}.log"
+        self._asked_to_end = False
         self._process: ForkedProcess | subprocess.Popen[bytes]
         with self.log.open("ab") as log:
             if forked and can_fork():
-                output = log.fileno()
-                self._process = template().start(
-                    argv, env, directory, stdout=output, stderr=output, pass_fds=pass_fds
-                )
+                descriptors = {1: log.fileno(), 2: log.fileno(), **{fd: fd for fd in pass_fds}}
+                self._process = template().start(argv, env, directory, descriptors)
             else:
                 self._process = subprocess.Popen(
                     (sys.executable, "-P", "-m", *argv) if forked else list(argv),
@@ -141,12 +141,17 @@ class Child:
                 os.killpg(self.pid, signal.SIGKILL)
         self._process.wait(END_WITHIN_S)
 
-    def terminate(self, within_s: float = END_WITHIN_S) -> int:
-        """SIGTERM, and SIGKILL if that is not enough. Out: the exit code; it is reaped in any case."""
-        if self.exit_code is None:
+    def ask_to_end(self) -> None:
+        """SIGTERM, once."""
+        if self.exit_code is None and not self._asked_to_end:
+            self._asked_to_end = True
             self.send(signal.SIGTERM)
             # A stopped process takes no SIGTERM.
             self.send(signal.SIGCONT)
+
+    def terminate(self, within_s: float = END_WITHIN_S) -> int:
+        """SIGTERM, and SIGKILL if that is not enough. Out: the exit code; it is reaped in any case."""
+        self.ask_to_end()
         try:
             return self._process.wait(within_s)
         except subprocess.TimeoutExpired:
@@ -158,6 +163,30 @@ class Child:
 
     def __exit__(self, *_: object) -> None:
         self.terminate()
+
+
+def run(
+    argv: Sequence[str], env: Mapping[str, str], directory: Path, stdin: bytes = b"", within_s: float = 60.0
+) -> "subprocess.CompletedProcess[bytes]":
+    """Run a module of this project, forked, to its end. ``argv``: the module and its arguments. Raises
+    :class:`subprocess.TimeoutExpired`."""
+    if not can_fork():
+        command = (sys.executable, "-P", "-m", *argv)
+        return subprocess.run(
+            command, env=dict(env), cwd=directory, input=stdin, capture_output=True, timeout=within_s
+        )
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        given.write(stdin)
+        given.seek(0)
+        files = {number: file.fileno() for number, file in enumerate((given, out, err))}
+        process = template().start(argv, env, directory, files)
+        try:
+            code = process.wait(within_s)
+        finally:
+            process.kill()
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(list(argv), code, out.read(), err.read())
 
 
 class Server:

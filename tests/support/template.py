@@ -23,6 +23,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -55,7 +56,7 @@ class ForkedProcess:
         return self.returncode
 
     def wait(self, timeout: float) -> int:
-        """Wait for its end. Raises :class:`subprocess.TimeoutExpired`."""
+        """Wait for its end. Out: the exit code. Raises :class:`subprocess.TimeoutExpired`."""
         if (code := self.poll()) is None:
             descriptor = os.pidfd_open(self.pid)
             try:
@@ -69,6 +70,9 @@ class ForkedProcess:
     def send_signal(self, sig: signal.Signals) -> None:
         if self.poll() is None:
             os.kill(self.pid, sig)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
 
 class Template:
@@ -94,19 +98,24 @@ class Template:
         argv: Sequence[str],
         env: Mapping[str, str],
         directory: Path,
+        descriptors: Mapping[int, int],
         *,
-        stdout: int,
-        stderr: int,
-        pass_fds: Sequence[int] = (),
+        at_terminal: bool = False,
     ) -> ForkedProcess:
-        """Fork a process. ``argv``: a module's name and its arguments. ``stdout``, ``stderr``, ``pass_fds``:
-        descriptors, which stay the caller's."""
-        order = {"argv": list(argv), "env": dict(env), "directory": str(directory), "pass_fds": list(pass_fds)}
+        """Fork a process. ``argv``: a module's name and its arguments. ``descriptors``: by the number that each has
+        in the process, the caller's, which stay open here (0 is /dev/null where it is not named). ``at_terminal``:
+        descriptor 0 becomes its controlling terminal."""
+        order = {
+            "argv": list(argv),
+            "env": dict(env),
+            "directory": str(directory),
+            "descriptors": list(descriptors),
+            "at_terminal": at_terminal,
+        }
         body = json.dumps(order).encode()
         with self._one_at_a_time:
-            sent = [stdout, stderr, *pass_fds]
             head = len(body).to_bytes(_LENGTH_BYTES, "big")
-            socket.send_fds(self._socket, [head], sent)
+            socket.send_fds(self._socket, [head], list(descriptors.values()))
             self._socket.sendall(body)
             pid = int.from_bytes(_receive(self._socket, _LENGTH_BYTES), "big")
         return ForkedProcess(pid)
@@ -190,9 +199,11 @@ def _take_on(order: dict[str, Any], descriptors: Sequence[int]) -> None:
     os.environ.update(order["env"])
     waiting = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, _HIGH) for descriptor in descriptors]
     os.closerange(3, _HIGH)
-    for descriptor, number in zip(waiting, [1, 2, *order["pass_fds"]], strict=True):
+    for descriptor, number in zip(waiting, order["descriptors"], strict=True):
         os.dup2(descriptor, number)
         os.close(descriptor)
+    if order["at_terminal"]:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def main() -> None:
