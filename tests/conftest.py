@@ -16,6 +16,37 @@ from tests.support.template import end_template
 LEFT_WITHIN_S = 5.0
 """What was just told to end may take a moment."""
 
+LONGEST = (
+    "test_chaos_short",
+    "test_hostile_short",
+    "test_client",
+    "test_redis_servers",
+    "test_long_outages",
+    "test_page",
+    "test_edge",
+    "test_fairness",
+    "test_lost_workers",
+    "test_up",
+    "test_schema",
+    "test_cluster",
+    "test_sentinel",
+)
+"""Files that take ten seconds and more: they begin first, so that no worker of pytest-xdist is left alone with one
+at the end. The list is a hint; a file that is missing in it costs time at worst."""
+KINDS = ("e2e", "integration")
+"""Folders whose tests wait for processes; what only computes fills the gaps behind them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order whole files: the longest first, the shortest last."""
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        kind, name = item.path.parent.name, item.path.stem
+        rank = LONGEST.index(name) if name in LONGEST else len(LONGEST)
+        return rank, KINDS.index(kind) if kind in KINDS else len(KINDS)
+
+    items.sort(key=place)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def no_process_is_left() -> Iterator[None]:
