@@ -3,7 +3,6 @@
 import asyncio
 import re
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -92,7 +91,7 @@ async def test_a_writer_that_was_fenced_does_not_take_the_stream_from_the_sweep(
 async def test_a_worker_started_without_redis_waits_for_it(tmp_path: Path) -> None:
     async with running_stack(tmp_path, workers=1) as stack:
         await asyncio.to_thread(stack.server.kill)
-        with Child("early", (sys.executable, "-P", "-m", "worker"), stack.env(), tmp_path) as early:
+        with Child("early", ("worker",), stack.env(), tmp_path, forked=True) as early:
             async with asyncio.timeout(20):
                 while "waiting_for_redis" not in early.output():
                     await asyncio.sleep(0.05)

@@ -274,13 +274,13 @@ def start_worker(env: Mapping[str, str], directory: Path, name: str = "worker", 
 
 
 def arq_command(*options: str) -> tuple[str, ...]:
-    """arq's own command line, with the worker's settings."""
-    return (sys.executable, "-P", "-m", "arq", "worker.main.WorkerSettings", *options)
+    """arq's own command line, with the worker's settings, as a module with its arguments."""
+    return ("arq", "worker.main.WorkerSettings", *options)
 
 
 def start_arq_worker(env: Mapping[str, str], directory: Path, name: str = "arq") -> Child:
     """arq's own worker, which its command line starts; ready as :func:`start_worker`."""
-    child = Child(name, arq_command(), env, directory)
+    child = Child(name, arq_command(), env, directory, forked=True)
     child.wait_ready(lambda: "worker_started" in child.output())
     return child
 
