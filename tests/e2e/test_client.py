@@ -153,15 +153,17 @@ async def page(browser: Browser, bench: Bench) -> AsyncIterator[Page]:
 
 RUN = """async ([file, where]) => {
     const client = await import("/static/headrace.js");
-    const { cases } = await import(`/client-tests/${file}`);
+    const { alone = [], cases } = await import(`/client-tests/${file}`);
     const live = { client, control: window.control, run: "chromium", ...where };
     const bad = [];
-    for (const [name, run] of cases) {
+    const one = ([name, run]) => {
         const late = new Promise((_, fail) => setTimeout(() => fail(new Error("took too long")), 60_000));
         const running = Promise.race([run(file === "live.js" ? live : client), late]);
-        await running.catch((error) => bad.push(`${name}: ${error.message}`));
-    }
-    return [cases.length, bad];
+        return running.catch((error) => bad.push(`${name}: ${error.message}`));
+    };
+    for (const each of alone) await one(each);
+    await Promise.all(cases.map(one));
+    return [alone.length + cases.length, bad];
 }"""
 
 

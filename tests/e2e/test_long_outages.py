@@ -16,7 +16,7 @@ from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 from tests.support.viewing import view_to_end
 
-SCRIPT = {"tokens": 200, "interval_ms": 40, "name": "long", "numbered": True}
+SCRIPT = {"tokens": 160, "interval_ms": 40, "name": "long", "numbered": True}
 
 
 async def test_an_outage_longer_than_the_lease_restarts_nothing(stack: Stack) -> None:
@@ -173,7 +173,7 @@ async def test_a_stream_that_lost_its_worker_and_its_server_at_once_is_taken_up_
 @pytest.mark.parametrize("how", ["refuses writes", "stands still"])
 async def test_sigterm_ends_a_worker_while_redis(stack: Stack, how: str) -> None:
     ending = [{"tokens": 20, "interval_ms": 40, "name": f"end{i}"} for i in range(3)]
-    running = [{"tokens": 200, "interval_ms": 40, "name": f"run{i}", "usage": True} for i in range(3)]
+    running = [{"tokens": 130, "interval_ms": 40, "name": f"run{i}", "usage": True} for i in range(3)]
     made = [await stack.create(script) for script in (*ending, *running)]
     for one in made:
         await stack.until_said(one["id"])
