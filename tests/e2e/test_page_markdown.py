@@ -10,7 +10,7 @@ from playwright.async_api import Browser, Page, Route
 
 from tests.support.specifications import commonmark_examples, github_examples
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ROOT = Path(__file__).parents[2]
 STATIC = ROOT / "api" / "static"
@@ -23,7 +23,7 @@ CommonMark's of today; four say that a bare address is no link; ftp:// is none h
 for all of it is text."""
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def page(browser: Browser) -> AsyncIterator[Page]:
     """An empty page that sees the page's modules."""
 

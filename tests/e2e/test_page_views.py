@@ -18,7 +18,7 @@ from tests.support.page import FLAGS, LAST, ask, note_complaints, wait_for_model
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 PHONE = {"width": 390, "height": 844}
 SHORT = json.dumps({"tokens": 8, "seed": 3})
@@ -29,14 +29,14 @@ TURNS = """() => [...document.querySelectorAll('.turn')].map((turn) => [
 WAIT_MS = 30_000
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     async with running_stack(tmp_path_factory.mktemp("page")) as stack:
         await stack.until_ready()
         yield stack
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
     context = await browser.new_context()
     context.set_default_timeout(WAIT_MS)
@@ -44,7 +44,7 @@ async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
     await context.close()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def page(context: BrowserContext, stack: Stack) -> AsyncIterator[Page]:
     """The page, just opened. Every test also fails on what the browser complains of."""
     complaints: list[str] = []
