@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Final, Literal, Self
 
 import msgspec
 
-from api.dialects.base import About, Told
+from api.dialects.base import About, Place, Told
 from api.dialects.native import GONE_TEXT, PARTING_TEXT
 from api.dialects.plain import LOST_TEXT, RESTARTED_TEXT
 from shared.protocol.cursor import Cursor, entry_cursor
@@ -121,6 +121,8 @@ class PartsDialect:
         self._calls: dict[int, Part] = {}
         """The last call of each index."""
         self.extras = 0
+        self.provided: list[tuple[int, dict[str, Any]]] = []
+        """What only the provider understands, each with the index of its entry."""
         self._ended_at: int | None = None
         """The index at which it ended with an error of its own, where the log goes on."""
 
@@ -148,6 +150,9 @@ class PartsDialect:
             case _ if kind == RESTART or (kind == STARTED and self.parts):
                 self._ended_at = self._index
                 return self.failed(cursor, {"code": "restarted", "message": RESTARTED_TEXT, "retryable": True})
+            case _ if kind == STARTED:
+                # A fallback may speak from here on.
+                self.about = self.about._replace(model=decode_data(data).get("model") or self.about.model)
         return self.nothing(cursor)
 
     def batch(self, entries: Sequence[Entry]) -> bytes:
@@ -191,7 +196,29 @@ class PartsDialect:
             if part.first > index:
                 break
             twin._add(part.upto(index))
+        twin.provided = self.provided[: bisect_right(self.provided, index, key=itemgetter(0))]
         return twin
+
+    def behind(self, number: int) -> Place | None:
+        """Where a viewer goes on that got the events up to this number, for dialects that number theirs; None where
+        no event has it yet. Raises ``LookupError`` where that is trimmed away."""
+        if number > self._index + self.extras:
+            return None
+        begun = bisect_right(self.parts, number, key=lambda part: part.first + part.extras)
+        extras = self.parts[begun - 1].extras if begun else 0
+        index = number - extras
+        if begun < len(self.parts):
+            index = min(index, self.parts[begun].first - 1)
+        elif extras != self.extras:  # the terminal event's: all of them, or those in front of it
+            whole = number == self._index + self.extras
+            index, extras = (self._index, self.extras) if whole else (min(index, self._index - 1), extras)
+        run = bisect_right(self._runs, index, key=itemgetter(1)) - 1
+        if index < self.about.text_index + (run < 0):  # all of that is in what a viewer gets first
+            return Place(None, number + 1)
+        if run < 0:
+            raise LookupError(number)
+        first, at = self._runs[run]
+        return Place(Cursor(first.epoch, first.n + index - at), number - index - extras)
 
     def greeting(self) -> bytes:
         """What a viewer gets first: :meth:`begin` and what fills the numbers up to this place, nothing in front of
@@ -241,6 +268,8 @@ class PartsDialect:
         delta = decode_data(data)
         if "tool_call" in delta:
             return self._call(cursor, delta["tool_call"])
+        if "provider" in delta:
+            self.provided.append((self._index, delta["provider"]))
         return self.nothing(cursor)
 
     def _piece(self, cursor: bytes, kind: Kind, raw: bytes) -> bytes:
