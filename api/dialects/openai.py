@@ -72,18 +72,7 @@ class OpenAIDialect:
                 return b'id: %b\ndata: %b{"reasoning_content":%b%b' % (cursor, self._chunk, said, self._open_end)
             call = decode_data(data).get("tool_call")
             return b"" if call is None else self._delta(cursor, {"tool_calls": [_call(call)]})
-        if kind == DONE:
-            return self._done(cursor, decode_data(data))
-        if kind == FAILED:
-            found = decode_data(data)
-            return self._error(cursor, found["code"], found["message"])
-        if kind == CANCELLED:
-            return self._error(
-                cursor, "cancelled", f"The answer was stopped ({decode_data(data).get('reason', '')})."
-            )
-        if kind == RESTART:
-            return self._error(cursor, "restarted", RESTARTED_TEXT)
-        return b""
+        return self._done(cursor, decode_data(data)) if kind == DONE else self._bad_end(cursor, kind, data)
 
     def batch(self, entries: Sequence[Entry]) -> bytes:
         return b"".join(self.entry(entry.cursor.encode(), entry.type, entry.data) for entry in entries)
@@ -107,13 +96,13 @@ class OpenAIDialect:
         return b'data: %b{"role":"assistant","content":""}%b' % (self._chunk, self._open_end)
 
     def parting(self) -> bytes:
-        return self._error(b"", "connection_ended", PARTING_TEXT)
+        return self._error("connection_ended", PARTING_TEXT)
 
     def gone(self) -> bytes:
-        return self._error(b"", "stream_gone", GONE_TEXT)
+        return self._error("stream_gone", GONE_TEXT)
 
     def lost(self) -> bytes:
-        return self._error(b"", "text_lost", LOST_TEXT)
+        return self._error("text_lost", LOST_TEXT)
 
     def _delta(self, cursor: bytes, delta: Mapping[str, Any]) -> bytes:
         return b"id: %b\ndata: %b%b%b" % (cursor, self._chunk, encode_data(dict(delta)), self._open_end)
@@ -126,7 +115,18 @@ class OpenAIDialect:
             said += b'data: %b,"choices":[],"usage":%b}\n\n' % (self._head, msgspec.json.encode(usage(data)))
         return said + b"id: %b\n%b" % (cursor, DONE_EVENT)
 
-    def _error(self, cursor: bytes, code: str, message: str) -> bytes:
+    def _bad_end(self, cursor: bytes, kind: str, raw: bytes) -> bytes:
+        if kind == RESTART:
+            return self._error("restarted", RESTARTED_TEXT, cursor)
+        if kind == CANCELLED:
+            reason = decode_data(raw).get("reason", "")
+            return self._error("cancelled", f"The answer was stopped ({reason}).", cursor)
+        if kind == FAILED:
+            data = decode_data(raw)
+            return self._error(data["code"], data["message"], cursor)
+        return b""
+
+    def _error(self, code: str, message: str, cursor: bytes = b"") -> bytes:
         head = b"id: %b\n" % cursor if cursor else b""
         return head + b"data: %b\n\n" % encode_data({"error": error(code, message, "server_error")})
 

@@ -134,7 +134,8 @@ ERRORS: Final = (
         "redis_rights_missing",
         "503",
         "yes",
-        "`/readyz`: the user of the Redis URL lacks the rights that are named. Give them (README, section Redis).",
+        "`/readyz`: the user of the Redis URL lacks the rights that are named. Give them "
+        "(docs/deployment.md, section Rights).",
     ),
     Row("internal_error", "500, `failed`", "yes", "An error of Headrace's own; its log has it. Try again."),
     # The provider refuses; a fallback is asked where one is named.
@@ -205,7 +206,7 @@ ERRORS: Final = (
     Row("stream_gone", "`failed`, `error`", "no", "Erased or expired while it was read. Create a new one."),
     Row("abandoned", "`cancelled` (`reason`)", "yes", "Nobody watched for `abandon_after` s. Ask again."),
     # Only where a dialect has no other word for it (`/chat/stream`, `/stream/aware`).
-    Row("cancelled", "`error`", "yes", "Somebody stopped it. Ask again."),
+    Row("cancelled", "`error`, 409", "yes", "Somebody stopped it. Ask again."),
     Row("restarted", "`error`", "yes", "It began anew, and shown text can't be taken back here. Ask again."),
     Row(
         "connection_ended", "`error`, 503", "yes", "The connection ends before the answer. Come back, or ask again."

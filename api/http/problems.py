@@ -68,11 +68,14 @@ class Problem(Exception):
         )
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """These statuses for the OpenAPI document, each with a problem document as its body."""
-    schema = {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}
+def documented(
+    *statuses: int, schema: Mapping[str, Any] | None = None, media_type: str = MEDIA_TYPE
+) -> dict[int | str, dict[str, Any]]:
+    """These statuses for the OpenAPI document, each with a problem document as its body, or with what ``schema``
+    describes."""
+    body = {"schema": schema or {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}}
     return {
-        status: {"description": http.HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema}}}
+        status: {"description": http.HTTPStatus(status).phrase, "content": {media_type: body}}
         for status in statuses
     }
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 
 from api.dialects.openai import completion_id, error, finish_reason, speak, speak_with_usage, usage
@@ -29,9 +30,25 @@ from shared.redis import AWAY
 router = APIRouter(prefix="/v1", tags=["OpenAI's API"], route_class=BodyRoute)
 
 STREAM: Final = "X-Headrace-Stream"
+JSON: Final = "application/json"
 
 
-@router.post("/chat/completions", responses=documented(400, 401, 404, 413, 429, 503))
+class OpenAIError(BaseModel):
+    """What an error response holds, in OpenAI's form."""
+
+    error: dict[str, str | None] = Field(description="message, type, param, code")
+
+
+@router.post(
+    "/chat/completions",
+    response_class=Response,
+    responses={
+        200: {"content": {"application/json": {}, "text/event-stream": {}}, "description": "Whole, or as it comes"},
+        **documented(
+            *(400, 401, 404, 409, 413, 429, 502, 503), schema=OpenAIError.model_json_schema(), media_type=JSON
+        ),
+    },
+)
 async def complete(
     request: Request, body: dict[str, Any], idempotency_key: Annotated[str | None, Header()] = None
 ) -> Response:
@@ -66,8 +83,8 @@ async def complete(
 def completion(record: Mapping[str, Any], created_ms: int, headers: Mapping[str, str]) -> Response:
     """The whole answer of a record. Raises :class:`Problem` where it failed or was stopped."""
     if record["status"] == "failed":
-        failed = record["error"]
-        raise Problem(502 if failed["retryable"] else 400, failed["code"], failed["message"], headers=dict(headers))
+        data = record["error"]
+        raise Problem(502 if data["retryable"] else 400, data["code"], data["message"], headers=dict(headers))
     if record["status"] == "cancelled":
         raise Problem(409, "cancelled", "The answer was stopped before its end. Ask again.", headers=dict(headers))
     message: dict[str, Any] = {"role": "assistant", "content": record["text"] or None, "refusal": None}
@@ -93,10 +110,10 @@ def completion(record: Mapping[str, Any], created_ms: int, headers: Mapping[str,
         "choices": [choice],
         "usage": usage(record),
     }
-    return Response(msgspec.json.encode(answer), 200, dict(headers), "application/json")
+    return Response(msgspec.json.encode(answer), 200, dict(headers), JSON)
 
 
-@router.get("/models", response_model=Models)
+@router.get("/models", response_model=Models, responses=documented(401))
 async def models(request: Request) -> Models:
     """The models that can be asked for, as OpenAI lists them, and the default one."""
     has = context(request)

@@ -1,4 +1,4 @@
-/** Headrace's client: see headrace.js for how it works, and the README for what its options mean. */
+/** Headrace's client: see headrace.js for how it works, and docs/clients.md for what its options mean. */
 
 export interface HeadraceOptions {
   /** Where the server is; on its own pages it can be left out, and where all links are whole addresses. */

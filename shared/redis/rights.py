@@ -142,7 +142,8 @@ def _right(name: str, words: tuple[str, ...], reply: Any, prefix: str) -> str:
 
 def what_to_grant(missing: Sequence[str]) -> str:
     """What to do about missing rights, for people. In: what :func:`missing_rights` found."""
-    return f"Give the user of the Redis URL: {' '.join(missing)} (README, section Redis, has the whole line)."
+    rights = " ".join(missing)
+    return f"Give the user of the Redis URL: {rights} (docs/deployment.md, section Rights, has the whole line)."
 
 
 def why_refused(error: BaseException) -> str:

@@ -353,9 +353,9 @@ async def test_the_readme_s_snippet_shows_the_record_s_text(page: Page, headrace
     assert await page.evaluate("document.getElementById('out').textContent") == record["text"]
 
 
-async def test_the_readme_s_module_shows_the_record_s_text(page: Page, headrace_url: str) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    snippet = re.search(r"```html\n(.*?)```", readme, re.DOTALL)
+async def test_the_module_of_the_clients_page_shows_the_record_s_text(page: Page, headrace_url: str) -> None:
+    clients = (Path(__file__).parents[2] / "docs/clients.md").read_text(encoding="utf-8")
+    snippet = re.search(r"```html\n(.*?)```", clients, re.DOTALL)
     assert snippet
     reads: list[str] = []
     page.on("request", lambda request: reads.append(request.url) if "/events" in request.url else None)

@@ -218,7 +218,7 @@ def plain(child: Child) -> str:
 
 def add_user_of_the_docs(redis: Redis, *lacking: str) -> None:
     """``headrace``, whose password is ``pw``; without these of its rights."""
-    (line,) = ACL.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    (line,) = ACL.findall((ROOT / "docs/deployment.md").read_text(encoding="utf-8"))
     _, name, *rules = line.replace("PASSWORD", "pw").split()
     kept = [rule for rule in rules if rule not in lacking]
     taken = [f"-{right[1:]}" for right in lacking if right.startswith("+")]

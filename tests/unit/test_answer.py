@@ -17,10 +17,10 @@ from shared.protocol.transcript import Transcript
 from worker.providers import adapter
 from worker.providers.base import End, Finish, GenerationRequest, ProviderEvent, Reader, Said, Usage
 from worker.providers.decoder import (
+    END_WAIT_S,
     MAX_NAME,
     MAX_TOOL_CALLS,
     SEAM_BYTES,
-    SETTLE_S,
     TAKE_BYTES,
     AnswerLimits,
     StreamDecoder,
@@ -152,10 +152,10 @@ def test_the_end_is_the_providers_own(raw: bytes, cut: bool, finish: str | None,
 @pytest.mark.parametrize(
     ("raw", "silence_s", "finish"),
     [
-        (chunk(content="a") + chunk("stop"), SETTLE_S, "stop"),
+        (chunk(content="a") + chunk("stop"), END_WAIT_S, "stop"),
         (chunk("stop", content="a"), LIMITS.idle_s, "stop"),
         (chunk("stop", content="a") + chunk(content="b") + chunk("stop"), LIMITS.idle_s, "stop"),
-        (chunk(content="a") + chunk("stop") + event({"choices": [], "usage": {}}), SETTLE_S, "stop"),
+        (chunk(content="a") + chunk("stop") + event({"choices": [], "usage": {}}), END_WAIT_S, "stop"),
         (chunk("stop", reasoning="hm"), LIMITS.idle_s, None),
         (chunk(content="a"), LIMITS.idle_s, None),
     ],
@@ -190,7 +190,7 @@ def test_a_silence_with_an_open_part_is_no_success() -> None:
     reader = Scripted(a=[Said({"text": "a"})], s=[Finish("stop")])
     told = heard(b"data: a\n\ndata: s\n\n", eof=False, reader=reader)
     reader.is_open = True
-    told.answer.expire(1.0 + SETTLE_S)
+    told.answer.expire(1.0 + END_WAIT_S)
     assert (told.read().finish, told.error) == (None, "upstream_silent")
 
 
@@ -205,7 +205,7 @@ def test_an_answer_of_nothing_is_none_unless_the_provider_says_so() -> None:
     for raw in (chunk("stop") + DONE, chunk("stop"), DONE):
         told = heard(raw)
         assert (told.error, told.refusal) == ("empty_answer", True)
-        assert heard(raw, asked=GenerationRequest("m", [], prefix="a")).error == ""
+        assert heard(raw, request=GenerationRequest("m", [], prefix="a")).error == ""
     empty = event({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 0}})
     assert heard(chunk("stop") + empty + DONE).finish == "stop"
     assert heard(chunk("length") + DONE).finish == "length"
@@ -235,15 +235,15 @@ def test_signs_of_life_put_the_deadline_off_and_content_begins_anew() -> None:
 
 def test_the_longest_time_in_which_we_were_slow_does_not_count() -> None:
     answer = begun().answer
-    answer.feed(b": hello\n", 1000.0, lay_s=990.0)
+    answer.feed(b": hello\n", 1000.0, unread_s=990.0)
     assert answer.deadline == 1000.0 + LIMITS.first_token_s
     for at in range(1000, 1291, 10):
-        answer.feed(b": hello\n", float(at), lay_s=9.0)
+        answer.feed(b": hello\n", float(at), unread_s=9.0)
     assert answer.deadline == 990.0 + LIMITS.liveness_s
-    answer.feed(chunk(content="a"), 1290.0, lay_s=9.0)
+    answer.feed(chunk(content="a"), 1290.0, unread_s=9.0)
     assert answer.deadline == 1290.0 + LIMITS.idle_s
     for at in range(1300, 1600, 10):
-        answer.feed(b": hello\n", float(at), lay_s=9.0)
+        answer.feed(b": hello\n", float(at), unread_s=9.0)
     assert answer.deadline == 1290.0 + 9.0 + LIMITS.liveness_s
 
 
@@ -266,7 +266,7 @@ def test_a_firehose_of_nothing_is_given_up_long_before_a_timeout(noise: bytes, s
     told = heard(seed or b"data: {}\n\n", eof=False)
     piece, fed, began = noise * (30_000 // len(noise)), 0, time.process_time()
     while not told.answer.ended and fed < 64 << 20:
-        told.answer.feed(piece, 1.0 + fed / 1e9, lay_s=0.001)
+        told.answer.feed(piece, 1.0 + fed / 1e9, unread_s=0.001)
         fed += len(piece)
     assert told.read().error in ("provider_garbage", "provider_too_large")
     assert fed < 18 << 20
@@ -295,10 +295,10 @@ def test_signs_of_life_at_the_pace_of_a_hidden_reasoning_are_borne(noise: bytes)
 @pytest.mark.parametrize("noise", [b": ping\n", chunk(content="")])
 def test_nothing_puts_off_the_end_behind_a_reason(noise: bytes) -> None:
     told = heard(chunk(content="a"), chunk("stop"), eof=False)
-    told.answer.feed(noise * 3, 5.0, lay_s=0.5)
+    told.answer.feed(noise * 3, 5.0, unread_s=0.5)
     told.answer.expire(6.0)
     assert not told.answer.ended
-    told.answer.expire(1.0 + SETTLE_S + 0.5)
+    told.answer.expire(1.0 + END_WAIT_S + 0.5)
     assert told.read().finish == "stop"
     told = heard(chunk(content="a"), chunk("stop"), eof=False)
     for _ in range(40):

@@ -15,7 +15,7 @@ from cli.chat.api_client import ApiClient
 from cli.chat.backoff import Backoff
 from cli.chat.blocks import finished_length, harmless
 from cli.chat.command import DEFAULT_URL, ServerAddress
-from cli.chat.views import Begun, PlainView
+from cli.chat.views import AnswerReplaced, PlainView
 from cli.errors import NoAnswer
 from cli.main import build_app
 from shared.config.settings import load
@@ -219,7 +219,7 @@ def test_a_pipe_is_told_when_a_new_attempt_says_something_else() -> None:
     view, _ = plain()
     view.show(Change("text", "the sky"))
     view.show(Change("anew", ""))
-    with pytest.raises(Begun):
+    with pytest.raises(AnswerReplaced):
         view.show(Change("text", "a sky"))
 
 
@@ -230,7 +230,7 @@ def test_a_pipe_is_told_when_a_new_attempt_says_less() -> None:
     view.show(Change("text", "the sky"))
     view.show(Change("anew", ""))
     view.show(Change("text", "the"))
-    with pytest.raises(Begun):
+    with pytest.raises(AnswerReplaced):
         view.end(answer)
 
 

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from cli.doctor.findings import (
     Finding,
+    auth_findings,
     clock_finding,
-    door_findings,
     erasure_finding,
     files_finding,
     of_nodes,
@@ -107,7 +107,7 @@ def test_files() -> None:
 
 
 def doors(**env: str) -> dict[str, str]:
-    return {f.check: f.state for f in door_findings(load({f"HEADRACE_{k}": v for k, v in env.items()}).settings)}
+    return {f.check: f.state for f in auth_findings(load({f"HEADRACE_{k}": v for k, v in env.items()}).settings)}
 
 
 def test_who_gets_in() -> None:
@@ -144,7 +144,7 @@ def test_whatever_must_be_mended_says_how() -> None:
         clock_finding(99),
         *worker_findings(0, 10, 10),
         provider_finding("openai", None, "away"),
-        *door_findings(load({"HEADRACE_HOST": "::"}).settings),
+        *auth_findings(load({"HEADRACE_HOST": "::"}).settings),
     ]
     bad = [finding for finding in everything if finding.state == "mend"]
     assert len({finding.check for finding in bad}) == 11

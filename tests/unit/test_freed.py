@@ -70,7 +70,7 @@ async def read_to_its_end(upstream: DirectConnection, stream: ProviderStream) ->
     upstream.connection_lost(None)
     attempt.take()
     await reading
-    return [weakref.ref(attempt), weakref.ref(stream), weakref.ref(stream._answer)]
+    return [weakref.ref(attempt), weakref.ref(stream), weakref.ref(stream._decoder)]
 
 
 async def test_an_answer_that_was_read_and_whatever_carried_it() -> None:

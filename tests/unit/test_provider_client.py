@@ -66,7 +66,7 @@ async def test_nothing_behind_a_finish_reason_that_stands_alone_spoils_a_whole_a
 async def test_a_provider_that_stays_open_behind_its_finish_is_not_waited_for(
     upstream: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.providers.decoder.SETTLE_S", 0.1)
+    monkeypatch.setattr("worker.providers.decoder.END_WAIT_S", 0.1)
     async with asyncio.timeout(5):
         events = await generate(upstream.base_url, {"tokens": 2, "linger_ms": 60_000})
     assert events[-2:] == [Usage(7, 2), Finish("stop")]

@@ -13,7 +13,7 @@ from shared.version import VERSION
 ROOT = Path(__file__).parents[2]
 CODE = (ROOT / "api/static/headrace.js").read_text(encoding="utf-8")
 TYPES = (ROOT / "api/static/headrace.d.ts").read_text(encoding="utf-8")
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/clients.md").read_text(encoding="utf-8")
 PACKAGE = json.loads((ROOT / "package.json").read_text(encoding="utf-8"))
 
 
@@ -127,7 +127,7 @@ def test_every_code_of_the_client_stands_with_its_types() -> None:
 
 def test_what_an_abort_leaves_uncalled_is_said_where_callbacks_are_promised() -> None:
     """What it does is a case of tests/client/made_up.js."""
-    rows = {row.split("|")[1].strip(): row for row in README.splitlines() if row.startswith("| `")}
+    rows = {row.split("|")[1].strip(): row for row in PAGE.splitlines() if row.startswith("| `")}
     assert "none after your own abort" in rows["`onDone(result)` `onError(error)`"]
     assert "no callback" in rows["`signal`"]
     assert "AbortError" in rows["`signal`"]
@@ -135,9 +135,9 @@ def test_what_an_abort_leaves_uncalled_is_said_where_callbacks_are_promised() ->
     assert "neither `onDone` nor `onError`" in said
 
 
-def test_every_option_stands_in_the_readme() -> None:
+def test_every_option_stands_in_its_page() -> None:
     own, _ = options_of_code()
-    named = set(re.findall(r"`(\w+)", README))
+    named = set(re.findall(r"`(\w+)", PAGE))
     assert own - {"maxEventChars"} <= named
     assert {"baseUrl", "key", "fetch"} <= named
 
