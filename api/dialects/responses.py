@@ -21,7 +21,7 @@ response, is an ``error`` event under the last number that was said: the respons
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 import msgspec
 
@@ -30,6 +30,7 @@ from api.dialects.native import GONE_TEXT, PARTING_TEXT
 from api.dialects.parts import Kind, Part, PartsDialect
 from api.dialects.plain import LOST_TEXT
 from api.schemas.responses import ASKED, UNASKED, kept
+from shared.protocol.cursor import Cursor
 from shared.protocol.events import MESSAGE, decode_data, decode_many, encode_data
 from shared.store.streams import Reading, json_field
 
@@ -90,9 +91,17 @@ class ResponsesDialect(PartsDialect):
 
     def __init__(self, about: About) -> None:
         super().__init__(about)
+        self.provided: list[tuple[int, dict[str, Any]]] = []
+        """What only the provider understands, each with the index of its entry."""
         self._spoken: Part | None = None
         self._delta = b""
         """What stands in front of a delta of that part."""
+
+    def at(self, cursor: Cursor | None) -> Self | None:
+        twin = super().at(cursor)
+        if twin is not None:
+            twin.provided = [found for found in self.provided if found[0] <= twin.index]
+        return twin
 
     # -- events ---------------------------------------------------------------------------------------
 
@@ -105,6 +114,15 @@ class ResponsesDialect(PartsDialect):
             return self.delta(cursor, self.parts[-1], b"")
         response = self.response("in_progress", whole=self.index == 1)
         return self._event(cursor, "response.in_progress", self.index, b'"response":%b' % response)
+
+    def attempt(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
+        # A fallback may speak from here on.
+        self.about = self.about._replace(model=data.get("model") or self.about.model)
+        return self.nothing(cursor)
+
+    def provider(self, cursor: bytes, raw: bytes) -> bytes:
+        self.provided.append((self.index, decode_data(raw)))
+        return self.nothing(cursor)
 
     def open(self, part: Part) -> bytes:
         number = self.index + part.extras - self.OPENS[part.kind]
