@@ -1,13 +1,13 @@
 """Every error code that a caller can meet: one table, for ``/docs`` and for docs/errors.md (a test compares them).
 
-``where`` is the HTTP status of a problem document (before the first byte), or the event that says it (after it).
+``where`` is the HTTP status of a problem document (before the first byte), or the event with the code (after it).
 """
 
 from typing import Final, NamedTuple
 
 
 class Row(NamedTuple):
-    """One code: where it is met, whether trying the same again makes sense, what happened and what to do."""
+    """One code: where it appears, whether the same request may succeed later, what happened and what to do."""
 
     code: str
     where: str

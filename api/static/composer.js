@@ -1,21 +1,21 @@
-// Where a question is written: its text, its images, and the draft of both.
+// The composer: the text and images of a question, and the draft of both.
 
 import { element, iconButton } from "./dom.js";
 import { drawImage, readImage } from "./images.js";
 import { readDraft, saveDraft } from "./store.js";
 
-const MAX_IMAGES = 3; // what fits into a request beside the text
+const MAX_IMAGES = 3; // as many as fit into a request with the text
 const NOTHING = { text: "", images: [] };
 
 const $ = (selector) => document.querySelector(selector);
 const input = $("#prompt");
 const form = $("#composer");
 
-/** Whether a key belongs to an input method, which is choosing a word. (Safari ends that before the key, but says 229.) */
+/** Whether a key press belongs to an input method. (Safari ends the composition before the key, but reports code 229.) */
 export const isComposing = (event) => event.isComposing || event.keyCode === 229;
 
 /**
- * The composer. `onSend(text, images)` gives the name of the next draft, or null where the question was not taken;
+ * The composer. `onSend(text, images)` returns the name of the next draft, or null if the question was not accepted;
  * `onProblem(sentence)` tells the reader what went wrong.
  */
 export class Composer {
@@ -54,7 +54,7 @@ export class Composer {
     this.#show(readDraft(chat));
   }
 
-  /** Ask this, and keep what is being written. */
+  /** Ask this question, and keep the draft. */
   ask(text) {
     if (this.#send(text, [])) this.#changed();
   }
@@ -63,7 +63,7 @@ export class Composer {
     input.focus();
   }
 
-  /** As high as its text. */
+  /** Make the field as high as its text. */
   fit() {
     $("#send").disabled = !input.value.trim() && !this.#images.length;
     input.style.height = "auto";
@@ -74,7 +74,7 @@ export class Composer {
     if (this.#send(input.value, this.#images)) this.#show(NOTHING);
   }
 
-  /** Out: whether the question was taken. */
+  /** Out: whether the question was accepted. */
   #send(text, images) {
     const next = this.#onSend(text, images);
     if (next === null) return false;
@@ -111,7 +111,7 @@ export class Composer {
       }
       try {
         const image = await readImage(file);
-        if (this.#chat !== chat) return; // another conversation is open by now
+        if (this.#chat !== chat) return; // another conversation is open now
         this.#images = [...this.#images, image];
         this.#showImages();
         this.#changed();

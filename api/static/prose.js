@@ -1,11 +1,11 @@
-// A growing answer as DOM: Markdown for text that nobody vouches for, while it is still being written.
+// A growing answer as DOM: Markdown of untrusted text, while it is still being written.
 //
-// Theory of operation. `markdown.js` makes a tree of the text, and here nodes are made of the tree: from text nodes
-// and fixed element names alone, so no string of the model is ever read as HTML, and a link goes to http(s) or mailto
-// only. Text only grows at its end, and a top-level block is closed for good once another begins behind it on a
-// complete line. So closed blocks are rendered once and never touched again, and each `write` renders only the tail:
-// the last block and the unfinished line. The one thing that reaches back is the definition of a link: where those
-// that are known change, which is rare, everything is rendered anew.
+// Theory of operation. `markdown.js` makes a tree of the text, and this module makes DOM nodes of the tree. It uses only
+// text nodes and fixed element names, so no string of the model is ever read as HTML, and a link can only lead to
+// http(s) or mailto. Text only grows at its end, and a top-level block is closed for good once another one begins after
+// it on a complete line. So closed blocks are rendered once and never touched again, and each `write` renders only the
+// tail: the last block and the unfinished line. Only the definition of a link reaches back: when the known definitions
+// change, which is rare, everything is rendered again.
 
 import { CodeView } from "./code.js";
 import { element } from "./dom.js";
@@ -14,22 +14,22 @@ import { parseBlocks, parseInline } from "./markdown.js";
 
 const SAFE = /^(?:https?:\/\/|mailto:)/i;
 
-/** Renders a growing text into `container`; see the theory of operation above. */
+/** Renders a growing text into `container` (see the theory of operation above). */
 export class Prose {
   #container;
   #text = "";
   #complete = 0; // characters up to the end of the last complete line
   #closed = 0; // characters whose blocks are closed
-  #defined = new Map(); // the definitions of links in them
-  #known = "[]"; // and all definitions with which they were rendered
-  #tail = []; // the nodes of the rest
-  #code = null; // the listing that grows there, if it is one
+  #defined = new Map(); // the definitions of links in the closed blocks
+  #known = "[]"; // all definitions with which the closed blocks were rendered
+  #tail = []; // the nodes of the tail
+  #code = null; // the growing listing in the tail, if there is one
 
   constructor(container) {
     this.#container = container;
   }
 
-  /** Show `text`. What does not continue the text shown before is rendered anew. */
+  /** Show `text`. A text that does not continue the one shown before is rendered from its beginning. */
   write(text) {
     if (text === this.#text) return;
     if (!text.startsWith(this.#text)) this.#forget();
@@ -174,7 +174,7 @@ function renderSpan(node) {
   }
 }
 
-/** An image is a link, too: the page loads nothing from elsewhere. What is no safe address stays text. */
+/** An image becomes a link, because the page loads nothing from other servers. An unsafe address stays text. */
 function renderLink({ type, target, title, children }) {
   const isSafe = SAFE.test(target);
   const link = renderSpans(children, element(isSafe ? "a" : "span", type === "image" ? "image" : ""));

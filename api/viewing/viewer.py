@@ -32,7 +32,7 @@ from api.viewing.followed_log import FollowedLog, Resync
 from api.viewing.hub import Hub
 from api.viewing.shared_buffer import SLICE_BYTES
 from shared.protocol.cursor import Cursor, entry_cursor, follows
-from shared.protocol.events import FRESH, MESSAGE, decode_data, decode_many
+from shared.protocol.events import FRESH, MESSAGE, RESTART, STARTED, decode_data, decode_many
 from shared.protocol.sse import encode_retry
 from shared.protocol.transcript import without
 from shared.redis import AWAY
@@ -289,6 +289,8 @@ class Viewer:
         first = self._last or self._text_from.encode()
         after = self._last is not None
         entries = await self._hub.page(self._followed.stream_id, first, after=after, count=count)
+        if not (after or self._dialect.restarts) and entries and entries[0].type == RESTART:
+            entries[0] = entries[0]._replace(type=STARTED)  # for a viewer that begins there it takes nothing back
         if self._own is not None and self._joined(entries):
             return entries
         self._to(State.RESYNC)

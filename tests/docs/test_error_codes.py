@@ -13,7 +13,15 @@ from api.http.error_codes import ERRORS, table
 from api.http.openapi import add_docs
 
 ROOT = Path(__file__).parents[2]
-PLACES = {"Problem": 1, "_unauthorized": 0, "Failure": 0, "ProviderError": 0, "UnknownModel": 0, "_error": 0}
+PLACES = {
+    "Problem": 1,
+    "unusable": 0,
+    "_unauthorized": 0,
+    "Failure": 0,
+    "ProviderError": 0,
+    "UnknownModel": 0,
+    "_error": 0,
+}
 """Which argument of a call is a code."""
 HANDED_ON = {
     "code",  # a parameter; its callers are looked at
@@ -114,6 +122,8 @@ def note(found: Found, code: str, call: ast.Call) -> None:
     kind = ast.unparse(call.func)
     if kind == "Problem" and isinstance(call.args[0], ast.Constant):
         found.statuses[code].add(str(call.args[0].value))
+    if kind == "unusable":
+        found.statuses[code].add("422")
     if kind in ("Failure", "ProviderError"):
         told = {word.arg: word.value for word in call.keywords}.get("retryable")
         assert told is None or isinstance(told, ast.Constant)

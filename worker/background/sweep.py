@@ -102,7 +102,7 @@ class Sweep:
         old = time.monotonic() - 2 * self._kept_s
         # Old entries are of streams that another worker removed.
         self._ended = {stream_id: at for stream_id, at in self._ended.items() if at > old}
-        waiting: set[str] = set() if self._swept % THOROUGH == 0 else await self._queue.lined_up()
+        waiting: set[str] = set() if self._swept % THOROUGH == 0 else await self._queue.queued_streams()
         self._swept += 1
         while True:
             page = await self._queue.unfinished(start, PAGE)
