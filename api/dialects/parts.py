@@ -11,6 +11,10 @@ that brought it: how many entries stood in front of it in the log. From the two 
   and the count of those (``extras``);
 - the state at an earlier place: the parts that had begun, with the pieces that had come (:meth:`PartsDialect.at`).
 
+Where the answer begins anew (``restart``) a dialect ends with its error event. One with a word that takes back
+what was said since the last beginning (``resets``) goes on instead, and its row is empty again. Places in front of
+that beginning are not known to it any more, and a snapshot behind what was shown is its end, too.
+
 A snapshot tells the same deltas with neighbours merged. So parts, ids and all numbers behind it are as they were;
 the merged pieces stand at the first indexes of their range, and ``nothing`` fills the rest.
 
@@ -27,7 +31,7 @@ from typing import Any, ClassVar, Final, Literal, Self
 
 import msgspec
 
-from api.dialects.base import About, Told
+from api.dialects.base import About, Place, Told
 from api.dialects.native import GONE_TEXT, PARTING_TEXT
 from api.dialects.plain import LOST_TEXT, RESTARTED_TEXT
 from shared.protocol.cursor import Cursor, entry_cursor
@@ -36,6 +40,7 @@ from shared.protocol.events import (
     DONE,
     FAILED,
     MESSAGE,
+    OPENINGS,
     QUEUED,
     RESTART,
     STARTED,
@@ -50,6 +55,7 @@ Kind = Literal["text", "reasoning", "tool"]
 
 _TEXT: Final = b'{"text":"'
 _REASONING: Final = b'{"reasoning":"'
+_PROVIDER: Final = b'{"provider":'
 
 
 class Part:
@@ -104,6 +110,8 @@ class PartsDialect:
     last_words = TERMINAL | {RESTART}
     restarts = False
     stateful = True
+    resets = False
+    """Whether it goes on behind a ``restart``, by :meth:`reset`; its ``last_words`` are then without that."""
     OPENS: ClassVar[Mapping[Kind, int]] = {"text": 0, "reasoning": 0, "tool": 0}
     """How many events open a part of this kind, beside its first delta."""
     CLOSES: ClassVar[Mapping[Kind, int]] = {"text": 0, "reasoning": 0, "tool": 0}
@@ -123,6 +131,8 @@ class PartsDialect:
         self.extras = 0
         self._ended_at: int | None = None
         """The index at which it ended with an error of its own, where the log goes on."""
+        self._reset_at = -1
+        """The index at which it began anew last."""
 
     # -- what a followed log and a viewer ask ---------------------------------------------------------
 
@@ -146,8 +156,9 @@ class PartsDialect:
             case _ if kind == CANCELLED:
                 return self.cancelled(cursor, decode_data(data))
             case _ if kind == RESTART or (kind == STARTED and self.parts):
-                self._ended_at = self._index
-                return self.failed(cursor, {"code": "restarted", "message": RESTARTED_TEXT, "retryable": True})
+                return self._begin_anew(cursor, data)
+            case _ if kind in OPENINGS:
+                return self.attempt(cursor, decode_data(data))
         return self.nothing(cursor)
 
     def batch(self, entries: Sequence[Entry]) -> bytes:
@@ -173,7 +184,7 @@ class PartsDialect:
 
     def at(self, cursor: Cursor | None) -> Self | None:
         """As it stood behind that event."""
-        twin = type(self)(self.about)
+        twin = self.fresh()
         if cursor is None:
             return twin
         run = bisect_right(self._runs, cursor, key=itemgetter(0)) - 1
@@ -181,10 +192,11 @@ class PartsDialect:
             return None
         first, index = self._runs[run]
         index += cursor.n - first.n
-        if first.epoch != cursor.epoch or index > self._index:
+        if first.epoch != cursor.epoch or not self._reset_at <= index <= self._index:
             return None
         twin._runs = self._runs[: run + 1]
         twin._index = index
+        twin._reset_at = self._reset_at
         if self._ended_at is not None and self._ended_at <= index:
             twin._ended_at = self._ended_at
         for part in self.parts:
@@ -192,6 +204,27 @@ class PartsDialect:
                 break
             twin._add(part.upto(index))
         return twin
+
+    def behind(self, number: int) -> Place | None:
+        """Where a viewer goes on that got the events up to this number, for dialects that number theirs; None where
+        no event has it yet. Raises ``LookupError`` where that is trimmed away."""
+        if number > self._index + self.extras:
+            return None
+        begun = bisect_right(self.parts, number, key=lambda part: part.first + part.extras)
+        extras = self.parts[begun - 1].extras if begun else 0
+        index = number - extras
+        if begun < len(self.parts):
+            index = min(index, self.parts[begun].first - 1)
+        elif extras != self.extras:  # the terminal event's: all of them, or those in front of it
+            whole = number == self._index + self.extras
+            index, extras = (self._index, self.extras) if whole else (min(index, self._index - 1), extras)
+        run = bisect_right(self._runs, index, key=itemgetter(1)) - 1
+        if index < self.about.text_index + (run < 0):  # all of that is in what a viewer gets first
+            return Place(None, number + 1)
+        if run < 0:
+            raise LookupError(number)
+        first, at = self._runs[run]
+        return Place(Cursor(first.epoch, first.n + index - at), number - index - extras)
 
     def greeting(self) -> bytes:
         """What a viewer gets first: :meth:`begin` and what fills the numbers up to this place, nothing in front of
@@ -233,11 +266,22 @@ class PartsDialect:
         if not self._runs or self._runs[-1][0].epoch != entered.epoch:
             self._runs.append((entered, self._index))
 
+    def _begin_anew(self, cursor: bytes, data: bytes) -> bytes:
+        if not self.resets:
+            self._ended_at = self._index
+            return self.failed(cursor, {"code": "restarted", "message": RESTARTED_TEXT, "retryable": True})
+        said = self.reset() if self.parts else b""
+        self.parts, self._open, self._calls = [], None, {}
+        self._reset_at = self._index
+        return said + self.attempt(cursor, decode_data(data))
+
     def _message(self, cursor: bytes, data: bytes) -> bytes:
         if data.startswith(_TEXT):
             return self._piece(cursor, "text", data[len(_TEXT) : -2])
         if data.startswith(_REASONING):
             return self._piece(cursor, "reasoning", data[len(_REASONING) : -2])
+        if data.startswith(_PROVIDER):
+            return self.provider(cursor, data[len(_PROVIDER) : -1])
         delta = decode_data(data)
         if "tool_call" in delta:
             return self._call(cursor, delta["tool_call"])
@@ -283,12 +327,24 @@ class PartsDialect:
 
     # -- a dialect's own events -----------------------------------------------------------------------
 
+    def fresh(self) -> Self:
+        """A dialect like this one, in front of everything."""
+        return type(self)(self.about)
+
     def begin(self, cursor: bytes) -> bytes:
         """The stream begins."""
         return b""
 
     def again(self) -> bytes:
         """A viewer comes back, and goes on behind this place."""
+        return b""
+
+    def attempt(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
+        """An attempt begins. ``data``: that of its opening (``model``, ``provider``, ...)."""
+        return self.nothing(cursor)
+
+    def reset(self) -> bytes:
+        """Everything that was said since the last beginning is taken back (where it ``resets``)."""
         return b""
 
     def open(self, part: Part) -> bytes:
@@ -302,6 +358,10 @@ class PartsDialect:
     def close(self, part: Part) -> bytes:
         """A part of text or reasoning ends, for another begins."""
         return b""
+
+    def provider(self, cursor: bytes, raw: bytes) -> bytes:
+        """What the provider sent that has no word here: ``{"type", "data"}`` as JSON."""
+        return self.nothing(cursor)
 
     def nothing(self, cursor: bytes) -> bytes:
         """An entry for which the dialect has no word."""

@@ -69,7 +69,12 @@ ERRORS: Final = (
     Row("idempotency_conflict", "422", "no", "That `Idempotency-Key` made another request. Use a new one."),
     Row("unknown_dialect", "400", "no", "There is no such dialect. Name one of `/docs`, or leave `dialect` out."),
     Row("viewers_full", "503", "yes", "Too many viewers are here, or of this stream. Try again in a moment."),
-    Row("bad_cursor", "400", "no", "`Last-Event-ID` is no event's id. Send one that you received, or none."),
+    Row(
+        "bad_cursor",
+        "400",
+        "no",
+        "`Last-Event-ID` or `starting_after` names no event. Send one that you received, or none.",
+    ),
     # The model.
     Row("unknown_provider", "422", "no", "No provider has this name. The message lists those that there are."),
     Row("unknown_model", "422", "no", "The provider offers other models only. The message lists them."),
@@ -83,6 +88,12 @@ ERRORS: Final = (
     Row("duplicate_fallback", "422", "no", "A model stands twice among `model` and `fallbacks`. Name it once."),
     # What is not there.
     Row("stream_not_found", "404", "no", "Unknown, expired, erased, or another key's. Create a new stream."),
+    Row(
+        "previous_response_not_found",
+        "404",
+        "no",
+        "`previous_response_id` names no response that is kept here. Send the earlier items yourself.",
+    ),
     Row("not_found", "404", "no", "Nothing is at this address. `/docs` lists what there is."),
     Row("method_not_allowed", "405", "no", "The address knows other methods. `/docs` lists them."),
     Row("http_error", "any other", "no", "The message says it."),
@@ -200,7 +211,7 @@ ERRORS: Final = (
     Row(
         "connection_ended", "`error`, 503", "yes", "The connection ends before the answer. Come back, or ask again."
     ),
-    Row("text_lost", "`error`", "yes", "What was shown can't be joined to what the log has. Ask again."),
+    Row("text_lost", "`error`, 400", "yes", "What was shown can't be joined to what the log has. Ask again."),
 )
 
 

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -64,9 +64,18 @@ class Creation:
         self._secret = secret
         self._metrics = metrics
 
-    async def create(self, asked: CreateStream, owner: str, key: str | None, *, shows_all: bool = False) -> Made:
+    async def create(
+        self,
+        asked: CreateStream,
+        owner: str,
+        key: str | None,
+        *,
+        shows_all: bool = False,
+        keeps: Mapping[str, Any] | None = None,
+    ) -> Made:
         """Create a stream, or find the one that this ``Idempotency-Key`` made. ``shows_all``: reasoning and tool
-        calls are shown in a dialect that can't take them back.
+        calls are shown in a dialect that can't take them back; ``keeps``: more fields of the record (``asked``,
+        ``input``), as JSON.
 
         Raises :class:`Problem`: an unknown model, a prompt that is too long, a limit that is reached, a key that
         was used for another request, Redis away.
@@ -105,7 +114,8 @@ class Creation:
         if fallbacks:
             request["fallbacks"] = [{"provider": to.provider.name, "model": to.model} for to in fallbacks]
         try:
-            hashed = msgspec.json.encode(request)
+            kept = {name: msgspec.json.encode(value) for name, value in (keeps or {}).items()}
+            hashed = msgspec.json.encode(request) + b"".join(kept.values())
             # The limit is not part of the hash: after a change of the setting, a repeated request is still the
             # same.
             body = msgspec.json.encode({**request, "max_tokens": asked.max_tokens or most} if most else request)
@@ -114,7 +124,10 @@ class Creation:
         try:
             until = asyncio.get_running_loop().time() + CREATE_TIMEOUT_S
             async with asyncio.timeout_at(until):
-                return await self._run_steps(body, hashed, speaker(request), asked, owner, key, until)
+                fields: dict[str, str | bytes] = {"request": body, **speaker(request), **kept}
+                if kept:
+                    fields["kept_bytes"] = str(sum(map(len, kept.values())))
+                return await self._run_steps(fields, hashed, asked, owner, key, until)
         except TimeoutError:
             raise redis_away() from None
 
@@ -135,9 +148,8 @@ class Creation:
 
     async def _run_steps(
         self,
-        body: bytes,
+        told: Mapping[str, str | bytes],
         hashed: bytes,
-        speaks: dict[str, str],
         asked: CreateStream,
         owner: str,
         key: str | None,
@@ -149,14 +161,14 @@ class Creation:
             if not 0 < len(key) <= MAX_KEY:
                 raise Problem(422, "bad_idempotency_key", f"An Idempotency-Key has 1 to {MAX_KEY} characters.")
             stream_id = idempotent_stream_id(secret, owner, key)
-        fields: dict[str, str | bytes] = {"request": body, **speaks, "on_failure": asked.on_failure}
+        fields = {**told, "on_failure": asked.on_failure}
         pause_after_ms = str(int(asked.pause_after * 1000)) if asked.flow == "client" else None
         if pause_after_ms is not None:
             fields["pause_after_ms"] = pause_after_ms
 
         # The first word keeps these MACs apart from others that are made with the same secret.
         request_hash = hmac.new(secret, b"request:" + hashed, hashlib.sha256).hexdigest()
-        new = NewStream(stream_id, request_hash, owner, speaks["about"].encode(), fields)
+        new = NewStream(stream_id, request_hash, owner, str(told["about"]).encode(), fields)
         made = await self._make(new, until, may_exist=key is not None)
         if made.outcome == "conflict":
             raise Problem(
@@ -169,7 +181,7 @@ class Creation:
         if not met:
             # The creator is about to open the events.
             await self._presence.beat(stream_id, pause_after_ms)
-        return Made(stream_id, made.status, speaks["model"], made.created_ms, met)
+        return Made(stream_id, made.status, str(told["model"]), made.created_ms, met)
 
     async def _make(self, new: NewStream, until: float, *, may_exist: bool) -> CreateResult:
         """Run the steps, and again if ended streams gave their places back. Raises :class:`Problem` (429)."""

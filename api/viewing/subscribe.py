@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from api.context import Context
 from api.dialects import Speak
-from api.dialects.base import About
+from api.dialects.base import About, Place
 from api.dialects.native import NativeDialect
 from api.http.connections import CONNECTION
 from api.http.problems import Problem
@@ -25,12 +25,12 @@ from api.http.sink import Sink
 from api.http.sse_response import SseResponse
 from api.viewing.batching import BatchLimits
 from api.viewing.followed_log import FollowedLog
-from api.viewing.viewer import RETRY_MS, BatchedViewer, State, Viewer
+from api.viewing.viewer import RETRY_MS, BatchedViewer, Find, State, Viewer
 from shared.protocol.cursor import Cursor, parse_cursor
 from shared.protocol.sse import COMMENT, encode_comment, encode_retry
 from shared.redis import AWAY
 
-NEEDED: Final = ("text_from", "pause_after_ms", "owner", "created_ms", "model", "text_index")
+NEEDED: Final = ("text_from", "pause_after_ms", "owner", "created_ms", "model", "text_index", "asked")
 """Fields of a stream's record."""
 FULL: Final = "too many viewers of this stream"
 OFTEN: Final = "opened too often"
@@ -101,14 +101,17 @@ class Wanted:
     """
     headers: Mapping[str, str] = field(default_factory=dict)
     """Of the response, beside those of every SSE response."""
+    find: Find | None = None
+    """What finds the place instead of ``position``."""
 
 
 async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]) -> Response:
     """The response that a viewer reads; 204 where it has seen everything.
 
-    ``record``: the fields :data:`NEEDED` of the stream's record. Raises one of AWAY, or a RedisError.
+    ``record``: the fields :data:`NEEDED` of the stream's record. Raises :class:`Problem` where ``by_status`` or
+    ``find`` say so, one of AWAY, or a RedisError.
     """
-    text_from, pause_after_ms, owner, created_ms, model, text_index = record
+    text_from, pause_after_ms, owner, created_ms, model, text_index, asked = record
     owner = owner or ""
     if has.viewing.full(owner):
         return _sent_back(has, wanted, CROWDED, wanted.preamble)
@@ -117,7 +120,7 @@ async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]
     if wait_s := has.opens.admit(wanted.stream_id, owner):
         return _sent_back(has, wanted, OFTEN, b"" if wanted.position else wanted.preamble, wait_s)
     sink = Sink()
-    about = About(wanted.stream_id, model or "", int(created_ms or 0), int(text_index or 0))
+    about = About(wanted.stream_id, model or "", int(created_ms or 0), int(text_index or 0), asked or "")
 
     def follow() -> AbstractContextManager[FollowedLog]:
         return has.hub.follow(wanted.stream_id, wanted.speak(about), first, about.created_ms)
@@ -127,11 +130,17 @@ async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]
             await followed.loaded.wait()
         parts = (has.hub, has.streams, followed, wanted.speak(about), first, has.viewing.is_stopping, sink)
         viewer = Viewer(*parts) if wanted.batch is None else BatchedViewer(*parts, wanted.batch)
-        if not await viewer.open(wanted.position):
+        place = Place(wanted.position, 0) if wanted.find is None else await viewer.find(wanted.find)
+        if place is None:
+            raise Problem(
+                400, "bad_cursor", "No event of this stream has that number yet. Name one that you received."
+            )
+        if not await viewer.open(place.cursor):
             return Response(status_code=204)
 
     # One generator for everything: each that stands in between costs every chunk of every viewer a hop.
     async def chunks() -> AsyncGenerator[bytes, None]:
+        seen = place.seen
         try:
             async with has.seats.taken(wanted.stream_id) as seated:
                 if not seated:
@@ -145,6 +154,8 @@ async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]
                     async with has.presence.shown(wanted.stream_id, pause_after_ms):
                         yield encode_retry(RETRY_MS) + wanted.preamble
                         async for chunk in viewer.stream():
+                            if seen:
+                                chunk, seen = _without(chunk, seen)
                             yield chunk
         except (*AWAY, RedisError):
             yield _farewell(AWAY_NOW) + wanted.speak(about).parting()
@@ -152,6 +163,12 @@ async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]
     response = SseResponse(chunks(), sink, has.watch, wanted.ping_s or has.settings.keepalive_s, wanted.ping)
     response.headers.update(wanted.headers)
     return response
+
+
+def _without(chunk: bytes, count: int) -> tuple[bytes, int]:
+    """Whole events, without the first ``count`` ones. Out: also how many are still to be left out."""
+    events = chunk.split(b"\n\n", count)
+    return events[-1], count + 1 - len(events)
 
 
 async def read_to_end(has: Context, request: Request, stream_id: str, record: Sequence[str | None]) -> bool:

@@ -25,7 +25,7 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
-from api.dialects.base import Dialect, Told
+from api.dialects.base import Dialect, Place, Told
 from api.http.sink import Sink
 from api.viewing.batching import Batching, BatchLimits, gather
 from api.viewing.followed_log import FollowedLog, Resync
@@ -52,6 +52,10 @@ OVERHEAD: Final = 64
 """Bytes around an event's data, about: its id, its name and the line ends."""
 
 log = structlog.get_logger("api.viewer")
+
+
+Find = Callable[[Dialect], Place | None]
+"""Finds a place by a dialect that stands behind all that its log holds; None where that does not reach so far."""
 
 
 class State(Enum):
@@ -117,6 +121,15 @@ class Viewer:
         if state is not self.state:
             assert state in NEXT[self.state], f"{self.state} -> {state}"
             self.state = state
+
+    async def find(self, find: Find) -> Place | None:
+        """The place that ``find`` tells. Raises what that raises, one of AWAY, or a RedisError."""
+        found = None if self._followed.adrift else find(self._followed.dialect)
+        if found is None:  # or the hub is a moment behind what another process has shown
+            self._followed.snapshot.forget()
+            known = await self._followed.snapshot.get(self._read_snapshot)
+            found = find(known.dialect) if known else Place(None, 0)  # the viewer hears that it is gone
+        return found
 
     async def open(self, cursor: Cursor | None) -> bool:
         """Find where this viewer stands. Out: False if it has seen everything to the end (204).

@@ -92,7 +92,9 @@ Channels: ``<p>:wake`` (ids of streams whose logs grew, separated by spaces: a h
 
 The record's fields: ``status``, ``epoch``, ``attempt``, ``tries``, ``released``, ``claimed_epoch``, ``worker``,
 ``owner``, ``request`` (JSON; deleted at the end), ``request_hash``, ``about`` (JSON, in every opening), ``model``,
-``provider``, ``on_failure``, ``pause_after_ms`` (only with ``flow: client``), ``text_from`` (the id of the opening
+``provider``, ``on_failure``, ``asked`` (JSON: what a protocol's answers repeat of their request) and ``input``
+(JSON: what was said to the model, where the caller wants it kept), ``kept_bytes`` (the size of the two),
+``pause_after_ms`` (only with ``flow: client``), ``text_from`` (the id of the opening
 from which the text counts), ``text_index`` (how many entries stood in front of it in the log), ``index`` (the same
 of the attempt's opening), ``snapshot_id``, ``created_ms``, ``started_ms``, ``finished_ms``, ``usage:<attempt>`` and
 ``cost:<attempt>`` (JSON), ``end:<attempt>`` (why the attempt ended: a status, a code, or how the stream was

@@ -34,8 +34,8 @@ class NewStream:
 
     @property
     def size(self) -> int:
-        """The size of its request (bytes)."""
-        return len(self.fields["request"])
+        """The size of its request, and of what is kept of that beyond the stream's end (bytes)."""
+        return len(self.fields["request"]) + int(self.fields.get("kept_bytes", 0))
 
     def args(self, nonce: str, until_ms: int) -> tuple[str | bytes | int, ...]:
         """The arguments of ``record.lua``. ``until_ms``: the caller's deadline, by the server's clock."""
