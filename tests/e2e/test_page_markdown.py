@@ -132,7 +132,8 @@ async def test_text_from_the_right_has_its_own_direction(page: Page) -> None:
 async def test_lists_quotes_and_tables_stand_on_their_text_s_side(page: Page) -> None:
     await page.add_style_tag(path=STATIC / "style.css")
     await page.evaluate("document.body.style.cssText = 'display: block; width: 600px'")
-    await shown(page, "- one\n- مرحبا\n\n1. مرحبا\n\n> مرحبا\n\n|مرحبا|b|\n|--|--|\n|1|2|\n\n> quote\n\n- [ ] مرحبا")
+    table = "|مرحبا|b|\n|--|--|\n|1|2|"
+    await shown(page, f"- one\n- مرحبا\n\n1. مرحبا\n\n> مرحبا\n\n{table}\n\n> quote\n\n- [ ] مرحبا")
     await page.evaluate("document.body.firstChild.className = 'prose'")
     indents = """all => all.map((item) => {
         const { left, right } = item.getBoundingClientRect();

@@ -279,6 +279,11 @@ FILL = """() => {
 }"""
 
 
+EMPTY = """() => {
+    for (const name of Object.keys(localStorage)) if (name.startsWith("other:")) localStorage.removeItem(name);
+}"""
+
+
 async def test_a_full_storage_loses_no_answer_and_says_what_is_not_kept(page: Page) -> None:
     assert await page.is_hidden("#notice")
     await page.evaluate(FILL)
@@ -286,7 +291,12 @@ async def test_a_full_storage_loses_no_answer_and_says_what_is_not_kept(page: Pa
     assert "storage is full" in await page.inner_text("#notice")
     await answered(page, SHORT)
     assert len(await turns(page)) == 2
-    await page.evaluate("localStorage.clear()")
+    await page.evaluate(EMPTY)
+    await answered(page, SHORT)  # now all three are kept
+    assert await page.is_hidden("#notice")
+    await page.reload()
+    await wait_for_status(page, "done")
+    assert len(await turns(page)) == 3
 
 
 # --- what goes along with a question ----------------------------------------------------------------------------
