@@ -27,7 +27,8 @@ _MAX_PLACES: Final = 4
 _MAX_ESCAPED: Final = 256 * 1024
 """Characters of a text that is looked for in other forms than its own: escaping takes 1 ms for so many."""
 _LEAST_KEY: Final = 8
-"""Characters of a key that is looked for in other forms than its own: a shorter one is no secret."""
+"""Characters of a key that is looked for in other forms than its own, and within words: a shorter one is no secret,
+and the words of an error would suffer (``k``, ``local``)."""
 
 
 def redirected(provider: Provider, status: int, to: str) -> ProviderError:
@@ -134,9 +135,9 @@ def _without_key(text: str, api_key: str) -> str:
     part of what is in base64 (a header for Basic authentication)."""
     if not api_key:
         return text
-    text = text.replace(api_key, "[key]")
     if len(api_key) < _LEAST_KEY:
-        return text
+        return re.sub(rf"(?<!\w){re.escape(api_key)}(?!\w)", "[key]", text)
+    text = text.replace(api_key, "[key]")
     raw = api_key.encode()
     forms = [r"\s*".join(_any_form(character) for character in api_key), raw.hex()]
     for before in range(3):  # where it begins within three bytes
