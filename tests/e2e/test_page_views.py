@@ -371,6 +371,30 @@ async def test_an_image_goes_along_small_enough_and_is_shown(page: Page) -> None
     assert again["messages"][0]["content"][1] == image, "the next question's context has it"
 
 
+async def test_a_question_waits_for_its_image_and_no_other_gets_it(page: Page) -> None:
+    picture = base64.b64decode(await page.evaluate(PICTURE))
+    file: Any = {"name": "a.png", "mimeType": "image/png", "buffer": picture}
+    slowly = """() => {
+        const real = window.createImageBitmap;
+        window.createImageBitmap = (...what) => new Promise((go) => setTimeout(go, 800)).then(() => real(...what));
+    }"""
+    await page.evaluate(slowly)
+    await page.fill("#prompt", SHORT)
+    await page.set_input_files("#file", file)
+    await page.press("#prompt", "Enter")
+    assert await page.is_disabled("#send")
+    assert await turns(page) == []
+    await page.wait_for_selector("#images canvas")
+    body = await body_of(page, SHORT)
+    assert [part["type"] for part in body["messages"][0]["content"]] == ["text", "image"]
+    await page.set_input_files("#file", file)
+    await page.click("#new")
+    await page.wait_for_timeout(1_200)
+    assert await page.is_hidden("#images")
+    await page.fill("#prompt", "next")
+    assert await page.is_enabled("#send")
+
+
 # --- what can be read -----------------------------------------------------------------------------------------
 
 CONTRASTS = """() => {
