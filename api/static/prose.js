@@ -114,7 +114,7 @@ function renderBlock(block, definitions) {
       return list;
     }
     case "table":
-      return element("div", "table", sided(renderTable(block, inline)));
+      return sided(element("div", "table", renderTable(block, inline)));
     default:
       return inline(block.text, element("p"));
   }

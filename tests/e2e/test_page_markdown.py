@@ -149,9 +149,17 @@ async def test_lists_quotes_and_tables_stand_on_their_text_s_side(page: Page) ->
     assert await page.eval_on_selector_all("blockquote", bars) == [True, False]
     cells = await page.eval_on_selector_all("th", "all => all.map((cell) => cell.getBoundingClientRect().left)")
     assert cells[0] > cells[1], "the first column of a table from the right is on the right"
-    task = await page.locator(".task").bounding_box()
-    assert task is not None
-    assert task["x"] + task["width"] <= 600
+    edges = "all => all.map((node) => node.getBoundingClientRect().right)"
+    assert await page.eval_on_selector_all("table", edges) == [600], "and it stands there itself"
+    [box] = await page.eval_on_selector_all(".task input", edges)
+    text = await page.evaluate("""() => {
+        const range = document.createRange();
+        range.selectNodeContents(document.querySelector(".task"));
+        range.setStartAfter(document.querySelector(".task input"));
+        return range.getBoundingClientRect().right;
+    }""")
+    assert 596 <= box <= 600
+    assert text < box - 16 - 4, "no gap between a task's box and its text"
 
 
 async def test_formulas_are_set(page: Page) -> None:

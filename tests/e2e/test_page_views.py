@@ -213,6 +213,11 @@ async def test_a_phone_shows_all_of_the_page_and_the_dialogs(browser: Browser, s
             button = await page.locator(f"{shown} [type=submit]").bounding_box()
             assert button is not None
             assert button["y"] + button["height"] <= 320
+    await page.evaluate(f"{LAST}.querySelector('.model').textContent = 'long-'.repeat(20)")
+    await page.evaluate(f"{LAST}.querySelector('.status').textContent = 'Waiting for its turn'")
+    header = await page.locator(".turn:last-child .answer > header").bounding_box()
+    assert header is not None
+    assert header["height"] < 30, "more than a line"
     sizes = "all => all.map((field) => [field.id, Number.parseFloat(getComputedStyle(field).fontSize)])"
     fields = "textarea, select, input:not([type=checkbox], [type=range], [type=file])"
     small = [name for name, size in await page.eval_on_selector_all(fields, sizes) if size < 16]
