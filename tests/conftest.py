@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.process_tree import adopt_orphans, children
-from tests.support.processes import Child, Server, start_model, start_server
+from tests.support.processes import SETTINGS, Child, Server, start_model, start_server
 from tests.support.requirements import find_chromium, find_node, require_model
 from tests.support.template import end_template
 
@@ -46,6 +46,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return rank, KINDS.index(kind) if kind in KINDS else len(KINDS)
 
     items.sort(key=place)
+
+
+TERMINAL = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
+LOOPBACK = "localhost,127.0.0.1,::1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def environment_of_nobody() -> Iterator[None]:
+    """What a person has set changes no test: settings, a provider's key, the width of a terminal. A proxy stays,
+    for what a test installs may need it; this machine is not asked through it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if SETTINGS.fullmatch(name) or name in TERMINAL]:
+            patch.delenv(name)
+        if any(name.lower().endswith("_proxy") for name in os.environ):
+            direct = ",".join(filter(None, (os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), LOOPBACK)))
+            patch.setenv("NO_PROXY", direct)
+            patch.setenv("no_proxy", direct)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -31,6 +31,11 @@ READY_WITHIN_S = 30.0
 """Generous: several processes import at once, on two cores that others use too."""
 END_WITHIN_S = 5.0
 
+SETTINGS = re.compile(
+    r"HEADRACE_.*|.*_(API_KEY|BASE_URL|MODELS|OPTIONS|CONTINUES|MAX_CONCURRENT|(REQUESTS|TOKENS)_PER_MINUTE|RATE_PER_SECOND)"
+)
+"""The variables of Headrace and of its providers."""
+
 _Result = TypeVar("_Result")
 
 
@@ -48,10 +53,7 @@ def wait_until(
 
 def base_env(redis_url: str = "", **more: str) -> dict[str, str]:
     """This process's environment without any setting of Headrace or of a provider, plus ``more``."""
-    settings = re.compile(
-        r"HEADRACE_.*|.*_(API_KEY|BASE_URL|MODELS|OPTIONS|CONTINUES|MAX_CONCURRENT|(REQUESTS|TOKENS)_PER_MINUTE|RATE_PER_SECOND)"
-    )
-    env = {name: value for name, value in os.environ.items() if not settings.fullmatch(name)}
+    env = {name: value for name, value in os.environ.items() if not SETTINGS.fullmatch(name)}
     if redis_url:
         env["HEADRACE_REDIS_URL"] = redis_url
     return {**env, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **more}
