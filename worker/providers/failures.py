@@ -27,8 +27,8 @@ _MAX_PLACES: Final = 4
 _MAX_ESCAPED: Final = 256 * 1024
 """The most characters of a text that is also searched for in escaped form: escaping this many takes 1 ms."""
 _LEAST_KEY: Final = 8
-"""The least characters of a key that is also searched for in other forms, and within words. A shorter one is no secret,
-and the words of an error would suffer (``k``, ``local``)."""
+"""The least characters of a key that is also searched for in other forms, and within words. A shorter one is no
+secret, and the words of an error would suffer (``k``, ``local``)."""
 
 
 def redirected(provider: Provider, status: int, to: str) -> ProviderError:
