@@ -219,7 +219,7 @@ async def test_a_child_that_waits_for_a_person_is_not_given_up(tmp_path: Path) -
         ("Ready to accept connections tcp", 2**30, "^$"),
     ],
 )
-def test_why_a_server_ended_is_said_where_it_could_not_write(
+def test_a_server_that_could_not_write_is_explained(
     lines: str, free: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = SimpleNamespace(f_bavail=free, f_frsize=1)
@@ -252,7 +252,7 @@ async def test_children_stop_in_turns_and_what_ignores_sigterm_is_killed(tmp_pat
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["by the kernel", "by looking"])
-async def test_all_who_wait_learn_how_a_child_ended(
+async def test_a_child_s_end_is_told_to_all_who_wait(
     told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not told:
@@ -270,7 +270,7 @@ async def test_all_who_wait_learn_how_a_child_ended(
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="Linux's")
-async def test_who_gives_up_waiting_for_a_child_leaves_no_descriptor(tmp_path: Path) -> None:
+async def test_a_wait_for_a_child_that_is_given_up_leaves_no_descriptor(tmp_path: Path) -> None:
     child = Process(ChildCommand("long", (sys.executable, "-c", SLEEPS), dict(os.environ), tmp_path / "long.log"))
     try:
         before = os.listdir("/proc/self/fd")
@@ -367,7 +367,7 @@ def test_a_data_folder_is_used_by_one_at_a_time(tmp_path: Path, monkeypatch: pyt
     assert not (tmp_path / "data" / "up.json").exists()
 
 
-def test_what_a_data_folder_holds_is_for_its_owner_alone(tmp_path: Path) -> None:
+def test_the_files_of_a_data_folder_are_for_its_owner_alone(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     (folder / "appendonlydir").mkdir(mode=0o755, parents=True)
     (folder / "logs").mkdir(mode=0o755)
@@ -414,7 +414,7 @@ def fake_server(directory: Path, name: str, version: str) -> Path:
     return program
 
 
-def test_without_the_wheel_a_server_on_path_is_used_if_it_is_new_enough(
+def test_a_server_on_path_is_used_without_the_wheel_if_it_is_new_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(valkey, "find_spec", lambda name: None)
@@ -445,7 +445,7 @@ def test_children_get_what_headrace_up_decided_over_what_the_environment_says() 
     assert "LOCAL_BASE_URL" not in decided_env("redis://r/0", "127.0.0.1", 8001, None)
 
 
-def test_why_there_is_no_model_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_model_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cli.up.welcome.missing_wheels", list)
     assert why_no_model({}, True) is None
     assert "--no-model" in str(why_no_model({}, False))
