@@ -76,7 +76,7 @@ def test_a_continued_answer_keeps_its_text() -> None:
 
 
 @pytest.mark.parametrize("data", ["", "[]", "{", '{"tool_call": 3}'])
-def test_an_answer_without_events_is_said_so(data: str) -> None:
+def test_data_that_is_no_event_is_said_so(data: str) -> None:
     with pytest.raises(BadEvent):
         AnswerState().take(ServerSentEvent("message", data, "7-1"))
 
@@ -273,7 +273,7 @@ def test_a_caller_s_variables_are_no_settings_and_no_mistake() -> None:
         (["chat"], 1, "There is no question"),
     ],
 )
-def test_a_wrong_question_is_refused_without_a_server(
+def test_wrong_arguments_are_refused_without_a_server(
     arguments: list[str], code: int, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -66,6 +66,11 @@ def stand_in(name: str, code: str, directory: Path, turn: int = 0, after: tuple[
     return Spec(command, ready, 20, 1, turn, after)
 
 
+def soon() -> Restarts:
+    """The backoff of a child, a tenth as long."""
+    return Restarts(first_s=0.01)
+
+
 async def start(supervisor: Supervisor) -> "asyncio.Task[None]":
     up = asyncio.Event()
     task = asyncio.create_task(supervisor.run(up.set))
@@ -152,7 +157,7 @@ async def test_a_child_that_fails_again_and_again_is_started_until_it_can_run(tm
     told = Told()
     code = "import pathlib, time; print('here', flush=True); time.sleep(60 * pathlib.Path('mended').exists())"
     spec = stand_in("frail", f"import os; os.chdir({str(tmp_path)!r}); {code}", tmp_path)
-    supervisor = Supervisor([spec, stand_in("firm", SLEEPS, tmp_path)], told, told.changed)
+    supervisor = Supervisor([spec, stand_in("firm", SLEEPS, tmp_path)], told, told.changed, soon)
     task = await start(supervisor)
     try:
         firm = told.pids["firm"]
@@ -193,7 +198,7 @@ async def test_a_child_that_waits_for_a_person_is_not_given_up(tmp_path: Path) -
     code = "import pathlib, sys, time; print('here', flush=True); time.sleep(60 * pathlib.Path('room').exists())"
     spec = stand_in("frail", f"import os; os.chdir({str(tmp_path)!r}); {code}", tmp_path)
     spec = replace(spec, waits_for=lambda lines: "make room" if "here" in lines else "")
-    supervisor = Supervisor([spec], told, told.changed)
+    supervisor = Supervisor([spec], told, told.changed, soon)
     task = await start(supervisor)
     try:
         async with asyncio.timeout(30):

@@ -85,7 +85,7 @@ async def test_a_job_whose_taker_died_with_it_is_free_for_others_again(swept: Sw
 
 
 @pytest.mark.parametrize("why", ["young", "waits", "claimed", "being made"])
-async def test_a_stream_with_a_lease_or_a_job_gets_no_other_job(swept: Swept, why: str) -> None:
+async def test_a_stream_that_is_young_or_held_gets_no_job(swept: Swept, why: str) -> None:
     if why == "being made":
         await swept.note("s", BEING_MADE_MS - 5000)
     else:

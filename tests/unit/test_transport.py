@@ -264,7 +264,7 @@ async def test_a_provider_that_does_not_answer_is_explained_in_words() -> None:
 
 
 async def test_a_connect_timeout_says_what_took_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli.doctor.command, "ASK_WITHIN_S", 4.0)
+    monkeypatch.setattr(cli.doctor.command, "ASK_WITHIN_S", 1.5)
     with full_listener() as port, silent_listener() as mute:
         for base_url, words in ((near(port, "http"), "connecting took"), (near(mute), "the TLS handshake took")):
             with capture_logs() as lines:
