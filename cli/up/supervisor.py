@@ -74,10 +74,6 @@ class Restarts:
 class Supervisor:
     """All children of one ``headrace up``."""
 
-<<<<<<< HEAD
-    def __init__(self, specs: list[Spec], report: Reporter, changed: Callable[[Mapping[str, int]], None]) -> None:
-        """``changed`` gets the pids by name whenever a child is started."""
-=======
     def __init__(
         self,
         specs: list[Spec],
@@ -85,8 +81,7 @@ class Supervisor:
         changed: Callable[[Mapping[str, int]], None],
         restarts: Callable[[], Restarts] = Restarts,
     ) -> None:
-        """``changed`` gets the pids by name whenever a child was started. ``restarts`` makes each child's clock."""
->>>>>>> h-tests
+        """``changed`` gets the pids by name whenever a child is started. ``restarts`` makes each child's clock."""
         self._specs = specs
         self._report = report
         self._changed = changed
