@@ -1,60 +1,73 @@
-# make up     install into .venv what is missing, then run Headrace on http://127.0.0.1:8000
-# make test   everything that is tested        make check  linter, format, types
-# make chaos, make hostile, make fuzz: faults, attacks and chance, for longer than in make test
-# make bench  the figures of docs/performance.md, on this machine
-# make clean  remove what was installed or built; data in .headrace stays
-#
-# Needed: make, and python3 of 3.11 or newer with venv. No root. More arguments: make up ARGS="--port 8001"
+# Needed: make, and python3 of 3.11 or newer with venv. No root. "make help" lists the targets; "make" alone is "make up".
+# More arguments: make up ARGS="--port 8001"
 
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 LOG := $(VENV)/install.log
 FILES := pyproject.toml constraints.txt requirements-model.txt Makefile
+CLIENTS := tests/clients/requirements.txt
 
-.PHONY: up test chaos hostile fuzz bench check clean
+.PHONY: up help test coverage chaos hostile fuzz bench check fmt docs clean
 .DELETE_ON_ERROR:
 
-up: $(VENV)/installed
+up: $(VENV)/installed ## install into .venv what is missing, then run Headrace on http://127.0.0.1:8000
 	@exec $(VENV)/bin/headrace up $(ARGS)
 
+help: ## list the targets
+	@awk -F ':.* ## ' '/^[a-z]+:.* ## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
 # Three at a time, even on two cores: most tests wait for processes. Whole files stay together for what they share.
-test: $(VENV)/installed-for-tests
-	$(PY) -m pytest -n 3 --dist loadfile $(ARGS)
+TESTS := -m pytest -n 3 --dist loadfile
+
+test: $(VENV)/installed-for-tests ## everything that is tested: unit, integration, end to end, documents
+	$(PY) $(TESTS) $(ARGS)
+
+# Processes that tests start are counted, too, unless a test kills them. Slower than make test.
+coverage: $(VENV)/installed-for-tests ## the same, and which lines and branches of shared, api, worker and cli it runs
+	$(PY) -m coverage erase
+	@$(PY) -m coverage run $(TESTS) $(ARGS); tested=$$?; \
+	  $(PY) -m coverage combine --quiet && $(PY) -m tests.support.coverage_table && exit $$tested
 
 # Real processes under faults: make chaos MINUTES=5 (default 1), and SEED=… to repeat a run. PROMISE=weak: Redis may
 # lose its last moments (appendfsync everysec; a replica that takes over, in a cluster and behind Sentinels).
-chaos: $(VENV)/installed-for-tests
+chaos: $(VENV)/installed-for-tests ## real processes under faults, for a minute (MINUTES=5, SEED=…, PROMISE=weak)
 	$(PY) -m tests.chaos --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(PROMISE),--promise $(PROMISE)) $(ARGS)
 
-# Attacks by callers, viewers, pages and providers, and a bystander who must not notice them: five minutes.
 # ARGS="--short", "--only NAME", "--apis 2 --workers 2"; --list shows the names. Needs Linux.
-hostile: $(VENV)/installed-for-tests
+hostile: $(VENV)/installed-for-tests ## attacks by callers, viewers, pages and providers, beside a bystander: five minutes
 	@$(PY) -m tests.hostile $(ARGS)
 
-# The parsers and the API under inputs made up by chance, for long: 5,000 requests and 260,000 inputs, half an hour.
-fuzz: $(VENV)/installed-for-tests
+fuzz: $(VENV)/installed-for-tests ## parsers and API under inputs made up by chance: half an hour
 	FUZZ=long $(PY) -m pytest tests/unit/test_fuzz.py tests/integration/test_schema.py $(ARGS)
 
-# Headrace beside its peers, in one run: 25 minutes, or three with ARGS=--short. Needs Linux, gcc; node for two of them.
-bench: $(VENV)/installed
+# Three minutes with ARGS=--short. Needs Linux and a C compiler; Node for two of the peers.
+bench: $(VENV)/installed ## the figures of docs/performance.md, beside five peers: 25 minutes
 	@$(PY) -m bench $(ARGS)
 
-check: $(VENV)/installed-for-tests
+check: $(VENV)/installed-for-tests ## linter, format, types, and what a token may cost
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(PY) -m bench.guard
 
-clean:
-	rm -rf $(VENV) build dist bench/build bench/node/node_modules *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+fmt: $(VENV)/installed-for-tests ## format the code, and mend what the linter can mend
+	$(PY) -m ruff check --fix-only .
+	$(PY) -m ruff format .
+
+docs: $(VENV)/installed-for-docs ## the documents as a site, in site/; a link that leads nowhere is an error
+	@NO_MKDOCS_2_WARNING=true $(PY) -m mkdocs build --strict --clean $(ARGS)
+
+clean: ## remove what was installed or built; data in .headrace stays
+	rm -rf $(VENV) build dist site bench/build bench/node/node_modules *.egg-info .coverage* \
+	  .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # pip says a lot, so a dot stands for each package, and all that it said is shown if it fails.
-# $(1): what is installed, for people; $(2): pip's arguments. Fails as pip does.
+# $(1): what is installed, for people; $(2): pip's arguments; $(3): those in front of install. Fails as pip does.
 define install
 	printf '%s ' $(1); \
-	{ PIP_DISABLE_PIP_VERSION_CHECK=1 $(PY) -m pip install --progress-bar off --no-input $(2) 2>&1; \
+	{ PIP_DISABLE_PIP_VERSION_CHECK=1 $(PY) -m pip $(3) install --progress-bar off --no-input $(2) 2>&1; \
 	  echo "pip-ended $$?"; } | tee $(LOG) | \
 	while IFS= read -r line; do \
 	  case "$$line" in \
@@ -90,6 +103,14 @@ $(VENV)/installed: $(FILES) | $(PY)
 	  echo '    To try again: make clean up'; }
 	@touch $@
 
-$(VENV)/installed-for-tests: $(VENV)/installed
+# The clients have a folder of their own: what they need must not change what Headrace runs with.
+$(VENV)/installed-for-tests: $(VENV)/installed $(CLIENTS)
 	@$(call install,'What the tests and checks need',-c constraints.txt -e '.[test]') || { cat $(LOG); exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV)/clients
+	@$(call install,'Clients that other people wrote',-r $(CLIENTS),--python $(VENV)/clients) || { cat $(LOG); exit 1; }
+	@touch $@
+
+# Without the server and the model: a site needs neither.
+$(VENV)/installed-for-docs: $(FILES) | $(PY)
+	@$(call install,'What the site needs',-c constraints.txt -e '.[docs]') || { cat $(LOG); exit 1; }
 	@touch $@

@@ -71,7 +71,7 @@ log = structlog.get_logger("api")
 
 STATIC: Final = Path(__file__).parent / "static"
 STOP_S: Final = 5
-"""Viewers end within a moment of the signal; what still hangs then is cut."""
+"""Viewers end within a moment of the signal; connections that are still open after this time are cut."""
 BACKLOG: Final = 2048
 
 PAGE_HEADERS: Final = {
@@ -79,14 +79,14 @@ PAGE_HEADERS: Final = {
     "Cache-Control": "no-cache",
 }
 NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
-"""FastAPI's own telemetry would hold refused prompts, and read tokens in addresses."""
+"""FastAPI's own telemetry would record refused prompts, and URLs with read tokens."""
 ALL_HEADERS: Final = [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer")]
-"""On every response, by the server itself: a middleware would cost a call for every chunk of every viewer."""
+"""Headers of every response. The server adds them: a middleware would cost a call for each chunk of each viewer."""
 
 
 def build(configuration: Configuration, room: Room, listens_on: str, output: LogOutput) -> FastAPI:
-    """Wire one API process together, which listens on this address; connections are opened when it starts.
-    ``output``: where its log goes."""
+    """Wire one API process together; its connections are opened when it starts. ``listens_on``: its address.
+    ``output``: the output of its log."""
     settings = configuration.settings
     keys = Keys(settings.key_prefix)
     log_client = open_client(settings.redis_url)
@@ -104,7 +104,7 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
         settings.linger_s,
         metrics.was_read,
     )
-    limits = Quotas(
+    quotas = Quotas(
         queue_client,
         keys,
         per_minute=settings.creations_per_minute,
@@ -113,11 +113,11 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
         shared=len(settings.keys.names) > 1,
     )
     servers = (log_client, queue_client) if settings.queue_url else (log_client,)
-    memory = Memory(servers, limits, settings.bytes_per_key, shared=len(settings.keys.names) > 1)
+    memory = Memory(servers, quotas, settings.bytes_per_key, shared=len(settings.keys.names) > 1)
     one_server = not settings.queue_url and read_url(settings.redis_url).kind != "cluster"
-    creator = Creator(streams, queue, limits, one_server=one_server)
-    admission = Admission(settings, limits, streams, queue)
-    seats = ViewerQuota(limits, queue, settings.viewers_per_stream)
+    creator = Creator(streams, queue, quotas, one_server=one_server)
+    admission = Admission(settings, quotas, streams, queue)
+    viewer_quota = ViewerQuota(quotas, queue, settings.viewers_per_stream)
     viewing = Viewing(hub, room.viewers, settings.viewers_per_key, shared=len(settings.keys.names) > 1)
     presence = Presence(PresenceKeys(log_client, keys))
     watch = SendWatch(settings.send_timeout_s)
@@ -141,13 +141,13 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
         viewing=viewing,
         creation=Creation(settings, configuration.providers, creator, admission, presence, secret, metrics),
         cancellation=Cancellation(
-            settings, streams, queue, limits, Erasures(settings, queue_client, keys), metrics
+            settings, streams, queue, quotas, Erasures(settings, queue_client, keys), metrics
         ),
         admission=admission,
         chats=Chats(queue_client, keys),
         tokens=ReadLinks(settings, secret, streams),
         records=SingleFlight(partial(read_record, streams)),
-        seats=seats,
+        seats=viewer_quota,
         presence=presence,
         servers=servers,
         memory=memory,
@@ -162,13 +162,13 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
             (hub.run(), "hub"),
             (watch.run(), "send_watch"),
             (connections.run(), "connections"),
-            (seats.run(), "seats"),
+            (viewer_quota.run(), "seats"),
             (presence.run(), "presence"),
             (memory.run(), "memory"),
         )
         tasks = [start_critical(work, name) for work, name in background]
         tasks += [asyncio.create_task(work) for work in (log_durability(settings.redis_url), rights.run())]
-        anyio.Lock()  # loads the library's backend, for which the first viewer would wait a tenth of a second
+        anyio.Lock()  # loads anyio's backend now; otherwise the first viewer would wait for it, a tenth of a second
         try:
             async with served(settings.metrics_host, settings.metrics_port, metrics.render):
                 yield
@@ -186,7 +186,7 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        redirect_slashes=False,  # a redirect would lead to whatever Host names
+        redirect_slashes=False,  # a redirect would lead to the host in the Host header, which anybody can set
         servers=[{"url": settings.root_path}] if settings.root_path else None,
         telemetry=NO_TELEMETRY,
         exception_handlers=handlers(),
@@ -212,7 +212,7 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
 
 
 def _middleware(settings: Settings, listens_on: str) -> list[Middleware]:
-    """From the outside in. CORS stands in front of the doors, for a preflight carries no key."""
+    """From the outside in. CORS comes before Origins and Auth, because a preflight carries no key."""
     inner = [
         Middleware(Auth, keys=settings.keys),
         Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
@@ -272,7 +272,7 @@ def main() -> None:
         access_log=False,
         log_config=None,
         server_header=False,
-        proxy_headers=False,  # it would believe whoever is on this machine; see api/http/connections.py
+        proxy_headers=False,  # uvicorn would trust every program on this machine; see api/http/connections.py
         headers=ALL_HEADERS,
         timeout_graceful_shutdown=STOP_S,
     )
@@ -292,7 +292,7 @@ def main() -> None:
 
 
 def _host(listener: socket.socket | None) -> str:
-    """The address that an inherited socket listens on; loopback for one in the file system."""
+    """The address that an inherited socket listens on; loopback for a Unix socket; '' without one."""
     if listener is None:
         return ""
     name = listener.getsockname()

@@ -1,4 +1,4 @@
-"""What the routes work with: made by the composition root, handed over in ``app.state``."""
+"""The parts that the routes use: made by the composition root, handed over in ``app.state``."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -30,7 +30,8 @@ class Viewing:
     """The viewers of this process: how many there are, and whether they should leave."""
 
     def __init__(self, hub: Hub, most: int, most_of_key: int, *, shared: bool) -> None:
-        """``most_of_key``: viewers of one key's streams, 0: its share; ``shared``: there are several keys."""
+        """``most``: viewers of this process. ``most_of_key``: viewers of one key's streams (0: its share).
+        ``shared``: there are several keys."""
         self._hub = hub
         self._most = most
         self._most_of_key = most_of_key
@@ -40,10 +41,10 @@ class Viewing:
         self.viewers = 0
 
     def full(self, owner: str | None) -> bool:
-        """Whether nobody more can watch here a stream of this owner's (None: of anybody's).
+        """Whether this process takes no more viewers for a stream of this owner (None: of any owner).
 
-        A key's streams have viewers here as long as they have fewer than there is room for: one key alone takes a
-        half of the process, two a third each (the rule by which workers share their places).
+        A key's streams get another viewer as long as they have fewer than there is room left: one key alone fills a
+        half of the process, two fill a third each (the rule by which workers share their places).
         """
         room = self._most - self.viewers
         if room <= 0 or not owner or not (self._shared or self._most_of_key):
@@ -60,7 +61,7 @@ class Viewing:
 
     @contextmanager
     def counted(self, owner: str) -> Iterator[None]:
-        """One viewer more of this owner's streams, as long as the block lasts."""
+        """Count one more viewer of this owner's streams, as long as the block lasts."""
         self.viewers += 1
         self._of_key[owner] += 1
         try:
@@ -74,7 +75,7 @@ class Viewing:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One API process's parts."""
+    """The parts of one API process."""
 
     settings: Settings
     providers: Mapping[str, Provider]
@@ -92,7 +93,7 @@ class Context:
     seats: ViewerQuota
     presence: Presence
     servers: tuple[Redis, ...]
-    """The log's and the queue's; one where both are the same."""
+    """The clients of the log's and the queue's server; one where both are the same."""
     memory: Memory
     rights: RightsWatch
     watch: SendWatch

@@ -1,4 +1,4 @@
-"""What an API process counts: creates, cancels, refused requests, reads of the logs; and what its parts know."""
+"""The metrics of an API process: creates, cancels, refused requests, reads of the logs, numbers of its parts."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -12,11 +12,11 @@ from shared.redis import AWAY
 from shared.store.queue import Queue
 
 QUEUE_TIMEOUT_S = 1.0
-"""While Redis is away its numbers are missing, and all others are told."""
+"""While Redis is away, its numbers are left out, and all others are shown."""
 
 
 class ApiMetrics:
-    """One API process's counters. Its parts call what happened; nothing is called for a token."""
+    """The counters of one API process. Its parts call a method for each event; none is called for a token."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -38,14 +38,14 @@ class ApiMetrics:
         )
         self._read = Timings()
         self.was_read = self._read.observe
-        """Called for each read of the logs that have something new, with its seconds."""
+        """Call it after each read of logs with new entries. In: how long it took (s)."""
         self._queue: Queue | None = None
         self._waiting: list[Metric] = []
 
     def watch(
         self, queue: Queue, viewers: Callable[[], int], following: Callable[[], int], snapshots: Callable[[], int]
     ) -> None:
-        """Tell what these parts know when somebody asks."""
+        """Read the numbers of these parts at each scrape."""
         self._queue = queue
 
         def read() -> Iterable[Metric]:
@@ -61,7 +61,7 @@ class ApiMetrics:
         self.registry.register(Read(read))
 
     def created(self, outcome: str) -> None:
-        """A create was answered with a stream: ``created`` or ``exists``."""
+        """A create led to a stream: ``created`` or ``exists``."""
         self._created.labels(outcome).inc()
 
     def cancelled(self, full_name: str) -> None:
@@ -70,11 +70,11 @@ class ApiMetrics:
         self._ended.labels("cancelled", "", provider, self._models.told(model)).inc()
 
     def refused(self, code: str) -> None:
-        """A request got an error instead of an answer."""
+        """A request was refused. In: the error's code."""
         self._refused.labels(code).inc()
 
     async def render(self) -> bytes:
-        """Everything as Prometheus reads it, with the queue as it is now."""
+        """All metrics as Prometheus reads them, with the present numbers of the queue."""
         self._waiting = await self._ask_queue()
         return rendered(self.registry)
 

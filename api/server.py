@@ -12,16 +12,17 @@ import uvicorn
 from api.context import Viewing
 
 TICK_S: Final = 1.0
-"""How old the Date header of a response may be."""
+"""The most that the Date header of a response may be behind."""
 SEND_BUFFER: Final = 64 * 1024
-"""Bytes of SO_SNDBUF, which connections inherit from the listening socket; Linux takes it twice, for its own needs.
-Left to itself it grows to megabytes for a viewer that reads nothing. At 100 ms to the viewer it lets 640 kB/s pass,
-a hundred times the tokens of a fast stream."""
+"""Bytes of SO_SNDBUF, which connections inherit from the listening socket; Linux doubles it, for its own needs.
+Without a limit the buffer grows to megabytes for a viewer that reads nothing. At a round trip of 100 ms it allows
+640 kB/s, a hundred times the tokens of a fast stream."""
 
 
 class ApiServer(uvicorn.Server):
-    """uvicorn's server, which tells the viewers about the signal at once: it waits for them to leave. It learns of
-    the signal by an event, and does not look for it ten times a second (2 ms of CPU)."""
+    """uvicorn's server, with two changes. It tells the viewers about the signal at once, because it waits for them
+    to leave. And it learns of the signal by an event, instead of looking for it ten times a second (2 ms of
+    CPU)."""
 
     def __init__(
         self,
@@ -29,14 +30,14 @@ class ApiServer(uvicorn.Server):
         viewing: Viewing,
         listening: Callable[[Sequence[str]], None] = lambda addresses: None,
     ) -> None:
-        """``listening`` is called once with the addresses, when requests are answered there."""
+        """``listening`` is called once, when the server accepts requests, with its addresses."""
         super().__init__(config)
         self._viewing = viewing
         self._listening = listening
         self._signalled = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen. Where that fails, uvicorn has said why, and ends the process."""
+        """Listen. If that fails, uvicorn logs the reason and ends the process."""
         await super().startup(sockets)
         for server in self.servers:
             for listener in server.sockets:
@@ -46,24 +47,24 @@ class ApiServer(uvicorn.Server):
             self._listening([_address(one) for one in mine])
 
     async def main_loop(self) -> None:
-        """Until the signal."""
+        """Run until the signal."""
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):
                     await self._signalled.wait()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """SIGTERM or SIGINT; a second one of either cuts what still runs."""
+        """SIGTERM or SIGINT came; a second one cuts the connections that are still open."""
         self.force_exit = self.should_exit
         super().handle_exit(sig, frame)
-        # uvicorn would raise them again when everything is closed: a stop that was asked for ends with exit code 0.
+        # uvicorn would raise the signals again when everything is closed; a stop on request ends with exit code 0.
         self._captured_signals.clear()
         self._viewing.stop()
         self._signalled.set()
 
 
 def _address(listener: socket.socket) -> str:
-    """``host:port``, an IPv6 address in brackets; of a socket file its path."""
+    """``host:port``, an IPv6 address in brackets; for a socket file, its path."""
     name = listener.getsockname()
     if not isinstance(name, tuple):
         return str(name)

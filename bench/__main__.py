@@ -1,4 +1,4 @@
-"""``make bench``: measure, show the table, write rows and plots. ``--write-docs`` puts them into the documents."""
+"""``make bench``: measure, show the table, write rows and plots. ``--write-docs`` puts the table into its page."""
 
 import argparse
 import resource
@@ -14,36 +14,36 @@ from rich.console import Console
 
 from bench import promise
 from bench.load import BenchProvider
-from bench.report import machine, markdown, plots, promise_markdown, read_rows, show, show_promise, write_docs
+from bench.report import machine, markdown, plots, promise_markdown, read_rows, show, show_promise, write_table
 from bench.sections import FULL, SECTIONS, SHORT, Size
 from bench.session import Session, new_progress
 from bench.spawn import ROOT, BenchError
 from cli.errors import CannotStart
 
 RESULTS = Path(__file__).parent / "results"
-DOCUMENTS = (ROOT / "docs" / "performance.md", ROOT / "README.md")
+DOCUMENT = ROOT / "docs" / "performance.md"
 
 
 def options() -> argparse.Namespace:
-    """The command line."""
+    """The options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--short", action="store_true", help="under 3 minutes: one round of everything")
     parser.add_argument("--only", nargs="+", choices=tuple(SECTIONS), metavar="SECTION", help=", ".join(SECTIONS))
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for raw rows and plots")
-    parser.add_argument("--write-docs", action="store_true", help="put the table of the results into the documents")
+    parser.add_argument("--write-docs", action="store_true", help="put the table into docs/performance.md")
     parser.add_argument(
         "--promise",
         action="store_true",
         help="measure appendfsync always beside everysec, and slower disks, and nothing else: six minutes",
     )
     parser.add_argument(
-        "--report", action="store_true", help="measure nothing: show and draw the rows that are there"
+        "--report", action="store_true", help="measure nothing: show and draw the rows of the last run"
     )
     return parser.parse_args()
 
 
 def run(steps: int, measure: Callable[[Session], None], size: Size, to: Path, console: Console) -> None:
-    """Measure, and write the raw rows to this file as they come."""
+    """Measure, and write each raw row to this file at once."""
     began = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder,
@@ -58,7 +58,7 @@ def run(steps: int, measure: Callable[[Session], None], size: Size, to: Path, co
 
 
 def run_table(asked: argparse.Namespace, console: Console) -> None:
-    """The sections, their table and plots."""
+    """Run the sections, and make their table and plots."""
     size, to = SHORT if asked.short else FULL, asked.results / "rows.jsonl"
     chosen = [SECTIONS[name] for name in asked.only or SECTIONS]
 
@@ -78,7 +78,7 @@ def run_table(asked: argparse.Namespace, console: Console) -> None:
 
 
 def run_promise(asked: argparse.Namespace, console: Console) -> None:
-    """Both promises, side by side."""
+    """Measure both promises side by side."""
     size, to = SHORT if asked.short else FULL, asked.results / "promise.jsonl"
     count = 1 if asked.short else promise.ROUNDS
     bounded = replace(size, spare_s=min(size.spare_s, promise.SPARE_S), most_s=promise.MOST_S)
@@ -92,21 +92,21 @@ def run_promise(asked: argparse.Namespace, console: Console) -> None:
 
 
 def _write(text: str, marker: str, console: Console) -> None:
-    for document in write_docs(text, marker, [path for path in DOCUMENTS if path.exists()]):
-        console.print(f"Written: {document}", highlight=False)
+    write_table(text, marker, DOCUMENT)
+    console.print(f"Written: {DOCUMENT}", highlight=False)
 
 
 def main() -> None:
-    """Run as the command line says."""
+    """Run what the command line asks for."""
     asked = options()
-    # Told to end, it ends what it started, as for Ctrl-C.
+    # SIGTERM, like Ctrl-C, ends the child processes too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # What is not a terminal has no width of its own.
+    # Output that is not a terminal has no width.
     console = Console(width=None if sys.stdout.isatty() else 140)
     if not sys.platform.startswith("linux"):
         sys.exit("The benchmark reads the kernel's accounting from /proc and needs Linux (a container will do).")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # Thousands of sockets: a shell's usual 1,024 descriptors would be what is measured.
+    # There are thousands of sockets. A shell's usual 1,024 descriptors would limit the figures.
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     asked.results.mkdir(parents=True, exist_ok=True)
     console.print(machine(), style="dim", highlight=False)

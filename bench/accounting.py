@@ -1,8 +1,8 @@
-"""What the kernel says that processes used: CPU in ns, memory, and what a hypervisor took away (steal).
+"""What processes used, as the kernel counts it: CPU in ns, memory, and the time that a hypervisor took (steal).
 
-CPU is read from each process's own CPU clock (``clock_getcpuclockid(3)``: user and system time of all its
-threads, ended ones too, in ns), and what its ended children used from ``/proc/<pid>/stat`` (a fork that rewrites
-the append-only file, in steps of 10 ms).
+CPU is read from each process's CPU clock (``clock_getcpuclockid(3)``: user and system time of all its threads,
+ended ones too, in ns). The CPU of its ended children is read from ``/proc/<pid>/stat`` (for example a fork that
+rewrites the append-only file, in steps of 10 ms).
 """
 
 import os
@@ -16,7 +16,7 @@ STEAL = 7
 
 
 def tree(roots: Iterable[int]) -> list[int]:
-    """These processes and everything below them."""
+    """These processes and all their descendants."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and (fields := _stat(int(entry.name))):
@@ -30,7 +30,7 @@ def tree(roots: Iterable[int]) -> list[int]:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of ``/proc/<pid>/stat`` behind the name (state, parent, …); none if the process is gone."""
+    """The fields of ``/proc/<pid>/stat`` after the name (state, parent, …); [] if the process is gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -38,7 +38,7 @@ def _stat(pid: int) -> list[str]:
 
 
 def role(pid: int) -> str:
-    """What a process is: ``api``, ``worker``, ``redis``, ``cli`` or ``node``."""
+    """The role of a process: ``api``, ``worker``, ``redis``, ``cli`` or ``node``; ``gone`` if it has ended."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
     except OSError:
@@ -55,7 +55,7 @@ def role(pid: int) -> str:
 
 
 def cpu_ns(pid: int) -> int:
-    """What this process has used so far; 0 if it is gone."""
+    """The CPU that this process has used so far; 0 if it is gone."""
     fields = _stat(pid)
     try:
         own = time.clock_gettime_ns((~pid << 3) | 2)
@@ -78,7 +78,7 @@ def rss_bytes(pid: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class CpuSample:
-    """A moment: each process's CPU, and the machine's times."""
+    """One reading: each process's CPU, and the machine's times."""
 
     at_ns: int
     by_pid: dict[int, int]
@@ -92,12 +92,12 @@ class CpuSample:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What was used between two readings."""
+    """The CPU and the time between two readings."""
 
     cpu_ns: dict[str, int]
     """By role."""
     steal: float
-    """Share of the machine's time that its hypervisor took."""
+    """The share of the machine's time that its hypervisor took."""
     idle: float
     seconds: float
 
@@ -113,6 +113,6 @@ class Used:
         return cls(by_role, spent[STEAL] / total, (spent[3] + spent[4]) / total, seconds)
 
     def others(self, more_ns: int) -> float:
-        """Share of the machine's time that neither these processes used nor ``more_ns`` accounts for."""
+        """The share of the machine's time that other programs used: neither these processes, nor ``more_ns``."""
         capacity_ns = self.seconds * 1e9 * (os.cpu_count() or 1)
         return max(0.0, 1 - self.idle - self.steal - (sum(self.cpu_ns.values()) + more_ns) / capacity_ns)

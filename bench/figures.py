@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 Histogram = dict[int, int]
-"""Bucket (µs) to count, as ``native/viewer.c`` prints them; a bucket is named by its lower edge."""
+"""Bucket (µs, its lower edge) to count, as ``native/viewer.c`` prints them."""
 
 
 def histogram(pairs: Iterable[Sequence[int]]) -> Histogram:
@@ -24,7 +24,7 @@ def merged(parts: Iterable[Histogram]) -> Histogram:
 
 
 def percentile(of: Histogram, share: float) -> float:
-    """The smallest bucket at or below which this share (0 to 1) lies; NaN for an empty histogram."""
+    """The smallest bucket with at least this share (0 to 1) at or below it; NaN for an empty histogram."""
     left = share * sum(of.values())
     for bucket in sorted(of):
         left -= of[bucket]
@@ -34,14 +34,14 @@ def percentile(of: Histogram, share: float) -> float:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The smallest value at or below which this share of the values lies; NaN for none."""
+    """The smallest value with at least this share (0 to 1) of the values at or below it; NaN for no values."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The median of some rounds, with the smallest and the largest of them."""
+    """The median of some rounds, with the smallest and the largest value."""
 
     median: float
     low: float
@@ -50,33 +50,34 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> "Spread | None":
-        """None where there is no value."""
+        """None if there is no value."""
         kept = [value for value in values if value == value]  # NaN is no value
         return cls(statistics.median(kept), min(kept), max(kept), len(kept)) if kept else None
 
 
 def ratios(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Spread | None:
-    """Round by round, ours over theirs: what slows a whole round down slows both. None without a common round."""
+    """Ours divided by theirs, round by round, because a disturbance of a round slows both. None without a common
+    round."""
     return Spread.of(ours[number] / theirs[number] for number in ours if theirs.get(number))
 
 
 def differences(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Spread | None:
-    """Round by round, ours less theirs. None without a common round."""
+    """Ours minus theirs, round by round. None without a common round."""
     return Spread.of(ours[number] - theirs[number] for number in ours if number in theirs)
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
-    """Of the straight line nearest to these points (least squares); NaN for fewer than two."""
+    """The slope of the line through these points (least squares); NaN for fewer than two points."""
     if len(points) < 2:
         return float("nan")
     return statistics.linear_regression([x for x, _ in points], [y for _, y in points]).slope
 
 
 def rate_at(limit_ms: float, below: Mapping[str, float] | None, above: Mapping[str, float] | None) -> float:
-    """The tokens/s at which p99 passes the limit, between a run within it and one beyond.
+    """The tokens/s at which p99 exceeds the limit, between a run below the limit and one above it.
 
-    Latency grows by factors there, so its logarithm is taken as straight. With only one of the two: that one's
-    rate (a bound, not a crossing). Raises ``ValueError`` without either.
+    Latency grows by factors there, so its logarithm is interpolated. With only one run the result is its rate (a
+    bound, not the crossing). Raises ``ValueError`` without any run.
     """
     if below is None or above is None or below is above:
         found = below or above

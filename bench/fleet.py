@@ -1,4 +1,4 @@
-"""The contenders: how each is started, how it is asked for a stream, and which processes count as it."""
+"""The contenders: how each is started, how it is asked for a stream, and which processes belong to it."""
 
 import json
 import re
@@ -24,23 +24,23 @@ from shared.store.keys import Keys
 
 GATE_S = 60.0
 MAX_STREAMS = "4000"
-"""Not Headrace's default (200): the table wants one worker process under every load."""
+"""Not Headrace's default (200), because the table needs one worker process to carry every load."""
 WAITING_PER_ADDRESS = "0"
-"""Not Headrace's default (256): here thousands of callers come from one address in one moment."""
+"""Not Headrace's default (256), because here thousands of callers come from one address at one moment."""
 
 
 _PORT = re.compile(r"^port (\d+)$", re.MULTILINE)
 
 
 class Contender:
-    """One that runs while its block lasts. Below, each says how it is started and asked."""
+    """A contender, which runs as long as its block lasts. Each subclass defines how it is started and asked."""
 
     key: ClassVar[str]
     title: ClassVar[str]
     asks: ClassVar[bool] = True
-    """Viewers may ask it for streams of their own (else it is for reading only)."""
+    """Whether viewers may ask it for streams of their own. If not, it is only for reading."""
     shares: ClassVar[bool] = True
-    """Many viewers may follow one stream, and come back to it."""
+    """Whether many viewers may follow one stream, and come back to it."""
 
     def __init__(self, directory: Path, provider_url: str) -> None:
         self.directory = directory / self.key
@@ -60,7 +60,7 @@ class Contender:
         raise NotImplementedError
 
     def asking(self, answer: AskedAnswer) -> HttpRequest:
-        """A viewer that asks for a stream of its own."""
+        """The request of a viewer that asks for a stream of its own."""
         raise NotImplementedError
 
     def open(self, answer: AskedAnswer) -> str:
@@ -68,14 +68,14 @@ class Contender:
         raise NotImplementedError
 
     def reading(self, name: str) -> HttpRequest:
-        """A viewer that follows this stream from its beginning."""
+        """The request of a viewer that follows this stream from its beginning."""
         raise NotImplementedError
 
     def go(self) -> None:
-        """Let what it writes itself begin, where that is gated."""
+        """Let gated streams begin that the contender (and not the provider) writes."""
 
     def resuming(self, name: str) -> HttpRequest:
-        """One that has seen the beginning, and was cut off."""
+        """The request of a viewer that has seen the beginning, and was cut off."""
         return self.reading(name)
 
     def __enter__(self) -> Self:
@@ -96,7 +96,7 @@ class Contender:
         return child
 
     def _start_redis(self) -> None:
-        """A server as `headrace up` starts it: append-only file on."""
+        """Start a server as `headrace up` does: with its append-only file."""
         port = self._owned.enter_context(held_port())
         argv = server_argv(find_server(), port, self.directory)
         child = self._owned.enter_context(Child("redis", argv, self.directory, orphaned=signal.SIGTERM))
@@ -105,7 +105,7 @@ class Contender:
         self.redis_url = f"redis://127.0.0.1:{port}/0"
 
     def _start_uvicorn(self, module: str, **env: str) -> None:
-        """As the documentation of FastAPI says: ``uvicorn module:app``."""
+        """Start an app as FastAPI's documentation says: ``uvicorn module:app``."""
         self.port = self._owned.enter_context(held_port())
         address = ("--host", "127.0.0.1", "--port", str(self.port), "--backlog", "2048")
         argv = (sys.executable, "-m", "uvicorn", f"{module}:app", *address, "--no-access-log")
@@ -134,10 +134,10 @@ class Headrace(Contender):
     processes = 1
     appendfsync: ClassVar[str] = ALWAYS
     owners: ClassVar[tuple[str, ...]] = ("bench",)
-    """Whose keys there are. The first one asks, where nobody is named."""
+    """The owners of the API keys. The first one is the default."""
 
     def env(self) -> dict[str, str]:
-        """More of its environment."""
+        """More variables of its environment."""
         return {}
 
     def start(self) -> None:
@@ -166,15 +166,16 @@ class Headrace(Contender):
         return self.asking_as(self.owners[0], answer)
 
     def asking_as(self, owner: str, answer: AskedAnswer) -> HttpRequest:
-        """A viewer with this owner's key."""
+        """The request of a viewer with this owner's key."""
         return HttpRequest(self.port, self._create(answer, owner), get("{}"))
 
     def creating(self, answer: AskedAnswer) -> HttpRequest:
-        """One that makes a stream which nobody follows."""
+        """A request that makes a stream which nobody follows."""
         return HttpRequest(self.port, self._create(answer, self.owners[0]))
 
     def _create(self, answer: AskedAnswer, owner: str) -> str:
-        """As the project's own clients create: with an ``Idempotency-Key``, another one for each viewer."""
+        """A create like that of the project's own clients: with an ``Idempotency-Key``, a different one for each
+        viewer."""
         key = f"{token_hex(8)}-{{viewer}}"
         body = json.dumps({"prompt": answer.prompt})
         return post("/v1/streams", body, Authorization=self._auths[owner], Idempotency_Key=key)
@@ -192,8 +193,33 @@ class Headrace(Contender):
         return HttpRequest(self.port, get(name, Last_Event_ID=first_entry(self.redis_url, name)))
 
 
+class InOpenAI(Headrace):
+    """Read in another dialect than the native one; all else is the same."""
+
+    key, title, dialect = "openai", "(c) Headrace, in OpenAI's dialect", "openai"
+
+    def asking(self, answer: AskedAnswer) -> HttpRequest:
+        # The events_url holds a read token, so there is a query already.
+        return HttpRequest(self.port, self._create(answer, self.owners[0]), get(f"{{}}&dialect={self.dialect}"))
+
+
+class InResponses(InOpenAI):
+    key, title, dialect = "responses", "(c) Headrace, in the dialect of OpenAI's Responses", "responses"
+
+
+class InAiSdk(InOpenAI):
+    key, title, dialect = "ai-sdk", "(c) Headrace, in the AI SDK's dialect", "ai-sdk"
+
+
+class InAgUi(InOpenAI):
+    key, title, dialect = "ag-ui", "(c) Headrace, in AG-UI's dialect", "ag-ui"
+
+
+DIALECTS: tuple[type[InOpenAI], ...] = (InOpenAI, InResponses, InAiSdk, InAgUi)
+
+
 class Neighbours(Headrace):
-    """With ten keys, and as many places as it is shipped with. The first key is greedy."""
+    """Headrace with ten keys and its default number of places. The first key is greedy."""
 
     key, title = "neighbours", "(c) Headrace, ten keys"
     owners = ("greedy", *(f"other{n}" for n in range(9)))
@@ -212,7 +238,7 @@ class TwoOfEach(Headrace):
 
 
 class Xread(Contender):
-    """Headrace's worker and server, and an app in place of its API."""
+    """Headrace's worker and server, with another app instead of its API."""
 
     key, title = "xread", "(d) Headrace's log, an XREAD per viewer"
 
@@ -237,8 +263,8 @@ class Xread(Contender):
         return HttpRequest(self.port, get(name, Last_Event_ID=first_entry(self.redis_url, name)))
 
 
-class OfNode(Contender):
-    """One from npm."""
+class NodeContender(Contender):
+    """A contender from npm."""
 
     @staticmethod
     def why_not() -> str:
@@ -251,7 +277,7 @@ class OfNode(Contender):
         self.port = int(_PORT.findall(child.output())[0])
 
 
-class Resumable(OfNode):
+class Resumable(NodeContender):
     key, title = "resumable", "(e) resumable-stream (npm)"
 
     def start(self) -> None:
@@ -269,8 +295,8 @@ class Resumable(OfNode):
         return HttpRequest(self.port, get(f"/{name}"))
 
 
-class Durable(OfNode):
-    """For reading only: what it serves is written into it by a thread of this process, an append for each token."""
+class Durable(NodeContender):
+    """Only for reading: a thread of this process writes its streams, with one append for each token."""
 
     key, title, asks = "durable", "(f) @durable-streams/server (npm), reading only", False
 
@@ -299,7 +325,7 @@ class Durable(OfNode):
             try:
                 call(self.port, "POST", name, f"{number}@{time.monotonic_ns()} ", content_type="text/plain")
             except BenchError:
-                return  # what its viewers miss is counted
+                return  # the tokens that its viewers miss are counted
 
     def go(self) -> None:
         self._gate.set()
@@ -313,7 +339,7 @@ ALL: tuple[type[Contender], ...] = (Direct, Shared, Headrace, Xread, Resumable, 
 
 
 def first_entry(redis_url: str, events_url: str) -> str:
-    """The id of the first event of a stream's log: what a viewer has seen that was cut off at the beginning."""
+    """The id of the first event of a stream's log, as a viewer has seen it that was cut off at the beginning."""
     found = re.search(r"/streams/([^/]+)/events", events_url)
     if not found:
         raise BenchError(f"{events_url} names no stream")

@@ -1,4 +1,4 @@
-"""What is asked for, and the bytes that ask for it."""
+"""Requests of the benchmark: what a stream's provider should answer, and the bytes that ask for it."""
 
 import http.client
 import socket
@@ -11,15 +11,15 @@ HTTP_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class AskedAnswer:
-    """What the provider shall say; it reads this out of the prompt (see ``native/provider.c``)."""
+    """What the provider should answer. The provider reads it from the prompt (see ``native/provider.c``)."""
 
     tokens: int
     rate: float = 50
     delay_ms: int = 0
     hold_ms: int = 0
-    """Between the last token and the end."""
+    """The pause between the last token and the end."""
     gated: bool = False
-    """It begins when the provider is told to (:meth:`bench.fleet.Contender.go`)."""
+    """Whether the answer begins only after :meth:`bench.load.BenchProvider.go`."""
 
     @property
     def prompt(self) -> str:
@@ -28,13 +28,14 @@ class AskedAnswer:
 
     @property
     def last_ms(self) -> float:
-        """When the last token of one that is asked for now is due."""
+        """When the last token is due, counted from the request."""
         return self.delay_ms + 1000 * (self.tokens - 1) / self.rate
 
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """What a viewer sends: bytes, and perhaps a second request whose ``{}`` is the first one's ``events_url``."""
+    """What a viewer sends: a request, and perhaps a second one, whose ``{}`` is replaced by the ``events_url`` of
+    the first response."""
 
     port: int
     request: str
@@ -64,16 +65,16 @@ def _request(method: str, path: str, headers: dict[str, str], body: str) -> str:
 def call(
     port: int, method: str, path: str, body: str = "", content_type: str = "application/json", **headers: str
 ) -> tuple[bytes, http.client.HTTPMessage]:
-    """One request from here. Out: body (of a stream: nothing) and headers. Raises :class:`BenchError`."""
+    """Send one request from this process. Out: body (b"" for a stream) and headers. Raises :class:`BenchError`."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=HTTP_S)
     try:
         connection.request(method, path, body or None, {"Content-Type": content_type, **_names(headers)})
-        answer = connection.getresponse()
-        streams = (answer.getheader("content-type") or "").startswith("text/event-stream")
-        content = b"" if streams else answer.read()
-        if answer.status >= 300:
-            raise BenchError(f"{method} {path} was answered with {answer.status}: {content[:300]!r}")
-        return content, answer.headers
+        response = connection.getresponse()
+        streams = (response.getheader("content-type") or "").startswith("text/event-stream")
+        content = b"" if streams else response.read()
+        if response.status >= 300:
+            raise BenchError(f"{method} {path} was answered with {response.status}: {content[:300]!r}")
+        return content, response.headers
     except (OSError, http.client.HTTPException) as error:
         raise BenchError(f"{method} {path} on port {port} failed: {error!r}") from None
     finally:
@@ -81,7 +82,7 @@ def call(
 
 
 def accepts(port: int) -> bool:
-    """Whether somebody listens there."""
+    """Whether a server listens on this port."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0

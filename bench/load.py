@@ -1,4 +1,4 @@
-"""The provider and the viewers: two native programs that cost far less than what they measure."""
+"""The provider and the viewers: two native programs that cost far less than the contenders that they measure."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from bench.toolchain import native
 from cli.up.process import end_with_parent, last_lines
 
 GRACE_S = 20.0
-"""A contender past its limit delivers late; what has not come by then is counted as lost."""
+"""How late tokens may come. An overloaded contender delivers late; later tokens are counted as lost."""
 
 
 class BenchProvider:
@@ -35,11 +35,11 @@ class BenchProvider:
         self.url = f"http://127.0.0.1:{self.port}/v1"
 
     def stats(self) -> dict[str, int]:
-        """Tokens sent in all, and how late it was (µs) since the last look."""
+        """All tokens that it sent, and how late it was (µs) since the last call."""
         return dict(json.loads(call(self.port, "GET", "/stats")[0]))
 
     def go(self) -> None:
-        """Let the answers begin that wait for it."""
+        """Let the gated answers begin."""
         call(self.port, "GET", "/go")
 
     def __enter__(self) -> "BenchProvider":
@@ -51,20 +51,20 @@ class BenchProvider:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the viewers of one run saw."""
+    """The result of the viewers of one run."""
 
     total: dict[str, Any]
     streams: list[dict[str, Any]]
     latency: Histogram
     cpu_ns: int
-    """Their own cost."""
+    """The viewers' own CPU."""
 
 
 class Viewers:
     """A running load generator."""
 
     def __init__(self, directory: Path, asking: HttpRequest, count: int, **options: int | bool) -> None:
-        """``options`` are those of ``native/viewer.c``, ``_`` for ``-``."""
+        """``options``: those of ``native/viewer.c``, with ``_`` for ``-``."""
         directory.mkdir(parents=True, exist_ok=True)
         request, follow = directory / "request", directory / "follow"
         request.write_bytes(asking.request.encode())
@@ -89,7 +89,8 @@ class Viewers:
             )
 
     def wait_for(self, kind: str, within_s: float, *, or_else: bool = False) -> dict[str, Any]:
-        """Wait for the line of this kind. Raises :class:`BenchError` (``or_else``: comes back empty)."""
+        """Wait for the line of this kind. Raises :class:`BenchError` if it does not come (``or_else``: returns
+        {})."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             for line in self._out.read_text().splitlines():
@@ -101,14 +102,14 @@ class Viewers:
         if or_else:
             return {}
         self.stop()
-        raise BenchError(f"the viewers never came to '{kind}': {last_lines(self._errors) or 'they said nothing'}")
+        raise BenchError(f"the viewers did not reach '{kind}': {last_lines(self._errors) or 'they said nothing'}")
 
     def leave(self) -> None:
-        """Let viewers go that stay (``idle``, ``stay``)."""
+        """Let viewers end that were started with ``idle`` or ``stay``."""
         self._close_input()
 
     def finish(self, within_s: float) -> Seen:
-        """Wait until they end. Raises :class:`BenchError` if they do not."""
+        """Wait until the viewers end. Raises :class:`BenchError` if they do not."""
         deadline = time.monotonic() + within_s
         while True:
             pid, status, usage = os.wait4(self._popen.pid, os.WNOHANG)
@@ -135,7 +136,7 @@ class Viewers:
         )
 
     def stop(self) -> None:
-        """End them now."""
+        """Kill the viewers now."""
         if self._popen.poll() is None:
             self._popen.kill()
             self._popen.wait(5)
@@ -148,7 +149,7 @@ class Viewers:
 
 @contextmanager
 def idle_viewers(directory: Path, asking: HttpRequest, count: int) -> Iterator[None]:
-    """Viewers that follow, and to whom nothing is said, while the block lasts. Raises :class:`BenchError`."""
+    """Viewers that follow a silent stream as long as the block lasts. Raises :class:`BenchError`."""
     viewers = Viewers(directory, asking, count, idle=True, ramp_ms=max(1, count), timeout_ms=120_000)
     try:
         viewers.wait_for("open", GRACE_S)

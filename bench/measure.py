@@ -1,9 +1,9 @@
-"""One measurement each: put a load on one contender, and write down what came of it as a row (JSON).
+"""The measurements: each puts a load on one contender, and gives a row (JSON).
 
-A row holds what was measured and nothing that was judged, so that tables and plots are made from the rows alone.
-Times are in the unit that their name ends with; ``cpu_us`` is by role of process, over the whole run: creating
-the streams, telling them to their end, and the idle time in between. Of streams that come and go (``steady``) it is
-that of a time in which as many began as ended, and ``tokens`` are those of that time.
+A row holds only what was measured, without a judgement, so that tables and plots are made from the rows alone. The
+name of a time ends with its unit. ``cpu_us`` is by role of process, over the whole run: creating the streams,
+carrying them to their end, and the idle time in between. For streams that come and go (``steady``), it is over a
+window in which as many began as ended, and ``tokens`` are those of the window.
 """
 
 import contextlib
@@ -29,33 +29,35 @@ from bench.spawn import BenchError, Child, clean_env
 
 Row = dict[str, Any]
 
-SETTLE_S = 0.3
-"""Behind the last token: what finishes a stream belongs to it."""
-IDLE_SETTLE_S = 1.0
-CREATED_SETTLE_S = 2.0
-"""For streams that were created all at once to end, so that they take no part in what is measured next."""
+FINISH_S = 0.3
+"""The time after the last token that is still measured, because the end of a stream belongs to its cost."""
+IDLE_WAIT_S = 1.0
+CREATED_WAIT_S = 2.0
+"""The time for streams that were created all at once to end, so that they do not disturb the next measurement."""
 EDGE_MS = 300
-"""Kept off the ends of the time in which latencies count: streams still start, or end already."""
+"""Cut off from both ends of the time in which latencies count, because some streams still start or already end
+there."""
 OPEN_S = 40.0
-"""For a thousand viewers to be there; the provider's first token may take Headrace's 60 s."""
+"""The time for a thousand viewers to connect. (Headrace waits for the provider's first token for 60 s.)"""
 COLD_S = 90.0
 NEIGHBOUR_ASKS = 3
-"""Of each key, in each state."""
+"""Requests of each key, in each state."""
 FILL_MS = 2
-"""Between two creates that fill the queue: it is the length of the line that is measured, not the creates."""
+"""The time between two creates that fill the queue. They are slow because the queue is measured, not the
+creates."""
 FILL_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What a contender and the provider had used until then."""
+    """The CPU that a contender and the provider had used at one moment."""
 
     contender: CpuSample
     provider_ns: int
 
 
 class Bench:
-    """What all measurements share: the provider, and a folder for what is short-lived."""
+    """What all measurements share: the provider, and a folder for temporary files."""
 
     def __init__(self, directory: Path, provider: BenchProvider) -> None:
         self.directory = directory
@@ -64,8 +66,8 @@ class Bench:
     def streams(
         self, contender: Contender, count: int, answer: AskedAnswer, ramp_ms: int, *, together: bool = False
     ) -> Row:
-        """``count`` viewers, each with a stream of its own, begun within ``ramp_ms`` (``together``: connected
-        before, and all asking at the same moment)."""
+        """``count`` viewers, each with a stream of its own. They start within ``ramp_ms`` (``together``: they
+        connect first, and then all ask at the same moment)."""
         begin, end = ramp_ms + answer.delay_ms + EDGE_MS, int(answer.last_ms)
         whole_s = (ramp_ms + answer.last_ms) / 1000 + GRACE_S
         with _connections(contender) as server:
@@ -84,7 +86,7 @@ class Bench:
                 timeout_ms=int(1000 * whole_s),
             )
             seen = viewers.finish(whole_s + GRACE_S)
-            time.sleep(SETTLE_S)
+            time.sleep(FINISH_S)
             after = self._moment(contender)
             trips = _round_trips(server) - trips
         row = self._row(contender, before, after, seen) | _latencies(seen)
@@ -101,10 +103,10 @@ class Bench:
         }
 
     def steady(self, contender: Contender, count: int, answer: AskedAnswer, window_ms: int) -> Row:
-        """``count`` viewers at any time, each with a stream of its own: as one ends, another one begins.
+        """``count`` viewers at any time, each with a stream of its own. When one ends, another one begins.
 
-        The first come one after the other, spread over the time that an answer takes. From when all are there
-        ``window_ms`` are measured; those under way then are told to their end.
+        The first viewers start one after the other, spread over the time that an answer takes. When all have
+        started, ``window_ms`` are measured. Streams that run at its end are read to their end.
         """
         life_ms = 1000 * answer.tokens / answer.rate
         begin, end = int(life_ms) + EDGE_MS, int(life_ms) + EDGE_MS + window_ms
@@ -131,7 +133,7 @@ class Bench:
                 seen = viewers.finish(whole_s)
             finally:
                 viewers.stop()
-            time.sleep(SETTLE_S)
+            time.sleep(FINISH_S)
         counted = seen.total["counted"]
         row = self._row(contender, before, after, seen, counted) | _latencies(seen)
         return row | {
@@ -144,8 +146,8 @@ class Bench:
         }
 
     def creates(self, contender: Headrace, count: int) -> Row:
-        """So many streams created at the same moment, over connections that are there. Nobody follows them, and
-        they run meanwhile."""
+        """``count`` streams created at the same moment, over open connections. They run meanwhile, and nobody
+        follows them."""
         before = self._moment(contender)
         viewers = Viewers(
             self.directory,
@@ -159,13 +161,13 @@ class Bench:
             seen = viewers.finish(GRACE_S)
         finally:
             viewers.stop()
-        time.sleep(CREATED_SETTLE_S)
+        time.sleep(CREATED_WAIT_S)
         row = self._row(contender, before, self._moment(contender), seen)
         return row | {"creates": count, "creates_per_s": 1000 * count / took_ms}
 
     def neighbours(self, contender: Neighbours, waiting: int, long: AskedAnswer, short: AskedAnswer) -> Row:
         """The first tokens of nine keys, one after the other: of an idle system, and then with ``waiting`` streams
-        of a tenth key in line, whose answers are long."""
+        of a tenth key in the queue, whose answers are long."""
         others = contender.owners[1:]
         idle = [self._first_ms(contender, owner, short) for owner in others * NEIGHBOUR_ASKS]
         before = self._moment(contender)
@@ -203,8 +205,8 @@ class Bench:
         return float(stream["first_ms"])
 
     def fan(self, contender: Contender, viewers: int, answer: AskedAnswer) -> Row:
-        """One gated stream, many viewers: it begins when all are there. CPU is of the time from there until all
-        have its last token; coming and going is not in it."""
+        """One gated stream with many viewers, which begins when all are connected. CPU is measured from then until
+        all have the last token, without connecting and leaving."""
         name = contender.open(answer)
         following = Viewers(
             self.directory,
@@ -217,11 +219,11 @@ class Bench:
         )
         try:
             open_ms = following.wait_for("open", OPEN_S)["ms"]
-            time.sleep(SETTLE_S)
+            time.sleep(FINISH_S)
             before = self._moment(contender)
             self.provider.go()
             contender.go()
-            # One that can't keep up is measured as far as it came.
+            # A contender that can't keep up is measured as far as it comes.
             following.wait_for("told", answer.last_ms / 1000 + GRACE_S, or_else=True)
             after = self._moment(contender)
             following.leave()
@@ -237,7 +239,7 @@ class Bench:
         }
 
     def resume(self, contender: Contender, name: str, viewers: int, entries: int) -> Row:
-        """Many viewers come back at once to a log of ``entries`` tokens, and read it to its end."""
+        """Many viewers come back at the same moment to a log of ``entries`` tokens, and read it to its end."""
         before = self._moment(contender)
         asking = contender.resuming(name)
         seen = Viewers(
@@ -256,7 +258,7 @@ class Bench:
         }
 
     def idle(self, contender: Contender, counts: Sequence[int]) -> Row:
-        """Viewers to whom nothing is said, in rising number: memory of the API process, Redis connections."""
+        """A growing number of viewers of a silent stream: memory of the API process, Redis connections."""
         silent = AskedAnswer(tokens=1, rate=1, delay_ms=600_000)
         before = self._moment(contender)
         memory, connections = [], {}
@@ -266,12 +268,12 @@ class Bench:
             for count in counts:
                 stack.enter_context(idle_viewers(self.directory / f"idle-{count}", asking, count - here))
                 here = count
-                time.sleep(IDLE_SETTLE_S)
+                time.sleep(IDLE_WAIT_S)
                 memory.append([count, _front_rss(contender)])
                 connections[str(count)] = _connected(server)
         with _connections(contender) as server, idle_viewers(self.directory / "few", asking, counts[0]):
-            # Few after many: pools of connections grow with use, and stay.
-            time.sleep(IDLE_SETTLE_S)
+            # Few viewers after many, because connection pools grow with use and do not shrink.
+            time.sleep(IDLE_WAIT_S)
             connections[str(counts[0])] = _connected(server)
         after = self._moment(contender)
         return {
@@ -288,7 +290,7 @@ class Bench:
     def _row(
         self, contender: Contender, before: Moment, after: Moment, seen: Seen, tokens: int | None = None
     ) -> Row:
-        """``tokens``: those between the two moments, where that is not all of the run."""
+        """``tokens``: those between the two moments; None: all tokens of the run."""
         used = Used.between(before.contender, after.contender)
         provider_ns = after.provider_ns - before.provider_ns
         total = seen.total
@@ -317,7 +319,7 @@ class Bench:
 
 
 def cold(directory: Path) -> Row:
-    """`headrace up` in a new data folder, until the first token of the local model has come."""
+    """`headrace up` in a new data folder, until the local model's first token."""
     before = CpuSample.take([])
     began = time.monotonic()
     argv = (sys.executable, "-P", "-m", "cli", "up", "--port", "0", "--data-dir", "data")
@@ -337,8 +339,8 @@ def _first_token_s(port: int, began: float) -> float:
     connection.request("POST", "/v1/streams", body, {"Content-Type": "application/json"})
     made = json.loads(connection.getresponse().read())
     connection.request("GET", made["events_url"])
-    answer = connection.getresponse()
-    while line := answer.readline():
+    response = connection.getresponse()
+    while line := response.readline():
         if line.startswith(b'data: {"text"'):
             return time.monotonic() - began
         if line.startswith((b"event: failed", b"event: done")):
@@ -353,7 +355,7 @@ def _latencies(seen: Seen) -> Row:
 
 
 def _memory_mb(contender: Contender) -> dict[str, float]:
-    """What its processes hold now, by role."""
+    """The memory of its processes now, by role."""
     found: dict[str, float] = {}
     for pid in tree(contender.roots):
         found[role(pid)] = round(found.get(role(pid), 0) + rss_bytes(pid) / 1e6, 1)
@@ -361,13 +363,13 @@ def _memory_mb(contender: Contender) -> dict[str, float]:
 
 
 def _front_rss(contender: Contender) -> int:
-    """Of the processes that hold the viewers."""
+    """The memory of the processes that hold the viewers."""
     return sum(rss_bytes(pid) for pid in tree(contender.roots) if role(pid) in ("api", "node"))
 
 
 @contextlib.contextmanager
 def _connections(contender: Contender) -> "Iterator[redis.Redis | None]":
-    """A client of the contender's own server, to ask what it counts; None where it has none."""
+    """A client of the contender's Redis server, to read its counters; None if it has no server."""
     if not contender.redis_url:
         yield None
         return
@@ -377,12 +379,12 @@ def _connections(contender: Contender) -> "Iterator[redis.Redis | None]":
 
 
 def _round_trips(server: "redis.Redis | None") -> int:
-    """Reads from clients so far: a round trip is at least one (a large batch takes several)."""
+    """The server's reads from clients so far. A round trip is at least one read (a large batch takes several)."""
     return int(_info(server, "stats")["total_reads_processed"]) if server else 0
 
 
 def _connected(server: "redis.Redis | None") -> int | None:
-    """Its clients, without the one that asks."""
+    """The number of its clients, without this one."""
     return int(_info(server, "clients")["connected_clients"]) - 1 if server else None
 
 

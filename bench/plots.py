@@ -1,4 +1,4 @@
-"""Line charts as SVG, by hand: no library, small files that a README can show. Pure: points in, text out."""
+"""Line charts as SVG, without a library: small files that a README can show. Pure: points in, text out."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ COLOURS = {
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line."""
+    """One line of a chart."""
 
     key: str
     title: str
@@ -29,7 +29,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart's words; an axis is logarithmic or begins at 0."""
+    """A chart's texts and axes. An axis is logarithmic, or begins at 0."""
 
     title: str
     x: str
@@ -37,7 +37,7 @@ class Chart:
     log_x: bool = False
     log_y: bool = False
     bound: float | None = None
-    """A horizontal line."""
+    """The value of a horizontal line."""
 
 
 class _Axis:
@@ -68,7 +68,7 @@ class _Axis:
 
 
 def line_chart(chart: Chart, series: Sequence[Series]) -> str:
-    """The chart as an SVG document. Series without points are left out; without any, '' comes back."""
+    """The chart as an SVG document. Series without points are left out. '' if none has points."""
     shown = [
         Series(one.key, one.title, [(x, y) for x, y in one.points if y == y and (y > 0 or not chart.log_y)])
         for one in series

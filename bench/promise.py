@@ -1,7 +1,7 @@
-"""``--promise``: what it costs that everything acknowledged is on disk, beside a server that syncs each second.
+"""``--promise``: the cost of having everything acknowledged on disk, compared with a server that syncs each second.
 
-Both run all the time and take turns (see :mod:`bench.session`), and with them the same on slower disks: a shim in
-front of the server's C library makes each sync take 1, 2 or 5 ms (``native/fsync.c``).
+Both kinds run all the time and take turns (see :mod:`bench.session`). The same is done with slower disks: a library
+in front of the server's C library makes each sync take 1, 2 or 5 ms (``native/fsync.c``).
 """
 
 import os
@@ -29,7 +29,7 @@ BURSTS: Final = (100, 300)
 CREATES: Final = 500
 SPARE_S: Final = 45
 MOST_S: Final = 6.5 * 60
-"""A round takes a minute, so the whole takes five to six, and never more than eight."""
+"""A round takes a minute, so the whole takes five to six minutes, and never more than eight."""
 
 ROLES: Final = ("redis", "worker", "api")
 SECTION: Final = "promise"
@@ -66,14 +66,14 @@ KINDS: Final[tuple[type[Headrace], ...]] = (Everysec, Always, Always1, Always2, 
 
 
 def measure(session: Session, count: int) -> None:
-    """So many rounds of everything."""
+    """Measure ``count`` rounds of everything."""
     session.note({"section": "disk", "sync_us": sync_us(session.directory)})
     with session.running(KINDS) as found:
         contenders = [one for one in found if isinstance(one, Headrace)]
         for contender in contenders:
             warm_up(session, contender)
         for number in session.rounds(count):
-            # Another one begins each round: who comes behind a pause finds cold caches.
+            # Another contender begins each round, because the one after a pause finds cold caches.
             first = number % len(contenders)
             for contender in contenders[first:] + contenders[:first]:
                 _round(session, number, contender)
@@ -91,7 +91,7 @@ def _round(session: Session, number: int, contender: Headrace) -> None:
 
 
 def sync_us(directory: Path) -> float:
-    """How long a ``fdatasync`` of this folder's disk takes behind a small append: median of a hundred, in µs."""
+    """How long a ``fdatasync`` on this folder's disk takes after a small append: the median of a hundred, in µs."""
     took = []
     path = directory / "sync"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -119,7 +119,8 @@ COLUMNS: Final = (
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
-    """A line for each, as ``COLUMNS`` says: medians, with the lowest and the highest where there is room."""
+    """A line for each contender with the cells of ``COLUMNS``: medians, some with the lowest and the highest
+    value."""
     lines = []
     for kind in KINDS:
         load = partial(rounds, rows, SECTION, kind.key)
@@ -162,7 +163,7 @@ def _spread(found: dict[int, float], form: str) -> str:
 
 
 def remarks(rows: Sequence[Row]) -> list[str]:
-    """What a reader of the table has to know."""
+    """The notes below the table."""
     disk = next((row["sync_us"] for row in rows if row["section"] == "disk"), None)
     done = len({row["round"] for row in rows if row["section"] == SECTION})
     said = [f"Medians of {done} rounds (lowest – highest)."]

@@ -1,4 +1,4 @@
-"""What a run leaves behind: the table in the terminal, plots, and the same table in the documents."""
+"""The results of a run: the table in the terminal, plots, and the same table in the documents."""
 
 import json
 import os
@@ -22,12 +22,12 @@ STYLES = {"met": "green", "must met, aim missed": "yellow", "missed": "red"}
 
 
 def show(rows: Sequence[Row], console: Console) -> None:
-    """The table, what each contender cost, and what a reader has to know, in the terminal."""
+    """Show the table, the cost of each contender, and the notes, in the terminal."""
     table = Table("figure", "must", "aim", "measured (lowest – highest)", "", title="What it has to show")
     for judged in judge(rows):
         remark = f"\n[dim]{judged.remark}[/dim]" if judged.remark else ""
         style = STYLES.get(judged.verdict, "dim")
-        table.add_row(judged.line.name + remark, *judged.bounds, judged.figure, f"[{style}]{judged.verdict}[/]")
+        table.add_row(judged.target.name + remark, *judged.bounds, judged.figure, f"[{style}]{judged.verdict}[/]")
     console.print(table)
     peers = Table(*PEER_COLUMNS, title="Side by side, 100 streams")
     for cells in side_by_side(rows):
@@ -50,7 +50,7 @@ PEER_COLUMNS = (
 
 
 def side_by_side(rows: Sequence[Row]) -> list[list[str]]:
-    """For each contender the medians of its rounds at 100 streams."""
+    """For each contender, its median round at 100 streams."""
     found = []
     for kind in ALL:
         own = [
@@ -81,7 +81,7 @@ def side_by_side(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def plots(rows: Sequence[Row]) -> dict[str, str]:
-    """Each plot's file name and SVG; those without any points are left out."""
+    """Each plot's file name and SVG. Plots without points are left out."""
     kept = [row for row in rows if not row.get("thrown_away") and "error" not in row]
     kinds: list[type[Contender]] = [*ALL, TwoOfEach]
     titles = {kind.key: kind.title.split(",")[0].replace(" (npm)", "") for kind in kinds}
@@ -137,7 +137,7 @@ def markdown(rows: Sequence[Row]) -> str:
     for judged in judge(rows):
         remark = f"<br>{judged.remark}" if judged.remark else ""
         must, aim = judged.bounds
-        lines.append(f"| {judged.line.name}{remark} | {must} | {aim} | {judged.figure} | {judged.verdict} |")
+        lines.append(f"| {judged.target.name}{remark} | {must} | {aim} | {judged.figure} | {judged.verdict} |")
     lines += ["", "100 streams, medians:", "", f"| {' | '.join(PEER_COLUMNS)} |", "|---" * len(PEER_COLUMNS) + "|"]
     lines += [f"| {' | '.join(cells)} |" for cells in side_by_side(rows)]
     said = faults(rows)
@@ -147,7 +147,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def machine() -> str:
-    """This machine, in a line."""
+    """A description of this machine, in one line."""
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     model = re.search(r"model name\s*:\s*(.+)", info)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -173,17 +173,11 @@ def promise_markdown(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, "", *(f"- {remark}" for remark in promise.remarks(rows) + faults(rows))])
 
 
-def write_docs(text: str, marker: str, documents: Sequence[Path]) -> list[Path]:
-    """Put a table between the markers of each document that has them. Out: those that were written."""
-    written = []
+def write_table(text: str, marker: str, document: Path) -> None:
+    """Put a table between its markers in this document."""
     between = re.compile(rf"(<!-- bench:{marker} -->\n).*?(\n<!-- /bench:{marker} -->)", re.DOTALL)
-    for document in documents:
-        before = document.read_text("utf-8")
-        fresh = between.sub(lambda found: found[1] + text + found[2], before)
-        if fresh != before:
-            document.write_text(fresh, "utf-8")
-            written.append(document)
-    return written
+    before = document.read_text("utf-8")
+    document.write_text(between.sub(lambda found: found[1] + text + found[2], before), "utf-8")
 
 
 def read_rows(path: Path) -> list[Row]:

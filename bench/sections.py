@@ -1,4 +1,4 @@
-"""What is measured, in which order: each section is a few contenders, a load, and rounds."""
+"""The sections, in order: each is a few contenders, a load, and rounds."""
 
 import math
 import os
@@ -11,54 +11,56 @@ from tempfile import mkdtemp
 from typing import Final
 
 from bench.figures import rate_at
-from bench.fleet import ALL, Contender, Direct, Headrace, Neighbours, Shared, TwoOfEach
+from bench.fleet import ALL, DIALECTS, Contender, Direct, Headrace, Neighbours, Shared, TwoOfEach
 from bench.http_request import AskedAnswer
 from bench.measure import Row, cold
 from bench.session import Session
 
 LIMIT_MS: Final = 50.0
-"""The article's promise: a token is there within 50 ms. Past it a contender counts as saturated."""
+"""The article's promise: a token arrives within 50 ms. A contender with more counts as saturated."""
 MOST_STEPS: Final = 6
 FEWEST_STREAMS: Final = 5
 MOST_STREAMS: Final = 2500
 OVERRUN: Final = 0.75
-"""Share of the rate that was asked for; below it a contender has no more to show."""
+"""The share of the requested rate below which a contender is overloaded, and its curve ends."""
 KEPT_UP: Final = 0.9
-"""The same, for a load to count as carried: less means that streams began late, however quick their tokens."""
+"""The share of the requested rate from which a load counts as carried. A lower share means that streams began late,
+even if their tokens came fast."""
 RATE: Final = 50.0
 RAMP_MS: Final = 8
-"""Between one stream's beginning and the next one's: 125 a second, and at least a second for all of them."""
+"""The time between the starts of two streams: 125 a second. All starts together take at least a second."""
 VIEWERS: Final = 1000
 DELAY_MS: Final = 0
-"""Of a neighbour's provider: nothing, so that Headrace's own time is all that there is."""
+"""The delay of a neighbour's provider: none, so that only Headrace's own time is measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much of everything: the whole run, or the short one."""
+    """The size of a run: the full one, or the short one."""
 
     rounds: int
     peer_rounds: int
-    """Of contenders that no row of the table is against."""
+    """Rounds of the contenders that no row of the table compares with."""
     tokens: int
     curve_tokens: int
     curve: tuple[int, ...]
     steady_s: float
-    """How long all streams of a run are under way together, at least."""
+    """The least time in which all streams of a run are running together."""
     window_ms: int
     """How long streams that come and go are measured."""
     limit_rounds: int
     step: float
-    """From one load to the next in the search for the limit."""
+    """The factor from one load to the next in the search for the limit."""
     overload: tuple[float, ...]
     """Multiples of the limit."""
     idle: tuple[int, ...]
     cold_rounds: int
+    dialect_rounds: int
     neighbour_rounds: int
     waiting: int
     """Streams of the greedy key."""
     peers: bool
-    """Whether contenders that no line of the table is against read and wait, too."""
+    """Whether to measure reading and idle viewers also of contenders that no row of the table compares with."""
     spare_s: float
     most_s: float
 
@@ -76,6 +78,7 @@ FULL: Final = Size(
     overload=(1.5, 3.0),
     idle=(10, 1000, 2000),
     cold_rounds=5,
+    dialect_rounds=3,
     neighbour_rounds=3,
     waiting=5000,
     peers=True,
@@ -95,6 +98,7 @@ SHORT: Final = Size(
     overload=(),
     idle=(10, 1000),
     cold_rounds=1,
+    dialect_rounds=1,
     neighbour_rounds=1,
     waiting=1000,
     peers=False,
@@ -104,9 +108,9 @@ SHORT: Final = Size(
 
 
 def curves(session: Session, size: Size) -> None:
-    """CPU and latency against the number of streams, each contender once. First, for others begin from it.
+    """CPU and latency against the number of streams, once for each contender. Other sections use this result.
 
-    A contender that is overrun ends its curve there: more load only takes longer.
+    The curve of a contender ends where it is overloaded, because more load only takes longer.
     """
     if not size.curve:
         return
@@ -122,8 +126,8 @@ def curves(session: Session, size: Size) -> None:
 
 
 def load(session: Session, size: Size) -> None:
-    """100 streams, of each contender; and 400 of Headrace, which come and go, in turns with as many of (b) as it
-    carries best. (Of 400 that all begin before one ends, two thirds are under way on average.)"""
+    """100 streams of each contender; and 400 of Headrace that come and go, in turns with (b) at its own best
+    number. (If all 400 began before one ended, only two thirds would run on average.)"""
     best: int | None = None
     kinds = [kind for kind in ALL if kind.asks and (size.peer_rounds or kind in (Direct, Shared, Headrace))]
     with session.running(kinds) as contenders:
@@ -141,7 +145,7 @@ def load(session: Session, size: Size) -> None:
 
 
 def limits(session: Session, size: Size) -> None:
-    """The rate at which a token in a hundred takes longer than LIMIT_MS; then what lies beyond it."""
+    """The rate at which one token in a hundred takes longer than LIMIT_MS; then overload."""
     with session.running([Shared, Headrace, TwoOfEach]) as contenders:
         at = {contender.key: guess(session.rows, contender.key) for contender in contenders}
         found: dict[str, list[int]] = {contender.key: [] for contender in contenders}
@@ -153,7 +157,7 @@ def limits(session: Session, size: Size) -> None:
                 found[contender.key].append(at[contender.key])
         for times in size.overload:
             for contender in contenders:
-                if contender.key == Headrace.key:  # the others' curves end beyond what they carry
+                if contender.key == Headrace.key:  # the curves of the others already reach overload
                     usual = median(found[contender.key] or [at[contender.key]])
                     count = min(MOST_STREAMS, int(times * usual))
                     _streams(session, size, f"overload {times:g}", 0, contender, count, size.curve_tokens)
@@ -161,7 +165,7 @@ def limits(session: Session, size: Size) -> None:
 
 
 def _limit(session: Session, size: Size, number: int, contender: Contender, count: int) -> int:
-    """Walk to where p99 passes LIMIT_MS, and write down the rate there. Out: the streams there."""
+    """Search the load at which p99 exceeds LIMIT_MS, and write the rate there. Out: the streams there."""
     below: Row | None = None
     above: Row | None = None
     for _ in range(MOST_STEPS):
@@ -199,7 +203,7 @@ def _limit(session: Session, size: Size, number: int, contender: Contender, coun
 
 
 def first_tokens(session: Session, size: Size) -> None:
-    """100 streams asked for at the same moment: how much later than the provider's the first token comes."""
+    """100 streams created at the same moment: how much later than the provider's the first token comes."""
     answer = AskedAnswer(20, RATE, delay_ms=200)
     with session.running([Direct, Shared, Headrace]) as contenders:
         for contender in contenders:
@@ -210,8 +214,19 @@ def first_tokens(session: Session, size: Size) -> None:
                 session.measure("first token", number, contender.title, take)
 
 
+def dialects(session: Session, size: Size) -> None:
+    """100 streams, read in each dialect and natively in turns."""
+    with session.running([Headrace, *DIALECTS]) as contenders:
+        for contender in contenders:
+            warm_up(session, contender)
+        for number in session.rounds(size.dialect_rounds):
+            for contender in contenders:
+                _streams(session, size, "dialects", number, contender, 100, size.curve_tokens)
+
+
 def neighbours(session: Session, size: Size) -> None:
-    """Ten keys, of which one has thousands of streams in line. Each time in new processes: that line stays."""
+    """Ten keys, of which one has thousands of streams in the queue. Each round has new processes, because the queue
+    stays full."""
     for number in session.rounds(size.neighbour_rounds):
         with session.running([Neighbours]) as contenders:
             for contender in contenders:
@@ -232,7 +247,7 @@ def fan_out(session: Session, size: Size) -> None:
 
 
 def resumes(session: Session, size: Size) -> None:
-    """1,000 viewers come back at once to a log of 1,000 tokens that nobody reads."""
+    """1,000 viewers come back at the same moment to a log of 1,000 tokens that nobody has read."""
     answer = AskedAnswer(1000, rate=150, hold_ms=25_000)
     with session.running(_readers(size)) as contenders:
         for number in session.rounds(size.rounds):
@@ -245,7 +260,7 @@ def resumes(session: Session, size: Size) -> None:
 
 
 def idle_viewers(session: Session, size: Size) -> None:
-    """Memory of the process that holds the viewers, and Redis connections; each time in new processes."""
+    """Memory of the process that holds the viewers, and Redis connections. Each round has new processes."""
     for number in session.rounds(size.rounds):
         kinds = [kind for kind in (*_readers(size), Shared) if kind is Headrace or (size.peers and not number)]
         for kind in kinds:
@@ -266,7 +281,7 @@ def cold_starts(session: Session, size: Size) -> None:
 
 
 def warm_up(session: Session, contender: Contender) -> None:
-    """A few streams that nobody counts: imports, pools and caches belong to no figure."""
+    """Run a few streams that are not counted, so that imports, pools and caches are in no figure."""
 
     def take() -> Row:
         return session.bench.streams(contender, 5, AskedAnswer(10, RATE), 100) | {"steal": 0}
@@ -277,7 +292,7 @@ def warm_up(session: Session, contender: Contender) -> None:
 def _streams(
     session: Session, size: Size, section: str, number: int, contender: Contender, count: int, tokens: int
 ) -> Row:
-    """``count`` streams of at least so many tokens; of more if they would not all be under way together."""
+    """``count`` streams of at least ``tokens`` tokens, and of more if they would not all run together."""
     ramp_ms = max(1000, RAMP_MS * count)
     answer = AskedAnswer(max(tokens, int(RATE * (ramp_ms / 1000 + size.steady_s))), RATE)
     take = partial(session.bench.streams, contender, count, answer, ramp_ms)
@@ -290,7 +305,7 @@ def _steady(session: Session, size: Size, section: str, number: int, contender: 
 
 
 def _best_load(session: Session, size: Size, contender: Contender) -> int:
-    """The load at which a token costs this one least: the highest of the curve that it carries within LIMIT_MS."""
+    """The load at which a token costs this contender least: the highest of the curve with p99 within LIMIT_MS."""
     loads = sorted(size.curve, reverse=True)
     highest = highest_carried(session.rows, contender.key)
     for count in [load for load in loads if load <= highest]:
@@ -301,7 +316,7 @@ def _best_load(session: Session, size: Size, contender: Contender) -> int:
 
 
 def _readers(size: Size) -> list[type[Contender]]:
-    """Those whose streams many viewers may share."""
+    """The contenders whose streams many viewers may share."""
     return [kind for kind in ALL if kind.shares] if size.peers else [Headrace]
 
 
@@ -310,7 +325,7 @@ def _turns(contenders: Sequence[Contender], number: int, size: Size) -> list[Con
 
 
 def delivered(row: Row) -> float:
-    """Share of the rate that was asked for."""
+    """The share of the requested rate that was delivered."""
     return float(row["tokens_per_s"] / (row["streams"] * row["rate"]))
 
 
@@ -326,7 +341,7 @@ def highest_carried(rows: Sequence[Row], key: str) -> int:
 
 
 def guess(rows: Sequence[Row], key: str) -> int:
-    """Where to begin the search for a limit: the highest load so far that was within it."""
+    """Where to begin the search for a limit: the highest load so far with p99 within LIMIT_MS."""
     key = Headrace.key if key == TwoOfEach.key else key
     within = [
         row["streams"]
@@ -342,9 +357,10 @@ SECTIONS: Final[dict[str, tuple[Callable[[Session, Size], None], Callable[[Size]
     "load": (load, lambda size: size.rounds),
     "limits": (limits, lambda size: size.limit_rounds + len(size.overload)),
     "first": (first_tokens, lambda size: size.rounds),
+    "dialects": (dialects, lambda size: size.dialect_rounds),
     "neighbours": (neighbours, lambda size: size.neighbour_rounds),
     "fan": (fan_out, lambda size: size.rounds),
     "resume": (resumes, lambda size: size.rounds),
     "idle": (idle_viewers, lambda size: size.rounds),
 }
-"""Each section, and how many steps of the progress it takes."""
+"""Each section, and its number of progress steps."""

@@ -1,9 +1,9 @@
-"""One run of the benchmark: contenders that run side by side, rounds, raw rows, and what is thrown away.
+"""One run of the benchmark: contenders that run side by side, rounds, raw rows, and discarded measurements.
 
-Theory of operation. A figure is the median of rounds in which the contenders take turns, so that what slows the
-machine down slows all of them. All contenders of a section run all the time; those whose turn it is not are idle.
-A measurement during which the hypervisor took more than STEAL of the machine's time is thrown away and repeated,
-until the time for that is used up; from then on it is kept and marked, and the table says so.
+Theory of operation. A figure is the median of rounds in which the contenders take turns, so that a slower machine
+slows all of them. All contenders of a section run all the time, and only one of them has a load. A measurement
+during which the hypervisor took more than STEAL of the machine's time is discarded and repeated, until the time for
+repeating is used up. From then on it is kept and marked, and the table says so.
 """
 
 import json
@@ -25,7 +25,7 @@ STEAL = 0.02
 
 
 class Session:
-    """Takes measurements, and writes them down."""
+    """Takes measurements, and writes their rows."""
 
     def __init__(
         self,
@@ -37,8 +37,8 @@ class Session:
         spare_s: float,
         most_s: float,
     ) -> None:
-        """``spare_s``: how long measurements may be repeated in all. ``most_s``: after this long each section
-        makes do with one round."""
+        """``spare_s``: the time for repeated measurements in all. ``most_s``: after this time each section has only
+        one round."""
         self.bench = Bench(directory, provider)
         self.directory = directory
         self.console = console
@@ -49,12 +49,12 @@ class Session:
         self._late_at = time.monotonic() + most_s
         self._progress = progress
         self._skipped: set[str] = set()
-        """Titles of contenders that can't run here: each is told once."""
+        """Titles of contenders that can't run here: each is reported once."""
         self._starts = 0
 
     @contextmanager
     def running(self, kinds: Sequence[type[Contender]]) -> Iterator[list[Contender]]:
-        """Those of these contenders that can run on this machine, running."""
+        """Start those of these contenders that can run on this machine, as long as the block lasts."""
         with ExitStack() as stack:
             found = []
             for kind in kinds:
@@ -74,9 +74,9 @@ class Session:
             self.console.print(f"  skipped: {kind.title}: {why}", style="yellow", highlight=False)
 
     def measure(self, section: str, number: int, what: str, take: Callable[[], Row]) -> Row:
-        """One measurement of a round, repeated while it was disturbed and there is time for that.
+        """Take one measurement of a round. It is repeated while it was disturbed and there is time for that.
 
-        One that fails is written down as a row with ``error``, and the run goes on.
+        A measurement that fails is written as a row with ``error``, and the run goes on.
         """
         while True:
             self._say(f"{section}, round {number + 1}: {what}")
@@ -95,19 +95,19 @@ class Session:
             return self.note(row | ({"disturbed": True} if row["steal"] > STEAL else {}))
 
     def note(self, row: Row) -> Row:
-        """Write down a row: one measurement, or what follows from several."""
+        """Write a row: one measurement, or the result of several."""
         self.rows.append(row)
         self._rows_to.write(json.dumps(row) + "\n")
         self._rows_to.flush()
         return row
 
     def pause(self, seconds: float, what: str) -> None:
-        """Wait for something that takes its time."""
+        """Wait, and show for what."""
         self._say(what)
         time.sleep(seconds)
 
     def rounds(self, count: int) -> Iterator[int]:
-        """The rounds of a section, each a step of the progress; the first alone if time has run out."""
+        """The rounds of a section, each a step of the progress. Only the first one if the time is used up."""
         for number in range(count):
             if number and time.monotonic() > self._late_at:
                 self.note({"section": "left out", "rounds": count - number})
@@ -116,7 +116,7 @@ class Session:
             self.step()
 
     def step(self) -> None:
-        """One more step of the plan is done. A terminal has a bar for it; elsewhere it is a line."""
+        """Show that one more step is done: in the bar on a terminal, else by a line."""
         task = self._progress.tasks[0]
         self._progress.advance(task.id)
         if not self.console.is_terminal:
@@ -129,7 +129,7 @@ class Session:
 
 
 def new_progress(console: Console, steps: int) -> Progress:
-    """A bar over the whole run: what is being measured, how far, how long."""
+    """A progress bar for the whole run: what is measured now, the steps, the time."""
     columns = (
         SpinnerColumn(),
         BarColumn(24),

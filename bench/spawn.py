@@ -1,7 +1,7 @@
-"""Child processes of the benchmark: started, waited for, and gone when their block ends.
+"""Child processes of the benchmark: started, waited for, and ended with their block.
 
-Each dies with the benchmark too (see :mod:`cli.up.process`). None sees a setting of Headrace or of a provider that
-the person's own shell may hold.
+Each child dies with the benchmark too (see :mod:`cli.up.process`). No child sees the settings of Headrace or of a
+provider that the user's shell may have.
 """
 
 import contextlib
@@ -60,11 +60,12 @@ class Child:
         self.pid = self._popen.pid
 
     def output(self) -> str:
-        """All that it has printed."""
+        """Everything that the program has printed."""
         return self.log.read_text("utf-8", "replace")
 
     def wait_until(self, ready: Callable[[], object], within_s: float = READY_S) -> Self:
-        """Wait until ``ready`` is truthy. Raises :class:`BenchError` with its last lines if that never comes."""
+        """Wait until ``ready`` is truthy. Raises :class:`BenchError` with the program's last lines if that
+        fails."""
         deadline = time.monotonic() + within_s
         while not ready():
             if self._popen.poll() is not None or time.monotonic() > deadline:
@@ -74,12 +75,12 @@ class Child:
         return self
 
     def first_line(self) -> str:
-        """Its first line of output, waited for."""
+        """Wait for the first line of output. Out: the line."""
         self.wait_until(lambda: "\n" in self.output())
         return self.output().splitlines()[0]
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL for its whole group if that is not enough; it is reaped in any case."""
+        """SIGTERM, then SIGKILL for the whole group if that does not help. The program is reaped in any case."""
         if self._popen.poll() is None:
             self._popen.terminate()
         try:

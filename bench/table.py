@@ -1,22 +1,23 @@
-"""The table: what each row of it means, in code, and whether it was met. Pure: raw rows in, text out."""
+"""The table: the figure of each row, in code, and whether it meets its targets. Pure: raw rows in, text out."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from bench.figures import Spread, differences, ratios
 
 Row = Mapping[str, Any]
 Rounds = dict[int, float]
-"""A figure of each round."""
+"""A figure for each round, by the round's number."""
 
 OTHERS: Final = 0.05
-"""Share of the machine that other programs may use before the reader is told."""
+"""The share of the machine that other programs may use without a note below the table."""
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One row of the table."""
+class Target:
+    """One row of the table: a figure, the bound that it must meet, and the bound that it aims at."""
 
     name: str
     figure: Callable[[Sequence[Row]], Spread | None]
@@ -26,7 +27,7 @@ class Line:
     more_is_better: bool = False
     remark: Callable[[Sequence[Row]], str] = lambda rows: ""
     possible: Callable[[Sequence[Row]], bool] = lambda rows: True
-    """Whether this machine can show it at all."""
+    """Whether this machine can meet it at all."""
 
     def meets(self, value: float, bound: float) -> bool:
         return value >= bound if self.more_is_better else value <= bound
@@ -35,8 +36,8 @@ class Line:
 def rounds(
     rows: Sequence[Row], section: str, contender: str, figure: Callable[[Row], float], **where: object
 ) -> Rounds:
-    """A figure of this contender in each round of a section. Rows that were thrown away count for nothing;
-    of a round's disturbed rows the last one counts, for want of better."""
+    """A figure of this contender in each round of a section. Rows that were thrown away do not count. If all rows
+    of a round were disturbed, the last one counts."""
     return {
         row["round"]: figure(row)
         for row in rows
@@ -49,12 +50,12 @@ def rounds(
 
 
 def cpu_per_token(row: Row) -> float:
-    """µs, of all processes, over the whole run."""
+    """CPU for each token in µs: of all processes, over the whole run."""
     return float(sum(row["cpu_us"].values()) / row["tokens"]) if row["tokens"] else float("nan")
 
 
 def of(name: str) -> Callable[[Row], float]:
-    """The figure of a row that has this name."""
+    """A function that gives a row's value of this name."""
     return lambda row: float(row[name])
 
 
@@ -79,7 +80,7 @@ def _first(rows: Sequence[Row], contender: str, share: str) -> Rounds:
 
 
 def _adds(share: str) -> Callable[[Sequence[Row]], Spread | None]:
-    """What Headrace adds to the time that the direct proxy takes for a first token."""
+    """The time that Headrace adds to the direct proxy's time to first token."""
     return lambda rows: differences(_first(rows, "headrace", share), _first(rows, "shared", share))
 
 
@@ -100,7 +101,7 @@ def _plain(
 def _side_by_side(
     unit: str, *parts: tuple[str, Callable[[Sequence[Row]], Rounds]]
 ) -> Callable[[Sequence[Row]], str]:
-    """``Headrace 81, (b) 130 µs``: the medians behind a ratio."""
+    """The medians of which a ratio is made: ``Headrace 81, (b) 130 µs``."""
 
     def remark(rows: Sequence[Row]) -> str:
         said = []
@@ -113,16 +114,16 @@ def _side_by_side(
 
 
 SCALED: Final = 1.5
-"""How much more two of each shall carry than one of each."""
+"""How many times as much two processes of each kind must carry as one of each."""
 
 
 def _at_limit(rows: Sequence[Row]) -> list[Row]:
-    """One API and one worker process at their limit, a row a round."""
+    """The rows of one API and one worker process at their limit, one a round."""
     return [row for row in rows if row["section"] == "limit found" and row.get("contender") == "headrace"]
 
 
 def _second_core(rows: Sequence[Row]) -> str:
-    """What the cores did there."""
+    """How busy the cores were at the limit."""
     if not (found := _at_limit(rows)):
         return ""
     row = found[-1]
@@ -131,13 +132,13 @@ def _second_core(rows: Sequence[Row]) -> str:
 
 
 def _cores_used(row: Row) -> dict[str, float]:
-    """By role, at the rate that was carried."""
+    """The cores that each role used at the rate that was carried."""
     used = {**row["cpu_us"], "provider and viewers": row["bench_us"]}
     return {name: us / 1e6 / row["tokens"] * row["tokens_per_s"] for name, us in used.items()}
 
 
 def _cores_allow(rows: Sequence[Row]) -> bool:
-    """Whether so much more work fits into this machine at all."""
+    """Whether this machine has enough cores for SCALED times the work."""
     found = _at_limit(rows)
     return all(SCALED * sum(_cores_used(row).values()) <= row["cores"] for row in found)
 
@@ -147,8 +148,16 @@ def _connections(row: Row) -> float:
     return float(counts["1000"] - counts["10"])
 
 
-LINES: Final = (
-    Line(
+SPOKEN: Final = ("openai", "responses", "ai-sdk", "ag-ui")
+"""The dialects beside the native one."""
+
+
+def _against_native(key: str, rows: Sequence[Row]) -> Rounds:
+    return ratios(_cpu(rows, key, 100, "dialects"), _cpu(rows, "headrace", 100, "dialects"))
+
+
+TARGETS: Final = (
+    Target(
         "CPU per delivered token, 100 streams, against (a)",
         lambda rows: ratios(_cpu(rows, "headrace", 100), _cpu(rows, "direct", 100)),
         "{:.2f}×",
@@ -160,7 +169,7 @@ LINES: Final = (
             ("(a)", lambda rows: _cpu(rows, "direct", 100)),
         ),
     ),
-    Line(
+    Target(
         "the same against (b)",
         lambda rows: ratios(_cpu(rows, "headrace", 100), _cpu(rows, "shared", 100)),
         "{:.2f}×",
@@ -168,7 +177,7 @@ LINES: Final = (
         0.5,
         remark=_side_by_side("µs", ("(b)", lambda rows: _cpu(rows, "shared", 100))),
     ),
-    Line(
+    Target(
         "the same at 400 streams, against (b) at its own best load",
         lambda rows: ratios(_cpu(rows, "headrace", 400, "steady"), _best(rows)),
         "{:.2f}×",
@@ -180,7 +189,7 @@ LINES: Final = (
             ("(b)", _best),
         ),
     ),
-    Line(
+    Target(
         "tokens/s with p99 under 50 ms, against (b)'s",
         lambda rows: ratios(_limit(rows, "headrace"), _limit(rows, "shared")),
         "{:.1f}×",
@@ -193,7 +202,7 @@ LINES: Final = (
             ("(b)", lambda rows: _limit(rows, "shared")),
         ),
     ),
-    Line(
+    Target(
         "latency, provider's byte → viewer's byte, p99 at 100 streams",
         _plain("load", of("p99_ms"), streams=100),
         "{:.1f} ms",
@@ -201,7 +210,7 @@ LINES: Final = (
         8,
         remark=_side_by_side("ms", ("(b)", lambda rows: _p99(rows, "shared"))),
     ),
-    Line(
+    Target(
         "added to (b)'s time to first token, 100 streams started together, p50",
         _adds("p50"),
         "{:.0f} ms",
@@ -209,7 +218,7 @@ LINES: Final = (
         4,
         remark=_both_first("p50"),
     ),
-    Line(
+    Target(
         "the same, p99",
         _adds("p99"),
         "{:.0f} ms",
@@ -217,7 +226,7 @@ LINES: Final = (
         20,
         remark=_both_first("p99"),
     ),
-    Line(
+    Target(
         "nine keys' first token while a tenth has 5,000 streams in line, against an idle system",
         lambda rows: ratios(
             rounds(rows, "neighbours", "neighbours", of("busy_ms")),
@@ -233,16 +242,26 @@ LINES: Final = (
             ("the slowest", lambda rows: rounds(rows, "neighbours", "neighbours", of("busy_most_ms"))),
         ),
     ),
-    Line("1 stream, 1,000 viewers, 50 events/s: p99", _plain("fan-out", of("p99_ms")), "{:.0f} ms", 50, 20),
-    Line("the same: CPU an event", _plain("fan-out", of("cpu_us_per_event")), "{:.1f} µs", 16, 10),
-    Line(
+    *(
+        Target(
+            f"CPU per delivered token in the dialect {dialect}, against the native one",
+            partial(_against_native, dialect),
+            "{:.2f}×",
+            1.10,
+            1.02,
+        )
+        for dialect in SPOKEN
+    ),
+    Target("1 stream, 1,000 viewers, 50 events/s: p99", _plain("fan-out", of("p99_ms")), "{:.0f} ms", 50, 20),
+    Target("the same: CPU an event", _plain("fan-out", of("cpu_us_per_event")), "{:.1f} µs", 16, 10),
+    Target(
         "memory per idle viewer in the API process",
         _plain("idle viewers", lambda row: row["bytes_per_viewer"] / 1024),
         "{:.0f} KiB",
         48,
         25,
     ),
-    Line(
+    Target(
         "1,000 viewers resume a 1,000-entry log at once: all caught up",
         _plain("resume", of("caught_up_s")),
         "{:.2f} s",
@@ -250,21 +269,21 @@ LINES: Final = (
         0.4,
         remark=lambda rows: _incomplete(rows),
     ),
-    Line(
+    Target(
         "Redis connections: with 1,000 viewers, more than with 10",
         _plain("idle viewers", _connections),
         "{:.0f}",
         0,
         None,
     ),
-    Line(
+    Target(
         "Redis round trips per token at 100 streams, worker and API together",
         _plain("load", lambda row: row["round_trips"] / max(1, row["tokens"]), streams=100),
         "{:.2f}",
         0.2,
         0.1,
     ),
-    Line(
+    Target(
         "two API and two worker processes against one of each: tokens/s with p99 under 50 ms",
         lambda rows: ratios(_limit(rows, "headrace2"), _limit(rows, "headrace")),
         "{:.2f}×",
@@ -274,7 +293,7 @@ LINES: Final = (
         remark=_second_core,
         possible=_cores_allow,
     ),
-    Line(
+    Target(
         "cold `headrace up` to the first token of the local model, wheels installed",
         _plain("cold start", of("first_token_s")),
         "{:.1f} s",
@@ -291,15 +310,15 @@ def _incomplete(rows: Sequence[Row]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One line with its figure."""
+    """One target with its figure."""
 
-    line: Line
+    target: Target
     spread: Spread | None
     remark: str
     possible: bool
 
     def show(self, value: float) -> str:
-        return self.line.form.format(value)
+        return self.target.form.format(value)
 
     @property
     def figure(self) -> str:
@@ -310,44 +329,44 @@ class Judged:
 
     @property
     def bounds(self) -> tuple[str, str]:
-        return self.show(self.line.must), "" if self.line.aim is None else self.show(self.line.aim)
+        return self.show(self.target.must), "" if self.target.aim is None else self.show(self.target.aim)
 
     @property
     def verdict(self) -> str:
         if self.spread is None:
             return "–"
-        if not self.line.meets(self.spread.median, self.line.must):
+        if not self.target.meets(self.spread.median, self.target.must):
             return "missed" if self.possible else "this machine has no core for it"
-        if self.line.aim is None or self.line.meets(self.spread.median, self.line.aim):
+        if self.target.aim is None or self.target.meets(self.spread.median, self.target.aim):
             return "met"
         return "must met, aim missed"
 
 
 def judge(rows: Sequence[Row]) -> list[Judged]:
-    """Every line of the table, from the raw rows of a run."""
-    return [Judged(line, line.figure(rows), line.remark(rows), line.possible(rows)) for line in LINES]
+    """Every row of the table, from the raw rows of a run."""
+    return [Judged(target, target.figure(rows), target.remark(rows), target.possible(rows)) for target in TARGETS]
 
 
 def faults(rows: Sequence[Row]) -> list[str]:
-    """What a reader of the table has to know: what was thrown away, disturbed, lost or wrong."""
+    """The notes below the table: what was thrown away, disturbed, lost or wrong."""
     said = []
     thrown = sum(bool(row.get("thrown_away")) for row in rows)
     disturbed = sum(bool(row.get("disturbed")) for row in rows)
     if thrown:
         said.append(
-            f"{thrown} measurements were thrown away, for the hypervisor took more than 2 % of the machine."
+            f"{thrown} measurements were thrown away, because the hypervisor took more than 2 % of the machine."
         )
     if disturbed:
         said.append(
-            f"{disturbed} measurements stand although it took more than 2 %: the time for repeating was used up. "
-            "Latencies suffer most from that; run it again on a quieter machine."
+            f"{disturbed} measurements are kept although it took more than 2 %: the time for repeating was used "
+            "up. Latencies suffer most from that; run it again on a quieter machine."
         )
     busy = sum(row.get("others", 0) > OTHERS for row in rows)
     if busy:
         said.append(f"In {busy} measurements other programs used more than {OTHERS:.0%} of the machine.")
     left_out = sum(row["rounds"] for row in rows if row["section"] == "left out")
     if left_out:
-        said.append(f"{left_out} rounds were left out, for the time was up.")
+        said.append(f"{left_out} rounds were left out, because the time was up.")
     for row in rows:
         if row.get("thrown_away") or row["section"].startswith(("curve", "limit", "overload")):
             continue

@@ -1,4 +1,4 @@
-"""What the benchmark builds or installs at first use: three pieces of C, and the contenders from npm."""
+"""What the benchmark builds or installs at first use: three C sources, and the contenders from npm."""
 
 import os
 import shutil
@@ -15,12 +15,13 @@ COMPILE_S, INSTALL_S = 60, 240
 
 
 def native(name: str) -> Path:
-    """The program ``native/<name>.c``, compiled if it is newer. Raises :class:`BenchError`."""
+    """The program of ``native/<name>.c``, compiled if the source is newer. Raises :class:`BenchError`."""
     return _compiled(name, BUILD / name, ())
 
 
 def preload(name: str) -> Path:
-    """The library ``native/<name>.c`` for ``LD_PRELOAD``, compiled if it is newer. Raises :class:`BenchError`."""
+    """The library of ``native/<name>.c`` for ``LD_PRELOAD``, compiled if the source is newer. Raises
+    :class:`BenchError`."""
     return _compiled(name, BUILD / f"{name}.so", ("-shared", "-fPIC"))
 
 
@@ -41,13 +42,13 @@ def _compiled(name: str, made: Path, options: tuple[str, ...]) -> Path:
     done = subprocess.run(argv, capture_output=True, text=True, timeout=COMPILE_S)
     if done.returncode:
         raise BenchError(f"{source.name} could not be compiled (it needs Linux and its C headers):\n{done.stderr}")
-    # Whole or not at all: another process may be using it.
+    # Replace it in one step, because another process may be using it.
     fresh.replace(made)
     return made
 
 
 def why_no_node() -> str:
-    """Install the packages of ``node/package.json`` if needed. Out: '' or why that can't be."""
+    """Install the packages of ``node/package.json`` if needed. Out: '', or why they can't be installed."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if not node or not npm:
         return f"node and npm are not installed (Node.js {NODE_MAJOR} or newer is needed)"

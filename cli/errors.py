@@ -1,8 +1,8 @@
-"""What ends a command with a sentence instead of a trace."""
+"""Errors that end a command with a sentence instead of a stack trace."""
 
 
 class CannotStart(Exception):
-    """Something is missing or in the way. The text, all that is shown, says what happened and what to do."""
+    """A command can't start. Only the text is shown; it says what happened and what to do."""
 
 
 class ChildFailed(CannotStart):
@@ -10,4 +10,4 @@ class ChildFailed(CannotStart):
 
 
 class NoAnswer(Exception):
-    """A server refuses, or can't be reached. The text, all that is shown, says what happened and what to do."""
+    """A server refuses, or can't be reached. Only the text is shown; it says what happened and what to do."""

@@ -1,4 +1,4 @@
-"""The front door's composition root: reads the environment, and hands it on."""
+"""The command line's composition root: reads the environment, and passes it on."""
 
 import asyncio
 import os
@@ -20,6 +20,7 @@ from cli.errors import CannotStart, NoAnswer
 from cli.up.command import Options, run_up
 from cli.up.datadir import environment_of
 from cli.up.plan import CODE
+from cli.up.progress import LastingConsole
 from cli.up.valkey import ALWAYS, EVERYSEC
 from shared.config.api_keys import BadApiKeys, new_api_key
 from shared.config.settings import BadSettings, check_open, environment, load
@@ -33,9 +34,9 @@ Url = Annotated[
     typer.Option(help=f"The server to ask. (default: HEADRACE_URL or {DEFAULT_URL})", show_default=False),
 ]
 Key = Annotated[
-    str | None, typer.Option(help="The server's key for you. (default: HEADRACE_KEY)", show_default=False)
+    str | None, typer.Option(help="Your API key for the server. (default: HEADRACE_KEY)", show_default=False)
 ]
-Raw = Annotated[bool, typer.Option("--raw", help="Plain text as it comes, also on a terminal.")]
+Raw = Annotated[bool, typer.Option("--raw", help="Plain text as it arrives, also on a terminal.")]
 
 
 class Fsync(StrEnum):
@@ -85,7 +86,7 @@ def up(
             env=env,
         )
         check_open(settings, options.host)
-        asyncio.run(run_up(options, Console()))
+        asyncio.run(run_up(options, LastingConsole()))
     except (BadSettings, CannotStart) as error:
         _refuse(error)
 
@@ -101,9 +102,9 @@ def worker() -> None:
 
 
 def _become(module: str) -> None:
-    """Be this module's process from now on, with the same process id, and without what the command line needs."""
+    """Replace this process by the module's: the process id stays, and the command line's imports are gone."""
     path = os.pathsep.join(filter(None, (str(CODE), os.environ.get("PYTHONPATH"))))
-    # -P: not a folder of this name in the current one.
+    # -P: do not import a folder of this name from the current directory.
     os.execve(sys.executable, (sys.executable, "-P", "-m", module), {**os.environ, "PYTHONPATH": path})  # noqa: S606
 
 
@@ -111,7 +112,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     data_dir: Annotated[
         Path,
-        typer.Option(help="Folder of a `headrace up`: while it runs, its settings count where yours say none."),
+        typer.Option(help="Folder of a `headrace up`: while it runs, its settings are used where you set none."),
     ] = DATA_DIR,
 ) -> None:
     """Check a deployment from its environment, and say what to mend (then the exit code is 1)."""
@@ -124,13 +125,13 @@ def doctor(
 
 
 def new_key(name: Annotated[str, typer.Argument(help="Whose key it is: the owner of what it creates.")]) -> None:
-    """Make an API key. Its secret is shown this once, and kept nowhere."""
+    """Make an API key. Its secret is shown only now, and stored nowhere."""
     try:
         secret, entry = new_api_key(name)
     except BadApiKeys as error:
         Console(stderr=True).print(Text(f"No key was made: {error}.", style="red"), soft_wrap=True, highlight=False)
         raise typer.Exit(2) from None
-    # Plain print: nothing may be wrapped or coloured in what is copied.
+    # Plain print, because rich would wrap or colour the text that is copied.
     print("The secret, shown this once; callers send it as 'Authorization: Bearer <secret>':")
     print(f"\n  {secret}\n")
     print("The entry for HEADRACE_API_KEYS (comma-separated, the same on every API process):")
@@ -142,12 +143,12 @@ def chat(
         str, typer.Argument(help="The question; without one: stdin, or a conversation on a terminal.")
     ] = "",
     model: Annotated[str, typer.Option(help="provider/name, or a name of the default provider.")] = "",
-    system: Annotated[str, typer.Option(help="Instructions that stand before the conversation.")] = "",
+    system: Annotated[str, typer.Option(help="Instructions before the conversation.")] = "",
     url: Url = None,
     key: Key = None,
     raw: Raw = False,
 ) -> None:
-    """Ask a model, and see the answer come; it survives lost connections. Ctrl-C asks: stop it, or let it go on.
+    """Ask a model, and watch its answer; it survives lost connections. Ctrl-C asks whether to stop it.
 
     Exit codes: 0 answered, 1 failed, 2 wrongly called, 3 detached (it goes on), 130 stopped.
     """
@@ -165,13 +166,13 @@ def chat(
 
 
 def tail(
-    stream_id: Annotated[str, typer.Argument(metavar="ID", help="The stream, as `headrace chat` told it.")],
-    cursor: Annotated[str, typer.Option("--from", help="An event's id: show only what came behind it.")] = "",
+    stream_id: Annotated[str, typer.Argument(metavar="ID", help="The stream's id, from `headrace chat`.")],
+    cursor: Annotated[str, typer.Option("--from", help="An event's id: show only what came after it.")] = "",
     url: Url = None,
     key: Key = None,
     raw: Raw = False,
 ) -> None:
-    """Show an answer from its beginning, and follow it to its end. Exit codes as `headrace chat` has them."""
+    """Show an answer from its beginning, and follow it to its end. The exit codes are those of `headrace chat`."""
     watching = _watching(url, key, raw)
     try:
         parse_cursor(cursor)
@@ -207,7 +208,7 @@ def _watching(url: str | None, key: str | None, raw: bool) -> Watching:
 
 
 def _refuse(error: BadSettings | CannotStart) -> NoReturn:
-    """One sentence, and the exit code: 2 where the settings are to blame."""
+    """Print the error and exit: with code 2 if the settings are wrong, else 1."""
     Console(stderr=True).print(Text(str(error), style="red"), soft_wrap=True, highlight=False)
     raise typer.Exit(2 if isinstance(error, BadSettings) else 1) from None
 
@@ -223,7 +224,7 @@ def _general(
         bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
-    """What stands before the commands."""
+    """The options before the command."""
 
 
 def build_app() -> typer.Typer:
@@ -244,7 +245,7 @@ def build_app() -> typer.Typer:
     app.command("doctor")(doctor)
     key = typer.Typer(help="API keys.", no_args_is_help=True)
     key.command("new")(new_key)
-    # Without it the one command would stand in the place of the group.
+    # Without a callback, typer would replace the group by its only command.
     key.callback()(lambda: None)
     app.add_typer(key, name="key")
     return app

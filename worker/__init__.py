@@ -1,5 +1,5 @@
-"""Provider in, log out. Never imports api.
+"""The worker carries a provider's answer into a stream's log. It never imports ``api``.
 
-Rooms, each of which knows only those before it: ``log`` and ``providers``, which do not know each other;
+Its rooms, each of which imports only those before it: ``log`` and ``providers`` (which do not know each other),
 ``background``, ``attempt``, and the composition root ``main``.
 """

@@ -1,9 +1,9 @@
 """The worker's composition root: reads the environment, opens the connections, and runs until SIGTERM.
 
-There are two ways to start one. ``python -m worker`` runs :class:`worker.job_consumer.JobConsumer`, which waits for
-its jobs. ``arq worker.main.WorkerSettings`` runs arq's own worker, which polls. Both have the same functions, hooks
-and settings (:func:`worker_settings`), and ``arq worker.main.WorkerSettings --check`` tells whether one of either
-runs.
+There are two ways to start a worker. ``python -m worker`` runs :class:`worker.job_consumer.JobConsumer`, which
+waits for its jobs. ``arq worker.main.WorkerSettings`` runs arq's own worker, which polls. Both have the same
+functions, hooks and settings (:func:`worker_settings`). ``arq worker.main.WorkerSettings --check`` tells whether a
+worker of either kind is running.
 """
 
 import asyncio
@@ -52,22 +52,23 @@ from worker.places import Places
 from worker.providers.client import ProviderClient
 
 HEALTH_S: Final = 5
-"""How often a worker writes arq's health check, which all workers of a queue share. A worker that stops deletes it,
-and ``--check`` fails until another one writes it again. When the last one dies, it expires after a second more."""
+"""How often a worker writes arq's health-check key, which all workers of a queue share. A worker that stops deletes
+the key, and ``--check`` fails until another worker writes it again. When the last worker dies, the key expires one
+second after the next write would have been due."""
 TRIES: Final = 1000
-"""The claim counts attempts. arq's own count of tries must never end a job."""
+"""arq's own count of tries must never end a job: the claim counts attempts."""
 MARGIN_S: Final = 60
-"""Pauses between the attempts of a job."""
+"""Added to a job's time limit for the pauses between its attempts."""
 
 log = structlog.get_logger("worker")
 
 
 def __getattr__(name: str) -> dict[str, Any]:
-    """``WorkerSettings``, for arq's command line: made from the environment when arq asks for it."""
+    """``WorkerSettings`` for arq's command line, made from the environment when arq reads the attribute."""
     if name != "WorkerSettings":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     configuration, output = configured()
-    # arq's command line writes these lines itself.
+    # arq's command line prints arq's log lines itself, so they must not be printed twice.
     logging.getLogger("arq").propagate = False
     return worker_settings(configuration, output)
 
@@ -102,8 +103,8 @@ def worker_settings(configuration: Configuration, output: LogOutput) -> dict[str
 
 
 def shared_places(configuration: Configuration) -> Places:
-    """The places of this process. One key, or one provider, has nobody to share with. (The keys need not be known
-    here: then a stream's owner tells that there are some.)"""
+    """The places of this process. A single key, or a single provider, shares them with nobody. (A worker need not
+    know the keys: then the owners of the streams show that there are several.)"""
     settings = configuration.settings
     usable = [provider for provider in configuration.providers.values() if provider.missing is None]
     return Places(
@@ -115,22 +116,22 @@ def shared_places(configuration: Configuration) -> Places:
 
 
 async def generate(ctx: dict[str, Any], stream_id: str) -> None:
-    """The function that jobs name: bring this stream to its end, or leave it to whoever has it."""
-    generations: AttemptRunner = ctx["generations"]
-    await generations.generate(Job(ctx["job_id"], stream_id, ctx["score"]))
+    """The function that jobs name: run this stream to its end, unless another worker already runs it."""
+    runner: AttemptRunner = ctx["runner"]
+    await runner.generate(Job(ctx["job_id"], stream_id, ctx["score"]))
 
 
 async def take_out(ctx: dict[str, Any]) -> None:
-    """A job that runs waits no longer. (arq itself leaves it in the queue until its end.)"""
+    """Take a job that starts out of the queue. (arq itself leaves it there until it has ended.)"""
     queue: Queue = ctx["queue"]
     await queue.take_out(ctx["job_id"])
 
 
 async def start(ctx: dict[str, Any]) -> None:
-    """Build the worker's parts, and start what runs beside the jobs, once its user of Redis has all rights that it
-    takes. Ends the process where the settings name certificates that can't be read."""
+    """Build the worker's parts, wait until its Redis user has all the rights that it needs, and start the
+    background tasks. Ends the process if the settings name certificates that can't be read."""
     try:
-        ctx["queue"], ctx["generations"] = await ctx["parts"].enter_async_context(
+        ctx["queue"], ctx["runner"] = await ctx["parts"].enter_async_context(
             running(ctx["configuration"], ctx["output"], ctx["places"])
         )
     except BadSettings as error:
@@ -139,7 +140,7 @@ async def start(ctx: dict[str, Any]) -> None:
 
 
 async def stop(ctx: dict[str, Any]) -> None:
-    """End what :func:`start` started."""
+    """Stop everything that :func:`start` started."""
     await ctx["parts"].aclose()
 
 
@@ -147,7 +148,7 @@ async def stop(ctx: dict[str, Any]) -> None:
 async def running(
     configuration: Configuration, output: LogOutput, places: Places
 ) -> AsyncIterator[tuple[Queue, AttemptRunner]]:
-    """The parts of one worker, while they run. Out: what its jobs need. ``output``: where its log goes."""
+    """The running parts of one worker. Out: what its jobs need. ``output``: where its log goes."""
     settings = configuration.settings
     name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
     keys = Keys(settings.key_prefix)
@@ -171,28 +172,26 @@ async def running(
         publish if settings.queue_url else None,
         metrics,
     )
-    client = ProviderClient(settings, configuration.network, metrics=metrics)
+    provider_client = ProviderClient(settings, configuration.network, metrics=metrics)
     leases = Leases(streams, name, settings.lease_ms, writer.running)
-    limits = Quotas(queue_client, keys)
+    quotas = Quotas(queue_client, keys)
     sweep = Sweep(
         streams,
         queue,
-        limits,
+        quotas,
         leases,
         lease_ms=settings.lease_ms,
         retention_ms=int(settings.retention_s * 1000),
         may_differ=bool(settings.queue_url) or read_url(settings.redis_url).kind == "sentinel",
         metrics=metrics,
     )
-    watchers = PresenceWatch(PresenceKeys(log_client, keys))
+    presence_watch = PresenceWatch(PresenceKeys(log_client, keys))
     erasures = Erasures(settings, queue_client, keys)
-    upkeep = Ticker(name, queue, leases, sweep, writer, watchers, erasures)
-    endings = AttemptEnding(settings, streams, queue, writer, erasures, metrics)
+    ticker = Ticker(name, queue, leases, sweep, writer, presence_watch, erasures)
+    ending = AttemptEnding(settings, streams, queue, writer, erasures, metrics)
     provider_limiter = ProviderLimiter(ProviderLimits(queue_client, keys))
-    pump = Pump(client, writer, provider_limiter, watchers, configuration.prices, places)
-    generations = AttemptRunner(
-        settings, configuration.providers, pump, streams, queue, writer, endings, name, metrics
-    )
+    pump = Pump(provider_client, writer, provider_limiter, presence_watch, configuration.prices, places)
+    runner = AttemptRunner(settings, configuration.providers, pump, streams, queue, writer, ending, name, metrics)
 
     registry.register(
         Read(lambda: [gauge("headrace_running_streams", "Streams that run here", len(writer.running()))])
@@ -203,7 +202,7 @@ async def running(
         return rendered(registry)
 
     def cancelled(stream_id: bytes) -> None:
-        # Only a hint: without it the lease tick stops the stream within a second, and the next append at once.
+        # Only a hint. Without it the next append is refused, or the lease tick stops the stream within a second.
         for attempt in writer.running():
             if attempt.stream_id == stream_id.decode():
                 attempt.stop(FENCED)
@@ -213,7 +212,7 @@ async def running(
         start_critical(work, about)
         for work, about in (
             (writer.run(), "log"),
-            (upkeep.run(), "upkeep"),
+            (ticker.run(), "upkeep"),
             (listen(settings.queue_redis_url, keys.cancelled_channel, cancelled), "cancellations"),
             (provider_limiter.run(), "line"),
         )
@@ -224,21 +223,21 @@ async def running(
         log.info("service_links_passed_over", names=configuration.service_links)
     try:
         async with served(settings.metrics_host, settings.metrics_port, render):
-            yield queue, generations
+            yield queue, runner
     finally:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
-        await client.aclose()
-        await upkeep.sign_off()
+        await provider_client.aclose()
+        await ticker.sign_off()
         await queue_client.aclose()
         await log_client.aclose()
         log.info("worker_stopped", worker=name)
 
 
 def configured() -> tuple[Configuration, LogOutput]:
-    """Read the environment, set up the log, and raise the limit of open files: a stream has a connection to its
-    provider. Out: the settings, and where the log goes. Ends the process where the settings can't be used."""
+    """Read the environment, set up the log, and raise the limit of open files, because each stream has a connection
+    to its provider. Out: the settings, and where the log goes. Ends the process if the settings can't be used."""
     try:
         configuration = load(environment())
     except BadSettings as error:
@@ -255,6 +254,6 @@ def main() -> None:
     asyncio.set_event_loop(uvloop.new_event_loop())
     pool = MultiplexedArq(open_client(settings.queue_redis_url).connection_pool)
     queue = Queue(pool, Keys(settings.key_prefix))
-    waiting_client = open_client(settings.queue_redis_url)
+    blocking_client = open_client(settings.queue_redis_url)
     arguments = worker_settings(configuration, output)
-    JobConsumer(queue, waiting_client, arguments["ctx"]["places"], redis_pool=pool, **arguments).run()
+    JobConsumer(queue, blocking_client, arguments["ctx"]["places"], redis_pool=pool, **arguments).run()

@@ -1,4 +1,4 @@
-"""What a worker counts: streams, attempts, tokens, waits, and what its providers answered."""
+"""The worker's metrics: streams, attempts, tokens, waits, and the results of requests to providers."""
 
 from collections.abc import Iterable
 
@@ -10,10 +10,10 @@ from shared.store.claims import Claim
 
 
 class WorkerMetrics:
-    """One worker's counters. Its parts call what happened; nothing is called for a token."""
+    """One worker's counters. Its parts report events by the methods below. No method is called for each token."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        """``registry``: where they are shown; None: nowhere."""
+        """``registry``: where the metrics are registered. None: they are not shown."""
         registry = registry or CollectorRegistry()
         self._models = Names()
         self._ended = Counter(
@@ -81,38 +81,38 @@ class WorkerMetrics:
         yield CounterMetricFamily("headrace_events_written", "Events that were written to logs", self._events)
 
     def flushed(self, events: int, seconds: float) -> None:
-        """A flush wrote so many events; it took so long from the first one that waited."""
+        """A flush wrote this many events; ``seconds`` is the time since the first of them began to wait."""
         self._events += events
         self._flush.observe(seconds)
 
     def claimed(self, claim: Claim) -> None:
-        """An attempt begins here."""
+        """An attempt begins in this worker."""
         self._attempts.labels(claim.opening).inc()
         if claim.attempt == 1:
             self._queue_wait.observe(claim.queued_ms / 1000)
 
     def began_to_answer(self, claim: Claim, provider: str, took_s: float) -> None:
-        """An attempt that is over had its first token so long after its begin."""
+        """A finished attempt had its first token ``took_s`` after its start."""
         self._provider_first_token.labels(provider).observe(took_s)
         if claim.attempt == 1:
             self._first_token.labels(provider).observe(claim.queued_ms / 1000 + took_s)
 
     def used(self, provider: str, model: str, input_tokens: int | None, output_tokens: int | None) -> None:
-        """An attempt that is over used so many tokens (None: the provider did not tell)."""
+        """A finished attempt used this many tokens (None: the provider did not say)."""
         name = self._models.told(model)
         for kind, count in (("input", input_tokens), ("output", output_tokens)):
             self._tokens.labels(provider, name, kind).inc(count or 0)
 
     def ended(self, status: str, code: str, provider: str, model: str) -> None:
-        """A stream ended here; ``code``: of a failure, else ''."""
+        """A stream ended in this worker. ``code``: the failure's code, or ''."""
         self._ended.labels(status, code, provider, self._models.told(model)).inc()
 
     def taken_over(self, streams: int) -> None:
-        """The sweep gave jobs to so many streams that had lost their workers."""
+        """The sweep gave new jobs to this many streams that had lost their workers."""
         self._taken_over.inc(streams)
 
     def handed_over(self) -> None:
-        """A stream was given back, for this worker stops."""
+        """A stream was handed over because this worker stops."""
         self._handed_over.inc()
 
     def asked(self, provider: str) -> None:
@@ -120,7 +120,7 @@ class WorkerMetrics:
         self._requests.labels(provider).inc()
 
     def refused(self, provider: str, code: str) -> None:
-        """A request failed, before its answer or in it."""
+        """A request failed, before its answer or during it."""
         self._errors.labels(provider, code).inc()
 
     def asks_again(self, provider: str, code: str) -> None:

@@ -1,15 +1,17 @@
-"""Places: how many streams one worker carries, and whose.
+"""Places: how many streams one worker runs, and how keys and providers share them.
 
-Theory of operation. A worker has so many places (``HEADRACE_MAX_STREAMS``). A stream that carries nothing gives its
-place back: one that waits for a turn at its provider, and one that is paused because nobody watches. Such streams
-cost memory alone (their request and what was said), so they are bounded as well, by :data:`HELD` times as many
-streams in all; when many go on at once, a worker carries more than its places for that long, and takes nothing new.
+Theory of operation. A worker has ``HEADRACE_MAX_STREAMS`` places. A stream gives its place back while it has
+nothing to carry: while it waits for a turn at its provider, or is paused because nobody watches. Such a stream
+costs only memory (its request and the text so far), so all streams together are bounded by :data:`HELD` times the
+places. When many idle streams resume at once, a worker runs more streams than it has places. It takes no new ones
+until enough have ended.
 
-Places are shared: no key (and, where the worker knows several providers, no provider) gets one more when it has as
-many as are free, and the same holds for the streams in all. A key's places at one provider are bounded in the same
-way by what is free beside the provider's, so that no key fills what its provider may have. The rule itself is in
-``take.lua``, for it decides job by job while jobs are taken (see :mod:`shared.store.queue`). A provider's share
-counts by the job, so a fallback may go over it.
+Places are shared. A key that holds as many places as are free gets no more; if the worker knows several providers,
+the same holds for each provider. The bound on all streams is shared in the same way. A key's places at one provider
+are also bounded by what remains free beside that provider's places, so that no key uses up its provider's share.
+The rule itself is in ``take.lua``, because it must be applied for each job while jobs are taken (see
+:mod:`shared.store.queue`). A job counts for the provider that it named when it was taken, so a fallback may exceed
+that provider's share.
 """
 
 from collections import Counter
@@ -20,15 +22,16 @@ from typing import Final
 from shared.store.queue import Job, Lane, Shares
 
 HELD: Final = 4
-"""Streams in all, as a multiple of the places. With answers of 4 MiB at the most, 800 idle ones are 3 GB at worst;
-a usual one takes 50 kB."""
+"""The bound on all streams, as a multiple of the places. An answer has at most 4 MiB, so 800 idle streams take 3 GB
+at worst; a usual one takes 50 kB."""
 
 
 class Places:
     """The places of one worker process."""
 
     def __init__(self, places: int, *, keys: bool = False, providers: bool = False, most_of_key: int = 0) -> None:
-        """``keys``, ``providers``: these share the places; ``most_of_key``: places of a key, 0: its share."""
+        """``keys``, ``providers``: whether they share the places. ``most_of_key``: a fixed limit for each key; 0:
+        its share."""
         self._places = places
         self._shared = (keys or most_of_key > 0, providers, most_of_key)
         self._jobs: dict[str, Job] = {}
@@ -39,25 +42,25 @@ class Places:
 
     @property
     def free(self) -> int:
-        """How many more streams can be taken now."""
+        """How many more streams this worker can take now."""
         return min(self._places - self._held + self._resting, HELD * self._places - self._held)
 
     @property
     def shares(self) -> Shares:
-        """What can be taken now, and of whom."""
+        """How many streams this worker can take now, and what each key and provider holds."""
         held = {name: (count - self._idle[name], count) for name, count in self._all.items()}
         free = self._places - self._held + self._resting
         return Shares(free, HELD * self._places - self._held, *self._shared, held)
 
     def take(self, job: Job) -> None:
-        """A place for this job, until it leaves."""
+        """Give this job a place until :meth:`leave`."""
         self._held += 1
         self._all.update(_names(job.lane))
-        # The second one of a job that came twice only looks.
+        # A job may come twice. The second claim is refused, so the first one owns the stream here.
         self._jobs.setdefault(job.stream_id, job)
 
     def leave(self, job: Job) -> None:
-        """It is over."""
+        """This job has ended: free its place."""
         self._held -= 1
         _less(self._all, _names(job.lane))
         if self._jobs.get(job.stream_id) is job:
@@ -65,9 +68,9 @@ class Places:
 
     @contextmanager
     def given_back(self, stream_id: str) -> Iterator[None]:
-        """This stream needs no place, as long as the block lasts."""
+        """Give this stream's place back as long as the block lasts."""
         job = self._jobs.get(stream_id)
-        if job is None:  # arq's own worker runs it, which counts for itself
+        if job is None:  # arq's own worker runs the job, and counts its jobs itself
             yield
             return
         names = _names(job.lane)

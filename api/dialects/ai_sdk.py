@@ -13,7 +13,7 @@ with the next one, where :mod:`api.schemas.ui_messages` reads it.
 at a chunk that they don't know; for them a ``restart`` is the end, by an ``error``.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, Self
 
 import msgspec
@@ -29,9 +29,30 @@ _FINISH_REASONS: Final = {"tool_calls": "tool-calls", "content_filter": "content
 """Where the SDK has other words than ours."""
 
 
+CONTINUES: Final = "ui_message"
+"""In what a record keeps of its request (:attr:`About.asked`): the message that the answer continues, as the SDK
+sent it; of a long one its ``id`` alone."""
+
+
 def speak(about: About) -> "AiSdkDialect":
     """See :func:`api.dialects.dialect`."""
-    return AiSdkDialect(about, about.stream_id)
+    return AiSdkDialect(about, _message_id(about))
+
+
+def speak_resets(about: About) -> "AiSdkDialect":
+    """The same for a client that knows ``reset-step``."""
+    return AiSdkDialect(about, _message_id(about), resets=True)
+
+
+def continued(asked: str) -> Mapping[str, Any] | None:
+    """The message that an answer continues, of what its record keeps; None where the answer begins one."""
+    found: Mapping[str, Any] | None = msgspec.json.decode(asked or "{}").get(CONTINUES)
+    return found
+
+
+def _message_id(about: About) -> str:
+    message = continued(about.asked)
+    return about.stream_id if message is None else str(message["id"])
 
 
 def chunk(kind: str, cursor: bytes = b"", /, **fields: Any) -> bytes:
@@ -44,15 +65,16 @@ def error(text: str, cursor: bytes = b"") -> bytes:
     return chunk("error", errorText=text) + _event(cursor, _DONE)
 
 
-def replay(message_id: str, metadata: Any, parts: Sequence[Mapping[str, Any]]) -> bytes:
+def replay(message: Mapping[str, Any]) -> bytes:
     """What a message holds already, for a client that resumes it: the SDK then builds it from nothing.
 
-    In: the message as the SDK sent it. A tool call comes without ``tool-input-available``, at which the client
-    would run the tool again.
+    In: the message as the SDK sent it (``id``, ``metadata``, ``parts``). A tool call comes without
+    ``tool-input-available``, at which the client would run the tool again.
     """
+    metadata = message.get("metadata")
     about = {} if metadata is None else {"messageMetadata": metadata}
-    said = [chunk("start", messageId=message_id, **about)]
-    for number, part in enumerate(parts):
+    said = [chunk("start", messageId=message["id"], **about)]
+    for number, part in enumerate(message["parts"]):
         said += _again(f"again-{number}", part)
     return b"".join(said)
 
@@ -102,7 +124,7 @@ class AiSdkDialect(PartsDialect):
     def __init__(self, about: About, message_id: str, *, resets: bool = False) -> None:
         """``message_id``: of the message that the client builds; ``resets``: the client knows ``reset-step``."""
         super().__init__(about)
-        self.name = f"ai-sdk {message_id}{' resets' if resets else ''}"
+        self.name = "ai-sdk-resets" if resets else "ai-sdk"
         self.resets = resets
         if resets:
             self.last_words = TERMINAL

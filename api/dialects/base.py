@@ -49,6 +49,16 @@ class About(NamedTuple):
     created_ms: int = 0
     text_index: int = 0
     """How many entries stood in front of the opening from which the text counts; 0: the stream has not begun."""
+    asked: str = ""
+    """What the protocol in which it was asked for tells of the request (JSON): ``{"<dialect>": {…}}``."""
+
+
+class Place(NamedTuple):
+    """Where a viewer goes on: behind ``cursor`` (None: at the start), and without the first ``seen`` events there,
+    which it has."""
+
+    cursor: Cursor | None
+    seen: int
 
 
 class Dialect(Protocol):
@@ -84,6 +94,11 @@ class Dialect(Protocol):
 
     def greeting(self) -> bytes:
         """What a viewer gets first that begins or comes back at this place."""
+        ...
+
+    def parting(self) -> bytes:
+        """The last bytes of a connection that ends before its stream does, behind what asks to come back; b'' where
+        every client comes back by itself. A client that would take it for the end of the answer gets an error."""
         ...
 
     def gone(self) -> bytes:

@@ -16,6 +16,7 @@ from shared.store.log import Entry
 BEGINNING: Final = b"0-0"
 """In front of every log; whoever comes back with it gets a snapshot again."""
 
+PARTING_TEXT: Final = "This connection ends before the answer does. The answer goes on: come back, and read on."
 GONE_TEXT: Final = "This stream was erased, or has expired. Nothing more will come; create a new one."
 
 
@@ -50,6 +51,9 @@ class NativeDialect:
         return self
 
     def greeting(self) -> bytes:
+        return b""
+
+    def parting(self) -> bytes:
         return b""
 
     def gone(self) -> bytes:

@@ -31,8 +31,8 @@ from typing import Any, ClassVar, Final, Literal, Self
 
 import msgspec
 
-from api.dialects.base import About, Told
-from api.dialects.native import GONE_TEXT
+from api.dialects.base import About, Place, Told
+from api.dialects.native import GONE_TEXT, PARTING_TEXT
 from api.dialects.plain import LOST_TEXT, RESTARTED_TEXT
 from shared.protocol.cursor import Cursor, entry_cursor
 from shared.protocol.events import (
@@ -205,6 +205,27 @@ class PartsDialect:
             twin._add(part.upto(index))
         return twin
 
+    def behind(self, number: int) -> Place | None:
+        """Where a viewer goes on that got the events up to this number, for dialects that number theirs; None where
+        no event has it yet. Raises ``LookupError`` where that is trimmed away."""
+        if number > self._index + self.extras:
+            return None
+        begun = bisect_right(self.parts, number, key=lambda part: part.first + part.extras)
+        extras = self.parts[begun - 1].extras if begun else 0
+        index = number - extras
+        if begun < len(self.parts):
+            index = min(index, self.parts[begun].first - 1)
+        elif extras != self.extras:  # the terminal event's: all of them, or those in front of it
+            whole = number == self._index + self.extras
+            index, extras = (self._index, self.extras) if whole else (min(index, self._index - 1), extras)
+        run = bisect_right(self._runs, index, key=itemgetter(1)) - 1
+        if index < self.about.text_index + (run < 0):  # all of that is in what a viewer gets first
+            return Place(None, number + 1)
+        if run < 0:
+            raise LookupError(number)
+        first, at = self._runs[run]
+        return Place(Cursor(first.epoch, first.n + index - at), number - index - extras)
+
     def greeting(self) -> bytes:
         """What a viewer gets first: :meth:`begin` and what fills the numbers up to this place, nothing in front of
         ``queued``, which begins by itself, and :meth:`again` for a viewer that comes back."""
@@ -217,6 +238,11 @@ class PartsDialect:
             self._index = index
             said.append(self.nothing(b"") if index else self.begin(b""))
         return b"".join(said)
+
+    def parting(self) -> bytes:
+        """The connection ends, and the stream goes on: an error, for most clients of others' protocols would take
+        the end of the bytes for that of the answer."""
+        return self.failed(b"", {"code": "connection_ended", "message": PARTING_TEXT, "retryable": True})
 
     def gone(self) -> bytes:
         """The log vanished under its viewer."""

@@ -64,6 +64,9 @@ class PlainDialect:
     def greeting(self) -> bytes:
         return b""
 
+    def parting(self) -> bytes:
+        return b""
+
     def gone(self) -> bytes:
         return self._error("stream_gone", GONE_TEXT, None)
 

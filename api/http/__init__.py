@@ -1,6 +1,5 @@
-"""HTTP, below every route: connections and their bounds, who is let in, bodies, problem documents, the SSE
-response.
+"""HTTP, below every route: connections, authentication, bodies, problem documents, the SSE response.
 
-The rooms above it use it: viewing, streams, routes, app. Nothing here knows a stream's record or its log; ``auth``
-alone knows the context, for a request finds it through it.
+The rooms viewing, streams, routes and app use it. Nothing here reads a stream's record or log, except ``auth``,
+which checks the owner. Only ``auth`` imports the context: requests get it from there.
 """

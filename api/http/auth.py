@@ -1,10 +1,11 @@
-"""Who is at the door: every request needs a key unless its path is open. In front of all routes, so that a new
-one is closed by default.
+"""Authentication: every request needs a key unless its path is open. It stands in front of all routes, so a new
+route is closed by default.
 
-Where keys are set, the page's shell, static files and health are open. The events route lets a read token
-in, and checks it itself, for only it knows the stream. All else needs ``Authorization: Bearer <secret>``.
-What people and scrapers open by address (``/docs``, ``/metrics``) takes the secret as a Basic password too, for a
-browser can be asked for that. The ``/v1`` routes do not: a browser would repeat it for any other site's request.
+Where keys are set, the page's shell, static files and health are open. The events route also accepts a read token,
+and checks it itself, because only that route knows the stream. All other paths need ``Authorization: Bearer
+<secret>``. Paths that people and scrapers open by their address (``/docs``, ``/metrics``) also take the secret as a
+Basic password, because a browser can ask its user for that. The ``/v1`` routes do not: a browser would then send
+the password with requests of other sites, too.
 """
 
 import base64
@@ -27,7 +28,8 @@ BY_ADDRESS: Final = frozenset({"/docs", "/openapi.json", "/metrics"})
 EVENTS: Final = re.compile(r"/v1/streams/(?P<stream_id>[^/]+)/events")
 _TOKEN: Final = re.compile(rb"(?:^|&)token=[^&]")
 OWNER: Final = "headrace.owner"
-"""In the ASGI scope: the key's name, '' where no keys are set, None where a read token must do."""
+"""In the ASGI scope: the key's name; '' where no keys are set; None on an open path, and where a read token stands
+in for the key."""
 
 
 class Auth:
@@ -64,13 +66,13 @@ class Auth:
 
 
 def context(request: Request) -> Context:
-    """What the composition root made."""
+    """The parts that the composition root made."""
     found: Context = request.app.state.context
     return found
 
 
 def owner_of(request: Request) -> str:
-    """Whose request this is ('' where no keys are set)."""
+    """The owner of this request ('' where no keys are set). Raises :class:`Problem` (401) without a key."""
     owner: str | None = request.scope[OWNER]
     if owner is None:
         raise _unauthorized("key_missing", "This needs a key.", request.url.path)
@@ -78,10 +80,10 @@ def owner_of(request: Request) -> str:
 
 
 async def own_fields(request: Request, stream_id: str, *names: str) -> list[str | None]:
-    """Fields of the record of a stream that is the caller's.
+    """Fields of the record of a stream that belongs to the caller.
 
-    An unknown stream and somebody else's cost the same round trips and get the same answer. Raises
-    :class:`Problem` (404) for both.
+    Raises :class:`Problem` (404) for an unknown stream and for that of another owner. Both cost the same round
+    trips, so the two can't be told apart.
     """
     if is_stream_id(stream_id):
         owner, *fields = await context(request).streams.fields(stream_id, "owner", *names)
@@ -91,7 +93,7 @@ async def own_fields(request: Request, stream_id: str, *names: str) -> list[str 
 
 
 def _secret(scope: Scope, *, basic: bool) -> str | None:
-    """The secret that was sent; None without any; '' for what can't be read, which is nobody's."""
+    """The secret that was sent; None without one; '' for a header that can't be read, which is no key's secret."""
     value = next((value for name, value in scope["headers"] if name == b"authorization"), None)
     if value is None:
         return None

@@ -1,18 +1,18 @@
-"""Request bodies on their way to a route, so that none of them, and no number of them, holds up what runs beside.
+"""Request bodies on their way to a route: neither one of them nor many of them may block other work.
 
-Theory of operation. No body has more than ``HEADRACE_MAX_BODY_BYTES``, whether its length is declared or not.
-Reading JSON and checking it happens on the event loop, and nothing else moves meanwhile: a body of 1 MiB that holds
-300,000 empty lists takes 100 ms and more. Three rules keep that short.
+Theory of operation. No body has more than ``HEADRACE_MAX_BODY_BYTES``, whether its length is declared or not. JSON
+is parsed and validated on the event loop, which does nothing else meanwhile: a body of 1 MiB that holds 300,000
+empty lists takes 100 ms and more. Three rules keep that time short.
 
-- *Few values.* What a body costs follows the number of its values, which is counted (about 1 ms a MiB) before
-  anything is made of them. With :data:`MAX_VALUES` reading and checking take less than 20 ms; a conversation of
-  1,000 messages with 100 tools has some 10,000.
-- *One at a time.* Between two large bodies the event loop turns, so whatever came in meanwhile goes first.
+- *Few values.* The cost of a body follows the number of its values, which is counted (about 1 ms for 1 MiB) before
+  the body is parsed. With :data:`MAX_VALUES` parsing and validating take less than 20 ms; a conversation of 1,000
+  messages with 100 tools has some 10,000 values.
+- *One at a time.* Between two large bodies the event loop runs once, so other work that came meanwhile goes first.
 - *Refused bodies count.* For each 4 KiB of a refused body its key has one creation less in that minute, in this
-  process; a key that has none left is refused before its body is looked at. An accepted create is counted in Redis.
+  process. A key that has none left is refused before its body is read. An accepted create is counted in Redis.
 
-(No thread: the parser and the checks hold the interpreter's lock, so a thread would hold up the loop just the
-same.)
+(A thread would not help: the parser and the validation hold the interpreter's lock, so the loop would be blocked
+just the same.)
 """
 
 import asyncio
@@ -32,16 +32,16 @@ from api.http.problems import Problem, body_too_large, refuse
 from api.http.rate_limiter import RateLimiter
 
 LARGE_BYTES: Final = 32 * 1024
-"""A smaller body takes less than 2 ms, whatever it holds."""
+"""A smaller body takes less than 2 ms, whatever its content."""
 MAX_VALUES: Final = 20_000
 UNIT_BYTES: Final = 4096
 REFUSED: Final = frozenset({400, 413, 422})
-"""Statuses that tell of a body that is wrong."""
+"""The statuses of a response to a bad body."""
 
 
 class BodyLimit:
-    """ASGI middleware: a body of more than ``max_bytes`` ends the request with 413. One that declares its length is
-    refused here; the others are counted by Starlette's limit while they are read."""
+    """ASGI middleware: a body of more than ``max_bytes`` ends the request with 413. A body that declares its length
+    is refused here; others are counted by Starlette's limit while they are read."""
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = RequestBodyLimitMiddleware(app, max_bytes)
@@ -55,7 +55,7 @@ class BodyLimit:
 
 
 class BodyRoute(APIRoute):
-    """A route whose body is taken by the rules of this module."""
+    """A route whose body is read by the rules of this module."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -69,7 +69,7 @@ class BodyRoute(APIRoute):
             try:
                 body = await request.body()
             except ClientDisconnect:
-                return Response(status_code=400)  # to nobody
+                return Response(status_code=400)  # the client is gone: nobody receives this
             try:
                 await bodies.turn(body)
                 return await handle(request)
@@ -85,13 +85,13 @@ class Bodies:
     """The bodies of one process's requests."""
 
     def __init__(self, per_minute: int) -> None:
-        """``per_minute``: creations of a key; 0: any number."""
-        self._rate = RateLimiter(per_minute)
+        """``per_minute``: creations of a key; 0: no limit."""
+        self._limiter = RateLimiter(per_minute)
         self._turn = asyncio.Lock()
 
     def check(self, owner: str) -> None:
         """Raises :class:`Problem` (429) where too many bodies of this key were refused."""
-        if wait_s := self._rate.wait_s(owner):
+        if wait_s := self._limiter.wait_s(owner):
             raise Problem(
                 429,
                 "rate_limited",
@@ -100,7 +100,7 @@ class Bodies:
             )
 
     async def turn(self, body: bytes) -> None:
-        """Wait until this body may be read. Raises :class:`Problem` (413) where it holds too many values."""
+        """Wait until this body may be parsed. Raises :class:`Problem` (413) where it holds too many values."""
         if len(body) <= LARGE_BYTES:
             return
         async with self._turn:
@@ -113,19 +113,19 @@ class Bodies:
             )
 
     def refused(self, owner: str, size: int) -> None:
-        """A body of so many bytes was refused."""
-        self._rate.take(owner, 1 + size // UNIT_BYTES)
+        """Count a refused body of ``size`` bytes."""
+        self._limiter.take(owner, 1 + size // UNIT_BYTES)
 
 
 def _declared(scope: Scope) -> int:
-    """The bytes of a body whose length is declared; 0 of another."""
-    told = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
-    return int(told) if told.isdigit() else 0
+    """The declared length of a body (bytes); 0 where none is declared."""
+    length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+    return int(length) if length.isdigit() else 0
 
 
 def _holds_many(body: bytes) -> bool:
-    """Whether there are more than :data:`MAX_VALUES` values. What stands within strings is no value, and is looked
-    at only where there could be too many."""
+    """Whether there are more than :data:`MAX_VALUES` values. Marks within strings are no values; they are taken out
+    only where there could be too many values."""
     if _marks(body) <= MAX_VALUES:
         return False
     plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")

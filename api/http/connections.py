@@ -1,26 +1,27 @@
-"""The API's HTTP connections: uvicorn's, with a bound on all that can arrive and on all that can wait.
+"""The API's HTTP connections: uvicorn's, with bounds on everything that can arrive or wait.
 
-Theory of operation. uvicorn's parser keeps what it has read of a URL, a header or a trailer until that is whole,
-and joins it anew with each read: an endless one costs quadratic time, and memory without a bound. So the bytes are
-counted where they arrive. *Unsettled* are those that the parser took and that made nothing: no head, no part of a
-body, no end. One count bounds endless URLs, headers, trailers, chunk extensions and blank lines alike. A read
-brings at most 256 KB, so this is also the most by which a bound is passed. Trailers are dropped: they are never
-headers.
+Theory of operation. uvicorn's parser keeps the parts of a URL, a header or a trailer until it is whole, and joins
+them again at each read: an endless one costs quadratic time, and memory without a bound. So the bytes are counted
+where they arrive. *Incomplete* are the bytes that the parser has taken in, but that have completed nothing yet: no
+head, no part of a body, no end. This one count bounds endless URLs, headers, trailers, chunk extensions and blank
+lines alike. A read brings at most 256 KB, so a bound is exceeded by at most that. Trailers are dropped: they never
+become headers.
 
 A connection is in one of five phases. *Idle*: it waits for the next request, or for its peer to take the last
 response. *Head* and *body*: a request is coming. *Busy*: the request is whole, and the response is under way.
-*Refused*: an answer told why, and what still arrives is dropped for a moment, for a client that writes everything
-before it listens would lose the answer to a reset. Connections that are not busy *wait*. One sweep a second looks
-at those that wait, and closes what is late, so a viewer costs no timer and no place in a table.
+*Refused*: a response told the reason, and bytes that still arrive are dropped for a moment. (A client that writes
+everything before it reads would otherwise lose the response to a reset.) Connections that are not busy *wait*. One
+sweep a second checks the waiting ones and closes those that are late, so a viewer costs no timer and no place in a
+table.
 
-Where too many wait, the one that has waited longest is closed, and not the one that comes: whoever sends its
-request at once is served while others hold silent connections. A connection is safe for its first second and for
-two sweeps, so a storm of viewers does not drive itself out: where the event loop is busy, what they sent was not
-read yet. Only where no file descriptor is left the oldest goes in any case.
+When too many connections wait, the one that has waited longest is closed, and not the new one: a client that sends
+its request at once is served while others hold silent connections. A connection is safe for its first second and
+for two sweeps, so that a storm of viewers does not drive itself out: while the event loop is busy, their requests
+may have arrived and not been read yet. Only when no file descriptor is left, the oldest is closed in any case.
 
-What another server saw (``X-Forwarded-*``) anybody can write. Such headers are dropped here unless the peer is a
-trusted proxy, so that nobody behind this has to ask. The connections of a trusted proxy are those of many callers,
-and are not counted as one address's.
+Any client can send ``X-Forwarded-*`` headers. They are dropped here unless the peer is a trusted proxy, so that no
+later code has to check. A trusted proxy carries the connections of many callers, so they are not counted as those
+of one address.
 """
 
 import asyncio
@@ -40,49 +41,48 @@ from shared.process.files import MAX_WAITING
 
 CONNECTION: Final = "headrace.connection"
 CYCLE: Final = "headrace.cycle"
-"""In the ASGI scope: the server's protocol of this connection, and what it holds of this request. Weak, for both
-hold the scope, and what goes round in a circle is freed late (:mod:`shared.process.gc_tuning`)."""
+"""In the ASGI scope: weak references to the protocol of this connection, and to uvicorn's cycle of this request.
+Weak, because both hold the scope, and a reference cycle is freed late (:mod:`shared.process.gc_tuning`)."""
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 MAX_HEAD_BYTES: Final = 64 * 1024
-"""Of a request's head in all. Browsers and proxies stop between 8 and 256 KiB."""
+"""A request's whole head. Browsers and proxies stop between 8 and 256 KiB."""
 MAX_URL_BYTES: Final = 16 * 1024
-"""A prompt in a URL (``GET /chat/stream``) is a few lines; a longer one goes into a body."""
+"""A prompt in a URL (``GET /chat/stream``) is a few lines; a longer one belongs into a body."""
 MAX_HEADERS: Final = 100
 HEADER_BYTES: Final = 4
-"""Of a header, beside its name and value: the colon, a space and the line's end."""
+"""The bytes of a header besides its name and value: the colon, a space and the line's end."""
 WRITE_BUFFER: Final = 16 * 1024
-"""Bytes that wait in this process for a peer that reads slowly, before whoever writes has to wait. What one write
-hands over comes on top."""
+"""Bytes that may wait in this process for a slow peer before the writer must wait. The last write comes on top."""
 MAX_PIECES: Final = 4096
 MIN_PIECE_BYTES: Final = 64
-"""So many pieces of a body may be of any size; with more, one has at least this size on average. A body of 1 MiB in
-chunks of one byte would hold up everything else for more than a second."""
+"""The first MAX_PIECES pieces of a body may have any size; with more, the average must be at least MIN_PIECE_BYTES.
+A body of 1 MiB in chunks of one byte would block everything else for more than a second."""
 MAX_PIPELINED: Final = 16
 """Requests that wait behind the running one. A single read can bring 10,000, and each takes 3 kB here."""
 MAX_DRAINED_BYTES: Final = 32 * 1024 * 1024
-"""Of what arrives behind a response (a 413) or a refusal: taken off the connection and dropped. Whoever sends more
-is cut off."""
+"""Bytes that are read and dropped after a response (a 413) or a refusal. A peer that sends more is cut off."""
 
 SWEEP_S: Final = 1.0
 HEAD_S: Final = 10.0
 """Time for a request's head, from the connection or from the first byte behind the last response."""
 BODY_S: Final = 30.0
 MIN_BODY_RATE: Final = 1024
-"""Bytes a second. A body has :data:`BODY_S`, and a second more for each of these that came."""
+"""Bytes a second. A body may take :data:`BODY_S`, and a second more for each MIN_BODY_RATE bytes that came."""
 KEEP_ALIVE_S: Final = 5.0
 """An idle connection is closed after this time."""
 FLUSH_S: Final = 30.0
 """A peer that takes nothing of its response for this time is cut off."""
 LINGER_S: Final = 2.0
-"""How long a refused connection is read from, so that its answer arrives."""
+"""A refused connection is still read for this time, so that its response arrives."""
 SAFE_S: Final = 1.0
+"""A connection is not closed to make room for others before it has waited for this time."""
 
 log = structlog.get_logger("api.connections")
 
 
 class Phase(Enum):
-    """What a connection is about."""
+    """The phase of a connection (see the top of this module)."""
 
     IDLE = "idle"
     HEAD = "head"
@@ -92,13 +92,12 @@ class Phase(Enum):
 
 
 class HttpConnection(HttpToolsProtocol):
-    """uvicorn's HTTP protocol with bounds, which lets a request take its connection over for the rest of its
-    response."""
+    """uvicorn's HTTP protocol with bounds. A request may take over its connection for the rest of its response."""
 
-    # Not in the instance's dictionary: with more than thirty names Python shares its keys no longer (2 kB each).
+    # Not in the instance's dictionary: with more than thirty names Python no longer shares its keys (2 kB each).
     __slots__ = (
-        "_body_bytes", "_closes", "_drained", "_head_bytes", "_on_half_close", "_phase", "_pieces", "_response",
-        "_since", "_sweep", "_table", "_unsettled", "half_closed", "trusted",
+        "_body_bytes", "_closes", "_drained", "_head_bytes", "_incomplete", "_on_half_close", "_phase", "_pieces",
+        "_response", "_since", "_sweep", "_table", "half_closed", "trusted",
     )  # fmt: skip
 
     def __init__(self, *args: Any, table: "Connections", **more: Any) -> None:
@@ -107,13 +106,13 @@ class HttpConnection(HttpToolsProtocol):
         self._response: asyncio.Task[None] | None = None
         self._on_half_close: Callable[[], None] | None = None
         self._closes = False
-        """Whether the connection is closed behind the body that still comes."""
+        """Whether the connection is to be closed after the body that still comes."""
         self.half_closed = False
-        """Whether the peer sends no more."""
+        """Whether the peer has closed its sending side."""
         self._phase = Phase.HEAD
         self._since = 0.0
         self._sweep = 0
-        self._unsettled = self._head_bytes = self._body_bytes = self._pieces = self._drained = 0
+        self._incomplete = self._head_bytes = self._body_bytes = self._pieces = self._drained = 0
 
     @property
     def address(self) -> str:
@@ -121,7 +120,7 @@ class HttpConnection(HttpToolsProtocol):
         return self.client[0] if self.client else ""
 
     def _wait(self, phase: Phase) -> None:
-        """Be in this phase, of which the time counts from now on."""
+        """Begin a phase in which the connection waits; its time counts from now on."""
         self._phase = phase
         self._since = self.loop.time()
         self._sweep = self._table.sweeps
@@ -143,7 +142,7 @@ class HttpConnection(HttpToolsProtocol):
             self._response.cancel()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """The peer sends no more. What it asked for in full is answered, and then the connection is closed."""
+        """The peer has closed its sending side. A whole request gets its response before the connection closes."""
         if self._phase is not Phase.BUSY:
             return False
         self.half_closed = True
@@ -157,16 +156,16 @@ class HttpConnection(HttpToolsProtocol):
             return
         if self._phase is Phase.IDLE:
             self._wait(Phase.HEAD)
-        self._unsettled += len(data)
+        self._incomplete += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            pass  # nobody speaks anything else here: the request is answered as if it did not ask for it
+            pass  # no other protocol is spoken here: the request is handled as if it did not ask for an upgrade
         except httptools.HttpParserError as error:
             cause = error.__context__
             self.refuse(cause if isinstance(cause, Problem) else _not_http())
             return
-        if self._unsettled > MAX_HEAD_BYTES:
+        if self._incomplete > MAX_HEAD_BYTES:
             self.refuse(_head_too_large())
 
     def _drain(self, data: bytes) -> None:
@@ -200,7 +199,7 @@ class HttpConnection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if len(self.pipeline) >= MAX_PIPELINED:
             raise _not_http()
-        self._unsettled = 0
+        self._incomplete = 0
         self._phase = Phase.BODY
         self._since = self.loop.time()
         super().on_headers_complete()
@@ -210,7 +209,7 @@ class HttpConnection(HttpToolsProtocol):
             self.cycle.transport = Closing(self)  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
-        self._unsettled = 0
+        self._incomplete = 0
         self._body_bytes += len(body)
         self._pieces += 1
         if self._pieces > MAX_PIECES and self._body_bytes < self._pieces * MIN_PIECE_BYTES:
@@ -221,7 +220,7 @@ class HttpConnection(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._unsettled = 0
+        self._incomplete = 0
         if self.cycle.response_complete:
             if self._closes:
                 self.transport.close()
@@ -239,17 +238,16 @@ class HttpConnection(HttpToolsProtocol):
         super().on_response_complete()
         if self.half_closed and not more:
             self.transport.close()
-        # The sweep closes what is idle: uvicorn has a timer for each connection.
+        # The sweep closes idle connections; uvicorn's own way is a timer for each connection.
         self._unset_keepalive_if_required()
-        # One that closes is watched until its last response has left.
+        # A connection that closes is watched until its last response has left.
         open_still = not self.transport.is_closing() or self.transport.get_write_buffer_size()
         if self._phase is Phase.BUSY and not more and open_still:
             self._body_bytes = 0
             self._wait(Phase.IDLE)
 
     def close_behind_body(self) -> None:
-        """Close the connection, behind what its peer still sends of a body that is not wanted: within the bounds of
-        a body, it is read and dropped."""
+        """Close the connection after the rest of an unwanted body, which is read and dropped within its bounds."""
         if self._phase is Phase.BODY and self.cycle.response_complete:
             self._closes = True
         else:
@@ -258,9 +256,9 @@ class HttpConnection(HttpToolsProtocol):
     def hand_over(
         self, cycle: RequestResponseCycle, response: Coroutine[Any, Any, None], half_closed: Callable[[], None]
     ) -> None:
-        """Let ``response`` write the rest of a response to the transport; cancel it when the connection is lost.
-        ``half_closed`` is called where the peer sends no more."""
-        cycle.disconnected = True  # the application has nothing more to send, and no more is to be waited for
+        """Let ``response`` write the rest of a response to the transport; it is cancelled when the connection is
+        lost. ``half_closed`` is called when the peer closes its sending side."""
+        cycle.disconnected = True  # the application sends nothing more, and must not wait for more of the request
         if self.transport.is_closing():
             response.close()
             return
@@ -290,23 +288,23 @@ class HttpConnection(HttpToolsProtocol):
     # -- refusing ----------------------------------------------------------------------------------
 
     def refuse(self, problem: Problem, *, linger: bool = True) -> None:
-        """End the connection, with this answer where one can still be given: a response that is under way can't be
-        interrupted by another. ``linger``: the peer may still be sending."""
+        """End the connection, with this problem as the response if one can still be sent: a response that is under
+        way can't be interrupted by another. ``linger``: the peer may still be sending."""
         cycle, phase, self._phase = self.cycle, self._phase, Phase.REFUSED
-        answerable = not self.pipeline
+        can_respond = not self.pipeline
         if cycle is not None and phase is Phase.BODY:
-            answerable = answerable and not cycle.response_started
+            can_respond = can_respond and not cycle.response_started
             cycle.disconnected = True
             cycle.message_event.set()
         elif cycle is not None:
-            answerable = answerable and cycle.response_complete
+            can_respond = can_respond and cycle.response_complete
         if self.transport.is_closing():
             self.transport.abort()
             return
-        if not answerable:
+        if not can_respond:
             self.transport.close()
             return
-        self.transport.write(self._answer(problem))
+        self.transport.write(self._refusal(problem))
         if linger:
             self._wait(Phase.REFUSED)
             self.flow.resume_reading()
@@ -314,7 +312,7 @@ class HttpConnection(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def _answer(self, problem: Problem) -> bytes:
+    def _refusal(self, problem: Problem) -> bytes:
         response = problem.response()
         headers = [*self.server_state.default_headers, *response.raw_headers, (b"connection", b"close")]
         lines = b"".join(b"%b: %b\r\n" % header for header in headers)
@@ -323,17 +321,17 @@ class HttpConnection(HttpToolsProtocol):
     # -- the table ---------------------------------------------------------------------------------
 
     def waited(self, now: float) -> float:
-        """For how long it has been in its phase, at this time of the loop (s)."""
+        """For how long the connection has been in its phase (s). ``now``: the loop's time."""
         if self.flow.read_paused and self._phase is not Phase.REFUSED:
-            self._since = now  # what does not come is what nobody reads
+            self._since = now  # the peer is not late: reading is paused on this side
         return now - self._since
 
     def is_silent(self, now: float) -> bool:
-        """Whether it may be closed for others: it waited for long, and what it may have sent was looked at."""
+        """Whether it may be closed to make room: it has waited for long, and all that it may have sent was read."""
         return self.waited(now) > SAFE_S and self._table.sweeps >= self._sweep + 2
 
     def close_if_late(self, now: float) -> bool:
-        """Close it where its phase has lasted too long. Out: whether its peer was told of it."""
+        """Close it if its phase has lasted too long. Out: whether its peer got a response that tells so."""
         waited = self.waited(now)
         match self._phase:
             case Phase.IDLE:
@@ -358,7 +356,7 @@ class HttpConnection(HttpToolsProtocol):
             self.transport.close()
 
     def crowd_out(self) -> None:
-        """Close it, to make room for others."""
+        """Close it to make room for others."""
         if self._phase in (Phase.HEAD, Phase.BODY):
             self.refuse(_late("Too many connections wait, and this one waited longest."), linger=False)
         else:
@@ -367,8 +365,8 @@ class HttpConnection(HttpToolsProtocol):
 
 
 class Closing:
-    """The transport of a request whose connection is closed behind its response: the server would reset a peer that
-    still sends."""
+    """The transport of a request whose connection closes after its response. uvicorn would close at once, and so
+    reset a peer that is still sending."""
 
     __slots__ = ("_close", "is_closing", "write")
 
@@ -378,13 +376,13 @@ class Closing:
         self._close = weakref.WeakMethod(connection.close_behind_body)
 
     def close(self) -> None:
-        """The server calls it when the response is complete, and when it failed."""
+        """uvicorn calls this when the response is complete, and when it failed."""
         if (close := self._close()) is not None:
             close()
 
 
 class Connections:
-    """The connections of this process that wait, oldest first, and how many there may be."""
+    """The waiting connections of this process, oldest first, and the bounds on connections."""
 
     def __init__(
         self,
@@ -394,8 +392,8 @@ class Connections:
         most_waiting: int = MAX_WAITING,
         proxies: Sequence[IPv4Network | IPv6Network] = (),
     ) -> None:
-        """``most``: connections in all, whatever they do. ``per_address``: those of one address that may wait (0:
-        any number), of ``most_waiting`` in all. ``proxies``: those that are trusted."""
+        """``most``: all connections, in any phase. ``most_waiting``: waiting connections. ``per_address``: waiting
+        connections of one address (0: no limit). ``proxies``: the trusted proxies."""
         self._most = most
         self._proxies = proxies
         self._most_waiting = most_waiting
@@ -406,7 +404,7 @@ class Connections:
         self.sweeps = 0
 
     def trusts(self, address: str) -> bool:
-        """Whether a peer of this address is a trusted proxy."""
+        """Whether a peer with this address is a trusted proxy."""
         if not self._proxies or not address:
             return False
         found = ip_address(address.partition("%")[0])
@@ -414,7 +412,7 @@ class Connections:
         return any(found in network for network in self._proxies)
 
     def add(self, connection: HttpConnection) -> None:
-        """It waits."""
+        """The connection waits."""
         if connection in self._waiting:
             return
         self._waiting[connection] = None
@@ -422,7 +420,7 @@ class Connections:
             self._by_address.setdefault(connection.address, {})[connection] = None
 
     def discard(self, connection: HttpConnection) -> None:
-        """It waits no longer, or it is gone."""
+        """The connection no longer waits, or is gone."""
         self._waiting.pop(connection, None)
         if self._per_address and (same := self._by_address.get(connection.address)) is not None:
             same.pop(connection, None)
@@ -430,7 +428,7 @@ class Connections:
                 del self._by_address[connection.address]
 
     def make_room(self, connection: HttpConnection, count: int) -> None:
-        """One connection came, which waits already; ``count``: how many there are now."""
+        """Keep the bounds after a new connection, which waits already. ``count``: all connections now."""
         if count > self._most:
             oldest = next(iter(self._waiting))
             if oldest is connection:
@@ -444,7 +442,7 @@ class Connections:
         if self._per_address:
             crowds.append((self._by_address.get(connection.address, {}), self._per_address))
         for crowd, most in crowds:
-            # Two at a time, so that there are fewer in the end.
+            # Two are closed for each one that comes, so that their number shrinks.
             for oldest in list(islice(crowd, 2)) if len(crowd) > most else ():
                 if oldest.is_silent(now):
                     self._crowd_out(oldest)
@@ -454,7 +452,7 @@ class Connections:
         connection.crowd_out()
 
     async def run(self) -> None:
-        """Close what is late, until cancelled."""
+        """Close late connections, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP_S)

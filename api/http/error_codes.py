@@ -1,13 +1,13 @@
 """Every error code that a caller can meet: one table, for ``/docs`` and for docs/errors.md (a test compares them).
 
-``where`` is the HTTP status of a problem document (before the first byte), or the event that says it (after it).
+``where`` is the HTTP status of a problem document (before the first byte), or the event with the code (after it).
 """
 
 from typing import Final, NamedTuple
 
 
 class Row(NamedTuple):
-    """One code: where it is met, whether trying the same again makes sense, what happened and what to do."""
+    """One code: where it appears, whether the same request may succeed later, what happened and what to do."""
 
     code: str
     where: str
@@ -68,7 +68,13 @@ ERRORS: Final = (
     Row("bad_idempotency_key", "422", "no", "An `Idempotency-Key` has 1 to 255 characters. Use another."),
     Row("idempotency_conflict", "422", "no", "That `Idempotency-Key` made another request. Use a new one."),
     Row("unknown_dialect", "400", "no", "There is no such dialect. Name one of `/docs`, or leave `dialect` out."),
-    Row("bad_cursor", "400", "no", "`Last-Event-ID` is no event's id. Send one that you received, or none."),
+    Row("viewers_full", "503", "yes", "Too many viewers are here, or of this stream. Try again in a moment."),
+    Row(
+        "bad_cursor",
+        "400",
+        "no",
+        "`Last-Event-ID` or `starting_after` names no event. Send one that you received, or none.",
+    ),
     # The model.
     Row("unknown_provider", "422", "no", "No provider has this name. The message lists those that there are."),
     Row("unknown_model", "422", "no", "The provider offers other models only. The message lists them."),
@@ -82,6 +88,12 @@ ERRORS: Final = (
     Row("duplicate_fallback", "422", "no", "A model stands twice among `model` and `fallbacks`. Name it once."),
     # What is not there.
     Row("stream_not_found", "404", "no", "Unknown, expired, erased, or another key's. Create a new stream."),
+    Row(
+        "previous_response_not_found",
+        "404",
+        "no",
+        "`previous_response_id` names no response that is kept here. Send the earlier items yourself.",
+    ),
     Row("chat_not_found", "404", "no", "Nothing was asked in this chat, or by another key. Send a message first."),
     Row("not_found", "404", "no", "Nothing is at this address. `/docs` lists what there is."),
     Row("method_not_allowed", "405", "no", "The address knows other methods. `/docs` lists them."),
@@ -123,7 +135,8 @@ ERRORS: Final = (
         "redis_rights_missing",
         "503",
         "yes",
-        "`/readyz`: the user of the Redis URL lacks the rights that are named. Give them (README, section Redis).",
+        "`/readyz`: the user of the Redis URL lacks the rights that are named. Give them "
+        "(docs/deployment.md, section Rights).",
     ),
     Row("internal_error", "500, `failed`", "yes", "An error of Headrace's own; its log has it. Try again."),
     # The provider refuses; a fallback is asked where one is named.
@@ -194,9 +207,12 @@ ERRORS: Final = (
     Row("stream_gone", "`failed`, `error`", "no", "Erased or expired while it was read. Create a new one."),
     Row("abandoned", "`cancelled` (`reason`)", "yes", "Nobody watched for `abandon_after` s. Ask again."),
     # Only where a dialect has no other word for it (`/chat/stream`, `/stream/aware`).
-    Row("cancelled", "`error`", "yes", "Somebody stopped it. Ask again."),
+    Row("cancelled", "`error`, 409", "yes", "Somebody stopped it. Ask again."),
     Row("restarted", "`error`", "yes", "It began anew, and shown text can't be taken back here. Ask again."),
-    Row("text_lost", "`error`", "yes", "What was shown can't be joined to what the log has. Ask again."),
+    Row(
+        "connection_ended", "`error`, 503", "yes", "The connection ends before the answer. Come back, or ask again."
+    ),
+    Row("text_lost", "`error`, 400", "yes", "What was shown can't be joined to what the log has. Ask again."),
 )
 
 

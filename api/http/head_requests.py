@@ -1,15 +1,15 @@
-"""HEAD: what GET would answer, without the body, on every path that has a GET."""
+"""HEAD: the response to a GET without its body, on every path that has a GET."""
 
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 IS_HEAD: Final = "headrace.head"
-"""In the ASGI scope of such a request: nothing is made for it, and no stream is read."""
+"""In the ASGI scope of a HEAD request: nothing is created for it, and no stream is read."""
 
 
 class HeadRequests:
-    """ASGI middleware: the routes see a GET. The server keeps the request's own scope, and sends no body."""
+    """ASGI middleware: the routes see a GET. uvicorn keeps the original scope, and sends no body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

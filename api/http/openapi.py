@@ -1,6 +1,7 @@
 """The OpenAPI document, and ``/docs``: the same for people, as one page of plain HTML.
 
-No script and nothing from another server, so the page works offline and under a policy that forbids both.
+The page has no script and loads nothing from another server, so it works offline, and its Content-Security-Policy
+forbids both.
 """
 
 from html import escape
@@ -24,7 +25,7 @@ TOKEN: Final = {"type": "apiKey", "in": "query", "name": "token", "description":
 
 
 def add_docs(app: FastAPI) -> None:
-    """Serve ``/docs``, and complete ``/openapi.json`` by what FastAPI does not know."""
+    """Serve ``/docs``, and add the parts to ``/openapi.json`` that FastAPI does not know."""
 
     def document() -> dict[str, Any]:
         if not app.openapi_schema:
@@ -98,14 +99,14 @@ def _call(method: str, path: str, operation: dict[str, Any], document: dict[str,
         rows += [
             (name, "body", _kind(schema)) for name, schema in _fields(content.get("schema", {}), document).items()
         ]
-    answers = [
-        (status, ", ".join(answer.get("content", {})), answer["description"])
-        for status, answer in operation["responses"].items()
+    responses = [
+        (status, ", ".join(response.get("content", {})), response["description"])
+        for status, response in operation["responses"].items()
     ]
     text = escape(operation.get("description", "")).replace("``", "")
     return (
         f'<section><h2><span class="method">{method.upper()}</span> <code>{escape(path)}</code></h2>'
-        f"<p>{text}</p>{_table('Takes', rows)}{_table('Answers', answers)}</section>"
+        f"<p>{text}</p>{_table('Takes', rows)}{_table('Answers', responses)}</section>"
     )
 
 

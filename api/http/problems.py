@@ -19,14 +19,14 @@ from shared.redis import AWAY, is_out_of_memory
 log = structlog.get_logger("api")
 
 MAX_PATH: Final = 200
-"""Of a path so much is logged."""
+"""Characters of a path that are logged."""
 MEDIA_TYPE: Final = "application/problem+json"
 Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 BAD_JSON: Final = "The body is not JSON. Send a JSON object as application/json, in UTF-8."
 
 
 class ProblemDocument(BaseModel):
-    """What every error response holds."""
+    """The fields of every error response."""
 
     type: str = Field(description="urn:headrace:<code>")
     title: str
@@ -36,7 +36,7 @@ class ProblemDocument(BaseModel):
 
 
 class Problem(Exception):
-    """Ends a request with a problem document. ``extra`` is added to it, ``headers`` to the response."""
+    """Ends a request with a problem document. ``extra``: more fields. ``headers``: more headers of the response."""
 
     def __init__(
         self,
@@ -68,17 +68,20 @@ class Problem(Exception):
         )
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """These statuses for the OpenAPI document, each with a problem document as its body."""
-    schema = {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}
+def documented(
+    *statuses: int, schema: Mapping[str, Any] | None = None, media_type: str = MEDIA_TYPE
+) -> dict[int | str, dict[str, Any]]:
+    """These statuses for the OpenAPI document, each with a problem document as its body, or with what ``schema``
+    describes."""
+    body = {"schema": schema or {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}}
     return {
-        status: {"description": http.HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema}}}
+        status: {"description": http.HTTPStatus(status).phrase, "content": {media_type: body}}
         for status in statuses
     }
 
 
 def no_such_stream() -> Problem:
-    """Unknown, expired, or somebody else's: the three look the same."""
+    """An unknown stream, an expired one, and that of another owner: the three look the same."""
     return Problem(
         404,
         "stream_not_found",
@@ -91,14 +94,14 @@ def body_too_large() -> Problem:
     return Problem(413, "body_too_large", "The body is larger than HEADRACE_MAX_BODY_BYTES allows. Send less.")
 
 
-def unusable(errors: Sequence[Mapping[str, str]]) -> str:
-    """The sentence about a request of which ``errors`` tells each wrong ``field``, with a ``message``."""
+def unusable(code: str, errors: Sequence[Mapping[str, str]]) -> Problem:
+    """The request has wrong fields. In: ``field`` and ``message`` of each."""
     sentence = "; ".join(f"{one['field']}: {one['message']}" for one in errors)
-    return f"The request can't be used: {sentence}."
+    return Problem(422, code, f"The request can't be used: {sentence}.", errors=errors)
 
 
 def redis_away() -> Problem:
-    """Redis can't be asked."""
+    """Redis does not reply."""
     return Problem(
         503,
         "redis_unavailable",
@@ -135,7 +138,7 @@ def refuse(scope: Scope, problem: Problem) -> Response:
 
 
 def handlers() -> dict[int | type[Exception], Handler]:
-    """What makes every error a problem document, by the error's class."""
+    """The handlers that turn every error into a problem document, by the error's class."""
 
     async def problem(request: Request, error: Problem) -> Response:
         return refuse(request.scope, error)
@@ -160,7 +163,7 @@ def handlers() -> dict[int | type[Exception], Handler]:
         return refuse(request.scope, redis_full() if is_out_of_memory(error) else redis_away())
 
     async def internal(request: Request, error: Exception) -> Response:
-        # The server writes the trace to its own log.
+        # uvicorn logs the traceback.
         log.error("internal_error", path=request.url.path, error=type(error).__name__)
         detail = "Something is broken here, and it was written to the log. Trying again may help."
         return refuse(request.scope, Problem(500, "internal_error", detail))
@@ -181,4 +184,4 @@ def _invalid(error: RequestValidationError, content_type: str) -> Problem:
     errors = faults(found, error.body, content_type)
     unknown = all(item["type"] == "extra_forbidden" for item in found)
     code = "unknown_field" if unknown else "invalid_request"
-    return Problem(422, code, unusable(errors), errors=errors)
+    return unusable(code, errors)

@@ -1,11 +1,12 @@
-"""How often a caller may do something, counted by this process alone.
+"""Rate limits that are counted by this process alone.
 
-What is refused or only read must not cost a round trip to Redis, so it is counted here: with two API processes a
-caller has twice as much. (Creations are counted in Redis, for all processes together: :mod:`shared.store.quotas`.)
+Refused bodies and opened event streams must not cost a round trip to Redis, so they are counted here: with two API
+processes a caller has twice as much. (Creations are counted in Redis, for all processes together:
+:mod:`shared.store.quotas`.)
 
-Theory of operation. As there, one number is kept for each name: the moment at which all that was taken is given
-back (GCRA). A minute's worth may come at once, then it flows at the rate. Whoever has waited for long
-enough has no number.
+Theory of operation. As there, one number is kept for each name: the time at which the whole quota is free again
+(GCRA). A minute's worth may come at once, then it flows at the rate. A name whose quota is free again needs no
+number.
 """
 
 import asyncio
@@ -13,30 +14,30 @@ from typing import Final
 
 MINUTE_S: Final = 60.0
 MOST_S: Final = 60.0
-"""Nobody is sent away for longer."""
+"""The longest ``Retry-After``."""
 SWEPT_AT: Final = 10_000
-"""At so many names those that have everything back are dropped."""
+"""With more names than this, those whose quota is free again are dropped."""
 
 
 class RateLimiter:
-    """So much a minute for each name; 0: any number."""
+    """A limit for each name, in units a minute; 0: no limit."""
 
     def __init__(self, per_minute: int, burst_s: float = MINUTE_S) -> None:
-        """``burst_s``: for so long the rate may have been saved up."""
+        """``burst_s``: as many units as pass in this time may come at once."""
         self._each_s = MINUTE_S / per_minute if per_minute else 0.0
         self._burst_s = max(burst_s, self._each_s)
         self._back_at: dict[str, float] = {}
         self._sweep_at = SWEPT_AT
 
     def wait_s(self, name: str) -> float:
-        """For how long there is nothing for this name; 0: there is something now."""
+        """The time until this name may take a unit (s); 0: it may now."""
         if not self._each_s:
             return 0.0
         back_at = self._back_at.get(name, 0.0)
         return max(0.0, back_at + self._each_s - self._burst_s - asyncio.get_running_loop().time())
 
     def take(self, name: str, count: float = 1) -> float:
-        """Take so much, even where there is less. Out: for how long there is nothing more then (s)."""
+        """Take ``count`` units, even if fewer are left. Out: the time until the name may take another one (s)."""
         if not self._each_s:
             return 0.0
         now = asyncio.get_running_loop().time()
@@ -48,19 +49,19 @@ class RateLimiter:
 
 
 class OpenLimits:
-    """Event streams that are opened, of one stream and of one key. Whoever is refused is told when to come back:
-    later the more are refused at once, so that they do not come all together."""
+    """Limits on opening event streams: of one stream, and of one key's streams. A refused viewer is told when to
+    come back. The more are refused at once, the later that is, so that they do not all come back together."""
 
     def __init__(self, per_stream: int, per_key: int) -> None:
-        self._rates = (RateLimiter(per_stream), RateLimiter(per_key))
+        self._limiters = (RateLimiter(per_stream), RateLimiter(per_key))
         self._refused = (RateLimiter(per_stream, 0), RateLimiter(per_key, 0))
 
     def admit(self, stream_id: str, owner: str) -> float:
-        """One is to be opened. Out: 0, or in how many seconds it may be tried again."""
+        """Ask to open an event stream. Out: 0 if it may be opened, else the time until the next try (s)."""
         names = (stream_id, owner)
-        for name, rate, refused in zip(names, self._rates, self._refused, strict=True):
-            if rate.wait_s(name):
+        for name, limiter, refused in zip(names, self._limiters, self._refused, strict=True):
+            if limiter.wait_s(name):
                 return min(MOST_S, refused.take(name))
-        for name, rate in zip(names, self._rates, strict=True):
-            rate.take(name)
+        for name, limiter in zip(names, self._limiters, strict=True):
+            limiter.take(name)
         return 0.0

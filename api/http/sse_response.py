@@ -1,21 +1,22 @@
-"""The SSE response: sse-starlette's, without the cost that it has for every viewer and at every send.
+"""The SSE response: sse-starlette's, without its cost for every viewer and at every send.
 
 sse-starlette keeps four tasks for each response (stream, ping, disconnect, shutdown) and opens a cancel scope for
-each send, which fills a core at 1,000 viewers × 50 events/s. Here there is none: one task streams, and is
-cancelled when the server tells that the connection is lost; one watch for the whole process sends the pings and
-closes what has accepted nothing for the send time-out. It aborts the transport: a polite close would wait, with
-all that the socket still holds, for the very viewer that reads nothing. The shutdown is the viewer's own (it ends
-its stream cleanly).
+each send, which fills a core at 1,000 viewers × 50 events/s. This response has none of those. One task streams, and
+is cancelled when the connection is lost. One watch for the whole process sends the pings, and closes viewers that
+have accepted nothing for the send time-out. It aborts the transport: a clean close would keep all bytes that the
+socket holds, and wait for exactly the viewer that reads nothing. At a shutdown the viewer itself ends its stream
+cleanly.
 
-That task is not the request's, which ends with the response's head: the frameworks hold some twenty calls, stacks
-and contexts for a request until its response is over. Without them an idle viewer takes 21 KiB, and 31 with them.
-(It saves memory alone: 1,000 viewers that resume 1,000 entries at once are caught up in 0.43-0.70 s so, and in
-0.50-0.76 s otherwise, medians 0.61 and 0.56 of 16 runs each.) For the server the request is under way until then:
-it waits for the task when it stops, and a request that was pipelined behind it waits for its end.
+The streaming task is not the task of the request, which ends with the response's head: the frameworks hold some
+twenty calls, stacks and contexts for a request until its response is over. Without them an idle viewer takes 21
+KiB, and 31 with them. (This saves only memory: 1,000 viewers that resume 1,000 entries at once have caught up in
+0.43-0.70 s this way, and in 0.50-0.76 s otherwise, medians 0.61 and 0.56 of 16 runs each.) For uvicorn the request
+is under way until the task ends: it waits for the task when it stops, and a request that was pipelined behind it
+waits for its end.
 
-A peer that closes its sending side may still read (``nc``), or may have left: both look alike until something is
-written to it. So it gets a sign of life at once and one a moment later, and from then on one at every look: the
-system refuses the second one where nobody is there.
+A peer that closes its sending side may still read (``nc``), or may have left. The two look alike until something is
+written to it. So it gets a ping at once and one a moment later, and then one at every look: if nobody is there, the
+system refuses the second one.
 """
 
 import asyncio
@@ -34,16 +35,16 @@ from shared.protocol.sse import COMMENT
 
 WATCH_S: Final = 0.5
 REFUSED_S: Final = 0.05
-"""A peer that has left has answered a sign of life with a reset within this time, or the next look tells."""
+"""A peer that has left has replied to a ping with a reset within this time; if not, the next look finds it."""
 HEADERS: Final = {"Cache-Control": "no-store, no-transform"}
-"""A proxy that compresses holds events back until it has a block's worth of them."""
+"""A proxy that compresses would hold events back until they fill a block."""
 UNCOPIED: Final = 8 * 1024
-"""Larger chunks are handed to the socket as they are, so that what waits there is no copy."""
+"""Larger chunks are handed to the socket uncopied, so that the bytes that wait there are no second copy."""
 log = structlog.get_logger("api.responses")
 
 
 class SendWatch:
-    """Closes viewers that accept nothing, and sends the others a sign of life."""
+    """Closes viewers that accept nothing, and sends pings to the others."""
 
     def __init__(self, send_timeout_s: float) -> None:
         self._send_timeout_s = send_timeout_s
@@ -56,7 +57,7 @@ class SendWatch:
         self._open.discard(response)
 
     async def run(self) -> None:
-        """Look at all of them now and then, until cancelled."""
+        """Look at all of them every WATCH_S, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(WATCH_S)
@@ -72,7 +73,7 @@ class SendWatch:
 class SseResponse(EventSourceResponse):
     """An SSE response of ready bytes, over a connection of :class:`HttpConnection`.
 
-    ``sending_since``: the loop's time since when the socket has taken nothing of what is there; 0 if it takes all.
+    ``sending_since``: the loop's time at which the socket stopped taking bytes; 0 while it takes all.
     """
 
     def __init__(
@@ -83,9 +84,9 @@ class SseResponse(EventSourceResponse):
         keepalive_s: float,
         ping: bytes = COMMENT,
     ) -> None:
-        """``ping`` is sent every ``keepalive_s``; ``sink`` is open while the chunks are sent."""
+        """``ping``: sent every ``keepalive_s``. ``sink``: is open while the chunks are sent."""
         super().__init__(chunks, headers=HEADERS)
-        del self.headers["Connection"]  # the server says whether it keeps it
+        del self.headers["Connection"]  # uvicorn decides whether the connection is kept
         self.sending_since = 0.0
         self._chunks = chunks
         self._sink = sink
@@ -96,12 +97,12 @@ class SseResponse(EventSourceResponse):
         self._connection: HttpConnection | None = None
 
     def abort(self) -> None:
-        """Drop the connection, with all that waits in it."""
+        """Drop the connection, with all bytes that wait in it."""
         if self._connection is not None:
             self._connection.transport.abort()
 
     def ping(self, now: float) -> None:
-        """Send a sign of life, if one is due at this time of the loop."""
+        """Send a ping if one is due. ``now``: the loop's time."""
         connection = self._connection
         if connection is None or (now - self._pinged_at < self._keepalive_s and not connection.half_closed):
             return
@@ -110,7 +111,7 @@ class SseResponse(EventSourceResponse):
             self._pinged_at = now
 
     def half_closed(self) -> None:
-        """The peer sends no more: find out whether it is there."""
+        """The peer has closed its sending side: find out whether it still reads."""
         loop = asyncio.get_running_loop()
         self.ping(loop.time())
         loop.call_later(REFUSED_S, lambda: self.ping(loop.time()))
@@ -125,7 +126,7 @@ class SseResponse(EventSourceResponse):
             await send({"type": "http.response.body"})
             return
         connection: HttpConnection | None = scope[CONNECTION]()
-        if connection is not None:  # or it was lost, and is gone already
+        if connection is not None:  # None: the connection was lost, and is gone already
             connection.hand_over(cycle, self._stream(connection, chunked=cycle.chunked_encoding), self.half_closed)
 
     async def _stream(self, connection: HttpConnection, *, chunked: bool) -> None:
@@ -141,7 +142,7 @@ class SseResponse(EventSourceResponse):
             async with aclosing(self._chunks) as chunks:
                 async for chunk in chunks:
                     if transport.is_closing():
-                        return  # whoever cancels this task was not told yet
+                        return  # the connection is lost, and the cancellation of this task has not come yet
                     if not chunked:
                         transport.write(chunk)
                     elif len(chunk) > UNCOPIED:
@@ -149,7 +150,7 @@ class SseResponse(EventSourceResponse):
                     else:
                         transport.write(frame(chunk))
                     del chunk
-                    # Now, and not in front of the next one: a viewer that reads nothing holds one chunk.
+                    # Wait now, not before the next chunk is sent: a viewer that reads nothing then holds one chunk.
                     if flow.write_paused:
                         self.sending_since = loop.time()
                         await flow.drain()

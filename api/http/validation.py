@@ -1,18 +1,18 @@
-"""What validation found wrong with a request, in words for people: no name of a type, one sentence a fault."""
+"""The faults that validation found in a request, in words for people: no type names, one sentence each."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 MOST: Final = 20
-"""Faults that one answer tells; whoever made more of them has mistaken the whole call."""
+"""The most faults in one response: a caller with more of them has misunderstood the whole call."""
 _NAMED: Final = ("missing", "extra_forbidden")
-"""Errors whose place ends in the name of a field, whatever was sent."""
+"""Errors whose place always ends in the name of a field."""
 _NO_OBJECT: Final = ("missing", "model_type", "model_attributes_type", "dict_type")
 
 
 def faults(errors: Sequence[Mapping[str, Any]], body: Any, content_type: str) -> list[dict[str, str]]:
-    """In: pydantic's errors, with FastAPI's ``body`` or ``query`` in front of each place; the body as it was read;
-    the Content-Type that was sent. Out: ``field`` (its path, with dots) and ``message`` of each.
+    """In: pydantic's errors, whose places begin with FastAPI's ``body`` or ``query``; the parsed body; the
+    Content-Type that was sent. Out: for each error, ``field`` (its path, with dots) and ``message``.
     """
     return [_fault(error, body, content_type) for error in errors[:MOST]]
 
@@ -37,9 +37,9 @@ def _fault(error: Mapping[str, Any], body: Any, content_type: str) -> dict[str, 
 
 
 def _path(place: Sequence[str | int], value: Any, kind: str) -> list[str]:
-    """The place without the branches of unions that pydantic puts into it: they are no keys of what was sent.
+    """The place without the branches of unions that pydantic puts into it: they are no keys of the body.
 
-    The first is always a field: where it was sent under another name that is understood too, its own name is told.
+    The first part is always a field. If it was sent under another accepted name, the path has the field's own name.
     """
     path = []
     for n, part in enumerate(place):
@@ -53,7 +53,7 @@ def _path(place: Sequence[str | int], value: Any, kind: str) -> list[str]:
 
 
 def _is_field(part: str, before: Sequence[str | int], value: Any) -> bool:
-    """Whether this is a key of the value: behind a number it may be the item's role or type instead."""
+    """Whether this part is a key of the value. After a number it may be the item's role or type instead."""
     if not isinstance(value, dict) or part not in value:
         return False
     is_item = bool(before) and isinstance(before[-1], int)

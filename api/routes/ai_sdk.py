@@ -14,22 +14,23 @@ builds the message from nothing, so what the message held before is kept in the 
 """
 
 import asyncio
+import contextlib
 import re
 import time
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, NamedTuple
 
-import msgspec
 from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
-from api.dialects.ai_sdk import AiSdkDialect, error, replay
-from api.http.auth import context, owner_of
+from api.dialects.ai_sdk import CONTINUES, continued, replay, speak, speak_resets
+from api.http.auth import context, own_fields, owner_of
 from api.http.bodies import BodyRoute
 from api.http.problems import Problem, documented
 from api.schemas.ui_messages import MAX_ID, ChatRequest, UiMessage
 from api.streams.creation import CREATE_TIMEOUT_S
-from api.viewing.subscribe import CROWDED, NEEDED, Wanted, come_back, open_viewer
+from api.viewing.subscribe import NEEDED, Wanted, open_viewer
 from shared.protocol.cursor import new_stream_id
 from shared.protocol.events import CANCELLED, TERMINAL, encode_data
 
@@ -42,11 +43,9 @@ LOOK_S: Final = 0.05
 RESUMABLE_S: Final = 30.0
 """How long an answer that has ended can be resumed: a client that lost its connection in front of the end is back
 within this time. (To one that had everything it is told again, and its message stays the same.)"""
-MAX_KEPT: Final = 64 * 1024
-"""Bytes of a message that is kept to be told again. An answer that continues a longer one can't be resumed: of that
-nothing is kept, b''."""
-COME_BACK_TEXT: Final = "The connection ended before the answer did, which goes on. Resume it."
-CROWDED_TEXT: Final = "This server has as many readers as it may have now. Try again in a few seconds."
+ASKED: Final = NEEDED.index("asked")
+MAX_KEPT: Final = 256 * 1024
+"""Bytes of a message that is kept to be told again. The answer that continues a longer one can't be resumed."""
 
 router = APIRouter(prefix="/api/chat", tags=["the AI SDK's endpoints"], route_class=BodyRoute)
 
@@ -68,55 +67,50 @@ def _as_text(problem: Problem) -> Response:
 ERROR_FORMS: Final = {"/api/chat": _as_text}
 
 
-@router.post("", response_class=Response, responses={**_STREAMED, **documented(400, 401, 413, 422, 429, 503)})
+def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return documented(*statuses, schema={"type": "string"}, media_type="text/plain")
+
+
+@router.post("", response_class=Response, responses={**_STREAMED, **_refusals(400, 401, 413, 422, 429, 503)})
 async def chat(request: Request, asked: ChatRequest, version: Version = None) -> Response:
     """Ask, and read the answer."""
     has, owner = context(request), owner_of(request)
-    if has.viewing.full(owner):
-        return come_back(has, CROWDED, error(CROWDED_TEXT))
     resets = _knows_reset(version)
     try:
-        # Only where a restart can be shown it may happen.
+        # A restart may happen only where it can be shown.
         wanted = asked.asked("continue" if resets else "continue_or_fail")
     except ValidationError as invalid:
         places = [{**one, "loc": ("body", *asked.place(one["loc"]))} for one in invalid.errors()]
         raise RequestValidationError(places, body=await request.json()) from None
-    continued = asked.continued()
-    kept = {} if continued is None else {"ui_message": _kept(continued)}
+    message = asked.continued()
+    keeps = {} if message is None else {"asked": {CONTINUES: _kept(message)}}
     stream_id = new_stream_id()
     before = await has.chats.give(owner, asked.id, stream_id)
     try:
-        await has.creation.create(wanted, owner, None, shows_all=True, stream_id=stream_id, more=kept)
+        await has.creation.create(wanted, owner, None, shows_all=True, keeps=keeps, stream_id=stream_id)
     except Problem as problem:
         if problem.status < 500:  # else nobody knows whether it was made
             await has.chats.take_back(owner, asked.id, stream_id, before)
         raise
-    record = await has.streams.fields(stream_id, *NEEDED)
-    message_id = stream_id if continued is None else continued.id
-    return await _answer(request, stream_id, record, message_id, resets=resets)
+    return await _answer(request, stream_id, await own_fields(request, stream_id, *NEEDED), resets=resets)
 
 
 @router.get(
     "/{chat_id:path}/stream",
     response_class=Response,
-    responses={**_STREAMED, 204: {"description": "No answer is on its way"}, **documented(401, 422, 503)},
+    responses={**_STREAMED, 204: {"description": "No answer is on its way"}, **_refusals(401, 422, 503)},
 )
 async def resume(request: Request, chat_id: ChatId, version: Version = None) -> Response:
     """Read the answer that is on its way, from its beginning."""
     found = await _find(request, chat_id)
-    if found is None:
+    message = found and continued(found.record[ASKED] or "")
+    if found is None or (message is not None and "parts" not in message):
         return Response(status_code=204)
-    stream_id, kept, record = found
-    message_id, preamble = stream_id, b""
-    if kept is not None:
-        if not kept:
-            return Response(status_code=204)
-        message = msgspec.json.decode(kept)
-        message_id, preamble = message["id"], replay(message["id"], message["metadata"], message["parts"])
-    return await _answer(request, stream_id, record, message_id, preamble, resets=_knows_reset(version))
+    preamble = b"" if message is None else replay(message)
+    return await _answer(request, found.stream_id, found.record, preamble, resets=_knows_reset(version))
 
 
-@router.post("/{chat_id:path}/stop", status_code=204, responses=documented(401, 404, 422, 503))
+@router.post("/{chat_id:path}/stop", status_code=204, responses=_refusals(401, 404, 422, 503))
 async def stop(request: Request, chat_id: ChatId) -> None:
     """Stop the answer that is on its way; its upstream connection closes within a second. One that ended stays as
     it is."""
@@ -129,32 +123,19 @@ async def stop(request: Request, chat_id: ChatId) -> None:
 
 
 async def _answer(
-    request: Request,
-    stream_id: str,
-    record: list[str | None],
-    message_id: str,
-    preamble: bytes = b"",
-    *,
-    resets: bool,
+    request: Request, stream_id: str, record: Sequence[str | None], preamble: bytes = b"", *, resets: bool
 ) -> Response:
-    wanted = Wanted(
-        stream_id,
-        None,
-        lambda about: AiSdkDialect(about, message_id, resets=resets),
-        preamble=preamble,
-        farewell=error(COME_BACK_TEXT),
-    )
-    response = await open_viewer(context(request), wanted, record)
-    response.headers.update({**HEADERS, "X-Headrace-Stream": stream_id})
-    return response
+    spoken = speak_resets if resets else speak
+    headers = {**HEADERS, "X-Headrace-Stream": stream_id}
+    wanted = Wanted(stream_id, None, spoken, preamble=preamble, by_status=True, headers=headers)
+    return await open_viewer(context(request), wanted, record)
 
 
 class _Found(NamedTuple):
-    """A chat's stream. ``kept``: the message that it continues (JSON); ``record``: the fields :data:`NEEDED`."""
+    """A chat's stream. ``record``: the fields :data:`NEEDED`."""
 
     stream_id: str
-    kept: str | None
-    record: list[str | None]
+    record: Sequence[str | None]
 
 
 async def _find(request: Request, chat_id: str) -> _Found | None:
@@ -162,11 +143,10 @@ async def _find(request: Request, chat_id: str) -> _Found | None:
     has, owner = context(request), owner_of(request)
     until = asyncio.get_running_loop().time() + ON_ITS_WAY_S
     while (stream_id := await has.chats.stream_of(owner, chat_id)) is not None:
-        fields = await has.streams.fields(stream_id, "status", "finished_ms", "ui_message", *NEEDED)
-        status, finished_ms, kept, *record = fields
+        status, finished_ms, *record = await has.streams.fields(stream_id, "status", "finished_ms", *NEEDED)
         if status is not None:
             over = status == CANCELLED or (status in TERMINAL and _since(finished_ms) > RESUMABLE_S)
-            return None if over else _Found(stream_id, kept, record)
+            return None if over else _Found(stream_id, record)
         if asyncio.get_running_loop().time() > until:
             await has.chats.take_back(owner, chat_id, stream_id)
             return None
@@ -174,12 +154,13 @@ async def _find(request: Request, chat_id: str) -> _Found | None:
     return None
 
 
-def _kept(message: UiMessage) -> bytes:
-    try:
-        told = encode_data(message.model_dump())
-    except UnicodeEncodeError:
-        return b""  # half a surrogate pair, which the create refuses
-    return told if len(told) <= MAX_KEPT else b""
+def _kept(message: UiMessage) -> dict[str, Any]:
+    """What the record keeps of a message that is continued."""
+    told = message.model_dump()
+    with contextlib.suppress(UnicodeEncodeError):  # half a surrogate pair, which the create refuses
+        if len(encode_data(told)) <= MAX_KEPT:
+            return told
+    return {"id": message.id}
 
 
 def _since(ms: str | None) -> float:

@@ -13,7 +13,7 @@ from api.http.bodies import BodyRoute
 from api.http.prefix import prefix_of
 from api.http.problems import documented, no_such_stream
 from api.schemas.requests import Cancel
-from api.streams.records import Created, Links, Model, Models
+from api.streams.records import Created, Links
 from shared.protocol.events import encode_data
 from shared.redis import AWAY
 
@@ -76,16 +76,3 @@ async def beat(request: Request, stream_id: str) -> None:
     """Note a sign of life, where the stream wants to know. Raises :class:`Problem` (404)."""
     (pause,) = await own_fields(request, stream_id, "pause_after_ms")
     await context(request).presence.beat(stream_id, pause)
-
-
-@router.get("/models", response_model=Models)
-async def models(request: Request) -> Models:
-    """The models that can be asked for."""
-    has = context(request)
-    found = [
-        Model(id=f"{provider.name}/{name}", provider=provider.name)
-        for provider in has.providers.values()
-        if provider.missing is None
-        for name in provider.models or ("*",)
-    ]
-    return Models(default=has.settings.default_model, models=found)

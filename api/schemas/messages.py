@@ -1,16 +1,17 @@
-"""What a conversation may hold, the same for every wire format; adapters map it onto their provider's.
+"""The turns of a conversation: one form for all wire formats; adapters translate it into their provider's.
 
 A turn is ``system`` (or ``developer``), ``user``, ``assistant`` or ``tool``. ``content`` is a string or a list of
-parts; images stand in a user's and a tool's turn.
+parts; only a user's and a tool's turn may hold images.
 
-Theory of operation. Two rules stand here. What callers write by hand is checked strictly: an unknown field is
-refused. An answer is taken back as its record tells it, whatever the model made of it: a call without an id or with
-broken arguments, no text at all, parts that only their provider understands. The shapes of other APIs (OpenAI's
-tools, tool calls and image parts, Anthropic's blocks of thinking) are brought into the one form below before it is
-validated, by the functions at the end; so the record, the adapters and the hash of a request know one form alone.
+Theory of operation. There are two rules. Fields that callers write by hand are checked strictly: an unknown field
+is refused. But an answer is accepted back as its record shows it, whatever the model produced: a call without an id
+or with broken arguments, no text at all, parts that only their provider understands. The forms of other APIs
+(OpenAI's tools, tool calls and image parts, Anthropic's blocks of thinking) are brought into the one form below
+before it is validated, by the functions at the end. So the record, the adapters and the hash of a request know only
+one form.
 
-A list stops at its first wrong item (``fail_fast``): a body of half a megabyte may hold 20,000 of them, and telling
-each takes seconds.
+A list stops at its first wrong item (``fail_fast``): a body of half a megabyte may hold 20,000 of them, and
+reporting each takes seconds.
 """
 
 import base64
@@ -35,21 +36,21 @@ from shared.protocol.json_depth import levels
 
 MAX_MESSAGES: Final = 1000
 MAX_PARTS: Final = 100
-"""Of one turn: as many images as the most generous provider takes."""
+"""Parts of one turn: as many images as the most generous provider takes."""
 MAX_TOOLS: Final = 128
-"""OpenAI's own limit; others have none, or a higher one."""
+"""OpenAI's limit; other providers have none, or a higher one."""
 MAX_PROVIDER_PARTS: Final = 10_000
-"""Of one answer: its share of 1 MiB holds no more citations than that."""
+"""Parts of one answer: the 1 MiB that such parts may take holds no more citations than that."""
 MAX_FIELDS: Final = 64
 MAX_URL: Final = 2048
 MAX_ID: Final = 10_000
-"""Some gateways put a whole signature into a call's id."""
+"""Characters of a call's id: some gateways put a whole signature into it."""
 
 Text = Annotated[str, Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-"""What all providers take as the name of a tool."""
+"""A tool's name that all providers take."""
 CalledName = Annotated[str, Field(min_length=1, max_length=1000)]
-"""What a model called: it may be no name of a tool at all."""
+"""The name in a model's call, which may name no tool at all."""
 CallId = Annotated[str, Field(min_length=1, max_length=MAX_ID)]
 ProviderName = Annotated[str, Field(min_length=1, max_length=40)]
 
@@ -59,8 +60,8 @@ _MOST: Final = 2**64
 
 
 def check_json(value: Any) -> Any:
-    """JSON that any provider can read, as it came. Raises ValueError where it nests too deep, or a number is out of
-    range."""
+    """Check that any provider can parse this JSON. Out: the value, unchanged. Raises ValueError where it nests too
+    deep, or a number is out of range."""
     for level in levels(value):
         if any(type(one) in _NUMBERS and not _LEAST <= one < _MOST for one in level):
             raise ValueError("a number here is out of range")
@@ -72,22 +73,22 @@ JsonObject = Annotated[dict[str, Any], PlainJson]
 
 
 class Strict(BaseModel):
-    """What callers write: exact types, and no field that is not known."""
+    """A model for fields that callers write by hand: exact types, no unknown fields."""
 
-    # An error's text, should one ever stand in a log, is without what was sent.
+    # Without the input, so that an error that is ever logged shows nothing of a request.
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
     @model_validator(mode="before")
     @classmethod
     def has_few_fields(cls, raw: Any) -> Any:
-        """One fault in place of 50,000: each unknown field is told."""
+        """Refuse too many fields with one fault. Otherwise each unknown field is a fault: 50,000 of them."""
         if isinstance(raw, dict) and len(raw) > MAX_FIELDS:
             raise ValueError(f"this has {len(raw)} fields, and knows fewer than {MAX_FIELDS}")
         return raw
 
 
 class CacheControl(Strict):
-    """Anthropic's hint that the prompt up to here is worth keeping; other wire formats do without."""
+    """Anthropic's hint to cache the prompt up to here; other wire formats leave it out."""
 
     type: Literal["ephemeral"]
     ttl: Literal["5m", "1h"] | None = None
@@ -102,7 +103,7 @@ class TextPart(Strict):
 
 
 class ImagePart(Strict):
-    """An image: by ``url``, which the provider fetches itself, or its bytes as base64 in ``data``."""
+    """An image: its ``url``, which the provider fetches itself, or its bytes as base64 in ``data``."""
 
     type: Literal["image"]
     url: Annotated[str | None, Field(max_length=MAX_URL, pattern=r"^https?://[^\s/]\S*$")] = None
@@ -128,7 +129,7 @@ class ImagePart(Strict):
 
 
 class ThinkingPart(Strict):
-    """Claude's thinking, as Anthropic sends it. Without its signature nobody takes it back, and it is left out."""
+    """Claude's thinking, as Anthropic sends it. Without its signature it is left out: no provider takes it back."""
 
     type: Literal["thinking"]
     thinking: str
@@ -143,7 +144,7 @@ class RedactedThinkingPart(Strict):
 
 
 class ToolCall(Strict):
-    """A call that the assistant made, as its answer told it; without an id it gets one."""
+    """A tool call of the assistant, as its answer shows it; a call without an id gets one."""
 
     id: CallId | None = None
     name: CalledName
@@ -155,7 +156,7 @@ class ToolCall(Strict):
 
 
 class ProviderPart(Strict):
-    """What a provider sent that has no word here, as the record tells it."""
+    """A part of the provider's own, as the record shows it."""
 
     type: Annotated[str, Field(min_length=1, max_length=200)]
     data: Annotated[Any, PlainJson] = None
@@ -170,7 +171,7 @@ ContentKind: Final = Discriminator(
     custom_error_type="content_kind",
     custom_error_message="Input should be text, or a list of parts",
 )
-"""Chooses between text and parts before either is validated, so that an error speaks of one of them only."""
+"""Chooses between text and parts before either is validated, so that an error is only about the one sent."""
 
 
 Understood: Final = BeforeValidator(lambda raw: _part(raw))
@@ -189,25 +190,25 @@ Answer = Annotated[Annotated[str, Tag("text")] | Annotated[list[_Said], Parts, T
 
 
 class SystemTurn(Strict):
-    """What the model shall be and heed. Some providers know one system prompt only: several are joined. A developer
-    is the system where the provider does not know that role."""
+    """The instructions for the model. Some providers know only one system prompt: several are joined. ``developer``
+    becomes ``system`` where the provider does not know that role."""
 
     role: Literal["system", "developer"]
     content: OnlyText
 
 
 class UserTurn(Strict):
-    """What the user says and shows."""
+    """The user's text and images."""
 
     role: Literal["user"]
     content: TextAndImages
 
 
 class AssistantTurn(Strict):
-    """What the model said, and the tools that it called: the fields of a record, with ``text`` as ``content``.
+    """The model's answer and its tool calls: the fields of a record, with ``text`` as ``content``.
 
-    ``reasoning``, ``provider_parts`` and signatures go back to the provider that made them (``provider``, as the
-    record names it; without it, to each provider that has a word for them), and nowhere else.
+    ``reasoning``, ``provider_parts`` and signatures are sent only to the provider that made them (``provider``, as
+    the record names it). Without that field they are sent to each provider whose wire format can express them.
     """
 
     role: Literal["assistant"]
@@ -230,7 +231,7 @@ class AssistantTurn(Strict):
 
 
 class ToolTurn(Strict):
-    """What a tool gave back for one call; without an id it answers the first call that has no answer yet."""
+    """A tool's result for one call. Without an id it belongs to the first call that has no result yet."""
 
     role: Literal["tool"]
     tool_call_id: CallId | None = None
@@ -246,7 +247,7 @@ Turn = Annotated[
 
 
 class Tool(Strict):
-    """A function that the model may ask for."""
+    """A function that the model may call."""
 
     name: Name
     description: Annotated[str | None, Field(max_length=20_000)] = None
@@ -256,8 +257,8 @@ class Tool(Strict):
 
 
 class ProviderTool(BaseModel):
-    """A tool of the provider's own, by its ``type`` there (``web_search_20250305``, ``google_search``, ``custom``);
-    all its fields are passed on as they are."""
+    """A tool of the provider's own, with its ``type`` there (``web_search_20250305``, ``google_search``,
+    ``custom``). All its fields are passed on unchanged."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -270,7 +271,7 @@ class ProviderTool(BaseModel):
 
 
 def _kind_of_tool(value: Any) -> str:
-    """Of what was sent, and of a tool that is handed on."""
+    """The tag of a tool, before and after its validation."""
     of_provider = isinstance(value, ProviderTool) or (isinstance(value, dict) and "type" in value)
     return "provider_tool" if of_provider else "function_tool"
 
@@ -283,30 +284,30 @@ AnyTool = Annotated[
 
 
 def complete(turns: Sequence[Turn]) -> None:
-    """Give each call an id and each tool's turn its call's. Raises ValueError where the last word is the
-    assistant's, or where a tool's turn answers no earlier call."""
+    """Give each call an id, and each tool's turn the id of its call. Raises ValueError where the last turn is the
+    assistant's, or where a tool's turn belongs to no earlier call."""
     if turns[-1].role == "assistant":
         raise ValueError("the last message must be the user's, a tool's or the system's")
     called: set[str] = set()
-    unanswered: dict[str, None] = {}
+    without_result: dict[str, None] = {}
     for n, turn in enumerate(turns):
         if isinstance(turn, AssistantTurn):
             for m, call in enumerate(turn.tool_calls or ()):
-                # The same in a repeated request: its hash must not change.
+                # A repeated request must get the same ids, because its hash must not change.
                 call.id = call.id or f"call_{n}_{m}"
                 called.add(call.id)
-                unanswered[call.id] = None
+                without_result[call.id] = None
         elif isinstance(turn, ToolTurn):
-            turn.tool_call_id = turn.tool_call_id or next(iter(unanswered), None)
+            turn.tool_call_id = turn.tool_call_id or next(iter(without_result), None)
             if turn.tool_call_id not in called:
                 raise ValueError("a tool's message must answer a tool call of an assistant's message before it")
-            unanswered.pop(turn.tool_call_id, None)
+            without_result.pop(turn.tool_call_id, None)
 
 
-# -- other shapes of the same ---------------------------------------------------------------------
-# Each takes anything, and gives back what it does not know as it is: validation then says what is wrong.
+# -- the forms of other APIs ----------------------------------------------------------------------
+# Each function takes any value, and returns an unknown one unchanged: validation then tells what is wrong with it.
 
-_NOTHING_MEANT: Final = (
+_EMPTY_IN_SDKS: Final = (
     "refusal",
     "annotations",
     "audio",
@@ -314,7 +315,7 @@ _NOTHING_MEANT: Final = (
     "reasoning_content",
     "reasoning_details",
 )
-"""Fields that SDKs write into each answer, empty where there is nothing."""
+"""Fields that SDKs write into each answer, even if they are empty. The empty ones are dropped."""
 
 
 def _turn(raw: Any) -> Any:
@@ -341,7 +342,7 @@ def _turn(raw: Any) -> Any:
         turn["provider_parts"] = [*(parts or ()), {"type": "reasoning_details", "data": details}]
     if turn.get("tool_calls") == []:
         del turn["tool_calls"]
-    for name in _NOTHING_MEANT:
+    for name in _EMPTY_IN_SDKS:
         if name in turn and not turn[name]:
             del turn[name]
     return turn
@@ -352,7 +353,8 @@ def _is_empty_text(part: Any) -> bool:
 
 
 def _call(raw: Any) -> Any:
-    """OpenAI's ``{"id", "type", "function": {"name", "arguments"}}``, a record's ``index``, and what is missing."""
+    """Read OpenAI's ``{"id", "type", "function": {"name", "arguments"}}``, drop a record's ``index``, and mend the
+    parts that a model may leave out."""
     if not isinstance(raw, dict):
         return raw
     call = {name: value for name, value in raw.items() if name != "index"}
@@ -379,7 +381,7 @@ def _call(raw: Any) -> Any:
 
 
 def _part(raw: Any) -> Any:
-    """The content parts of OpenAI's two APIs, Anthropic's images, and Mistral's thinking."""
+    """Read the content parts of OpenAI's two APIs, Anthropic's images, and Mistral's thinking."""
     if not isinstance(raw, dict):
         return raw
     match raw.get("type"):
@@ -409,7 +411,7 @@ def _data_url(url: Any) -> dict[str, Any]:
 
 
 def _tool(raw: Any) -> Any:
-    """OpenAI's ``{"type": "function", "function": {…}}``, flat or not, and Anthropic's ``input_schema``."""
+    """Read OpenAI's ``{"type": "function", "function": {…}}``, flat or not, and Anthropic's ``input_schema``."""
     if not isinstance(raw, dict):
         return raw
     tool = dict(raw)

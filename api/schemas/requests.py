@@ -1,7 +1,7 @@
-"""What callers may send. Unknown fields are refused, so that a typing mistake never passes for a default.
+"""The requests that callers may send. Unknown fields are refused, so that a typing mistake does not silently leave
+a default in force.
 
-What a field means to each provider, and which providers have no word for it, stands in
-:mod:`shared.config.capabilities`.
+:mod:`shared.config.capabilities` tells which providers support which field.
 """
 
 from typing import Annotated, Any, Final, Literal
@@ -78,7 +78,7 @@ class Reasoning(Strict):
 
 
 def _choice(raw: Any) -> Any:
-    """OpenAI's and Anthropic's forms of a choice."""
+    """Bring OpenAI's and Anthropic's forms of a tool choice into ours."""
     if raw == "any":
         return "required"
     if not isinstance(raw, dict):
@@ -159,7 +159,7 @@ class CreateStream(Strict):
     @model_validator(mode="before")
     @classmethod
     def understood(cls, raw: Any) -> Any:
-        """OpenAI's other names of the same."""
+        """Rename OpenAI's other names for the same fields."""
         if not isinstance(raw, dict):
             return raw
         asked = dict(raw)
@@ -188,34 +188,34 @@ class CreateStream(Strict):
                 if getattr(self, field) not in (None, "none", "auto"):
                     raise ValueError(f"{field} needs tools")
         if isinstance(self.tool_choice, ToolChoice) and self.tools:
-            # A provider's own tools have names that are known there alone.
+            # A provider's own tools have names that only the provider knows.
             own = {tool.name for tool in self.tools if isinstance(tool, Tool)}
             if len(own) == len(self.tools) and self.tool_choice.name not in own:
                 raise ValueError(f"tool_choice names {self.tool_choice.name!r}, which is none of the tools")
 
     def asked(self) -> dict[str, Any]:
-        """All that a provider is asked, without the messages: what was left out is not there."""
+        """The fields for the provider, without the messages. A field that the caller left out is missing."""
         rest = {"model", "prompt", "messages", "fallbacks"}
         return self.model_dump(exclude=rest, exclude_none=True, by_alias=True)
 
     def turns(self) -> list[dict[str, Any]]:
-        """The messages, whichever way they came."""
+        """The messages; a ``prompt`` becomes one."""
         if self.messages is not None:
             return [message.model_dump(exclude_none=True) for message in self.messages]
         return [{"role": "user", "content": self.prompt}]
 
     def size(self) -> int:
-        """How much this says to a model (bytes): text as it is, all else as JSON.
+        """The size of the model's input (bytes): plain text as UTF-8, all else as JSON.
 
-        Raises ``UnicodeEncodeError`` for half a surrogate pair in what is not plain text.
+        Raises ``UnicodeEncodeError`` for half a surrogate pair outside of plain text.
         """
-        told = self.model_dump(include=_TOLD, exclude_none=True, by_alias=True)
-        rest = [*told.pop("tools", ()), *told.values()]
+        besides = self.model_dump(include=_BESIDE_MESSAGES, exclude_none=True, by_alias=True)
+        rest = [*besides.pop("tools", ()), *besides.values()]
         return sum(_size(turn) for turn in self.turns()) + sum(len(msgspec.json.encode(one)) for one in rest)
 
 
-_TOLD: Final = {"tools", "response_format", "provider_options"}
-"""What is told to a model beside the messages."""
+_BESIDE_MESSAGES: Final = {"tools", "response_format", "provider_options"}
+"""The fields that a model reads besides the messages."""
 _BESIDE_TEXT: Final = {"tool_calls", "reasoning", "provider_parts"}
 
 

@@ -1,5 +1,5 @@
-// One turn as DOM: the question, and the answer as it comes. It draws at most once a frame, and of the text
-// only the tail that still changes.
+// One turn as DOM: the question, and the answer as it comes. It draws at most once a frame, and redraws only the tail
+// of the text that still changes.
 
 import { shownStatus } from "./conversation.js";
 import { element, icon, iconButton, write } from "./dom.js";
@@ -22,7 +22,7 @@ const WORDS = {
 };
 const STATS_MS = 250; // figures that change faster can't be read
 
-/** Shows one turn; `update()` after each change of it. `element` goes into the page. */
+/** Shows one turn. Call `update()` after each change of the turn; put `element` into the page. */
 export class TurnView {
   #turn;
   #frame = 0;
@@ -53,7 +53,7 @@ export class TurnView {
     });
   }
 
-  /** Draw no longer. */
+  /** Stop drawing. */
   close() {
     cancelAnimationFrame(this.#frame);
     this.#frame = -1;
@@ -160,7 +160,7 @@ export class TurnView {
 
 const seconds = (ms) => (ms < 10_000 ? `${(ms / 1000).toFixed(2)} s` : `${Math.round(ms / 1000)} s`);
 
-/** What the model did not get of what stands above, in a sentence. */
+/** The sentence about earlier turns or images that were not sent to the model. */
 function cutOf({ cut }) {
   if (!cut) return "";
   const turns = cut.turns && (cut.turns === 1 ? "an earlier question and its answer" : `${cut.turns} earlier questions and their answers`);

@@ -3,7 +3,7 @@
 import { Headrace } from "./headrace.js";
 import { askKey, key } from "./key.js";
 
-/** Its client. It asks the reader for a key where the server wants one, until one is taken. */
+/** The client for it. If the server wants a key, it asks the reader for one until the server accepts it. */
 export const headrace = new Headrace({
   baseUrl: new URL("..", import.meta.url).href, // the page may stand under any path
   key: async (refused) => {

@@ -10,10 +10,10 @@ import { Sidebar } from "./sidebar.js";
 import { changedChat, hasChat, listChats, losses, readChat, readTurn, recall, remember, removeChat, saveTurn } from "./store.js";
 import { isFinal } from "./stream.js";
 
-const SLEPT_MS = 20_000; // hidden longer than this, a connection may be dead without a sign
-const LIVE_MS = 5_000; // how often the records of answers in other conversations are looked at
+const SLEPT_MS = 20_000; // after the page was hidden for longer, a connection may be dead without a sign
+const LIVE_MS = 5_000; // between two looks at the records of running answers in other conversations
 const TOAST_MS = 5_000;
-const NEAR_PX = 48; // so close to the end counts as reading along
+const NEAR_PX = 48; // a reader this close to the end is reading along
 
 const $ = (selector) => document.querySelector(selector);
 const scroll = $("#scroll");
@@ -23,11 +23,11 @@ const instructions = new Instructions((values) => {
   open.conversation.instruct(values);
   instructions.show(open.conversation.chat);
 });
-const follow = { end: true, top: 0 }; // whether the page keeps the end in view, and where it was scrolled to
+const follow = { end: true, top: 0 }; // whether the page keeps the end in view, and its scroll position
 
 // --- conversations ------------------------------------------------------------------------------------------
 
-/** A conversation on screen. Once closed it changes nothing there, whatever comes late. */
+/** A conversation on screen. Once it is closed, events that come late change nothing on screen. */
 class ChatView {
   #views = new Map(); // turn -> TurnView
 
@@ -40,7 +40,7 @@ class ChatView {
     return this.conversation.chat;
   }
 
-  /** The name of its draft: that of a conversation without a turn is one for all new ones. */
+  /** The name of its draft. All conversations without a turn share one draft. */
   get draft() {
     return this.chat.turns.length ? this.chat.id : "new";
   }
@@ -89,7 +89,7 @@ function openChat(id) {
 }
 
 function startNew() {
-  history.pushState(null, "", "#chat"); // no name of an element, which the browser would focus
+  history.pushState(null, "", "#chat"); // not the id of an element: the browser would focus that
   openChat("new");
   composer.focus();
 }
@@ -141,7 +141,7 @@ $("#turns").addEventListener("click", (event) => {
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !isComposing(event) && !$("dialog[open]") && open.conversation.active) stop();
 });
-// The second click of a double click on "send" lands on "stop", and means nothing.
+// The second click of a double click on "send" hits "stop"; it is ignored.
 $("#stop").addEventListener("click", (event) => event.detail < 2 && stop());
 $("#new").addEventListener("click", startNew);
 $("#new-small").addEventListener("click", startNew);
@@ -190,12 +190,12 @@ async function copy(text, done) {
 }
 
 async function copyCurl(id) {
-  // With a token where one is needed; a link without one is still better than none.
+  // The link has a read token where one is needed; without a token it is still better than no link.
   const { events_url: path } = await headrace.links(id).catch(() => ({ events_url: `/v1/streams/${id}/events` }));
   copy(`curl -N '${headrace.resolve(path)}'`, "curl command copied.");
 }
 
-// --- scrolling: along with the end, unless the reader went up ----------------------------------------------
+// --- scrolling: keep the end in view, unless the reader scrolled up ----------------------------------------
 
 function keepEnd() {
   if (follow.end) scroll.scrollTop = scroll.scrollHeight;
@@ -205,7 +205,7 @@ function keepEnd() {
 const isNearEnd = () => scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < NEAR_PX;
 
 scroll.addEventListener("scroll", () => {
-  // Text that grows moves the end away from the reader; only a way up is the reader's own.
+  // Growing text moves the end away from the reader; only scrolling up is done by the reader.
   if (isNearEnd()) follow.end = true;
   else if (scroll.scrollTop < follow.top) follow.end = false;
   follow.top = scroll.scrollTop;
@@ -224,7 +224,7 @@ document.addEventListener("visibilitychange", () => {
   if (document.hidden) slept.since = Date.now();
   else if (Date.now() - slept.since > SLEPT_MS) open.conversation.reconnect();
 });
-// A network that went away may hold a connection silently; one to this very machine goes on at once.
+// After the network was away, an old connection may be silent; a server on this machine can be reached again at once.
 for (const change of ["online", "offline"]) window.addEventListener(change, () => open.conversation.reconnect());
 window.addEventListener("online", () => open.conversation.resend());
 window.addEventListener("pageshow", (event) => event.persisted && open.conversation.reconnect());
@@ -235,7 +235,7 @@ window.addEventListener("storage", (event) => {
   else if (isMine || changedChat(event)) refresh();
 });
 
-// An open keyboard of iOS covers the page instead of making it smaller.
+// On iOS an open keyboard covers the page instead of making it smaller.
 window.visualViewport?.addEventListener("resize", () => {
   const covered = window.innerHeight - window.visualViewport.height > 1 && window.visualViewport.scale === 1;
   document.documentElement.style.setProperty("--height", covered ? `${window.visualViewport.height}px` : "100dvh");

@@ -1,9 +1,9 @@
 // A listing: its language, a button that copies it, and its text in a few colours.
 //
-// Theory of operation. A line is read by one expression, from left to right: comments, strings, numbers, words. What
-// goes on over several lines (a comment, a string of three quotes) is the one thing that a line hands to the next.
-// So a listing that grows is coloured a complete line at a time, each once; its last line stays plain until it ends.
-// The colours are a help and no proof: a language is known by its words and marks, not by its grammar.
+// Theory of operation. A line is read by one regular expression, from left to right: comments, strings, numbers, words.
+// The only state that passes from a line to the next is an open span (a comment, a string of three quotes). So a
+// growing listing is coloured one complete line at a time, each line once; its last line stays plain until it ends.
+// The colours are a help, not a proof: a language is described by its words and marks, not by its grammar.
 
 import { element } from "./dom.js";
 
@@ -13,7 +13,7 @@ const C = { line: ["//"], spans: [["/*", "*/", "comment"]] };
 const JS = "as async await break case catch class const continue debugger default delete do else enum export extends false finally for from function get if implements import in instanceof interface let new null of private protected public readonly return set static super switch this throw true try type typeof undefined var void while with yield";
 const C_WORDS = "auto bool break case char class const constexpr continue default delete do double else enum explicit extern false final float for friend goto if include define ifdef ifndef endif inline int long namespace new nullptr NULL operator override private protected public return short signed sizeof static struct switch template this throw true try typedef typename union unsigned using virtual void volatile while";
 
-/** By language: `words` that it keeps, how a comment of a `line` begins, and `spans` over lines, with their kind. */
+/** By language: its reserved `words`, the beginning of a `line` comment, and `spans` over several lines, by kind. */
 const LANGUAGES = {
   js: { ...C, spans: [...C.spans, ["`", "`", "string"]], words: words(JS) },
   python: {
@@ -43,11 +43,11 @@ const ALIASES = {
   sh: "bash", shell: "bash", zsh: "bash", console: "bash", dockerfile: "bash", makefile: "bash", jsonc: "json", json5: "json", yml: "yaml", ini: "toml", conf: "toml",
   scss: "css", less: "css", xml: "html", svg: "html", vue: "html", svelte: "html", patch: "diff", postgres: "sql", postgresql: "sql", mysql: "sql", sqlite: "sql",
 };
-const MOST_COLOURED = 2_000; // characters of a line; a longer one was made by a program
+const MOST_COLOURED = 2_000; // characters of a line; a longer one was written by a program
 
 const quoted = (text) => text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
 
-/** What reads a language's lines, or null. */
+/** The reader of a language's lines, or null. */
 function readerOf(name) {
   const key = name.toLowerCase();
   const language = Object.hasOwn(LANGUAGES, key) ? LANGUAGES[key] : LANGUAGES[Object.hasOwn(ALIASES, key) ? ALIASES[key] : ""];
@@ -66,7 +66,7 @@ function readerOf(name) {
   return (text, open) => codeLine(text, open, expression, language);
 }
 
-/** In: a line, and what is open at its beginning. Out: pieces `[kind, text]`, and what is open at its end. */
+/** In: a line, and the span that is open at its beginning. Out: pieces `[kind, text]`, and the span open at its end. */
 function codeLine(text, open, expression, language) {
   const pieces = [];
   let at = 0;
@@ -112,7 +112,7 @@ function diffLine(text) {
   return { pieces: [[kind, text]], open: null };
 }
 
-const textOf = (block) => block.text.slice(0, -1); // its last line may not be complete
+const textOf = (block) => block.text.slice(0, -1); // without the break after the last line, which may be incomplete
 
 /** A listing that may grow. `element` goes into the page. In: a block of `markdown.js`. */
 export class CodeView {
@@ -121,7 +121,7 @@ export class CodeView {
   #reader;
   #open = null;
   #done = 0; // characters that are coloured
-  #last = document.createTextNode(""); // the line that is not complete
+  #last = document.createTextNode(""); // the incomplete last line
   #text = "";
 
   constructor(block) {
@@ -131,14 +131,14 @@ export class CodeView {
     copy.type = "button";
     copy.dataset.action = "copy-code";
     const pre = element("pre", "", this.#code);
-    pre.tabIndex = 0; // wide code must scroll by keyboard too
+    pre.tabIndex = 0; // wide code must also scroll by keyboard
     pre.dir = "ltr";
     this.element = element("figure", "code", element("figcaption", "", element("span", "", this.#language || "text"), copy), pre);
     this.#code.append(this.#last);
     this.#write(block);
   }
 
-  /** Show a block that continues this one. Out: whether it does. */
+  /** Show a block if it continues this listing. Out: whether it does. */
   takes(block) {
     const goesOn = block.type === "code" && (block.language ?? "") === this.#language && textOf(block).startsWith(this.#text);
     if (goesOn) this.#write(block);

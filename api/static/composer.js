@@ -1,26 +1,27 @@
-// Where a question is written: its text, its images, and the draft of both.
+// The composer: the text and images of a question, and the draft of both.
 
 import { element, iconButton } from "./dom.js";
 import { drawImage, readImage } from "./images.js";
 import { readDraft, saveDraft } from "./store.js";
 
-const MAX_IMAGES = 3; // what fits into a request beside the text
+const MAX_IMAGES = 3; // as many as fit into a request with the text
 const NOTHING = { text: "", images: [] };
 
 const $ = (selector) => document.querySelector(selector);
 const input = $("#prompt");
 const form = $("#composer");
 
-/** Whether a key belongs to an input method, which is choosing a word. (Safari ends that before the key, but says 229.) */
+/** Whether a key press belongs to an input method. (Safari ends the composition before the key, but reports code 229.) */
 export const isComposing = (event) => event.isComposing || event.keyCode === 229;
 
 /**
- * The composer. `onSend(text, images)` gives the name of the next draft, or null where the question was not taken;
+ * The composer. `onSend(text, images)` returns the name of the next draft, or null if the question was not accepted;
  * `onProblem(sentence)` tells the reader what went wrong.
  */
 export class Composer {
   #chat = null;
   #images = [];
+  #reading = new Set(); // files that become images of this draft
   #onSend;
   #onProblem;
 
@@ -51,10 +52,11 @@ export class Composer {
   /** Show the draft of a conversation. */
   open(chat) {
     this.#chat = chat;
+    this.#reading = new Set();
     this.#show(readDraft(chat));
   }
 
-  /** Ask this, and keep what is being written. */
+  /** Ask this question, and keep the draft. */
   ask(text) {
     if (this.#send(text, [])) this.#changed();
   }
@@ -63,18 +65,19 @@ export class Composer {
     input.focus();
   }
 
-  /** As high as its text. */
+  /** Make the field as high as its text. */
   fit() {
-    $("#send").disabled = !input.value.trim() && !this.#images.length;
+    $("#send").disabled = this.#reading.size > 0 || (!input.value.trim() && !this.#images.length);
     input.style.height = "auto";
     input.style.height = `${input.scrollHeight}px`;
   }
 
   #submit() {
+    if (this.#reading.size) return; // they belong to the question
     if (this.#send(input.value, this.#images)) this.#show(NOTHING);
   }
 
-  /** Out: whether the question was taken. */
+  /** Out: whether the question was accepted. */
   #send(text, images) {
     const next = this.#onSend(text, images);
     if (next === null) return false;
@@ -103,21 +106,20 @@ export class Composer {
   }
 
   async #attach(files) {
-    const chat = this.#chat;
-    for (const file of files) {
-      if (this.#images.length >= MAX_IMAGES) {
-        this.#onProblem(`A question takes ${MAX_IMAGES} images.`);
-        return;
-      }
-      try {
-        const image = await readImage(file);
-        if (this.#chat !== chat) return; // another conversation is open by now
-        this.#images = [...this.#images, image];
-        this.#showImages();
-        this.#changed();
-      } catch {
-        this.#onProblem(`${file.name || "This"} is no image that the browser can read.`);
-      }
+    const reading = this.#reading;
+    const room = MAX_IMAGES - this.#images.length - reading.size;
+    if (files.length > room) this.#onProblem(`A question takes ${MAX_IMAGES} images.`);
+    const taken = files.slice(0, room);
+    for (const file of taken) reading.add(file);
+    this.fit();
+    for (const file of taken) {
+      const image = await readImage(file).catch(() => null);
+      reading.delete(file);
+      if (this.#reading !== reading) return; // another conversation is open by now
+      if (image) this.#images = [...this.#images, image];
+      else this.#onProblem(`${file.name || "This"} is no image that the browser can read.`);
+      this.#showImages();
+      this.#changed();
     }
   }
 

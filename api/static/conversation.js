@@ -1,16 +1,16 @@
-// One conversation and the life of its turns. No DOM: it tells `onTurn(turn, moved)` of every change, where
-// `moved` says that the turn's status is another one (only then lists and buttons change too).
+// One conversation and the life of its turns. No DOM: it calls `onTurn(turn, moved)` at every change; `moved` tells
+// that the turn's status has changed (only then lists and buttons change too).
 //
-// Theory of operation. What is to be done is written down first and done then: a question is in the store,
-// under its Idempotency-Key, before it is sent. So a reload at any moment finds one of three cases for a turn:
-// no stream yet (send again under the same key: the server makes one stream of it), an unfinished stream
-// (follow it from its beginning), or a finished one (its record). Nothing else needs to be remembered.
+// Theory of operation. Each action is stored before it is carried out: a question is in the store, under its
+// Idempotency-Key, before it is sent. So a reload at any moment finds one of three cases for a turn: no stream yet
+// (send again under the same key: the server makes only one stream), an unfinished stream (follow it from its
+// beginning), or a finished one (read its record). Nothing else needs to be remembered.
 //
-// A closed conversation tells nothing and follows nothing. An answer of the server that comes late has one effect:
-// the id of a stream that was made is written into the entry of its turn, wherever that turn is shown by now.
+// A closed conversation calls nothing and follows nothing. A response of the server that comes late has one effect:
+// the id of the new stream is written into the stored entry of its turn, wherever that turn is shown now.
 //
-// Another tab may show the same conversation. `reread` takes over what it has written. A question that was asked
-// there is sent there; only if that tab does not do it (it was closed), it is sent here, under the same key.
+// Another tab may show the same conversation. `reread` takes over the entries that it has written. A question that
+// was asked there is sent there. It is sent here, under the same key, only if that tab does not do it (it was closed).
 
 import { headrace } from "./api.js";
 import { hasChat, newChat, readChat, readTurn, saveHead, saveTurn, trim, uuid } from "./store.js";
@@ -18,16 +18,16 @@ import { answerOf, Follower, isFinal } from "./stream.js";
 
 const MAX_CONTEXT = 12_000; // characters of earlier turns: about 3,000 tokens, which small models still hold
 const MAX_IMAGES = 160_000; // characters of images in a request, of the 256 KiB that a server takes
-const STOP_MS = 1_500; // a cancel's event is there in well under a second; then it is asked for
-const RESCUE_MS = 5_000; // how long another tab may take to send its question
+const STOP_MS = 1_500; // a cancel's event comes in well under a second; after this time the record is read
+const RESCUE_MS = 5_000; // the time that another tab has to send its question
 
-/** What happened, in a sentence for people. */
+/** An error as a sentence for people. */
 export function sentence(problem) {
   if (problem.status) return problem.message;
   return navigator.onLine ? "The server can't be reached." : "You are offline.";
 }
 
-/** The status that a reader sees: a lost connection hides what went on before it. */
+/** The status that a reader sees: a lost connection hides the status before it. */
 export const shownStatus = (turn) => (turn.away && !isFinal(turn.status) ? "reconnecting" : turn.status);
 
 const isActive = (turn) => turn.status !== "unsent" && !isFinal(turn.status);
@@ -35,10 +35,10 @@ const isActive = (turn) => turn.status !== "unsent" && !isFinal(turn.status);
 /** Whether an answer of a kept conversation is under way, as far as this browser knows. */
 export const isLive = (chat) => chat.turns.some((turn) => turn.stream && isActive(turn));
 
-/** A conversation that is on screen: kept under `id`, or a new one. */
+/** A conversation on screen: stored under `id`, or a new one. */
 export class Conversation {
   #onTurn;
-  #followers = new Map(); // turn -> Follower, of unfinished streams
+  #followers = new Map(); // turn -> Follower of its unfinished stream
   #elsewhere = new Set(); // turns that were asked in another tab while this one was open
   #timers = new Set();
   #closed = false;
@@ -57,34 +57,34 @@ export class Conversation {
     return this.turns.findLast(isActive);
   }
 
-  /** Whether the next question has to wait. One that another tab has asked does not hold it up. */
+  /** Whether the next question has to wait. A question of another tab does not block it. */
   get isBusy() {
     return this.turns.some((turn) => isActive(turn) && !this.#elsewhere.has(turn));
   }
 
-  /** Go on with every turn where it was, the newest first. */
+  /** Resume every turn, the newest first. */
   resume() {
     for (const turn of [...this.turns].reverse()) this.#goOn(turn);
   }
 
-  /** Follow no longer, and tell nothing. The streams themselves go on. */
+  /** Stop following and calling. The streams themselves go on. */
   close() {
     this.#closed = true;
     for (const follower of this.#followers.values()) follower.close();
     for (const timer of this.#timers) clearTimeout(timer);
   }
 
-  /** Connect anew: the network or the machine was away, and a dead connection may give no sign. */
+  /** Connect again: the network or the machine was away, and a dead connection may give no sign. */
   reconnect() {
     for (const follower of this.#followers.values()) follower.reconnect();
   }
 
-  /** Send again what could not be sent. */
+  /** Send questions again that could not be sent. */
   resend() {
     for (const turn of this.turns) if (turn.status === "unsent" && turn.lost) this.#submit(turn);
   }
 
-  /** Take over what another tab has written. Out: false where it has deleted the conversation. */
+  /** Take over the entries that another tab has written. Out: false if it has deleted the conversation. */
   reread() {
     const kept = readChat(this.chat.id);
     if (!kept) return !this.turns.length;
@@ -108,13 +108,13 @@ export class Conversation {
     return true;
   }
 
-  /** Set what the model shall heed in this conversation, and its temperature (undefined: the model's own). */
+  /** Set the instructions of this conversation and the temperature (undefined: the model's own). */
   instruct({ system, temperature }) {
     Object.assign(this.chat, { system, temperature });
     if (hasChat(this.chat.id)) saveHead(this.chat);
   }
 
-  /** Ask. Out: the new turn, or null where there is nothing to ask or an answer is under way. */
+  /** Ask. Out: the new turn, or null if the question is empty or an answer is under way. */
   send(text, images, model) {
     const prompt = text.trim();
     if ((!prompt && !images.length) || this.isBusy) return null;
@@ -131,7 +131,7 @@ export class Conversation {
     return turn;
   }
 
-  /** Ask the same again: a new stream, but the very same request where the server may already have it. */
+  /** Ask the same again: a new stream, but the same request and key if the server may already have it. */
   again(turn, model) {
     if (this.isBusy) return;
     const { id, at, prompt, images } = turn;
@@ -144,11 +144,11 @@ export class Conversation {
     this.#submit(turn);
   }
 
-  /** Stop the answer that is under way. Raises what the client's `cancel` raises. */
+  /** Stop the answer that is under way. Raises as the client's `cancel` does. */
   async stop() {
     const turn = this.active;
     if (!turn) return;
-    turn.stopping = !turn.stream; // then it is stopped as soon as it has one
+    turn.stopping = !turn.stream; // without a stream yet, the turn is stopped as soon as it has one
     if (turn.stream) await this.#cancel(turn);
   }
 
@@ -190,7 +190,7 @@ export class Conversation {
       if (this.#closed || turn.key !== key) return;
       const away = !problem.status;
       const error = sentence(problem) + (away ? " Your message is kept, and goes out when the connection is back." : "");
-      // What may have arrived keeps its key; what was refused would be refused again under it.
+      // A request that may have arrived keeps its key; a refused one would be refused again under the same key.
       const lost = away || problem.status >= 500;
       this.#change(turn, { status: "unsent", stopping: false, error, lost, key: lost ? key : uuid() });
       return;
@@ -207,7 +207,7 @@ export class Conversation {
     if (stopping) await this.#cancel({ stream: created.id }).catch(() => {});
   }
 
-  /** What a question is sent with, and what of the earlier turns was left out: `{turns, images}`, or undefined. */
+  /** The messages for a question, and how much of the earlier turns was left out: `{turns, images}`, or undefined. */
   #contextOf(turn) {
     const cut = { turns: 0, images: turn.imagesLost ?? 0 };
     const messages = [{ role: "user", content: contentOf(turn.prompt, turn.images ?? []) }];

@@ -20,7 +20,7 @@ export function icon(name) {
   return svg;
 }
 
-/** A button with an icon; `action` is what the page's click handler looks for. */
+/** A button with an icon; `action` is its name for the page's click handler. */
 export function iconButton(name, action, label) {
   const button = element("button", "quiet", icon(name));
   button.type = "button";
@@ -30,7 +30,7 @@ export function iconButton(name, action, label) {
   return button;
 }
 
-/** Set an element's text, if it is another one: the same text set again would end a reader's selection. */
+/** Set an element's text if it has changed: setting the same text again would end a reader's selection. */
 export function write(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }

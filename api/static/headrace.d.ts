@@ -1,14 +1,14 @@
-/** Headrace's client: see headrace.js for how it works, and the README for what its options mean. */
+/** Headrace's client: headrace.js tells how it works, and docs/clients.md what its options mean. */
 
 export interface HeadraceOptions {
-  /** Where the server is; on its own pages it can be left out, and where all links are whole addresses. */
+  /** The server's URL. It can be left out on the server's own pages, and if all links are absolute URLs. */
   baseUrl?: string;
   /**
-   * A key of the server, or a function that gives one. A function is called again, with the key that was refused
-   * ("" if there was none), and may ask for another; null gives up.
+   * An API key, or a function that returns one. After a refusal the function is called again, with the refused key
+   * ("" if there was none), and may ask a person for another; null gives up.
    */
   key?: string | ((refused?: string) => string | null | undefined | Promise<string | null | undefined>);
-  /** In place of the global `fetch`. */
+  /** Used in place of the global `fetch`. */
   fetch?: typeof globalThis.fetch;
 }
 
@@ -18,24 +18,24 @@ export interface Message {
   [field: string]: unknown;
 }
 
-/** A function that the model may ask for. */
+/** A function that the model may call. */
 export interface Tool {
   name: string;
   description?: string;
-  /** A JSON schema of the arguments, an object's. */
+  /** A JSON schema of the arguments, which are an object. */
   parameters: Record<string, unknown>;
-  /** Arguments keep to the schema; not for Gemini. */
+  /** The arguments always follow the schema; not for Gemini. */
   strict?: boolean;
   cache_control?: CacheControl;
 }
 
-/** A tool of the provider's own, by its type there; all fields are passed on. */
+/** A tool of the provider's own, with its type there; all fields are passed on. */
 export interface ProviderTool {
   type: string;
   [field: string]: unknown;
 }
 
-/** Anthropic's hint that the prompt up to here is worth keeping. */
+/** Anthropic's hint to cache the prompt up to here. */
 export interface CacheControl {
   type: "ephemeral";
   ttl?: "5m" | "1h";
@@ -94,21 +94,21 @@ export type Status =
   | "done"
   | "cancelled"
   | "failed"
-  /** At its end before this client came; how it ended is known to those only who may read the record. */
+  /** It ended before this client came. Only the record tells how, and this client may not read that. */
   | "ended"
-  /** Read no longer here; it goes on at the server. */
+  /** It is no longer read here; it goes on at the server. */
   | "detached";
 
 export interface Progress {
-  /** Deltas so far, nearly the tokens; the provider's own count at the end. */
+  /** Deltas so far, nearly the number of tokens; at the end, the provider's own count. */
   tokens: number | null;
-  /** Over the last seconds; at the end, over the whole answer. */
+  /** The rate of the last seconds; at the end, of the whole answer. */
   tokensPerSecond: number | null;
   firstTokenMs: number | null;
-  /** More than 1 where a worker or its provider was lost. */
+  /** More than 1 if a worker or its provider was lost. */
   attempt: number;
   status: Status;
-  /** False while the connection is being made or sought. */
+  /** False while the client connects or reconnects. */
   connected: boolean;
 }
 
@@ -126,7 +126,7 @@ export interface HeadraceEvent {
     | "cancelled"
     | (string & {});
   data: any;
-  /** Its place in the stream, for `lastEventId`. */
+  /** Its position in the stream, for `lastEventId`. */
   id: string | null;
 }
 
@@ -155,7 +155,7 @@ export interface Result {
   provider: unknown[];
   finishReason: string | null;
   usage: Usage | null;
-  /** As the server has it; null where a price is unknown. */
+  /** As the server sends it; null if a price is unknown. */
   cost: any;
   timings: Timings | null;
   attempt: number;
@@ -165,42 +165,42 @@ export interface Result {
 export interface ReadOptions {
   /** The next piece of text. */
   onMessage?: (text: string, stream: HeadraceStream) => void;
-  /** What was shown is void; show this text instead, and go on behind it. */
+  /** The text shown so far is no longer valid: show this text instead, and append to it. */
   onRestart?: (text: string, stream: HeadraceStream) => void;
-  /** It is complete, or was cancelled (`result.status`). This or `onError` is the last call, but for an abort. */
+  /** The answer is complete, or was cancelled (`result.status`). This or `onError` is the last call, but for an abort. */
   onDone?: (result: Result, stream: HeadraceStream) => void;
-  /** It failed, or could not be created or read; nothing comes any more. */
+  /** The stream failed, or could not be created or read. No call follows. */
   onError?: (error: HeadraceError, stream: HeadraceStream) => void;
   onProgress?: (progress: Progress, stream: HeadraceStream) => void;
-  /** Every event, also those that a later server may know. */
+  /** Every event, also of types that only a newer server knows. */
   onEvent?: (event: HeadraceEvent, stream: HeadraceStream) => void;
   /**
-   * Ends the reading, not the generation (that is `stop()`). An abort is the caller's own act, as `close()` is: no
-   * callback is called behind it, neither `onDone` nor `onError`; `finished` rejects with the signal's reason.
+   * Ends the reading, not the generation (`stop()` does that). An abort is the caller's own act, like `close()`: no
+   * callback is called after it, neither `onDone` nor `onError`; `finished` rejects with the signal's reason.
    */
   signal?: AbortSignal;
-  /** Tries in a row that bring nothing new, before `onError` (5). */
+  /** Tries in a row without a new event, before `onError` (5). */
   maxReconnectAttempts?: number;
-  /** Longest pause between tries, in ms (30,000); the server's own wish may be longer. */
+  /** Longest pause between tries, in ms (30,000); the server may ask for a longer one. */
   maxDelayMs?: number;
-  /** A connection silent for longer is given up, in ms (45,000; three keep-alive comments of the server). */
+  /** A connection that is silent for longer is closed, in ms (45,000: three keep-alive comments of the server). */
   silenceMs?: number;
   /** Longest event, in UTF-16 units (32 Mi). */
   maxEventChars?: number;
-  /** Gives a new events_url when its token has expired; without it the server is asked, which needs a key. */
+  /** Returns a new events_url after its token has expired. Without this function the server is asked, which needs a key. */
   renew?: (id: string) => string | Promise<string>;
 }
 
-/** All fields of `POST /v1/streams`; those that this file does not know are sent too. */
+/** All fields of `POST /v1/streams`; fields that are not listed here are sent, too. */
 export interface StreamOptions extends ReadOptions {
   onCreated?: (created: Created, stream: HeadraceStream) => void;
-  /** Made once by itself; the same key is the same stream. */
+  /** By default it is made once for each stream. The same key leads to the same stream. */
   idempotencyKey?: string;
   /** `provider/name`, or a name of the default model's provider. */
   model?: string;
-  /** Asked in turn while none has said a token. */
+  /** Models that are asked in turn, as long as none has sent a token. */
   fallbacks?: string[];
-  /** In place of the prompt, which is then null. */
+  /** Used in place of the prompt, which is then null. */
   messages?: Message[];
   max_tokens?: number;
   temperature?: number;
@@ -212,23 +212,23 @@ export interface StreamOptions extends ReadOptions {
   response_format?: ResponseFormat;
   reasoning?: Reasoning;
   seed?: number;
-  /** Who asks, for the provider; no name or address. */
+  /** An id of the end user, for the provider; no name or address. */
   user?: string;
-  /** Put into the provider's request as they are. */
+  /** Put unchanged into the provider's request. */
   provider_options?: Record<string, unknown>;
   /** What to do when an attempt ends before its finish reason ("continue"). */
   on_failure?: "continue" | "continue_or_fail" | "restart" | "fail";
-  /** "client": pause while nobody reads and no heartbeat comes, and give up in the end ("none"). */
+  /** "client": pause while nobody reads and no heartbeat comes, and cancel the stream in the end ("none"). */
   flow?: "none" | "client";
-  /** With flow "client": seconds without a sign of life, until it pauses (30). */
+  /** With flow "client": seconds without a reader or heartbeat until the stream pauses (30). */
   pause_after?: number;
-  /** With flow "client": seconds of pausing, until it is given up (300). */
+  /** With flow "client": seconds of pausing until the stream is cancelled (300). */
   abandon_after?: number;
   [field: string]: unknown;
 }
 
 export interface ResumeOptions extends ReadOptions {
-  /** Go on behind this event; together with what was said up to it. */
+  /** Go on behind this event. The fields below give the answer up to it. */
   lastEventId?: string;
   text?: string;
   reasoning?: string;
@@ -242,7 +242,7 @@ export class Headrace {
   constructor(options?: HeadraceOptions);
   /** Create a stream and read it. With `messages` the prompt is null. */
   stream(prompt: string | null | undefined, options?: StreamOptions): HeadraceStream;
-  /** Read a stream that exists: from its beginning, or behind `lastEventId`. */
+  /** Read an existing stream: from its beginning, or from behind `lastEventId`. */
   resume(streamIdOrEventsUrl: string | URL, options?: ResumeOptions): HeadraceStream;
   create(
     fields: Record<string, unknown>,
@@ -252,7 +252,7 @@ export class Headrace {
   cancel(id: string, reason?: string): Promise<Created>;
   erase(id: string): Promise<null>;
   links(id: string): Promise<Links>;
-  /** The whole address of a link that the server gave. */
+  /** The absolute URL of a link from the server. */
   resolve(link: string): string;
   models(): Promise<{ default: string; models: { id: string; provider: string }[] }>;
 }
@@ -263,7 +263,7 @@ export class HeadraceStream implements AsyncIterable<HeadraceEvent> {
   readonly eventsUrl: string | null;
   readonly lastEventId: string;
   readonly status: Status;
-  /** Its place in the line at the provider, while it waits there. */
+  /** The place in the queue at the provider, while the stream waits there. */
   readonly place: number | null;
   readonly connected: boolean;
   readonly model: string | null;
@@ -272,30 +272,30 @@ export class HeadraceStream implements AsyncIterable<HeadraceEvent> {
   readonly usage: Usage | null;
   readonly cost: any;
   readonly timings: Timings | null;
-  /** Why it ended without a result: a HeadraceError, or the abort's reason. */
+  /** Why the stream ended without a result: a HeadraceError, or the abort's reason. */
   readonly error: any;
   /** Everything said so far. */
   readonly text: string;
   readonly reasoning: string;
   readonly toolCalls: ToolCall[];
-  /** What the provider said that has no other place, as it came. */
+  /** The parts of the provider's own, unchanged. */
   readonly provider: unknown[];
   readonly finished: Promise<Result>;
   /** Stop the generation on the server. */
   stop(reason?: string): Promise<void>;
-  /** Read no longer; the generation goes on. As an abort of `signal`. */
+  /** Stop reading; the generation goes on. The same as an abort of `signal`. */
   close(): void;
-  /** Connect anew at once, for networks that changed and machines that slept. */
+  /** Connect again at once, after the network changed or the machine slept. */
   reconnect(): void;
   progress(): Progress;
-  /** The whole text so far, each time it has changed. */
+  /** The whole text so far, after each change. */
   texts(): AsyncGenerator<string, void, undefined>;
   [Symbol.asyncIterator](): AsyncGenerator<HeadraceEvent, void, undefined>;
 }
 
 /**
- * Tokens a second of an answer that has ended, by the timings of its record; null where it can't be told. Of an answer
- * that came at once, it is counted from the start.
+ * Tokens a second of an answer that has ended, by the timings of its record; null if they can't be computed. For an
+ * answer that came all at once, the time is counted from the start.
  */
 export function tokensPerSecond(tokens: number | null | undefined, timings: Timings | null | undefined): number | null;
 
@@ -306,12 +306,12 @@ export class HeadraceError extends Error {
     options?: { status?: number; retryable?: boolean; retryAfterMs?: number; cause?: unknown },
   );
   /**
-   * Stable, for programs: the server's own (docs/errors.md), or this client's: `unreachable` (it never answered),
-   * `connection_lost` (it did, and then no more), `no_base_url`, `timeout`, `no_event_stream`, `bad_event`,
-   * `event_too_large`, and `http_<status>` where an answer has no code.
+   * Stable, for programs: a code of the server (docs/errors.md), or of this client: `unreachable` (the server never
+   * responded), `connection_lost` (it did, and then no more), `no_base_url`, `timeout`, `no_event_stream`, `bad_event`,
+   * `event_too_large`, and `http_<status>` for a response without a code.
    */
   readonly code: string;
-  /** The HTTP status, where the server refused. */
+  /** The HTTP status, if the server refused. */
   readonly status: number | undefined;
   readonly retryable: boolean;
   readonly retryAfterMs: number;
@@ -324,7 +324,7 @@ export interface SseEvent {
   hasId: boolean;
 }
 
-/** Takes reads of any size; gives events as the WHATWG standard has them. */
+/** Takes reads of any size; returns events by the WHATWG standard. */
 export class SseParser {
   constructor(maxEventChars?: number);
   readonly retryMs: number | null;

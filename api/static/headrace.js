@@ -1,41 +1,41 @@
 /**
- * Headrace's client for browsers and Node 20 or newer: one ES module that stands on nothing but `fetch`.
+ * Headrace's client for browsers and Node 20 or newer: one ES module that needs nothing but `fetch`.
  *
- * Theory of operation. A stream is created by POST under an Idempotency-Key made once, so a try whose reply was
- * lost is repeated and meets the same stream. Its events are read over `fetch`, and whatever breaks that reading
- * (the network, a server that restarts, a proxy's time-out, a connection that is silent for too long) leads to
- * another GET with `Last-Event-ID`. The text and the id of the last event change together, in one synchronous
- * step, so a connection may end between any two bytes: nothing is lost, and an event that comes twice is known
- * by its id and dropped. Ids only grow, with one exception: a `snapshot` replaces all that was said and sets the
- * place anew, also backwards (Redis may have lost its last moments, which this client had seen).
+ * Theory of operation. A stream is created by POST under an Idempotency-Key that is made once, so a try whose response
+ * was lost is repeated, and finds the same stream. Its events are read over `fetch`. Every failure of that reading
+ * (the network, a server that restarts, a proxy's time-out, a connection that is silent for too long) leads to another
+ * GET with `Last-Event-ID`. The text and the id of the last event change together, in one synchronous step, so a
+ * connection may end between any two bytes: nothing is lost, and an event that comes twice is recognised by its id and
+ * dropped. Ids only grow, with one exception: a `snapshot` replaces the whole text and sets the last id, also backwards
+ * (Redis may have lost its last moments, which this client had seen).
  *
- * What stays wrong (a 4xx) ends the stream with an error; what passes (the network, 5xx, 408, 425, 429, a
+ * A permanent failure (a 4xx) ends the stream with an error. A temporary one (the network, 5xx, 408, 425, 429, a
  * response that ends early) is tried again, at most `maxReconnectAttempts` times in a row without a new event.
  *
- * Bounds: an event has at most `maxEventChars`. Where nobody reads an iterator, MOST_WAITING events and those of
- * one more read wait for it; then the connection is not read either, and the log keeps what comes.
+ * Bounds: an event has at most `maxEventChars`. If an iterator is not read, MOST_WAITING events and those of one more
+ * read wait for it; then the connection is not read either, and the log keeps the events.
  *
  * The types stand in headrace.d.ts.
  */
 
-const REQUEST_MS = 15_000; // the server answers or refuses within 2 s; the rest is a phone's network
+const REQUEST_MS = 15_000; // the server responds within 2 s; the rest is for a phone's network
 const SILENCE_MS = 45_000; // three keep-alive comments would have come by now
-const RETRY_MS = 1_000; // until the server says otherwise
-const MAX_RETRY_MS = 60_000; // a server may ask for no longer pause than a person would wait
+const RETRY_MS = 1_000; // until the server sends another value
+const MAX_RETRY_MS = 60_000; // longest pause that a server may ask for: a person would not wait longer
 const MAX_DELAY_MS = 30_000;
 const MAX_RECONNECTS = 5; // with the pauses above, about half a minute
-const JITTER = 0.25; // pauses are up to so much longer, or all viewers would come back at once
+const JITTER = 0.25; // pauses are up to this much longer, so that not all viewers come back at once
 const MAX_EVENT_CHARS = 32 * 1024 * 1024; // the largest event is a snapshot: everything said so far
 const MOST_WAITING = 256; // events that wait for an iterator
-const STOPPED_MS = 1_500; // a cancel's event is there in well under a second
-const CATCH_UP_MS = 400; // what comes right after connecting was said before, and tells nothing of the rate
-const MEASURABLE_MS = 250; // a shorter time tells nothing of a rate
+const STOPPED_MS = 1_500; // a cancel's event comes in well under a second
+const CATCH_UP_MS = 400; // events that come right after connecting are older, and do not count for the rate
+const MEASURABLE_MS = 250; // a shorter time is too short for a rate
 const RATE_MS = 3_000; // the window of the live rate
 
 const PASSING = [408, 425, 429];
 const TERMINAL = ["done", "failed", "cancelled"];
 
-/** What went wrong, for people (`message`) and for programs (`code`; `status` if a server said it). */
+/** An error, for people (`message`) and for programs (`code`; `status` if a server sent it). */
 export class HeadraceError extends Error {
   constructor(code, message, { status, retryable = false, retryAfterMs = 0, cause } = {}) {
     super(message, cause === undefined ? undefined : { cause });
@@ -44,65 +44,65 @@ export class HeadraceError extends Error {
   }
 }
 
-/** Speaks to one Headrace server. */
+/** A client of one Headrace server. */
 export class Headrace {
-  #wire;
+  #requests;
 
-  /** `key`: a string, or a function that gives one; it is called again with the key that was refused. */
+  /** `key`: a string, or a function that returns one; it is called again with a key that was refused. */
   constructor({ baseUrl = "", key, fetch } = {}) {
-    this.#wire = new Wire(String(baseUrl).replace(/\/+$/, ""), key, fetch);
+    this.#requests = new Requests(String(baseUrl).replace(/\/+$/, ""), key, fetch);
   }
 
   /** Create a stream and read it. `options`: callbacks, limits, and all other fields of the create call. */
   stream(prompt, options = {}) {
-    return new HeadraceStream(this.#wire, { ...options, prompt: prompt ?? undefined }, null);
+    return new HeadraceStream(this.#requests, { ...options, prompt: prompt ?? undefined }, null);
   }
 
-  /** Read a stream that exists, by its id or its events_url: from the beginning, or behind `lastEventId`. */
+  /** Read an existing stream, by its id or its events_url: from the beginning, or from behind `lastEventId`. */
   resume(streamIdOrEventsUrl, options = {}) {
-    return new HeadraceStream(this.#wire, options, String(streamIdOrEventsUrl));
+    return new HeadraceStream(this.#requests, options, String(streamIdOrEventsUrl));
   }
 
-  /** One create call; it raises HeadraceError when refused or when nobody answers, as all calls below. */
+  /** One create call. It and all calls below throw a HeadraceError if they are refused or get no response. */
   create(fields, { idempotencyKey, signal } = {}) {
     const headers = idempotencyKey ? { "Idempotency-Key": idempotencyKey } : {};
-    return this.#wire.call("POST", "/v1/streams", { body: fields, headers, signal });
+    return this.#requests.call("POST", "/v1/streams", { body: fields, headers, signal });
   }
 
   /** A stream's record: its status and everything said so far. */
   record(id) {
-    return this.#wire.call("GET", at(id));
+    return this.#requests.call("GET", at(id));
   }
 
   /** Stop a stream. */
   cancel(id, reason) {
-    return this.#wire.call("POST", `${at(id)}/cancel`, { body: reason ? { reason } : undefined });
+    return this.#requests.call("POST", `${at(id)}/cancel`, { body: reason ? { reason } : undefined });
   }
 
-  /** Erase a stream, with everything that was said. */
+  /** Erase a stream, with its whole text. */
   erase(id) {
-    return this.#wire.call("DELETE", at(id));
+    return this.#requests.call("DELETE", at(id));
   }
 
   /** New links to a stream, with a new read token where one is needed. */
   links(id) {
-    return this.#wire.call("POST", `${at(id)}/token`);
+    return this.#requests.call("POST", `${at(id)}/token`);
   }
 
-  /** The whole address of a link that the server gave. */
+  /** The absolute URL of a link from the server. */
   resolve(link) {
-    return new URL(this.#wire.resolve(link), globalThis.location?.href).href;
+    return new URL(this.#requests.resolve(link), globalThis.location?.href).href;
   }
 
   /** The models that can be asked for. */
   models() {
-    return this.#wire.call("GET", "/v1/models");
+    return this.#requests.call("GET", "/v1/models");
   }
 }
 
 /**
- * The rate of an answer that has ended, or null. In: its tokens, and the timings of its record. It is counted from the
- * first token to the end; of an answer that came at once, from the start. What took less than MEASURABLE_MS has no rate.
+ * The rate of an answer that has ended, or null. In: its tokens, and the timings of its record. The time is counted from
+ * the first token to the end; for an answer that came all at once, from the start. Less than MEASURABLE_MS gives no rate.
  */
 export function tokensPerSecond(tokens, timings) {
   if (!(tokens > 1) || !timings) return null;
@@ -118,7 +118,7 @@ export class HeadraceStream {
   eventsUrl = null;
   lastEventId = "";
   status = "creating";
-  /** Its place in the line at the provider, while it waits there. */
+  /** The place in the queue at the provider, while the stream waits there. */
   place = null;
   connected = false;
   model = null;
@@ -131,35 +131,35 @@ export class HeadraceStream {
   /** Resolves at the end (done or cancelled) to the result; rejects with `error`. */
   finished;
 
-  #wire;
+  #requests;
   #options;
   #said;
-  #over = new AbortController(); // aborted at the end, whatever it is
+  #over = new AbortController(); // aborted at the end, of any kind
   #settle;
   #limit = null; // of the connection that is open or being opened
   #hurry = false; // `reconnect` ended the connection: no pause
   #failures = 0; // in a row, without a new event between them
-  #met = false; // the server has answered once
+  #met = false; // the server has responded once
   #retryMs = RETRY_MS;
   #renewed = false;
   #last = null; // the terminal event
   #queues = new Set(); // of the iterators
-  #waiters = new Set(); // whoever waits for a change
+  #waiters = new Set(); // callbacks that wait for a change
   #sleepers = new Set(); // pauses that can be cut short
-  #pieces = 0; // deltas: nearly the tokens, until `usage` tells
+  #pieces = 0; // deltas: nearly the number of tokens, until `usage` comes
   #arrivals = [];
   #openedAt = 0;
   #sentAt;
   #firstMs = null;
 
-  constructor(wire, options, target) {
+  constructor(requests, options, target) {
     const { own, fields } = split(options);
-    this.#wire = wire;
+    this.#requests = requests;
     this.#options = own;
     this.#said = new Said(target === null ? {} : own);
     this.#sentAt = target === null ? performance.now() : own.sentAt;
     this.finished = new Promise((resolve, reject) => (this.#settle = { resolve, reject }));
-    this.finished.catch(() => {}); // whoever uses callbacks need not look at it
+    this.finished.catch(() => {}); // a caller that uses callbacks need not handle it
     if (target !== null) this.#attach(target);
     const { signal } = own;
     const abort = () => this.#detach(signal.reason);
@@ -180,19 +180,19 @@ export class HeadraceStream {
     return this.#said.toolCalls;
   }
 
-  /** What the provider said that has no other place, as it came. */
+  /** The parts of the provider's own, unchanged. */
   get provider() {
     return this.#said.provider;
   }
 
-  /** Stop the generation on the server. Out: when the server took it; the end itself comes as an event. */
+  /** Stop the generation on the server. Resolves when the server has accepted that; the end itself comes as an event. */
   async stop(reason) {
     while (!this.id && !this.#isOver) await this.#change();
     if (this.#isOver) return;
     const body = reason ? { reason } : undefined;
     const signal = this.#over.signal;
     try {
-      await this.#insist(() => this.#wire.call("POST", `${at(this.id)}/cancel`, { body, signal }));
+      await this.#insist(() => this.#requests.call("POST", `${at(this.id)}/cancel`, { body, signal }));
     } catch (error) {
       if (!this.#isOver) throw error;
     }
@@ -201,12 +201,12 @@ export class HeadraceStream {
     this.#over.signal.addEventListener("abort", () => clearTimeout(late));
   }
 
-  /** Read no longer; the generation goes on, and `resume` finds it. */
+  /** Stop reading; the generation goes on, and `resume` finds it. */
   close() {
     this.#detach(new DOMException("The stream was closed here; it goes on at the server.", "AbortError"));
   }
 
-  /** Connect anew, at once: the network changed or the machine slept, and a dead connection gives no sign. */
+  /** Connect again at once: the network changed or the machine slept, and a dead connection gives no sign. */
   reconnect() {
     if (this.#isOver) return;
     this.#failures = 0;
@@ -215,7 +215,7 @@ export class HeadraceStream {
     this.#wakeUp();
   }
 
-  /** Tokens so far, their rate, the time to the first one; each null while it can't be said. */
+  /** Tokens so far, their rate, the time to the first one; each is null while it is unknown. */
   progress() {
     const { attempt, status, connected, usage, timings } = this;
     const tokens = usage?.output_tokens ?? (this.#pieces || null);
@@ -230,8 +230,8 @@ export class HeadraceStream {
   }
 
   /**
-   * The events, in order. One that begins late starts with a `snapshot` of what it missed. `failed` is the last
-   * event of its stream; any other error is thrown.
+   * The events, in order. An iterator that begins late gets a `snapshot` of the events that it missed. `failed` is the
+   * last event of a stream; any other error is thrown.
    */
   async *[Symbol.asyncIterator]() {
     const queue = [];
@@ -255,7 +255,7 @@ export class HeadraceStream {
     }
   }
 
-  /** The whole text so far, each time it has changed; a slow reader gets the newest. Throws `error`. */
+  /** The whole text so far, after each change; a slow reader gets only the newest. Throws `error`. */
   async *texts() {
     let shown = "";
     for (;;) {
@@ -284,7 +284,7 @@ export class HeadraceStream {
   async #create(fields) {
     const headers = { "Idempotency-Key": this.#options.idempotencyKey ?? newKey() };
     const asked = { body: fields, headers, signal: this.#over.signal };
-    const created = await this.#insist(() => this.#wire.call("POST", "/v1/streams", asked));
+    const created = await this.#insist(() => this.#requests.call("POST", "/v1/streams", asked));
     this.#met = true;
     if (this.#isOver) return;
     Object.assign(this, { id: created.id, eventsUrl: created.events_url, model: created.model, status: "queued" });
@@ -301,7 +301,7 @@ export class HeadraceStream {
     this.status = "queued";
   }
 
-  /** One connection, from its request to its end, and the pause behind it. Raises what stays wrong. */
+  /** One connection, from its request to its end, and the pause after it. Throws a permanent failure. */
   async #connect() {
     const limit = (this.#limit = new Limit(this.#options.silenceMs ?? SILENCE_MS, this.#over.signal));
     let lost = null;
@@ -325,7 +325,7 @@ export class HeadraceStream {
 
   async #read(limit) {
     const headers = { Accept: "text/event-stream", ...(this.lastEventId && { "Last-Event-ID": this.lastEventId }) };
-    const response = await this.#wire.send("GET", this.eventsUrl, { headers, limit });
+    const response = await this.#requests.send("GET", this.eventsUrl, { headers, limit });
     if (response.status === 204) return this.#seenAll();
     if (!response.ok) throw await problemOf(response);
     if (!/^text\/event-stream\b/i.test(response.headers.get("content-type") ?? "")) {
@@ -353,11 +353,11 @@ export class HeadraceStream {
     }
   }
 
-  /** 204: the last event was seen before. The record tells how it ended, to those who may read it. */
+  /** 204: the last event was seen before. The record tells how the stream ended, if this client may read it. */
   async #seenAll() {
     let record = {};
     try {
-      record = await this.#wire.call("GET", at(this.id), { signal: this.#over.signal });
+      record = await this.#requests.call("GET", at(this.id), { signal: this.#over.signal });
     } catch (error) {
       if (error.retryable) throw error;
     }
@@ -369,13 +369,13 @@ export class HeadraceStream {
     this.#end(record.status, { ...record, ...record.error });
   }
 
-  /** A new link where the token of the old one has expired. */
+  /** A new link, after the token of the old one has expired. */
   async #renew(expired) {
     this.#renewed = true;
     try {
       const found = this.#options.renew
         ? await this.#options.renew(this.id)
-        : (await this.#wire.call("POST", `${at(this.id)}/token`, { signal: this.#over.signal })).events_url;
+        : (await this.#requests.call("POST", `${at(this.id)}/token`, { signal: this.#over.signal })).events_url;
       this.eventsUrl = String(found);
     } catch (error) {
       if (this.#isOver) return;
@@ -385,7 +385,7 @@ export class HeadraceStream {
     }
   }
 
-  /** Call until it is answered. Raises what stays wrong, and what is wrong for too long. */
+  /** Call until there is a response. Throws a permanent failure, and one that lasts for too long. */
   async #insist(call) {
     for (let failures = 1; ; failures += 1) {
       try {
@@ -398,7 +398,7 @@ export class HeadraceStream {
     }
   }
 
-  /** Wait before the next try, behind that many failures; raises when there have been enough. */
+  /** Wait before the next try, after that many failures; throws after too many. */
   async #pause(failures, error) {
     const most = this.#options.maxReconnectAttempts ?? MAX_RECONNECTS;
     const maxDelayMs = this.#options.maxDelayMs ?? MAX_DELAY_MS;
@@ -424,7 +424,7 @@ export class HeadraceStream {
     });
   }
 
-  // --- what the events say --------------------------------------------------------------------------------------
+  // --- reading the events ---------------------------------------------------------------------------------------
 
   #take({ type, data: raw, id, hasId }) {
     const placed = hasId && id !== "";
@@ -500,7 +500,7 @@ export class HeadraceStream {
     if (delta.text) this.#report("onMessage", delta.text);
   }
 
-  /** What was said is this, from its beginning. Where it only goes on, callers get the piece that they miss. */
+  /** Replace the text by this whole one. If it only continues the old text, callers get the missing piece. */
   #replace(data) {
     const before = this.text;
     this.#said = new Said(data);
@@ -552,14 +552,14 @@ export class HeadraceStream {
     this.#progressed();
   }
 
-  // --- telling ----------------------------------------------------------------------------------------------------
+  // --- calling the caller -----------------------------------------------------------------------------------------
 
   #report(name, value) {
     if (this.status === "detached") return;
     try {
       this.#options[name]?.(value, this);
     } catch (error) {
-      // A caller's mistake is the caller's to see; the stream goes on.
+      // An error in a callback is reported to its author; the stream goes on.
       queueMicrotask(() => {
         throw error;
       });
@@ -598,12 +598,12 @@ export class HeadraceStream {
   }
 }
 
-/** Takes reads of any size, also cut inside a character; gives events (WHATWG HTML, section 9.2). */
+/** Takes reads of any size, even cut inside a character; returns events (WHATWG HTML, section 9.2). */
 export class SseParser {
   /** The last reconnection time that the peer sent, in ms, or null. */
   retryMs = null;
 
-  #decoder = new TextDecoder(); // it removes a byte order mark, and holds a character that is cut
+  #decoder = new TextDecoder(); // it removes a byte order mark, and keeps a cut character for the next read
   #most;
   #line = "";
   #afterCr = false;
@@ -617,7 +617,7 @@ export class SseParser {
     this.#most = maxEventChars;
   }
 
-  /** In: one read. Out: the events that it completes. Raises HeadraceError past the bound. */
+  /** In: one read. Out: the events that it completes. Throws a HeadraceError past the bound. */
   feed(bytes) {
     const events = [];
     let text = this.#decoder.decode(bytes, { stream: true });
@@ -661,7 +661,7 @@ export class SseParser {
     } else if (name === "retry" && /^[0-9]{1,9}$/.test(value)) this.retryMs = Number(value);
   }
 
-  /** `id` is the last one that was sent, as the standard has it; `hasId` says whether this event brought it. */
+  /** `id`: the last id that was sent, as the standard wants. `hasId`: whether it came with this event. */
   #dispatch(events) {
     if (this.#data.length) events.push({ type: this.#type || "message", data: this.#data.join("\n"), id: this.#id, hasId: this.#hasId });
     this.#type = "";
@@ -671,12 +671,12 @@ export class SseParser {
   }
 }
 
-/** Everything that was said: the sum of deltas. */
+/** Everything said so far: the sum of deltas. */
 class Said {
   /** The last call of each index. */
   #lastCalls;
 
-  /** From a `snapshot` event or a record, whose own `provider` is the name of who speaks. */
+  /** From a `snapshot` event or a record. (A record's `provider` is the provider's name, so it is not read here.) */
   constructor({ text, reasoning, tool_calls: calls, provider_parts: parts } = {}) {
     this.text = text ?? "";
     this.reasoning = reasoning ?? "";
@@ -692,7 +692,7 @@ class Said {
     if (piece) this.#addToolCall(piece);
   }
 
-  /** A new id opens a call, whatever its index; a piece without one belongs to the last call of its index. */
+  /** A new id opens a call, whatever its index; a piece without an id belongs to the last call of its index. */
   #addToolCall({ index, id, name, arguments: piece = "" }) {
     let call = this.#lastCalls.get(index);
     if (!call || (id && call.id && id !== call.id)) {
@@ -704,7 +704,7 @@ class Said {
     call.arguments += piece;
   }
 
-  /** As a `snapshot` event has it. */
+  /** The same fields as in a `snapshot` event. */
   data() {
     const calls = this.toolCalls.map((call) => ({ ...call }));
     return { text: this.text, reasoning: this.reasoning, tool_calls: calls, provider_parts: [...this.provider] };
@@ -712,7 +712,7 @@ class Said {
 }
 
 /** Requests to one server: addresses, the key, time-outs, refusals. */
-class Wire {
+class Requests {
   #base;
   #key;
   #fetch;
@@ -723,7 +723,7 @@ class Wire {
     this.#fetch = fetcher ?? ((url, ...more) => globalThis.fetch(addressed(url), ...more));
   }
 
-  /** One try. Out: the JSON that was answered, or null. Raises HeadraceError, or why `signal` was aborted. */
+  /** One try. Out: the JSON of the response, or null. Throws a HeadraceError, or the reason of an aborted `signal`. */
   async call(method, path, { body, headers, signal } = {}) {
     const limit = new Limit(REQUEST_MS, signal);
     try {
@@ -738,7 +738,7 @@ class Wire {
     }
   }
 
-  /** Out: the response, whatever its status; only for a refused key a function may give another one. */
+  /** Out: the response, whatever its status. Only after a refused key it is sent again, if the function gives another. */
   async send(method, path, { body, headers, limit }) {
     const url = this.resolve(path);
     const asks = typeof this.#key === "function";
@@ -758,28 +758,28 @@ class Wire {
       });
       if (response.status !== 401 || !asks || key === null) return response;
       const refusal = await problemOf(response);
-      limit.pause(); // a person may be asked
+      limit.pause(); // the function may ask a person
       const other = await this.#key(key);
       if (!other || other === key) throw refusal;
       key = other;
     }
   }
 
-  /** Where a path of the server is: a link of it has the path under which it stands already, if it knows that. */
+  /** The URL of a path on the server. (A link from the server begins with its prefix already, if it knows that.) */
   resolve(path) {
     if (/^[a-z][a-z0-9+.-]*:/i.test(path)) return path;
     const [, origin, under] = /^([a-z][a-z0-9+.-]*:\/\/[^/]*)?(.*)$/i.exec(this.#base);
     return under && path.startsWith(`${under}/`) ? (origin ?? "") + path : this.#base + path;
   }
 
-  /** A read token stands in for the key, and nobody but this server gets it. */
+  /** A read token stands in for the key. The key is sent only to this server. */
   #takesKey(url) {
     const mine = this.#base ? url.startsWith(`${this.#base}/`) : url.startsWith("/") && !url.startsWith("//");
     return mine && !/[?&]token=/.test(url);
   }
 }
 
-/** A time-out that can begin anew, and an end from outside, in one signal. */
+/** A time-out that can begin again, and an abort from outside, in one signal. */
 class Limit {
   #controller = new AbortController();
   #ms;
@@ -824,7 +824,7 @@ const OWN = new Set([
 ]);
 const OWN_RESUMED = new Set([...OWN, "lastEventId", "text", "reasoning", "tool_calls", "provider_parts", "sentAt"]);
 
-/** Options of this client, and fields of the create call. */
+/** Split options: those of this client, and fields of the create call. */
 function split(options) {
   const own = {};
   const fields = {};
@@ -837,7 +837,7 @@ function split(options) {
 
 const at = (id) => `/v1/streams/${encodeURIComponent(id)}`;
 
-/** In: ids, `<epoch>-<n>`. Out: below, at or above 0, as for sorting. Of another form, `a` is equal or greater. */
+/** In: ids, `<epoch>-<n>`. Out: below, at or above 0, as for sorting. With an id of another form, `a` is equal or greater. */
 function compareIds(a, b) {
   const [left, right] = [a, b].map((id) => /^([0-9]+)-([0-9]+)$/.exec(id));
   if (!left || !right) return a === b ? 0 : 1;
@@ -846,13 +846,13 @@ function compareIds(a, b) {
 
 const compareDigits = (a, b) => a.length - b.length || (a === b ? 0 : a < b ? -1 : 1);
 
-/** Out: the same address. Where no server can be at it, raises what is not tried again. */
+/** Out: the same address. Throws a permanent failure if it can't be the address of a server. */
 function addressed(url) {
   let found;
   try {
     found = new URL(url, globalThis.location?.href);
   } catch {
-    // as what has another protocol
+    // an invalid URL is handled like one with another protocol
   }
   if (/^https?:$/.test(found?.protocol)) return url;
   throw new HeadraceError("no_base_url", `There can be no server at '${url}'. Give a baseUrl, like "https://chat.example.com".`);
@@ -862,7 +862,7 @@ function unreachable(cause) {
   return new HeadraceError("unreachable", "The server can't be reached.", { retryable: true, cause });
 }
 
-/** What a refusal says (RFC 9457), or as much as its status tells. */
+/** The error in a refusal (RFC 9457); without a problem document, made from the status. */
 async function problemOf(response) {
   const said = await response.json().catch(() => null);
   const { status } = response;
@@ -871,7 +871,7 @@ async function problemOf(response) {
   return new HeadraceError(said?.code ?? `http_${status}`, message, { status, retryable, retryAfterMs: retryAfterMs(response.headers) });
 }
 
-/** `Retry-After` in ms: it is seconds, or a date, which is compared with the server's own clock where it says that. */
+/** `Retry-After` in ms: seconds, or a date, which is compared with the server's own `Date` if that was sent. */
 function retryAfterMs(headers) {
   const said = headers.get("retry-after")?.trim() ?? "";
   if (/^[0-9]+$/.test(said)) return Number(said) * 1000;

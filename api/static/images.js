@@ -1,13 +1,13 @@
-// Images that go along with a question: made small enough for a request, and drawn.
+// The images of a question: made small enough for a request, and drawn.
 //
-// A server takes 256 KiB of messages, and a conversation has several images in them; so each is a JPEG of MOST bytes at
-// most. They are drawn on a canvas: the page's policy lets no `data:` or `blob:` address be an image's source.
+// A server takes 256 KiB of messages, and a conversation may hold several images, so each is a JPEG of at most MOST
+// bytes. They are drawn on a canvas, because the page's policy forbids `data:` and `blob:` addresses as image sources.
 
 const SIZES = [1024, 768, 512, 384]; // longest side (px)
 const QUALITIES = [0.85, 0.65];
-const MOST = 40_000; // bytes; as base64 they are 53,000 characters, and three of them fit
+const MOST = 40_000; // bytes; as base64 these are 53,000 characters, and three such images fit
 
-/** In: a file. Out: `{data (base64), media_type}`. Raises where it is no image that this browser knows. */
+/** In: a file. Out: `{data (base64), media_type}`. Raises if this browser can't read it as an image. */
 export async function readImage(file) {
   const bitmap = await createImageBitmap(file);
   try {
@@ -24,7 +24,7 @@ export async function readImage(file) {
   }
 }
 
-/** Draw a kept image. Out: a canvas, which is filled as soon as the image is decoded. */
+/** Draw a stored image. Out: a canvas, which is filled as soon as the image is decoded. */
 export function drawImage({ data, media_type }) {
   const canvas = document.createElement("canvas");
   canvas.setAttribute("role", "img");

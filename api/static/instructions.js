@@ -1,4 +1,4 @@
-// What a conversation tells the model beside the questions: a system prompt, and the temperature.
+// The instructions of a conversation: its system prompt, and the temperature.
 
 const $ = (selector) => document.querySelector(selector);
 const dialog = $("#instructions");
@@ -6,7 +6,7 @@ const system = $("#system");
 const warm = $("#warm");
 const temperature = $("#temperature");
 
-/** The dialog for both. `onChange({system, temperature})`: undefined is the model's own. */
+/** The dialog for both. `onChange({system, temperature})`: undefined means the model's own. */
 export class Instructions {
   constructor(onChange) {
     $("#instruct").addEventListener("click", () => dialog.showModal());
@@ -18,7 +18,7 @@ export class Instructions {
     });
   }
 
-  /** Show those of a conversation. */
+  /** Show the instructions of a conversation. */
   show(chat) {
     if (dialog.open) return;
     system.value = chat.system ?? "";

@@ -1,7 +1,7 @@
 // The API key of this page: asked for when the server wants one, and sent with every call.
 //
-// It is kept for this tab, or, if the reader says so, on this device. Whoever can run a script on this page could
-// read it from either place, which is why the page's policy lets no other script in.
+// It is stored for this tab, or, if the reader wants that, on this device. Any script on this page could read it from
+// either place, so the page's policy allows no other script.
 
 import { device, tab } from "./store.js";
 
@@ -10,12 +10,12 @@ const NAME = "headrace:key";
 const dialog = document.querySelector("#key");
 const field = document.querySelector("#key-secret");
 const forget = document.querySelector("#forget");
-let asking = null; // the question on screen: one, however many calls wait for its answer
+let asking = null; // the promise of the open dialog: one, however many calls wait for it
 
 /** The key, or null. */
 export const key = () => tab.get(NAME) ?? device.get(NAME);
 
-/** Ask for a key; `refused` is the one that the server did not take. Out: once there is another one. */
+/** Ask for a key; `refused` is the one that the server did not accept. Resolves once there is another key. */
 export function askKey(refused) {
   if (key() !== refused) return Promise.resolve();
   forgetKey();
@@ -56,6 +56,6 @@ forget.addEventListener("click", () => {
   location.reload();
 });
 
-// Without a key nothing works here: the question stays, also after Esc.
+// Without a key nothing works here, so the dialog stays, even after Esc.
 dialog.addEventListener("cancel", (event) => event.preventDefault());
 dialog.addEventListener("close", () => asking && dialog.showModal());

@@ -1,19 +1,19 @@
 // Markdown as models write it: CommonMark with GitHub's tables, task lists, struck text and bare addresses, and with
 // footnotes and maths. Text goes in, a tree comes out; no DOM is made here, and nothing is trusted (see prose.js).
 //
-// Theory of operation, after the specification's own ("a parsing strategy"). First lines become blocks. The blocks
-// that are still open form a path from the document to the tip. Each line is asked of them in turn: those that it
-// does not continue are closed, then it may open new ones, and what is left of it is text of the tip. A block that
-// was closed never opens again, so an answer that grows changes its last top-level block alone. (Definitions of
-// links are the exception: they may come late, and `parseBlocks` returns them beside the blocks.)
+// Theory of operation, after the specification's appendix ("a parsing strategy"). First, lines become blocks. The
+// open blocks form a path from the document to the tip. Each line is tested against them in turn: the blocks that it
+// does not continue are closed, then it may open new ones, and the rest of the line is text of the tip. A closed block
+// never opens again, so a growing answer changes only its last top-level block. (Definitions of links are the
+// exception: they may come late, and `parseBlocks` returns them together with the blocks.)
 //
-// Then text becomes spans, in one pass from left to right. Marks that may open or close something (`*`, `_`, `~`,
-// `[`) become tokens, which are paired as soon as their partner is met: a pair notes at its two tokens what opens
-// and closes there. A last pass over the tokens builds the tree, so that no list is ever cut or copied.
+// Then text becomes spans, in one pass from left to right. Marks that may open or close a span (`*`, `_`, `~`, `[`)
+// become tokens, which are paired as soon as the second one is read: both tokens then note what opens or closes there.
+// A last pass over the tokens builds the tree, so that no list is ever cut or copied.
 //
 // Bounds: a line opens no container below MAX_DEPTH, and spans are nested no deeper either (a tree is walked by
-// recursion). A text of more than MAX_INLINE characters is no prose, and stays as it is. What is searched forward
-// (an address, a formula) is searched for a bounded length, or once for all.
+// recursion). A text of more than MAX_INLINE characters is no prose, and stays as it is. A search forward (for the end
+// of an address or a formula) has a bounded length, or is done once for the whole text.
 
 const MAX_DEPTH = 24;
 const MAX_INLINE = 20_000;
@@ -30,7 +30,7 @@ const HTML_BLOCKS =
   "fieldset|figcaption|figure|footer|form|frame|frameset|h[1-6]|head|header|hr|html|iframe|legend|li|link|main|menu|" +
   "menuitem|nav|noframes|ol|optgroup|option|p|param|search|section|summary|table|tbody|td|tfoot|th|thead|title|tr|" +
   "track|ul";
-/** How a block of HTML begins, and what ends it; null: a blank line. */
+/** The beginning of each kind of HTML block, and its end; null: a blank line ends it. */
 const HTML_STARTS = [
   [/^<(?:script|pre|textarea|style)(?:\s|>|$)/i, /<\/(?:script|pre|textarea|style)>/i],
   [/^<!--/, /-->/],
@@ -52,18 +52,18 @@ const MATHS_END = { $$: "$$", "\\[": "\\]" };
 const TABLE_RULE = /^\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$/;
 const TASK = /^\[([ xX])\][ \t]+(?=\S)/;
 
-const LINES = new Set(["paragraph", "code", "html", "table", "maths"]); // blocks that are made of lines
-const HOLDERS = new Set(["document", "quote", "item", "footnote"]); // and those of any other blocks
+const LINES = new Set(["paragraph", "code", "html", "table", "maths"]); // blocks that consist of lines
+const HOLDERS = new Set(["document", "quote", "item", "footnote"]); // blocks that hold any other blocks
 
 const isSpace = (char) => char === " " || char === "\t";
 
 /**
  * In: lines without their ends. Out: `{blocks, definitions}`.
  *
- * A block is `{type, from, to, …}` with the numbers of its first and last line, and by type: `children` (quote, list,
+ * A block is `{type, from, to, …}` with the numbers of its first and last line. By type it also has `children` (quote, list,
  * item, footnote), `text` (paragraph, heading, code, html, maths), `level` (heading), `language` and `fenced` (code),
  * `ordered`, `start` and `tight` (list), `checked` (item: true, false or undefined), `label` (footnote), `closed`
- * (code, maths), `aligns` and `rows` of texts (table). Definitions are those of links: label -> `{target, title, line}`.
+ * (code, maths), `aligns` and `rows` of texts (table). `definitions` are those of links: label -> `{target, title, line}`.
  */
 export function parseBlocks(lines) {
   const parser = new BlockParser();
@@ -89,10 +89,10 @@ class BlockParser {
   #definitions = new Map();
   #number = -1;
   #line = "";
-  #offset = 0; // what was read of the line, in characters and in columns (a tab goes to the next fourth)
+  #offset = 0; // the position in the line, in characters and in columns (a tab goes to the next multiple of four)
   #column = 0;
-  #partial = false; // a tab is read in part
-  #next = 0; // the first character behind that is no space
+  #partial = false; // only a part of a tab was read
+  #next = 0; // the first character from there on that is no space
   #nextColumn = 0;
 
   get #indent() {
@@ -103,7 +103,7 @@ class BlockParser {
     return this.#next >= this.#line.length;
   }
 
-  /** Whether the line, if it opens nothing, is one more of a paragraph in a block that it does not continue. */
+  /** Whether the line, if it opens no block, continues the paragraph of a block that it does not continue itself. */
   get #isLazy() {
     return this.#tip !== this.#matched && !this.#blank && this.#tip.type === "paragraph";
   }
@@ -112,7 +112,7 @@ class BlockParser {
     return this.#line.slice(this.#next);
   }
 
-  /** One more line. */
+  /** Take one more line. */
   take(line) {
     this.#number += 1;
     this.#line = line.replaceAll("\0", "\uFFFD");
@@ -159,7 +159,7 @@ class BlockParser {
     return { blocks: this.#root.children, definitions: this.#definitions };
   }
 
-  /** Whether the line goes on with an open block; "done" where nothing is left of it. */
+  /** Whether the line continues an open block; "done" if nothing is left of the line. */
   #continues(block) {
     switch (block.type) {
       case "quote":
@@ -198,7 +198,7 @@ class BlockParser {
     }
   }
 
-  /** Open one block, if the line does. Out: "holder" or "leaf", "done" where nothing of the line is left; null: it opens none. */
+  /** Open one block, if the line opens one. Out: "holder" or "leaf"; "done" if nothing of the line is left; null: no block. */
   #start(container) {
     const rest = this.#rest;
     const depth = depthOf(container);
@@ -274,7 +274,7 @@ class BlockParser {
     return "holder";
   }
 
-  /** The line is all of the block. */
+  /** Add a block that is this one line. */
   #whole() {
     this.#close(this.#tip, this.#number);
     return "done";
@@ -393,7 +393,7 @@ class BlockParser {
     }
   }
 
-  /** Takes the definitions of links off a paragraph's beginning. */
+  /** Remove the definitions of links from a paragraph's beginning. */
   #define(paragraph) {
     const { lines } = paragraph;
     while (lines[0]?.trimStart()[0] === "[") {
@@ -453,7 +453,7 @@ const LINE_END = /[ \t]*(?:\n|$)/y;
 const GAP = /[ \t]*(?:\n[ \t]*)?/y;
 const ESCAPE = /\\([!-/:-@[-`{-~])|&(?:#x[0-9a-f]{1,6}|#[0-9]{1,7}|[a-z][a-z0-9]{1,31});/gi;
 
-/** Match a sticky expression at a place. */
+/** Match a sticky regular expression at a position. */
 function matchAt(expression, text, at) {
   expression.lastIndex = at;
   return expression.exec(text);
@@ -463,11 +463,11 @@ const behindGap = (text, at) => at + matchAt(GAP, text, at)[0].length;
 const unescaped = (text) => text.replace(ESCAPE, (all, char) => char ?? entity(all));
 const normalized = (label) => label.trim().replace(/\s+/g, " ").toLowerCase().toUpperCase();
 
-/** The character that an entity names, or the entity as it is. A document that is parsed here runs nothing. */
+/** The character of an entity, or the entity unchanged. The document that is parsed for this runs no script. */
 function entity(text) {
   if (text[1] !== "#") {
     const found = new DOMParser().parseFromString(text, "text/html").body.textContent;
-    return found.endsWith(";") ? text : found; // `&ltx;` is none, though a browser reads `&lt` and `x;`
+    return found.endsWith(";") ? text : found; // `&ltx;` is no entity, although a browser reads `&lt` and `x;`
   }
   const code = /x/i.test(text[2]) ? Number.parseInt(text.slice(3), 16) : Number.parseInt(text.slice(2), 10);
   return code && code <= 0x10ffff && !(code >= 0xd800 && code < 0xe000) ? String.fromCodePoint(code) : "\uFFFD";
@@ -508,7 +508,7 @@ function readDefinition(text) {
   if (!target || target.end === from) return null;
   const gap = behindGap(text, target.end);
   let title = gap > target.end ? readTitle(text, gap) : null;
-  if (title && !matchAt(LINE_END, text, title.end)) title = null; // it is text behind the definition
+  if (title && !matchAt(LINE_END, text, title.end)) title = null; // no title: the text after the definition
   const { end } = title ?? target;
   if (!matchAt(LINE_END, text, end)) return null;
   return { label: normalized(label[1]), target: target.target, title: title?.title ?? null, lines: text.slice(0, end).split("\n").length };
@@ -530,7 +530,7 @@ const PUNCTUATION = /[\p{P}\p{S}]/u;
 /**
  * In: a paragraph's text, and the definitions of links. Out: strings and nodes `{type, …}`: `children` (emphasis,
  * strong, struck, link, image), `target` and `title` (link, image), `text` (code, html, maths), `display` (maths),
- * `label` (note); `break` has nothing more.
+ * `label` (note); `break` has no more fields.
  */
 export function parseInline(text, definitions = new Map()) {
   if (text.length > MAX_INLINE) return [text];
@@ -544,7 +544,7 @@ class InlineParser {
   #tokens = []; // {text, node?, opens: [node], closes: count, …}
   #marks = []; // tokens of runs of `*`, `_` or `~` that may still be paired
   #brackets = []; // tokens of `[` and `![` that may still be paired
-  #ticks = null; // the last place of a run of backticks, by its length
+  #ticks = null; // length of a run of backticks -> its last position
 
   constructor(text, definitions) {
     this.#text = text;
@@ -660,7 +660,7 @@ class InlineParser {
     return found ? this.#pushNode({ type: "html", text: found[0] }, found[0].length) : this.#pushText("<");
   }
 
-  /** GitHub's bare addresses: without the punctuation behind them, and not inside of a word. */
+  /** GitHub's bare addresses: without punctuation at their end, and not inside of a word. */
   #address() {
     const before = this.#text[this.#at - 1] ?? " ";
     const found = /[\s*_~([]/.test(before) && matchAt(BARE_URL, this.#text, this.#at);
@@ -694,10 +694,10 @@ class InlineParser {
     if ((canOpen || canClose) && (char !== "~" || token.length < 3)) this.#marks.push(token);
   }
 
-  /** Pair the runs from this place of the stack on; afterwards none of them is there. */
+  /** Pair the runs from this position of the stack on, and remove them all from it. */
   #pair(bottom) {
     const marks = this.#marks;
-    const floors = new Map(); // by kind of closer: no opener for it lies before this place of the text
+    const floors = new Map(); // kind of closer -> there is no opener for it before this position in the text
     for (let at = bottom; at < marks.length; ) {
       const closer = marks[at];
       if (!closer.canClose || !closer.left) {
@@ -749,7 +749,7 @@ class InlineParser {
     if (!opener.image) for (const each of this.#brackets) if (!each.image) each.active = false;
   }
 
-  /** What stands behind a link's text, with the `]` here: `{target, title, end}`, or null. */
+  /** Read the rest of a link, from the `]` after its text: `{target, title, end}`, or null. */
   #readLink(opener) {
     const text = this.#text;
     const behind = this.#at + 1;
@@ -776,7 +776,7 @@ class InlineParser {
   #build() {
     const root = { children: [] };
     const path = [root];
-    let flat = 0; // nodes that are open, but too deep to be shown
+    let flat = 0; // open nodes that are too deep to be shown
     const add = (piece) => {
       const { children } = path.at(-1);
       if (piece.bare && path.some((node) => node.type === "link")) add(piece.children[0]); // no link in a link
@@ -808,7 +808,7 @@ function charBefore(text, at) {
   return at > 1 && low >= "\uDC00" && low <= "\uDFFF" ? text.slice(at - 2, at) : low;
 }
 
-/** Whether a run can open what another closes. (The rule of three: so that `*a**b*` is one emphasis.) */
+/** Whether one run can open the span that the other closes. (The rule of three: `*a**b*` is one emphasis.) */
 function fits(opener, closer) {
   if (opener.char !== closer.char || !opener.canOpen || !opener.left) return false;
   if (closer.char === "~") return opener.length === closer.length;
@@ -816,7 +816,7 @@ function fits(opener, closer) {
   return !isOdd;
 }
 
-/** Addresses of mail that stand in the text. */
+/** Find bare e-mail addresses in the text. */
 function withEmails(nodes) {
   return nodes.flatMap((node) => {
     if (typeof node === "string") return node.includes("@") ? split(node) : [node];

@@ -1,8 +1,8 @@
-// Formulas: what models write of TeX, as MathML, which browsers set by themselves. What is not known here is shown as
-// it was written: half a formula would be a wrong one.
+// Formulas: the part of TeX that models write, as MathML, which browsers render by themselves. A formula with an unknown
+// command is shown as its source: half a formula would be a wrong one.
 //
 // Theory of operation. Tokens are read from left to right by recursive descent: `row` reads up to an end, `atom` reads
-// one thing, and `scripted` gives it what stands below and above. Bounds: MAX_TEX characters, MAX_DEPTH groups.
+// one element, and `scripted` adds its subscript and superscript. Bounds: MAX_TEX characters, MAX_DEPTH groups.
 
 import { element } from "./dom.js";
 
@@ -11,7 +11,7 @@ const MAX_TEX = 4_000;
 const MAX_DEPTH = 40;
 const TOKEN = /\\[a-zA-Z]+\*?|\\[^]|[^]/gu;
 
-/** Without a prototype: `\constructor` is no entry. */
+/** A table without a prototype, so that `\constructor` is no entry. */
 const table = (text) => Object.assign(Object.create(null), Object.fromEntries(text.trim().split(/\s+/).map((pair) => pair.split(":"))));
 
 const LETTERS = table(`alpha:α beta:β gamma:γ delta:δ epsilon:ϵ varepsilon:ε zeta:ζ eta:η theta:θ vartheta:ϑ iota:ι kappa:κ lambda:λ mu:μ nu:ν
@@ -36,7 +36,7 @@ const BELOW = table(`underline:_ underbrace:⏟`);
 const SPACES = { ",": "0.17em", ":": "0.22em", ";": "0.28em", "!": "0", " ": "0.25em", quad: "1em", qquad: "2em", enspace: "0.5em", thinspace: "0.17em" };
 const SIZES = new Set("big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr bigm Bigm displaystyle textstyle scriptstyle limits nolimits nonumber notag".split(" "));
 const TEXTS = new Set("text textrm textnormal mbox textbf textit texttt mathrm operatorname operatorname* mathsf mathtt".split(" "));
-/** By alphabet: where its capitals begin in Unicode, the exceptions, and where its small letters begin. */
+/** By alphabet: the code point of its first capital, the exceptions, and the code point of its first small letter. */
 const ALPHABETS = {
   mathbb: [0x1d538, { C: "ℂ", H: "ℍ", N: "ℕ", P: "ℙ", Q: "ℚ", R: "ℝ", Z: "ℤ" }, 0x1d552],
   mathcal: [0x1d49c, { B: "ℬ", E: "ℰ", F: "ℱ", H: "ℋ", I: "ℐ", L: "ℒ", M: "ℳ", R: "ℛ" }, 0x1d4b6],
@@ -52,7 +52,7 @@ const ALIGNED = new Set("aligned align align* gathered gather gather* split equa
 
 class Unknown extends Error {}
 
-/** In: TeX, and whether it stands by itself. Out: a `math` element, or the text as code. */
+/** In: TeX, and whether it is a block of its own. Out: a `math` element, or the text as code. */
 export function formula(tex, display) {
   if (tex.length <= MAX_TEX) {
     try {
@@ -112,7 +112,7 @@ class Reader {
     while (/^\s$/.test(this.#token ?? "")) this.#at += 1;
   }
 
-  /** Rows of cells, up to an end that is not taken. */
+  /** Read rows of cells, up to an end, which is not consumed. */
   #lines(isEnd) {
     const rows = [[[]]];
     for (;;) {
@@ -123,7 +123,7 @@ class Reader {
         rows.push([[]]);
         if (this.#tokens[this.#at + 1] === "[") while (this.#token !== "]") this.#take();
       } else if (this.#token === "\\hline") {
-        // a line between rows, without which they can be read, too
+        // a line between rows is left out: the rows can be read without it
       } else {
         rows.at(-1).at(-1).push(this.#scripted());
         continue;
@@ -140,7 +140,7 @@ class Reader {
     return kind === "aligned" ? attributed(grid, { displaystyle: "true" }) : grid;
   }
 
-  /** Everything up to an end, which is taken. */
+  /** Read everything up to an end, which is consumed. */
   #row(end) {
     if ((this.#depth += 1) > MAX_DEPTH) throw new Unknown();
     const nodes = [];
@@ -150,7 +150,7 @@ class Reader {
     return nodes;
   }
 
-  /** One argument: a group, or one thing. */
+  /** Read one argument: a group, or one element. */
   #argument() {
     this.#skipSpace();
     if ((this.#depth += 1) > MAX_DEPTH) throw new Unknown();
@@ -193,7 +193,7 @@ class Reader {
     return above ? make(over, node, above) : node;
   }
 
-  /** One thing: `{node, limits}`, where `limits` says that its scripts stand below and above it. */
+  /** Read one element: `{node, limits}`; `limits`: its scripts stand below and above it. */
   #atom() {
     const token = this.#take();
     if (token === "{") return { node: grouped(this.#row("}")) };
@@ -285,7 +285,7 @@ class Reader {
     }
   }
 
-  /** What stands behind `\left` or `\right`: a fence, or nothing. */
+  /** Read the fence after `\left` or `\right`, which may be empty. */
   #delimiter() {
     this.#skipSpace();
     const token = this.#take();
@@ -319,7 +319,7 @@ class Reader {
     return make("mi", [...text].map(letter).join(""));
   }
 
-  /** A group's text, or one character; a command inside is its letter. */
+  /** Read a group's text, or one character; a command inside gives its letter. */
   #letters() {
     this.#skipSpace();
     const text = this.#token === "{" ? this.#raw() : this.#take();

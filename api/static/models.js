@@ -1,4 +1,4 @@
-// Which model is asked: one that the server lists, or any name at a provider that lists none (`provider/*`).
+// The choice of a model: one that the server lists, or any name at a provider that lists none (`provider/*`).
 
 import { headrace } from "./api.js";
 import { recall, remember } from "./store.js";
@@ -16,13 +16,13 @@ export function chosenModel() {
   return isOpen(value) ? `${providerOf(value)}/${$("#model-other").value.trim()}` : value || undefined;
 }
 
-/** Whether the model has a name; asks for it where it has none. */
+/** Whether the model has a name; if not, it asks the reader for one. */
 export function hasModel() {
   const other = $("#model-other");
   return other.hidden || other.reportValidity();
 }
 
-/** Fill the choice. Until the models are known the server's own choice serves. */
+/** Fill the list. Until the models are known, the server's default model is used. */
 export async function loadModels(tries = 0) {
   try {
     const { default: usual, models } = await headrace.models();
@@ -48,7 +48,7 @@ function show(usual, offered) {
   showOther();
 }
 
-/** The field for a name is there only where one is wanted; hidden it must not hold back the form. */
+/** Show the field for a name only where one is needed. A hidden field must not block the form. */
 function showOther() {
   const { value } = $("#model");
   const other = $("#model-other");

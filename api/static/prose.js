@@ -1,11 +1,11 @@
-// A growing answer as DOM: Markdown for text that nobody vouches for, while it is still being written.
+// A growing answer as DOM: Markdown of untrusted text, while it is still being written.
 //
-// Theory of operation. `markdown.js` makes a tree of the text, and here nodes are made of the tree: from text nodes
-// and fixed element names alone, so no string of the model is ever read as HTML, and a link goes to http(s) or mailto
-// only. Text only grows at its end, and a top-level block is closed for good once another begins behind it on a
-// complete line. So closed blocks are rendered once and never touched again, and each `write` renders only the tail:
-// the last block and the unfinished line. The one thing that reaches back is the definition of a link: where those
-// that are known change, which is rare, everything is rendered anew.
+// Theory of operation. `markdown.js` makes a tree of the text, and this module makes DOM nodes of the tree. It uses only
+// text nodes and fixed element names, so no string of the model is ever read as HTML, and a link can only lead to
+// http(s) or mailto. Text only grows at its end, and a top-level block is closed for good once another one begins after
+// it on a complete line. So closed blocks are rendered once and never touched again, and each `write` renders only the
+// tail: the last block and the unfinished line. Only the definition of a link reaches back: when the known definitions
+// change, which is rare, everything is rendered again.
 
 import { CodeView } from "./code.js";
 import { element } from "./dom.js";
@@ -13,23 +13,24 @@ import { formula } from "./maths.js";
 import { parseBlocks, parseInline } from "./markdown.js";
 
 const SAFE = /^(?:https?:\/\/|mailto:)/i;
+const FROM_RIGHT = /^[^\p{L}]*[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u; // the first letter is one
 
-/** Renders a growing text into `container`; see the theory of operation above. */
+/** Renders a growing text into `container` (see the theory of operation above). */
 export class Prose {
   #container;
   #text = "";
   #complete = 0; // characters up to the end of the last complete line
   #closed = 0; // characters whose blocks are closed
-  #defined = new Map(); // the definitions of links in them
-  #known = "[]"; // and all definitions with which they were rendered
-  #tail = []; // the nodes of the rest
-  #code = null; // the listing that grows there, if it is one
+  #defined = new Map(); // the definitions of links in the closed blocks
+  #known = "[]"; // all definitions with which the closed blocks were rendered
+  #tail = []; // the nodes of the tail
+  #code = null; // the growing listing in the tail, if there is one
 
   constructor(container) {
     this.#container = container;
   }
 
-  /** Show `text`. What does not continue the text shown before is rendered anew. */
+  /** Show `text`. A text that does not continue the one shown before is rendered from its beginning. */
   write(text) {
     if (text === this.#text) return;
     if (!text.startsWith(this.#text)) this.#forget();
@@ -84,8 +85,8 @@ const rendered = (blocks, definitions) => blocks.map((block) => renderBlock(bloc
 function renderBlock(block, definitions) {
   const inline = (text, parent) => renderSpans(parseInline(text, definitions), directed(parent));
   const holder = (parent) => {
-    directed(parent).append(...rendered(block.children, definitions));
-    return parent;
+    parent.append(...rendered(block.children, definitions));
+    return sided(parent);
   };
   switch (block.type) {
     case "heading":
@@ -107,13 +108,13 @@ function renderBlock(block, definitions) {
       return element("div", "footnote", element("sup", "", block.label), note);
     }
     case "list": {
-      const list = directed(element(block.ordered ? "ol" : "ul", block.tight ? "" : "loose"));
+      const list = element(block.ordered ? "ol" : "ul", block.tight ? "" : "loose");
       if (block.ordered) list.start = block.start;
       list.append(...block.children.map((item) => renderItem(item, definitions, block.tight)));
       return list;
     }
     case "table":
-      return element("div", "table", renderTable(block, inline));
+      return sided(element("div", "table", renderTable(block, inline)));
     default:
       return inline(block.text, element("p"));
   }
@@ -125,8 +126,14 @@ function directed(node) {
   return node;
 }
 
+/** An element on the side of its text, which stands in elements with a direction of their own: "auto" looks into none. */
+function sided(node) {
+  node.dir = FROM_RIGHT.test(node.textContent) ? "rtl" : "auto";
+  return node;
+}
+
 function renderItem(item, definitions, isTight) {
-  const node = directed(element("li"));
+  const node = element("li");
   if (item.checked !== undefined) {
     const box = element("input");
     Object.assign(box, { type: "checkbox", disabled: true, checked: item.checked });
@@ -138,7 +145,7 @@ function renderItem(item, definitions, isTight) {
     if (isTight && child.type === "paragraph") renderSpans(parseInline(child.text, definitions), node);
     else node.append(renderBlock(child, definitions));
   }
-  return node;
+  return sided(node);
 }
 
 function renderTable({ aligns, rows: [head, ...rows] }, inline) {
@@ -174,7 +181,7 @@ function renderSpan(node) {
   }
 }
 
-/** An image is a link, too: the page loads nothing from elsewhere. What is no safe address stays text. */
+/** An image becomes a link, because the page loads nothing from other servers. An unsafe address stays text. */
 function renderLink({ type, target, title, children }) {
   const isSafe = SAFE.test(target);
   const link = renderSpans(children, element(isSafe ? "a" : "span", type === "image" ? "image" : ""));

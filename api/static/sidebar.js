@@ -3,7 +3,7 @@
 import { isLive } from "./conversation.js";
 import { element, iconButton } from "./dom.js";
 
-const SURE_MS = 3_000; // how long a delete button waits for the second press
+const SURE_MS = 3_000; // the time that a delete button waits for the second press
 
 const ageOf = (ms) => {
   const minutes = Math.round((Date.now() - ms) / 60_000);
@@ -13,7 +13,7 @@ const ageOf = (ms) => {
   return new Date(ms).toLocaleDateString(undefined, { day: "numeric", month: "short" });
 };
 
-/** Shows conversations, and calls `onDelete(id)` once a delete was pressed twice. */
+/** Shows conversations, and calls `onDelete(id)` after a delete button was pressed twice. */
 export class Sidebar {
   #aside = document.querySelector("#sidebar");
   #veil = document.querySelector("#veil");
@@ -33,14 +33,14 @@ export class Sidebar {
     });
   }
 
-  /** Draw `chats`, the newest first; `open` is the id of the one on screen. */
+  /** Draw `chats`, the newest first; `open` is the id of the conversation on screen. */
   show(chats, open) {
     const focused = this.#list.contains(document.activeElement) && document.activeElement.dataset.chat;
     this.#list.replaceChildren(...chats.map((chat) => row(chat, chat.id === open)));
     if (focused) this.#list.querySelector(`[data-chat="${focused}"]`)?.focus();
   }
 
-  /** Close the drawer, if it is one and open. */
+  /** Close the list, if it is an open drawer. */
   close() {
     this.#toggle(false);
   }

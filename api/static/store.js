@@ -1,27 +1,28 @@
-// What this browser remembers: conversations, settings, drafts and the key. The truth about an answer is its record on
-// the server; here are the questions, the stream ids and, for after the record's expiry, a copy of finished texts.
+// The storage of this browser: conversations, settings, drafts and the key. The truth about an answer is its record on
+// the server. Stored here are the questions, the stream ids and, for the time after the record's expiry, a copy of
+// finished texts.
 //
-// Theory of operation. Two tabs may write at the same moment, and a storage knows no transaction. So each turn has an
+// Theory of operation. Two tabs may write at the same moment, and a Storage has no transactions. So each turn has an
 // entry of its own, which one tab writes at a time, and a conversation is the list of its turns' entries in the order
-// of their time: nothing that was written in one tab can be lost by a list that another tab had read before.
-// A browser may deny the storage, or have no room left. What it does not take lives in this page alone, and `losses`
-// tells of it.
+// of their time. So a list that one tab has read earlier can't overwrite an entry that another tab has written.
+// A browser may deny the storage, or have no room left. Entries that it does not take live only in this page, and
+// `losses` tells of them.
 //
 // A conversation is {id, title, updated (ms), system?, temperature?, turns: [turn]}, a turn
 // {id, at (ms), key, prompt, images?, system?, temperature?, model, stream, status, text?, reasoning?, tools?, stats?,
 // finish?, error?, cut?} where `key` is the Idempotency-Key under which it is sent, and `stream` is null until the
-// server took it.
+// server has accepted it.
 
 const HEAD = "headrace:chat:";
 const TURN = "headrace:turn:"; // + conversation + ":" + turn
 const MAX_CHATS = 50; // nobody reads a longer list
 const MAX_TURNS = 100; // each is a request when the conversation opens
-const MAX_KEPT = 20_000; // characters of an answer; longer ones live in their record alone
+const MAX_KEPT = 20_000; // characters of an answer; a longer one is only in its record
 
 /** A Storage that may be denied or full. */
 class Shelf {
   #storage = null;
-  #loose = new Map(); // what is kept in this page alone
+  #loose = new Map(); // entries that are only in this page
 
   constructor(open) {
     try {
@@ -35,7 +36,7 @@ class Shelf {
     return !this.#storage;
   }
 
-  /** How many entries the storage did not take. */
+  /** The number of entries that the storage did not take. */
   get lost() {
     return this.#loose.size;
   }
@@ -44,21 +45,35 @@ class Shelf {
     return this.#loose.get(name) ?? this.#storage?.getItem(name) ?? null;
   }
 
-  /** Out: whether it is kept. */
+  /** Out: whether the storage took it. */
   set(name, value) {
     try {
       this.#storage.setItem(name, value);
-      this.#loose.delete(name);
-      return true;
     } catch {
       this.#loose.set(name, value);
       return false;
     }
+    this.#loose.delete(name);
+    this.#settle();
+    return true;
   }
 
   remove(name) {
     this.#loose.delete(name);
     this.#storage?.removeItem(name);
+    this.#settle();
+  }
+
+  /** Keep what had no room before, as far as there is room by now. */
+  #settle() {
+    for (const [name, value] of this.#loose) {
+      try {
+        this.#storage.setItem(name, value);
+      } catch {
+        return;
+      }
+      this.#loose.delete(name);
+    }
   }
 
   names() {
@@ -67,11 +82,11 @@ class Shelf {
   }
 }
 
-/** For this device, and for this tab. */
+/** The storage of this device, and that of this tab. */
 export const device = new Shelf(() => window.localStorage);
 export const tab = new Shelf(() => window.sessionStorage);
 
-/** What is not kept, in a sentence for people; "" where all is. */
+/** The sentence about entries that could not be stored; "" if all were. */
 export function losses() {
   if (device.isDenied) return "This browser lets the page keep nothing: the list, your questions and drafts are gone when this tab closes.";
   return device.lost ? "This browser's storage is full: what is new here is gone when this tab closes. Delete a conversation to make room." : "";
@@ -86,7 +101,7 @@ export function uuid() {
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }
 
-/** An empty conversation; it is kept once it has a turn. */
+/** An empty conversation; it is stored once it has a turn. */
 export const newChat = () => ({ id: uuid().slice(0, 8), title: "", updated: Date.now(), turns: [] });
 
 function read(shelf, name) {
@@ -119,7 +134,7 @@ export function listChats() {
   return chats.filter((chat) => chat.updated).sort((a, b) => b.updated - a.updated);
 }
 
-/** One conversation, or null: never kept, deleted, or not readable. */
+/** One conversation, or null if it was never stored, was deleted, or can't be read. */
 export function readChat(id) {
   const head = id && read(device, HEAD + id);
   if (!head) return null;
@@ -127,16 +142,16 @@ export function readChat(id) {
   return { ...head, id, turns: readTurns(mine) };
 }
 
-/** Whether a conversation is kept. */
+/** Whether a conversation is stored. */
 export const hasChat = (id) => device.get(HEAD + id) !== null;
 
-/** Keep what a conversation has beside its turns. */
+/** Store the fields of a conversation, without its turns. */
 export function saveHead({ id, title, updated, system, temperature }) {
   put(id, HEAD + id, [JSON.stringify({ title, updated, system, temperature })]);
   for (const { id: old } of listChats().slice(MAX_CHATS)) removeChat(old);
 }
 
-/** Keep one turn. Only an answer that is not too long is copied; where room is short, images go first. */
+/** Store one turn. An answer that is too long is not copied; if there is little room, images are left out first. */
 export function saveTurn(id, turn) {
   const isLong = (turn.text?.length ?? 0) + (turn.reasoning?.length ?? 0) > MAX_KEPT;
   const kept = isLong ? { ...turn, text: undefined, reasoning: undefined } : turn;
@@ -145,7 +160,7 @@ export function saveTurn(id, turn) {
   put(id, turnName(id, turn), values);
 }
 
-/** Keep the first of these values for which there is room; the oldest conversations make room for it. */
+/** Store the first of these values for which there is room; the oldest conversations are deleted to make room. */
 function put(id, name, values) {
   if (values.some((value) => device.set(name, value)) || device.isDenied) return;
   const others = listChats().filter((other) => other.id !== id);
@@ -153,18 +168,18 @@ function put(id, name, values) {
     removeChat(others.pop().id);
     if (values.some((value) => device.set(name, value))) return;
   }
-  device.set(name, values[0]); // the whole of it stays in this page
+  device.set(name, values[0]); // the complete value stays in this page
 }
 
-/** What another tab, or an earlier page, has of a turn; null where it is gone. */
+/** The stored entry of a turn, from another tab or an earlier page; null if it is gone. */
 export const readTurn = (id, turn) => read(device, turnName(id, turn));
 
-/** Forget the oldest turns of a long conversation. */
+/** Delete the oldest turns of a long conversation. */
 export function trim(chat) {
   for (const turn of chat.turns.splice(0, chat.turns.length - MAX_TURNS)) device.remove(turnName(chat.id, turn));
 }
 
-/** Forget a conversation. */
+/** Delete a conversation. */
 export function removeChat(id) {
   for (const name of device.names()) if (name === HEAD + id || name.startsWith(`${TURN}${id}:`)) device.remove(name);
 }
@@ -178,13 +193,13 @@ export function changedChat({ key }) {
 /** A small setting (`model`, `open`); null when there is none. */
 export const recall = (name) => device.get(`headrace:${name}`);
 
-/** Keep a small setting. */
+/** Store a small setting. */
 export const remember = (name, value) => device.set(`headrace:${name}`, value);
 
-/** What was written and not sent: `{text, images}`, for this tab and through a reload. */
+/** A draft, written and not sent: `{text, images}`. It belongs to this tab and survives a reload. */
 export const readDraft = (id) => read(tab, `headrace:draft:${id}`) ?? { text: "", images: [] };
 
-/** Keep a draft; without its images where there is no room for them. */
+/** Store a draft; without its images if there is no room for them. */
 export function saveDraft(id, { text, images }) {
   const name = `headrace:draft:${id}`;
   if (!text && !images.length) tab.remove(name);

@@ -1,18 +1,18 @@
-// One answer, as a turn shows it: the client's stream in the words of this page. No DOM.
+// One answer as a turn shows it: the client's stream, translated into the values of this page. No DOM.
 //
 // A follower begins without a cursor, so the log (or a snapshot) gives it everything from the first character.
-// It never gives up: a page may be open for days, and whoever looks at it wants to see the answer go on.
+// It never gives up: a page may be open for days, and its reader wants to see the answer go on.
 
 import { headrace } from "./api.js";
 import { tokensPerSecond } from "./headrace.js";
 
 const BACKOFF_MS = 10_000; // longest pause between tries; a person who waits expects no longer one
-const AWAY_MS = 700; // shorter losses are mended before one could read about them
+const AWAY_MS = 700; // a shorter loss is over before a person could read about it
 
-/** Whether nothing comes behind this status. */
+/** Whether this status is final. */
 export const isFinal = (status) => ["done", "failed", "cancelled", "expired"].includes(status);
 
-/** A finished stream's record, in the same words as what a follower tells. */
+/** A finished stream's record, as the same values that a follower gives. */
 export function answerOf({ status, model, text, reasoning, tool_calls: tools, finish_reason: finish, error, usage, timings, attempt }) {
   const tokens = usage?.output_tokens;
   const stats = { tokens, rate: tokensPerSecond(tokens, timings), firstMs: timings?.first_token_ms, attempt };
@@ -20,9 +20,9 @@ export function answerOf({ status, model, text, reasoning, tool_calls: tools, fi
 }
 
 /**
- * Follows one stream to its end; calls `onChange(values)` whenever something is new, with
- * `{status, away, model, text, reasoning, tools, finish, error, stats}`: the status is queued, thinking or streaming,
- * then done, failed, cancelled or expired (`values` then holds nothing else); `away` says that the connection is lost.
+ * Follows one stream to its end; calls `onChange(values)` at each change, with
+ * `{status, away, model, text, reasoning, tools, finish, error, stats}`. The status is queued, thinking or streaming,
+ * then done, failed, cancelled or expired (then `values` holds nothing else). `away`: the connection is lost.
  */
 export class Follower {
   #stream;
@@ -41,7 +41,7 @@ export class Follower {
     });
   }
 
-  /** Connect anew behind the last event, unless it has ended. */
+  /** Connect again, behind the last event, unless the stream has ended. */
   reconnect() {
     this.#stream.reconnect();
   }

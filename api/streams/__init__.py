@@ -1,6 +1,6 @@
-"""A stream as its callers know it: how it is created, cancelled and erased, what limits refuse, its record,
-its links and their tokens.
+"""A stream as its callers know it: creating, cancelling and erasing it, refusals by quotas, its record, its links
+and their tokens.
 
-Used by the routes. Stands on HTTP's problems and on the schemas; of viewing it knows only presence, which a create
-with ``flow: "client"`` begins.
+The routes use this room. It imports the problems of ``http``, the schemas, and of ``viewing`` only presence, which
+a create with ``flow: "client"`` begins.
 """

@@ -1,6 +1,6 @@
-"""Admission: what a create is told that a limit of its key refuses (see :mod:`shared.store.quotas`).
+"""Admission: the responses to creates that a quota refuses (see :mod:`shared.store.quotas`).
 
-Refused is a 429 whose code names the limit, with ``Retry-After``. A repeated create whose stream is already there
+A refusal is a 429 whose code names the limit, with ``Retry-After``. A repeated create whose stream exists already
 is never refused: it takes nothing.
 """
 
@@ -21,41 +21,41 @@ BYTES_WAIT_S: Final = 30
 
 
 class Admission:
-    """Looks after the limits of keys."""
+    """The quotas of API keys, as creates meet them."""
 
-    def __init__(self, settings: Settings, limits: Quotas, streams: Streams, queue: Queue) -> None:
+    def __init__(self, settings: Settings, quotas: Quotas, streams: Streams, queue: Queue) -> None:
         self._settings = settings
-        self._limits = limits
+        self._quotas = quotas
         self._streams = streams
         self._queue = queue
 
     async def forget(self, owner: str, stream_id: str) -> None:
-        """The stream was erased: nothing tells any more that it once was."""
-        await self._limits.drop(owner, [stream_id])
+        """The stream was erased: it no longer counts, and no trace of it is left."""
+        await self._quotas.drop(owner, [stream_id])
 
     async def make_room(self, owner: str) -> bool:
-        """Drop the streams that ended or are gone. Out: whether there is room now, also where another create that
-        came at the same moment was the one that made it."""
-        admitted = await self._limits.streams_of(owner)
+        """Drop the owner's streams that ended or are gone from its quota. Out: whether there is room now, also if
+        another create made the room at the same moment."""
+        admitted = await self._quotas.streams_of(owner)
         found = await self._streams.liveness(list(admitted))
         now_ms = await self._queue.now_ms()
         dead = [
             stream_id
             for (stream_id, since_ms), stands in zip(admitted.items(), found, strict=True)
-            # One that is being created has no record yet. (One ahead is from before the clock went back.)
+            # A stream that is being created has no record yet. (since_ms > now_ms: the clock went back.)
             if (
                 not now_ms - BEING_MADE_MS <= since_ms <= now_ms
                 if stands.status is None
                 else not TRANSITIONS[stands.status]  # type: ignore[index]
             )
         ]
-        await self._limits.drop(owner, dead)
+        await self._quotas.drop(owner, dead)
         return len(admitted) - len(dead) < self._settings.streams_per_key
 
     def refusal(self, limit: str, number: int) -> Problem:
-        """The problem of a create that this limit refused: 429, or 503 at full memory.
+        """The problem for a create that this limit refused: 429, or 503 at full memory.
 
-        ``number``: what ``admit.lua`` tells of it.
+        ``number``: the number in the reply of ``admit.lua``.
         """
         if limit == "redis_full":
             return redis_full()
@@ -75,8 +75,8 @@ class Admission:
             ),
             "too_many_bytes": (
                 BYTES_WAIT_S,
-                f"This key may store {number} bytes more, and this request has more. Streams that end give their "
-                "requests back, and those that expire or are erased all of it",
+                f"This key may store {number} bytes more, and this request is larger. A stream that ends frees the "
+                "bytes of its request, and one that expires or is erased frees all of its bytes",
             ),
             "rate_limited": (
                 math.ceil(number / 1000),

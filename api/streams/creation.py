@@ -1,16 +1,16 @@
-"""Creating a stream: what is asked is checked, its id is found, and its steps are run (:mod:`shared.store.create`).
+"""Creating a stream: the request is checked, the id is chosen, and the steps are run (:mod:`shared.store.create`).
 
-With an ``Idempotency-Key`` the id is HMAC(secret, owner, key), so every caller with that key meets the same record,
-and repeating a create is harmless. Whether it asks for the same is told by a keyed hash (HMAC, too) in the record:
-the hash stays when the prompt is gone, and without the secret nobody can try out prompts against it. A create that
-Redis did not answer in time is a 503, and deletes nothing.
+With an ``Idempotency-Key`` the id is HMAC(secret, owner, key), so every create with that key finds the same record,
+and repeating a create is harmless. A keyed hash (HMAC, too) in the record tells whether the request is the same:
+the hash stays when the prompt is deleted, and without the secret nobody can try out prompts against it. A create
+without a reply from Redis in time is a 503, and deletes nothing.
 """
 
 import asyncio
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -31,11 +31,10 @@ CREATE_TIMEOUT_S: Final = 1.8
 """A caller learns within two seconds that Redis is away."""
 
 MAX_KEY: Final = 255
-_NOTHING: Final[Mapping[str, bytes]] = {}
 
 
 class Made(NamedTuple):
-    """What a create led to. ``created_ms``: by the server's clock; ``met``: an earlier create made it."""
+    """The result of a create. ``created_ms``: by the server's clock. ``met``: an earlier create made the stream."""
 
     stream_id: str
     status: str
@@ -72,17 +71,16 @@ class Creation:
         key: str | None,
         *,
         shows_all: bool = False,
+        keeps: Mapping[str, Any] | None = None,
         stream_id: str = "",
-        more: Mapping[str, bytes] = _NOTHING,
     ) -> Made:
-        """Create a stream, or meet the one that this key made.
+        """Create a stream, or find the one that this ``Idempotency-Key`` made. ``shows_all``: reasoning and tool
+        calls are shown in a dialect that can't take them back; ``keeps``: more fields of the record (``asked``,
+        ``input``), as JSON; ``stream_id``: its id, from :func:`new_stream_id`, where a caller without such a key
+        had to know it before.
 
-        ``shows_all``: reasoning and tool calls are shown in a dialect that can't take them back; ``stream_id``: its
-        id, from :func:`new_stream_id`, where the caller had to know it before; ``more``: fields of its record, as
-        long as that lives.
-
-        Raises :class:`Problem`: unknown models, prompts that are too long, a limit that is reached, a key used
-        for another request, Redis away.
+        Raises :class:`Problem`: an unknown model, a prompt that is too long, a limit that is reached, a key that
+        was used for another request, Redis away.
         """
         target, *fallbacks = self._targets(asked)
         try:
@@ -112,28 +110,32 @@ class Creation:
         }
         for to in (target, *fallbacks):
             if refused := disallowed(to.provider, request, keyed=bool(self._settings.keys)):
-                raise _not_allowed(to, refused)
+                raise unusable("option_not_allowed", [_fault(refused, f"not allowed at {to.provider.name}")])
             if refused := refusal(to.provider, to.model, request, asked.max_tokens or most):
-                raise _unsupported(to, refused)
+                raise unusable("unsupported_by_provider", [_fault(refused, f"not for {to.full_name}")])
         if fallbacks:
             request["fallbacks"] = [{"provider": to.provider.name, "model": to.model} for to in fallbacks]
         try:
-            hashed = msgspec.json.encode(request)
-            # Not part of the hash: where the setting changed, a repeated request is still the same.
+            kept = {name: msgspec.json.encode(value) for name, value in (keeps or {}).items()}
+            hashed = msgspec.json.encode(request) + b"".join(kept.values())
+            # The limit is not part of the hash: after a change of the setting, a repeated request is still the
+            # same.
             body = msgspec.json.encode({**request, "max_tokens": asked.max_tokens or most} if most else request)
         except UnicodeEncodeError:
             raise _half_character() from None
         try:
             until = asyncio.get_running_loop().time() + CREATE_TIMEOUT_S
             async with asyncio.timeout_at(until):
+                fields: dict[str, str | bytes] = {"request": body, **speaker(request), **kept}
+                if kept:
+                    fields["kept_bytes"] = str(sum(map(len, kept.values())))
                 own_id = stream_id or new_stream_id()
-                fields = {"request": body, **more}
-                return await self._run_steps(own_id, fields, hashed, speaker(request), asked, owner, key, until)
+                return await self._run_steps(own_id, fields, hashed, asked, owner, key, until)
         except TimeoutError:
             raise redis_away() from None
 
     def _targets(self, asked: CreateStream) -> list[Target]:
-        """Where the request goes: to its model, and to its fallbacks."""
+        """The targets of the request: its model, then its fallbacks."""
         wanted = [asked.model, *(asked.fallbacks or [])]
         try:
             found = [resolve_model(model, self._providers, self._settings.default_model) for model in wanted]
@@ -150,9 +152,8 @@ class Creation:
     async def _run_steps(
         self,
         stream_id: str,
-        own: Mapping[str, bytes],
+        told: Mapping[str, str | bytes],
         hashed: bytes,
-        speaks: dict[str, str],
         asked: CreateStream,
         owner: str,
         key: str | None,
@@ -163,14 +164,14 @@ class Creation:
             if not 0 < len(key) <= MAX_KEY:
                 raise Problem(422, "bad_idempotency_key", f"An Idempotency-Key has 1 to {MAX_KEY} characters.")
             stream_id = idempotent_stream_id(secret, owner, key)
-        fields: dict[str, str | bytes] = {**own, **speaks, "on_failure": asked.on_failure}
+        fields = {**told, "on_failure": asked.on_failure}
         pause_after_ms = str(int(asked.pause_after * 1000)) if asked.flow == "client" else None
         if pause_after_ms is not None:
             fields["pause_after_ms"] = pause_after_ms
 
-        # The first word keeps these apart from whatever else is signed with the same secret.
+        # The first word keeps these MACs apart from others that are made with the same secret.
         request_hash = hmac.new(secret, b"request:" + hashed, hashlib.sha256).hexdigest()
-        new = NewStream(stream_id, request_hash, owner, speaks["about"].encode(), fields)
+        new = NewStream(stream_id, request_hash, owner, str(told["about"]).encode(), fields)
         made = await self._make(new, until, may_exist=key is not None)
         if made.outcome == "conflict":
             raise Problem(
@@ -181,13 +182,12 @@ class Creation:
         met = made.outcome == "exists"
         self._metrics.created(made.outcome)
         if not met:
-            # Whoever creates it is about to watch.
+            # The creator is about to open the events.
             await self._presence.beat(stream_id, pause_after_ms)
-        return Made(stream_id, made.status, speaks["model"], made.created_ms, met)
+        return Made(stream_id, made.status, str(told["model"]), made.created_ms, met)
 
     async def _make(self, new: NewStream, until: float, *, may_exist: bool) -> CreateResult:
-        """Run the steps; once more if the key's streams that ended gave their places back. Raises :class:`Problem`
-        (429)."""
+        """Run the steps, and again if ended streams gave their places back. Raises :class:`Problem` (429)."""
         made = await self._creator.create(new, until, may_exist=may_exist)
         if made.outcome == "too_many_streams" and await self._admission.make_room(new.owner):
             made = await self._creator.create(new, until, may_exist=may_exist)
@@ -196,18 +196,8 @@ class Creation:
         return made
 
 
-def _unsupported(target: Target, refused: Refusal) -> Problem:
-    errors = _errors(refused, f"not for {target.full_name}")
-    return Problem(422, "unsupported_by_provider", unusable(errors), errors=errors)
-
-
-def _not_allowed(target: Target, refused: Refusal) -> Problem:
-    errors = _errors(refused, f"not allowed at {target.provider.name}")
-    return Problem(422, "option_not_allowed", unusable(errors), errors=errors)
-
-
-def _errors(refused: Refusal, why: str) -> list[dict[str, str]]:
-    return [{"field": refused.field, "message": f"{why}: {refused.reason}"}]
+def _fault(refused: Refusal, why: str) -> dict[str, str]:
+    return {"field": refused.field, "message": f"{why}: {refused.reason}"}
 
 
 def _half_character() -> Problem:

@@ -1,15 +1,16 @@
 """Links to a stream, with a read token in ``events_url`` where keys are set (see
 :mod:`shared.protocol.read_token`).
 
-A token opens the events route of its stream and nothing else; the record, too, needs the key. It is renewed by
-asking for a new link; a viewer's cursor stands beside the token in the URL or in a header, so nothing is lost.
+A token opens the events route of its stream and nothing else; even the record needs the key. A viewer renews it by
+asking for a new link. Its cursor is not part of the token (it stands in the URL or in a header), so nothing is
+lost.
 
-Theory of operation. One round trip brings what a check needs: the record's fields, and the log's first entry from
-the viewer's cursor on. Until it expires a token lets everybody in. After that it lets in only a viewer that comes
-back, for a bounded time, and the proof is its cursor: it must be an event of this very stream. It is one if that
-entry is the event itself, or a later one of the same epoch: an epoch's events have no holes
-(:mod:`shared.store.log`), so the cursor's own was there, and was trimmed. All other cursors prove nothing: a
-made-up epoch, a number ahead of the log, and an epoch of which no entry is left (its viewer must get a new token).
+Theory of operation. One round trip brings all that a check needs: the record's fields, and the log's first entry
+from the viewer's cursor on. Until a token expires, it lets every viewer in. After that it lets in only a viewer
+that comes back, for a bounded time. The proof is the viewer's cursor, which must be an event of this stream. It is
+one if that entry is the event itself, or a later one of the same epoch: an epoch's events have no holes
+(:mod:`shared.store.log`), so the cursor's own event existed, and was trimmed. All other cursors prove nothing: an
+invented epoch, a number ahead of the log, and an epoch without any entry left (its viewer must get a new token).
 """
 
 import time
@@ -24,7 +25,7 @@ from shared.store.streams import Streams
 
 
 class ReadLinks:
-    """Signs and checks; the secret is asked for when it is first needed."""
+    """Signs and checks read tokens; the secret is fetched when it is first needed."""
 
     def __init__(
         self,
@@ -36,15 +37,15 @@ class ReadLinks:
         """``clock``: s since 1970."""
         self._needed = bool(settings.keys)
         self._life_s = settings.token_life_s
-        # A stream may run for so long, and its events stay for so long behind its end.
+        # The longest life of a stream, and the time for which its events stay after its end.
         self._grace_s = settings.max_stream_s + settings.retention_s
         self._secret = secret
         self._streams = streams
         self._clock = clock
 
     async def links(self, stream_id: str, created_ms: int, prefix: str) -> dict[str, str]:
-        """Where the stream of this id and creation (ms, as its record tells) is found, by a caller who sees the
-        server under this path (see :mod:`api.http.prefix`)."""
+        """The links to the stream with this id and time of creation (ms, from its record). ``prefix``: the path
+        under which the caller sees the server (see :mod:`api.http.prefix`)."""
         found = links(stream_id, prefix)
         if self._needed:
             expires_s = int(self._clock() + self._life_s)
@@ -53,13 +54,13 @@ class ReadLinks:
         return found
 
     def expires_in_s(self) -> float | None:
-        """Life of a token made now; None where none is needed."""
+        """The life of a token that is made now (s); None where no token is needed."""
         return self._life_s if self._needed else None
 
     async def fields(self, stream_id: str, token: str, cursor: Cursor | None, *names: str) -> list[str | None]:
-        """Let a viewer in. Out: these fields of the stream's record. ``cursor``: with which it comes back, if any.
+        """Check a viewer's token. Out: these fields of the stream's record. ``cursor``: of a returning viewer.
 
-        Raises :class:`Problem`: 401 for a token that is none of this stream's or has expired, 404 without a stream.
+        Raises :class:`Problem`: 401 for an expired token or one of another stream, 404 for an unknown stream.
         """
         if not is_stream_id(stream_id):
             raise no_such_stream()

@@ -1,19 +1,20 @@
-"""What the API tells of a stream: the record, in the words that callers see."""
+"""The record of a stream in the form that callers see."""
 
 import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from pydantic import BaseModel, Field
 
+from shared.config.providers import Provider
 from shared.protocol.events import PAUSED, WAITING
 from shared.store.streams import LARGE_SNAPSHOT, Reading, Streams, json_field
 
 
 class Created(BaseModel):
-    """The answer to a create (202), a cancel, and the head of every record."""
+    """The response to a create (202) and to a cancel, and the first fields of every record."""
 
     id: str
     status: str
@@ -23,7 +24,7 @@ class Created(BaseModel):
 
 
 class Links(BaseModel):
-    """Where a stream is found, with a new read token where keys are set."""
+    """The links to a stream, with a new read token where keys are set."""
 
     id: str
     events_url: str = Field(description="read the answer here, as SSE")
@@ -32,27 +33,43 @@ class Links(BaseModel):
 
 
 class Model(BaseModel):
-    """A model that can be asked for."""
+    """A model that can be asked for, as OpenAI lists it."""
 
     id: str = Field(description="provider/name")
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str
     provider: str
 
 
 class Models(BaseModel):
-    """What is configured. A provider without a list takes any name: ``<provider>/*``."""
+    """The configured models, as OpenAI lists them. A provider without a list takes any name: ``<provider>/*``."""
 
+    object: Literal["list"] = "list"
+    data: list[Model]
     default: str
-    models: list[Model]
+    models: list[Model] = Field(description="the same as data")
+
+    @classmethod
+    def of(cls, providers: Mapping[str, Provider], default: str) -> "Models":
+        """The models of all providers whose key is there."""
+        found = [
+            Model(id=f"{provider.name}/{name}", owned_by=provider.name, provider=provider.name)
+            for provider in providers.values()
+            if provider.missing is None
+            for name in provider.models or ("*",)
+        ]
+        return cls(data=found, default=default, models=found)
 
 
 def links(stream_id: str, prefix: str) -> dict[str, str]:
-    """Where a stream is found, by a caller who sees the server under this path."""
+    """The links to a stream, without a token. ``prefix``: the path under which the caller sees the server."""
     url = f"{prefix}/v1/streams/{stream_id}"
     return {"events_url": f"{url}/events", "url": url}
 
 
 async def read_record(streams: Streams, stream_id: str) -> bytes | None:
-    """The whole record but for its links, as a JSON object; None where the stream does not exist."""
+    """The whole record without its links, as a JSON object; None where the stream does not exist."""
     reading = await streams.read(stream_id)
     if reading is None:
         return None
@@ -62,7 +79,7 @@ async def read_record(streams: Streams, stream_id: str) -> bytes | None:
 
 
 def describe(stream_id: str, reading: Reading) -> dict[str, Any]:
-    """The whole record but for its links, with everything said so far."""
+    """The whole record without its links, with everything said so far."""
     record = reading.record
     result = json_field(record, "result") or {}
     transcript = reading.transcript()
@@ -70,7 +87,8 @@ def describe(stream_id: str, reading: Reading) -> dict[str, Any]:
         {name.partition(":")[2]: json_field(record, name) for name in record if name.startswith(kind)}
         for kind in ("usage:", "cost:")
     )
-    # Only ``done`` tells them. Of an answer that failed or was stopped it is what its last attempt told, if any.
+    # Only a ``done`` event carries usage and cost. For a failed or stopped stream, those of its last attempt are
+    # shown.
     attempt = str(reading.attempt)
     last = reading.tail[-1].cursor if reading.tail else reading.as_of
     error = None
@@ -103,7 +121,7 @@ def describe(stream_id: str, reading: Reading) -> dict[str, Any]:
 def _attempts(
     record: Mapping[str, str], usage: Mapping[str, Any], costs: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Each attempt: why it ended (None: it runs), what it used and what that cost, as far as it is known."""
+    """For each attempt: why it ended (None: it runs), its usage and its cost, as far as they are known."""
     numbers = map(str, range(1, int(record["attempt"]) + 1))
     return [
         {"attempt": int(n), "ended": record.get(f"end:{n}"), "usage": usage.get(n), "cost": costs.get(n)}
@@ -112,7 +130,7 @@ def _attempts(
 
 
 def _status(reading: Reading) -> str:
-    """The record's status; of one that runs and is held back: waiting or paused."""
+    """The record's status; for a running stream that is held back, ``waiting`` or ``paused``."""
     status = reading.record["status"]
     last = reading.tail[-1].type if reading.tail else ""
     return last if status == "running" and last in (WAITING, PAUSED) else status

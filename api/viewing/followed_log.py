@@ -17,9 +17,12 @@ from api.http.sink import frame
 from api.viewing.shared_buffer import SLICE_BYTES, SharedBuffer
 from api.viewing.snapshots import Recent
 from shared.protocol.cursor import MAX_PART, Cursor, entry_cursor, follows
-from shared.protocol.events import FRESH, MESSAGE, QUEUED
+from shared.protocol.events import FRESH, MESSAGE, QUEUED, RESTART, STARTED
 from shared.store.keys import Keys
 from shared.store.log import DATA, TYPE, Entry, RawEntry, read_entry
+
+Key = tuple[str, str, Cursor | None]
+"""Stream and dialect; and the id from which the text counts, where the dialect can't take back what it said."""
 
 
 def just_before(cursor: Cursor) -> Cursor:
@@ -65,6 +68,7 @@ class FollowedLog:
     def __init__(self, stream_id: str, key: bytes, dialect: Dialect, text_from: Cursor, created_ms: int) -> None:
         """``dialect`` stands in front of ``text_from``."""
         self.stream_id = stream_id
+        self.found_by: Key = (stream_id, dialect.name, None)
         self.created_ms = created_ms
         self.key = key
         self.dialect = dialect
@@ -72,6 +76,8 @@ class FollowedLog:
         self.adrift = False
         """The dialect is stateful, and where it stood is not known: nothing is put into the buffer, and viewers
         read pages, until one that has read everything hands over its own (:meth:`take_over`)."""
+        self._holds_no_more = False
+        """It is adrift, or its last word was said."""
         self.buffer = SharedBuffer()
         self._text_from = text_from
         self.position = just_before(text_from).encode()
@@ -86,7 +92,7 @@ class FollowedLog:
 
     def extend(self, entries: Sequence[RawEntry]) -> None:
         """Take what the log brought, one entry or more, in order."""
-        if self.adrift:
+        if self._holds_no_more:
             self._pass(entries)
             return
         buffer, dialect = self.buffer, self.dialect
@@ -103,15 +109,21 @@ class FollowedLog:
                 if self.adrift:
                     self._pass(entries)
                     return
-            data = dialect.entry(position, kind, fields[DATA])
-            said.append(data)
-            self.position = position
             if kind == MESSAGE:
+                said.append(data := dialect.entry(position, kind, fields[DATA]))
                 buffer.append(data, piece=True)
                 continue
+            if kind == RESTART and self._is_beginning(position):
+                kind = STARTED
+            said.append(data := dialect.entry(position, kind, fields[DATA]))
             buffer.append(data)
             if kind in dialect.last_words:
                 self.terminal = buffer.last
+                # Behind a restart the log goes on, and this dialect can't say it.
+                self._holds_no_more = True
+                position = entries[-1][0]
+                break
+        self.position = position
         chunk = b"".join(said)
         whole = len(chunk) <= SLICE_BYTES and start >= buffer.base
         if whole and self.terminal is None and self.generation == generation:
@@ -123,11 +135,15 @@ class FollowedLog:
         """Begin anew at an entry whose id does not count on from the last one's."""
         entry = read_entry(raw)
         if self.dialect.stateful and self.buffer.last is None and entry.cursor != self._text_from:
-            self.adrift = self.buffer.next_id == b""
+            self.adrift = self._holds_no_more = self.buffer.next_id == b""
         if not (follows(self.buffer.last, entry.cursor, entry.after) or entry.type in FRESH):
             self.reset()
         if not self.adrift:
             self.buffer.begin(entry.cursor, entry.after)
+
+    def _is_beginning(self, position: bytes) -> bool:
+        """Whether a restart is where this log's viewers begin: those that saw more follow another one."""
+        return not self.dialect.restarts and position == self._text_from.encode()
 
     def _pass(self, entries: Sequence[RawEntry]) -> None:
         """Only note how far the log reaches."""
@@ -139,7 +155,8 @@ class FollowedLog:
         and the log was adrift."""
         if not self.adrift or last != self.position:
             return False
-        self.dialect, self.adrift = dialect, False
+        self.dialect = dialect
+        self.adrift = self._holds_no_more = False
         self.buffer.begin_behind(entry_cursor(last))
         return True
 
@@ -156,7 +173,7 @@ class FollowedLog:
     def reset(self) -> None:
         """What was read can't be joined to what is there: viewers get a snapshot."""
         self.buffer.clear()
-        self.adrift = self.dialect.stateful
+        self.adrift = self._holds_no_more = self.dialect.stateful
         self.snapshot.forget()
         self.generation += 1
         self.terminal = None
@@ -205,7 +222,7 @@ class FollowedLogs:
         self._linger_s = linger_s
         self._made = made
         self._forgotten = forgotten
-        self._logs: dict[tuple[str, str], FollowedLog] = {}
+        self._logs: dict[Key, FollowedLog] = {}
         self._by_stream: dict[str, list[FollowedLog]] = {}
         self._lingering: dict[FollowedLog, asyncio.TimerHandle] = {}
 
@@ -227,10 +244,12 @@ class FollowedLogs:
         for sibling in (siblings := self._by_stream.get(stream_id, ())):
             if sibling.created_ms < created_ms:
                 sibling.vanish()
-        key = (stream_id, dialect.name)
+        # A dialect without a word for it ends at a restart; who begins there begins a new one.
+        key = (stream_id, dialect.name, None if dialect.restarts else text_from)
         followed = self._logs.get(key)
         if followed is None or followed.gone or followed.created_ms != created_ms:
             followed = FollowedLog(stream_id, self._keys.log(stream_id).encode(), dialect, text_from, created_ms)
+            followed.found_by = key
             if any(sibling.created_ms > created_ms and not sibling.gone for sibling in siblings):
                 followed.vanish()
                 yield followed
@@ -259,9 +278,8 @@ class FollowedLogs:
         self._lingering.pop(followed, None)
         if followed.viewers:
             return
-        key = (followed.stream_id, followed.dialect.name)
-        if self._logs.get(key) is followed:
-            del self._logs[key]
+        if self._logs.get(followed.found_by) is followed:
+            del self._logs[followed.found_by]
         siblings = self._by_stream.get(followed.stream_id, [])
         if followed in siblings:
             siblings.remove(followed)

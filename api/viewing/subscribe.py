@@ -7,33 +7,37 @@ gives up for ever on any other status.
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
 import structlog
-from fastapi import Response
+from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from redis.exceptions import RedisError
 
 from api.context import Context
 from api.dialects import Speak
-from api.dialects.base import About
+from api.dialects.base import About, Place
+from api.dialects.native import NativeDialect
+from api.http.connections import CONNECTION
 from api.http.problems import Problem
 from api.http.sink import Sink
 from api.http.sse_response import SseResponse
 from api.viewing.batching import BatchLimits
 from api.viewing.followed_log import FollowedLog
-from api.viewing.viewer import RETRY_MS, BatchedViewer, State, Viewer
+from api.viewing.viewer import RETRY_MS, BatchedViewer, Find, State, Viewer
 from shared.protocol.cursor import Cursor, parse_cursor
 from shared.protocol.sse import COMMENT, encode_comment, encode_retry
 from shared.redis import AWAY
 
-NEEDED: Final = ("text_from", "pause_after_ms", "owner", "created_ms", "model", "text_index")
+NEEDED: Final = ("text_from", "pause_after_ms", "owner", "created_ms", "model", "text_index", "asked")
 """Fields of a stream's record."""
 FULL: Final = "too many viewers of this stream"
 OFTEN: Final = "opened too often"
 CROWDED: Final = "too many viewers here"
 AWAY_NOW: Final = "Redis is away"
+LOOK_S: Final = 0.5
+"""Between two looks at a connection to which nothing is written."""
 LOAD_TIMEOUT_S: Final = 5.0
 """A log that was not read once within this time tells that Redis is away."""
 MAX_BATCH: Final = 1000
@@ -87,30 +91,36 @@ class Wanted:
     batch: BatchLimits | None = None
     preamble: bytes = b""
     """Sent before everything else."""
-    farewell: bytes = b""
-    """Sent last where the stream goes on without this viewer, for clients that take any clean end for the
-    answer's."""
     ping: bytes = COMMENT
     """What keeps proxies awake."""
     ping_s: float | None = None
     """How often; None: as it is configured."""
+    by_status: bool = False
+    """Trouble in front of the first byte is told by a status, for clients that try again by that and not by
+    ``retry:``.
+    """
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Of the response, beside those of every SSE response."""
+    find: Find | None = None
+    """What finds the place instead of ``position``."""
 
 
 async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]) -> Response:
     """The response that a viewer reads; 204 where it has seen everything.
 
-    ``record``: the fields :data:`NEEDED` of the stream's record. Raises one of AWAY, or a RedisError.
+    ``record``: the fields :data:`NEEDED` of the stream's record. Raises :class:`Problem` where ``by_status`` or
+    ``find`` say so, one of AWAY, or a RedisError.
     """
-    text_from, pause_after_ms, owner, created_ms, model, text_index = record
+    text_from, pause_after_ms, owner, created_ms, model, text_index, asked = record
     owner = owner or ""
     if has.viewing.full(owner):
-        return come_back(has, CROWDED, wanted.preamble + wanted.farewell)
+        return _sent_back(has, wanted, CROWDED, wanted.preamble)
     first = parse_cursor(text_from or "")
     assert first is not None
     if wait_s := has.opens.admit(wanted.stream_id, owner):
-        return come_back(has, OFTEN, (b"" if wanted.position else wanted.preamble) + wanted.farewell, wait_s)
+        return _sent_back(has, wanted, OFTEN, b"" if wanted.position else wanted.preamble, wait_s)
     sink = Sink()
-    about = About(wanted.stream_id, model or "", int(created_ms or 0), int(text_index or 0))
+    about = About(wanted.stream_id, model or "", int(created_ms or 0), int(text_index or 0), asked or "")
 
     def follow() -> AbstractContextManager[FollowedLog]:
         return has.hub.follow(wanted.stream_id, wanted.speak(about), first, about.created_ms)
@@ -120,31 +130,109 @@ async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]
             await followed.loaded.wait()
         parts = (has.hub, has.streams, followed, wanted.speak(about), first, has.viewing.is_stopping, sink)
         viewer = Viewer(*parts) if wanted.batch is None else BatchedViewer(*parts, wanted.batch)
-        if not await viewer.open(wanted.position):
+        place = Place(wanted.position, 0) if wanted.find is None else await viewer.find(wanted.find)
+        if place is None:
+            raise Problem(
+                400, "bad_cursor", "No event of this stream has that number yet. Name one that you received."
+            )
+        if not await viewer.open(place.cursor):
             return Response(status_code=204)
 
     # One generator for everything: each that stands in between costs every chunk of every viewer a hop.
     async def chunks() -> AsyncGenerator[bytes, None]:
+        seen = place.seen
         try:
             async with has.seats.taken(wanted.stream_id) as seated:
                 if not seated:
-                    yield _farewell(FULL) + wanted.farewell
+                    yield _farewell(FULL) + wanted.speak(about).parting()
                     return
                 if has.viewing.full(owner):  # it was not, before others came
-                    yield _farewell(CROWDED) + wanted.farewell
+                    yield _farewell(CROWDED) + wanted.speak(about).parting()
                     return
                 with has.viewing.counted(owner), follow() as followed:
                     viewer.attach(followed)
                     async with has.presence.shown(wanted.stream_id, pause_after_ms):
                         yield encode_retry(RETRY_MS) + wanted.preamble
                         async for chunk in viewer.stream():
+                            if seen:
+                                chunk, seen = _without(chunk, seen)
                             yield chunk
-                        if viewer.state is not State.ENDED and wanted.farewell:
-                            yield wanted.farewell
         except (*AWAY, RedisError):
-            yield _farewell(AWAY_NOW) + wanted.farewell
+            yield _farewell(AWAY_NOW) + wanted.speak(about).parting()
 
-    return SseResponse(chunks(), sink, has.watch, wanted.ping_s or has.settings.keepalive_s, wanted.ping)
+    response = SseResponse(chunks(), sink, has.watch, wanted.ping_s or has.settings.keepalive_s, wanted.ping)
+    response.headers.update(wanted.headers)
+    return response
+
+
+def _without(chunk: bytes, count: int) -> tuple[bytes, int]:
+    """Whole events, without the first ``count`` ones. Out: also how many are still to be left out."""
+    events = chunk.split(b"\n\n", count)
+    return events[-1], count + 1 - len(events)
+
+
+async def read_to_end(has: Context, request: Request, stream_id: str, record: Sequence[str | None]) -> bool:
+    """Wait until a stream has ended, as a viewer to whom nothing is sent. Out: False where that can't be awaited
+    here: the caller has left, or this process stops.
+
+    ``record``: the fields :data:`NEEDED`. Raises :class:`Problem` (503), one of AWAY, or a RedisError.
+    """
+    text_from, pause_after_ms, owner, created_ms, *_ = record
+    if has.viewing.full(owner or ""):
+        raise _crowded(CROWDED)
+    first = parse_cursor(text_from or "")
+    assert first is not None
+    left = asyncio.create_task(_has_left(request))
+    with (
+        has.viewing.counted(owner or ""),
+        has.hub.follow(stream_id, NativeDialect(), first, int(created_ms or 0)) as followed,
+    ):
+        async with has.presence.shown(stream_id, pause_after_ms):
+            viewer = Viewer(has.hub, has.streams, followed, NativeDialect(), first, has.viewing.is_stopping, Sink())
+            try:
+                async with asyncio.timeout(LOAD_TIMEOUT_S):
+                    await followed.loaded.wait()
+                await viewer.open(None)
+                reading = asyncio.create_task(_drain(viewer))
+                await asyncio.wait((left, reading), return_when=asyncio.FIRST_COMPLETED)
+                reading.cancel()
+                return viewer.state is State.ENDED
+            finally:
+                left.cancel()
+
+
+async def _drain(viewer: Viewer) -> None:
+    async for _ in viewer.stream():
+        pass
+
+
+async def _has_left(request: Request) -> None:
+    """Wait until the caller closes the connection, or its sending side: most do that when they leave, and one that
+    waits all the same comes back with its Idempotency-Key."""
+    lost = asyncio.ensure_future(request.receive())  # nothing else comes behind a body that was read
+    try:
+        while not lost.done():
+            connection = request.scope[CONNECTION]()
+            if connection is None or connection.half_closed:
+                return
+            await asyncio.wait((lost,), timeout=LOOK_S)
+    finally:
+        lost.cancel()
+
+
+def _sent_back(has: Context, wanted: Wanted, why: str, preamble: bytes, wait_s: float = 0) -> Response:
+    if wanted.by_status:
+        raise _crowded(why, wait_s)
+    return come_back(has, why, preamble, wait_s)
+
+
+def _crowded(why: str, wait_s: float = 0) -> Problem:
+    return Problem(
+        503,
+        "viewers_full",
+        f"This can't be read here now: {why}. Try again in a moment; the stream goes on.",
+        headers={"Retry-After": str(2 + int(wait_s))},
+    )
 
 
 def come_back(has: Context, why: str, preamble: bytes = b"", wait_s: float = 0) -> Response:

@@ -25,14 +25,14 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
-from api.dialects.base import Dialect, Told
+from api.dialects.base import Dialect, Place, Told
 from api.http.sink import Sink
 from api.viewing.batching import Batching, BatchLimits, gather
 from api.viewing.followed_log import FollowedLog, Resync
 from api.viewing.hub import Hub
 from api.viewing.shared_buffer import SLICE_BYTES
 from shared.protocol.cursor import Cursor, entry_cursor, follows
-from shared.protocol.events import FRESH, MESSAGE, decode_data, decode_many
+from shared.protocol.events import FRESH, MESSAGE, RESTART, STARTED, decode_data, decode_many
 from shared.protocol.sse import encode_retry
 from shared.protocol.transcript import without
 from shared.redis import AWAY
@@ -52,6 +52,10 @@ OVERHEAD: Final = 64
 """Bytes around an event's data, about: its id, its name and the line ends."""
 
 log = structlog.get_logger("api.viewer")
+
+
+Find = Callable[[Dialect], Place | None]
+"""Finds a place by a dialect that stands behind all that its log holds; None where that does not reach so far."""
 
 
 class State(Enum):
@@ -118,6 +122,15 @@ class Viewer:
             assert state in NEXT[self.state], f"{self.state} -> {state}"
             self.state = state
 
+    async def find(self, find: Find) -> Place | None:
+        """The place that ``find`` tells. Raises what that raises, one of AWAY, or a RedisError."""
+        found = None if self._followed.adrift else find(self._followed.dialect)
+        if found is None:  # or the hub is a moment behind what another process has shown
+            self._followed.snapshot.forget()
+            known = await self._followed.snapshot.get(self._read_snapshot)
+            found = find(known.dialect) if known else Place(None, 0)  # the viewer hears that it is gone
+        return found
+
     async def open(self, cursor: Cursor | None) -> bool:
         """Find where this viewer stands. Out: False if it has seen everything to the end (204).
 
@@ -145,9 +158,9 @@ class Viewer:
 
     async def _stand(self) -> Dialect | None:
         """The dialect as it stands behind the last event that this viewer got; None where that can't be told."""
-        if self._last is None or not self._dialect.stateful:
-            return self._dialect.at(None)
-        last = entry_cursor(self._last)
+        last = None if self._last is None else entry_cursor(self._last)
+        if last is None or not self._dialect.stateful:
+            return self._dialect.at(last)
         found = None if self._followed.adrift else self._followed.dialect.at(last)
         if found is None:
             known = await self._followed.snapshot.get(self._read_snapshot)
@@ -169,7 +182,7 @@ class Viewer:
             self._greeting = b""
         while self.state is not State.ENDED:
             if self._stopping():
-                yield encode_retry(random.randint(*STOP_RETRY_MS))  # noqa: S311
+                yield encode_retry(random.randint(*STOP_RETRY_MS)) + self._parting()  # noqa: S311
                 return
             changes, before = self._followed.changes, self._position
             try:
@@ -182,6 +195,10 @@ class Viewer:
                 yield chunk
             elif self._position == before:
                 await self._wait(changes)
+
+    def _parting(self) -> bytes:
+        own = self._own or (None if self._followed.adrift else self._followed.dialect)
+        return (own or self._dialect).parting()
 
     async def _step(self) -> bytes:
         """What is due now. No bytes, and the same position as before: wait for a change."""
@@ -272,6 +289,8 @@ class Viewer:
         first = self._last or self._text_from.encode()
         after = self._last is not None
         entries = await self._hub.page(self._followed.stream_id, first, after=after, count=count)
+        if not (after or self._dialect.restarts) and entries and entries[0].type == RESTART:
+            entries[0] = entries[0]._replace(type=STARTED)  # for a viewer that begins there it takes nothing back
         if self._own is not None and self._joined(entries):
             return entries
         self._to(State.RESYNC)

@@ -1,1 +1,1 @@
-"""The servers that are compared, each written as its own authors would."""
+"""The compared servers, each written as its own authors would write it."""

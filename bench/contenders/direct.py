@@ -1,6 +1,6 @@
-"""(a) The article's direct proxy, as written: no log; the request that asks is the one that streams.
+"""(a) The article's direct proxy, as the article has it: no log, and the request that asks also streams the answer.
 
-A client for each request, ``aiter_lines``, ``json.loads``, and a dict for each event.
+It has a client for each request, ``aiter_lines``, ``json.loads``, and a dict for each event.
 """
 
 import json

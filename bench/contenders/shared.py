@@ -1,6 +1,6 @@
-"""(b) The article's direct proxy with one shared client: the fair form of (a).
+"""(b) The article's direct proxy with one shared client, as a fairer form of (a).
 
-The client takes as many connections as there are streams, for httpx stops at 100 otherwise.
+The client may open as many connections as there are streams, because httpx's default limit is 100.
 """
 
 import json

@@ -1,7 +1,7 @@
 """(d) Headrace's log, read by one blocking XREAD per viewer: the design that most people would write.
 
-The streams are created as Headrace creates them and written by Headrace's own worker; only the reading is plain.
-A connection for each viewer comes from redis-py's pool, for a blocking read keeps it busy.
+Streams are created as Headrace creates them and written by Headrace's worker; only the reading is simple. Each
+viewer has a connection from redis-py's pool, because a blocking read keeps it busy.
 """
 
 import hashlib

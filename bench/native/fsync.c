@@ -1,18 +1,19 @@
-/* A server's fsync, written down and made slower: for LD_PRELOAD.
+/* A library for LD_PRELOAD that records a server's fsync calls, and can make them slower.
  *
- * SIGKILL alone loses nothing that a server has written, for the kernel has it. A machine that loses its power loses
- * all that was not synced. To lose just that, one must know what was: with FSYNC_LEDGER=<path> each successful
- * fsync() and fdatasync() appends a line to that file, which a killed process leaves whole, as one write() does it:
+ * SIGKILL alone loses nothing that a server has written, because the kernel has it. A machine that loses its power
+ * loses everything that was not synced. To lose exactly that, a test must know what was synced. With
+ * FSYNC_LEDGER=<path> each successful fsync() and fdatasync() appends a line to that file. It does so by one write(),
+ * so a killed process leaves whole lines:
  *
  *     S <bytes> <file>        this much of the file is on disk
- *     T <bytes> <file>        it was cut back to this (truncate, ftruncate)
- *     R <file> <new name>     it was renamed
+ *     T <bytes> <file>        the file was cut back to this size (truncate, ftruncate)
+ *     R <file> <new name>     the file was renamed
  *
- * The bytes are those that the file had when the call began: what another thread appends meanwhile may be on disk or
- * not. Files are told apart by their names without folders (a server's files have names of their own). A child that
- * rewrites a file inherits all of this. tests/chaos/power.py reads the lines, and says what is left out.
+ * The bytes are the size of the file when the call began: bytes that another thread appends meanwhile may be on disk
+ * or not. Files are identified by their names without folders (each of a server's files has a different name). A child
+ * that rewrites a file inherits all of this. tests/chaos/power.py reads the lines, and says what is not covered.
  *
- * With FSYNC_MS=<milliseconds> each of these calls takes at least so long, as on a slower disk.
+ * With FSYNC_MS=<milliseconds> each of these calls takes at least that long, as on a slower disk.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -36,7 +37,7 @@ static void note(const char *form, long long bytes, const char *name, const char
   name = strrchr(name, '/') ? strrchr(name, '/') + 1 : name;
   if (more) len = snprintf(line, sizeof line, form, name, strrchr(more, '/') ? strrchr(more, '/') + 1 : more);
   else len = snprintf(line, sizeof line, form, bytes, name);
-  if (write(ledger, line, (size_t)len) != len) abort(); /* a ledger that is not whole proves nothing */
+  if (write(ledger, line, (size_t)len) != len) abort(); /* an incomplete ledger proves nothing */
   errno = before;
 }
 
@@ -79,11 +80,11 @@ int fdatasync(int fd) { return synced(fd, "fdatasync"); }
 
 int rename(const char *from, const char *to) {
   int (*real)(const char *, const char *) = (int (*)(const char *, const char *))dlsym(RTLD_NEXT, "rename");
-  note("R %s %s\n", 0, from, to); /* first, so that no file ever stands there without its line */
+  note("R %s %s\n", 0, from, to); /* first, so that no file ever has the new name without its line */
   return real(from, to);
 }
 
-/* Both names of a call are one where files may be large. */
+/* With large-file support both names of a call are the same function. */
 #define CUT_FD(call)                                                                            \
   int call(int fd, off_t bytes) {                                                               \
     char name[PATH_MAX];                                                                        \

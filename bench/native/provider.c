@@ -1,12 +1,12 @@
-/* A provider that costs nearly nothing: OpenAI's wire format, streamed, with timestamps for text.
+/* A provider that costs nearly nothing: OpenAI's wire format, streamed, with timestamps as text.
  *
  * One thread and epoll. The prompt says what to stream: "tokens=400 rate=50 delay_ms=20 hold_ms=0"; with "gate=1"
  * the delay begins at the next GET /go, and hold_ms is the pause between the last token and the end. A token's
- * text is "<number>@<CLOCK_MONOTONIC, ns> ", stamped when it is written, so whoever receives it on this machine
- * knows how long it was under way, and whether one is missing. Each token is one chunk and one send(), as real
- * providers do it. Tokens that fell due within the same millisecond share one wake-up of this process.
+ * text is "<number>@<CLOCK_MONOTONIC, ns> ", stamped when it is written. So a receiver on this machine knows how long
+ * the token took, and whether one is missing. Each token is one chunk and one send(), as with real providers. Tokens
+ * that are due within the same millisecond share one wake-up of this process.
  *
- * GET /stats tells what it has sent, and how late it was with it (its own lag is not the contender's latency).
+ * GET /stats returns how much it has sent, and how late (its own lag is not the contender's latency).
  * Prints its port on the first line. Ends at SIGTERM, or with its parent (see processes.py).
  */
 #define _GNU_SOURCE
@@ -29,7 +29,7 @@
 enum {
   MAX_FD = 16384,           /* streams at once; the benchmark opens at most a few thousand */
   MAX_REQUEST = 256 * 1024, /* a request is a prompt of one line */
-  MAX_UNSENT = 1024 * 1024, /* what waits for a client that does not read; then its stream pauses */
+  MAX_UNSENT = 1024 * 1024, /* bytes for a client that does not read; at more its stream pauses */
   LAG_BUCKETS = 4096,       /* of 0.1 ms each */
 };
 
@@ -37,7 +37,7 @@ typedef struct {
   int fd, heap_at; /* heap_at: place in the heap, -1 for none */
   char *in;
   size_t in_len, in_size;
-  char *out; /* what the socket did not take yet */
+  char *out; /* bytes that the socket did not accept yet */
   size_t out_from, out_len, out_size;
   int64_t due_ns, interval_ns, hold_ns;
   long token, tokens;
@@ -115,7 +115,7 @@ static void watch(Conn *c, int op, uint32_t events) {
   if (epoll_ctl(epoll_fd, op, c->fd, &e) < 0) die("epoll_ctl");
 }
 
-/* Send, and keep what the socket does not take. False: the client is gone. */
+/* Send, and keep what the socket does not accept. False: the client is gone. */
 static int put(Conn *c, const char *data, size_t len) {
   size_t waiting = c->out_len - c->out_from;
   if (!waiting) {
@@ -174,7 +174,7 @@ static int put_end(Conn *c) {
          put_event(c, usage) && put_event(c, "[DONE]") && put(c, "0\r\n\r\n", 5);
 }
 
-/* What is due for this stream. False: the client is gone. */
+/* Send what is due for this stream. False: the client is gone. */
 static int step(Conn *c, int64_t now) {
   if (c->token >= c->tokens) {
     unschedule(c);
@@ -182,7 +182,7 @@ static int step(Conn *c, int64_t now) {
   }
   long lag = (now - c->due_ns) / 100000;
   lag_hist[lag < 0 ? 0 : lag < LAG_BUCKETS ? lag : LAG_BUCKETS - 1]++;
-  if (c->out_len - c->out_from > MAX_UNSENT) { /* as a provider does: it waits for its client */
+  if (c->out_len - c->out_from > MAX_UNSENT) { /* a real provider also waits for its client */
     schedule(c, now + c->interval_ns);
     return 1;
   }
@@ -190,7 +190,7 @@ static int step(Conn *c, int64_t now) {
   c->token++;
   sent_tokens++;
   int64_t next = c->due_ns + c->interval_ns;
-  if (now - next > 1000000000) next = now; /* more than a second late: what was missed is not made up for */
+  if (now - next > 1000000000) next = now; /* more than a second late: do not catch up */
   schedule(c, c->token < c->tokens ? next : next + c->hold_ns);
   return 1;
 }
@@ -212,7 +212,7 @@ static int put_stats(Conn *c) {
   char body[256], text[512];
   int n = snprintf(body, sizeof body, "{\"tokens\":%ld,\"answers\":%ld,\"lag_p99_us\":%ld,\"lag_max_us\":%ld}",
                    sent_tokens, answers, p99 * 100, most * 100);
-  memset(lag_hist, 0, sizeof lag_hist); /* each look is at what came since the last one */
+  memset(lag_hist, 0, sizeof lag_hist); /* each call reports the time since the last one */
   n = snprintf(text, sizeof text,
                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s", n, body);
   return put(c, text, (size_t)n);
@@ -229,7 +229,7 @@ static int open_gate(Conn *asking) {
   return put(asking, text, strlen(text));
 }
 
-/* One whole request. False: the client is gone. */
+/* Handle one whole request. False: the client is gone. */
 static int serve(Conn *c, const char *head, const char *body) {
   if (!strncmp(head, "GET /stats", 10)) return put_stats(c);
   if (!strncmp(head, "GET /go", 7)) return open_gate(c);

@@ -1,19 +1,20 @@
 /* Viewers that cost nearly nothing: opens many SSE responses, and checks and times every token in them.
  *
- * One thread and epoll. Each viewer sends the bytes of --request, where its number stands for "{viewer}" (in a header:
- * the length of the body is written in the request); with --follow the answer to that is JSON whose
- * "events_url" stands for {} in a second request, whose answer is the stream. It then looks in every "data:" line
- * for "<number>@<CLOCK_MONOTONIC, ns> ", the provider's stamps (see provider.c): numbers must rise by one from 0
- * (with --resumed: from whatever comes first), or they are counted as wrong. A token's latency is the time of the
- * read that brought it minus its stamp; those stamped between --from-ms and --to-ms of this run are counted.
+ * One thread and epoll. Each viewer sends the bytes of --request, in which "{viewer}" is replaced by its number (only
+ * in a header: the length of the body is written in the request). With --follow the response is JSON, and its
+ * "events_url" replaces {} in a second request, whose response is the stream. The viewer then searches every "data:"
+ * line for "<number>@<CLOCK_MONOTONIC, ns> ", the provider's stamps (see provider.c). Numbers must rise by one from 0
+ * (with --resumed: from the first one that comes), or they are counted as wrong. A token's latency is the time of the
+ * read that brought it minus its stamp. Tokens stamped between --from-ms and --to-ms of this run are counted.
  *
  * Prints JSON lines: {"kind":"open"} when all responses have begun, {"kind":"told"} when all viewers have their
  * --tokens, one {"kind":"stream"} for each viewer, and a {"kind":"total"} with the latencies as pairs of
- * [bucket in µs, count], buckets within 1.6 % of each other. A viewer leaves with its last token, but with --idle
- * or --stay, then when standard input ends.
+ * [bucket in µs, count], buckets within 1.6 % of each other. A viewer leaves after its last token; with --idle or
+ * --stay it leaves when standard input ends.
  *
- * It runs under the batch policy: what wakes it does not take the core from whoever writes to it. Viewers are on
- * other machines, and here every write would end in a change of processes, where a server writes to many in a row.
+ * It runs under the batch scheduling policy, so that its wake-up does not take the core from the process that writes
+ * to it. Real viewers are on other machines. Here each write of a server that writes to many viewers in a row would
+ * otherwise cause a switch of processes.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -49,7 +50,7 @@ typedef struct {
   int in_body, body_over;
   enum Framing framing;
   long left;      /* bytes of the body, or of this chunk */
-  int chunk_part; /* 0 size, 1 data, 2 line end behind data, 3 trailer */
+  int chunk_part; /* 0 size, 1 data, 2 line end after data, 3 trailer */
   /* SSE and tokens */
   enum Line line;
   char name[8];
@@ -77,7 +78,7 @@ static int64_t now_ns(void) {
   return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* A line for whoever waits for this moment. */
+/* Print a line for the program that waits for this moment. */
 static void say(const char *kind) {
   printf("{\"kind\":\"%s\",\"ms\":%.1f}\n", kind, (now_ns() - began_ns) / 1e6);
   fflush(stdout);
@@ -109,7 +110,7 @@ static int64_t floor_of(int bucket) {
 static void take_token(Viewer *v) {
   v->data_has_token = 1;
   if (opt.resumed && !v->tokens && !v->expected) v->expected = v->number_read;
-  if (v->in_snapshot && v->number_read < v->expected) return; /* a snapshot says again what was said */
+  if (v->in_snapshot && v->number_read < v->expected) return; /* a snapshot repeats tokens */
   if (v->number_read != v->expected) v->wrong++;
   v->expected = v->number_read + 1;
   v->tokens++;
@@ -179,7 +180,7 @@ static void take_sse(Viewer *v, const char *bytes, size_t len) {
 static void end(Viewer *v) {
   if (v->stage == ENDED) return;
   if (v->fd >= 0) {
-    struct linger at_once = {1, 0}; /* no TIME_WAIT: thousands of ports are used again within seconds */
+    struct linger at_once = {1, 0}; /* no TIME_WAIT, because thousands of ports are used again within seconds */
     setsockopt(v->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
     close(v->fd);
   }
@@ -233,7 +234,7 @@ static char *followed_url(Viewer *v) {
   return request;
 }
 
-/* The first of two answers is whole: go on to the stream. */
+/* The first of two responses is complete: go on to the stream. */
 static void follow(Viewer *v) {
   char *request = followed_url(v);
   if (!request) {
@@ -250,7 +251,7 @@ static void follow(Viewer *v) {
 }
 
 static void take_body(Viewer *v, const char *bytes, size_t len) {
-  if (opt.follow && !v->following) { /* a small JSON document, kept behind the head */
+  if (opt.follow && !v->following) { /* a small JSON document, kept after the head */
     if (v->head_len + len < HEAD_BYTES) {
       memcpy(v->head + v->head_len, bytes, len);
       v->head_len += len;

@@ -1,5 +1,5 @@
-// (e) Vercel's resumable-stream behind Node's own HTTP server: the producer runs where the request came in, keeps
-// its chunks in memory, and publishes them through Redis to whoever resumes.
+// (e) Vercel's resumable-stream with Node's own HTTP server: the producer runs in the process that got the request,
+// keeps its chunks in memory, and publishes them through Redis to the clients that resume.
 import { randomUUID } from "node:crypto";
 import { createServer } from "node:http";
 import { createResumableStreamContext } from "resumable-stream";

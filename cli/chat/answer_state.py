@@ -1,9 +1,10 @@
-"""One answer as its events tell it: what is known, and what there is to show. Pure, no I/O.
+"""One answer, built from its events: what is known, and what a view must show. Pure, no I/O.
 
-Theory of operation. Each event changes what is known and yields *changes* for a view, in order. A view that has
-shown all changes since the last ``anew`` shows exactly the answer. ``restart``, and a ``started`` behind some
-text, begin anew. A ``snapshot`` is everything said so far: where it only adds to what is known, only that is a
-change; otherwise the text begins anew with it. Unknown events change nothing: a later server may know more.
+Theory of operation. Each event updates the state and gives *changes* for a view, in order. A view that has shown
+all changes since the last ``anew`` shows exactly the answer. ``restart`` begins anew, and so does ``started`` if
+there is text already. A ``snapshot`` is everything said so far. If it only adds to the known text, the addition is
+the change; otherwise the text begins anew with it. Unknown events change nothing, because a later server may send
+more kinds.
 """
 
 from dataclasses import dataclass
@@ -34,18 +35,19 @@ Kind = Literal["text", "reasoning", "anew", "note"]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """To show: a piece of ``text`` or ``reasoning``; ``anew``: what was shown is void, and why; a ``note``."""
+    """A change to show: a piece of ``text`` or ``reasoning``; ``anew``: everything shown so far is void, and why;
+    or a ``note``."""
 
     kind: Kind
     text: str
 
 
 class BadEvent(ValueError):
-    """The peer sends what is no event of Headrace."""
+    """The server sent something that is no event of Headrace."""
 
 
 class AnswerState:
-    """What is known of one answer. ``ending`` is the terminal event's type, or empty while it runs."""
+    """What is known of one answer. ``ending``: the terminal event's type; '' while it runs."""
 
     def __init__(self) -> None:
         self.transcript = Transcript()
@@ -57,7 +59,7 @@ class AnswerState:
         self.result: dict[str, Any] = {}
 
     def take(self, event: ServerSentEvent) -> list[Change]:
-        """Follow one event. Out: what there is to show. Raises :class:`BadEvent`."""
+        """Apply one event. Out: the changes to show. Raises :class:`BadEvent`."""
         try:
             data = decode_data(event.data.encode("utf-8", "surrogatepass"))
             changes = self._changes(event.event, data)
@@ -84,7 +86,7 @@ class AnswerState:
         elif kind in (PAUSED, RESUMED):
             return [Change("note", "Paused: nobody watched." if kind == PAUSED else "Resumed.")]
         elif kind == CONTINUED:
-            return [Change("note", f"Attempt {self.attempt} goes on behind the last word.")]
+            return [Change("note", f"Attempt {self.attempt} continues after the last word.")]
         return []
 
     def _begin(self, kind: str) -> list[Change]:
@@ -107,12 +109,12 @@ class AnswerState:
             )
         else:
             more = Change("reasoning", new.reasoning), Change("text", new.text)
-            return [Change("anew", "The server's text differs; here it is whole."), *(c for c in more if c.text)]
+            return [Change("anew", "The server's text differs; all of it follows."), *(c for c in more if c.text)]
         return [change for change in more if change.text]
 
 
 def summary(answer: AnswerState) -> str:
-    """The line below an answer: how it ended and what is known of it, for people."""
+    """The line below an answer, for people: how it ended, and its figures."""
     result = answer.result
     parts: list[str] = [answer.model] if answer.model else []
     if answer.ending == CANCELLED:
@@ -131,7 +133,7 @@ def summary(answer: AnswerState) -> str:
 
 
 SHORTEST_MS: Final = 100
-"""A shorter answer came in one piece, and its speed says nothing."""
+"""A shorter answer came in one piece, so its speed has no meaning."""
 
 
 def _figures(result: dict[str, Any]) -> list[str]:
@@ -150,7 +152,7 @@ MICRO: Final = 6
 
 
 def _money(cost: Any) -> str:
-    """A cost in USD; empty where the price is unknown, for that is never 0."""
+    """A cost in USD; '' if the price is unknown (an unknown price is never shown as 0)."""
     if isinstance(cost, dict):
         cost = next((cost[name] for name in ("usd", "total_usd", "total") if name in cost), None)
     if isinstance(cost, bool) or not isinstance(cost, int | float):

@@ -1,10 +1,10 @@
-"""Talking to a Headrace server: create, read to the end whatever is lost on the way, stop.
+"""Talking to a Headrace server: create a stream, read it to its end over any number of lost connections, stop it.
 
-Theory of operation. Creating carries an ``Idempotency-Key``, so it is repeated until an answer comes, and makes one
-stream however often it arrived. Reading comes back behind the last event after every loss; only events count as
-progress (see :mod:`cli.chat.backoff`). What stays so (4xx) ends at once, what passes (no connection, 5xx, 429, a
-response that ends) is tried again. The key goes with every call, the events too: a read token is for those who
-can't send a key, and what is not used can't expire.
+Theory of operation. A create carries an ``Idempotency-Key``. So it can be repeated until there is a response, and
+it makes one stream even if it arrived several times. After each loss, reading resumes after the last event. Only
+events count as progress (see :mod:`cli.chat.backoff`). A permanent error (4xx) ends the command at once; a passing
+one (no connection, 5xx, 429, a response that ends) is tried again. The API key is sent with every call, also for
+events. A read token is for callers that can't send a key, and it could expire.
 """
 
 import asyncio
@@ -24,10 +24,10 @@ from shared.process.connecting import cause_of, is_refused_tls, unreachable
 from shared.protocol.sse import SseError, SseParser
 
 SILENCE_S: Final = 50.0
-"""Comments come every 15 s: three missing ones mean that nobody is there."""
+"""Comments come every 15 s. When three are missing, the connection counts as lost."""
 CONNECT_S: Final = 5.0
 ANSWER_S: Final = 10.0
-"""The server itself gives up on Redis after 2 s."""
+"""Enough for any response: the server itself waits for Redis for 2 s at most."""
 CREATE_TRIES: Final = 5
 STOP_TRIES: Final = 3
 PASSES: Final = frozenset({429, 500, 502, 503, 504})
@@ -37,7 +37,7 @@ Note = Callable[[str], None]
 
 @asynccontextmanager
 async def open_http(url: str, key: str) -> AsyncIterator[httpx.AsyncClient]:
-    """An HTTP client for the server at ``url``. Raises :class:`NoAnswer` for an URL or a key that is none."""
+    """An HTTP client for the server at ``url``. Raises :class:`NoAnswer` if the URL or the key can't be used."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise NoAnswer(
@@ -47,7 +47,7 @@ async def open_http(url: str, key: str) -> AsyncIterator[httpx.AsyncClient]:
         raise NoAnswer("The key holds characters that no key has. Copy it again (--key or HEADRACE_KEY).")
     timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    # A proxy of the environment is for the world outside, never for this machine.
+    # The environment's proxy is for other machines, never for this one.
     outside = not is_loopback(parts.hostname)
     try:
         trusted = httpx.create_ssl_context()
@@ -62,19 +62,19 @@ async def open_http(url: str, key: str) -> AsyncIterator[httpx.AsyncClient]:
 
 
 class ApiClient:
-    """Speaks to one server. ``note`` is told, for people, whenever something is tried again."""
+    """The client of one server. ``note`` gets a text for people whenever a call is tried again."""
 
     def __init__(
         self,
         http: httpx.AsyncClient,
         note: Note,
-        patience: Callable[[int | None], Backoff] = lambda most: Backoff() if most is None else Backoff(most),
+        new_backoff: Callable[[int | None], Backoff] = lambda most: Backoff() if most is None else Backoff(most),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """``patience`` makes one for so many tries (None: its own default); ``sleep`` waits so many seconds."""
+        """``new_backoff`` makes a backoff with this many tries (None: its default). ``sleep`` waits (s)."""
         self._http = http
         self._note = note
-        self._patience = patience
+        self._new_backoff = new_backoff
         self._sleep = sleep
 
     async def create(self, body: Mapping[str, Any]) -> str:
@@ -88,15 +88,15 @@ class ApiClient:
         await self._call(f"/v1/streams/{stream_id}/cancel", STOP_TRIES)
 
     async def changes(self, stream_id: str, answer: AnswerState) -> AsyncIterator[Change]:
-        """Read behind ``answer.cursor`` until it has ended. Raises :class:`NoAnswer`."""
-        patience = self._patience(None)
+        """Read after ``answer.cursor`` until the answer has ended. Raises :class:`NoAnswer`."""
+        backoff = self._new_backoff(None)
         while not answer.ending:
             why, asked_s = "the connection was lost", 0.0
             parser = SseParser()
             try:
                 async with self._events(stream_id, answer.cursor) as response:
                     if response.status_code == 204:
-                        raise NoAnswer("This answer had ended before that cursor: nothing follows.")
+                        raise NoAnswer("This answer has ended, and nothing follows that event.")
                     if response.status_code in PASSES:
                         why, asked_s = f"the server answered {response.status_code}", _retry_after_s(response)
                     else:
@@ -104,7 +104,7 @@ class ApiClient:
                         async with aclosing(response.aiter_bytes()) as chunks:
                             async for chunk in chunks:
                                 for event in parser.feed(chunk):
-                                    patience.succeeded()
+                                    backoff.succeeded()
                                     for change in answer.take(event):
                                         yield change
                                     if answer.ending:
@@ -116,7 +116,7 @@ class ApiClient:
                 raise NoAnswer(f"The server sends {error}. Is it a Headrace server of this version?") from None
             if parser.retry_ms is not None:
                 asked_s = max(asked_s, parser.retry_ms / 1000)
-            await self._wait(patience, why, asked_s)
+            await self._wait(backoff, why, asked_s)
 
     def _events(self, stream_id: str, cursor: str) -> Any:
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
@@ -128,7 +128,7 @@ class ApiClient:
     async def _call(
         self, path: str, most: int, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        patience = self._patience(most)
+        backoff = self._new_backoff(most)
         while True:
             asked_s = 0.0
             try:
@@ -142,24 +142,24 @@ class ApiClient:
                 if response.status_code not in PASSES:
                     raise NoAnswer(why)
                 asked_s = _retry_after_s(response)
-            await self._wait(patience, why, asked_s)
+            await self._wait(backoff, why, asked_s)
 
-    async def _wait(self, patience: Backoff, why: str, asked_s: float) -> None:
-        delay_s = patience.next_s(asked_s)
+    async def _wait(self, backoff: Backoff, why: str, asked_s: float) -> None:
+        delay_s = backoff.next_s(asked_s)
         if delay_s is None:
-            raise NoAnswer(f"{_shown(self._http.base_url)}: {why} (gave up after {patience.tried} tries).")
-        self._note(f"{why}; trying again in {delay_s:.1f} s ({patience.tried} of {patience.most - 1})")
+            raise NoAnswer(f"{_shown(self._http.base_url)}: {why} (gave up after {backoff.tried} tries).")
+        self._note(f"{why}; trying again in {delay_s:.1f} s ({backoff.tried} of {backoff.most - 1})")
         await self._sleep(delay_s)
 
 
 def _shown(url: str | httpx.URL) -> str:
-    """A URL without the login and the query, which may hold secrets."""
+    """A URL without its login and query, which may hold secrets."""
     scheme, separator, rest = str(url).partition("?")[0].rpartition("//")
     return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def _why(error: httpx.TransportError) -> str:
-    """What was in the way. Raises :class:`NoAnswer` for what stays so: no safe connection."""
+    """Why a call failed. Raises :class:`NoAnswer` if trying again can't help (no safe connection)."""
     match error:
         case httpx.ConnectError():
             cause = cause_of(error)
@@ -194,7 +194,7 @@ def _object(response: httpx.Response) -> dict[str, Any]:
 
 
 def _detail(response: httpx.Response) -> str:
-    """What a problem document says; for 401, also where a key goes."""
+    """The text of a problem document; for 401 also how to give a key."""
     try:
         found = response.json()
     except ValueError:

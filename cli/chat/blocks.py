@@ -1,4 +1,4 @@
-"""Where Markdown that still grows can be cut: what stands before a cut never looks otherwise. Pure, no I/O."""
+"""Where growing Markdown can be cut, so that the part before the cut never changes its look. Pure, no I/O."""
 
 import re
 from typing import Final
@@ -8,10 +8,10 @@ _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\
 
 
 def finished_length(text: str) -> int:
-    """The length of the blocks at the front that are complete.
+    """The length of the complete blocks at the front.
 
-    A cut lies behind blank lines, outside code fences, and before a line that is whole and not indented (an
-    indented one may belong to the list item above).
+    A cut is after blank lines, outside code fences, and before a complete line that is not indented (an indented
+    line may belong to the list item above).
     """
     cut, at, fence, blank = 0, 0, "", False
     for line in text.splitlines(keepends=True):
@@ -31,5 +31,6 @@ def finished_length(text: str) -> int:
 
 
 def harmless(text: str) -> str:
-    """The text as a terminal may get it: what could steer the terminal, or turn the writing, is made visible."""
+    """The text, safe for a terminal: characters that control the terminal or the writing direction become
+    visible."""
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))

@@ -1,9 +1,9 @@
 """`headrace chat` and `headrace tail`: one answer on the screen or in a pipe, and a conversation of several.
 
-Theory of operation. Reading is a task that shows what comes; beside it stand the signals. Whatever ends the
-watching, a person or an error, the stream on the server is not touched by it, unless its stop was chosen: it goes
-on, and the last words say how it is found again. A stop is seen through: what is shown as the end is the
-``cancelled`` that the log holds.
+Theory of operation. One task reads the answer and shows it; signals are handled beside it. When a person or an
+error ends the watching, the stream on the server goes on, unless the person chose to stop it. The last words then
+say how to find the stream again. After a stop, the command keeps reading until the log's ``cancelled``, so the end
+that it shows is the log's.
 """
 
 import asyncio
@@ -22,12 +22,12 @@ from cli.chat.api_client import ApiClient, open_http
 from cli.chat.blocks import harmless
 from cli.chat.interrupt import LEAVING, ask, signals
 from cli.chat.pipes import checked
-from cli.chat.views import Begun, View
+from cli.chat.views import AnswerReplaced, View
 from cli.errors import NoAnswer
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 STOPPED_WITHIN_S: Final = 10.0
-"""A cancel ends the log at once; the rest is the way here, with a reconnect on it."""
+"""How long a stop may take. A cancel ends the log at once; the rest is for the network, with one reconnect."""
 
 Ending = Literal["done", "failed", "stopped", "detached"]
 EXIT_CODES: Final[dict[Ending, int]] = {"done": 0, "failed": 1, "detached": 3, "stopped": 130}
@@ -35,7 +35,7 @@ EXIT_CODES: Final[dict[Ending, int]] = {"done": 0, "failed": 1, "detached": 3, "
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """Where to ask, with which key."""
+    """A server's URL, and the key for it."""
 
     url: str
     key: str = field(repr=False)
@@ -43,51 +43,51 @@ class ServerAddress:
     def tail(self, stream_id: str) -> str:
         """The command that finds a stream again."""
         url = "" if self.url == DEFAULT_URL else f" --url {shlex.quote(self.url)}"
-        # Some ids begin with a hyphen, which would be an option.
+        # Some ids begin with a hyphen, which would be read as an option.
         return f"headrace tail{url} {'-- ' if stream_id.startswith('-') else ''}{stream_id}"
 
 
 @dataclass(slots=True)
 class Watching:
-    """Asks for answers, or finds them again, and shows each to its end."""
+    """Creates or finds streams, and shows each answer to its end."""
 
     server: ServerAddress
     view: Callable[[], View]
     notes: Console
     may_ask: bool
-    """Whether a person sits there whom Ctrl-C can ask."""
+    """Whether there is a person at a terminal who can answer a question."""
 
     async def watch(
         self, body: dict[str, Any] | None, stream_id: str = "", cursor: str = ""
     ) -> tuple[Ending, AnswerState]:
-        """Show one answer: to what ``body`` asks for, or of the stream ``stream_id`` behind ``cursor``.
+        """Show one answer: of a new stream for ``body``, or of the stream ``stream_id`` after ``cursor``.
 
-        Out: how it ended, and what is known of it. Raises :class:`NoAnswer`.
+        Out: how the watching ended, and what is known of the answer. Raises :class:`NoAnswer`.
         """
         answer, view = AnswerState(), self.view()
         answer.cursor = cursor
-        with signals() as got:
+        with signals() as received:
             view.start()
             try:
                 async with open_http(self.server.url, self.server.key) as http:
-                    client = ApiClient(http, view.waiting)
+                    api = ApiClient(http, view.waiting)
                     if body is not None:
-                        made = await _unless_told(client.create(body), got)
+                        made = await _unless_signalled(api.create(body), received)
                         if made is None:
                             view.end(None)
                             return "stopped", answer
                         stream_id = made
-                    ending = await self._follow(client, stream_id, answer, view, got)
+                    ending = await self._follow(api, stream_id, answer, view, received)
                 view.end(answer)
-            except Begun:
+            except AnswerReplaced:
                 view.end(None)
                 raise NoAnswer(
-                    "The answer began anew, so what was written is not it. Get it whole: "
+                    "The answer began anew, so the text that was written is not the answer. Get the whole answer: "
                     + self.server.tail(stream_id)
                 ) from None
             except NoAnswer as error:
                 view.end(None)
-                more = f"\nWhere it may go on: {self.server.tail(stream_id)}" if answer.attempt else ""
+                more = f"\nThe answer may still go on: {self.server.tail(stream_id)}" if answer.attempt else ""
                 raise NoAnswer(f"{error}{more}") from None
             finally:
                 view.end(None)
@@ -97,98 +97,98 @@ class Watching:
 
     async def _follow(
         self,
-        client: ApiClient,
+        api: ApiClient,
         stream_id: str,
         answer: AnswerState,
         view: View,
-        got: "asyncio.Queue[signal.Signals]",
+        received: "asyncio.Queue[signal.Signals]",
     ) -> Ending:
-        reading = asyncio.create_task(_read(client, stream_id, answer, view))
+        reading = asyncio.create_task(_read(api, stream_id, answer, view))
         stopping = False
         try:
             while not reading.done():
-                told = asyncio.ensure_future(got.get())
+                signalled = asyncio.ensure_future(received.get())
                 within_s = STOPPED_WITHIN_S if stopping else None
-                await asyncio.wait({reading, told}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({reading, signalled}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
                 if reading.done():
-                    told.cancel()
+                    signalled.cancel()
                     break
-                if stopping or not told.done() or not self.may_ask or told.result() in LEAVING:
-                    told.cancel()
+                if stopping or not signalled.done() or not self.may_ask or signalled.result() in LEAVING:
+                    signalled.cancel()
                     return "detached"
                 view.pause()
-                choice = await ask(got)
+                choice = await ask(received)
                 if choice == "detach":
                     return "detached"
                 view.start()
                 if choice == "stop" and not reading.done():
-                    stopping = await self._stop(client, stream_id)
+                    stopping = await self._stop(api, stream_id)
             reading.result()
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
         return {"done": "done", "cancelled": "stopped"}.get(answer.ending, "failed")  # type: ignore[return-value]
 
-    async def _stop(self, client: ApiClient, stream_id: str) -> bool:
+    async def _stop(self, api: ApiClient, stream_id: str) -> bool:
         try:
-            await client.stop(stream_id)
+            await api.stop(stream_id)
         except NoAnswer as error:
-            self.say(f"It could not be stopped: {error}")
+            self.say(f"The answer could not be stopped: {error}")
             return False
         return True
 
     def say(self, text: str, style: str = "") -> None:
-        """A note for people, on stderr."""
+        """Print a note for people, on stderr."""
         self.notes.print(Text(harmless(text), style=style), soft_wrap=True, highlight=False)
 
 
-async def _read(client: ApiClient, stream_id: str, answer: AnswerState, view: View) -> None:
-    async for change in client.changes(stream_id, answer):
+async def _read(api: ApiClient, stream_id: str, answer: AnswerState, view: View) -> None:
+    async for change in api.changes(stream_id, answer):
         view.show(change)
 
 
-async def _unless_told(creating: Any, got: "asyncio.Queue[signal.Signals]") -> str | None:
+async def _unless_signalled(creating: Any, received: "asyncio.Queue[signal.Signals]") -> str | None:
     """The created stream's id; None if a signal came first."""
-    made, told = asyncio.ensure_future(creating), asyncio.ensure_future(got.get())
+    made, signalled = asyncio.ensure_future(creating), asyncio.ensure_future(received.get())
     try:
-        await asyncio.wait({made, told}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({made, signalled}, return_when=asyncio.FIRST_COMPLETED)
         return str(made.result()) if made.done() else None
     finally:
-        told.cancel()
+        signalled.cancel()
         made.cancel()
-        await asyncio.gather(made, told, return_exceptions=True)
+        await asyncio.gather(made, signalled, return_exceptions=True)
 
 
 def converse(watching: Watching, model: str, turns: list[dict[str, str]]) -> Ending:
-    """Questions from the terminal until /quit or Ctrl-D; each is asked with what was said before.
+    """Ask questions from the terminal until /quit or Ctrl-D. Each is sent with the earlier turns.
 
-    ``turns``: what stands in front (the system's turn). Out: ``done``, or ``detached``.
+    ``turns``: the first turns (the system's). Out: ``done``, or ``detached``.
     """
-    import readline  # noqa: F401 - input() edits its line with it
+    import readline  # noqa: F401 - gives input() line editing
 
     watching.say("Ask something. /quit or Ctrl-D leaves.", "dim")
     while True:
         try:
-            asked = input("› ").strip()
+            text = input("› ").strip()
         except KeyboardInterrupt:
             watching.say("\n/quit or Ctrl-D leaves.", "dim")
             continue
         except EOFError:
             print(file=sys.stderr)
             return "done"
-        if asked == "/quit":
+        if text == "/quit":
             return "done"
-        if not asked:
+        if not text:
             continue
         try:
-            question = {"role": "user", "content": checked(asked)}
+            question = {"role": "user", "content": checked(text)}
             ending, answer = asyncio.run(watching.watch(request(model, [*turns, question])))
         except NoAnswer as error:
             watching.say(str(error), "red")
             continue
         if ending == "detached":
             return ending
-        # A failed question is not kept: an answer to it is missing, and asking again would double it.
+        # A failed question is not kept: it has no answer, and asking again would send it twice.
         if answer.transcript.text.strip() and ending != "failed":
             turns += [question, {"role": "assistant", "content": answer.transcript.text}]
 

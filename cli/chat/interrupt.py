@@ -1,8 +1,8 @@
-"""Ctrl-C, and the question that it asks: stop, detach or go on.
+"""Ctrl-C, and the question that it leads to: stop, detach or go on.
 
-Theory of operation. Signals arrive as items of a queue that the event loop fills; only the first Ctrl-C on a
-terminal asks, and a second one answers. The answer is one key, read without Enter: the terminal is in cbreak mode
-for just as long as the question stands, and what was typed before it is thrown away (an early "s" must not stop).
+Theory of operation. The event loop puts signals into a queue. Only the first Ctrl-C on a terminal leads to the
+question; a second one answers it. The answer is one key, read without Enter. The terminal is in cbreak mode only
+while the question is shown. Keys that were typed before are dropped, because an early "s" must not stop the answer.
 """
 
 import asyncio
@@ -32,40 +32,40 @@ LEAVING: Final = (signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def signals() -> Iterator["asyncio.Queue[signal.Signals]"]:
-    """SIGINT, SIGTERM and SIGHUP as items, while the block runs."""
+    """A queue of the received SIGINT, SIGTERM and SIGHUP, as long as the block lasts."""
     loop = asyncio.get_running_loop()
-    got: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    received: asyncio.Queue[signal.Signals] = asyncio.Queue()
     wanted = (signal.SIGINT, *LEAVING)
     for number in wanted:
-        loop.add_signal_handler(number, got.put_nowait, number)
+        loop.add_signal_handler(number, received.put_nowait, number)
     try:
-        yield got
+        yield received
     finally:
         for number in wanted:
             loop.remove_signal_handler(number)
 
 
-async def ask(got: "asyncio.Queue[signal.Signals]") -> Choice:
-    """Ask on the terminal. Out: what was chosen; a second signal, or a closed terminal, is to detach."""
+async def ask(received: "asyncio.Queue[signal.Signals]") -> Choice:
+    """Ask on the terminal. Out: the choice. A second signal, or a closed terminal, means ``detach``."""
     fd = sys.stdin.fileno()
     before = termios.tcgetattr(fd)
     termios.tcflush(fd, termios.TCIFLUSH)
     tty.setcbreak(fd)
     try:
         print(QUESTION, end="", file=sys.stderr, flush=True)
-        choice = await _first(fd, got)
-        # Where it goes on, the question leaves no trace.
+        choice = await _first(fd, received)
+        # For "go on" the question is wiped from the screen.
         print("\r\x1b[2K" if choice == "go on" else f"{choice}\n", end="", file=sys.stderr, flush=True)
         return choice
     finally:
         termios.tcsetattr(fd, termios.TCSADRAIN, before)
 
 
-async def _first(fd: int, got: "asyncio.Queue[signal.Signals]") -> Choice:
+async def _first(fd: int, received: "asyncio.Queue[signal.Signals]") -> Choice:
     loop = asyncio.get_running_loop()
     keys: asyncio.Queue[str] = asyncio.Queue()
     loop.add_reader(fd, lambda: keys.put_nowait(_key(fd)))
-    again = asyncio.ensure_future(got.get())
+    again = asyncio.ensure_future(received.get())
     try:
         while True:
             key = asyncio.ensure_future(keys.get())

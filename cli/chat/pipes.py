@@ -1,4 +1,4 @@
-"""stdin and stdout as pipes: a question that comes by the one, an answer that goes by the other, byte by byte."""
+"""stdin and stdout as pipes: the question from the one, and the answer to the other."""
 
 import os
 import sys
@@ -9,16 +9,16 @@ from cli.errors import NoAnswer
 def asked_on_stdin() -> str:
     """All of stdin, as UTF-8. Raises :class:`NoAnswer` if there is no question in it."""
     try:
-        asked = sys.stdin.buffer.read().decode()
+        text = sys.stdin.buffer.read().decode()
     except UnicodeDecodeError:
         raise NoAnswer("What came by stdin is not UTF-8 text.") from None
-    if not asked.strip():
+    if not text.strip():
         raise NoAnswer('There is no question. Ask one: headrace chat "Why is the sky blue?"')
-    return asked
+    return text
 
 
 def checked(text: str) -> str:
-    """The text, if it can be sent. Raises :class:`NoAnswer` for an argument that is no text."""
+    """The text, if it can be sent. Raises :class:`NoAnswer` for an argument that is not valid text."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -27,13 +27,13 @@ def checked(text: str) -> str:
 
 
 def write_out(text: str) -> None:
-    """Write a piece to stdout at once. Raises :class:`NoAnswer` when nobody reads there any more."""
+    """Write a piece to stdout at once. Raises :class:`NoAnswer` if stdout was closed or can't be written."""
     try:
         sys.stdout.buffer.write(text.encode("utf-8", "replace"))
         sys.stdout.buffer.flush()
     except BrokenPipeError:
-        # The interpreter flushes stdout again at its end.
+        # Point stdout to /dev/null, because the interpreter flushes it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise NoAnswer("Nobody reads the output any more, so it was left.") from None
+        raise NoAnswer("Nobody reads the output any more, so writing has stopped.") from None
     except OSError as error:
         raise NoAnswer(f"The output can't be written: {error.strerror}.") from None

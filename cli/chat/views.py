@@ -1,10 +1,10 @@
-"""What an answer looks like on a terminal: settled blocks as Markdown, and a live tail below them.
+"""How an answer looks on a terminal: finished blocks as Markdown, and a live tail below them.
 
-Theory of operation. Only the end of a text that grows can still change its look. So whatever is settled (see
-:mod:`cli.chat.blocks`) is printed once, as Markdown, and scrolls away as any output does; the rest is a live
-region, plain, and never higher than the screen, because a terminal can't redraw what has scrolled away. Pieces are
-collected and painted at most every ``REFRESH_S``: tokens come faster than eyes see. Nothing is ever printed twice,
-and what was printed is never taken back: where the text begins anew, a line says so.
+Theory of operation. Only the end of a growing text can still change its look. So finished blocks (see
+:mod:`cli.chat.blocks`) are printed once, as Markdown, and scroll away like any output. The rest is a live region of
+plain text. It is never higher than the screen, because a terminal can't redraw lines that have scrolled away.
+Changes are collected and painted at most every ``REFRESH_S``: tokens come faster than eyes see. Nothing is printed
+twice, and printed text is never taken back: when the text begins anew, a line says so.
 """
 
 import asyncio
@@ -23,22 +23,22 @@ from cli.chat.blocks import finished_length, harmless
 
 REFRESH_S: Final = 0.08
 BELOW: Final = 3
-"""Lines that the live tail leaves free: its status, the blank line above, the cursor."""
+"""Lines of the screen that the live tail leaves free: for its status, the blank line above, and the cursor."""
 
 
 class View(Protocol):
-    """Shows one answer: what changes, what is tried again, a pause while something is asked, and the end."""
+    """Shows one answer: its changes, what is tried again, a pause while a question is asked, and its end."""
 
     def start(self) -> None: ...
     def show(self, change: Change) -> None: ...
     def waiting(self, why: str) -> None: ...
     def pause(self) -> None: ...
     def end(self, answer: AnswerState | None) -> None:
-        """The last word; None: no end was seen. Safe to call again."""
+        """Show the end; None: no end was seen. Safe to call again."""
 
 
 class TerminalView:
-    """The live view. Made for one answer, inside a running event loop."""
+    """The view for a terminal, for one answer. Made inside a running event loop."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -50,11 +50,11 @@ class TerminalView:
         self._dirty = False
         self._printed = False
         self._began = time.monotonic()
-        self._over = False
+        self._ended = False
 
     def start(self) -> None:
-        """The live region appears; also after a :meth:`pause`."""
-        if self._task is None and not self._over:
+        """Show the live region, at first and after a :meth:`pause`."""
+        if self._task is None and not self._ended:
             self._live = Live(
                 self,
                 console=self._console,
@@ -72,12 +72,12 @@ class TerminalView:
         match change.kind:
             case "text" | "reasoning":
                 if change.kind != self._kind:
-                    self._settle()
+                    self._print_tail()
                     self._kind = change.kind
                 self._tail += harmless(change.text)
             case "anew":
                 self._tail = ""
-                void = "What stands above is void." if self._printed else "The text so far is dropped."
+                void = "The text above is void." if self._printed else "The text so far is dropped."
                 self._print(Text(f"── {change.text} {void} ──", style="yellow"))
             case "note":
                 self._status = change.text
@@ -86,7 +86,7 @@ class TerminalView:
         self._dirty, self._status = True, harmless(why)
 
     def pause(self) -> None:
-        """The live region is gone; what comes is kept until :meth:`start`."""
+        """Remove the live region. Changes are kept until :meth:`start`."""
         if self._task is not None:
             self._task.cancel()
             self._task = None
@@ -95,10 +95,10 @@ class TerminalView:
             self._live = None
 
     def end(self, answer: AnswerState | None) -> None:
-        if self._over:
+        if self._ended:
             return
-        self._over = True
-        self._settle()
+        self._ended = True
+        self._print_tail()
         self.pause()
         if answer is None or not answer.ending:
             return
@@ -107,14 +107,14 @@ class TerminalView:
         style = {"done": "dim", "failed": "red"}.get(answer.ending, "yellow")
         self._print(Text(harmless(summary(answer)), style=style))
 
-    def _settle(self) -> None:
+    def _print_tail(self) -> None:
         """Print all of the tail."""
         tail, self._tail = self._tail, ""
         self._print_block(tail)
 
     def _print_block(self, text: str) -> None:
         if text.strip():
-            # Links are shown with their address: what a model says of an address need not be so.
+            # Links are shown with their address, because a model's text for a link may be wrong.
             reasoning = self._kind == "reasoning"
             what = Text(text, style="dim italic") if reasoning else Markdown(text, hyperlinks=False)
             lines = self._console.render_lines(what, pad=False, new_lines=True)
@@ -145,12 +145,12 @@ class TerminalView:
             self._live.refresh()
 
     def __rich__(self) -> RenderableType:
-        """The live region as it is now: rich redraws it below everything that is printed."""
+        """The live region now. Rich redraws it below everything that is printed."""
         style = "dim italic" if self._kind == "reasoning" else ""
         lines = []
         if tail := self._tail.strip("\n"):
             lines = self._console.render_lines(Text(tail, style=style), pad=False, new_lines=True)
-            # The tail's own end, as far as the screen is high.
+            # Only the last lines of the tail, as many as fit on the screen.
             lines = lines[-max(1, self._console.height - BELOW) :]
         seconds = time.monotonic() - self._began
         status = Text(f"{seconds:.0f} s  {self._status}".rstrip(), style="dim", no_wrap=True, overflow="ellipsis")
@@ -161,25 +161,25 @@ def _is_blank(line: list[Segment]) -> bool:
     return not any(segment.text.strip() or (segment.style and segment.style.bgcolor) for segment in line)
 
 
-class Begun(Exception):
-    """What was written can't be taken back, and the answer is another one now."""
+class AnswerReplaced(Exception):
+    """The answer began anew with another text, and the written text can't be taken back."""
 
 
 class PlainView:
-    """Writes the text as it comes, and nothing else; notes go to ``notes``.
+    """Writes the text as it comes, and nothing else. Notes go to ``notes``.
 
-    What a pipe has taken can't be taken back. So when an answer begins anew, what agrees with the written text is
-    not written again, and :class:`Begun` is raised where it does not agree. A terminal gets a note instead.
+    Text in a pipe can't be taken back. So when an answer begins anew, the part that equals the written text is not
+    written again, and :class:`AnswerReplaced` is raised if the text differs. A terminal gets a note instead.
     """
 
     def __init__(self, write: "Write", notes: Console, *, on_terminal: bool) -> None:
-        """``on_terminal``: control characters are made visible there, and a line ends the answer."""
+        """``on_terminal``: then control characters are made visible, and a line break ends the answer."""
         self._write = write
         self._notes = notes
         self._on_terminal = on_terminal
         self._written: list[str] = []
-        self._owed = ""
-        self._over = False
+        self._unmatched = ""
+        self._ended = False
 
     def start(self) -> None:
         pass
@@ -195,14 +195,14 @@ class PlainView:
             if self._on_terminal:
                 self._write("\n" if self._written else "")
                 self._written.clear()
-            self._owed = "".join(self._written)
+            self._unmatched = "".join(self._written)
             self._note(change.text)
 
     def _take(self, text: str) -> None:
-        known = min(len(text), len(self._owed))
-        if text[:known] != self._owed[:known]:
-            raise Begun
-        self._owed, text = self._owed[known:], text[known:]
+        known = min(len(text), len(self._unmatched))
+        if text[:known] != self._unmatched[:known]:
+            raise AnswerReplaced
+        self._unmatched, text = self._unmatched[known:], text[known:]
         if text:
             self._written.append(text)
             self._write(harmless(text) if self._on_terminal else text)
@@ -211,15 +211,15 @@ class PlainView:
         self._note(why)
 
     def end(self, answer: AnswerState | None) -> None:
-        if self._over:
+        if self._ended:
             return
-        self._over = True
+        self._ended = True
         if self._on_terminal and self._written:
             self._write("\n")
         if answer is None or not answer.ending:
             return
-        if self._owed and answer.ending == "done":
-            raise Begun
+        if self._unmatched and answer.ending == "done":
+            raise AnswerReplaced
         for call in answer.transcript.tool_calls:
             self._note(f"→ {call['name']}({call['arguments']})")
         if answer.ending != "done" or self._notes.is_terminal:

@@ -1,2 +1,2 @@
-"""``headrace doctor``: what a deployment lacks. ``command`` looks at it, ``findings`` says what that means
+"""``headrace doctor``: what is wrong with a deployment. ``command`` collects facts, ``findings`` judges them
 (pure)."""

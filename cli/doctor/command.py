@@ -1,6 +1,6 @@
-"""`headrace doctor`: looks at a deployment from its environment, and says what to mend.
+"""`headrace doctor`: checks a deployment from its environment, and says what to mend.
 
-It only looks: nothing is written, and no question takes longer than :data:`ASK_WITHIN_S`.
+It only reads: nothing is written, and no question takes longer than :data:`ASK_WITHIN_S`.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ from rich.text import Text
 
 from cli.doctor.findings import (
     Finding,
+    auth_findings,
     clock_finding,
-    door_findings,
     erasure_finding,
     files_finding,
     of_nodes,
@@ -56,13 +56,13 @@ SIGNS: Final = {"ok": ("✓", "green"), "note": ("!", "yellow"), "mend": ("✗",
 
 
 async def examine(configuration: Configuration) -> list[Finding]:
-    """Everything that was found, in the order in which it is mended."""
+    """All findings, in the order in which they should be mended."""
     settings = configuration.settings
     urls = {"Redis": settings.redis_url}
     if settings.queue_url and settings.queue_url != settings.redis_url:
         urls["queue's Redis"] = settings.queue_url
     asked = [
-        _said(
+        _findings_or_error(
             name,
             url,
             _servers(name, url, settings.key_prefix, settings.rewrite_s if url == settings.redis_url else None),
@@ -71,22 +71,22 @@ async def examine(configuration: Configuration) -> list[Finding]:
     ]
     network = configuration.network
     providers = [_provider(provider, network) for provider in configuration.providers.values()]
-    answers = await asyncio.gather(*asked, _workers(settings), *providers)
-    found = [finding for answer in answers for finding in answer]
+    results = await asyncio.gather(*asked, _workers(settings), *providers)
+    found = [finding for result in results for finding in result]
     room = find_room(file_limit(), settings.viewers)
     return [
         *found,
         _default_model(settings, configuration.providers),
         files_finding(room),
-        *door_findings(settings),
+        *auth_findings(settings),
     ]
 
 
-async def _said(name: str, url: str, looking: Awaitable[list[Finding]]) -> list[Finding]:
-    """What was found, or why nothing could be."""
+async def _findings_or_error(name: str, url: str, check: Awaitable[list[Finding]]) -> list[Finding]:
+    """The findings of this check, or one that says why it failed."""
     shown = without_password(url)
     try:
-        return await looking
+        return await check
     except ValueError as error:
         return [Finding(name, "mend", f"{shown} is no Redis URL ({error})", "It looks like redis://HOST:6379/0.")]
     except AWAY as error:
@@ -100,8 +100,8 @@ async def _said(name: str, url: str, looking: Awaitable[list[Finding]]) -> list[
 
 
 async def _servers(name: str, url: str, prefix: str, rewrite_s: int | None) -> list[Finding]:
-    """Of a cluster each node is asked: a replica may be the next master. ``rewrite_s``: of the logs' server
-    alone."""
+    """The findings of one server. In a cluster each node is asked, because a replica may be the next master.
+    ``rewrite_s``: only for the log's server, else None."""
     if missing := await missing_rights(url, prefix):
         return [
             Finding(name, "mend", f"{without_password(url)} refuses what Headrace must do", what_to_grant(missing))
@@ -109,7 +109,9 @@ async def _servers(name: str, url: str, prefix: str, rewrite_s: int | None) -> l
     nodes = await node_urls(url)
     if nodes == [url]:
         return await _server(name, url, rewrite_s)
-    found = await asyncio.gather(*(_said(name, node, _server(name, node, rewrite_s, node=True)) for node in nodes))
+    found = await asyncio.gather(
+        *(_findings_or_error(name, node, _server(name, node, rewrite_s, node=True)) for node in nodes)
+    )
     return of_nodes({address_of(node): said for node, said in zip(nodes, found, strict=True)})
 
 
@@ -136,7 +138,7 @@ def _away(name: str, shown: str, error: BaseException) -> Finding:
 
 
 async def _info(client: Redis) -> dict[str, Any]:
-    """All sections of INFO; nothing where this user may not ask for it."""
+    """All sections of INFO; {} if this user may not call it."""
     try:
         return dict(await client.info("everything"))
     except NoPermissionError:
@@ -144,7 +146,7 @@ async def _info(client: Redis) -> dict[str, Any]:
 
 
 async def _config(client: Redis) -> dict[str, str]:
-    """What the server tells of how it is kept on disk; nothing where CONFIG is forbidden (on many hosted ones)."""
+    """The server's settings of persistence; {} if CONFIG is forbidden (as on many hosted servers)."""
     try:
         return dict(await client.config_get("save", "appendfsync"))  # type: ignore[arg-type]
     except RedisError:
@@ -163,7 +165,7 @@ async def _workers(settings: Settings) -> list[Finding]:
         overdue_s = await Erasures(settings, client, keys).overdue_s()
         return [*found, *overdue_findings(overdue_s, settings.rewrite_s)]
     except (*AWAY, RedisError):
-        return []  # said already
+        return []  # the finding about the server says so already
     finally:
         await client.aclose()
 
@@ -190,7 +192,7 @@ def _default_model(settings: Settings, providers: Mapping[str, Provider]) -> Fin
 
 
 def report(findings: list[Finding], console: Console, *, as_json: bool) -> bool:
-    """Show them. Out: whether nothing must be mended."""
+    """Show the findings. Out: True if nothing must be mended."""
     bad = [finding for finding in findings if finding.state == "mend"]
     if as_json:
         console.print_json(json.dumps({"ok": not bad, "findings": [asdict(finding) for finding in findings]}))

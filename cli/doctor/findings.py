@@ -1,4 +1,4 @@
-"""What `headrace doctor` makes of what it saw: facts in, findings out. Pure, no I/O."""
+"""The judgements of `headrace doctor`: facts in, findings out. Pure, no I/O."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,16 +12,16 @@ from shared.store.durability import durability
 from shared.store.erasures import REWRITE_WITHIN_S
 
 OFF_S = 2.0
-"""Clocks kept by NTP are milliseconds apart."""
+"""A larger difference is a note. Clocks with NTP are milliseconds apart."""
 BROKEN_S = 30.0
-"""Of the quarter of an hour for which a read token lives by default, more than anybody should lose."""
+"""A larger difference must be mended: it is too much of the 15 minutes for which a read token lives by default."""
 FULL = 0.85
-SET_REWRITE = "Set HEADRACE_REWRITE_S to 600: workers then have it rewritten, at most so often."
+SET_REWRITE = "Set HEADRACE_REWRITE_S to 600: the workers then have it rewritten, at most once in that time."
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check. ``state``: ok; note, which may be as it is; or mend, which must not."""
+    """One check. ``state``: ok; note, which may stay as it is; or mend, which must be mended."""
 
     check: str
     state: Literal["ok", "note", "mend"]
@@ -30,8 +30,8 @@ class Finding:
 
 
 def redis_findings(info: Mapping[str, Any], config: Mapping[str, str], *, node: bool = False) -> list[Finding]:
-    """In: all sections of INFO; the settings ``save`` and ``appendfsync``, none where the server does not tell;
-    whether it is one of a cluster's nodes, which may be replicas."""
+    """In: all sections of INFO; the settings ``save`` and ``appendfsync`` ({} if unknown); whether the server is a
+    node of a cluster, which may be a replica."""
     return [
         _version(info),
         _role(info, node),
@@ -43,18 +43,18 @@ def redis_findings(info: Mapping[str, Any], config: Mapping[str, str], *, node: 
 
 
 def untold_finding() -> Finding:
-    """Of a server whose user may not ask for INFO."""
+    """The finding for a server whose user may not call INFO."""
     return Finding(
         "server",
         "note",
-        "this user may not ask for INFO, so its version, memory and disk were not looked at: " + USEFUL["info"],
+        "this user may not call INFO, so version, memory and disk were not checked: " + USEFUL["info"],
         "Give the user +info.",
     )
 
 
 def of_nodes(found: Mapping[str, Sequence[Finding]]) -> list[Finding]:
-    """What was found at each node of a cluster (address -> findings), as of one server: a line for a check that is
-    ok everywhere, and a line for each node where it is not."""
+    """The findings of a cluster's nodes (address -> findings), joined: one for a check that is ok on all nodes,
+    else one for each node on which it is not."""
     checks: dict[str, dict[str, Finding]] = {}
     for address, findings in found.items():
         for finding in findings:
@@ -79,7 +79,7 @@ def _version(info: Mapping[str, Any]) -> Finding:
     return Finding(
         "version",
         "mend",
-        f"{name} {version} knows no script flags",
+        f"{name} {version} does not have script flags, which Headrace needs",
         f"Upgrade it to {OLDEST_MAJOR}.0 or newer, or to Valkey.",
     )
 
@@ -113,7 +113,7 @@ def _append_only(info: Mapping[str, Any], fsync: str | None) -> Finding:
     found = durability(info, fsync)
     said = f"{found.promise} promise: {found.why}"
     if fsync is None:
-        return Finding("persistence", "note", said, "See to it that it is always, or know what may be lost.")
+        return Finding("persistence", "note", said, "Make sure that appendfsync is always, or accept that loss.")
     if fsync != "always":
         state: Literal["note", "mend"] = "mend" if fsync == "no" else "note"
         return Finding("persistence", state, said, "Set appendfsync always: then what was acknowledged is on disk.")
@@ -149,18 +149,18 @@ def _memory(info: Mapping[str, Any]) -> Finding:
 
 
 def erasure_finding(info: Mapping[str, Any], may_rewrite: bool, rewrite_s: int) -> Finding:
-    """When erased text leaves the server's append-only file. In: INFO; whether this user may rewrite the file; the
-    setting."""
+    """Whether erased text leaves the server's append-only file in time. In: INFO; whether this user may rewrite the
+    file; the setting."""
     check = "erased text"
     if not rewrite_s:
-        return Finding(check, "note", "stays in the server's file until that rewrites it by itself", SET_REWRITE)
+        return Finding(check, "note", "stays in the server's file until the server rewrites it", SET_REWRITE)
     if not may_rewrite:
         return Finding(
             check,
             "mend",
-            "stays in the server's file until that rewrites it by itself: this user may not call BGREWRITEAOF",
-            "Give the user +bgrewriteaof. Where the server has no such command, ask its operator how long its "
-            "files keep what was deleted, and set HEADRACE_REWRITE_S=0.",
+            "stays in the server's file until the server rewrites it: this user may not call BGREWRITEAOF",
+            "Give the user +bgrewriteaof. If the server has no such command, ask its operator how long its files "
+            "keep deleted data, and set HEADRACE_REWRITE_S=0.",
         )
     took_s = int(info.get("aof_last_rewrite_time_sec", -1))
     last = f" (the last one took {took_s} s)" if took_s >= 0 else ""
@@ -169,7 +169,7 @@ def erasure_finding(info: Mapping[str, Any], may_rewrite: bool, rewrite_s: int) 
 
 def overdue_findings(overdue_s: float, rewrite_s: int) -> list[Finding]:
     """In: for how long a rewrite of the server's file has been due, and the setting. A rewrite that failed is tried
-    again behind each interval."""
+    again after each interval."""
     if not rewrite_s or overdue_s < rewrite_s + REWRITE_WITHIN_S:
         return []
     said = f"still in the server's file: a rewrite has been due for {overdue_s / 60:.0f} min"
@@ -179,7 +179,7 @@ def overdue_findings(overdue_s: float, rewrite_s: int) -> list[Finding]:
 
 
 def clock_finding(apart_s: float) -> Finding:
-    """In: the server's clock less this machine's."""
+    """In: the server's clock minus this machine's (s)."""
     said = f"{abs(apart_s):.3f} s apart from this machine's"
     if abs(apart_s) < OFF_S:
         return Finding("clock", "ok", said)
@@ -188,7 +188,7 @@ def clock_finding(apart_s: float) -> Finding:
 
 
 def worker_findings(workers: int, waiting: int, max_queue: int) -> list[Finding]:
-    """In: workers alive, jobs that wait, and how many may."""
+    """In: the workers alive, the waiting jobs, and the limit of waiting jobs (0: none)."""
     there = Finding("workers", "ok", f"{workers} alive")
     if not workers:
         there = Finding("workers", "mend", "none alive", "Start one: headrace worker")
@@ -205,8 +205,8 @@ def worker_findings(workers: int, waiting: int, max_queue: int) -> list[Finding]
 def provider_finding(
     name: str, status: int | None, error: str, key: str = "", *, way: str = "", code: str = ""
 ) -> Finding:
-    """In: the status of its list of models, or None and why there is none, with the error's code; the variable that
-    holds its key, and which way it was asked ('': none)."""
+    """In: the status of the provider's list of models, or None with the error and its code; the variable of its
+    key; and how it was reached ('': unknown)."""
     check = f"provider {name}"
     key = key or f"{name.upper()}_API_KEY"
     asked = f" (asked {way})" if way else ""
@@ -219,12 +219,12 @@ def provider_finding(
     if status >= 500:
         return Finding(check, "mend", f"answers {status}{asked}", "Wait, or ask the provider.")
     if status >= 300:
-        return Finding(check, "note", f"answers; its list of models says {status}{asked}")
+        return Finding(check, "note", f"answers, but its list of models has status {status}{asked}")
     return Finding(check, "ok", f"answers{asked}")
 
 
 def files_finding(room: Room) -> Finding:
-    """In: what an API process that is started here can do with its files."""
+    """In: the open files that an API process on this machine can have."""
     if room.enough:
         return Finding("files", "ok", f"enough for {room.viewers} viewers in an API process")
     return Finding(
@@ -235,11 +235,11 @@ def files_finding(room: Room) -> Finding:
     )
 
 
-def door_findings(settings: Settings) -> list[Finding]:
-    """Who gets in, as the settings say."""
+def auth_findings(settings: Settings) -> list[Finding]:
+    """Whether the settings let only authorised callers in."""
     if not settings.keys:
         if is_loopback(settings.host):
-            return [Finding("keys", "ok", "none; it listens on this machine alone")]
+            return [Finding("keys", "ok", "none; it listens on this machine only")]
         way_out = "headrace key new NAME makes one."
         if settings.allow_open:
             return [Finding("keys", "note", f"none, and it listens on {settings.host}", way_out)]

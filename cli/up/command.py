@@ -1,4 +1,4 @@
-"""`headrace up`: everything that Headrace needs, on one machine, until Ctrl-C."""
+"""`headrace up`: runs everything that Headrace needs on one machine, until Ctrl-C."""
 
 import asyncio
 import secrets
@@ -24,7 +24,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What was asked for on the command line, over what the settings say."""
+    """The options of the command line, and the settings for those that were not given."""
 
     host: str
     port: int
@@ -42,12 +42,12 @@ class Options:
 
 
 async def run_up(options: Options, console: Console) -> None:
-    """Start everything, and run until a signal says stop; then everything has been stopped.
+    """Start everything, run until a signal, and stop everything.
 
-    Raises :class:`cli.errors.CannotStart`, before anything was started or after all of it was stopped.
+    Raises :class:`cli.errors.CannotStart`, before anything was started or after everything was stopped.
     """
     with ExitStack() as owned:
-        # First what can fail at once: the port, the folder, the server's program.
+        # First the steps that can fail at once: the port, the folder, the server's program.
         listener = owned.enter_context(listen(options.host, options.port))
         port = listener.getsockname()[1]
         data = DataDir(options.data_dir)
@@ -58,12 +58,12 @@ async def run_up(options: Options, console: Console) -> None:
         no_model = why_no_model(options.env, options.model)
         model_port = owned.enter_context(held_port()) if no_model is None else None
         server_port = owned.enter_context(held_port()) if program else 0
-        # Loopback is open to every local user: without a password each could read all prompts and answers.
+        # Every local user can connect to loopback. Without a password each could read all prompts and answers.
         password = secrets.token_urlsafe(24)
         redis_url = options.redis_url or embedded_url(server_port, password)
         decided = decided_env(redis_url, options.host, port, model_port)
-        # A password of a server that is somebody else's is not written down.
-        told = decided if program else {**decided, "HEADRACE_REDIS_URL": without_password(redis_url)}
+        # The password of a server that is not ours is not written to disk.
+        shown = decided if program else {**decided, "HEADRACE_REDIS_URL": without_password(redis_url)}
 
         env = children_env(options.env, decided)
         plan = Plan(env, data.log, Address(options.host, port, listener.fileno()))
@@ -82,7 +82,7 @@ async def run_up(options: Options, console: Console) -> None:
 
         progress = Progress(console, {spec.name: label(spec.name) for spec in specs})
         url = base_url(options.host, port)
-        supervisor = Supervisor(specs, progress, lambda pids: data.write_state(url, told, pids))
+        supervisor = Supervisor(specs, progress, lambda pids: data.write_state(url, shown, pids))
 
         def up() -> None:
             progress.finish()
@@ -95,18 +95,18 @@ async def run_up(options: Options, console: Console) -> None:
 
 async def _run_until_signal(supervisor: Supervisor, up: Callable[[], None], progress: Progress) -> None:
     loop = asyncio.get_running_loop()
-    asked = asyncio.Event()
+    stopping = asyncio.Event()
 
     def stop() -> None:
-        # A second Ctrl-C means: now.
-        if asked.is_set():
+        # A second Ctrl-C kills the children at once.
+        if stopping.is_set():
             supervisor.kill()
-        asked.set()
+        stopping.set()
 
     for sig in STOP_SIGNALS:
         loop.add_signal_handler(sig, stop)
     work = asyncio.create_task(supervisor.run(up))
-    signalled = asyncio.create_task(asked.wait())
+    signalled = asyncio.create_task(stopping.wait())
     try:
         await asyncio.wait({work, signalled}, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -115,9 +115,9 @@ async def _run_until_signal(supervisor: Supervisor, up: Callable[[], None], prog
         outcome = (await asyncio.gather(work, signalled, return_exceptions=True))[0]
         try:
             progress.finish()
-            progress.say("Stopping (Ctrl-C again: at once) …" if asked.is_set() else "Stopping everything …")
+            progress.say("Stopping (Ctrl-C again: at once) …" if stopping.is_set() else "Stopping everything …")
         finally:
-            # Also where nothing can be said any more, for the terminal is gone.
+            # Stop them also if nothing can be printed any more because the terminal is gone.
             await supervisor.stop()
     if isinstance(outcome, BaseException) and not isinstance(outcome, asyncio.CancelledError):
         raise outcome

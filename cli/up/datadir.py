@@ -1,12 +1,11 @@
 """The data folder: the server's append-only file and configuration, the children's logs, a lock, and ``up.json``.
 
-Theory of operation. Two servers on one append-only file would ruin it, so whoever uses the folder holds a
-``flock`` on ``DIR/lock``. The embedded server inherits the locked descriptor: should the CLI be killed, the
-lock lasts until the server has really ended too. The kernel drops it with its last holder, so a lock is
-never stale.
+Theory of operation. Two servers on one append-only file would destroy it, so the program that uses the folder holds
+a ``flock`` on ``DIR/lock``. The embedded server inherits the locked descriptor: if the CLI is killed, the lock
+lasts until the server has ended too. The kernel releases it with its last holder, so a lock is never stale.
 
-The prompts and answers of all callers lie here, and the password of the server. So what this class makes is for its
-owner alone, also where the folder itself was there before, and is open to others.
+The folder holds the prompts and answers of all callers, and the server's password. So the files that this class
+makes are only for their owner, even if the folder itself existed before and is open to others.
 """
 
 import contextlib
@@ -22,11 +21,12 @@ from cli.errors import CannotStart
 LOCK, STATE = "lock", "up.json"
 
 LOCK_WITHIN_S = 3.0
-"""A server whose CLI was just killed writes its last second before it ends; a live `headrace up` stays."""
+"""How long to wait for the lock. A server whose CLI was just killed writes its last second before it ends; a live
+`headrace up` keeps the lock for longer."""
 
 
 class DataDir:
-    """The folder, locked until :meth:`close`. It is made where it is missing, for its owner alone."""
+    """The folder, locked until :meth:`close`. If it is missing, it is made, for its owner only."""
 
     def __init__(self, path: Path) -> None:
         """Raises :class:`CannotStart` if the folder can't be written or is in use."""
@@ -35,8 +35,8 @@ class DataDir:
         self._state = self.path / STATE
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # The second is the server's own (its `appenddirname`). It is made here, and not by the server, because
-            # of files that an older version left in it for everybody to read.
+            # The second is the server's (its `appenddirname`). Its mode is set here, because an older version may
+            # have left files in it that everybody could read.
             for private in (self.logs, self.path / "appendonlydir"):
                 private.mkdir(mode=0o700, exist_ok=True)
                 private.chmod(0o700)
@@ -62,7 +62,7 @@ class DataDir:
                     raise CannotStart(self._in_use()) from None
                 time.sleep(0.1)
             else:
-                # Only for the sentence of :meth:`_in_use`: on a full disk it names no process.
+                # Only used by the text of :meth:`_in_use`: on a full disk that text names no process.
                 with contextlib.suppress(OSError):
                     os.ftruncate(self.lock_fd, 0)
                     os.pwrite(self.lock_fd, f"{os.getpid()}\n".encode(), 0)
@@ -77,27 +77,27 @@ class DataDir:
         )
 
     def log(self, name: str) -> Path:
-        """Where the output of the child of that name goes."""
+        """The log file of the child with this name."""
         return self.logs / f"{name}.log"
 
     def write_server_config(self, password: str) -> Path:
-        """Write the embedded server's configuration file. Out: where it is. A password in the arguments of a
-        process could be read by every local user. Raises :class:`CannotStart`."""
+        """Write the embedded server's configuration file. Out: its path. The password is in this file because every
+        local user can read the arguments of a process. Raises :class:`CannotStart`."""
         file = self.path / "valkey.conf"
         try:
             file.unlink(missing_ok=True)
             with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as writer:
                 writer.write(f"requirepass {password}\n")
         except OSError as error:
-            raise CannotStart(f"{file} can't be written ({error.strerror}). Mend that, and try again.") from None
+            raise CannotStart(f"{file} can't be written ({error.strerror}). Fix that, and try again.") from None
         return file
 
     def write_state(self, url: str, environment: Mapping[str, str], children: Mapping[str, int]) -> None:
-        """Write ``up.json``: what runs, for scripts, tests and ``headrace doctor``. Whole or not at all, for its
-        owner alone. In: the API's URL; what `headrace up` decided of the children's environment; their pids by
-        name.
+        """Write ``up.json``, which says what runs, for scripts, tests and ``headrace doctor``. It is written as a
+        whole or not at all, and only for its owner. In: the API's URL; the settings that `headrace up` decided; the
+        children's pids by name.
 
-        Where the disk is full it stays as it was: the next child that is started writes it again."""
+        On a full disk the file stays as it was. It is written again when the next child starts."""
         state = {
             "url": url,
             "redis_url": environment["HEADRACE_REDIS_URL"],
@@ -112,15 +112,15 @@ class DataDir:
             fresh.replace(self._state)
 
     def close(self) -> None:
-        """Remove ``up.json`` and let the folder go."""
+        """Remove ``up.json`` and release the folder."""
         with contextlib.suppress(OSError):
             self._state.unlink(missing_ok=True)
         os.close(self.lock_fd)
 
 
 def environment_of(path: Path) -> dict[str, str]:
-    """What the `headrace up` that uses this folder decided of its children's environment; nothing where none runs,
-    or where this user may not know."""
+    """The settings that the `headrace up` in this folder decided; {} if none runs, or if this user may not read
+    them."""
     with contextlib.suppress(OSError, ValueError, KeyError), (path / LOCK).open() as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

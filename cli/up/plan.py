@@ -1,6 +1,6 @@
-"""Which children `headrace up` has: every command, environment, order and time bound in one place.
+"""The children of `headrace up`: every command, environment, order and time bound in one place.
 
-Stopping takes at most the sum of the three turns, 5 s: the API (its viewers are told to come back), then
+Stopping takes at most the sum of the three turns, 5 s: first the API (it tells its viewers to come back), then the
 workers (they hand their streams over, which needs the server) and the model, then the server.
 """
 
@@ -19,7 +19,7 @@ from cli.up.supervisor import Spec
 from cli.up.valkey import answers, server_argv, why_no_room
 
 CODE = Path(__file__).parents[2]
-"""Where the packages lie: children run the CLI's own code, and never an ``api`` in the current folder."""
+"""The folder of the packages. Children run the CLI's own code, and never an ``api`` in the current folder."""
 
 API_TURN, WORKER_TURN, SERVER_TURN = 0, 1, 2
 API_STOP_S, WORKER_STOP_S, MODEL_STOP_S, SERVER_STOP_S = 1.5, 2.0, 1.0, 1.5
@@ -27,14 +27,14 @@ API_STOP_S, WORKER_STOP_S, MODEL_STOP_S, SERVER_STOP_S = 1.5, 2.0, 1.0, 1.5
 SERVER_READY_S = 60.0
 """Loading a large append-only file takes seconds for each GB."""
 MODEL_READY_S = 60.0
-"""About a second; a cold disk and a busy machine take longer."""
+"""The model usually needs about a second; a cold disk or a busy machine takes longer."""
 CODE_READY_S = 30.0
-"""About a second of imports for each process, all of them at once."""
+"""Each process imports for about a second, and all start at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the API listens."""
+    """The address on which the API listens."""
 
     host: str
     port: int
@@ -44,7 +44,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What all children share: their environment, where their logs go, and where the API listens."""
+    """What all children share: their environment, the paths of their logs, and the API's address."""
 
     env: Mapping[str, str]
     log: Callable[[str], Path]
@@ -53,8 +53,8 @@ class Plan:
     def server(
         self, program: Path, port: int, config: Path, directory: Path, lock_fd: int, appendfsync: str
     ) -> Spec:
-        """The embedded Redis server. It gets SIGTERM if the CLI dies, to save its append-only file. ``config``: the
-        file with its password, which stands in ``HEADRACE_REDIS_URL`` too."""
+        """The embedded Redis server. If the CLI dies, it gets SIGTERM, so that it can save its append-only file.
+        ``config``: the file with its password, which is also in ``HEADRACE_REDIS_URL``."""
         url = self.env["HEADRACE_REDIS_URL"]
 
         async def ready() -> bool:
@@ -81,7 +81,7 @@ class Plan:
         return Spec(command, _http_ok("127.0.0.1", port, "/health"), MODEL_READY_S, MODEL_STOP_S, WORKER_TURN)
 
     def worker(self, number: int, after: tuple[str, ...]) -> Spec:
-        """A worker process. That it is there is seen by the API's ``/readyz``, as it is in Redis."""
+        """A worker process. It is ready when the API's ``/readyz`` sees it in Redis."""
         command = self._python(f"worker-{number}", ("worker",), ())
         ready = _http_ok(self.address.host, self.address.port, "/readyz")
         return Spec(command, ready, CODE_READY_S, WORKER_STOP_S, WORKER_TURN, after)
@@ -98,8 +98,8 @@ class Plan:
 
 
 def decided_env(redis_url: str, host: str, port: int, model_port: int | None) -> dict[str, str]:
-    """The settings that `headrace up` decides. The local model gets a key of its own, as a server does that others
-    on this machine can reach."""
+    """The settings that `headrace up` decides. The local model gets a key, because other users of this machine can
+    reach its server."""
     decided = {"HEADRACE_REDIS_URL": redis_url, "HEADRACE_HOST": host, "HEADRACE_PORT": str(port)}
     if model_port is not None:
         decided |= {"LOCAL_BASE_URL": f"http://127.0.0.1:{model_port}/v1", "LOCAL_MODELS": MODEL_NAME}
@@ -110,13 +110,13 @@ def decided_env(redis_url: str, host: str, port: int, model_port: int | None) ->
 def children_env(env: Mapping[str, str], decided: Mapping[str, str]) -> dict[str, str]:
     """The environment of every child: the CLI's own, and what `headrace up` decided."""
     ours = {
-        # Nobody waits 25 s for a Ctrl-C: streams are handed over, and go on at the next start.
+        # A Ctrl-C must not take 25 s: streams are handed over, and go on at the next start.
         "HEADRACE_DRAIN_S": "0",
         "PYTHONPATH": str(CODE),
         "PYTHONUNBUFFERED": "1",
     }
     if "LOCAL_BASE_URL" in decided:
-        # The environment's proxy can't reach what runs here.
+        # The environment's proxy can't reach servers on this machine's loopback.
         no_proxy = "no_proxy" if "no_proxy" in env else "NO_PROXY"
         ours[no_proxy] = ",".join(filter(None, (env.get(no_proxy), urlsplit(decided["LOCAL_BASE_URL"]).netloc)))
     return {**env, **decided, **ours}

@@ -1,14 +1,14 @@
 """Child processes that never outlive this one.
 
-Theory of operation. A child is the leader of a session of its own, so a terminal's Ctrl-C reaches this
-process alone, which then stops its children in order. Should this process be killed, nobody would; so on
-Linux each child asks the kernel for a signal at its parent's death (``PR_SET_PDEATHSIG``), between fork
-and exec. The parent may die before that request is made: the child then sees another parent than the one
-it was forked from, and ends at once. The kernel watches the forking *thread*: fork from the main thread.
+Theory of operation. Each child leads a session of its own, so a terminal's Ctrl-C reaches only this process, which
+then stops its children in order. If this process is killed, it can't stop them. So on Linux each child asks the
+kernel, between fork and exec, for a signal at its parent's death (``PR_SET_PDEATHSIG``). The parent may die before
+that request: then the child sees another parent than the one that forked it, and ends at once. The kernel watches
+the forking *thread*, so fork from the main thread.
 
-A child's end is told by the kernel, through a descriptor of the process (``pidfd``; only Linux has them: elsewhere
-it is looked for again and again), and not by a watcher thread: forking with Python code between fork and exec is
-only safe where no other thread may hold a lock.
+The kernel reports a child's end through a descriptor of the process (``pidfd``; only on Linux, elsewhere it is
+polled). There is no watcher thread, because Python code between fork and exec is only safe if no other thread can
+hold a lock.
 """
 
 import asyncio
@@ -25,14 +25,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 POLL_S = 0.2
-"""How late a child's end may be seen where the kernel does not tell: hardly longer than a person notices. To look
-at three children so often takes 2.4 ms of CPU a second."""
+"""How often a child's end is polled without ``pidfd``: a person hardly notices the delay. For three children it
+takes 2.4 ms of CPU a second."""
 
 KILL_WAIT_S = 2.0
-"""After SIGKILL only a process inside an uninterruptible system call is still there: nothing helps then."""
+"""After SIGKILL only a process in an uninterruptible system call stays alive, and nothing helps against that."""
 
 LOG_BYTES = 8 * 1024 * 1024
-"""A log that has grown past this becomes ``<name>.log.1``: at most twice this size on disk for each child."""
+"""A larger log becomes ``<name>.log.1``. So each child has at most twice this size on disk."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -46,15 +46,15 @@ class ChildCommand:
     env: Mapping[str, str] = field(repr=False)
     log: Path
     orphaned: signal.Signals = signal.SIGKILL
-    """What the kernel sends it when its parent dies. SIGKILL can't be missed; what has something to save
-    gets SIGTERM."""
+    """The signal at its parent's death. SIGKILL can't be missed; a child that has something to save gets
+    SIGTERM."""
     pass_fds: tuple[int, ...] = ()
 
 
 def end_with_parent(sig: signal.Signals) -> Callable[[], None] | None:
-    """What a forked child must call before it execs, to get ``sig`` at its parent's death.
+    """A function that a forked child must call before its exec, to get ``sig`` at its parent's death.
 
-    None where the system has no such thing (only Linux does).
+    None if the system can't do that (only Linux can).
     """
     if not sys.platform.startswith("linux"):
         return None
@@ -69,11 +69,11 @@ def end_with_parent(sig: signal.Signals) -> Callable[[], None] | None:
 
 
 class Process:
-    """A running child. Whoever makes one awaits :meth:`stop`."""
+    """A running child. Its creator must await :meth:`stop`."""
 
     def __init__(self, command: ChildCommand) -> None:
-        """Start it; its output is appended to the log, or dropped where that can't be opened. Raises ``OSError`` if
-        the program can't be run."""
+        """Start the child. Its output is appended to the log, or dropped if the log can't be opened. Raises
+        ``OSError`` if the program can't be run."""
         with _opened(command.log) as log:
             self._popen = subprocess.Popen(  # noqa: S603 - the commands are this project's own
                 command.argv,
@@ -83,7 +83,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=command.pass_fds,
-                # What children write (the server's file, above all) is for this user alone.
+                # The files that children write (above all the server's) are only for this user.
                 umask=0o077,
                 preexec_fn=end_with_parent(command.orphaned),
             )
@@ -101,7 +101,7 @@ class Process:
         return code
 
     async def _may_have_ended(self) -> None:
-        """Wait until it is time to look whether it has ended. (It was not reaped: its pid is still its own.)"""
+        """Wait until the child may have ended. (It is not reaped yet, so its pid is still its own.)"""
         try:
             descriptor = os.pidfd_open(self.pid)
         except (AttributeError, OSError):
@@ -152,7 +152,7 @@ def ending(code: int) -> str:
 
 
 def last_lines(log: Path, count: int = 12) -> str:
-    """The log's last lines, each at most 400 characters ('' where there is no log)."""
+    """The log's last lines, each at most 400 characters ('' if there is no log)."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 64 * 1024))
@@ -163,7 +163,7 @@ def last_lines(log: Path, count: int = 12) -> str:
 
 
 def begin_log(log: Path) -> None:
-    """Set the log of the run before aside, and start an empty one. Where that can't be, its child runs without."""
+    """Rename the log of the last run, and start an empty one. If that fails, the child runs without a log."""
     with contextlib.suppress(OSError):
         if log.exists():
             log.replace(log.with_name(log.name + ".1"))
@@ -171,14 +171,15 @@ def begin_log(log: Path) -> None:
 
 
 def bound_log(log: Path, limit: int = LOG_BYTES) -> None:
-    """Copy a log that has grown too long aside and empty it. Its writer appends, so it goes on at the start;
-    a line written between copy and cut is lost. On a full disk there is no copy: the cut is what makes room."""
+    """Copy a log that is too long to ``<name>.log.1``, and empty it. Its writer appends, so it goes on at the
+    start. A line written between the two steps is lost. On a full disk there is no copy, because emptying must make
+    room."""
     with contextlib.suppress(OSError):
         if log.stat().st_size <= limit:
             return
         aside = log.with_name(log.name + ".1")
         try:
-            shutil.copy(log, aside)  # with its mode: for this user alone
+            shutil.copy(log, aside)  # keeps the mode: only for this user
         except OSError:
             aside.unlink(missing_ok=True)
         os.truncate(log, 0)

@@ -1,4 +1,4 @@
-"""What `headrace up` shows: a live list on a terminal, plain lines everywhere else."""
+"""The progress of `headrace up`: a live list on a terminal, plain lines elsewhere."""
 
 import asyncio
 import contextlib
@@ -16,6 +16,15 @@ from rich.text import Text
 REFRESH_S = 0.1
 
 
+class LastingConsole(Console):
+    """Goes on in silence where whoever read it has left (``headrace up | head``)."""
+
+    def on_broken_pipe(self) -> None:
+        """In place of ending the program."""
+        with contextlib.suppress(SystemExit):
+            super().on_broken_pipe()
+
+
 @dataclass(slots=True)
 class _Row:
     label: str
@@ -24,14 +33,14 @@ class _Row:
 
 
 class Progress:
-    """Reports on children by name; an async context in which the list is alive."""
+    """Shows what the children do, by name. An async context manager; the list is live inside it."""
 
     def __init__(self, console: Console, labels: dict[str, str]) -> None:
-        """``labels``: for each child's name, what it is, in the order of the list."""
+        """``labels``: a description for each child's name, in the order of the list."""
         self._console = console
         self._rows = {name: _Row(label) for name, label in labels.items()}
         self._spinner = Spinner("dots", style="cyan")
-        # The live list is redrawn by a task and not by rich's thread: children are forked meanwhile.
+        # A task redraws the live list, and not rich's thread, because children are forked meanwhile.
         self._live = Live(self._table(), console=console, auto_refresh=False) if console.is_terminal else None
         self._task: asyncio.Task[None] | None = None
 
@@ -47,7 +56,7 @@ class Progress:
         self.finish()
 
     def finish(self) -> None:
-        """The list as it is stays on the screen; what comes later is printed below. Safe to call again."""
+        """Leave the list on the screen as it is. Later output goes below it. Safe to call again."""
         if self._task:
             self._task.cancel()
             self._task = None
@@ -73,8 +82,8 @@ class Progress:
         self.say(f"{name} ended: {for_what}. It is started again in {again_in_s:.1f} s.", style="yellow")
 
     def say(self, text: str, style: str = "") -> None:
-        """Print a text as it is: long lines are not broken, so what is printed can be copied. Where it can't be
-        printed (it goes into a file on a full disk) everything goes on without."""
+        """Print a text as it is. Long lines are not broken, so that they can be copied. If printing fails (the
+        output is a file on a full disk), the text is dropped."""
         with contextlib.suppress(OSError):
             self._console.print(Text(text, style=style), soft_wrap=True, highlight=False)
 

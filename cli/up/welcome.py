@@ -1,4 +1,4 @@
-"""What `headrace up` says once all is up: where it is, how to try it, and what is missing."""
+"""The text of `headrace up` when everything is up: the URL, how to try it, and what is missing."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from shared.config.settings import is_loopback, load
 
 
 def label(name: str) -> str:
-    """What the child of that name is, for people."""
+    """A description of the child with this name, for people."""
     return {
         "valkey": "Redis-compatible server, holds the logs",
         "model": "SmolLM2 135M under llama.cpp",
@@ -19,7 +19,7 @@ def label(name: str) -> str:
 
 
 def why_no_model(env: Mapping[str, str], wanted: bool) -> str | None:
-    """Why the local model is not started, for people; None: it is."""
+    """Why the local model is not started, for people; None if it is started."""
     if env.get("LOCAL_BASE_URL", "").strip():
         return "The provider 'local' is the one that LOCAL_BASE_URL names; the built-in model is not started."
     if not wanted:
@@ -41,10 +41,10 @@ def welcome(
     default_model: str,
     no_model: str | None,
 ) -> None:
-    """Say what there is. ``env`` is the children's; ``no_model`` as :func:`why_no_model` gives it."""
+    """Print the text. ``env``: the children's environment; ``no_model``: from :func:`why_no_model`."""
     keyed = bool(env.get("HEADRACE_API_KEYS", "").strip())
     if not keyed and not is_loopback(host):
-        say("It needs no key: whoever reaches this machine can use it.", style="yellow")
+        say("It needs no key: everybody who can reach this machine can use it.", style="yellow")
     say(f"Logs: {logs}    Ctrl-C stops everything.", style="dim")
     if no_model:
         say(f"\n{no_model}", style="yellow")

@@ -1,11 +1,11 @@
-"""What each wire format, and each model of it, has a word for: what a request may ask of whom. Pure, no I/O.
+"""The capabilities of each wire format and model: which fields of a request they support. Pure, no I/O.
 
-Theory of operation. A request says things once for all providers; an adapter has to put each into its own format's
-words. What a format has no word for is refused when the stream is created, with the field's name, for the model and
-for each fallback: later it would be a refusal that the provider makes, or a wish that is passed over in silence.
-The same holds for what a provider lacks (``lacks`` in its row of the table), and for combinations that a format
-refuses (Claude's thinking with a temperature). What differs from model to model is told by the model's name, and
-only where the list of models that differ is closed: the older ones. A new name is taken for a new model.
+Theory of operation. A request has one form for all providers; an adapter translates each field into its own wire
+format. A field that the format can't express is refused when the stream is created, with the field's name, for the
+model and for each fallback. Otherwise the provider would refuse it later, or ignore it in silence.
+The same holds for a feature that a provider lacks (``lacks`` in its row of the table), and for combinations that a
+format refuses (Claude's thinking with a temperature). Differences between models are told by the model's name, and
+only where the list of models that differ is closed: the older ones. An unknown name counts as a new model.
 """
 
 import re
@@ -56,11 +56,11 @@ WORDS: Final[dict[Feature, dict[WireFormat, str]]] = {
     "user": {"openai": "user", "anthropic": "metadata.user_id", "google": ""},
     "tools.strict": {"openai": "tools.0.function.strict", "anthropic": "tools.0.strict", "google": ""},
 }
-"""The place in the body of a call; '' where the format has no word: refused. (In the OpenAI format a budget is
-taken by those alone whose ``reasoning`` is an object.)"""
+"""Feature → wire format → the field's place in the body of a call; '' where the format has no such field, so that
+the request is refused. (In the OpenAI format only providers whose ``reasoning`` is an object take a budget.)"""
 
 MIN_BUDGET: Final = 1024
-"""Tokens: Anthropic's least budget of thinking."""
+"""Tokens: Anthropic's smallest thinking budget."""
 
 OPTIONS: Final[dict[str, str]] = {
     "openai": "chat_template_kwargs frequency_penalty guided_choice guided_grammar guided_json guided_regex "
@@ -70,7 +70,8 @@ OPTIONS: Final[dict[str, str]] = {
     "anthropic": "output_config stop_sequences temperature thinking tool_choice top_k top_p",
     "google": "generationConfig safetySettings toolConfig",
 }
-"""What ``provider_options`` may say where no API keys are set, by wire format: how the model chooses its words."""
+"""The names that ``provider_options`` may hold where no API keys are set, by wire format: all of them steer how the
+model chooses its words."""
 
 RESERVED: Final = frozenset(
     {
@@ -82,12 +83,13 @@ RESERVED: Final = frozenset(
         *("headers", "extraheaders", "extrabody", "extraquery", "authorization"),
     }
 )
-"""What ``provider_options`` may never say, in small letters and without ``_`` and ``-``: it would ask something
-else than the record tells, or ask somebody else, or change by what limits and costs are counted."""
+"""The names that ``provider_options`` may never hold, in lower case and without ``_`` and ``-``. Such an option
+would change the request from what the record says, send it to another server, or change the basis of limits and
+costs."""
 _WITHIN: Final = frozenset({"generationconfig", "options"})
-"""Where Google and Ollama put their limits."""
+"""The objects in which Google and Ollama put their limits."""
 CALLERS_TOOLS: Final = frozenset({"custom", "function"})
-"""Types of tools that the caller runs itself, at no cost of the provider's."""
+"""Types of tools that the caller runs itself; the provider charges nothing for them."""
 
 GOOGLE_TOOLS: Final = frozenset(
     {
@@ -102,13 +104,13 @@ GOOGLE_TOOLS: Final = frozenset(
         "retrieval",
     }
 )
-"""Tools of Gemini's own, by their name there, which is a field of its object ``Tool``."""
+"""Gemini's own tools, by their names there: fields of its object ``Tool``."""
 _DATED: Final = re.compile(r"_\d{8}$")
-"""How the types of Anthropic's tools end."""
+"""The date at the end of the types of Anthropic's tools."""
 
 
 class Refusal(NamedTuple):
-    """What can't be asked: the field (its path, with dots), and why, for people."""
+    """A field that can't be asked for (its path, with dots), and the reason, for people."""
 
     field: str
     reason: str
@@ -122,7 +124,7 @@ class Claude(NamedTuple):
 
     @property
     def thinks_by_budget(self) -> bool:
-        """Whether it takes a budget of thinking: the newer ones take an effort alone."""
+        """Whether it takes a thinking budget: the newer versions take only an effort."""
         return (3, 7) <= self < (4, 7)
 
     @property
@@ -135,23 +137,23 @@ _OLD_GEMINI: Final = re.compile(r"gemini-[12]\b")
 
 
 def claude(model: str) -> Claude | None:
-    """The version in a model's name (``claude-sonnet-4-5-20250929`` is 4.5); None where it names no Claude."""
+    """The version in a model's name (``claude-sonnet-4-5-20250929`` is 4.5); None where the model is no Claude."""
     found = _CLAUDE.search(model)
     return Claude(int(found[1]), int(found[2] or 0)) if found else None
 
 
 def is_old_gemini(model: str) -> bool:
-    """Whether it is a Gemini before 3: these think by a budget, and need no signatures back."""
+    """Whether the model is a Gemini before 3: these take a thinking budget, and need no signatures back."""
     return _OLD_GEMINI.search(model) is not None
 
 
 def needs_signatures(model: str) -> bool:
-    """Whether it refuses calls without a signature: Gemini from 3 on."""
+    """Whether the model refuses tool calls without a signature, as Gemini does from 3 on."""
     return "gemini-" in model and not is_old_gemini(model)
 
 
 def asked_for(request: Mapping[str, Any]) -> Iterator[tuple[Feature, str]]:
-    """What a request asks for, each with the field that says it."""
+    """The features that a request asks for, each with the field that asks for it."""
     if (choice := request.get("tool_choice")) is not None:
         yield ("tool_choice.name" if isinstance(choice, dict) else "tool_choice"), "tool_choice"
     if request.get("parallel_tool_calls") is False:
@@ -177,9 +179,9 @@ def asked_for(request: Mapping[str, Any]) -> Iterator[tuple[Feature, str]]:
 def refusal(
     provider: Provider, model: str, request: Mapping[str, Any], max_tokens: int | None = None
 ) -> Refusal | None:
-    """What of a request this provider (and this model of it) would refuse or pass over; None: nothing.
+    """The first field of a request that this provider, with this model, would refuse or ignore; None: no field.
 
-    ``request`` is as the record holds it; ``max_tokens`` is the limit that will be asked for, None for none.
+    ``request``: in the record's form. ``max_tokens``: the limit that will be sent; None: no limit.
     """
     return next(_refusals(provider, model, request, max_tokens), None)
 
@@ -193,7 +195,7 @@ def _refusals(
         if feature == "reasoning.budget_tokens" and provider.wire_format == "openai":
             lacks = lacks or provider.quirks.reasoning != "object"
         if lacks or not words.get(provider.wire_format):
-            yield Refusal(field, "it has no word for this")
+            yield Refusal(field, "it does not support this")
     yield from _tools(provider.wire_format, request)
     match provider.wire_format:
         case "anthropic":
@@ -205,22 +207,23 @@ def _refusals(
 
 
 def disallowed(provider: Provider, request: Mapping[str, Any], *, keyed: bool) -> Refusal | None:
-    """What of a request the operator has not allowed at this provider: an option, or a tool of the provider's own;
-    None: nothing. ``keyed``: API keys are set, so that only what is listed (``Provider.options``) is allowed."""
+    """The first option, or tool of the provider's own, in a request that the operator has not allowed for this
+    provider; None: there is none. ``keyed``: API keys are set, so only listed names (``Provider.options``) are
+    allowed."""
     allowed = {_plain(name) for name in provider.options}
     variable = f"{provider.name.upper()}_OPTIONS"
     options = request.get("provider_options") or {}
     for path, name in _names(options, "provider_options"):
         if _plain(name) in RESERVED:
-            return Refusal(path, "it is reserved, for what is asked, its limits and its costs depend on it")
+            return Refusal(path, "it is reserved, because the call, its limits and its costs depend on it")
     usual = set() if keyed else {_plain(name) for name in OPTIONS[provider.wire_format].split()}
     for name in options:
         if _plain(name) not in allowed | usual:
-            return Refusal(f"provider_options.{name}", f"the operator allows it by {variable}={name}")
+            return Refusal(f"provider_options.{name}", f"the operator can allow it with {variable}={name}")
     for n, tool in enumerate(request.get("tools") or () if keyed else ()):
         kind = tool.get("type")
         if kind is not None and kind not in CALLERS_TOOLS and not {"tools", _plain(f"tools.{kind}")} & allowed:
-            return Refusal(f"tools.{n}.type", f"the operator allows it by {variable}=tools.{kind}")
+            return Refusal(f"tools.{n}.type", f"the operator can allow it with {variable}=tools.{kind}")
     return None
 
 
@@ -256,7 +259,7 @@ def _openai(request: Mapping[str, Any]) -> Iterator[Refusal]:
     for n, turn in enumerate(request["messages"]):
         parts = turn["content"] if turn["role"] == "tool" and isinstance(turn["content"], list) else []
         if any(part["type"] != "text" for part in parts):
-            yield Refusal(f"messages.{n}.content", "the result of a tool is text there")
+            yield Refusal(f"messages.{n}.content", "a tool's result must be text there")
 
 
 def _anthropic(model: str, request: Mapping[str, Any], max_tokens: int | None) -> Iterator[Refusal]:
@@ -270,7 +273,7 @@ def _anthropic(model: str, request: Mapping[str, Any], max_tokens: int | None) -
     if budget is not None:
         if version is not None and not version.thinks_by_budget:
             why = "takes no budget" if version.thinks_by_effort else "does not think"
-            yield Refusal(budget_field, f"this model {why}: leave it out, or ask by reasoning.effort")
+            yield Refusal(budget_field, f"this model {why}: leave it out, or use reasoning.effort")
         if budget < MIN_BUDGET:
             yield Refusal(budget_field, f"a budget has at least {MIN_BUDGET} tokens")
         if max_tokens is not None and budget >= max_tokens:
@@ -300,13 +303,13 @@ def _anthropic(model: str, request: Mapping[str, Any], max_tokens: int | None) -
     if version is not None and version >= (4, 7):
         for name, value in (("temperature", temperature), ("top_p", top_p)):
             if value not in (None, 1):
-                yield Refusal(where[name], "this model takes none")
+                yield Refusal(where[name], "this model does not take it")
     elif version is not None and version >= (4, 1) and temperature is not None and top_p is not None:
         yield Refusal(where["top_p"], "this model takes either temperature or top_p")
 
 
 def _budget(request: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[int | None, str]:
-    """The tokens of thinking that are asked for, and the field that says it. Options win, as in the call."""
+    """The thinking budget that is asked for (tokens), and the field that asks for it. Options win, as in calls."""
     given = options.get("thinking")
     if given is not None:
         found = given.get("budget_tokens") if isinstance(given, dict) else None
@@ -317,6 +320,6 @@ def _budget(request: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[int
 def _google(model: str, request: Mapping[str, Any]) -> Iterator[Refusal]:
     seed = request.get("seed")
     if isinstance(seed, int) and not -(2**31) <= seed < 2**31:
-        yield Refusal("seed", "it is a number of 32 bits there")
+        yield Refusal("seed", "it must be a number of 32 bits there")
     if (request.get("reasoning") or {}).get("effort") == "none" and not is_old_gemini(model):
         yield Refusal("reasoning.effort", "this model always thinks: minimal is the least")

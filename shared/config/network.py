@@ -1,8 +1,8 @@
-"""The way to the outside, as the environment describes it to every program: proxies and certificates. Pure.
+"""Proxies and certificates for connections to the outside, from the usual environment variables. Pure.
 
-Read are ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``, in lower case first, as curl and requests
-do (the standard library's and httpx's own reading knows no address ranges and no ports in ``NO_PROXY``), and
-``SSL_CERT_FILE`` and ``SSL_CERT_DIR``, as OpenSSL does.
+It reads ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``, the lower-case name first, as curl and
+requests do. (The standard library and httpx understand no address ranges and no ports in ``NO_PROXY``.) It reads
+``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` as OpenSSL does.
 """
 
 import re
@@ -12,12 +12,12 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import urlsplit
 
 _ENTRY = re.compile(r"(?P<host>\[[^]]*\]|[^:]*|[^:]*:[^:]*:.*?)(?::(?P<port>\d{1,5}))?", re.ASCII)
-"""Of NO_PROXY: a host or an address (an IPv6 address with or without brackets), and perhaps a port."""
+"""An entry of NO_PROXY: a host or an address (an IPv6 address with or without brackets), and perhaps a port."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """One proxy; ``variable`` named it."""
+    """One proxy. ``variable``: the environment variable that named it."""
 
     url: str = field(repr=False)
     variable: str
@@ -34,7 +34,7 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """``proxies`` by the scheme of what is asked; ``no_proxy`` as it stands in the environment."""
+    """``proxies``: by the scheme of the URL that is called. ``no_proxy``: as it stands in the environment."""
 
     proxies: Mapping[str, Proxy] = field(default_factory=dict)
     no_proxy: str = ""
@@ -42,7 +42,7 @@ class Network:
     cert_dir: str = ""
 
     def proxy(self, scheme: str, host: str, port: int) -> Proxy | None:
-        """The proxy by which this server is asked; None: directly. ``host`` is in lower case, without brackets."""
+        """The proxy for calls to this server; None: call it directly. ``host``: in lower case, without brackets."""
         found = self.proxies.get(scheme)
         if found is None or any(
             _matches(entry, host, port) for entry in re.split(r"[,\s]+", self.no_proxy) if entry
@@ -52,7 +52,7 @@ class Network:
 
 
 def read_network(env: Mapping[str, str]) -> Network:
-    """In: an environment."""
+    """The proxies and certificates that an environment names."""
 
     def read(name: str) -> tuple[str, str]:
         found = next((key for key in (name.lower(), name) if key in env), name)
@@ -60,7 +60,7 @@ def read_network(env: Mapping[str, str]) -> Network:
 
     proxies = {}
     for scheme in ("http", "https"):
-        # A variable that is there and empty means: none, also where ALL_PROXY names one.
+        # A variable that is set but empty means no proxy, even where ALL_PROXY names one.
         named = next((name for name in (f"{scheme}_proxy", f"{scheme.upper()}_PROXY") if name in env), "")
         variable, url = read(f"{scheme.upper()}_PROXY" if named else "ALL_PROXY")
         if url:

@@ -1,10 +1,11 @@
-"""What a generation cost, by a catalogue of prices. Pure: the catalogue is handed in.
+"""The cost of a generation, by a catalogue of prices. Pure: the catalogue is handed in.
 
-Theory of operation. What is not known is None, never 0: a model that the catalogue has no price for (a local one
-too), and usage without both counts. Sums are made in decimals, for binary fractions would bill 0.1 + 0.2.
+Theory of operation. An unknown cost is None, never 0. The cost is unknown for a model without a price in the
+catalogue (a local model too), and for usage that lacks one of the two counts. Sums are decimals, because binary
+fractions can't add 0.1 and 0.2 exactly.
 
 Cached tokens are part of the input tokens, whatever the wire format (see :class:`worker.providers.base.Usage`).
-Where no cached price is known, they cost what input costs: the sum is then the most that it can be.
+Without a known cached price they are billed as other input, so the sum is an upper bound.
 """
 
 import re
@@ -26,7 +27,7 @@ Amount = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 
 
 class Price(BaseModel):
-    """A row of the catalogue: USD per million tokens, when that was read, and where."""
+    """A row of the catalogue: USD per million tokens, the date on which the price was read, and its source."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,18 +43,18 @@ Prices = dict[tuple[str, str], Price]
 
 
 def price_of(prices: Prices, provider: str, model: str) -> Price | None:
-    """The price of this very model, else that of the model whose dated version this is
-    (``gpt-4.1-2025-04-14``, ``claude-sonnet-4-5-20250929``, ``…@20250929``). Nothing else is near enough."""
+    """The price of exactly this model; else, for a dated version, that of the undated name
+    (``gpt-4.1-2025-04-14``, ``claude-sonnet-4-5-20250929``, ``…@20250929``). No other name is close enough."""
     exact = prices.get((provider, model))
     dated = _DATED.fullmatch(model)
     return exact or (prices.get((provider, dated["model"])) if dated else None)
 
 
 def cost(prices: Prices, provider: str, model: str, usage: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What this usage cost. In: the fields of ``worker.providers.base.Usage`` by name.
+    """The cost of this usage. In: the fields of ``worker.providers.base.Usage`` by name.
 
-    Out: ``{"usd", "price": {"input", "output", "cached", "date", "source"}}``, numbers in USD (the price's per
-    million tokens, ``cached`` None where it is unknown); None where the price or a count is unknown.
+    Out: ``{"usd", "price": {"input", "output", "cached", "date", "source"}}``. Numbers are USD; prices are per
+    million tokens, and ``cached`` is None where it is unknown. None where the price or a count is unknown.
     """
     price = price_of(prices, provider, model)
     if price is None or usage is None:

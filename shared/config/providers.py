@@ -1,16 +1,16 @@
-"""Which providers there are, and how a caller's ``model`` names one. Pure: tables and environment are handed in.
+"""The providers, and how a caller's ``model`` names one. Pure: tables and environment are handed in.
 
-What is known of a provider stands in a table (``shared/config/providers.toml``, and the user's file over it). The
-environment wins over it: ``<NAME>_BASE_URL``, ``<NAME>_API_KEY``, ``<NAME>_MODELS`` (a comma-separated list;
-without it any model name is passed on), ``<NAME>_OPTIONS`` (a list, too, which is added to the
-row's) and the fields of VARIABLES. Callers name models, never addresses.
+The facts about a provider stand in a table (``shared/config/providers.toml``, and the user's file over it). The
+environment wins over the table: ``<NAME>_BASE_URL``, ``<NAME>_API_KEY``, ``<NAME>_MODELS`` (a comma-separated list;
+without it any model name is passed on), ``<NAME>_OPTIONS`` (also a list, which is added to that of the row) and the
+fields of VARIABLES. Callers name models, never addresses.
 
-A row says more than where a provider is: :class:`Quirks` hold what it takes and refuses, compared with its own
-documentation (``checked``, ``source``; docs/providers.md has them as a table).
+A row holds more than an address: :class:`Quirks` tell what the provider accepts and refuses. They were compared
+with its documentation (``checked``, ``source``; docs/providers.md shows them as a table).
 
-``continues`` says how the provider carries on from given assistant text, for ``on_failure=continue``: ``no``;
-``prefill``, where a last message of the assistant is simply continued (llama.cpp); or ``vllm``, which wants two
-flags beside it.
+``continues`` tells how the provider goes on from given assistant text, for ``on_failure=continue``: ``no`` (it
+can't); ``prefill`` (it continues a last assistant message, as llama.cpp does); or ``vllm`` (it needs two flags with
+that message).
 """
 
 import re
@@ -25,8 +25,8 @@ MaxTokensName = Literal["max_tokens", "max_completion_tokens"]
 WireFormat = Literal["openai", "anthropic", "google"]
 """The names of the adapters in ``worker/providers``."""
 CallIds = Literal["any", "short", "plain", "nine", "none"]
-"""Ids of tool calls: any; at most 40 characters (OpenAI); ``[A-Za-z0-9_-]``, at most 64 (Claude); exactly nine of
-``[A-Za-z0-9]`` (Mistral); none at all (Vertex)."""
+"""The ids of tool calls that a provider takes: any; at most 40 characters (OpenAI); ``[A-Za-z0-9_-]``, at most 64
+(Claude); exactly nine of ``[A-Za-z0-9]`` (Mistral); no id at all (Vertex)."""
 Feature = Literal[
     "tool_choice",
     "tool_choice.name",
@@ -39,13 +39,13 @@ Feature = Literal[
     "user",
     "tools.strict",
 ]
-"""What a request may ask for and a provider may lack (see :mod:`shared.config.capabilities`)."""
+"""The features that a request may ask for and a provider may lack (see :mod:`shared.config.capabilities`)."""
 
 Limit = Annotated[int, Field(ge=0)]
 Url = Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")]
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
-"""In capitals it begins the names of variables."""
+"""A provider's name. In capitals it is the prefix of the provider's variables."""
 VARIABLES: Final = (
     "continues",
     "max_tokens_name",
@@ -57,26 +57,26 @@ VARIABLES: Final = (
     "tokens_per_minute",
     "rate_per_second",
 )
-"""Fields that ``<NAME>_<FIELD>`` replaces as they are."""
+"""The fields of a row that the variable ``<NAME>_<FIELD>`` replaces."""
 
 
 class Quirks(BaseModel):
-    """In what a provider differs from its wire format's first API. Where a field is about one format, the others
-    pass it over."""
+    """The differences between a provider and the original API of its wire format. A field that is about one wire
+    format is ignored by the others."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_tokens_name: MaxTokensName = "max_tokens"
-    """Of an answer's limit, in the OpenAI format: OpenAI's reasoning models refuse the older name, and other
-    servers may know that one alone."""
+    """The name of an answer's limit (OpenAI format). OpenAI's reasoning models refuse the older name; other servers
+    may know only that one."""
     stream_usage: bool = True
-    """Whether it takes ``stream_options`` (OpenAI format); one that refuses it tells its usage unasked."""
+    """Whether it takes ``stream_options`` (OpenAI format). A provider that refuses it sends its usage unasked."""
     call_ids: CallIds = "any"
     developer: bool = False
-    """Whether it knows the role ``developer`` (OpenAI format); it is ``system`` elsewhere."""
+    """Whether it knows the role ``developer`` (OpenAI format); other providers get ``system``."""
     reasoning: Literal["effort", "thinking", "object"] = "effort"
-    """How the OpenAI format asks for reasoning: ``reasoning_effort``; that and ``thinking`` to turn it on or off
-    (DeepSeek); or an object ``reasoning`` (OpenRouter)."""
+    """How it is asked for reasoning (OpenAI format): by ``reasoning_effort``; by that, and ``thinking`` to turn it
+    on or off (DeepSeek); or by an object ``reasoning`` (OpenRouter)."""
     reasoning_back: Literal["", "reasoning", "reasoning_content"] = ""
     """The field in which it takes its own reasoning back (OpenAI format)."""
     reasoning_details: bool = False
@@ -84,18 +84,18 @@ class Quirks(BaseModel):
     cache_control: bool = False
     """Whether it knows cache hints on parts (OpenAI format)."""
     strict: bool = False
-    """Whether it refuses fields of a message that it does not know (OpenAI format)."""
+    """Whether it refuses unknown fields of a message (OpenAI format)."""
     seed_name: Literal["seed", "random_seed"] = "seed"
-    """In the OpenAI format."""
+    """The name of the seed (OpenAI format)."""
     lacks: tuple[Feature, ...] = ()
-    """What it refuses or passes over although its wire format has a word for it."""
+    """The features that it refuses or ignores, although its wire format has a field for them."""
     auth: Literal["", "bearer", "api-key", "x-api-key", "x-goog-api-key"] = ""
-    """How the key goes along; empty: in the way of the wire format."""
+    """How the key is sent; empty: as the wire format usually does."""
     api_version: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,40}$")] = ""
-    """``api-version`` in the query of each call (Azure); empty: none."""
+    """``api-version`` in the query of each call (Azure); empty: no such parameter."""
 
     def key_header(self, usual: str, api_key: str) -> dict[str, str]:
-        """The header that carries the key; none without one. ``usual``: the wire format's own way."""
+        """The header that carries the key; no header without a key. ``usual``: the wire format's own way."""
         way = self.auth or usual
         if not api_key:
             return {}
@@ -103,26 +103,26 @@ class Quirks(BaseModel):
 
     @property
     def query(self) -> str:
-        """What stands behind a path: ``?api-version=…``, or nothing."""
+        """The query behind a path: ``?api-version=…``, or ''."""
         return f"?api-version={self.api_version}" if self.api_version else ""
 
 
 class Preset(Quirks):
-    """What is known of a provider before the environment is looked at: a row of the table."""
+    """A row of the table: what is known about a provider before the environment is read."""
 
     wire_format: WireFormat
     base_url: Url | None = None
     usual_url: Url | None = None
-    """What ``<NAME>_BASE_URL`` usually is, where it must be set."""
+    """The usual value of ``<NAME>_BASE_URL``, where that must be set."""
     key: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None = None
-    """The variable that holds the key; None: none is needed."""
+    """The variable that holds the key; None: the provider needs no key."""
     models: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
-    """What callers may say in ``provider_options``, and ``tools.<type>`` for tools of its own (see
-    :func:`shared.config.capabilities.disallowed`)."""
+    """The names that callers may use in ``provider_options``, and ``tools.<type>`` for the provider's own tools
+    (see :func:`shared.config.capabilities.disallowed`)."""
     continues: Continues = "no"
     checked: str = ""
-    """When the row was compared with the provider's documentation (a date), and with what (``source``)."""
+    """The date on which the row was compared with the provider's documentation (``source``: the page)."""
     source: str = ""
     max_concurrent: Limit = 0
     requests_per_minute: Limit = 0
@@ -144,7 +144,7 @@ class Preset(Quirks):
 class Provider:
     """One provider, ready to be called (or ``missing`` names the variable that must be set first).
 
-    Its limits hold for all workers together; 0 is none.
+    Its limits hold for all workers together; 0 means no limit.
     """
 
     name: str
@@ -161,9 +161,9 @@ class Provider:
     rate_per_second: float = 0.0
     """Tokens a second of one stream."""
     key: str = ""
-    """The variable that holds the key, for people."""
+    """The variable that holds the key, for error texts."""
     options: tuple[str, ...] = ()
-    """What callers may say in ``provider_options``; without API keys the wire format's usual ones, too."""
+    """The names that callers may use in ``provider_options``; without API keys also the usual ones."""
     quirks: Quirks = field(default_factory=Quirks)
 
     @property
@@ -172,11 +172,11 @@ class Provider:
 
 
 class BadProvider(ValueError):
-    """A provider can't be used as it is set; the text names it, or its variable."""
+    """A provider can't be used as it is configured; the text names the provider or the variable."""
 
 
 class UnknownModel(LookupError):
-    """The model's name leads nowhere. ``code`` is stable, the text is for people."""
+    """The model's name leads to no provider. ``code`` is stable, the text is for people."""
 
     def __init__(self, code: str, text: str) -> None:
         super().__init__(text)
@@ -196,15 +196,15 @@ class Target:
 
 
 def load_providers(env: Mapping[str, str], presets: Mapping[str, Preset]) -> dict[str, Provider]:
-    """All providers of the table, as this environment configures them. Raises :class:`BadProvider`."""
+    """All providers of the table, configured by this environment. Raises :class:`BadProvider`."""
     return {name: _load(name, preset, env) for name, preset in presets.items()}
 
 
 def _load(name: str, preset: Preset, env: Mapping[str, str]) -> Provider:
     if not NAME.fullmatch(name) or name == "headrace":
         raise BadProvider(
-            f"A provider can't be called {name!r}: small letters, digits and _ after a first letter, at most 40, "
-            "and not headrace, whose variables are the settings."
+            f"A provider can't be called {name!r}. A name begins with a small letter; small letters, digits and _ "
+            "follow, at most 40 in all. The name headrace is taken: its variables are the settings."
         )
     prefix = name.upper()
     row = _overridden(prefix, preset, env)
@@ -242,7 +242,7 @@ def listed(text: str) -> tuple[str, ...]:
 
 
 def _overridden(prefix: str, preset: Preset, env: Mapping[str, str]) -> Preset:
-    """The row with the fields that variables replace."""
+    """The row, with the values of its variables put in."""
     given = {field: env.get(f"{prefix}_{field.upper()}", "").strip() for field in VARIABLES}
     given = {field: value for field, value in given.items() if value}
     if not given:
@@ -250,15 +250,15 @@ def _overridden(prefix: str, preset: Preset, env: Mapping[str, str]) -> Preset:
     try:
         return Preset.model_validate({**preset.model_dump(), **given})
     except ValidationError as error:
-        told = [f"{prefix}_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()]
-        raise BadProvider("; ".join(told)) from None
+        faults = [f"{prefix}_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()]
+        raise BadProvider("; ".join(faults)) from None
 
 
 def resolve_model(model: str, providers: Mapping[str, Provider], default_model: str) -> Target:
-    """Find where ``model`` goes: ``provider/name``, or a bare name of the default model's provider.
+    """Find the provider of ``model``: ``provider/name``, or a bare name, of the default model's provider.
 
-    A name whose first part is no provider's is a bare one (``meta-llama/Llama-3`` at a provider that
-    lists it). Raises :class:`UnknownModel` with a code of ``unknown_provider``, ``unknown_model`` or
+    A name whose first part is no provider is a bare name (``meta-llama/Llama-3``), if the default model's provider
+    lists it. Raises :class:`UnknownModel` with a code of ``unknown_provider``, ``unknown_model`` or
     ``provider_not_configured``.
     """
     wanted = model or default_model
@@ -268,7 +268,7 @@ def resolve_model(model: str, providers: Mapping[str, Provider], default_model: 
         provider, name = providers[head], rest
     elif slash and wanted not in providers[default].models:
         known = ", ".join(sorted(providers))
-        raise UnknownModel("unknown_provider", f"There is no provider {head!r}. Known ones: {known}.")
+        raise UnknownModel("unknown_provider", f"There is no provider {head!r}. Known providers: {known}.")
     else:
         provider, name = providers[default], wanted
     if provider.missing:

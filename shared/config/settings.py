@@ -1,7 +1,7 @@
-"""All settings, each with its unit, default and reason. Read once, by the composition roots alone.
+"""All settings, each with its unit, default and reason. Read once, by the composition roots only.
 
-``HEADRACE_<FIELD>`` in the environment (or in ``.env``) sets the field of that name; a variable that no
-field knows is an error, for a typing mistake must not silently leave a default in force.
+``HEADRACE_<FIELD>`` in the environment (or in ``.env``) sets the field of that name. A variable without a field is
+an error, so that a typing mistake does not silently leave the default in force.
 """
 
 import io
@@ -27,13 +27,13 @@ from shared.redis import check_certificates, read_url, without_password
 PREFIX = "HEADRACE_"
 
 OF_CALLERS = frozenset({"HEADRACE_URL", "HEADRACE_KEY"})
-"""`headrace chat` reads these: where a server is, and a key of it. To a server they are no settings."""
+"""Variables that `headrace chat` reads: a server's URL, and an API key for it. They are no settings of a server."""
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Limit = Annotated[int, Field(ge=0)]
-"""A limit; 0 is none."""
+"""A limit; 0 means no limit."""
 
 _LINK_VALUES: Mapping[str, re.Pattern[str]] = {
     "address": re.compile(r"[0-9a-fA-F.:]*[.:][0-9a-fA-F.:]*"),
@@ -49,19 +49,19 @@ _LINKS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"HEADRACE_([A-Z0-9_]+_)?PORT_\d+_(TCP|UDP|SCTP)_PORT"), "number"),
     (re.compile(r"HEADRACE_([A-Z0-9_]+_)?PORT_\d+_(TCP|UDP|SCTP)_ADDR"), "address"),
 )
-"""Kubernetes gives each container these variables for each service of its namespace: ``HEADRACE_PORT`` for a
-service that is named ``headrace``, ``HEADRACE_REDIS_PORT`` for ``headrace-redis``. The name and the value must both
-fit."""
+"""Kubernetes sets these variables in each container, for each service of its namespace: ``HEADRACE_PORT`` for a
+service that is named ``headrace``, ``HEADRACE_REDIS_PORT`` for ``headrace-redis``. A variable counts as such only
+if both its name and its value fit."""
 
 _ORIGIN = re.compile(r"https?://[^/\s,?#]+")
 
 
 class BadSettings(ValueError):
-    """The environment can't be used; the text names each variable and what is wrong with it."""
+    """The environment can't be used; the text names each wrong variable and its fault."""
 
 
 class Settings(BaseModel):
-    """Everything that can be set. Sizes in bytes, times as the name's end says (``_s``, ``_ms``)."""
+    """All settings. Sizes are in bytes; the end of a name tells the unit of a time (``_s``, ``_ms``)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -103,6 +103,12 @@ class Settings(BaseModel):
     viewers: Count = Field(10_000, description="viewers at once in one API process")
     send_timeout_s: Positive = Field(30, description="a viewer that accepts nothing for this long is closed")
     keepalive_s: Positive = Field(15, description="time between comments that keep proxies awake")
+    grace_s: float = Field(
+        30,
+        ge=2,
+        le=3600,
+        description="how long an answer goes on whose OpenAI caller has left, before it is cancelled",
+    )
     linger_s: NotNegative = Field(5, description="life of a shared buffer after its last viewer")
 
     appendfsync: str = Field(
@@ -162,8 +168,7 @@ class Settings(BaseModel):
     log_format: str = Field("text", pattern="^(text|json)$", description="text, or json (a line an object)")
 
     def told(self) -> dict[str, Any]:
-        """The settings that differ from their defaults, for the log: without secrets, and URLs without
-        passwords."""
+        """The settings that differ from their defaults, for the log, without secrets and passwords in URLs."""
         fields, urls = type(self).model_fields, ("redis_url", "queue_url")
         return {
             name: without_password(value) if name in urls else value
@@ -187,12 +192,12 @@ class Settings(BaseModel):
 
     @property
     def hosts(self) -> list[str]:
-        """The names of this server, beside the address that it listens on."""
+        """The allowed names of this server, besides the address that it listens on."""
         return list(listed(self.allowed_hosts))
 
     @property
     def proxies(self) -> list[IPv4Network | IPv6Network]:
-        """The networks of the proxies in front that are trusted."""
+        """The networks of the trusted proxies in front of this server."""
         return _networks(self.trusted_proxies)
 
     @field_validator("trusted_proxies")
@@ -235,7 +240,7 @@ def _networks(text: str) -> list[IPv4Network | IPv6Network]:
 
 
 class Configuration(BaseModel):
-    """The settings, the providers and the prices, as the environment gives them."""
+    """The settings, providers, prices and proxies that the environment configures."""
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
@@ -244,12 +249,12 @@ class Configuration(BaseModel):
     prices: Prices
     network: Network = Network()
     service_links: tuple[str, ...] = ()
-    """The variables that were passed over because Kubernetes made them."""
+    """The variables that were ignored because Kubernetes made them."""
 
 
 def environment(directory: Path | None = None) -> dict[str, str]:
-    """The process's environment over that of ``.env`` in the directory (default: the current one). Raises
-    :class:`BadSettings` where that file can't be read."""
+    """The variables of ``.env`` in the directory (default: the current one), with those of the process's
+    environment over them. Raises :class:`BadSettings` where that file can't be read."""
     file = (directory or Path.cwd()) / ".env"
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -260,7 +265,7 @@ def environment(directory: Path | None = None) -> dict[str, str]:
         raise BadSettings(f"The settings in {file} can't be read: {why}.") from None
     for binding in parse_stream(io.StringIO(text)):
         if binding.error:
-            # Without the line itself, which may hold a key.
+            # The text leaves out the line itself, which may hold a key.
             raise BadSettings(
                 f"The settings in {file} can't be read: line {binding.original.line} is no NAME=value, or lacks a "
                 "quotation mark."
@@ -270,7 +275,7 @@ def environment(directory: Path | None = None) -> dict[str, str]:
 
 
 def is_service_link(name: str, value: str) -> bool:
-    """Whether Kubernetes made this variable for a service, so that it is no setting."""
+    """Whether Kubernetes made this variable for a service: then it is no setting."""
     return any(
         shape.fullmatch(name) is not None and _LINK_VALUES[kind].fullmatch(value.strip()) is not None
         for shape, kind in _LINKS
@@ -328,21 +333,21 @@ def load_prices(user_file: str = "") -> Prices:
 
 
 def check_open(settings: Settings, host: str) -> None:
-    """Whether the API may listen on this address: without keys on loopback alone, unless that was asked for.
+    """Check that the API may listen on this address: without keys only on loopback, unless ``allow_open`` is set.
 
     Raises :class:`BadSettings`.
     """
     if settings.keys or settings.allow_open or is_loopback(host):
         return
     raise BadSettings(
-        f"Without keys everybody who reaches {host or 'this machine'} could use it, so it does not listen there. "
-        f"Make a key (`headrace key new NAME`) and put its entry into {PREFIX}API_KEYS, listen on 127.0.0.1, "
-        f"or, if something in front lets nobody else in, set {PREFIX}ALLOW_OPEN=true."
+        f"Without keys everybody who reaches {host or 'this machine'} could use the API, so it does not listen "
+        f"there. Make a key (`headrace key new NAME`) and put its entry into {PREFIX}API_KEYS, or listen on "
+        f"127.0.0.1, or, if a firewall or proxy in front keeps others out, set {PREFIX}ALLOW_OPEN=true."
     )
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens on this address. (A name other than localhost: no.)"""
+    """Whether only this machine can reach a server that listens on this address. (Of names: localhost.)"""
     if host == "localhost":
         return True
     try:

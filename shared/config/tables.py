@@ -1,8 +1,8 @@
-"""TOML tables: one that is shipped with the package, and one of the user's over it.
+"""TOML tables: one is shipped with the package, and one of the user's may lie over it.
 
 A table has the form ``[name]`` or ``[name.name]`` with fields. Where both have the same name, the user's fields
-replace the shipped ones, field by field. Whatever is wrong is said with the file, the table and the field, and
-never with a value, for somebody may have put a key there.
+replace the shipped ones, field by field. An error names the file, the table and the field. It never shows a value,
+because somebody may have put a key there.
 """
 
 import tomllib
@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, ValidationError
 
 SHIPPED: Final = "shared.config"
-"""The package whose data the shipped tables are."""
+"""The package that holds the shipped tables as data."""
 
 Row = TypeVar("Row", bound=BaseModel)
 Rows = dict[tuple[str, ...], dict[str, Any]]
@@ -26,8 +26,8 @@ class BadTable(ValueError):
 
 
 def load_table(name: str, user_file: str, form: type[Row], depth: int) -> dict[tuple[str, ...], Row]:
-    """All rows of a table. In: the shipped file's name, the user's file ('' for none), what a row looks like, and
-    how many names lead to a row. Out: names → row. Raises :class:`BadTable`."""
+    """All rows of a table. In: the shipped file's name, the user's file ('' for none), the model of a row, and the
+    number of names that lead to a row. Out: names → row. Raises :class:`BadTable`."""
     shipped = (files(SHIPPED) / name).read_text(encoding="utf-8")
     raw = _rows(shipped, name, depth)
     origin = dict.fromkeys(raw, name)
@@ -67,13 +67,13 @@ def _row(fields: Mapping[str, Any], form: type[Row], file: str, names: tuple[str
     try:
         return form.model_validate(fields)
     except ValidationError as error:
-        told = [
+        faults = [
             f"{file}: {_shown(names)} {'.'.join(str(part) for part in e['loc'])}".rstrip()
             + ": "
             + ("no such field" if e["type"] == "extra_forbidden" else e["msg"].removeprefix("Value error, "))
             for e in error.errors()
         ]
-        raise BadTable("; ".join(told)) from None
+        raise BadTable("; ".join(faults)) from None
 
 
 def _shown(names: tuple[str, ...]) -> str:

@@ -1,3 +1,3 @@
-"""What every process of Headrace has around its work: log lines, metrics, the garbage collector, background tasks
-that it can't do without, its limit of files, the wait for missing rights, and why a connection did not come about.
+"""The parts that every process of Headrace has around its work: log lines, metrics, garbage collection, critical
+background tasks, the limit of open files, the wait for missing rights of Redis, and words for failed connections.
 """

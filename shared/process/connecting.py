@@ -1,4 +1,4 @@
-"""Why a connection to the outside did not come about, in words. No I/O."""
+"""The reasons why a connection to the outside failed, in words for people. No I/O."""
 
 import errno
 import socket
@@ -6,7 +6,8 @@ import ssl
 
 
 def cause_of(error: BaseException) -> OSError:
-    """The system's error behind a library's, which wraps it several times; an empty one where there is none."""
+    """The system's error behind a library's error, which may wrap it several times; an empty ``OSError`` where
+    there is none."""
     found, cause = OSError(), error.__cause__ or error.__context__
     while cause is not None:
         if isinstance(cause, OSError):
@@ -17,12 +18,12 @@ def cause_of(error: BaseException) -> OSError:
 
 
 def is_refused_tls(error: OSError) -> bool:
-    """Whether the two can't agree on a safe connection, so that trying again would not help."""
+    """Whether the two sides can't agree on a TLS connection, so that trying again would not help."""
     return isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
 
 
 def unreachable(error: OSError) -> str:
-    """Why a connection did not come about, in words."""
+    """Why a connection failed, in words for people."""
     match error:
         case ssl.SSLCertVerificationError():
             return _certificate_words(error)
@@ -46,7 +47,7 @@ def unreachable(error: OSError) -> str:
 
 
 def _certificate_words(error: ssl.SSLCertVerificationError) -> str:
-    """Codes of OpenSSL's ``X509_verify_cert_error_string``."""
+    """The numbers are the codes of OpenSSL's ``X509_verify_cert_error_string``."""
     match error.verify_code:
         case 9:
             return "its certificate is not valid yet (is this machine's clock right?)"
@@ -56,7 +57,7 @@ def _certificate_words(error: ssl.SSLCertVerificationError) -> str:
             return "its certificate is self-signed; name it in SSL_CERT_FILE if you trust it"
         case 19 | 20 | 21:
             return (
-                "its certificate is of an authority that is not known here; name that one's certificate in "
+                "its certificate is of an authority that is not known here; name the authority's certificate in "
                 "SSL_CERT_FILE (or SSL_CERT_DIR) if you trust it"
             )
         case 62 | 64:

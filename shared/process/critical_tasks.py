@@ -12,8 +12,8 @@ log = structlog.get_logger("vital")
 
 
 def start_critical(work: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
-    """Run this until it is cancelled. Should it end by itself, for whatever reason, the process is told to
-    stop: what supervises it starts it anew, and a process that only looks alive helps nobody."""
+    """Run this coroutine until it is cancelled. If it ends by itself, for any reason, the process gets SIGTERM: its
+    supervisor then starts it again. A process that only looks alive would help nobody."""
     task = asyncio.create_task(work, name=name)
     task.add_done_callback(_ended)
     return task

@@ -1,18 +1,18 @@
-"""The garbage collector, for a process that lives long and must answer quickly."""
+"""Garbage collection for a process that runs for long and must respond quickly."""
 
 import gc
 from typing import Final
 
 THRESHOLDS: Final = (20_000, 20, 100)
-"""Young objects, and rounds of the younger generations, until the next round."""
+"""New objects until a collection of the youngest generation; collections of one generation until the next one's."""
 
 
 def calm_collector() -> None:
-    """Leave what was loaded until now out of every collection, and collect seldom.
+    """Exclude all objects that exist now from every collection, and collect seldom.
 
-    A full collection walks over all that the frameworks loaded, 30 to 60 ms in which no token moves: at 100 streams
-    of 50 tokens/s the p99 was 52 to 67 ms, and is 10 to 11 (medians and CPU stay). So whatever a stream or a
-    request leaves must be freed by counting references: what goes round in a circle waits for a million streams.
+    A full collection walks over everything that the frameworks loaded: 30 to 60 ms in which no token moves. At 100
+    streams of 50 tokens/s the p99 was 52 to 67 ms, and is 10 to 11 (medians and CPU stay). The price: objects of a
+    stream or a request must be freed by reference counting. A reference cycle waits for a million streams.
     """
     gc.collect()
     gc.freeze()

@@ -1,10 +1,10 @@
 """Log lines: structlog and Python's logging to standard error, as text for people or JSON for machines.
 
-Theory of operation. No process may end, and no request fail, because a log line can't be written: the disk that
-takes it is full, or standard error is closed. So both loggers write to one :class:`LogOutput`, which writes to the
-descriptor itself. Python's own ``sys.stderr`` keeps what it can't write, raises at each later line, and is None
-where the descriptor was closed. What can't be written is dropped and counted; the first line that can be written
-again is preceded by one that tells the number.
+Theory of operation. No process may end, and no request fail, because a log line can't be written (the disk is full,
+or standard error is closed). So both loggers write to one :class:`LogOutput`, which writes to the descriptor
+itself. Python's own ``sys.stderr`` does not fit: it keeps text that it can't write, raises at each later line, and
+is None where the descriptor was closed. A line that can't be written is dropped and counted. The next line that can
+be written comes behind one that tells the number of dropped lines.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ STDERR: Final = 2
 
 
 class LogOutput(io.TextIOBase):
-    """Standard error, as something that never raises. ``dropped`` counts the lines that could not be written."""
+    """Standard error as a stream that never raises. ``dropped`` counts the lines that could not be written."""
 
     def __init__(self, form: str, descriptor: int = STDERR) -> None:
         """``form``: ``text`` or ``json``."""
@@ -30,7 +30,7 @@ class LogOutput(io.TextIOBase):
         self._descriptor = descriptor
         self._untold = 0
         self._cut = False
-        """Whether the last line was written in part (the disk became full in it)."""
+        """Whether the last line was written only in part (the disk became full)."""
         self.dropped = 0
 
     def write(self, text: str) -> int:
@@ -64,7 +64,7 @@ class LogOutput(io.TextIOBase):
 
 
 def configure_logs(level: str, form: str) -> LogOutput:
-    """Set up logging for this process. In: ``debug|info|warning|error`` and ``text|json``. Out: where it goes."""
+    """Set up logging for this process. In: ``debug|info|warning|error``, and ``text|json``. Out: its output."""
     _keep_standard_descriptors()
     output = LogOutput(form)
     stream = cast(TextIO, output)
@@ -73,7 +73,7 @@ def configure_logs(level: str, form: str) -> LogOutput:
         if form == "json"
         else structlog.dev.ConsoleRenderer(
             colors=os.isatty(STDERR),
-            # The default shows local variables: keys, prompts, URLs with passwords.
+            # The default formatter shows local variables: keys, prompts, URLs with passwords.
             exception_formatter=structlog.dev.plain_traceback,
         )
     )
@@ -90,9 +90,9 @@ def configure_logs(level: str, form: str) -> LogOutput:
         logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
-    # Each caller tells of a lost server itself, once, and not once a try.
+    # Each caller logs a lost server itself, once, and not once for each try.
     stamina.instrumentation.set_on_retry_hooks([])
-    # What libraries say, in the same form.
+    # The log lines of libraries get the same form.
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -105,8 +105,8 @@ def configure_logs(level: str, form: str) -> LogOutput:
 
 
 def _printable(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Escape what is no printable character in any value: a path or a provider's word may hold what a terminal
-    obeys, or a line that looks like another one of the log."""
+    """Escape each unprintable character in any value: a path or a provider's text may hold control codes that a
+    terminal obeys, or a line break and a forged log line."""
     for name, value in event.items():
         if isinstance(value, str) and not value.isprintable():
             escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
@@ -115,15 +115,15 @@ def _printable(_: object, __: str, event: structlog.typing.EventDict) -> structl
 
 
 def _keep_standard_descriptors() -> None:
-    """Open those that are closed on nothing: else the next socket would get the number of standard error, and what
-    C code prints there would go into it."""
+    """Open each closed standard descriptor on ``/dev/null``: otherwise the next socket would get the number of
+    standard error, and the output of C code would go into that socket."""
     for descriptor in (0, 1, STDERR):
         try:
             os.fstat(descriptor)
         except OSError:
-            # The lowest number that is free: this one.
+            # The system gives the lowest free number, which is this one.
             with contextlib.suppress(OSError):
                 os.open(os.devnull, os.O_RDWR)
-    # What is written there by others goes nowhere, instead of raising.
+    # Code that prints there must not raise: its text is dropped.
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115

@@ -1,12 +1,12 @@
-"""What a process tells Prometheus, and the small server that shows it.
+"""A process's metrics for Prometheus, and the small server that shows them.
 
-Theory of operation. Each process has a registry of its own; nothing is shared between processes, and Prometheus
-adds up what they tell. Several API processes may share one port, and a request reaches any of them: so each
-process, an API or a worker, can also serve its metrics on a port of its own (``HEADRACE_METRICS_PORT``; where that
-one is taken by a process of this machine, the next free one).
+Theory of operation. Each process has its own registry; processes share nothing, and Prometheus adds up their
+numbers. Several API processes may share one port, and a request reaches any of them. So each process, an API or a
+worker, can also serve its metrics on a port of its own (``HEADRACE_METRICS_PORT``; if another process of this
+machine has taken that port, the next free one).
 
-Nothing is counted for a token: what is counted is a flush, a read, a request, an attempt, a stream. What the parts
-know anyway (viewers, dropped log lines) is read from them when somebody asks.
+Nothing is counted for each token: the units are a flush, a read, a request, an attempt, a stream. Numbers that the
+parts keep anyway (viewers, dropped log lines) are read from them at each scrape.
 
 Labels are bounded: providers by the settings, codes by the table of errors, models by :class:`Names`.
 """
@@ -26,25 +26,25 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 FAST_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
-"""Buckets of what a machine does (s)."""
+"""Buckets for the times of machines (s)."""
 SLOW_S: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
-"""Buckets of what a person waits for (s)."""
+"""Buckets for the times that a person waits (s)."""
 
 MOST_NAMES: Final = 100
 OTHER: Final = "other"
 
 PORTS: Final = 64
-"""How many ports from the named one on are tried: more than the processes of one kind on a machine."""
+"""The number of ports that are tried, from the named one on: more than the processes of one kind on a machine."""
 MOST_CONNECTIONS: Final = 16
 REQUEST_S: Final = 5.0
-"""A scraper sends its request at once, and reads the answer at once."""
+"""A scraper sends its request at once, and reads the response at once."""
 MOST_HEAD: Final = 8 * 1024
 
 log = structlog.get_logger("metrics")
 
 
 class Names:
-    """Bounds a label: the first :data:`MOST_NAMES` names are told, all others are :data:`OTHER`."""
+    """Bounds a label: the first :data:`MOST_NAMES` names are labels, all others become :data:`OTHER`."""
 
     def __init__(self, most: int = MOST_NAMES) -> None:
         self._most = most
@@ -60,29 +60,30 @@ class Names:
 
 
 class Timings:
-    """A histogram for what happens a hundred times a second. An observation takes 0.3 µs; with prometheus-client's
-    own it takes 1.2 to 2.5, which with its counter would be 2 % of a flush with one token."""
+    """A histogram for events that happen a hundred times a second. An observation takes 0.3 µs. With
+    prometheus-client's own histogram it takes 1.2 to 2.5 µs; that and its counter would be 2 % of a flush with one
+    token."""
 
     def __init__(self, bounds: Sequence[float] = FAST_S) -> None:
-        """``bounds``: the buckets' upper ends (s)."""
+        """``bounds``: the upper ends of the buckets (s)."""
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
         self._sum_s = 0.0
 
     def observe(self, seconds: float) -> None:
-        """It took so long once more."""
+        """Add one observation."""
         self._counts[bisect_left(self._bounds, seconds)] += 1
         self._sum_s += seconds
 
     def told(self, name: str, about: str) -> Metric:
-        """As Prometheus reads it."""
+        """The histogram as Prometheus reads it."""
         ends = [floatToGoString(end) for end in (*self._bounds, float("inf"))]  # type: ignore[no-untyped-call]
         buckets = list(zip(ends, accumulate(self._counts), strict=True))
         return HistogramMetricFamily(name, about, buckets, self._sum_s)
 
 
 class Read(Collector):
-    """Metrics that are read from the parts when somebody asks."""
+    """Metrics that are read from the parts at each scrape."""
 
     def __init__(self, read: Callable[[], Iterable[Metric]]) -> None:
         self._read = read
@@ -92,7 +93,7 @@ class Read(Collector):
 
 
 def gauge(name: str, about: str, value: float) -> Metric:
-    """One number that goes up and down."""
+    """A number that goes up and down."""
     return GaugeMetricFamily(name, about, value)
 
 
@@ -107,7 +108,7 @@ def counter(name: str, about: str, label: str, values: Mapping[str, float]) -> M
 def common(
     registry: CollectorRegistry, dropped: Callable[[], int], errors: Callable[[], Mapping[str, int]]
 ) -> None:
-    """Add what every process tells: ``dropped`` log lines, and ``errors`` of Redis by the error's name."""
+    """Add the metrics that every process has: ``dropped`` log lines, and ``errors`` of Redis by their names."""
 
     def read() -> Iterable[Metric]:
         yield CounterMetricFamily(
@@ -120,26 +121,26 @@ def common(
 
 @asynccontextmanager
 async def served(host: str, port: int, render: Callable[[], Awaitable[bytes]]) -> AsyncIterator[None]:
-    """Serve what ``render`` gives at ``/metrics`` while the block lasts; port 0: nowhere.
+    """Serve the output of ``render`` at ``/metrics`` while the block lasts; port 0: don't serve.
 
-    A process that finds no free port says so in the log, and works without.
+    A process that finds no free port logs that, and runs without its metrics port.
     """
     open_connections = 0
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal open_connections
         open_connections += 1
         try:
             with contextlib.suppress(TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
                 async with asyncio.timeout(REQUEST_S):
                     if open_connections <= MOST_CONNECTIONS:
-                        writer.write(await _answer(await reader.readuntil(b"\r\n\r\n"), render))
+                        writer.write(await _response(await reader.readuntil(b"\r\n\r\n"), render))
                         await writer.drain()
         finally:
             open_connections -= 1
             writer.close()
 
-    server = await _listen(host, port, answer) if port else None
+    server = await _listen(host, port, handle) if port else None
     try:
         yield
     finally:
@@ -147,7 +148,7 @@ async def served(host: str, port: int, render: Callable[[], Awaitable[bytes]]) -
             server.close()
 
 
-async def _answer(head: bytes, render: Callable[[], Awaitable[bytes]]) -> bytes:
+async def _response(head: bytes, render: Callable[[], Awaitable[bytes]]) -> bytes:
     method, _, rest = head.partition(b" ")
     path = rest.partition(b" ")[0].partition(b"?")[0]
     status, kind, body = "200 OK", CONTENT_TYPE_LATEST, b""
@@ -169,13 +170,13 @@ async def _answer(head: bytes, render: Callable[[], Awaitable[bytes]]) -> bytes:
 
 
 async def _listen(
-    host: str, port: int, answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+    host: str, port: int, handle: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 ) -> asyncio.Server | None:
     error: OSError | None = None
     for one in range(port, min(port + PORTS, 65536)):
         try:
             server = await asyncio.start_server(
-                answer, host, one, limit=MOST_HEAD, reuse_address=True, reuse_port=False
+                handle, host, one, limit=MOST_HEAD, reuse_address=True, reuse_port=False
             )
         except OSError as refused:
             error = refused

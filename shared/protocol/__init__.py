@@ -1,5 +1,5 @@
-"""What API, worker and terminal agree on: cursors, events and what they add up to, SSE, statuses, fallbacks, read
-tokens, and how deep a stranger's JSON may nest.
+"""The protocol between API, worker and terminal: cursors, events and their sum, SSE, statuses, fallbacks, read
+tokens, and the allowed depth of JSON from outside.
 
-Pure: no I/O, no clock, nothing of the other rooms. Everything may use it.
+Pure: no I/O, no clock, no import of another room. Every room may use it.
 """

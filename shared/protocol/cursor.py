@@ -1,8 +1,8 @@
 """Cursors and stream ids: pure, no I/O.
 
-A cursor is an event's id, ``<epoch>-<n>``: at once the Redis entry id and the SSE ``id``; it is never
-translated. Redis compares ids as two unsigned 64-bit numbers, and so does :class:`Cursor`, because a
-tuple of two integers compares the same way.
+A cursor is an event's id, ``<epoch>-<n>``. The same text is the Redis entry id and the SSE ``id``; it is never
+translated. Redis compares ids as two unsigned 64-bit numbers, and so does :class:`Cursor`, because a tuple of two
+integers compares the same way.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ _STREAM_ID = re.compile(r"[A-Za-z0-9_-]{24}", re.ASCII)
 
 
 class Cursor(NamedTuple):
-    """Where an event stands in its log. Ordered as Redis orders entry ids."""
+    """The position of an event in its log. Ordered as Redis orders entry ids."""
 
     epoch: int
     n: int
@@ -37,14 +37,14 @@ class Cursor(NamedTuple):
 
 
 class BadCursor(ValueError):
-    """The text is no ``<epoch>-<n>``: ask again with the id of an event that was received, or with none."""
+    """The text is no ``<epoch>-<n>``. The client must send the id of an event that it received, or no id."""
 
 
 def parse_cursor(text: str) -> Cursor | None:
-    """Read what a client sends as ``Last-Event-ID``.
+    """Read a client's ``Last-Event-ID``.
 
-    In: the header's or query's text. Out: the cursor, or None for an empty text (the HTML standard lets a
-    client without an id send an empty one). Raises :class:`BadCursor` for anything else.
+    In: the text of the header or query. Out: the cursor, or None for an empty text (the HTML standard lets a client
+    without an id send an empty one). Raises :class:`BadCursor` for any other text.
     """
     if not text:
         return None
@@ -58,16 +58,16 @@ def parse_cursor(text: str) -> Cursor | None:
 
 
 def entry_cursor(raw: bytes) -> Cursor:
-    """The cursor of an entry id as Redis returns it (trusted, so it is split and not matched)."""
+    """The cursor of an entry id that Redis returned (trusted, so it is only split, not validated)."""
     epoch, _, n = raw.partition(b"-")
     return Cursor(int(epoch), int(n))
 
 
 def follows(before: Cursor | None, entry: Cursor, after: Cursor | None) -> bool:
-    """Whether ``entry`` comes right behind ``before`` with nothing missing between.
+    """Whether ``entry`` comes right behind ``before``, with no entry missing between them.
 
-    In: the last event seen; the new one; and, for an entry that opens an epoch, the id that its writer saw
-    as the log's last one. Out: False means that a trimmed or lost entry lies between.
+    In: the last event seen; the new one; and, for an entry that opens an epoch, the log's last id before it, as its
+    writer saw it. Out: False means that an entry between them was trimmed or lost.
     """
     if before is None:
         return True
@@ -82,10 +82,10 @@ def new_stream_id() -> str:
 
 
 def idempotent_stream_id(secret: bytes, owner: str, key: str) -> str:
-    """The stream id that an ``Idempotency-Key`` of this owner always leads to.
+    """The stream id that belongs to this ``Idempotency-Key`` of this owner.
 
-    HMAC-SHA256 over (owner, key), cut to the size of a random id: no second key in Redis and no window.
-    The owner's length stands in front, so that no two pairs share a text.
+    HMAC-SHA256 over (owner, key), cut to the size of a random id. So no second key in Redis is needed, and there is
+    no moment between two writes. The owner's length stands in front, so that two pairs never make the same text.
     """
     message = f"{len(owner)}:{owner}:{key}".encode()
     digest = hmac.new(secret, message, hashlib.sha256).digest()[:STREAM_ID_BYTES]
@@ -93,5 +93,5 @@ def idempotent_stream_id(secret: bytes, owner: str, key: str) -> str:
 
 
 def is_stream_id(text: str) -> bool:
-    """Whether the text has the shape of a stream id (it may still name no stream)."""
+    """Whether the text has the form of a stream id (the stream need not exist)."""
     return _STREAM_ID.fullmatch(text) is not None

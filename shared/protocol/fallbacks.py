@@ -1,14 +1,16 @@
-"""Who speaks for a stream, and who comes next. Pure.
+"""The provider and model that answer a stream, and its fallbacks. Pure.
 
-Theory of operation. A request names its provider and model and, in ``fallbacks``, those that are asked in their
-place, in this order, when one fails before its first token. Who speaks is state of the record: falling back moves
-the request itself to its next fallback, and all that the record tells of it, in the one fenced script that gives
-the stream back. So whoever claims the stream from then on, another worker too, asks the one it was moved to, and
-the new attempt's opening event tells viewers which that is. Each move takes one off the list, so it ends; it is
-no try of ``max_attempts``, for those bound what one request costs, and a provider that said nothing costs nothing.
+Theory of operation. A request names its provider and model. Its ``fallbacks`` name others, which are asked in this
+order when the one before fails before its first token. The current one is state of the record: falling back changes
+the request in the record to its next fallback, with the record's other fields about it, in the one fenced script
+that releases the stream. So any worker that claims the stream later asks that fallback, and the new attempt's
+opening event names it to the viewers. Each fallback takes one entry off the list, so the list ends. Falling back is
+not counted in ``max_attempts``: that bounds the cost of one request, and a provider that said nothing costs
+nothing.
 
-What counts as failing before the first token: all that a provider does, refusals too (another one may have a valid
-key, know the model, or filter less), and a content filter that let nothing through. Not this side's own limits.
+Failures before the first token are all failures of the provider: refusals too (another provider may have a valid
+key, know the model, or filter less), and a content filter that let nothing through. Headrace's own limits are not
+among them.
 """
 
 from collections.abc import Mapping
@@ -17,23 +19,23 @@ from typing import Any, Final
 import msgspec
 
 MAX_FALLBACKS: Final = 4
-"""Each may take its whole time to the first token before it fails; nobody waits for more than five of those."""
+"""Each may take its whole time to the first token before it fails, so a caller waits for at most five of those."""
 
 
 def full_name(request: Mapping[str, Any]) -> str:
-    """``provider/model`` of the one that a request asks."""
+    """``provider/model`` of a request."""
     return f"{request['provider']}/{request['model']}"
 
 
 def speaker(request: Mapping[str, Any]) -> dict[str, str]:
-    """The record's fields that tell who speaks; ``about`` is what opening events say of it (JSON)."""
+    """The record's fields about the provider and model; ``about`` is the part that opening events repeat (JSON)."""
     model, provider = full_name(request), request["provider"]
     about = msgspec.json.encode({"model": model, "provider": provider}).decode()
     return {"about": about, "model": model, "provider": provider}
 
 
 def moved_on(request: Mapping[str, Any], code: str) -> dict[str, Any] | None:
-    """The same request to its next fallback, after a failure with this code; None where none is left."""
+    """The request for its next fallback, after a failure with this code; None where no fallback is left."""
     fallbacks = request.get("fallbacks")
     if not fallbacks:
         return None
@@ -42,6 +44,6 @@ def moved_on(request: Mapping[str, Any], code: str) -> dict[str, Any] | None:
 
 
 def with_tried(message: str, request: Mapping[str, Any]) -> str:
-    """A failure's message, and all that were asked before the one that it tells of."""
+    """A failure's message, with the list of all models that were asked before and failed."""
     tried = request.get("tried")
     return f"{message} Asked before, and failed: {', '.join(tried)}." if tried else message

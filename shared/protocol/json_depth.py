@@ -1,18 +1,18 @@
-"""How deep a stranger's JSON nests. Pure, no I/O.
+"""The bound on the depth of JSON from outside. Pure, no I/O.
 
-Whoever reads it later does so at another depth of the stack: what just fits into it here may not fit there, and
-is a ``RecursionError`` in the middle of somebody else's work.
+Code that reads the JSON later runs at another depth of the stack. JSON that just fits here may not fit there, and
+would raise a ``RecursionError`` in the middle of other work.
 """
 
 from collections.abc import Iterator
 from typing import Any, Final
 
 MAX_DEPTH: Final = 64
-"""No schema, option or citation nests deeper, and no provider's parser or ours stumbles over it."""
+"""No real schema, option or citation nests deeper, and every parser, a provider's or ours, can read as much."""
 
 
 def levels(value: Any) -> Iterator[list[Any]]:
-    """What stands on each level, from the outside in. Raises ValueError past MAX_DEPTH of them."""
+    """The values on each level, from the outside in. Raises ValueError past MAX_DEPTH levels."""
     level = [value]
     for _ in range(MAX_DEPTH):
         yield level

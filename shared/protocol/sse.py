@@ -2,15 +2,15 @@
 
 Source: WHATWG HTML, section 9.2 "Server-sent events" (parsing and interpreting an event stream).
 
-The encoder writes LF line ends and never an empty event: comments and ``retry:`` go out as bare lines
-without the blank line that would dispatch, because lax parsers turn such a blank line into an empty event.
-The parser takes CRLF, CR and LF in any mixture, split anywhere, also inside a UTF-8 character; it holds at
-most ``max_bytes`` of unfinished line and event, and says so by an error instead of growing.
+The encoder writes LF line ends and never an empty event: comments and ``retry:`` are sent as bare lines, without
+the blank line that would dispatch, because lax parsers turn such a blank line into an empty event. The parser takes
+CRLF, CR and LF in any mixture, split anywhere, even inside a UTF-8 character. It holds at most ``max_bytes`` of an
+unfinished line and event; past that it raises an error instead of growing.
 
-The parser of a provider's answer is *liberal*: the standard ignores a line that is no field, but gateways write
-their errors there (a bare JSON object, or ``error: {...}``), and some send a whole JSON document in place of a
-stream. Such lines become events of their own. An event past the bound is skipped, and told as skipped, so that one
-image does not cost the text around it.
+The parser of a provider's answer is *liberal*. The standard ignores a line that is no field, but gateways write
+their errors into such lines (a bare JSON object, or ``error: {...}``), and some send a whole JSON document in place
+of a stream. Such lines become events of their own. An event past the bound is skipped and reported as skipped, so
+that one image does not cost the text around it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,18 +21,18 @@ import msgspec
 _FIELDS: Final = frozenset({b"data", b"event", b"id", b"retry", b""})
 
 MAX_EVENT_BYTES = 1024 * 1024
-"""No provider's event is near 1 MiB; an endless line must not eat the worker's memory."""
+"""No provider's event is near 1 MiB, and an endless line must not fill the worker's memory."""
 
 LOOSE: Final = "\nloose"
 OMITTED: Final = "\nomitted"
-"""Types of events that only a liberal parser gives (no peer can name one so: a name has no line break): JSON that
-stood outside of any field, and an event past the bound, without its data."""
+"""Types of events that only a liberal parser gives: JSON outside of any field, and an event past the bound, without
+its data. (No peer can send these types: a type has no line break.)"""
 
 MOST_SKIPPED: Final = 16
-"""Times an event's bound: so much a liberal parser skips in all. An image is worth it, an endless line is not."""
+"""A liberal parser skips at most this many times an event's bound: enough for an image, not for an endless line."""
 
 COMMENT = b":\n"
-"""A sign of life for proxies: one comment line, and no blank line behind it."""
+"""Keeps proxies from closing an idle connection: one comment line, and no blank line behind it."""
 
 
 class ServerSentEvent(msgspec.Struct, frozen=True):
@@ -44,7 +44,7 @@ class ServerSentEvent(msgspec.Struct, frozen=True):
 
 
 class SseError(ValueError):
-    """The peer sends what can't be kept: an event larger than the bound."""
+    """The peer sent an event that is larger than the bound."""
 
 
 def encode_event(event: str, data: bytes, cursor: bytes | None) -> bytes:
@@ -57,12 +57,12 @@ def encode_event(event: str, data: bytes, cursor: bytes | None) -> bytes:
 
 
 def encode_named(event: str, data: bytes, cursor: bytes | None) -> bytes:
-    """As :func:`encode_event`, with its type named whatever it is."""
+    """As :func:`encode_event`, but the type is always named, ``message`` too."""
     return _encode(b"event: " + event.encode() + b"\n", data, cursor)
 
 
 def encode_id(cursor: bytes) -> bytes:
-    """An id without an event: what reconnects before any event came sends it as its Last-Event-ID."""
+    """An id without an event: a client that reconnects before any event came sends it as its Last-Event-ID."""
     return b"id: " + cursor + b"\n\n"
 
 
@@ -85,15 +85,15 @@ def encode_comment(text: str) -> bytes:
 
 
 class SseParser:
-    """Bytes in, events out; feed it reads of any size.
+    """Bytes in, events out; reads may have any size.
 
-    ``retry_ms`` holds the last reconnection time that the peer sent, or None; ``last_id`` the last id, or '';
-    ``skipping`` says that an event past the bound is under way.
+    ``retry_ms``: the last reconnection time that the peer sent, or None. ``last_id``: the last id, or ''.
+    ``skipping``: an event past the bound is being skipped.
     """
 
     def __init__(self, max_bytes: int = MAX_EVENT_BYTES, *, liberal: bool = False) -> None:
-        """``liberal``: as a provider's answer is read; else as the standard says, and an event past the bound is an
-        error. (So it is for a liberal one past MOST_SKIPPED.)"""
+        """``liberal``: parse as a provider's answer is read. Otherwise parse by the standard, and an event past the
+        bound is an error (as it is for a liberal parser past MOST_SKIPPED)."""
         self.retry_ms: int | None = None
         self._max_bytes = max_bytes
         self._liberal = liberal
@@ -104,33 +104,33 @@ class SseParser:
         self._after_cr = False
         self._started = False
         self._between = False
-        """Whether an event begins next, and not the first, in front of which a byte order mark may stand."""
+        """Whether the next byte begins an event that is not the first one (which may have a byte order mark)."""
         self._event = ""
         self._data: list[str] = []
         self._data_bytes = 0
         self.last_id = ""
 
     def bare(self, chunk: bytes) -> list[bytes] | None:
-        """The data of a read that is nothing but whole events of one ``data`` line each, as nearly all reads of a
-        provider are; None of any other, which must be fed. Who takes these for what they say has taken the read.
+        """The data of each event, if a read holds only whole events of one ``data`` line each, as nearly all reads
+        of a provider do: then the read is taken. None for any other read, which must be fed.
 
-        So they cost a sixth of the instructions, and half of the time in which a regular expression tells.
+        This costs a sixth of the instructions of feeding it, and half of the time of a regular expression.
         """
         if not self._between or len(chunk) > self._max_bytes or b"\r" in chunk:
             return None
         if not (chunk.startswith(b"data: ") and chunk.endswith(b"\n\n")):
             return None
         pieces = chunk[6:-2].split(b"\n\ndata: ")
-        # No line end but those between them: nothing of them is another field, or another line.
+        # There are no line ends but those between the pieces, so no piece holds another field or line.
         return pieces if chunk.count(b"\n") == 2 * len(pieces) else None
 
     def messages(self, bare: Iterable[bytes]) -> list[ServerSentEvent]:
-        """The events whose data :meth:`bare` told."""
+        """The events for the data that :meth:`bare` returned."""
         return [ServerSentEvent("message", data.decode("utf-8", "replace"), self.last_id) for data in bare]
 
     def feed(self, chunk: bytes) -> Iterable[ServerSentEvent]:
-        """Take one read. Out: the events that it completes, to be taken before the next read; raises
-        :class:`SseError` past the bound, behind those in front of it."""
+        """Take one read. Out: the events that it completes; consume them before the next read. Raises
+        :class:`SseError` past the bound, after the events before it."""
         if bare := self.bare(chunk):
             return self.messages(bare)
         self._between = False
@@ -173,9 +173,9 @@ class SseParser:
         )
 
     def finish(self) -> ServerSentEvent | None:
-        """The peer closed: the last event, if data had come and only the blank line was missing.
+        """The peer closed. Out: the last event, if its data had come and only the blank line was missing.
 
-        A browser drops that event; an AI provider that forgets the blank line still meant what it said.
+        A browser drops such an event. Here it counts: some AI providers forget the last blank line.
         """
         if self.skipping:
             return self._omitted()

@@ -1,7 +1,7 @@
-"""The statuses of a stream and what may follow what: a literal table, pure.
+"""The statuses of a stream and the allowed transitions: a literal table, pure.
 
-The Lua scripts are generated with this very table in front of them (see :mod:`shared.redis.scripts`), and the
-tests walk it, so that there is one place to read and one to change.
+The Lua scripts are loaded with this table in front of them (see :mod:`shared.redis.scripts`), and the tests walk
+it, so there is one place to read and to change.
 """
 
 from typing import Final, Literal
@@ -15,7 +15,7 @@ TRANSITIONS: Final[dict[Status, frozenset[Status]]] = {
     "failed": frozenset(),
     "cancelled": frozenset(),
 }
-"""``running`` to ``running`` is a new attempt: the worker was lost, or handed the stream over."""
+"""``running`` to ``running`` is a new attempt: the worker was lost, or it handed the stream over."""
 
 
 def lua_table() -> str:

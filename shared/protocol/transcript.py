@@ -1,6 +1,6 @@
-"""How deltas add up to an answer. Pure, no I/O.
+"""The sum of deltas: how they add up to an answer. Pure, no I/O.
 
-A *snapshot* is kept in Redis as lines, one JSON delta a line, so that it grows by APPEND alone.
+A *snapshot* is stored in Redis with one JSON delta on each line, so that it can grow by APPEND.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,16 +11,15 @@ from typing import Any, Final
 from shared.protocol.events import FRESH, MESSAGE, Delta, decode_data, decode_many, encode_data
 
 MAX_DELTA_BYTES: Final = 16 * 1024
-"""Deltas are merged up to this size: with a cap of 4,096 entries a log stays below 64 MiB even under a
-provider that sends megabytes, and a viewer's write stays below one socket buffer (64 KiB)."""
+"""Deltas are merged up to this size. With a cap of 4,096 entries a log stays below 64 MiB even if a provider sends
+megabytes, and one write to a viewer stays below a socket buffer (64 KiB)."""
 PIECE: Final = MAX_DELTA_BYTES // 4
-"""That bound in characters, which have at most 4 bytes each: deltas are merged and split by it."""
+"""The same bound in characters, which have at most 4 bytes each. Deltas are merged and split by it."""
 
 
 def merged(one: Delta, two: Delta) -> Delta | None:
-    """Both as one delta, which means the same as both in turn; None where they are no pieces of the same thing.
-
-    Nothing grows past PIECE characters.
+    """Both deltas as one that means the same; None where they are no pieces of the same thing, or would have more
+    than PIECE characters together.
     """
     for kind in ("text", "reasoning"):
         if kind in one and kind in two:
@@ -36,7 +35,7 @@ def merged(one: Delta, two: Delta) -> Delta | None:
 
 
 def split_delta(delta: Delta) -> list[Delta]:
-    """The same delta in pieces within MAX_DELTA_BYTES; a provider may send 10 MB in one read."""
+    """The delta in pieces of at most MAX_DELTA_BYTES; a provider may send 10 MB in one read."""
     for kind in ("text", "reasoning"):
         if kind in delta and len(delta[kind]) > PIECE:
             value = delta[kind]
@@ -56,21 +55,22 @@ def split_delta(delta: Delta) -> list[Delta]:
 
 
 def snapshot_lines(deltas: Iterable[Delta]) -> bytes:
-    """Deltas as the snapshot holds them: neighbours of one kind merged, one JSON delta a line.
+    """Deltas as the snapshot stores them: neighbours of the same kind are merged; one JSON delta on each line.
 
-    (Text is joined once, and split where it is too long: 0.1 µs a delta, not 0.3 by merging one by one.)
+    (Text is joined once, and split where it is too long: 0.1 µs for a delta, and 0.3 if they were merged one by
+    one.)
     """
-    told: list[Delta] = []
+    result: list[Delta] = []
     for kind, run in groupby(deltas, min):  # a delta has one key, and this gets it without a call into Python
         if kind in ("text", "reasoning"):
-            told += split_delta({kind: "".join(map(itemgetter(kind), run))})
+            result += split_delta({kind: "".join(map(itemgetter(kind), run))})
             continue
         for delta in run:
-            if told and (both := merged(told[-1], delta)) is not None:
-                told[-1] = both
+            if result and (both := merged(result[-1], delta)) is not None:
+                result[-1] = both
             else:
-                told.append(delta)
-    return b"".join(encode_data(delta) + b"\n" for delta in told)
+                result.append(delta)
+    return b"".join(encode_data(delta) + b"\n" for delta in result)
 
 
 def without(told: Sequence[Delta], tail: Sequence[Delta]) -> list[Delta]:
@@ -109,7 +109,7 @@ def _front(said: str, ends: str) -> str:
 
 
 class Transcript:
-    """What was said so far: the sum of deltas, in order."""
+    """Everything said so far: the sum of deltas, in order."""
 
     __slots__ = ("_calls", "_last_calls", "_reasoning", "_text", "provider_parts")
 
@@ -117,9 +117,9 @@ class Transcript:
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._calls: list[tuple[dict[str, Any], list[str]]] = []
-        """Each with the pieces of its arguments."""
+        """Each call, with the pieces of its arguments."""
         self._last_calls: dict[Any, tuple[dict[str, Any], list[str]]] = {}
-        """The last call of each index."""
+        """Index → the last call with this index."""
         self.provider_parts: list[dict[str, Any]] = []
 
     @property
@@ -136,7 +136,7 @@ class Transcript:
         return [{**call, "arguments": "".join(pieces)} for call, pieces in self._calls]
 
     def add(self, delta: Delta) -> None:
-        """Add one delta. Unknown kinds are ignored: a later writer may know more than this reader."""
+        """Add one delta. Unknown kinds are ignored: they may come from a newer version of the writer."""
         if "text" in delta:
             self._text.append(delta["text"])
         elif "reasoning" in delta:
@@ -159,24 +159,24 @@ class Transcript:
         pieces.append(piece.get("arguments", ""))
 
     def add_lines(self, snapshot: bytes) -> None:
-        """Add all deltas of a stored snapshot (one JSON delta a line)."""
+        """Add all deltas of a stored snapshot (one JSON delta on each line)."""
         for delta in decode_many(snapshot.splitlines()):
             self.add(delta)
 
     def apply(self, kind: str, data: bytes) -> None:
-        """Follow one event of the log: openings that start anew clear, messages add."""
+        """Apply one event of the log: a message adds its delta, and an opening in FRESH clears everything."""
         if kind == MESSAGE:
             self.add(decode_data(data))
         elif kind in FRESH:
             self.__init__()  # type: ignore[misc]
 
     def as_data(self) -> dict[str, Any]:
-        """The fields a ``snapshot`` event and a record carry: text always, the others where there are any."""
+        """The fields of a ``snapshot`` event and of a record: ``text`` always, the others if not empty."""
         data: dict[str, Any] = {"text": self.text}
         if self._reasoning:
             data["reasoning"] = self.reasoning
         if self._calls:
             data["tool_calls"] = self.tool_calls
-        if self.provider_parts:  # not "provider": that is a record's word for who speaks
+        if self.provider_parts:  # not "provider": in a record that is the provider's name
             data["provider_parts"] = self.provider_parts
         return data

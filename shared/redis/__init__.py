@@ -1,11 +1,11 @@
-"""All sockets to Redis, and every use of redis-py's insides. Whoever needs Redis takes it from here.
+"""All sockets to Redis, and every use of redis-py's insides. All other code reaches Redis through this room.
 
-:func:`open_client` gives a client for scripts and plain keys, :func:`connect_to_logs` a connection that its owner
-opens on purpose, and :func:`listen` calls for each message of a channel. Each takes what a URL may name
-(:mod:`shared.redis.urls`): a server, a socket file, a cluster, a master behind Sentinel.
-:func:`load_scripts` reads the Lua scripts, and :class:`ScriptRunner` runs them. :func:`missing_rights` and
-:func:`why_refused` say what a server does not let its user do. :data:`AWAY` are the errors which say that a server
-is away. Elsewhere redis-py stands only for the type of a client that is handed in, and for its errors.
+:func:`open_client` gives a client for scripts and plain keys. :func:`connect_to_logs` gives a connection that only
+its owner opens. :func:`listen` calls a function for each message of a channel. Each takes a URL
+(:mod:`shared.redis.urls`) of a server, a socket file, a cluster or a master behind Sentinel. :func:`load_scripts`
+reads the Lua scripts, and :class:`ScriptRunner` runs them. :func:`missing_rights` and :func:`why_refused` tell what
+a server does not allow its user. :data:`AWAY` are the errors of a server that is away. Elsewhere redis-py is
+imported only for the type of a client that is handed in, and for its errors.
 """
 
 from shared.redis.arq_server import arq_server

@@ -1,4 +1,4 @@
-"""A server's URL in arq's own form, for a stock arq worker."""
+"""A server's URL as arq's own settings, for a stock arq worker."""
 
 from dataclasses import fields
 from typing import Any
@@ -10,7 +10,7 @@ from shared.redis.urls import arguments, read_url
 
 
 def arq_server(url: str) -> RedisSettings:
-    """A server's URL, or that of a master behind Sentinel, in arq's form. (arq knows no login and no
+    """The URL of a server, or of a master behind Sentinel, as arq's settings. (arq supports no login and no
     certificates of Sentinels.) Raises :class:`shared.redis.urls.BadUrl`."""
     place = read_url(url)
     options = arguments(place.server or url)

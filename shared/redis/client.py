@@ -1,6 +1,6 @@
 """The client for scripts and plain keys: redis-py's, over one multiplexer (see :mod:`shared.redis.multiplexer`).
 
-The pool stays for what needs a connection of its own: subscriptions, blocking reads, and WATCH.
+redis-py's pool serves only calls that need a connection of their own: subscriptions, blocking reads, and WATCH.
 """
 
 import asyncio
@@ -20,18 +20,18 @@ from shared.redis.multiplexer import Multiplexer, open_multiplexer
 from shared.redis.urls import read_url
 
 POOL_SIZE = 8
-"""For what needs a connection of its own: a subscription or two. (A cluster's calls take one each: scripts take
-well under a millisecond, so a few carry thousands a second.) The number stays the same with ten viewers and with
-ten thousand."""
+"""Connections for calls that need one of their own: a subscription or two. (On a cluster each call takes one.
+Scripts take well under a millisecond, so a few connections carry thousands a second.) The number is the same for
+ten viewers and for ten thousand."""
 
 
 def open_client(url: str, timeout_s: float = EXCHANGE_TIMEOUT_S) -> Redis:
     """A client for scripts and plain keys, of a server (over one shared connection) or a cluster (over pools).
-    Connects when it is used. Raises ``ValueError`` for a URL that is none.
+    It connects when it is first used. Raises ``ValueError`` for a bad URL.
 
-    Calls wait at most ``timeout_s`` for a connection and as long for a reply, and are never repeated
-    unseen: whoever can repeat safely does so itself, with the same nonce. What streams hold comes as the server
-    says it, for :mod:`shared.store.log` reads it.
+    A call waits at most ``timeout_s`` for a connection, and as long for its reply. No call is repeated silently: a
+    caller that can repeat safely does so itself, with the same nonce. Replies about Redis streams stay raw, because
+    :mod:`shared.store.log` decodes them.
     """
     place = read_url(url)
     kind, settings = described(url)
@@ -57,7 +57,7 @@ def open_client(url: str, timeout_s: float = EXCHANGE_TIMEOUT_S) -> Redis:
 
 
 def errors_of(*clients: Redis) -> Counter[str]:
-    """How often calls of these clients failed, by the error's name. (A cluster's client does not tell.)"""
+    """How often calls of these clients failed, by the error's name. (A cluster's client does not count.)"""
     total: Counter[str] = Counter()
     for client in set(clients):
         if isinstance(client, MultiplexedRedis):
@@ -66,45 +66,45 @@ def errors_of(*clients: Redis) -> Counter[str]:
 
 
 def leave_streams_raw(client: Redis) -> None:
-    """Replies of the commands for streams (they begin with X) are not read by the client."""
+    """Let the client return the replies of stream commands (their names begin with X) undecoded."""
     for name in [name for name in client.response_callbacks if str(name).startswith("X")]:
         del client.response_callbacks[name]
 
 
 async def memory_of(client: Redis) -> list[tuple[int, int]]:
-    """Used and most bytes (0: no bound) of this server, or of each master of this cluster.
+    """(Used bytes, ``maxmemory``; 0: no limit) of this server, or of each master of this cluster.
 
-    Raises one of AWAY, or a RedisError: also where the user may not ask (``INFO``).
+    Raises one of AWAY, or a RedisError, also where the user may not run ``INFO``.
     """
-    told: Any = await client.info("memory")
-    each = [told] if "used_memory" in told else [one for one in told.values() if isinstance(one, dict)]
+    info: Any = await client.info("memory")
+    each = [info] if "used_memory" in info else [one for one in info.values() if isinstance(one, dict)]
     return [(int(one["used_memory"]), int(one["maxmemory"])) for one in each]
 
 
 async def check_masters(client: Redis) -> None:
-    """Ask the server, or all masters of the cluster at once, whether they answer and take writes.
+    """Check that the server, or each master of the cluster, replies and takes writes.
 
-    Raises one of :data:`shared.redis.connection.AWAY`, or a RedisError: also for a server that is a replica just
-    now. A user without the right to ask for INFO learns only that the server answers.
+    Raises one of :data:`shared.redis.connection.AWAY`, or a RedisError, also for a server that is a replica now.
+    For a user without the right to INFO this checks only that the server replies.
     """
     if isinstance(client, RedisCluster):
         await client.initialize()
         await client.ping(target_nodes=client.get_primaries())
         return
     try:
-        told = await client.info("replication")
+        info = await client.info("replication")
     except NoPermissionError:
         await client.ping()
         return
-    if told.get("role") == "slave":
+    if info.get("role") == "slave":
         raise ReadOnlyError("the server is a replica")
 
 
 class Reopening:
-    """The multiplexer of the moment: opened when it is needed, and anew when it was lost."""
+    """The current multiplexer: opened when it is first needed, and opened again after it was lost."""
 
     def __init__(self, pool: ConnectionPool) -> None:
-        """``pool`` tells how to connect, and how long a call may take."""
+        """``pool``: its arguments tell how to connect, and how long a call may take."""
         self._pool = pool
         self._multiplexer: Multiplexer | None = None
         self._opening: asyncio.Task[Multiplexer] | None = None
@@ -112,11 +112,11 @@ class Reopening:
         """How often a call failed, by the error's name."""
 
     async def ask(self, commands: Sequence[Command]) -> list[Any]:
-        """As :meth:`Multiplexer.ask`; also raises what opening one raises."""
+        """As :meth:`Multiplexer.ask`; also raises the errors of opening a multiplexer."""
         try:
             multiplexer = self._multiplexer
             if multiplexer is None or multiplexer.closed:
-                # One opens; whoever comes meanwhile waits for that one, and shares its failure.
+                # The first call opens it; calls that come meanwhile wait for that, and share its failure.
                 if self._opening is None:
                     self._opening = asyncio.create_task(self._open())
                 multiplexer = await asyncio.shield(self._opening)
@@ -134,7 +134,7 @@ class Reopening:
             self._opening = None
 
     def close(self) -> None:
-        """Close at once; the next call opens another."""
+        """Close at once; the next call opens another multiplexer."""
         if self._opening is not None:
             self._opening.cancel()
         if self._multiplexer is not None:
@@ -142,7 +142,7 @@ class Reopening:
 
 
 class MultiplexedRedis(Redis):
-    """The client. What a class of redis-py's adds to :class:`Redis` can be had with it, by inheriting both."""
+    """The client. A subclass of redis-py's :class:`Redis` can be combined with it, by inheriting from both."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -154,10 +154,10 @@ class MultiplexedRedis(Redis):
         return self._shared.errors
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
-        """One command. Raises what the server refused, or one of :data:`shared.redis.connection.AWAY`."""
+        """Run one command. Raises the server's refusal, or one of :data:`shared.redis.connection.AWAY`."""
         (reply,) = await self._shared.ask([_words(args)])
         if isinstance(reply, Exception):
-            if not isinstance(reply, NoScriptError):  # which only says that the script must be sent whole
+            if not isinstance(reply, NoScriptError):  # no failure: the script's text must be sent
                 self.errors[type(reply).__name__] += 1
             raise reply
         return _read(self, args[0], reply, options)
@@ -173,14 +173,14 @@ class MultiplexedRedis(Redis):
 
 
 class MultiplexedPipeline(Pipeline):
-    """A pipeline, or a transaction. One that watches keys has a connection of the pool."""
+    """A pipeline, or a transaction. One that watches keys uses a connection of the pool."""
 
     def __init__(self, client: Redis, shared: Reopening, *, transaction: bool) -> None:
         super().__init__(client.connection_pool, client.response_callbacks, transaction, None)
         self._shared = shared
 
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """The replies, in order. Raises the first that is a refusal."""
+        """Send the commands. Out: their replies, in order. Raises the first refusal among them."""
         if self.connection is not None:
             return await super().execute(raise_on_error)
         stack, self.command_stack = self.command_stack, []
@@ -190,7 +190,7 @@ class MultiplexedPipeline(Pipeline):
         if self.is_transaction:
             *queued, replies = await self._shared.ask([command(None, "MULTI"), *commands, command(None, "EXEC")])
             if isinstance(replies, ExecAbortError):
-                # What made it so says more.
+                # The refusal of the queued command tells more than EXECABORT.
                 raise next((one for one in queued if isinstance(one, Exception)), replies)
             if isinstance(replies, Exception):
                 raise replies
@@ -206,15 +206,15 @@ class MultiplexedPipeline(Pipeline):
 
 
 def _words(args: Any) -> Command:
-    """A command as it is sent: redis-py names some by two words."""
+    """A command for the wire: some of redis-py's names are two words."""
     name = args[0]
     return command(None, *name.split(), *args[1:]) if " " in name else command(None, *args)
 
 
 def _read(client: Redis, name: Any, reply: Any, options: Mapping[str, Any]) -> Any:
-    """A reply as redis-py's callers expect it."""
+    """A reply in the form that redis-py's callers expect."""
     read = client.response_callbacks.get(name)
     if read is None:
         return reply
-    # ``keys`` is for redis-py's cache.
+    # The option ``keys`` is only for redis-py's cache.
     return read(reply, **{name: value for name, value in options.items() if name != "keys"})

@@ -1,19 +1,19 @@
-"""Redis Cluster: the log side, spread over masters by its hash tags. Spoken to as to one owned connection.
+"""Redis Cluster: the logs, spread over masters by their hash tags, behind the interface of one owned connection.
 
-Theory of operation. All keys of a stream share the tag ``{id}``, so each command goes whole to one master, and
-what goes to one master keeps its order, which is all that a log needs. The nodes are asked at the same time.
-Whatever says that the map of slots has changed (MOVED, ASK, CLUSTERDOWN, a master that is a replica now) closes
-the connection as if it had been lost: its owner opens a new one, which learns the map anew, and reconciles. A
-fail-over may lose what was not replicated yet, exactly as a restart may, and is mended in the same way.
+Theory of operation. All keys of a stream share the tag ``{id}``, so each command goes whole to one master. Commands
+for the same master keep their order, which is all that a log needs. The nodes are asked at the same time. Any reply
+which shows that the map of slots has changed (MOVED, ASK, CLUSTERDOWN, a master that is a replica now) closes the
+connection like a loss: its owner opens a new one, which reads the map again, and reconciles. A fail-over may lose
+entries that were not replicated yet, exactly as a restart may, and is mended in the same way.
 
-Rejected: following redirections one by one (the replies of a half redirected batch have no order to reason
-about), and a client library's cluster pipeline (it retries unseen).
+Rejected: following redirections one by one (the replies of a half redirected batch have no order to reason about),
+and a client library's cluster pipeline (it retries silently).
 
-The pooled client. redis-py's client learns the map of slots from the nodes that it knows, and drops each node
-that failed. A connection that could not be opened keeps its place in its node's pool, and so does one whose call
-was cancelled while it was opened. Once all nodes were away for some seconds it would find none of them ever again,
-and a node that stood still for a while would have no connection left for anybody. Here each look at the map asks
-all nodes that are known, over new connections, and a call that is given up ends by itself, within its time-outs.
+The pooled client. redis-py's client learns the map of slots from the nodes that it knows, and drops each node that
+failed. A connection that could not be opened keeps its place in its node's pool, and so does one whose call was
+cancelled while it was being opened. So after some seconds with all nodes away, redis-py would never find one again;
+and a node that did not react for a while would have no free connection left. Here each reading of the map asks all
+known nodes, over new connections, and a call that its caller has given up runs on until its own time-outs end it.
 """
 
 import asyncio
@@ -33,16 +33,16 @@ from shared.redis.urls import arguments, read_url, with_address
 
 SLOTS: Final = 16384
 _NOWHERE: Final = (None, b"", b"?")
-"""What a node says of a host that it does not know: it is reached where the node itself was."""
+"""How a node reports a host name that it does not know. The address of this node itself is used instead."""
 
 
 class ClusterConnection:
-    """Owned connections to all masters, as one. See :class:`shared.redis.connection.OwnedConnection`."""
+    """Owned connections to all masters, used as one. See :class:`shared.redis.connection.OwnedConnection`."""
 
     one_log_a_read = True
 
     def __init__(self, seeds: Sequence[str], connect: Callable[[str], OwnedConnection]) -> None:
-        """``seeds``: URLs of some nodes; ``connect`` makes an unopened connection to one."""
+        """``seeds``: URLs of some nodes. ``connect``: makes an unopened connection to a node's URL."""
         self._seeds = seeds
         self._connect = connect
         self._nodes: list[OwnedConnection] = []
@@ -50,7 +50,7 @@ class ClusterConnection:
         self._closed = False
 
     async def open(self) -> None:
-        """Learn the map of slots from the first seed that answers, and connect to every master."""
+        """Read the map of slots from the first seed that replies, and connect to every master."""
         error: Exception = RedisConnectionError("no seed of the cluster answers")
         for seed in self._seeds:
             try:
@@ -82,8 +82,8 @@ class ClusterConnection:
                 self._owners[first : last + 1] = [number] * (last + 1 - first)
 
     async def exchange(self, commands: Sequence[Command]) -> list[Any]:
-        """Send each command to the master of its key; those without a key go to all of them (the first reply
-        counts, unless one refuses). Out and raises: as an owned connection."""
+        """Send each command to the master of its key. A command without a key goes to all masters: the first reply
+        counts, unless one of them refuses. Out and raises: as an owned connection."""
         if self._closed or not self._nodes:
             raise RedisConnectionError("this connection is closed")
         places: list[list[int]] = [[] for _ in self._nodes]
@@ -120,7 +120,7 @@ class ClusterConnection:
         return [everywhere if one.key is None else [self._owners[_slot(one.key)]] for one in commands]
 
     async def close(self) -> None:
-        """Close all of them; safe to call again."""
+        """Close all connections; safe to call again."""
         self._closed = True
         await self._close_nodes()
 
@@ -144,7 +144,8 @@ def _slot(key: str | bytes) -> int:
 
 
 def _slot_ranges(reply: Any, seed: str) -> Iterator[tuple[int, int, list[str]]]:
-    """CLUSTER SLOTS: first, last, and the URLs of the master and of its replicas, with the seed's login."""
+    """The reply of CLUSTER SLOTS as first slot, last slot, and URLs of the master and its replicas (with the seed's
+    login)."""
     if isinstance(reply, ResponseError):
         raise reply
     own = arguments(seed).get("host", "localhost")
@@ -157,7 +158,7 @@ def _slot_ranges(reply: Any, seed: str) -> Iterator[tuple[int, int, list[str]]]:
 
 
 async def node_urls(url: str) -> list[str]:
-    """Every node of a cluster that serves, masters and replicas; of anything else, the URL itself.
+    """The URLs of all nodes of a cluster that serve slots, masters and replicas; for any other URL, that URL.
 
     Raises one of :data:`shared.redis.connection.AWAY`, or a RedisError.
     """
@@ -184,10 +185,10 @@ def connect_to_logs(url: str) -> LogConnection:
 
 
 class _Node(ClusterNode):
-    """A node that is asked for the map."""
+    """A node whose map of slots has no unknown hosts."""
 
     async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
-        """As redis-py's; in the map, each host that the node does not know is the one where it was reached."""
+        """As redis-py's; in the map, the host at which this node was reached stands for each unknown host."""
         reply = await super().execute_command(*args, **kwargs)
         if args[0] == "CLUSTER SLOTS":
             for _, _, *nodes in reply:
@@ -198,21 +199,21 @@ class _Node(ClusterNode):
 
 
 class _Nodes(NodesManager):
-    """The nodes, none of which is forgotten before the map says so."""
+    """The nodes; a node is forgotten only when the map no longer has it."""
 
     def __init__(self, seeds: Sequence[tuple[str, int]], arguments: dict[str, Any]) -> None:
         self._seeds: list[ClusterNode] = [_Node(host, port, **arguments) for host, port in seeds]
         super().__init__(self._seeds, require_full_coverage=True, connection_kwargs=arguments)
 
     async def initialize(self) -> None:
-        """Learn the map; those nodes that did not fail are asked first. Raises what a client's call raises."""
+        """Read the map; nodes that did not fail are asked first. Raises as a client's call does."""
         known = {**self.startup_nodes, **self.nodes_cache, **{node.name: node for node in self._seeds}}
         self.startup_nodes = {
             name: _Node(node.host, node.port, **self.connection_kwargs) for name, node in known.items()
         }
         try:
             await super().initialize()
-        except RuntimeError as error:  # a node failed meanwhile, and was dropped from what is gone through here
+        except RuntimeError as error:  # a node failed meanwhile, and was dropped from the dict under iteration
             raise RedisConnectionError(f"the cluster changed while it was asked: {error}") from error
 
 
@@ -231,12 +232,12 @@ class _Pipeline(ClusterPipeline):
         try:
             return await super().execute(*args, **kwargs)
         except (AttributeError, KeyError, RuntimeError) as error:
-            # The map is being learnt anew, and redis-py looks for a node that it has just forgotten.
+            # The map is being read again, and redis-py looks for a node that it has just forgotten.
             raise RedisConnectionError(f"the cluster changed while it was asked: {error}") from error
 
 
 def _seen(call: asyncio.Future[Any]) -> None:
-    """Nobody may be there any more to be told of its failure."""
+    """Mark the error as retrieved: its caller may be gone."""
     if not call.cancelled():
         call.exception()
 
@@ -244,11 +245,11 @@ def _seen(call: asyncio.Future[Any]) -> None:
 def open_cluster_client(
     seeds: Sequence[tuple[str, int]], kind: type[AbstractConnection], **arguments: Any
 ) -> Redis:
-    """In: the hosts and ports of some nodes; the kind of connection, and its arguments. It connects when it is
-    used."""
-    # A map that was wrong once is learnt anew at once: what a node tells of the new place may lack its host.
+    """A client of a cluster, which connects when it is first used. In: the hosts and ports of some nodes; the class
+    of the connections, and their arguments."""
+    # A map that was wrong once is read again at once: a redirection may lack the new node's host.
     client = _Client(**arguments, ssl=issubclass(kind, SSLConnection), reinitialize_steps=1)
     client.connection_kwargs["connection_class"] = kind
     client.nodes_manager = _Nodes(seeds, client.connection_kwargs)
-    # It offers what is used of a single server's client: scripts, hashes, plain keys, pipelines.
+    # It has all methods of a single server's client that are used here: scripts, hashes, plain keys, pipelines.
     return cast(Redis, client)

@@ -1,4 +1,4 @@
-"""Commands on the wire, and what refusals mean. Pure, no I/O."""
+"""Commands for the wire, and the meaning of refusals. Pure, no I/O."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,13 +9,13 @@ from redis.exceptions import RedisError
 
 
 class Command(msgspec.Struct, frozen=True, gc=False):
-    """What is asked of one place, ready for the wire."""
+    """One command or transaction for one server, packed for the wire."""
 
     key: str | bytes | None
-    """Says where on a cluster it goes; None: to all masters."""
+    """On a cluster, the key decides which master gets it; None: all masters."""
     packed: bytes
     replies: int = 1
-    """More than one for a transaction."""
+    """The number of replies: more than one for a transaction."""
 
 
 def command(key: str | bytes | None, *parts: str | int | float | bytes) -> Command:
@@ -24,7 +24,7 @@ def command(key: str | bytes | None, *parts: str | int | float | bytes) -> Comma
 
 
 def by_command(commands: Sequence[Command], replies: list[Any]) -> list[Any]:
-    """One reply a command: that of a transaction is the list of all of its replies."""
+    """One reply for each command: that of a transaction is the list of its replies."""
     if len(replies) == len(commands):
         return replies
     rest = iter(replies)
@@ -38,8 +38,8 @@ _TROUBLE = (
 
 
 def is_trouble(refusal: object) -> bool:
-    """Whether a refusal speaks of the server's state, which passes, and not of what was sent."""
-    # redis-py takes the code off the text of the errors that it knows, and keeps it in the class's name.
+    """Whether a refusal is about the server's state, which passes, and not about the command."""
+    # For the errors that redis-py knows, the code is not in the text but in the class's name.
     known = (
         "BusyLoading",
         "ReadOnly",
@@ -58,11 +58,11 @@ def is_trouble(refusal: object) -> bool:
 
 
 def reason(error: object) -> str:
-    """What an error says, for logs and people, in at most 200 characters. A server that does not know a command
-    repeats its arguments, which may be a password or a piece of an answer: they are left out."""
+    """An error's text for logs and people, at most 200 characters. A server that does not know a command repeats
+    its arguments, which may be a password or a piece of an answer: they are cut off."""
     return str(error).partition(", with args beginning with")[0][:200]
 
 
 def is_out_of_memory(refusal: object) -> bool:
-    """Whether the server refused a write because it is at ``maxmemory`` (alone, or as a MULTI's EXEC)."""
+    """Whether the server refused a write because it is at ``maxmemory`` (a single one, or the EXEC of a MULTI)."""
     return isinstance(refusal, RedisError) and ("OOM" in str(refusal) or "used memory" in str(refusal))

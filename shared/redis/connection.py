@@ -1,10 +1,10 @@
-"""Connections to Redis that have one owner each: opened on purpose, and never again unseen.
+"""Connections to Redis with one owner each: only the owner opens them, and they never reconnect silently.
 
-Theory of operation. redis-py's pool reconnects unseen, and on a new connection the next append would land
-behind a hole. So whoever appends or follows logs owns one :class:`OwnedConnection`: it never reconnects by
-itself, a failure of any kind closes it for good, and its owner must open a new one, which is the moment to
-reconcile. One exchange is in flight at a time; a cancelled or timed-out exchange leaves replies behind that
-nobody would read, so it closes the connection as well.
+Theory of operation. redis-py's pool reconnects silently, and on a new connection the next append would land behind
+a hole. So each part that appends to logs or follows them owns one :class:`OwnedConnection`. It never reconnects by
+itself: a failure of any kind closes it for good, and its owner must open a new one, which is the moment to
+reconcile. One exchange is in flight at a time. A cancelled or timed-out exchange leaves unread replies behind, so
+it closes the connection as well.
 """
 
 import asyncio
@@ -39,20 +39,20 @@ AWAY = (
     OSError,
     asyncio.TimeoutError,
 )
-"""What says that the server is away, and not that it refused. ``OSError`` is among them because a name
-that stops resolving (a container that restarts) shows as that."""
+"""The errors of a server that is away, as opposed to one that refused. ``OSError`` is among them because a host
+name that no longer resolves (a container that restarts) raises it."""
 
 CONNECT_TIMEOUT_S = 1.0
 EXCHANGE_TIMEOUT_S = 5.0
-"""A server that answers nothing for this long is taken for lost; longer than a slow fsync, and shorter
-than a person's patience."""
+"""A server that does not reply for this long counts as lost. That is longer than a slow fsync, and shorter than the
+time that a person waits."""
 
 
 class _Translating(AbstractConnection):
-    """Tells a connection that is closed already as what it is, and not by an error that nobody would take for a
-    lost server. One that was reset while it was idle: uvloop has closed its transport, and says so by a
-    RuntimeError at the next write. One of a cluster that another call closed, with all others, because a node had
-    failed: there is nothing to write to any more, or to read from (an AttributeError)."""
+    """Turns the errors of an already closed connection into a ``ConnectionError``, so that they count as a lost
+    server. There are two cases. A connection was reset while it was idle: uvloop has closed its transport, and
+    raises a RuntimeError at the next write. Or, on a cluster, another call closed all connections because a node
+    had failed: then the reader and the writer are gone (an AttributeError)."""
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         try:
@@ -65,7 +65,7 @@ class _Translating(AbstractConnection):
         try:
             return await super().read_response(*args, **kwargs)
         except ReadOnlyError as error:
-            # Whoever connects anew finds the master: behind Sentinel, behind a name.
+            # A new connection finds the master: behind Sentinel, behind a host name.
             await self.disconnect(nowait=True)
             raise RedisConnectionError(f"the server is a replica, and takes no writes: {error}") from error
         except (RuntimeError, AttributeError) as error:
@@ -102,8 +102,8 @@ _KINDS: dict[type[AbstractConnection], type[AbstractConnection]] = {
 
 
 def described(url: str) -> tuple[type[AbstractConnection], dict[str, Any]]:
-    """How to connect to what a URL names (of a cluster: to the first node): the kind of connection, and its
-    arguments. Raises :class:`shared.redis.urls.BadUrl`."""
+    """How to connect to the server of a URL (of a cluster: to the first node). Out: the class of the connection,
+    and its arguments. Raises :class:`shared.redis.urls.BadUrl`."""
     place = read_url(url)
     settings = arguments(place.server or place.nodes[0])
     kind = _KINDS[settings.pop("connection_class", Connection)]
@@ -115,8 +115,8 @@ def described(url: str) -> tuple[type[AbstractConnection], dict[str, Any]]:
 
 
 def check_certificates(url: str) -> None:
-    """See that the files of certificates which a URL names can be used. Raises
-    :class:`shared.redis.urls.BadUrl`, with the option and the file."""
+    """Check that the certificate files in a URL can be used. Raises :class:`shared.redis.urls.BadUrl`, with the
+    option and the file."""
     place = read_url(url)
     named = arguments(place.server or place.nodes[0])
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -132,22 +132,22 @@ def check_certificates(url: str) -> None:
 def _naming(option: str, file: str) -> Iterator[None]:
     try:
         yield
-    except OSError as error:  # an SSLError is one, too
+    except OSError as error:  # an SSLError is an OSError, too
         why = "it holds nothing of that kind" if isinstance(error, ssl.SSLError) else error.strerror
         raise BadUrl(f"its {option} can't be used: {file} ({why})") from None
 
 
 def unopened(url: str) -> AbstractConnection:
-    """A connection of redis-py's, for an owner of its own: neither opened nor in a pool."""
+    """A connection of redis-py's for one owner: not opened, and not in a pool."""
     kind, settings = described(url)
     return kind(**settings)
 
 
 class OwnedConnection:
-    """One connection that is opened once, and never again behind its owner's back."""
+    """One connection that its owner opens once; it never reconnects by itself."""
 
     one_log_a_read = False
-    """Whether an XREAD may name one log only (on a cluster each lies where its tag says)."""
+    """Whether an XREAD may name only one log (on a cluster each log's hash tag decides where it lies)."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -165,10 +165,10 @@ class OwnedConnection:
     async def exchange(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands (one at least) in one write and read their replies, in order.
 
-        Out: a reply for each command (see :func:`shared.redis.commands.by_command`); what the server refused
-        comes as a ``ResponseError`` in its place.
-        Raises one of :data:`AWAY` when the connection is lost; then it is closed, and nobody knows which
-        of the commands were carried out.
+        Out: a reply for each command (see :func:`shared.redis.commands.by_command`); a refused command has a
+        ``ResponseError`` in its place.
+        Raises one of :data:`AWAY` when the connection is lost. Then it is closed, and it is unknown which of the
+        commands were carried out.
         """
         if self._closed or self._multiplexer is None:
             raise RedisConnectionError("this connection is closed")

@@ -1,32 +1,33 @@
-"""A multiplexer: one connection to Redis that many calls share, each waiting for its own replies alone.
+"""A multiplexer: one connection to Redis that many calls share, each of which waits only for its own replies.
 
-Theory of operation. redis-py connects, authenticates and selects; then its transport is taken over, and what
-arrives goes from the socket to the parser at once: no stream, no task that wakes for it, and no coroutine for each
-reply, of which there is one for every append. A server answers in the order in which it is asked, so a queue of
-what was asked is all that tells whose a reply is.
+Theory of operation. redis-py connects, authenticates and selects. Then its transport is taken over, and bytes go
+from the socket straight to the parser: there is no stream reader, no task that wakes up, and no coroutine for each
+reply, of which every append has one. A server replies in the order in which it is asked, so a queue of the calls in
+flight is enough to tell which call a reply belongs to.
 
-Group commit: while one write is in flight (sent, and not answered yet), calls that come meanwhile are gathered, and
-leave as the next single write when the replies of the first have arrived. With nothing in flight a call leaves in
-the same turn of the event loop, together with all others of that turn. A server that syncs its file before it
-replies (``appendfsync always``) pays one fsync for each turn of its own loop, so calls that reach it together share
-one. 300 calls that come 0.1 ms apart (a script each) take 32 to 42 ms either way. With ``always`` the server's
-turns fall from 85 to 36, and its CPU a call from 33 to 25 µs; with ``everysec`` from 240 to 150, and from 22 to
-17 µs. It costs that a call may wait for the round trip before its own.
+Group commit: while one write is in flight (sent, and without its replies yet), later calls are gathered. They leave
+together, as the next write, when the replies of the first have arrived. With nothing in flight a call leaves in the
+same turn of the event loop, together with all others of that turn. A server that syncs its file before it replies
+(``appendfsync always``) makes one fsync for each turn of its own loop, so calls that reach it together share one.
+300 calls that come 0.1 ms apart (a script each) take 32 to 42 ms either way. With ``always`` the server's turns
+fall from 85 to 36, and its CPU for a call from 33 to 25 µs; with ``everysec`` from 240 to 150, and from 22 to 17
+µs. The price: a call may wait for the round trip before its own.
 
-What gathers is bounded: at :data:`MAX_GATHERED` bytes it leaves at once. A call that is given up before it left is
-not sent; one that is given up later keeps its place in the queue, for its replies still come. Time-outs count from
-the call, gathered or not.
+The gathered bytes are bounded: at :data:`MAX_GATHERED` they leave at once. A call that is cancelled before it left
+is not sent. A call that is cancelled later keeps its place in the queue, because its replies still come. Time-outs
+count from the call, gathered or not.
 
-A server that leaves the oldest call without an answer for the time-out is taken for lost: the connection is closed,
-and everybody on it is told. So it is with replies that nobody asked for. Nothing is ever sent again here; whoever
-can repeat safely does so itself. What waits unanswered is bounded by the callers, each of whom waits, and by that
-time-out.
+If the oldest call has no reply within the time-out, the server counts as lost: the connection is closed, and every
+call on it fails. The same happens at a reply that no call asked for. Nothing is ever sent again here; a caller that
+can repeat safely does so itself. The number of calls without a reply is bounded by the callers, each of which
+waits, and by that time-out.
 
-With redis-py's pool (a connection a call, with its lock, its time-out, its retry and a stream reader) one call
-costs 53-68 µs of a quiet process, and a pipeline 81-94; over a multiplexer 15 and 20, and 5 and 9 in a crowd. In a
-burst of creates, where nothing is warm, that is four times as much, and a stream takes a dozen calls. The loop's
-own transport gathers nothing (uvloop sends at once): a write for each call costs the client 5 µs more, and the
-server three reads more a stream. Each reply of a flush costs 1 µs less than by redis-py's parser.
+With redis-py's pool (one connection for each call, with its lock, its time-out, its retry and a stream reader) one
+call costs 53-68 µs of a quiet process, and a pipeline 81-94; over a multiplexer 15 and 20, and 5 and 9 with many
+calls at once. In a burst of creates, where no cache is warm, that is four times as much, and a stream takes a dozen
+calls. The loop's own transport gathers nothing (uvloop sends at once): a write for each call costs the client 5 µs
+more, and the server three reads more for each stream. Each reply of a flush costs 1 µs less than with redis-py's
+parser.
 """
 
 import asyncio
@@ -47,15 +48,15 @@ from shared.redis.commands import Command
 _MISSING: Final = object()
 
 MAX_GATHERED: Final = 64 * 1024
-"""What a server reads from one connection in a few turns of its loop (16 KiB each): more in one write shares no
-more, and only stands before those who ask next."""
+"""A server reads this much from one connection in a few turns of its loop (16 KiB each). A larger write would share
+no more fsyncs, and would only delay the calls behind it."""
 
 
 async def take_over(connection: AbstractConnection, protocol: asyncio.BaseProtocol) -> asyncio.StreamWriter:
-    """Open a connection by redis-py, and let its bytes come straight to this protocol from then on.
+    """Open a connection by redis-py; from then on its bytes come straight to this protocol.
 
-    Out: what holds its transport, which is closed with it. Raises one of :data:`shared.redis.connection.AWAY`, or a
-    RedisError; then nothing is open.
+    Out: the stream writer, which owns the transport: dropping it closes the transport. Raises one of
+    :data:`shared.redis.connection.AWAY`, or a RedisError; then nothing is open.
     """
     try:
         await connection.connect()  # type: ignore[no-untyped-call]
@@ -79,9 +80,10 @@ async def open_multiplexer(connection: AbstractConnection, timeout_s: float) -> 
 
 
 def _refusal(text: str) -> ResponseError:
-    """What the server refused, by redis-py's own classes. Raises those that it takes for a lost connection
-    (LOADING, NOAUTH), for they answer everything, and not this command; so does READONLY: the server is a replica
-    now, and whoever connects anew finds the master (behind Sentinel, behind a name)."""
+    """A refusal as one of redis-py's error classes. Raises the errors that redis-py counts as a lost connection
+    (LOADING, NOAUTH), because the server gives them to every command, not only to this one. READONLY is raised as
+    well: the server is a replica now, and a new connection finds the master (behind Sentinel, behind a host
+    name)."""
     error: Exception = DefaultParser.parse_error(text)  # type: ignore[no-untyped-call]
     if isinstance(error, ReadOnlyError):
         raise RedisConnectionError(f"the server is a replica, and takes no writes: {error}")
@@ -92,7 +94,7 @@ def _refusal(text: str) -> ResponseError:
 
 @dataclass(slots=True)
 class _Asked:
-    """The commands of one call, when it came (loop time, s), and the replies that came so far."""
+    """The commands of one call. ``at``: when the call came (loop time, s). ``replies``: those that came so far."""
 
     packed: bytes
     count: int
@@ -102,7 +104,7 @@ class _Asked:
 
 
 class Multiplexer(asyncio.Protocol):
-    """The only user of an open transport, from then to its first failure."""
+    """The only user of an open transport, until its first failure."""
 
     def __init__(self, timeout_s: float) -> None:
         """``timeout_s``: how long a call may wait for its replies."""
@@ -118,7 +120,7 @@ class Multiplexer(asyncio.Protocol):
         self._reader = hiredis.Reader(InvalidResponse, _refusal, notEnoughData=_MISSING)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The transport is open, and this multiplexer's own."""
+        """The transport is open, and belongs to this multiplexer."""
         self._transport = transport
 
     @property
@@ -126,10 +128,9 @@ class Multiplexer(asyncio.Protocol):
         return self._transport is None or self._transport.is_closing()
 
     def ask(self, commands: Sequence[Command]) -> asyncio.Future[list[Any]]:
-        """Send commands. Out: what becomes their replies, one after the other (of a transaction several); what the
-        server refused stands in its place as a ``ResponseError``. It fails with one of
-        :data:`shared.redis.connection.AWAY` where the connection is lost: nobody knows then which of them were
-        carried out."""
+        """Send commands. Out: a future of their replies in one list (several for a transaction); a refused command
+        has a ``ResponseError`` in its place. The future fails with one of :data:`shared.redis.connection.AWAY`
+        where the connection is lost: then it is unknown which of the commands were carried out."""
         if self.closed:
             raise RedisConnectionError("this connection is closed")
         packed = b"".join([command.packed for command in commands])
@@ -144,7 +145,7 @@ class Multiplexer(asyncio.Protocol):
         return asked.done
 
     def close(self) -> None:
-        """Close at once: what is not sent yet is not sent any more. Safe to call again."""
+        """Close at once: gathered calls are not sent any more. Safe to call again."""
         self._lose(RedisConnectionError("this connection was closed"))
 
     def data_received(self, data: bytes) -> None:
@@ -164,7 +165,8 @@ class Multiplexer(asyncio.Protocol):
         except IndexError:
             self._lose(RedisConnectionError("the server says more than it was asked"))
         if self._gathered and not waiting and self._sending is None:
-            # Behind those who were answered just now: what they ask next leaves with the others.
+            # Later in this turn, after the callers that just got their replies: their next calls leave with the
+            # others.
             self._sending = self._loop.call_soon(self._send)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -181,7 +183,7 @@ class Multiplexer(asyncio.Protocol):
             self._transport.write(b"".join([asked.packed for asked in leaving]))
 
     def _look(self) -> None:
-        """Whether the oldest call waits for too long."""
+        """Check whether the oldest call has waited for too long."""
         self._watch = None
         oldest = next(iter(self._in_flight or self._gathered), None)
         if oldest is None:
@@ -208,5 +210,5 @@ class Multiplexer(asyncio.Protocol):
         for asked in waiting:
             if not asked.done.done():
                 asked.done.set_exception(error)
-                # Whoever gave up in this very moment does not look any more.
+                # Marks the error as retrieved: a caller that was cancelled in this moment does not look at it.
                 asked.done.exception()

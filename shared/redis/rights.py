@@ -1,10 +1,10 @@
-"""Which rights a user of Redis needs, which of them are missing, and why a server lets nobody in.
+"""The rights that a Redis user needs, the check for missing ones, and the reasons why a server refuses a login.
 
-Theory of operation. A server tells what a user may do only to users with the right to ask (``ACL``). But it checks
+Theory of operation. A server tells a user's rights only to users with the right to ask (``ACL``). But it checks
 each command of a transaction when the command is queued. So :func:`missing_rights` begins a transaction on a
-connection of its own, queues one command of each kind that Headrace uses, reads the refusals, and discards all of
-it: nothing is carried out. (MULTI goes alone, for without a transaction what follows would be carried out.) Scripts
-run with the rights of their user, so the commands in them are asked for like any others.
+connection of its own, queues one command of each kind that Headrace uses, reads the refusals, and discards the
+transaction: nothing is carried out. (MULTI is sent alone, because without a transaction the other commands would be
+carried out.) Scripts run with the rights of their user, so the commands in them are checked like any others.
 """
 
 import ssl
@@ -60,21 +60,22 @@ NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
     "zremrangebyscore": ("{prefix}:rights", "0", "1"),
     "bzmpop": ("1", "1", "{prefix}:rights", "MIN"),
 }
-"""Command (and subcommand) -> arguments that fit it: all that API and workers use of a server, in scripts too. A
-test compares this with what a server counts."""
+"""Command (and subcommand) -> valid arguments: all commands that API and workers use, in scripts too. A test
+compares this with a server's own statistics of commands."""
 OF_KINDS: Final = {"server": (), "sentinel": ("role",), "cluster": ("cluster|slots",)}
-"""What finding the server takes besides, by the kind of its URL (:class:`shared.redis.urls.Place`)."""
+"""The commands that are also needed to find the server, by the kind of its URL
+(:class:`shared.redis.urls.Place`)."""
 USEFUL: Final[Mapping[str, str]] = {
     "info": "creates are not refused when the server is nearly full, and nobody sees how it is kept on disk",
     "config|get": "nobody sees whether the server syncs its file as it should",
     "bgrewriteaof": "erased text stays in the server's file until that is rewritten by itself",
 }
-"""Rights without which all works, but for this."""
+"""Rights that are useful but not needed: right -> the loss without it."""
 
 
 async def missing_rights(url: str, prefix: str) -> tuple[str, ...]:
-    """The rights that its user lacks on the server of this URL (of a cluster: on any node), as ACL rules:
-    ``+time``, ``~headrace:*``, ``&headrace:*``. ``prefix``: the setting ``key_prefix``.
+    """The rights that the URL's user lacks on its server (of a cluster: on any node), as ACL rules: ``+time``,
+    ``~headrace:*``, ``&headrace:*``. ``prefix``: the setting ``key_prefix``.
 
     Raises one of :data:`shared.redis.connection.AWAY`, or a RedisError.
     """
@@ -84,16 +85,16 @@ async def missing_rights(url: str, prefix: str) -> tuple[str, ...]:
 
 
 async def may(client: Redis, *words: str) -> bool:
-    """Whether the server lets this user run that command, which is queued and discarded in the same way.
+    """Whether the server lets this user run that command. It is queued and discarded in the same way.
 
-    ``client``: of one server, whose user has the right to transactions. Raises one of
+    ``client``: of one server, with a user that may use transactions. Raises one of
     :data:`shared.redis.connection.AWAY`.
     """
     async with client.pipeline(transaction=False) as pipe:
         for one in (("MULTI",), words, ("DISCARD",)):
             pipe.execute_command(*one)
-        _, answer, _ = await pipe.execute(raise_on_error=False)
-    return not isinstance(answer, Exception)
+        _, reply, _ = await pipe.execute(raise_on_error=False)
+    return not isinstance(reply, Exception)
 
 
 async def _missing(url: str, prefix: str, besides: tuple[str, ...]) -> list[str]:
@@ -116,7 +117,7 @@ async def _missing(url: str, prefix: str, besides: tuple[str, ...]) -> list[str]
         ]
         (ended,) = await connection.exchange([command(None, "DISCARD")])
         rights.append(_right("discard", (), ended, prefix))
-        # A transaction of nothing.
+        # EXEC is checked with an empty transaction.
         _, ended = await connection.exchange([command(None, "MULTI"), command(None, "EXEC")])
         rights.append(_right("exec", (), ended, prefix))
         return [right for right in dict.fromkeys(rights) if right]
@@ -125,34 +126,35 @@ async def _missing(url: str, prefix: str, besides: tuple[str, ...]) -> list[str]
 
 
 def _right(name: str, words: tuple[str, ...], reply: Any, prefix: str) -> str:
-    """The ACL rule that lets this command pass; '' where it passes."""
-    said = str(reply)
-    # EXEC is refused as the transaction that it would have ended.
+    """The ACL rule that would allow this command; '' where it is allowed."""
+    text = str(reply)
+    # A forbidden EXEC is reported as EXECABORT, like a broken transaction.
     if not isinstance(reply, NoPermissionError | ExecAbortError) or (
-        isinstance(reply, ExecAbortError) and "permission" not in said
+        isinstance(reply, ExecAbortError) and "permission" not in text
     ):
         return ""
     named = next((word for word in words if word.startswith(("{prefix}:", "arq:"))), "")
-    if "access a channel" in said or "channels used" in said:
+    if "access a channel" in text or "channels used" in text:
         return f"&{prefix}:*"
-    if named and ("access a key" in said or "keys used" in said):
+    if named and ("access a key" in text or "keys used" in text):
         return "~arq:*" if named.startswith("arq:") else f"~{prefix}:*"
     return f"+{name}"
 
 
 def what_to_grant(missing: Sequence[str]) -> str:
-    """What to do about missing rights, for people. In: what :func:`missing_rights` found."""
-    return f"Give the user of the Redis URL: {' '.join(missing)} (README, section Redis, has the whole line)."
+    """The sentence that tells people how to mend missing rights. In: the result of :func:`missing_rights`."""
+    rights = " ".join(missing)
+    return f"Give the user of the Redis URL: {rights} (docs/deployment.md, section Rights, has the whole line)."
 
 
 def why_refused(error: BaseException) -> str:
-    """Why a server that is there lets nobody in, and what to do, for people; '' where that is not what happened.
-    In: what a call raised."""
+    """Why a reachable server refuses the login or the TLS connection, and what to do, for people; '' for any other
+    error. In: the error of a call."""
     if isinstance(error, AuthenticationError):
-        said = str(error)
-        if "without any password" in said:
+        text = str(error)
+        if "without any password" in text:
             return "it has no password, and the URL names one: take that out"
-        if "invalid" in said or "WRONGPASS" in said:
+        if "invalid" in text or "WRONGPASS" in text:
             return "it refuses the user and password of the URL: correct them"
         return "it wants a password, and the URL names none: redis://user:password@host:port/0"
     cause: BaseException | None = error

@@ -1,15 +1,16 @@
-"""The Lua scripts, their loader and their runner: what must change together is one script, on keys of one slot.
+"""The Lua scripts, their loader and their runner. Changes that belong together are one script, on keys of one slot.
 
-Theory of operation. Redis runs a script alone, so each is a transaction, and since all of its keys share
-the hash tag ``{id}``, all of it runs on a cluster as it is. A script's reply may be lost, so the caller
-sends it again: scripts whose second run would answer otherwise (create, record, claim, finish, cancel, release)
-carry the caller's nonce and answer the first result again; the others change nothing the second time.
-Scripts that end a stream, and those by which streams go on and workers show that they live, are flagged
-``allow-oom``: at ``maxmemory`` a stream can still be closed.
+Theory of operation. Redis runs one script at a time, so each script is a transaction. All of its keys share the
+hash tag ``{id}``, so it also runs on a cluster. A script's reply may be lost; then the caller sends the call again.
+Scripts whose second run would give another result (create, record, claim, finish, cancel, release) take the
+caller's nonce, and return the first result again; the others change nothing the second time. Scripts that end a
+stream, keep streams going, or note that workers live are flagged ``allow-oom``: at ``maxmemory`` a stream can still
+be closed.
 
 Every script of the log's side is ``shared/store/lua/<name>.lua`` behind the transition table and ``prelude.lua``;
-its head tells its arguments and answers. Rejected: Redis functions (FUNCTION LOAD needs rights that hosted servers
-keep, and a server-wide name), and optimistic WATCH loops (three round trips, and no bound under contention).
+the comment at its top tells its arguments and replies. Rejected: Redis functions (FUNCTION LOAD needs rights that
+hosted servers don't give, and a server-wide name), and optimistic WATCH loops (three round trips, and no bound
+under contention).
 """
 
 import hashlib
@@ -37,19 +38,18 @@ FLAGS: Final[dict[str, str]] = {
     "show": "allow-oom",
     "read": "no-writes",
 }
-"""Every script of the log's side and the flags it runs under (``#!lua flags=…``, Redis 7)."""
+"""Every script of the log's side, and its flags (``#!lua flags=…``, Redis 7)."""
 
 VITAL: Final = frozenset({"enqueue", "erasure", "settle", "take", "turn", "vital"})
-"""Scripts of the queue's side that run at full memory, too: streams that are there go on, workers are seen, and
-what was erased is noted."""
+"""Scripts of the queue's side that run at full memory, too: streams go on, workers are seen, erasures are noted."""
 
 PARTS: Final[dict[str, tuple[str, ...]]] = {"create": ("admit", "record", "enqueue")}
-"""What a script is made of: these stand in front of it, each as a function of its KEYS and ARGV."""
+"""Script -> scripts that stand in front of it, each as a Lua function of its KEYS and ARGV."""
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One script: its name, its whole text, and the digest that EVALSHA calls it by."""
+    """One script: its name, its whole text, and the digest for EVALSHA."""
 
     name: str
     text: str
@@ -62,8 +62,8 @@ def load_scripts(*, shebang: bool = True) -> Mapping[str, Script]:
 
 
 def load_script(name: str, *, shebang: bool = True) -> Script:
-    """Read one script from the package. One that has no flags in :data:`FLAGS` belongs to the queue's side, whose
-    scripts know nothing of streams: it is its file and nothing else."""
+    """Read one script from the package. A script without an entry in :data:`FLAGS` belongs to the queue's side,
+    whose scripts know nothing of streams: nothing is put in front of it."""
     source = _source(name)
     if name in FLAGS:
         parts = [f"local function {part}(KEYS, ARGV)\n{_source(part)}\nend" for part in PARTS.get(name, ())]
@@ -83,10 +83,10 @@ Call = tuple[Sequence[str], Sequence[str | bytes | int]]
 
 
 class ScriptRunner:
-    """Runs scripts by a client. A script that the server does not know (NOSCRIPT: it is new, or was restarted) did
-    nothing yet, so the call is simply made again, with the text.
+    """Runs scripts with a client. If the server does not know a script (NOSCRIPT: the server is new, or was
+    restarted), nothing has run, so the call is made again with the script's text.
 
-    Both ways raise what the server refused, or one of :data:`shared.redis.connection.AWAY`; then a script may or
+    Both methods raise the server's refusal, or one of :data:`shared.redis.connection.AWAY`; then a script may or
     may not have run.
     """
 
@@ -101,7 +101,7 @@ class ScriptRunner:
             return await self._client.eval(script.text, len(keys), *keys, *args)  # type: ignore[misc, arg-type]
 
     async def run_all(self, script: Script, calls: Sequence[Call]) -> list[Any]:
-        """Run a script for each of the calls, in one round trip. Out: their replies, in order."""
+        """Run a script once for each call, all in one round trip. Out: the replies, in order."""
         replies = await self._pipelined(script, calls)
         unknown = [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
@@ -117,22 +117,22 @@ class ScriptRunner:
     async def _pipelined(self, script: Script, calls: Sequence[Call]) -> list[Any]:
         async with self._client.pipeline(transaction=False) as pipe:
             for keys, args in calls:
-                # By its name: a cluster's pipeline refuses the method, which has no one node to go to.
+                # Not the method evalsha: a cluster's pipeline refuses it, because it has no single node to go to.
                 pipe.execute_command("EVALSHA", script.sha, len(keys), *keys, *args)
             replies: list[Any] = await pipe.execute(raise_on_error=False)
         return replies
 
 
 class ScriptConnection(Protocol):
-    """A connection that is asked directly (:class:`shared.redis.connection.OwnedConnection`)."""
+    """The part of an owned connection that is needed here (:class:`shared.redis.connection.OwnedConnection`)."""
 
     async def exchange(self, commands: Sequence[Command]) -> list[Any]: ...
 
 
 async def teach(connection: ScriptConnection, scripts: Iterable[Script]) -> None:
-    """Let the server (of a cluster: each master) know these scripts, so that EVALSHA finds them on this connection.
+    """Load these scripts into the server (of a cluster: into each master), so that EVALSHA finds them.
 
-    Raises what the server refused, or one of :data:`shared.redis.connection.AWAY`.
+    Raises the server's refusal, or one of :data:`shared.redis.connection.AWAY`.
     """
     for reply in await connection.exchange([command(None, "SCRIPT", "LOAD", script.text) for script in scripts]):
         if isinstance(reply, ResponseError):

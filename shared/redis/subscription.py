@@ -1,16 +1,16 @@
-"""A subscription to one channel that comes back by itself, with nothing between us and the socket.
+"""A subscription to one channel that reconnects by itself, with no layer between the listener and the socket.
 
-Theory of operation. redis-py connects, authenticates and selects; then its transport is taken over, and a message
-goes from the socket to whoever listens in one call: no task wakes up for it, and no timer is set and taken back. At
-the first failure of any kind the connection is closed, and another one is opened with a growing backoff. What is
-published meanwhile is lost, so a message may only be a hint; ``subscribed`` tells the listener, after each return
-and at the very beginning, that it may have missed some.
+Theory of operation. redis-py connects, authenticates and selects. Then its transport is taken over, and a message
+goes from the socket to the listener in one call: no task wakes up for it, and no timer is set and cancelled. At the
+first failure of any kind the connection is closed, and another one is opened, with a growing backoff. Messages that
+are published meanwhile are lost, so a message may only be a hint. ``subscribed`` tells the listener, at the
+beginning and after each reconnection, that it may have missed some.
 
-A server that is gone without a word (its machine lost its power, its process stands still) closes no connection. So
-the subscription asks for a sign of life every :data:`PING_S` seconds, and one that stays away for as long again
+A server that stops without closing its connections (its machine lost power, its process hangs) would not be
+noticed. So the subscription sends a PING every :data:`PING_S` seconds, and a PING without a reply for as long again
 counts as a loss.
 
-(A message costs 3 µs of CPU so, in a quiet process, and 55 by redis-py's ``get_message`` with a time-out.)
+(A message costs 3 µs of CPU this way, in a quiet process, and 55 by redis-py's ``get_message`` with a time-out.)
 """
 
 import asyncio
@@ -34,16 +34,16 @@ log = structlog.get_logger("redis.subscription")
 
 
 async def listen(
-    url: str, channel: str, said: Callable[[bytes], None], subscribed: Callable[[], None] | None = None
+    url: str, channel: str, on_message: Callable[[bytes], None], subscribed: Callable[[], None] | None = None
 ) -> Never:
-    """Call ``said`` with each message of the channel, until cancelled.
+    """Call ``on_message`` with each message of the channel, until cancelled.
 
-    ``subscribed`` is called whenever the channel can be heard, for the first time or again: messages may have been
-    missed until then.
+    ``subscribed`` is called after each subscription, the first and every later one: messages may have been missed
+    before it.
     """
     backoff_s = FIRST_BACKOFF_S
     while True:
-        heard = _Heard(said)
+        heard = _Heard(on_message)
         try:
             await heard.open(url, channel)
             backoff_s = FIRST_BACKOFF_S
@@ -61,12 +61,12 @@ async def listen(
 class _Heard(asyncio.Protocol):
     """One connection of a subscription, from its opening to its first failure."""
 
-    def __init__(self, said: Callable[[bytes], None]) -> None:
+    def __init__(self, on_message: Callable[[bytes], None]) -> None:
         loop = asyncio.get_running_loop()
         self.lost: asyncio.Future[None] = loop.create_future()
-        """Fails with a ``ConnectionError`` when nothing comes any more."""
+        """Fails with a ``ConnectionError`` when the connection is lost."""
         self._loop = loop
-        self._said = said
+        self._on_message = on_message
         self._subscribed = asyncio.Event()
         self._replies = hiredis.Reader()
         self._writer: asyncio.StreamWriter | None = None
@@ -96,13 +96,13 @@ class _Heard(asyncio.Protocol):
         self.lost.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Messages came, or the word that we are subscribed, or a sign of life."""
+        """Messages came, or the confirmation of the subscription, or the reply to a PING."""
         self._alive = True
         self._replies.feed(data)
         while reply := self._replies.gets():
             match reply:
                 case [b"message", _, message]:
-                    self._said(message)
+                    self._on_message(message)
                 case [b"subscribe", *_]:
                     self._subscribed.set()
                 case [b"pong", *_]:
@@ -111,7 +111,7 @@ class _Heard(asyncio.Protocol):
                     self._lose(f"no subscription: {reply}")
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Nothing comes any more."""
+        """The socket is closed."""
         self._lose(f"the subscription was lost: {error or 'closed by the server'}")
 
     def _ask(self) -> None:
@@ -125,4 +125,4 @@ class _Heard(asyncio.Protocol):
     def _lose(self, why: str) -> None:
         if not self.lost.done():
             self.lost.set_exception(RedisConnectionError(why))
-            self.lost.exception()  # whoever gave up in this very moment does not look any more
+            self.lost.exception()  # marks it as retrieved: a listener that was cancelled now does not look at it

@@ -1,12 +1,12 @@
-"""Redis URLs, read in one place. Pure, no I/O.
+"""Redis URLs: the one place that parses them. Pure, no I/O.
 
     redis://[user:password@]host[:port][/db]                       one server
     unix://[user:password@]/path/to/socket[?db=1]                  one server, through a socket file
     redis+cluster://[user:password@]host:port,host:port            a cluster: some of its nodes
     redis+sentinel://[user:password@]host:26379,host:26379/name[/db]   the master of that name, as Sentinel knows it
 
-With ``rediss`` in place of ``redis`` all of it is over TLS. Options stand behind ``?`` (:data:`OPTIONS`). They and
-the login count for every server that the URL leads to; Sentinels have a login of their own.
+With ``rediss`` in place of ``redis`` all connections use TLS. Options stand behind ``?`` (:data:`OPTIONS`). They
+and the login apply to every server that the URL leads to; Sentinels have a login of their own.
 """
 
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ OPTIONS: Final = (
     "ssl_ciphers",
     "ssl_keyfile",
 )
-"""What may stand behind ``?``. (Not ``protocol``: replies are read as RESP2, which every server speaks to whom does
-not ask for another. Not time-outs and pools: they are part of how a lost server is noticed.)"""
+"""The options that may stand behind ``?``. ``protocol`` is not among them: replies are parsed as RESP2, which every
+server uses by default. Nor are time-outs and pools: they are part of how a lost server is noticed."""
 SENTINEL_OPTIONS: Final = ("sentinel_password", "sentinel_username")
 
 _SCHEMES: Final = {
@@ -39,15 +39,15 @@ _PORT: Final = 6379
 
 
 class BadUrl(ValueError):
-    """A URL that can't be used; the text says why, without its password."""
+    """A URL can't be used; the text tells why, without the password."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a URL names: one server, a cluster by some of its nodes, or the master that Sentinels tell.
+    """The target of a URL: one server, a cluster (by some of its nodes), or a master behind Sentinels.
 
-    ``nodes``: a URL for each server, node or Sentinel. ``master``: the name at the Sentinels; ``server``: the URL
-    of the master, but for its address.
+    ``nodes``: a URL for each server, node or Sentinel. ``master``: the master's name at the Sentinels; ``server``:
+    the URL of the master, with a placeholder for its address.
     """
 
     kind: Literal["server", "cluster", "sentinel"]
@@ -58,7 +58,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """A URL taken apart. ``login`` as it stands there, with its ``@``."""
+    """The parts of a URL. ``login``: as it stands there, with its ``@``."""
 
     scheme: str
     login: str
@@ -73,7 +73,7 @@ def _taken_apart(url: str) -> _Parts:
         raise BadUrl(f"it begins with none of {', '.join(f'{known}://' for known in _SCHEMES)}")
     rest, _, query = rest.partition("?")
     if "#" in url or "@" in query or "@" in rest.partition("/")[2]:
-        # Said without showing anything: it may be half of a password.
+        # The text shows no part of the URL, which may be half of a password.
         raise BadUrl(
             "it has a character that must be written otherwise: # as %23, / as %2F and ? as %3F in a "
             "password, @ as %40 in a file's name"
@@ -84,7 +84,7 @@ def _taken_apart(url: str) -> _Parts:
 
 
 def read_url(url: str) -> Place:
-    """What the URL says. Raises :class:`BadUrl`."""
+    """Parse a URL. Raises :class:`BadUrl`."""
     parts = _taken_apart(url)
     scheme, kind = _SCHEMES[parts.scheme]
     options = _options(parts.query, OPTIONS + (SENTINEL_OPTIONS if kind == "sentinel" else ()))
@@ -120,8 +120,8 @@ def read_url(url: str) -> Place:
 
 
 def arguments(url: str) -> dict[str, Any]:
-    """What the URL of one server says to redis-py. A certificate is for the name or address that was asked for,
-    unless ``ssl_check_hostname=false`` or ``ssl_cert_reqs=none`` says otherwise."""
+    """The URL of one server as redis-py's arguments. A certificate must be for the URL's host, unless
+    ``ssl_check_hostname=false`` or ``ssl_cert_reqs=none`` turns that off."""
     found = dict(parse_url(url))
     if url.startswith("rediss") and found.get("ssl_cert_reqs", "required") == "required":
         found.setdefault("ssl_check_hostname", True)
@@ -129,20 +129,20 @@ def arguments(url: str) -> dict[str, Any]:
 
 
 def with_address(url: str, host: str, port: int) -> str:
-    """The same login, options and database, at another address (an IPv6 one without brackets)."""
+    """The URL with another address (an IPv6 address without brackets); login, options and database stay."""
     parts = _taken_apart(url)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return f"{parts.scheme}://{parts.login}{address}{parts.path}" + (f"?{parts.query}" if parts.query else "")
 
 
 def address_of(url: str) -> str:
-    """Where the URL of one server leads, for people: ``host:port``, or the socket's file."""
+    """The address in the URL of one server, for people: ``host:port``, or the socket's file."""
     parts = _taken_apart(url)
     return parts.hosts or parts.path
 
 
 def without_password(url: str) -> str:
-    """The URL as it may be shown."""
+    """The URL without its login and passwords, for logs and people."""
     try:
         parts = _taken_apart(url)
     except BadUrl:
@@ -165,7 +165,8 @@ def _options(query: str, known: tuple[str, ...]) -> dict[str, str]:
 
 
 def _address(text: str, port: int) -> str:
-    """``host:port``, an IPv6 address in brackets. What is wrong is not shown: it may be a misplaced password."""
+    """``host:port``, an IPv6 address in brackets. An error does not show the wrong text: it may be a misplaced
+    password."""
     host, colon, given = text.rpartition(":") if not text.endswith("]") else (text, "", "")
     if not colon:
         host, given = text, ""

@@ -1,16 +1,15 @@
-"""What a claim leads to. Pure, no I/O."""
+"""The result of a claim. Pure, no I/O."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a claim led to. ``outcome``: run, look, end, leased, ended or gone.
+    """The result of a claim. ``outcome``: run, look, end, leased, ended or gone.
 
-    ``run``: ``opening``, ``epoch``, ``attempt``, ``tries_left``, ``queued_ms``, ``request`` and ``nonce`` are set;
-    the attempt's opening entry carries the nonce.
-    ``look``: ``seen`` (the log's last id) and ``request`` are set; claim again with how to go on.
-    ``end``: ``why``, ``epoch`` and ``attempt`` are set.
+    ``run``: ``opening``, ``epoch``, ``attempt``, ``tries_left``, ``queued_ms``, ``request`` and ``nonce`` are set.
+    The attempt's opening entry carries the nonce. ``look``: ``seen`` (the log's last id) and ``request`` are set.
+    Read the log, decide how to go on, and claim again. ``end``: ``why``, ``epoch`` and ``attempt`` are set.
     """
 
     outcome: str
@@ -26,7 +25,7 @@ class Claim:
 
 
 def read_claim(raw: bytes, extra: bytes, nonce: str) -> Claim:
-    """The answer of ``claim.lua``, which was asked with this nonce."""
+    """Decode the reply of ``claim.lua`` to a call with this nonce."""
     match raw.decode().split():
         case ["run", opening, epoch, attempt, left, created, now]:
             queued_ms = max(0, int(now) - int(created))  # the clock may have gone back
@@ -40,4 +39,4 @@ def read_claim(raw: bytes, extra: bytes, nonce: str) -> Claim:
         case [outcome, *_]:
             return Claim(outcome)
         case _:
-            raise AssertionError("a claim answers something")
+            raise AssertionError("the reply of a claim is never empty")

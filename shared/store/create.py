@@ -1,21 +1,21 @@
-"""Creating a stream: its quota, its record with the ``queued`` event, its place among the unfinished, and its job.
+"""Creating a stream: its quota, its record with the ``queued`` event, its entry in the unfinished set, and its job.
 
-Theory of operation. Where one server holds log and queue all of it is one script and one round trip: a crash leaves
-everything or nothing, what is refused leaves nothing, and a server at its memory limit refuses the whole. On two
+Theory of operation. Where one server holds log and queue, a create is one script and one round trip: a crash leaves
+everything or nothing, a refused create leaves nothing, and a server at its memory limit refuses the whole. On two
 servers (or on a cluster) there are three steps: the quota and the unfinished set, then the record, then the job. A
-crash behind the record leaves a stream without a job, which the sweep finds among the unfinished; one in front of
-it leaves an id without a record, which the sweep takes out after a minute.
+crash after the record leaves a stream without a job, which the sweep finds in the unfinished set. A crash before
+the record leaves an id without a record, which the sweep removes after a minute.
 
-Every step may be repeated. A call whose reply was lost is sent again with the same nonce, meets what it made, and
-takes nothing of the quota again. With an ``Idempotency-Key`` the id follows from the key, so a repeated create
-meets the same record: it is answered, and takes nothing either.
+Every step may be repeated. A call whose reply was lost is sent again with the same nonce, finds the stream that it
+made, and takes nothing from the quota again. With an ``Idempotency-Key`` the id follows from the key, so a repeated
+create finds the same record, returns it, and takes nothing either.
 
-A server that stood still executes what it was sent when it goes on, and its caller was told an error long before.
-So the call says until when somebody waits for it, by the server's clock as its last answer told it; one that comes
-too late makes nothing. A first call, and one behind a leap of that clock, learns the clock by being late; each
-stream that is made tells it anew, for behind a leap back no call is late.
+A server that hung runs the commands that it was sent when it goes on, long after the caller got an error. So each
+call carries a deadline by the server's clock, and a call that comes too late makes nothing. The clock is taken from
+the server's last reply. The first call, and the first one after the clock leapt forward, is refused as late, and
+its reply tells the clock. Each created stream tells the clock again, because after a leap back no call is late.
 
-Measured: with a round trip for each step a burst of creates stands in line six times.
+Measured: with one round trip for each step, each create of a burst waits for the server six times.
 """
 
 import asyncio
@@ -34,9 +34,9 @@ FIRST_ATTEMPT: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class CreateResult:
-    """What a create led to. ``outcome``: created; exists, with the ``status`` that the stream has; conflict (the id
-    belongs to another request); or the name of the limit that refused it, with the ``number`` that ``admit.lua``
-    tells beside it. ``created_ms``: when the stream that is there was created, by the server's clock."""
+    """The result of a create. ``outcome``: created; exists, with the stream's ``status``; conflict (the id belongs
+    to another request); or the name of the limit that refused it, with the ``number`` that ``admit.lua`` returns
+    with it. ``created_ms``: when the stream was created, by the server's clock."""
 
     outcome: str
     status: str = "queued"
@@ -47,21 +47,21 @@ class CreateResult:
 class Creator:
     """Creates the streams of one deployment."""
 
-    def __init__(self, streams: Streams, queue: Queue, limits: Quotas, *, one_server: bool) -> None:
+    def __init__(self, streams: Streams, queue: Queue, quotas: Quotas, *, one_server: bool) -> None:
         """``one_server``: log and queue live on the same server, which is no cluster."""
         self._streams = streams
         self._queue = queue
-        self._limits = limits
+        self._quotas = quotas
         self._one_server = one_server
         self._clock_s = 0.0
-        """The clock of the record's server less this loop's."""
+        """The difference: the clock of the record's server minus this event loop's."""
 
     async def create(self, new: NewStream, until: float, *, may_exist: bool) -> CreateResult:
-        """Create a stream, or meet the one that is there.
+        """Create a stream, or find the existing one.
 
-        In: ``until`` when the caller waits (loop time, s); ``may_exist``: others may have made a stream of this id.
-        Raises one of :data:`shared.redis.AWAY` (nobody knows then whether there is a stream), or a RedisError
-        (there is none).
+        In: ``until``, the caller's deadline (loop time, s); ``may_exist``: a stream with this id may exist already.
+        Raises one of :data:`shared.redis.AWAY` (then it is unknown whether the stream exists), or a RedisError (it
+        does not exist).
         """
         nonce = new_nonce()
         if self._one_server:
@@ -70,12 +70,12 @@ class Creator:
 
     async def _in_one_step(self, new: NewStream, nonce: str, until: float) -> CreateResult:
         keys, args = self._queue.enqueuing(job_id(new.stream_id, FIRST_ATTEMPT, new.lane), new.stream_id)
-        more = (*self._limits.keys(new.owner), *keys)
-        head = (*self._limits.args(new.owner, new.stream_id, new.size), *args)
+        more = (*self._quotas.keys(new.owner), *keys)
+        head = (*self._quotas.args(new.owner, new.stream_id, new.size), *args)
         while True:
             args = (*head, *new.args(nonce, self._until_ms(until)))
-            answer, number = await self._streams.call("create", new.stream_id, *args, more=more)
-            created = _read(answer.decode().split(), int(number))
+            reply, number = await self._streams.call("create", new.stream_id, *args, more=more)
+            created = _read(reply.decode().split(), int(number))
             if created.outcome in ("late", "created"):
                 self._learn(int(number))
             if created.outcome != "late":
@@ -84,16 +84,16 @@ class Creator:
     async def _in_three_steps(self, new: NewStream, nonce: str, until: float, *, may_exist: bool) -> CreateResult:
         stream_id = new.stream_id
         if not may_exist or (await self._streams.fields(stream_id, "status"))[0] is None:
-            word, number = await self._limits.admit(new.owner, stream_id, new.size)
+            word, number = await self._quotas.admit(new.owner, stream_id, new.size)
             if word != b"ok":
                 return CreateResult(word.decode(), number=number)
-        answer = await self._streams.record(new, nonce, self._until_ms(until))
-        while answer[0] == "late":
-            self._learn(int(answer[1]))
-            answer = await self._streams.record(new, nonce, self._until_ms(until))
-        created = _read(answer, 0)
+        reply = await self._streams.record(new, nonce, self._until_ms(until))
+        while reply[0] == "late":
+            self._learn(int(reply[1]))
+            reply = await self._streams.record(new, nonce, self._until_ms(until))
+        created = _read(reply, 0)
         if created.outcome == "created":
-            self._learn(created.created_ms)  # the moment at which it was made
+            self._learn(created.created_ms)  # which is the server's clock of this moment
         if created.outcome != "conflict" and created.status == "queued":
             await self._queue.put(stream_id, FIRST_ATTEMPT, new.lane)
         return created
@@ -105,12 +105,12 @@ class Creator:
         self._clock_s = now_ms / 1000 - asyncio.get_running_loop().time()
 
 
-def _read(answer: Sequence[str], number: int) -> CreateResult:
-    match answer:
+def _read(reply: Sequence[str], number: int) -> CreateResult:
+    match reply:
         case ["created", first]:
-            # The first event's epoch is the moment of the creation (see record.lua).
+            # The first event's epoch is the time of creation (see record.lua).
             return CreateResult("created", created_ms=entry_cursor(first.encode()).epoch)
         case ["exists", status, created_ms]:
             return CreateResult("exists", status, created_ms=int(created_ms))
         case _:
-            return CreateResult(answer[0], number=number)
+            return CreateResult(reply[0], number=number)

@@ -1,10 +1,10 @@
-"""Which of the two promises a Redis server can give, by what it tells of itself.
+"""Which of the two promises a Redis server can give, by its own INFO and configuration.
 
-*Strong*: what was acknowledged, or seen by a viewer, is on disk. For that the server syncs its append-only file
-before it replies (``appendfsync always``). *Weak*: it may lose its last moments; then no text is doubled, reordered
-or mixed and every stream ends, but a 202 may become a 404, an ended stream may be generated again, and a cancel may
-be forgotten. A replica that takes over may lack what its master had just acknowledged, so where there are replicas
-the promise is the weak one.
+*Strong*: everything that was acknowledged, or seen by a viewer, is on disk. For that the server syncs its
+append-only file before it replies (``appendfsync always``). *Weak*: the server may lose its last moments. Then no
+text is doubled, reordered or mixed and every stream ends, but a 202 may become a 404, an ended stream may be
+generated again, and a cancel may be forgotten. A replica that takes over may lack the last writes that its master
+acknowledged, so with replicas the promise is the weak one.
 """
 
 import asyncio
@@ -20,22 +20,22 @@ from shared.redis import AWAY, open_client, read_url, reason
 
 ASK_WITHIN_S: Final = 5.0
 AGAIN_S: Final = 1.0
-"""Between two questions to a server that is away. Nothing waits for the answer."""
+"""Time between two questions to a server that is away. No other work waits for the reply."""
 
 log = structlog.get_logger("durability")
 
 
 @dataclass(frozen=True, slots=True)
 class Durability:
-    """``promise``: strong or weak; unknown where the server does not tell. ``why``: for people, half a sentence."""
+    """``promise``: strong or weak; unknown where the server does not tell. ``why``: half a sentence for people."""
 
     promise: Literal["strong", "weak", "unknown"]
     why: str
 
 
 def durability(info: Mapping[str, Any], appendfsync: str | None) -> Durability:
-    """In: INFO with the sections ``persistence`` and ``replication``; what ``CONFIG GET appendfsync`` says, None
-    where the server refuses it."""
+    """The promise of a server. In: its INFO with the sections ``persistence`` and ``replication``; its reply to
+    ``CONFIG GET appendfsync``, None where it refuses that."""
     if not int(info.get("aof_enabled", 0)):
         return Durability("weak", "no append-only file: a restart of the server may lose every stream")
     if appendfsync is None:
@@ -54,11 +54,11 @@ def durability(info: Mapping[str, Any], appendfsync: str | None) -> Durability:
 
 
 async def ask_appendfsync(client: Redis) -> str | None:
-    """What the server says; None where it refuses CONFIG, as many hosted ones do. Raises as redis-py does when the
-    server is away."""
+    """The server's ``appendfsync``; None where it refuses CONFIG, as many hosted servers do. Raises as redis-py
+    does when the server is away."""
     try:
-        told: dict[str, str] = await client.config_get("appendfsync")
-        return told.get("appendfsync")
+        config: dict[str, str] = await client.config_get("appendfsync")
+        return config.get("appendfsync")
     except AWAY:
         raise
     except RedisError:
@@ -66,9 +66,9 @@ async def ask_appendfsync(client: Redis) -> str | None:
 
 
 async def log_durability(url: str) -> None:
-    """Write into the log which promise the Redis of this URL can give, as soon as it answers."""
+    """Log which promise the Redis of this URL can give, as soon as it replies."""
     if read_url(url).kind != "server":
-        # A cluster, or a master behind Sentinels: what takes over is a replica.
+        # In a cluster, and behind Sentinels, a replica takes over.
         log.info("durability", promise="weak", why="a replica that takes over may lack what was just acknowledged")
         return
     client = open_client(url, ASK_WITHIN_S)

@@ -1,19 +1,19 @@
-"""Text that must leave the log server's file, too: when a rewrite of it is due, and the rewrite itself.
+"""Erased text must leave the log server's append-only file, too: when a rewrite is due, and the rewrite.
 
-Theory of operation. An append-only file keeps what was written, also when it was deleted: the prompt that goes at a
-stream's end, what a ``DELETE`` erased, what expired. It is gone from the disk when the server has rewritten the
-file (``BGREWRITEAOF``). A rewrite forks the server and writes all that it holds, so there is at most one in each
+Theory of operation. An append-only file still holds text that was deleted: the prompt that is removed at a stream's
+end, a stream that a ``DELETE`` erased, a stream that expired. The text leaves the disk when the server rewrites the
+file (``BGREWRITEAOF``). A rewrite forks the server and writes all of its data, so there is at most one in each
 interval (``HEADRACE_REWRITE_S``), and none without a reason.
 
-The reasons are kept in one sorted set: moments at which a rewrite is due, all of them multiples of the interval.
-Whoever takes text away notes the next one, and the one behind the expiry of what is left. For the rest of the
-interval this note counts for everything else that its process takes away, so it costs a round trip in ten minutes,
-and the set has no more members than intervals fit into the retention. The first worker that sees a due moment asks
-for a turn, starts the rewrite, and takes the moment out of the set when the server says that the rewrite went well.
-What fails is tried again with the next interval's turn.
+The reasons are stored in one sorted set: times at which a rewrite is due, all of them multiples of the interval. A
+process that deletes text notes the next such time, and the first one after the expiry of the text that is left. For
+the rest of the interval this note also covers all other text that the process deletes. So noting costs one round
+trip in ten minutes, and the set has at most as many members as intervals fit into the retention. The first worker
+that sees a due time takes the turn, starts the rewrite, and removes the time from the set when the server reports
+that the rewrite went well. A failed rewrite is tried again in the next interval's turn.
 
-The note is written first, and then the text is deleted. The rewrite is due later than the note by a margin, which
-must be longer than deleting takes: else the new file could still hold the text.
+The note is written before the text is deleted. The rewrite is due later than the note by a margin, which must be
+longer than deleting takes: otherwise the new file could still hold the text.
 """
 
 import asyncio
@@ -31,10 +31,10 @@ from shared.store.keys import Keys
 MARGIN_MS: Final = 5000
 """Longer than a ``DELETE`` takes with all its tries."""
 EXPIRY_MARGIN_MS: Final = 60_000
-"""The server looks for what has expired in the background. Most is gone within a second; what it has not found by
-then goes with the next rewrite."""
+"""The server deletes expired keys in the background, most of them within a second. Keys that it has not found after
+this margin go with the rewrite after that."""
 LOOK_S: Final = 0.5
-"""Between two looks at a rewrite that runs."""
+"""Time between two looks at a running rewrite."""
 REWRITE_WITHIN_S: Final = 300.0
 """A rewrite that takes longer is given up."""
 ASK_WITHIN_S: Final = 5.0
@@ -43,7 +43,7 @@ log = structlog.get_logger("erasures")
 
 
 class Erasures:
-    """When the file of one deployment's log server must be rewritten."""
+    """The times at which the file of one deployment's log server must be rewritten."""
 
     def __init__(self, settings: Settings, client: Redis, keys: Keys) -> None:
         """``client``: of the queue's server."""
@@ -58,12 +58,12 @@ class Erasures:
         self._noted_until_s = 0.0
 
     async def note(self) -> None:
-        """Text of a stream goes within the next moments. Where that can't be noted, the log tells, and whoever
-        calls next tries again."""
+        """Note that text of a stream will be deleted in the next moments. If the note fails, that is logged, and
+        the next call tries again."""
         began_s = time.monotonic()
         if not self._interval_ms or began_s < self._noted_until_s:
             return
-        # Whoever comes meanwhile need not note it as well.
+        # Calls that come meanwhile need no note of their own.
         self._noted_until_s = began_s + ASK_WITHIN_S
         try:
             args = (self._interval_ms, MARGIN_MS, self._left_ms)
@@ -73,18 +73,18 @@ class Erasures:
             log.warning("erasure_not_noted", error=type(error).__name__)
 
     async def overdue_s(self) -> float:
-        """For how long a rewrite has been due; 0: for none. Raises one of AWAY, or a RedisError."""
+        """For how long a rewrite has been overdue (s); 0: none is. Raises one of AWAY, or a RedisError."""
         now_ms, first = await self._first()
         return max(0.0, now_ms - first) / 1000 if first else 0.0
 
     async def tick(self) -> None:
-        """Rewrite the file, if that is due and this worker's turn."""
+        """Rewrite the file, if a rewrite is due and it is this worker's turn."""
         try:
             now_ms, first = await self._first()
             if not first or first > now_ms:
                 return
             if not await self._client.set(self._turn, b"1", nx=True, px=self._interval_ms):
-                # Where the server's clock went back, the turn would last for as much longer.
+                # If the server's clock went back, the turn would last longer by as much.
                 await self._client.pexpire(self._turn, self._interval_ms, lt=True)
                 return
             for url in await node_urls(self._url):
@@ -97,7 +97,7 @@ class Erasures:
             log.warning("rewrite_failed", error=type(error).__name__)
 
     async def _first(self) -> tuple[int, int]:
-        """The server's clock, and when the first rewrite is due (0: none is), in ms."""
+        """The server's clock, and the time at which the first rewrite is due (0: none is), in ms."""
         async with self._client.pipeline(transaction=False) as pipe:
             pipe.time()
             pipe.zrange(self._key, 0, 0)
@@ -106,14 +106,14 @@ class Erasures:
 
 
 async def _rewrite(url: str) -> bool:
-    """Let the server of this URL rewrite its file. Out: whether no older file is left. Raises what it refuses, or
-    one of AWAY."""
+    """Let the server of this URL rewrite its file. Out: whether no older file is left. Raises the server's refusal,
+    or one of AWAY."""
     client = open_client(url, ASK_WITHIN_S)
     try:
         info: dict[str, Any] = await client.info("persistence")
         if not int(info.get("aof_enabled", 0)):
             return True
-        await _last_rewrite(client)  # One that runs already began too early.
+        await _last_rewrite(client)  # A rewrite that runs already began before the text was deleted.
         await client.bgrewriteaof()  # type: ignore[no-untyped-call]
         began_s = time.monotonic()
         status = await _last_rewrite(client)
@@ -124,7 +124,7 @@ async def _rewrite(url: str) -> bool:
 
 
 async def _last_rewrite(client: Redis) -> str:
-    """Wait until no rewrite runs. Out: how the last one went (``ok``, ``err``)."""
+    """Wait until no rewrite runs. Out: the result of the last one (``ok``, ``err``)."""
     async with asyncio.timeout(REWRITE_WITHIN_S):
         while True:
             info: dict[str, Any] = await client.info("persistence")

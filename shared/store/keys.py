@@ -1,45 +1,45 @@
 """Every Redis key of Headrace: name, type, writer, reader, life time.
 
-``<p>`` is the prefix of the settings (``headrace``).
+``<p>`` is the setting ``key_prefix`` (``headrace``). Owner: the name of an API key.
 
-**Of one stream.** They share the hash tag ``{id}``, so a script may touch them together on a cluster. They expire
-together once the stream has ended.
+**Keys of one stream.** They share the hash tag ``{id}``, so a script may use them together on a cluster. They
+expire together once the stream has ended.
 
 ``<p>:{id}:log``, stream
-    The events. Fields: ``e`` type; ``d`` JSON ready to be sent; ``a``, on what opens an epoch, the id before it;
-    ``c``, on what opens an attempt, the nonce of its claim. Written by the worker and the scripts, read by the API.
+    The events. Fields: ``e`` type; ``d`` JSON, ready to be sent; ``a``, on an entry that opens an epoch, the id
+    before it; ``c``, on an entry that opens an attempt, the nonce of its claim. Written by the worker and the
+    scripts, read by the API.
 ``<p>:{id}:meta``, hash
-    The record (below). Written by scripts alone.
+    The record (below). Written only by scripts.
 ``<p>:{id}:snapshot``, string
-    Lines of JSON deltas: all that was said up to ``snapshot_id``. Written by the worker through scripts, read by
-    the API.
+    Lines of JSON deltas: everything said up to ``snapshot_id``. Written by the worker through scripts, read by the
+    API.
 ``<p>:{id}:lease``, string
-    ``<worker>:<epoch>`` of the attempt that runs. Written by scripts, read by scripts and the sweep. Lives 3 s,
+    ``<worker>:<epoch>`` of the running attempt. Written by scripts, read by scripts and the sweep. Lives 3 s,
     renewed each second.
 ``<p>:{id}:presence``, string
-    Somebody watches. Set by the API for viewers and heartbeats of streams with ``flow: client``, read by their
-    worker. Lives for the stream's ``pause_after``.
+    The stream has a viewer. Set by the API for viewers and heartbeats of streams with ``flow: client``, read by
+    their worker. Lives for the stream's ``pause_after``.
 
-**Of the queue.** These and all others below stand on the queue's server, so they carry no hash tag.
+**Keys of the queue.** These and all others below lie on the queue's server, and have no hash tag.
 
 ``<p>:unfinished``, sorted set
-    Stream ids by creation (ms): what the sweep walks. Written by the API and the workers; the sweep takes out what
-    has ended.
+    Stream ids by creation (ms), which the sweep walks through. Written by the API and the workers; the sweep
+    removes streams that have ended.
 ``<p>:queue``, sorted set
-    arq's queue of job ids, by their places in line (see :mod:`shared.store.queue`; by ms where another program
-    enqueued them with arq). Written by the API, the workers and the sweep; workers wait on it, and take jobs out of
-    it.
+    arq's queue: job ids by their places (see :mod:`shared.store.queue`; by ms where another program enqueued them
+    with arq). Written by the API, the workers and the sweep; workers wait on it, and take jobs out of it.
 ``<p>:lane:<provider>:<owner>``, sorted set
-    The jobs of one key for one provider, as they stand in the queue. The lanes and the books are an index over the
-    queue, written and read by the same; two days after the last job they are gone.
+    The jobs of one owner for one provider, with their places in the queue. The lanes and the books are an index
+    over the queue, with the same writers and readers. They expire two days after the last job.
 ``<p>:lanes``, sorted set
     The lanes, by the place of their first job.
 ``<p>:books``, hash
     ``served`` (the highest place that was taken), ``last:<owner>`` (the last place that was given),
     ``waiting:<owner>`` (how many jobs wait), ``listens`` (a worker waits for the bell).
 ``<p>:bell``, sorted set
-    Its one member wakes a worker that passes over what waits. Rung by whoever enqueues a job, taken by workers;
-    lives as the books.
+    Its one member wakes a worker that may not take the waiting jobs. Added by each script that enqueues a job,
+    taken by workers; expires like the books.
 ``<p>:queue:health-check``, string
     arq's sign that a worker of this queue lives. Written by the workers every 5 s, lives 6 s, deleted by a worker
     that stops; read by ``arq --check``.
@@ -47,61 +47,63 @@ together once the stream has ended.
     The job's payload in arq's form, always JSON (see :mod:`shared.store.queue`). Written with the queue's entry,
     deleted when a worker takes the job, lives a day at most. (arq's names know no prefix.)
 ``arq:in-progress:<job id>`` and ``arq:retry:<job id>``, strings
-    The marks of arq's own worker, from when it sees a job until it begins it or ends it; they live as long as a job
-    may run, and a day.
+    The marks of arq's own worker: set when it sees a job, deleted when it begins the job or ends it. They live as
+    long as a job may run, and a day more.
 
-**Of the deployment.**
+**Keys of the deployment.**
 
 ``<p>:sweeper``, string
-    Whose turn it is to sweep. Lives 0.45 s.
+    A worker has taken the turn to sweep. Lives 0.45 s.
 ``<p>:erasures``, sorted set
-    When the log server's file must be rewritten (ms), because text was deleted (:mod:`shared.store.erasures`).
-    Written by the API and the workers; the workers take out what was done.
+    Times (ms) at which the log server's file must be rewritten, because text was deleted
+    (:mod:`shared.store.erasures`). Written by the API and the workers; the workers remove a time when it is done.
 ``<p>:rewriter``, string
-    A worker has taken that turn. Lives for ``HEADRACE_REWRITE_S``.
+    A worker has taken the turn to rewrite the file. Lives for ``HEADRACE_REWRITE_S``.
 ``<p>:workers``, sorted set
     Workers by their last sign of life (ms). The API reads it for readiness.
 ``<p>:secret``, string
-    Behind Idempotency-Key and read tokens, where none is configured. Lives for ever.
+    The secret for Idempotency-Keys and read tokens, where none is configured. Never expires.
 
 ``<p>:chat:<owner>:<chat>``, string
-    The stream that answers in a chat, by the name that its caller gave it (:mod:`shared.store.chats`). Written and
-    read by the API. Lives 48 h.
+    The id of the stream that answers in a chat (:mod:`shared.store.chats`). Written and read by the API. Lives
+    48 h.
 
-**Of the limits** (:mod:`shared.store.quotas`).
+**Keys of the quotas** (:mod:`shared.store.quotas`).
 
 ``<p>:limit:creations:<owner>``, string
-    When all that this API key took of its creations per minute is given back (ms). Written and read by the API.
-    Lives a minute.
+    The time (ms) at which the owner's whole quota of creations is free again. Written and read by the API. Lives a
+    minute.
 ``<p>:limit:streams:<owner>``, sorted set
-    The key's stream ids by creation (ms), ended ones among them until somebody looks. Written and read by the API.
+    The owner's stream ids by creation (ms). Ended ones stay until the set is full. Written and read by the API.
     Lives 48 h.
 ``<p>:limit:requests:<owner>``, hash
-    Unfinished stream to the bytes of its request; ``sum``, the bytes that the key stores in all, its kept ones too;
-    ``seen``, when that was last counted anew (ms). Written by the API, and by the sweep as streams end; read by
-    both. Lives 48 h.
+    Unfinished stream → bytes of its request; ``sum``, all bytes that the owner stores, with those of ended streams;
+    ``seen``, the time at which they were last counted again (ms). Written by the API, and by the sweep as streams
+    end; read by both. Lives 48 h.
 ``<p>:limit:kept:<owner>``, hash
-    The bytes that are kept of the key's ended streams, by the hour in which they expire. Written by the sweep and
-    by an erasure, read by the API. Lives as the last of them, and two hours.
+    Hour of expiry → bytes of the owner's ended streams. Written by the sweep and by an erasure, read by the API.
+    Expires two hours after the last of these streams.
 ``<p>:limit:viewers:<id>``, hash
-    API process to ``<seats> <until, ms>``. Written and read by the API. Lives 15 s.
+    API process → ``<seats> <until, ms>``. Written and read by the API. Lives 15 s.
 ``<p>:turn:<provider>:…``
-    Turns at a provider (:mod:`shared.store.provider_limits`). Sorted sets: ``line``, who waits, by arrival;
-    ``seen``, until when (ms) each counts as waiting; ``running``, until when (ms) each counts as running. Hash:
-    ``used``, second to ``<requests> <tokens>`` of the last minute. String: ``arrivals``, how many came. Written and
-    read by the workers alone; an hour after the last of it they are gone.
+    Turns at a provider (:mod:`shared.store.provider_limits`). Sorted sets: ``line``, waiting attempts by arrival;
+    ``seen``, the time until which each counts as waiting (ms); ``running``, the time until which each counts as
+    running (ms). Hash: ``used``, second → ``<requests> <tokens>``, of the last minute. String: ``arrivals``, a
+    counter. Written and read only by the workers; they expire an hour after the last use.
 
-Channels: ``<p>:wake`` (stream ids whose logs grew, space-separated: a hint, never data) and
+Channels: ``<p>:wake`` (ids of streams whose logs grew, separated by spaces: a hint, never data) and
 ``<p>:cancelled`` (one stream id: its worker stops at once instead of at its next append).
 
 The record's fields: ``status``, ``epoch``, ``attempt``, ``tries``, ``released``, ``claimed_epoch``, ``worker``,
-``owner``, ``request`` (JSON; goes at the end), ``request_hash``, ``ui_message`` (JSON: what
-the answer continues, see :mod:`api.routes.ai_sdk`), ``about`` (JSON, in every opening), ``model``,
-``provider``, ``on_failure``, ``pause_after_ms`` (with ``flow: client`` alone), ``text_from`` (the id of the opening
+``owner``, ``request`` (JSON; deleted at the end), ``request_hash``, ``about`` (JSON, in every opening), ``model``,
+``provider``, ``on_failure``, ``asked`` (JSON: what a protocol's answers repeat of their request) and ``input``
+(JSON: what was said to the model, where the caller wants it kept), ``kept_bytes`` (the size of the two),
+``pause_after_ms`` (only with ``flow: client``), ``text_from`` (the id of the opening
 from which the text counts), ``text_index`` (how many entries stood in front of it in the log), ``index`` (the same
 of the attempt's opening), ``snapshot_id``, ``created_ms``, ``started_ms``, ``finished_ms``, ``usage:<attempt>`` and
-``cost:<attempt>`` (JSON), ``end:<attempt>`` (why it ended: a status, a code, or how it was given back), ``result``
-(JSON: the terminal event's data), and for each operation ``nonce:<operation>`` with ``answer:<operation>``.
+``cost:<attempt>`` (JSON), ``end:<attempt>`` (why the attempt ended: a status, a code, or how the stream was
+released), ``result`` (JSON: the terminal event's data), and for each operation ``nonce:<operation>`` with
+``answer:<operation>`` (its reply).
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A stream that is to be made. Pure."""
+"""A stream that is about to be created. Pure."""
 
 import secrets
 from collections.abc import Mapping
@@ -8,18 +8,18 @@ from typing import Final
 from shared.store.queue import Lane
 
 BEING_MADE_MS: Final = 60_000
-"""A stream that was admitted, and has no record yet, is being made for so long; later it was given up. Creates take
-less than two seconds."""
+"""A stream that was admitted and has no record yet counts as being created for this long; after that its create has
+failed. Creates take less than two seconds."""
 
 
 def new_nonce() -> str:
-    """Tells one caller's call from all others (96 bits)."""
+    """A random name for one call, by which a repetition of it is recognised (96 bits)."""
     return secrets.token_hex(12)
 
 
 @dataclass(frozen=True, slots=True)
 class NewStream:
-    """What its creator says of it; ``queued`` is the data of its first event."""
+    """A new stream's record. ``queued``: the data of its first event."""
 
     stream_id: str
     request_hash: str
@@ -29,15 +29,15 @@ class NewStream:
 
     @property
     def lane(self) -> Lane:
-        """Where its job waits."""
+        """The lane in which its job waits."""
         return Lane(str(self.fields.get("provider", "")), self.owner)
 
     @property
     def size(self) -> int:
-        """Bytes of its request."""
-        return len(self.fields["request"])
+        """The size of its request, and of what is kept of that beyond the stream's end (bytes)."""
+        return len(self.fields["request"]) + int(self.fields.get("kept_bytes", 0))
 
     def args(self, nonce: str, until_ms: int) -> tuple[str | bytes | int, ...]:
-        """What ``record.lua`` takes. ``until_ms``: until when the caller waits, by the server's clock."""
+        """The arguments of ``record.lua``. ``until_ms``: the caller's deadline, by the server's clock."""
         pairs = [part for pair in self.fields.items() for part in pair]
         return nonce, until_ms, self.request_hash, self.owner, self.queued, *pairs

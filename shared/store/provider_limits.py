@@ -1,13 +1,13 @@
-"""Turns at a provider: its limits, held on the queue's server for all workers.
+"""A provider's limits: turns at the provider, given out on the queue's server for all workers.
 
-Theory of operation. Who wants a turn stands in a line, in order of arrival, and asks again several times a second;
-each asking is a sign of life. A turn that was given is kept alive in the same way. So a worker that dies gives back
-its turns and its places by silence, and nobody counts anything down. What is left to those in front is not given
-away, so the line is fair although everybody asks when it pleases.
+Theory of operation. An attempt that wants a turn waits in a queue, in order of arrival, and asks again several
+times a second. Each request is a sign of life. A turn that was given is kept alive in the same way. So the turns
+and places of a dead worker expire, and no counter must be decreased. The free turns of the attempts in front are
+not given to later ones, so the queue is fair although the attempts ask at any time.
 
-*At once* counts turns. *A minute* counts what began within the last 60 s, second by second: never more than the
-limit within any minute. The tokens of a request are reckoned when it begins (nobody knows better), and put right
-when it ends.
+``max_concurrent`` counts turns. The limits for a minute count requests that began within the last 60 s, second by
+second: no minute ever has more than the limit. The tokens of a request are estimated when it begins, because the
+real number is not known yet, and corrected when it ends.
 """
 
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ from shared.redis import ScriptRunner, load_script
 from shared.store.keys import Keys
 
 TURN_LIFE_MS: Final = 4000
-"""A worker that is silent for this long has lost its turns; it asks each second, or more often."""
+"""A worker that does not ask for this long has lost its turns. It asks each second, or more often."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """``place`` 0: it is given, in this ``second`` of the server's clock (0: it was given before). Else the place
-    in line, and which ``limit`` holds it."""
+    """``place`` 0: the turn is given, in this ``second`` of the server's clock (0: it was given before). Otherwise
+    the place in the queue, and the name of the ``limit`` that it waits for."""
 
     place: int
     limit: str = ""
@@ -36,7 +36,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class TurnRequest:
-    """One that wants a turn, or has it. ``reckoned``: tokens that its request may take."""
+    """An attempt that wants a turn, or has one. ``reckoned``: the estimated tokens of its request."""
 
     member: str
     provider: Provider
@@ -44,7 +44,7 @@ class TurnRequest:
 
 
 class ProviderLimits:
-    """The turns of one deployment."""
+    """The turns of one deployment's workers."""
 
     def __init__(self, client: Redis, keys: Keys) -> None:
         self._client = client
@@ -52,36 +52,37 @@ class ProviderLimits:
         self._runner = ScriptRunner(client)
         self._script = load_script("turn")
 
-    async def ask(self, askings: Sequence[TurnRequest]) -> list[Turn]:
-        """Ask for all of these, or keep what is given, in one round trip.
+    async def ask(self, requests: Sequence[TurnRequest]) -> list[Turn]:
+        """Ask for a turn for each of these, or keep the turn that it has, in one round trip.
 
         Raises one of :data:`shared.redis.connection.AWAY`, or a RedisError.
         """
-        answers = await self._runner.run_all(self._script, [self._call(asking) for asking in askings])
+        replies = await self._runner.run_all(self._script, [self._call(request) for request in requests])
         return [
             Turn(0, second=int(number)) if word == b"go" else Turn(int(number), rest[0].decode())
-            for word, number, *rest in answers
+            for word, number, *rest in replies
         ]
 
-    def _call(self, asking: TurnRequest) -> tuple[Sequence[str], Sequence[str | int]]:
-        provider = asking.provider
+    def _call(self, request: TurnRequest) -> tuple[Sequence[str], Sequence[str | int]]:
+        provider = request.provider
         limits = (provider.max_concurrent, provider.requests_per_minute, provider.tokens_per_minute)
-        return self._keys.turns(provider.name), (asking.member, TURN_LIFE_MS, *limits, asking.reckoned)
+        return self._keys.turns(provider.name), (request.member, TURN_LIFE_MS, *limits, request.reckoned)
 
-    async def leave(self, asking: TurnRequest, second: int, used: int | None) -> None:
-        """Give a turn (or a place) back. ``used``: tokens that were used in the end, where that is known.
+    async def leave(self, request: TurnRequest, second: int, used: int | None) -> None:
+        """Give a turn, or a place in the queue, back. ``used``: the tokens that were used in the end, where known.
 
         Raises as :meth:`ask`.
         """
-        line, seen, running, spent, _ = self._keys.turns(asking.provider.name)
+        waiting, seen, running, spent, _ = self._keys.turns(request.provider.name)
         async with self._client.pipeline(transaction=True) as pipe:
-            for key in (line, seen, running):
-                pipe.zrem(key, asking.member)
+            for key in (waiting, seen, running):
+                pipe.zrem(key, request.member)
             await pipe.execute()
-        if used is None or not second or not asking.provider.tokens_per_minute:
+        if used is None or not second or not request.provider.tokens_per_minute:
             return
-        told = await self._client.hget(spent, str(second))  # type: ignore[misc]
-        if told is not None:
-            requests, tokens = (int(part) for part in told.split())
-            # Two that end at the same moment may lose one correction: the limit is the provider's to enforce.
-            await self._client.hset(spent, str(second), f"{requests} {tokens + used - asking.reckoned}")  # type: ignore[misc]
+        found = await self._client.hget(spent, str(second))  # type: ignore[misc]
+        if found is not None:
+            requests, tokens = (int(part) for part in found.split())
+            # Two attempts that end at the same moment may lose one correction. The provider enforces its own limit.
+            corrected = f"{requests} {tokens + used - request.reckoned}"
+            await self._client.hset(spent, str(second), corrected)  # type: ignore[misc]

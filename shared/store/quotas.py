@@ -1,26 +1,26 @@
-"""Quotas per key, held on the queue's server for all API processes.
+"""The quotas of API keys, kept on the queue's server for all API processes.
 
-Theory of operation. Nothing here is a counter that somebody must count down, for whoever should may die:
+Theory of operation. No quota is a counter that must be decreased, because the process that should do it may die:
 
-- *Creations per minute* is one number, the moment at which all that was taken is given back (GCRA): a burst
-  of a whole minute's worth is fine, then it flows at the rate. It expires by itself.
-- *Streams at once* is a sorted set of ids. Ids are not taken out when streams end; once the set is full the
-  caller looks which of them still live, drops the others and asks again. So the usual create pays nothing,
-  and a stream whose worker, API or record vanished gives its place back.
-- *Jobs that wait* is the length of arq's queue, as it is. Creates that run at the same moment on two servers may
-  pass together, so the bound is exact up to as many. Where there is more than one key, a key may have one more job
-  there as long as it has fewer than there is room for: one key alone fills a half, two a third each (the rule by
-  which workers share their places, see :mod:`shared.store.queue`).
-- *Bytes of a key* are those of its requests while their streams are unfinished, and then the bytes of the answers
-  that are kept (:meth:`shared.store.streams.Streams.sizes`). The sweep, which takes ended streams out of
-  the unfinished, counts them over. Bytes are given back hour by hour, as streams expire. Before a key is refused,
-  its bytes are counted anew (once a second at most): requests of streams that are no longer unfinished, and hours
-  that are over, go. So what was lost or erased heals.
-- *Viewers of a stream* are counted by each API process itself, which takes seats in blocks (a fiftieth of the
-  limit), so that a storm of a thousand viewers is not a thousand round trips. What a process holds runs out
-  unless renewed. Seats that are in a block and not used are at most two in a hundred for each process.
+- *Creations per minute* is one number: the time at which the whole quota is free again (GCRA). A burst of a whole
+  minute's creations is allowed, then they pass at the rate. The number expires by itself.
+- *Streams at once* is a sorted set of ids. Ids stay in it when their streams end. Once the set is full, the caller
+  checks which streams still live, drops the others and asks again. So the usual create costs nothing extra, and a
+  stream whose worker, API or record vanished gives its place back.
+- *Waiting jobs* is the length of arq's queue. Creates that run at the same moment on two servers may all pass, so
+  the bound can be exceeded by as many. Where there are several keys, a key may add a job as long as it has fewer
+  jobs than there is room left: one key alone fills a half, two fill a third each (the rule by which workers share
+  their places, see :mod:`shared.store.queue`).
+- *Bytes of a key* are the bytes of its requests while their streams are unfinished, and then the bytes of the
+  stored answers (:meth:`shared.store.streams.Streams.sizes`). The sweep changes the one into the other when it
+  removes an ended stream from the unfinished set. Bytes are given back hour by hour, as streams expire. Before a
+  key is refused, its bytes are counted again (at most once a second): requests of streams that are no longer
+  unfinished, and hours that are over, are dropped. So a lost or erased stream does not count for ever.
+- *Viewers of a stream* are counted by each API process itself. It takes seats in blocks (a fiftieth of the limit),
+  so that a thousand new viewers are not a thousand round trips. A process's seats expire unless they are renewed.
+  The unused seats of a block are at most two in a hundred for each process.
 
-Admission costs one round trip, in which the server's clock comes along (the queue needs it anyway).
+Admission costs one round trip, which also brings the server's clock (the queue needs it anyway).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,11 +37,11 @@ SEATS_LIFE_MS: Final = 15_000
 """A dead API process holds its viewers' seats for this long at the most."""
 PIPELINE: Final = 500
 NOTHING: Final = -1
-"""As the bytes that a key may store: nobody may store anything now."""
+"""A value of ``most_bytes``: no key may store anything now."""
 
 
 class Ended(NamedTuple):
-    """A stream that ended, or is gone: whose it was, and the bytes that are kept of it."""
+    """A stream that ended, or is gone: its owner, and the bytes that are kept of it."""
 
     stream_id: str
     owner: str
@@ -49,7 +49,7 @@ class Ended(NamedTuple):
 
 
 class Quotas:
-    """The limits of one deployment; a limit of 0 is none."""
+    """The quotas of one deployment; 0 means no limit."""
 
     def __init__(
         self,
@@ -61,26 +61,25 @@ class Quotas:
         waiting: int = 0,
         shared: bool = False,
     ) -> None:
-        """``shared``: there is more than one key, and each has its share of the queue."""
+        """``shared``: there are several keys, and each has its share of the queue."""
         self._client = client
         self._keys = keys
         self._limits = (per_minute, at_once, waiting)
         self._shared = int(shared)
         self.most_bytes = 0
-        """What a key may store, as it is now; 0: any number; :data:`NOTHING`."""
+        """The bytes that a key may store now; 0: no limit; or :data:`NOTHING`."""
         self._runner = ScriptRunner(client)
         self._admit = load_script("admit")
         self._seat = load_script("seat")
         self._settle = load_script("settle")
 
     async def admit(self, owner: str, stream_id: str, size: int = 0) -> tuple[bytes, int]:
-        """Ask for one creation, whose request has so many bytes; what is refused takes nothing. Out: the script's
-        answer (see ``admit.lua``)."""
+        """Ask for one creation with a request of ``size`` bytes; a refusal takes nothing. Out: as ``admit.lua``."""
         word, number = await self._runner.run(self._admit, self.keys(owner), self.args(owner, stream_id, size))
         return word, int(number)
 
     def keys(self, owner: str) -> tuple[str, ...]:
-        """What ``admit.lua`` takes."""
+        """The keys of ``admit.lua``."""
         keys = self._keys
         own = keys.requests_of(owner), keys.kept_of(owner)
         return (
@@ -94,7 +93,7 @@ class Quotas:
         )
 
     def args(self, owner: str, stream_id: str, size: int) -> tuple[str | int, ...]:
-        """What ``admit.lua`` takes."""
+        """The arguments of ``admit.lua``."""
         return (
             stream_id,
             *self._limits,
@@ -107,7 +106,7 @@ class Quotas:
         )
 
     async def settle(self, ended: Iterable[Ended], retention_ms: int) -> None:
-        """These streams ended, or are gone: they leave the unfinished, and what is kept of them counts."""
+        """Remove these streams from the unfinished set, and count their kept bytes. They ended, or are gone."""
         found = list(ended)
         for start in range(0, len(found), PIPELINE):
             part = found[start : start + PIPELINE]
@@ -118,22 +117,22 @@ class Quotas:
             await self._runner.run(self._settle, (self._keys.unfinished, *keys), (retention_ms, *args))
 
     async def streams_of(self, owner: str) -> dict[str, int]:
-        """The ids that count for this owner, each with the ms at which it was admitted."""
+        """The stream ids that count for this owner: id → time of admission (ms)."""
         raw = await self._client.zrange(self._keys.streams_of(owner), 0, -1, withscores=True)
         return {stream_id.decode(): int(score) for stream_id, score in raw}
 
     async def drop(self, owner: str, stream_ids: Sequence[str]) -> None:
-        """These count no longer."""
+        """Let these streams no longer count for the owner."""
         if stream_ids:
             await self._client.zrem(self._keys.streams_of(owner), *stream_ids)
 
     async def take_seats(self, stream_id: str, process: str, wanted: int, needed: int, most: int) -> int:
-        """Seats for viewers of a stream. Out: how many this process has now; 0: it may have no more."""
+        """Take seats for viewers of a stream. Out: the seats that this process has now; 0: it may have no more."""
         args = (process, wanted, needed, most, SEATS_LIFE_MS)
         return int(await self._runner.run(self._seat, (self._keys.seats(stream_id),), args))
 
     async def keep_seats(self, process: str, seats: Mapping[str, int], now_ms: int) -> None:
-        """Note what this process holds (0: nothing any more), for another :data:`SEATS_LIFE_MS`."""
+        """Renew the seats of this process for another :data:`SEATS_LIFE_MS`. In: stream id → seats (0: no more)."""
         items = list(seats.items())
         for start in range(0, len(items), PIPELINE):
             async with self._client.pipeline(transaction=False) as pipe:

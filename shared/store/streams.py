@@ -1,8 +1,8 @@
 """Streams in Redis: each step of a stream's life as one call, and its record.
 
 Every method is one script (see :mod:`shared.redis.scripts`) or one plain command. A call whose reply was lost is
-sent again with the same nonce, a bounded number of times; what is raised in the end is one of
-:data:`shared.redis.AWAY`, and then the step may or may not have happened.
+sent again with the same nonce, a bounded number of times. After the last try it raises one of
+:data:`shared.redis.AWAY`; then the step may or may not have happened.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ from shared.store.queue import Lane
 
 FIRST_WAIT_S = 0.05
 NO_KEY = -2
-"""What PTTL says of a key that is not there."""
+"""The reply of PTTL for a key that does not exist."""
 LARGE_SNAPSHOT = 256 * 1024
-"""Bytes from which on a snapshot is taken apart in a thread: 4 MiB would hold up everything else for 50 ms."""
+"""A snapshot of more bytes is decoded in a thread: 4 MiB would block everything else for 50 ms."""
 RECORD_BYTES = 3000
-"""What a finished stream takes in Redis beside its text, at the most (a test measures it)."""
+"""The most bytes that a finished stream takes in Redis besides its text (a test measures it)."""
 ENTRY_BYTES = 60
-"""What an entry of a log takes beside its text."""
+"""The bytes that an entry of a log takes besides its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +40,13 @@ class Reading:
     """The record, the snapshot and the tail behind it, read in one step."""
 
     record: dict[str, str]
-    """Its fields, but for the request."""
+    """Its fields, without the request and the input."""
     snapshot: bytes
     tail: list[Entry]
 
     @property
     def as_of(self) -> str:
-        """The id up to which ``snapshot`` tells everything; '' where there is none and the tail is all."""
+        """The id of the last event that ``snapshot`` contains; '' where there is no snapshot, only the tail."""
         return self.record.get("snapshot_id", "")
 
     @property
@@ -68,7 +68,7 @@ class Reading:
         return [decode_data(entry.data) for entry in self.tail if entry.type == MESSAGE]
 
     def transcript(self) -> Transcript:
-        """All that was said, snapshot and tail together."""
+        """Everything said so far: snapshot and tail together."""
         transcript = Transcript()
         transcript.add_lines(self.snapshot)
         for entry in self.tail:
@@ -77,7 +77,7 @@ class Reading:
 
 
 class Liveness(NamedTuple):
-    """How a stream stands. ``status``: None where there is no record."""
+    """A stream's state, for the sweep. ``status``: None where there is no record."""
 
     status: str | None
     attempt: int = 0
@@ -96,8 +96,8 @@ class Streams:
         self._tries = tries
 
     async def record(self, new: NewStream, nonce: str, until_ms: int) -> tuple[str, ...]:
-        """Make the record of a new stream. Out: the script's answer, split (see ``record.lua``)."""
-        return await self._answer("record", new.stream_id, *new.args(nonce, until_ms))
+        """Make the record of a new stream. Out: the script's reply, split (see ``record.lua``)."""
+        return await self._reply("record", new.stream_id, *new.args(nonce, until_ms))
 
     async def claim(
         self, stream_id: str, worker: str, lease_ms: int, max_tries: int, how: str = "", seen: str = ""
@@ -110,29 +110,30 @@ class Streams:
     async def release(
         self, stream_id: str, epoch: int, how: str, fields: Mapping[str, str | bytes] | None = None
     ) -> tuple[str, ...]:
-        """Give a stream back: ``how`` is ``handover``, ``retry`` or ``fallback`` (with the fields that change)."""
+        """Release a stream before its end. ``how``: ``handover``, ``retry`` or ``fallback`` (with the record's
+        fields that change)."""
         pairs = [part for pair in (fields or {}).items() for part in pair]
-        return await self._answer("release", stream_id, new_nonce(), epoch, how, *pairs)
+        return await self._reply("release", stream_id, new_nonce(), epoch, how, *pairs)
 
     async def cancel(self, stream_id: str, data: bytes, retention_ms: int, keep_prompt: bool) -> tuple[str, ...]:
-        """End a stream from outside. Out: the script's answer, split (see ``cancel.lua``)."""
-        return await self._answer("cancel", stream_id, new_nonce(), data, retention_ms, int(keep_prompt))
+        """End a stream from outside. Out: the script's reply, split (see ``cancel.lua``)."""
+        return await self._reply("cancel", stream_id, new_nonce(), data, retention_ms, int(keep_prompt))
 
     async def charge(self, stream_id: str, attempt: int, usage: bytes, cost: bytes = b"null") -> None:
-        """Note what one attempt used and cost (both as JSON)."""
+        """Note the usage and cost of one attempt (both as JSON)."""
         await self.call("charge", stream_id, attempt, usage, cost)
 
     async def renew(self, worker: str, held: Sequence[tuple[str, int]], lease_ms: int) -> list[str]:
-        """Renew the leases of all (stream, epoch) pairs in one round trip. Out: held or lost, each.
+        """Renew the leases of all (stream, epoch) pairs in one round trip. Out: ``held`` or ``lost`` for each.
 
-        With no pairs the server is asked all the same: that it answers is what the caller learns.
+        Without pairs the server gets a PING: the caller wants to know whether it replies.
         """
         if not held:
             await self._client.ping()
             return []
         calls = [(self._keys.stream(stream_id), (worker, epoch, lease_ms)) for stream_id, epoch in held]
-        answers = await self._runner.run_all(self._scripts["renew"], calls)
-        return [answer.decode() for answer in answers]
+        replies = await self._runner.run_all(self._scripts["renew"], calls)
+        return [reply.decode() for reply in replies]
 
     async def read(self, stream_id: str) -> Reading | None:
         """Everything said so far; None where the stream does not exist."""
@@ -142,7 +143,7 @@ class Streams:
         return Reading(_texts(record), snapshot, read_entries(raw))
 
     async def fields(self, stream_id: str, *names: str) -> list[str | None]:
-        """Some fields of the record, None for each that is not there."""
+        """Some fields of the record; None for each that does not exist."""
         meta = self._keys.stream(stream_id).meta
         raw: list[bytes | None] = await self._repeat(lambda: self._client.hmget(meta, list(names)))
         return [None if value is None else value.decode() for value in raw]
@@ -150,7 +151,7 @@ class Streams:
     async def fields_from(
         self, stream_id: str, cursor: Cursor | None, *names: str
     ) -> tuple[list[str | None], Cursor | None]:
-        """As :meth:`fields`, and the id of the log's first entry from this cursor on (None: there is none, or no
+        """As :meth:`fields`, and the id of the log's first entry from this cursor on (None: no such entry, or no
         cursor), in one round trip."""
         if cursor is None:
             return await self.fields(stream_id, *names), None
@@ -167,10 +168,11 @@ class Streams:
         return [None if value is None else value.decode() for value in raw], found and found.cursor
 
     async def liveness(self, stream_ids: Sequence[str], lease_ms: int = 0) -> list[Liveness]:
-        """For the sweep, in one round trip: how each of these stands.
+        """For the sweep: the state of each of these streams, in one round trip.
 
-        ``lease_ms``: a lease that is good for longer (the server's clock went back, and it keeps the moment at
-        which a key expires) is cut to that; who lives renews it. 0: none is.
+        ``lease_ms``: a lease with a longer life is cut to this; its worker, if it lives, renews it. (Such leases
+        exist after the server's clock went back, because the server stores the time at which a key expires.) 0: cut
+        none.
         """
         async with self._client.pipeline(transaction=False) as pipe:
             for stream_id in stream_ids:
@@ -194,32 +196,33 @@ class Streams:
         ]
 
     async def sizes(self, stream_ids: Sequence[str]) -> list[int]:
-        """About how many bytes each of these takes now, in one round trip: a little more than it does."""
+        """The bytes that each of these streams takes now, rounded up a little, in one round trip."""
         async with self._client.pipeline(transaction=False) as pipe:
             for stream_id in stream_ids:
                 keys = self._keys.stream(stream_id)
                 pipe.strlen(keys.snapshot)
                 pipe.xlen(keys.log)
+                pipe.hmget(keys.meta, ["kept_bytes"])
             raw = await pipe.execute()
-        # The log says again what the snapshot has, or the end of it.
+        # The text counts twice: the log repeats the snapshot's text, or the end of it.
         return [
-            RECORD_BYTES + 2 * int(text) + ENTRY_BYTES * int(entries)
-            for text, entries in zip(raw[::2], raw[1::2], strict=True)
+            RECORD_BYTES + 2 * int(text) + ENTRY_BYTES * int(entries) + int(kept[0] or 0)
+            for text, entries, kept in zip(raw[::3], raw[1::3], raw[2::3], strict=True)
         ]
 
     async def erase(self, stream_id: str) -> bool:
-        """Delete all keys of a stream at once. Out: whether there were any."""
+        """Delete all keys of a stream at once. Out: whether any existed."""
         keys = self._keys.stream(stream_id)
         return bool(await self._repeat(lambda: self._client.delete(*keys)))
 
     async def call(self, name: str, stream_id: str, *args: str | bytes | int, more: Sequence[str] = ()) -> Any:
-        """Run one script by its name, repeating it (with the same arguments) while the server is away. ``more``:
-        keys behind the stream's five."""
+        """Run one script by its name; while the server is away, repeat it with the same arguments. ``more``: keys
+        after the stream's five."""
         script = self._scripts[name]
         keys = (*self._keys.stream(stream_id), *more)
         return await self._repeat(lambda: self._runner.run(script, keys, args))
 
-    async def _answer(self, name: str, stream_id: str, *args: str | bytes | int) -> tuple[str, ...]:
+    async def _reply(self, name: str, stream_id: str, *args: str | bytes | int) -> tuple[str, ...]:
         raw: bytes = await self.call(name, stream_id, *args)
         return tuple(raw.decode().split())
 
@@ -229,14 +232,14 @@ class Streams:
         except AWAY:
             if self._tries == 1:
                 raise
-        # Made only now that it is needed: it costs as much as the call.
+        # stamina comes in only for a repetition: setting it up costs as much as the call.
         await asyncio.sleep(FIRST_WAIT_S)
         async for attempt in stamina.retry_context(
             on=AWAY, attempts=self._tries - 1, timeout=None, wait_initial=2 * FIRST_WAIT_S, wait_max=1.0
         ):
             with attempt:
                 return await call()
-        raise AssertionError("stamina ends by a result or an error")
+        raise AssertionError("stamina ends with a result or an error")
 
 
 def _texts(flat: Sequence[bytes]) -> dict[str, str]:

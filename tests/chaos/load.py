@@ -12,6 +12,7 @@ from typing import Any
 from tests.chaos.client import Client
 from tests.chaos.habits import HABITS, steady
 from tests.chaos.invariant import AGAIN, GONE, Facts, judge, judge_weak
+from tests.chaos.spoken import judge_spoken, spoken_viewer
 from tests.chaos.stories import Story, story
 from tests.chaos.viewer import Viewer
 from tests.chaos.world import World
@@ -99,12 +100,18 @@ class Load:
                 viewer = Viewer(habit)
                 stream.viewers.append(viewer)
                 group.create_task(HABITS[habit](viewer, urls, random.Random(rng.random())))
+            spoken = spoken_viewer(rng.choice(list(HABITS)), rng)
+            mark = "&" if "?" in stream.url else "?"
+            spoken_urls = [f"{url}{mark}dialect={spoken.dialect}" for url in urls]
+            group.create_task(HABITS[spoken.habit](spoken, spoken_urls, random.Random(rng.random())))
             if stream.story.cancel_after_s is not None:
                 group.create_task(self._cancel(stream, stream.story.cancel_after_s))
         stream.took_s = time.monotonic() - began
         stream.record = stream.first_record = await self._client.record(stream.id)
         stream.ended = True
         self._judge(stream, stream.viewers)
+        lost = self._world.lost_since(stream.made[0])
+        stream.wrong += judge_spoken(self._facts(stream, ()), spoken, lost=lost)
         if stream.record is None and not stream.wrong:
             await self._make_anew(stream)
         if not stream.wrong:
@@ -119,13 +126,7 @@ class Load:
 
     def _judge(self, stream: Stream, viewers: Sequence[Viewer]) -> None:
         """By the invariant that holds for it: the weaker one only where a fault may have taken something away."""
-        facts = Facts(
-            stream.story,
-            viewers,
-            stream.record,
-            [call for call in self._world.provider.calls if call.name == stream.story.name],
-            stream.cancel_answer == "cancelled",
-        )
+        facts = self._facts(stream, viewers)
         if not self._world.lost_since(stream.made[0]):
             stream.wrong += judge(facts)
             return
@@ -133,6 +134,10 @@ class Load:
         stream.wrong += wrong
         # However many saw it, it was lost once.
         stream.lost += [loss for loss in dict.fromkeys(lost) if loss not in stream.lost]
+
+    def _facts(self, stream: Stream, viewers: Sequence[Viewer]) -> Facts:
+        calls = [call for call in self._world.provider.calls if call.name == stream.story.name]
+        return Facts(stream.story, viewers, stream.record, calls, stream.cancel_answer == "cancelled")
 
     async def _make_anew(self, stream: Stream) -> None:
         """It was forgotten: the same create makes it anew, under its old id, and it ends."""

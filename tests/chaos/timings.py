@@ -15,7 +15,7 @@ CLOSED_WITHIN_S = 2.5
 """A worker told to stop writes its last words first; a killed one's sockets close at once."""
 
 PROMISED_S = {KILLED.name: 5.0, ENDED.name: 1.0}
-"""The README's word for a worker that alone was killed, or told to stop: the median take-over is under this."""
+"""What docs/guarantees.md says of a worker that alone was killed, or told to stop: more than the median."""
 ENOUGH = 3
 """Of fewer the median is one busy moment of the machine."""
 

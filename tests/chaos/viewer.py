@@ -1,4 +1,4 @@
-"""A viewer of the chaos run: follows the README's rules, and keeps everything it saw for the judge."""
+"""A viewer of the chaos run: follows the rules of docs/clients.md, and keeps everything it saw for the judge."""
 
 import asyncio
 import json

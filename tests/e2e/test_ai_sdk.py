@@ -10,8 +10,8 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
+from api.dialects.native import PARTING_TEXT
 from api.dialects.plain import RESTARTED_TEXT
-from api.routes.ai_sdk import COME_BACK_TEXT
 from shared.protocol.cursor import new_stream_id
 from shared.store.keys import Keys
 from tests.support.ai_sdk import PACKAGES, VERSIONS, new_chat, reasoning, run_client, texts, user
@@ -230,7 +230,7 @@ async def test_an_api_process_that_stops_says_that_the_answer_goes_on(stack: Sta
     await until_said(stack, chat)
     await asyncio.to_thread(child.terminate)
     told = await first
-    assert (told["status"], told["error"]) == ("error", COME_BACK_TEXT)
+    assert (told["status"], told["error"]) == ("error", PARTING_TEXT)
     resumed = await run_client(package, "resume", stack.apis[1].url, chat=chat, messages=told["messages"])
     assert texts(resumed["messages"][-1]) == script_text(SLOW)
 
@@ -269,8 +269,11 @@ async def test_a_restart_is_shown_by_reset_step_to_who_knows_it_and_ends_the_oth
 
 async def test_a_continued_answer_too_long_to_be_kept_is_not_resumed(stack: Stack) -> None:
     chat = new_chat()
-    done = {"type": "tool-t", "toolCallId": "c", "state": "output-available", "input": {}, "output": "x" * 70_000}
-    messages = [user(json.dumps(SLOW)), {"id": "a", "role": "assistant", "parts": [done]}]
+    done = {"type": "tool-t", "toolCallId": "c", "state": "output-available", "input": {}, "output": "x"}
+    messages = [
+        user(json.dumps(SLOW)),
+        {"id": "a", "role": "assistant", "parts": [done, {"type": "data-map", "data": "x" * 300_000}]},
+    ]
     asked = asyncio.create_task(post(stack, {"id": chat, "messages": messages}))
     async with asyncio.timeout(10):
         while await stream_of(stack, chat) is None:

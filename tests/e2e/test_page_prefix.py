@@ -11,10 +11,10 @@ from playwright.async_api import Browser
 from tests.support.page import ask, note_complaints, wait_for_status
 from tests.support.stack import Stack, running_stack
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """It stands under /ai, and believes a proxy on this machine."""
     settings = {"HEADRACE_ROOT_PATH": "/ai", "HEADRACE_TRUSTED_PROXIES": "127.0.0.0/8"}
@@ -72,7 +72,7 @@ async def test_a_trusted_proxy_names_the_path_of_a_request(stack: Stack) -> None
         assert created["url"] == f"{prefix}/v1/streams/{created['id']}"
 
 
-async def test_nobody_else_does(tmp_path: Path) -> None:
+async def test_an_untrusted_proxy_names_no_path(tmp_path: Path) -> None:
     async with running_stack(tmp_path, HEADRACE_TRUSTED_PROXIES="192.0.2.0/24") as other:
         headers = {"X-Forwarded-Prefix": "/ai"}
         created = (await other.client.post("/v1/streams", json={"prompt": "hi"}, headers=headers)).json()

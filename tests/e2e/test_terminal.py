@@ -5,6 +5,7 @@ import json
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from shared.config.api_keys import new_api_key
-from tests.support.processes import Child, base_env, start_api, wait_until
+from tests.support.processes import Child, base_env, run, start_api, wait_until
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 from tests.support.terminal import Terminal, headrace
@@ -21,6 +22,7 @@ from tests.support.terminal import Terminal, headrace
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SECRET, ENTRY = new_api_key("alice")
+PYTHON = (sys.executable, "-P", "-m")
 WITHIN_S = 30
 MARKDOWN = "# Mill\n\nThe wheel **turns**.\n\n```\nfence one\n\nfence two\n```\n\n" + "\n\n".join(
     f"Line {n} of the river." for n in range(40)
@@ -47,15 +49,7 @@ async def piped(
     stack: Stack, *arguments: str, key: str = SECRET, asked: bytes = b"", url: str = ""
 ) -> tuple[int, bytes, str]:
     """Run it without any terminal. Out: exit code, stdout, stderr."""
-    done = await asyncio.to_thread(
-        subprocess.run,
-        headrace(*arguments),
-        env=env(stack, url, key),
-        cwd=stack.directory,
-        input=asked,
-        capture_output=True,
-        timeout=WITHIN_S,
-    )
+    done = await in_thread(run, headrace(*arguments), env(stack, url, key), stack.directory, asked, WITHIN_S)
     assert b"Traceback" not in done.stderr
     return done.returncode, done.stdout, done.stderr.decode()
 
@@ -85,7 +79,7 @@ async def test_a_terminal_shows_markdown_once_and_whole_though_it_is_higher_than
     assert re.search(r"local/smollm2 · \d+ tokens · \d+ tokens/s · first after \d.* · attempt 1\s*$", seen)
 
 
-async def test_what_could_steer_the_terminal_does_not_reach_it(stack: Stack) -> None:
+async def test_control_characters_do_not_reach_the_terminal(stack: Stack) -> None:
     text = "before \x1b]0;taken\x07\x1b[2J \x9b2J after"
     with chat(stack, {"text": text}) as terminal:
         assert await in_thread(terminal.wait) == 0
@@ -99,6 +93,7 @@ async def test_an_api_that_is_killed_and_started_again_costs_no_word(stack: Stac
     api = await in_thread(start_api, stack.env(), tmp_path, "api-dies")
     script = {"tokens": 150, "interval_ms": 20, "seed": 8, "name": "dies"}
     reader = await asyncio.create_subprocess_exec(
+        *PYTHON,
         *headrace("chat", json.dumps(script), "--url", api.url),
         env=env(stack),
         cwd=tmp_path,
@@ -126,7 +121,7 @@ async def test_an_api_that_is_killed_and_started_again_costs_no_word(stack: Stac
     assert len(stack.calls("dies")) == 1
 
 
-async def test_who_detaches_finds_the_whole_answer_again(stack: Stack) -> None:
+async def test_a_detached_answer_is_found_again_whole(stack: Stack) -> None:
     script = {"tokens": 120, "interval_ms": 15, "seed": 5}
     with chat(stack, script) as terminal:
         await in_thread(terminal.until, "river")
@@ -139,7 +134,7 @@ async def test_who_detaches_finds_the_whole_answer_again(stack: Stack) -> None:
     assert await piped(stack, *found[1].split()) == (0, script_text(script).encode(), "")
 
 
-async def test_who_goes_on_loses_nothing_and_a_second_ctrl_c_detaches(stack: Stack) -> None:
+async def test_going_on_loses_nothing_and_a_second_ctrl_c_detaches(stack: Stack) -> None:
     script = {"text": "drop " * 80 + "end.", "interval_ms": 15}
     with chat(stack, script) as terminal:
         await in_thread(terminal.until, "drop")
@@ -157,7 +152,7 @@ async def test_who_goes_on_loses_nothing_and_a_second_ctrl_c_detaches(stack: Sta
         assert await in_thread(terminal.wait) == 3
 
 
-async def test_who_stops_stops_the_upstream(stack: Stack) -> None:
+async def test_stopping_stops_the_upstream(stack: Stack) -> None:
     with chat(stack, {"tokens": 5000, "interval_ms": 15, "name": "stopped"}) as terminal:
         await in_thread(terminal.until, "river")
         terminal.type("\x03")
@@ -170,9 +165,10 @@ async def test_who_stops_stops_the_upstream(stack: Stack) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_without_a_terminal_an_interrupt_detaches_and_tells_the_id(stack: Stack) -> None:
+async def test_an_interrupt_without_a_terminal_detaches_and_tells_the_id(stack: Stack) -> None:
     script = {"tokens": 100, "interval_ms": 15, "seed": 6}
     reader = await asyncio.create_subprocess_exec(
+        *PYTHON,
         *headrace("chat", json.dumps(script)),
         env=env(stack),
         cwd=stack.directory,
@@ -214,7 +210,7 @@ def wait_for_prompt(terminal: Terminal, number: int) -> None:
     wait_until(lambda: terminal.output.count("› ") >= number, what=f"prompt {number}:\n{terminal.screen}")
 
 
-async def test_what_is_wrong_is_one_sentence(stack: Stack) -> None:
+async def test_a_mistake_is_told_in_one_sentence(stack: Stack) -> None:
     nobody, other_key, none, failed = await asyncio.gather(
         piped(stack, "tail", "A" * 24),
         piped(stack, "chat", "x", key="hr_wrong"),

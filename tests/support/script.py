@@ -26,6 +26,7 @@ DEFAULTS: dict[str, Any] = {
     "raw": None,  # this text is the whole body
     "content_type": "text/event-stream",
     "headers": {},
+    "after_tool": {},  # other values for a call that has a tool's result
     "models": {},  # other values for calls of these models: {"model": {…}}
     # Faults: "fail_times" limits them to the first N calls of the name; afterwards all is fine.
     "fail_times": None,
@@ -82,9 +83,16 @@ def script_reasoning(script: dict[str, Any]) -> list[str]:
     return [f" thought {n}" for n in range({**DEFAULTS, **script}["reasoning_tokens"])]
 
 
+def _text(content: Any) -> Any:
+    """Plain text of a content that may be a list of parts."""
+    if not isinstance(content, list):
+        return content
+    return "".join(part.get("text", "") for part in content if isinstance(part, dict))
+
+
 def script_of(request: dict[str, Any]) -> dict[str, Any]:
     """The script in a chat completions request, with all defaults filled in."""
-    prompts = [m.get("content") for m in request["messages"] if m.get("role") == "user"]
+    prompts = [_text(m.get("content")) for m in request["messages"] if m.get("role") == "user"]
     try:
         script = json.loads(prompts[-1])
     except (IndexError, TypeError, ValueError):
@@ -92,4 +100,6 @@ def script_of(request: dict[str, Any]) -> dict[str, Any]:
     last = request["messages"][-1]
     prefix = last["content"] if last.get("role") == "assistant" else ""
     asked = script if isinstance(script, dict) else {}
+    if last.get("role") == "tool":
+        asked = {**asked, **asked.get("after_tool", {})}
     return {**DEFAULTS, **asked, **asked.get("models", {}).get(request.get("model"), {}), "prefix": prefix}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from api.dialects import dialect
-from api.dialects.ai_sdk import BAD_INPUT_TEXT, AiSdkDialect, replay, speak
+from api.dialects.ai_sdk import BAD_INPUT_TEXT, AiSdkDialect, continued, replay, speak, speak_resets
 from api.dialects.base import About
 from api.dialects.plain import RESTARTED_TEXT
 from api.viewing.viewer import resync
@@ -42,6 +42,17 @@ def test_it_is_found_by_its_name_and_names_the_message_after_the_stream() -> Non
     assert dialect("ai-sdk") is speak
     said = speak(About(STREAM, "local/m")).entry(b"5-0", "queued", b"{}")
     assert chunks(said)[0] == {"type": "start", "messageId": STREAM}
+    assert speak_resets(About(STREAM)).resets
+
+
+@pytest.mark.parametrize(
+    ("asked", "message_id"),
+    [("", STREAM), ('{"metadata":{}}', STREAM), ('{"ui_message":{"id":"a1","parts":[]}}', "a1")],
+)
+def test_the_message_is_the_one_that_the_answer_continues(asked: str, message_id: str) -> None:
+    said = speak(About(STREAM, "local/m", asked=asked)).entry(b"5-0", "queued", b"{}")
+    assert chunks(said)[0]["messageId"] == message_id
+    assert (continued(asked) or {"id": STREAM})["id"] == message_id
 
 
 @given(ATTEMPTS)
@@ -265,7 +276,7 @@ async def test_a_message_that_is_told_again_is_the_message(package: str) -> None
         {"type": "step-start"},
         {"type": "text", "text": "and on", "state": "done"},
     ]
-    raw = replay("m1", {"model": "p/q"}, parts).decode()
+    raw = replay({"id": "m1", "metadata": {"model": "p/q"}, "parts": parts}).decode()
     (made,) = await run_client(package, "reduce", "", streams=[raw])
     assert made["failed"] is None
     assert (made["message"]["id"], made["message"]["metadata"]) == ("m1", {"model": "p/q"})

@@ -10,7 +10,7 @@ import pytest
 from bench.figures import Spread, histogram, merged, percentile, quantile, rate_at, ratios, slope
 from bench.plots import Chart, Series, line_chart
 from bench.report import markdown, plots
-from bench.table import LINES, faults, judge
+from bench.table import TARGETS, faults, judge
 
 
 def test_a_percentile_is_the_bucket_that_the_share_falls_into() -> None:
@@ -98,7 +98,7 @@ def test_a_row_that_was_thrown_away_counts_for_nothing() -> None:
 
 
 def test_must_and_aim_are_judged_apart() -> None:
-    verdicts = {judged.line.name: judged.verdict for judged in judge(ROWS)}
+    verdicts = {judged.target.name: judged.verdict for judged in judge(ROWS)}
     assert verdicts["latency, provider's byte → viewer's byte, p99 at 100 streams"] == "must met, aim missed"
     assert verdicts["the same against (b)"] == "missed"
     assert verdicts["1 stream, 1,000 viewers, 50 events/s: p99"] == "–"
@@ -112,13 +112,13 @@ def test_two_of_each_are_held_to_their_must_only_where_the_cores_allow_it(us: fl
         used = {"cpu_us": {"worker": 1000 * us}, "bench_us": 5000, "tokens": 1000, "cores": 2}
         return {"section": "limit found", "round": 0, "contender": contender, "tokens_per_s": 20_000.0, **used}
 
-    found = next(j for j in judge([limit("headrace"), limit("headrace2")]) if j.line.name.startswith("two API"))
+    found = next(j for j in judge([limit("headrace"), limit("headrace2")]) if j.target.name.startswith("two API"))
     assert found.verdict == verdict
     assert "provider and viewers 10 %" in found.remark
 
 
 def test_every_aim_is_harder_than_its_must() -> None:
-    for line in LINES:
+    for line in TARGETS:
         assert line.aim is None or line.meets(line.aim, line.must), line.name
 
 
@@ -134,7 +134,7 @@ def test_lost_tokens_and_errors_are_told() -> None:
 
 def test_the_table_as_markdown_has_a_line_for_each_row() -> None:
     text = markdown(ROWS)
-    assert len(re.findall(r"^\| ", text, re.MULTILINE)) == 1 + len(LINES) + 1 + 3
+    assert len(re.findall(r"^\| ", text, re.MULTILINE)) == 1 + len(TARGETS) + 1 + 3
     assert "0.50× (0.50× – 0.50×, n = 3)" in text
 
 

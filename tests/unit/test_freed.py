@@ -17,8 +17,8 @@ from shared.store.claims import Claim
 from shared.store.log import Log
 from tests.support.provider_calls import at
 from tests.support.served import GET, WITHIN_S, served
-from tests.unit.test_reading_by_turns import FINISH, HEAD, Wire, opened, said
-from tests.unit.test_responses import Streams
+from tests.unit.test_provider_stream import FINISH, HEAD, Wire, opened, said
+from tests.unit.test_sse_response import Streams
 from worker.attempt.outcome import Outcome
 from worker.attempt.pump import Pump
 from worker.log.attempt_log import AttemptLog
@@ -70,7 +70,7 @@ async def read_to_its_end(upstream: DirectConnection, stream: ProviderStream) ->
     upstream.connection_lost(None)
     attempt.take()
     await reading
-    return [weakref.ref(attempt), weakref.ref(stream), weakref.ref(stream._answer)]
+    return [weakref.ref(attempt), weakref.ref(stream), weakref.ref(stream._decoder)]
 
 
 async def test_an_answer_that_was_read_and_whatever_carried_it() -> None:

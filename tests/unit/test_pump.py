@@ -11,7 +11,7 @@ import pytest
 from shared.config.providers import Provider
 from shared.store.claims import Claim
 from shared.store.log import Log
-from tests.unit.test_reading_by_turns import FINISH, Wire, opened, said
+from tests.unit.test_provider_stream import FINISH, Wire, opened, said
 from worker.attempt.outcome import Outcome
 from worker.attempt.pump import Flow, Pump
 from worker.background.presence_watch import Watched
@@ -31,7 +31,7 @@ class Scene:
         self, upstream: DirectConnection, stream: ProviderStream, per_second: float, watched: Watched | None
     ) -> None:
         self.attempt = AttemptLog("s", Claim("run", "started", epoch=1, attempt=1), Log("k", 1000))
-        self.course = Outcome(0.0)
+        self.outcome = Outcome(0.0)
         self.upstream = upstream
         self.touched = False
 
@@ -45,15 +45,15 @@ class Scene:
             yield None
 
         class Watching:
-            def asked(self, _: str) -> Any:
+            def watch(self, _: str) -> Any:
                 return nullcontext(watched)
 
         anything: Any = SimpleNamespace(answer=answer, touch=self.touch, turn=nobody)
-        watchers: Any = Watching()
+        presence_watch: Any = Watching()
         provider = Provider("local", "openai", "http://x", "", rate_per_second=per_second)
         flow = Flow(0.3) if watched else None
-        pump = Pump(anything, anything, anything, watchers, {}, Places(1))
-        self.running = asyncio.create_task(pump.run(self.attempt, provider, ASKED, flow, self.course))
+        pump = Pump(anything, anything, anything, presence_watch, {}, Places(1))
+        self.running = asyncio.create_task(pump.run(self.attempt, provider, ASKED, flow, self.outcome))
 
     def touch(self, _: AttemptLog) -> None:
         self.touched = True
@@ -78,7 +78,7 @@ async def scene(per_second: float = 0, watched: Watched | None = None) -> Scene:
     return made
 
 
-async def test_what_came_between_two_flushes_is_pulled_once_and_the_reason_is_told_at_the_end() -> None:
+async def test_pieces_between_two_flushes_are_pulled_once_and_the_reason_is_told_at_the_end() -> None:
     run = await scene()
     for text in ("one", "two"):
         run.upstream.data_received(said(text))
@@ -87,14 +87,14 @@ async def test_what_came_between_two_flushes_is_pulled_once_and_the_reason_is_to
     run.upstream.data_received(said("three") + FINISH)
     assert "three" in await run.flush()
     assert not run.running.done()
-    assert run.course.reason is None
+    assert run.outcome.reason is None
     run.upstream.data_received(b"data: [DONE]\n\n")
     assert await run.flush() == ""
     await run.running
-    assert (run.course.reason, run.attempt.has_pending) == ("stop", False)
+    assert (run.outcome.reason, run.attempt.has_pending) == ("stop", False)
 
 
-async def test_nothing_is_pulled_while_something_is_in_flight() -> None:
+async def test_the_source_is_not_pulled_while_something_is_in_flight() -> None:
     run = await scene()
     run.upstream.data_received(said("one"))
     await asyncio.sleep(0)
@@ -130,10 +130,10 @@ async def test_a_pace_spreads_what_came_at_once_to_the_last_of_it() -> None:
             await asyncio.sleep(0.005)
     assert [word for word in words if word not in written] == []
     assert asyncio.get_running_loop().time() - began > 0.2
-    assert run.course.reason == "stop"
+    assert run.outcome.reason == "stop"
 
 
-async def test_nothing_is_pulled_while_nobody_watches() -> None:
+async def test_the_source_is_not_pulled_while_nobody_watches() -> None:
     watched = Watched()
     run = await scene(watched=watched)
     run.upstream.data_received(said("one"))

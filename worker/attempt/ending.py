@@ -1,7 +1,8 @@
-"""How an attempt ends: written, given back, or closed for a worker that is gone.
+"""How an attempt ends: its end is written, its stream is given back, or a stream whose worker is gone is closed.
 
-Each step is repeated safely (a nonce, or a script that changes nothing twice) and each may be lost with this
-worker: the lease and the sweep then bring another one, which finds the log as it stands.
+Each step can be repeated safely (by a nonce, or because a second run of the script changes nothing). Each step may
+also be lost together with this worker: then the lease expires, and the sweep brings another worker, which continues
+from what the log holds.
 """
 
 import asyncio
@@ -27,15 +28,16 @@ from worker.log.writer import LogWriter
 from worker.metrics import WorkerMetrics
 
 HANDOVER_S: Final = 2.0
-"""What may be spent on writing the last words and giving the stream back; the lease would do it in three."""
+"""The limit for writing the last events and giving the stream back. Otherwise the lease expires after 3 s."""
 
 BEHIND_S: Final = 0.25
+"""The pause before ``finish.lua`` is called again, if the log lacks entries that must stand before the end."""
 
 END_TEXTS: Final = {
-    "worker_lost": "The worker was lost in mid-answer, and this stream's on_failure does not let another one begin "
-    "anew. Try again.",
-    "attempts_exhausted": "Several workers were lost over this stream, and no try is left. Try again; if "
-    "that repeats, the workers' logs tell what ends them.",
+    "worker_lost": "The worker was lost in the middle of the answer, and this stream's on_failure does not let "
+    "another one begin anew. Try again.",
+    "attempts_exhausted": "Several workers were lost while they ran this stream, and no tries are left. Try again. "
+    "If this repeats, the workers' logs say what ends them.",
 }
 
 log = structlog.get_logger("worker.endings")
@@ -61,61 +63,61 @@ class AttemptEnding:
         self._writer = writer
         self._metrics = metrics or WorkerMetrics()
 
-    async def end(self, attempt: AttemptLog, status: str, data: dict[str, Any], course: Outcome) -> None:
-        """Write the finish reason, the terminal event, the record (what was used, too) and the last of the
-        snapshot: one script.
+    async def end(self, attempt: AttemptLog, status: str, data: dict[str, Any], outcome: Outcome) -> None:
+        """Write the finish reason, the terminal event, the record with its usage, and the end of the snapshot by
+        one script.
 
-        An attempt that was stopped because the log refused it (out of memory) ends behind its last written event;
-        one that was stopped for another reason has no say any more.
+        An attempt that was stopped because Redis is out of memory ends after its last written event. An attempt
+        that was stopped for another reason may not write any more.
         """
         if attempt.stopped.done():
             attempt.cut()
         elif not await self._writer.acknowledged(attempt):
             return
         raw = encode_data(data)
-        finishing = encode_data({"finish_reason": course.reason}) if status == DONE else b""
+        finishing = encode_data({"finish_reason": outcome.reason}) if status == DONE else b""
         fields: tuple[str | bytes | int, ...] = ("result", raw)
         if status == FAILED:
             fields += (f"end:{attempt.attempt}", data["code"])
-        if course.usage is not None:
-            usage, cost = _paid(course)
+        if outcome.usage is not None:
+            usage, cost = _paid(outcome)
             fields += (f"usage:{attempt.attempt}", usage, f"cost:{attempt.attempt}", cost)
         head = (new_nonce(), attempt.epoch, attempt.next_n, status, raw, self._retention_ms, self._keep_prompt)
         finish = asyncio.ensure_future(self._finish(attempt, head, (finishing, *fields)))
         try:
-            answer = await asyncio.shield(finish)
+            reply = await asyncio.shield(finish)
         except asyncio.CancelledError:
-            # The worker stops in this very moment: the end that is on its way still arrives, mostly.
+            # The worker stops at this moment. The end has been sent, and usually still arrives.
             await asyncio.wait({finish}, timeout=HANDOVER_S)
             finish.cancel()
             raise
-        course.charged = answer == "finished"
-        # Behind the end, which waits for nothing: the prompt is gone, and the rest has its expiry.
+        outcome.charged = reply == "finished"
+        # After the end, so that the end does not wait for it. The prompt is deleted, and the rest has its expiry.
         await self._erasures.note()
-        about = {**whose(attempt, course), **(data.get("timings") or {})}
-        self._tell(attempt.stream_id, status, answer, data.get("code", ""), about)
+        about = {**log_fields(attempt, outcome), **(data.get("timings") or {})}
+        self._tell(attempt.stream_id, status, reply, data.get("code", ""), about)
 
     async def _finish(
         self, attempt: AttemptLog, head: tuple[str | bytes | int, ...], tail: tuple[str | bytes | int, ...]
     ) -> str:
-        """Call ``finish.lua`` with what stands in front of the snapshot's step, and behind it. Out: its answer."""
+        """Call ``finish.lua`` with the arguments before and after the snapshot's step. Out: its reply."""
         anew = False
         while True:
             step = attempt.snapshot_step(anew=anew)
-            answer = await self._writer.call(attempt, "finish", *head, *step, *tail)
-            if answer[0] == "mismatch" and not anew:
+            reply = await self._writer.call(attempt, "finish", *head, *step, *tail)
+            if reply[0] == "mismatch" and not anew:
                 anew = True
-            elif answer[0] == "behind" and not attempt.stopped.done():
+            elif reply[0] == "behind" and not attempt.stopped.done():
                 self._writer.doubt(attempt)
                 await asyncio.sleep(BEHIND_S)
             else:
-                return answer[0]
+                return reply[0]
 
     async def end_for_another(self, stream_id: str, claim: Claim) -> None:
         """Close a stream whose last worker is gone, and which may not be tried again."""
         data = {"code": claim.why, "message": END_TEXTS[claim.why], "retryable": True}
         raw = encode_data({**data, "attempt": claim.attempt, "timings": None})
-        answer: bytes = await self._streams.call(
+        reply: bytes = await self._streams.call(
             "finish", stream_id, new_nonce(), claim.epoch, 0, FAILED, raw,
             self._retention_ms, self._keep_prompt, "", 0, b"", b"", "result", raw,
         )  # fmt: skip
@@ -124,17 +126,17 @@ class AttemptEnding:
         provider, model = await self._streams.fields(stream_id, "provider", "model")
         name = (model or "").partition("/")[2]
         about = {"provider": provider or "", "model": name, "attempt": claim.attempt}
-        self._tell(stream_id, FAILED, answer.decode().split()[0], claim.why, about)
+        self._tell(stream_id, FAILED, reply.decode().split()[0], claim.why, about)
 
     async def hand_over(self, attempt: AttemptLog, lane: Lane) -> None:
-        """Give the stream to another worker, without a lease wait. Where that fails, the lease tells."""
+        """Give the stream to another worker at once. If that fails, the lease expires, and the sweep does it."""
         stream_id = attempt.stream_id
         try:
             async with asyncio.timeout(HANDOVER_S):
                 if not await self._writer.acknowledged(attempt):
                     return
-                answer = await self._streams.release(stream_id, attempt.epoch, "handover")
-                if answer[0] != "released":
+                reply = await self._streams.release(stream_id, attempt.epoch, "handover")
+                if reply[0] != "released":
                     return
                 await self._queue.put(stream_id, attempt.attempt + 1, lane, FIRST)
                 self._metrics.handed_over()
@@ -143,13 +145,13 @@ class AttemptEnding:
             log.warning("hand_over_failed", stream=stream_id, error=type(error).__name__)
 
     async def give_back(self, attempt: AttemptLog, code: str) -> None:
-        """Give the stream back for another try (by whoever claims it first). ``code``: why this one ended."""
+        """Give the stream back for another try, by the first worker to claim it. ``code``: why this one ended."""
         await self._writer.acknowledged(attempt)
         ended = {f"end:{attempt.attempt}": code}
         await self._streams.release(attempt.stream_id, attempt.epoch, "retry", ended)
 
     async def fall_back(self, attempt: AttemptLog, code: str, request: dict[str, Any]) -> None:
-        """Give the stream back, moved to this request: whoever claims it next asks that one's provider."""
+        """Give the stream back with this new request: the next attempt asks the provider that it names."""
         await self._writer.acknowledged(attempt)
         moved: dict[str, str | bytes] = {
             f"end:{attempt.attempt}": code,
@@ -158,21 +160,21 @@ class AttemptEnding:
         }
         await self._streams.release(attempt.stream_id, attempt.epoch, "fallback", moved)
 
-    async def charge(self, attempt: AttemptLog, course: Outcome) -> None:
-        """Note what this attempt used and cost, whatever became of it."""
-        if course.usage is None or course.charged:
+    async def charge(self, attempt: AttemptLog, outcome: Outcome) -> None:
+        """Add what this attempt used and cost to the record, however it ended."""
+        if outcome.usage is None or outcome.charged:
             return
         try:
             async with asyncio.timeout(HANDOVER_S):
-                await self._streams.charge(attempt.stream_id, attempt.attempt, *_paid(course))
+                await self._streams.charge(attempt.stream_id, attempt.attempt, *_paid(outcome))
         except (*AWAY, RedisError) as error:
             log.warning("usage_not_noted", stream=attempt.stream_id, error=type(error).__name__)
 
-    def _tell(self, stream_id: str, status: str, answer: str, code: str, about: Mapping[str, Any]) -> None:
-        """One line for each stream that ended. ``answer``: what the script said to this end."""
-        if answer != "finished":
-            # It ended otherwise before, was erased, or belongs to another worker.
-            log.info("end_refused", stream=stream_id, status=status, answer=answer, **about)
+    def _tell(self, stream_id: str, status: str, reply: str, code: str, about: Mapping[str, Any]) -> None:
+        """Log one line for each stream that ended. ``reply``: of ``finish.lua``."""
+        if reply != "finished":
+            # The stream had already ended, was erased, or belongs to another worker.
+            log.info("end_refused", stream=stream_id, status=status, answer=reply, **about)
             return
         self._metrics.ended(status, code, about["provider"], about["model"])
         if status == FAILED:
@@ -181,11 +183,11 @@ class AttemptEnding:
             log.info("stream_ended", stream=stream_id, status=status, **about)
 
 
-def whose(attempt: AttemptLog, course: Outcome) -> dict[str, str | int]:
-    """Whose attempt this is, for a log line."""
-    return {"provider": course.provider, "model": course.model, "attempt": attempt.attempt}
+def log_fields(attempt: AttemptLog, outcome: Outcome) -> dict[str, str | int]:
+    """The provider, model and number of an attempt, for a log line."""
+    return {"provider": outcome.provider, "model": outcome.model, "attempt": attempt.attempt}
 
 
-def _paid(course: Outcome) -> tuple[bytes, bytes]:
+def _paid(outcome: Outcome) -> tuple[bytes, bytes]:
     """What was used and what it cost (``null``: unknown), as JSON."""
-    return msgspec.json.encode(course.usage), msgspec.json.encode(course.cost)
+    return msgspec.json.encode(outcome.usage), msgspec.json.encode(outcome.cost)

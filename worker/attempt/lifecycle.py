@@ -1,19 +1,19 @@
 """A generation: claim the stream, carry the provider's tokens into its log, and end it.
 
-Theory of operation. The claim decides who runs; after it, three things can end an attempt: the provider
-(it finished, refused, broke off), the log (a later epoch wrote, the stream was erased, entries were lost
-that can't be mended), and the worker itself (SIGTERM). Whatever it is, the connection to the provider is closed
-first: every token that is read from then on would be paid for and thrown away.
+Theory of operation. The claim decides who runs. After it, three things can end an attempt: the provider (it
+finished, refused, or broke off), the log (a later epoch wrote, the stream was erased, or entries were lost that
+can't be restored), and the worker itself (SIGTERM). In each case the connection to the provider is closed first,
+because every token that is read from then on would be paid for and thrown away.
 
-- Finished: the reason (``finishing``) and the terminal event go into the log in one script. A finish reason of the
-  provider's is a hint until its answer has ended, so nothing of it is told before that.
-- Refused (4xx, filtered content): ``failed`` at once; nobody else would fare better.
-- Broken off: ``on_failure`` decides. ``continue`` and ``restart`` give the stream back and claim it anew,
-  within the tries that the claim counts; ``fail`` ends it.
-- Failed before its first token, with fallbacks left: the stream is given back, moved to the next one (see
-  :mod:`shared.protocol.fallbacks`), and claimed anew at once.
-- SIGTERM: what is said is written, the stream is given back as a hand-over (which is no try), and a job
-  for the next attempt wakes another worker.
+- Finished: one script writes the reason (``finishing``) and the terminal event. A provider's finish reason is only
+  a hint until its answer has ended, so nothing is written before that.
+- Refused (4xx, filtered content): ``failed`` at once, because another attempt would be refused as well.
+- Broken off: ``on_failure`` decides. ``continue`` and ``restart`` give the stream back and claim it again, within
+  the tries that the claim counts; ``fail`` ends it.
+- Failed before its first token, with fallbacks left: the stream is given back with the next fallback as its request
+  (see :mod:`shared.protocol.fallbacks`), and claimed again at once.
+- SIGTERM: everything read so far is written. The stream is given back as a hand-over, which is no attempt, and a
+  job for the next attempt wakes another worker.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from shared.redis import AWAY
 from shared.store.claims import Claim
 from shared.store.queue import Job, Queue
 from shared.store.streams import Reading, Streams
-from worker.attempt.ending import AttemptEnding, whose
+from worker.attempt.ending import AttemptEnding, log_fields
 from worker.attempt.outcome import ABANDONED, FILTERED, FULL, INTERNAL, Failure, Outcome, not_here
 from worker.attempt.pump import Abandoned, Flow, Pump
 from worker.attempt.resume import asked_of, how_to_continue
@@ -62,7 +62,7 @@ class AttemptRunner:
         streams: Streams,
         queue: Queue,
         writer: LogWriter,
-        endings: AttemptEnding,
+        ending: AttemptEnding,
         worker: str,
         metrics: WorkerMetrics | None = None,
     ) -> None:
@@ -72,12 +72,13 @@ class AttemptRunner:
         self._streams = streams
         self._queue = queue
         self._writer = writer
-        self._endings = endings
+        self._ending = ending
         self._worker = worker
         self._metrics = metrics or WorkerMetrics()
 
     async def generate(self, job: Job) -> None:
-        """Run one job: whatever the stream needs, until it ended or belongs to somebody else."""
+        """Run one job, with as many attempts as it needs, until its stream has ended or belongs to another
+        worker."""
         stream_id = job.stream_id
         pause_s = RETRY_FIRST_S
         while True:
@@ -87,11 +88,11 @@ class AttemptRunner:
                 await self._put_back(job)
                 raise
             except (*AWAY, RedisError):
-                await asyncio.sleep(RETRY_FIRST_S)  # this worker may be the next to take it
+                await asyncio.sleep(RETRY_FIRST_S)  # a pause, because this worker may be the next to take the job
                 await self._put_back(job)
                 raise
             if claim.outcome == "end":
-                await self._endings.end_for_another(stream_id, claim)
+                await self._ending.end_for_another(stream_id, claim)
             due = claim.outcome == "run" and await self._attempt(job, claim, said)
             if not due:
                 return
@@ -100,13 +101,14 @@ class AttemptRunner:
                 pause_s = min(pause_s * 2, RETRY_MAX_S)
 
     async def _put_back(self, job: Job) -> None:
-        """Another worker may take it at once; the sweep would see to it, too."""
+        """Put the job back, so that another worker may take it at once. (If that fails, the sweep makes a new
+        job.)"""
         with contextlib.suppress(TimeoutError, *AWAY, RedisError):
             async with asyncio.timeout(PUT_BACK_S):
                 await self._queue.put_back([job])
 
     async def _claim(self, stream_id: str) -> tuple[Claim, Reading | None]:
-        """Claim the stream. Out: what came of it, and what was said so far where the attempt continues that."""
+        """Claim the stream. Out: the claim, and the answer so far if the attempt continues it."""
         settings = self._settings
         how, seen, said = "", "", None
         while True:
@@ -126,14 +128,14 @@ class AttemptRunner:
             )
 
     async def _attempt(self, job: Job, claim: Claim, said: Reading | None) -> bool | str:
-        """Carry one attempt to its end. Out: whether another attempt is due here (AT_ONCE: without a pause)."""
+        """Run one attempt to its end. Out: whether another attempt is due here (AT_ONCE: without a pause)."""
         stream_id, lane = job.stream_id, job.lane
         attempt = self._writer.begin(stream_id, claim)
-        course = Outcome(asyncio.get_running_loop().time())
+        outcome = Outcome(asyncio.get_running_loop().time())
         self._metrics.claimed(claim)
         try:
             request = msgspec.json.decode(claim.request)
-            course.provider, course.model = request["provider"], request["model"]
+            outcome.provider, outcome.model = request["provider"], request["model"]
             lane = lane._replace(provider=request["provider"])
             provider = self._providers.get(request["provider"])
             if said is not None:
@@ -142,80 +144,89 @@ class AttemptRunner:
             failure = (
                 not_here(request["provider"])
                 if provider is None
-                else await self._carry(attempt, provider, asked_of(request, provider, said), flow, course)
+                else await self._carry(attempt, provider, asked_of(request, provider, said), flow, outcome)
             )
             if attempt.stopped.done() and failure is not FULL:
                 log.info(
-                    "attempt_stopped", stream=stream_id, why=attempt.stopped.result(), **whose(attempt, course)
+                    "attempt_stopped",
+                    stream=stream_id,
+                    why=attempt.stopped.result(),
+                    **log_fields(attempt, outcome),
                 )
                 return attempt.stopped.result() == LOST
-            common = {"attempt": claim.attempt, "timings": self._timings(claim, course)}
+            common = {"attempt": claim.attempt, "timings": self._timings(claim, outcome)}
             if failure is None:
-                told = {"usage": course.usage, "cost": course.cost, **common}
-                if course.limit:
-                    told["limit"] = course.limit
-                data = {"finish_reason": course.reason, **told}
-                await self._endings.end(attempt, DONE, data, course)
+                told = {"usage": outcome.usage, "cost": outcome.cost, **common}
+                if outcome.limit:
+                    told["limit"] = outcome.limit
+                data = {"finish_reason": outcome.reason, **told}
+                await self._ending.end(attempt, DONE, data, outcome)
                 return False
             if failure is ABANDONED:
                 data = {"by": "headrace", "reason": "abandoned", **common}
-                await self._endings.end(attempt, CANCELLED, data, course)
+                await self._ending.end(attempt, CANCELLED, data, outcome)
                 return False
-            unsaid = failure.by_provider and course.first_token_at is None
+            unsaid = failure.by_provider and outcome.first_token_at is None
             if unsaid and (fallback := moved_on(request, failure.code)):
                 log.info(
                     "fell_back",
                     stream=stream_id,
                     code=failure.code,
                     to=fallback["provider"],
-                    **whose(attempt, course),
+                    **log_fields(attempt, outcome),
                 )
-                await self._endings.fall_back(attempt, failure.code, fallback)
+                await self._ending.fall_back(attempt, failure.code, fallback)
                 return AT_ONCE
-            if not failure.refusal and self._may_try_again(request, claim, course):
+            if not failure.refusal and self._may_try_again(request, claim, outcome):
                 log.info(
                     "attempt_failed",
                     stream=stream_id,
                     code=failure.code,
                     tries_left=claim.tries_left,
-                    **whose(attempt, course),
+                    **log_fields(attempt, outcome),
                 )
-                await self._endings.give_back(attempt, failure.code)
+                await self._ending.give_back(attempt, failure.code)
                 return True
             message = with_tried(failure.message, request)
             data = {"code": failure.code, "message": message, "retryable": failure.retryable, **common}
-            await self._endings.end(attempt, FAILED, data, course)
+            await self._ending.end(attempt, FAILED, data, outcome)
             return False
         except asyncio.CancelledError:
-            await self._endings.hand_over(attempt, lane)
+            await self._ending.hand_over(attempt, lane)
             raise
         finally:
             self._writer.drop(attempt)
-            self._count(claim, course)
-            await self._endings.charge(attempt, course)
+            self._count(claim, outcome)
+            await self._ending.charge(attempt, outcome)
 
-    def _count(self, claim: Claim, course: Outcome) -> None:
-        if course.first_token_at is not None:
-            self._metrics.began_to_answer(claim, course.provider, course.first_token_at - course.began)
-        if course.usage is not None:
-            usage = course.usage
-            self._metrics.used(course.provider, course.model, usage.input_tokens, usage.output_tokens)
+    def _count(self, claim: Claim, outcome: Outcome) -> None:
+        if outcome.first_token_at is not None:
+            self._metrics.began_to_answer(claim, outcome.provider, outcome.first_token_at - outcome.began)
+        if outcome.usage is not None:
+            usage = outcome.usage
+            self._metrics.used(outcome.provider, outcome.model, usage.input_tokens, usage.output_tokens)
 
-    def _may_try_again(self, request: Mapping[str, Any], claim: Claim, course: Outcome) -> bool:
-        """Whether another attempt may mend what ended this one."""
-        said = course.first_token_at is not None or claim.opening == CONTINUED
+    def _may_try_again(self, request: Mapping[str, Any], claim: Claim, outcome: Outcome) -> bool:
+        """Whether another attempt may succeed after a failure that is no refusal."""
+        said = outcome.first_token_at is not None or claim.opening == CONTINUED
         if request["on_failure"] == "continue_or_fail" and said:
             return claim.tries_left > 0 and self._providers[request["provider"]].continues != "no"
         return request["on_failure"] != "fail" and claim.tries_left > 0
 
     async def _carry(
-        self, attempt: AttemptLog, provider: Provider, asked: GenerationRequest, flow: Flow | None, course: Outcome
+        self,
+        attempt: AttemptLog,
+        provider: Provider,
+        request: GenerationRequest,
+        flow: Flow | None,
+        outcome: Outcome,
     ) -> Failure | None:
-        """Read the provider until it ends or the log stops it. Out: None where it finished.
+        """Read the provider until it ends or the attempt is stopped. Out: why it failed; None if it finished, or if
+        the log stopped it.
 
-        When this returns (or is cancelled) the connection to the provider is closed.
+        When this returns (or is cancelled), the connection to the provider is closed.
         """
-        pumping = asyncio.create_task(self._pump.run(attempt, provider, asked, flow, course))
+        pumping = asyncio.create_task(self._pump.run(attempt, provider, request, flow, outcome))
         either: set[asyncio.Future[Any]] = {pumping, attempt.stopped}
         limit_s = self._settings.max_stream_s
         try:
@@ -238,20 +249,20 @@ class AttemptRunner:
         if isinstance(error, Abandoned):
             return ABANDONED
         if isinstance(error, ProviderError):
-            # What the client has tried several times already is not tried again by another attempt, and a provider
-            # that names a time is not asked before it.
-            tried = error.code in RETRIED and course.first_token_at is None
+            # If the provider client has already retried this error, another attempt does not. A provider that names
+            # a time is not asked before it.
+            tried = error.code in RETRIED and outcome.first_token_at is None
             refusal = error.refusal or tried or (error.retry_after_s or 0.0) > RETRY_FIRST_S
             return Failure(error.code, str(error), error.retryable, refusal, by_provider=True)
         if error is not None:
             log.error("generation_broke", stream=attempt.stream_id, exc_info=error)
             return INTERNAL
-        return FILTERED if course.reason == "content_filter" else None
+        return FILTERED if outcome.reason == "content_filter" else None
 
-    def _timings(self, claim: Claim, course: Outcome) -> dict[str, int | None]:
-        """All from the stream's creation on, in ms."""
-        since_ms = claim.queued_ms - course.began * 1000
-        first = course.first_token_at
+    def _timings(self, claim: Claim, outcome: Outcome) -> dict[str, int | None]:
+        """Times since the stream's creation, in ms."""
+        since_ms = claim.queued_ms - outcome.began * 1000
+        first = outcome.first_token_at
         return {
             "queued_ms": claim.queued_ms,
             "first_token_ms": None if first is None else round(since_ms + first * 1000),

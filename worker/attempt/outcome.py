@@ -1,4 +1,4 @@
-"""How one attempt goes, and why it ends before its finish reason. Pure."""
+"""How one attempt went, and why it ended before its finish reason. Pure."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -9,25 +9,26 @@ from worker.providers.base import Usage
 
 @dataclass(slots=True)
 class Outcome:
-    """How one attempt went, as far as it is known. Times of the event loop's clock (s)."""
+    """How one attempt went, as far as is known. Times are of the event loop's clock (s)."""
 
     began: float
     provider: str = ""
     model: str = ""
     reason: str | None = None
     limit: str = ""
-    """Which bound of Headrace ended the answer, as :class:`worker.providers.base.Batch` names it."""
+    """The bound of Headrace that ended the answer, named as in :class:`worker.providers.base.Batch`; '' for
+    none."""
     usage: Usage | None = None
     cost: dict[str, Any] | None = None
     first_token_at: float | None = None
     charged: bool = False
-    """Whether the record tells what it used."""
+    """Whether the record has the attempt's usage."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an attempt ended before its finish reason. ``refusal``: nobody else would fare better with the same
-    provider; ``by_provider``: another provider may."""
+    """Why an attempt ended before its finish reason. ``refusal``: another attempt at the same provider would fail
+    in the same way. ``by_provider``: another provider may succeed."""
 
     code: str
     message: str
@@ -43,7 +44,7 @@ FILTERED: Final = Failure(
     refusal=True,
     by_provider=True,
 )
-INTERNAL: Final = Failure("internal_error", "The worker met an error of its own (its log tells more). Try again.")
+INTERNAL: Final = Failure("internal_error", "The worker had an internal error; its log has the details. Try again.")
 ABANDONED: Final = Failure("abandoned", "Nobody watched for too long.")
 FULL: Final = Failure(
     LOG_FULL,
@@ -54,7 +55,7 @@ FULL: Final = Failure(
 
 
 def not_here(provider: str) -> Failure:
-    """The worker's table lacks what the API's has."""
+    """The failure for a provider that the API's table has and the worker's lacks."""
     return Failure(
         "provider_not_configured",
         f"The worker knows no provider {provider!r}: give the API and the workers the same "

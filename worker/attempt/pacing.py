@@ -1,7 +1,8 @@
-"""Pacing: at most so many tokens a second from one provider to one stream. Pure: the clock is handed in.
+"""Pacing: a limit on the tokens a second from one provider to one stream. Pure: the clock is passed in.
 
-A piece counts as one token, as providers stream them, or as one for each four characters where it is longer. A
-second's worth may come at once; reading then stops until the rest is due, and TCP holds the provider.
+A piece counts as one token, which is how providers send them. A longer piece counts as one token for each four
+characters. One second's worth of tokens may come at once. Then reading stops until the next piece is due, and TCP
+slows the provider down.
 """
 
 from collections.abc import Callable
@@ -10,14 +11,14 @@ from typing import Final
 from shared.protocol.events import Delta
 
 CHARACTERS_A_TOKEN: Final = 4
-"""English runs at about four characters a token, other languages at fewer. Each model counts in its own way."""
+"""English has about four characters a token, other languages have fewer. Each model counts in its own way."""
 
 
 class Pacing:
-    """Tells how long to wait."""
+    """The pace of one stream."""
 
     def __init__(self, per_second: float, clock: Callable[[], float]) -> None:
-        """``per_second``: tokens; 0: any number. ``clock``: seconds."""
+        """``per_second``: tokens; 0: no limit. ``clock``: seconds."""
         self._per_second = per_second
         self._clock = clock
         self._free_at = clock()

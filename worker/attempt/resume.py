@@ -1,7 +1,7 @@
-"""What is asked of a provider: the whole request, or to carry on from what was said. Pure, no I/O.
+"""What an attempt asks a provider for: the whole answer, or a continuation of the text so far. Pure, no I/O.
 
-Source for how providers carry on: llama.cpp's server continues a last message of the assistant; vLLM does so
-with ``continue_final_message``. Both answer a stream with nothing but what is new.
+Sources for how providers continue: llama.cpp's server continues a last message of the assistant; vLLM does so with
+``continue_final_message``. Both send only the new text.
 """
 
 from collections.abc import Mapping
@@ -18,11 +18,12 @@ _AS_ASKED: Final = ("tool_choice", "parallel_tool_calls", "response_format", "re
 
 
 def how_to_continue(provider: Provider, said: Reading | None, on_failure: str, *, shows_all: bool = False) -> str:
-    """How another attempt goes on behind what was said: continue, anew, restart or fail (see ``claim.lua``).
+    """How another attempt goes on after what was said: ``continue``, ``anew``, ``restart`` or ``fail`` (see
+    ``claim.lua``).
 
-    Continuing can't be where reasoning was under way, or where there was a tool call or anything else of the
-    provider's own at all: none of it can be given back to it as text. ``continue_or_fail`` takes no text back; with
-    ``shows_all`` (the caller's dialect shows reasoning and tool calls, too) none of these either.
+    An answer can't be continued if it broke off in reasoning, or if it has a tool call or a part in the provider's
+    own form: none of these can be sent back as text. With ``continue_or_fail`` no text is ever taken back; with
+    ``shows_all`` (the caller's dialect shows reasoning and tool calls, too) nothing at all is.
     """
     if said is None:
         return "restart"
@@ -45,12 +46,13 @@ def _last_delta(said: Reading) -> Delta:
 
 
 def asked_of(request: Mapping[str, Any], provider: Provider, said: Reading | None) -> GenerationRequest:
-    """What the record's request asks of a provider, carrying on from what was said if anything was."""
+    """The request to a provider, made from the record's request. If there is text already, it asks to continue
+    it."""
     max_tokens = request.get("max_tokens")
     prefix = "" if said is None else said.transcript().text
     if max_tokens is not None:
-        # What was said took some of them. How many is not known: each model counts in its own way. Counted so, an
-        # answer is cut short by less than it would go over its limit otherwise.
+        # The text so far used some of the tokens. Their number is an estimate, because each model counts in its own
+        # way. With it the answer may end a little early; without it the answer would exceed its limit by more.
         max_tokens = max(1, max_tokens - len(prefix) // CHARACTERS_A_TOKEN)
     return GenerationRequest(
         model=request["model"],

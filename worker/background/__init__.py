@@ -1,4 +1,5 @@
-"""What a worker does once for all its attempts, on a clock: leases, the sweep, who watches, turns at providers.
+"""What a worker does once for all its attempts, on a clock: leases, the sweep, presence of viewers, turns at
+providers.
 
-``ticker`` is the clock. Stands on the log; the attempts register themselves here.
+``ticker`` is the clock. This room uses the log; the attempts register their streams here.
 """

@@ -1,10 +1,10 @@
-"""Leases: the sign that a stream has a living worker, renewed each second for all of them in one round trip.
+"""Leases: the sign that a stream has a living worker, renewed each second for all streams in one round trip.
 
-Theory of operation. A lease lasts 3 s (settings) and tells ``<worker>:<epoch>``. Renewing compares first: a
-zombie must not renew its successor's. A stream whose lease was lost stops here, which is how a worker whose
-provider is silent learns that it was replaced. ``steady_s`` says for how long this worker has renewed
-without a gap: whoever just came back from a pause (its own, or Redis's) must not judge others by leases
-that nobody could renew meanwhile.
+Theory of operation. A lease lasts 3 s (a setting), and its value is ``<worker>:<epoch>``. Renewing compares this
+value first, so that a worker that was replaced can't renew its successor's lease. A stream whose lease was lost
+stops here; so a worker whose provider is silent learns that it was replaced. ``steady_s`` tells for how long this
+worker has renewed its leases without a gap. A worker that has just come back from a pause (its own, or Redis's)
+must not judge other workers by their leases, because nobody could renew them meanwhile.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from worker.log.attempt_log import FENCED, AttemptLog
 
 TICK_S: Final = 1.0
 LATE_S: Final = 2.0
-"""A tick this late means that the process stood still, and its leases may have run out."""
+"""A tick this late means that the process stood still, so its leases may have expired."""
 
 log = structlog.get_logger("worker.leases")
 
@@ -35,7 +35,7 @@ class Leases:
         lease_ms: int,
         running: Callable[[], list[AttemptLog]],
     ) -> None:
-        """``running``: the attempts that this worker writes now."""
+        """``running`` gives the attempts that this worker writes now."""
         self._streams = streams
         self._worker = worker
         self._lease_ms = lease_ms
@@ -50,9 +50,9 @@ class Leases:
         return self._renewed
 
     def steady_s(self) -> float:
-        """For how long every tick came in time and renewed (s)."""
+        """For how long every tick has come in time and renewed the leases (s)."""
         now = asyncio.get_running_loop().time()
-        # After a standstill whoever asks may run before the late tick does.
+        # After a standstill the caller may run before the late tick.
         if self._steady_since is None or self._last_tick is None or now - self._last_tick > LATE_S:
             return 0.0
         return now - self._steady_since
@@ -65,14 +65,16 @@ class Leases:
         self._last_tick = now
         held = self._running()
         try:
-            still = await self._streams.renew(self._worker, [(a.stream_id, a.epoch) for a in held], self._lease_ms)
+            replies = await self._streams.renew(
+                self._worker, [(a.stream_id, a.epoch) for a in held], self._lease_ms
+            )
         except (*AWAY, RedisError) as error:
             self._steady_since = None
             log.warning("leases_not_renewed", streams=len(held), error=type(error).__name__)
             return
         if self._steady_since is None:
             self._steady_since = now
-        self._renewed = frozenset(a.stream_id for a, answer in zip(held, still, strict=True) if answer == "held")
-        for attempt, answer in zip(held, still, strict=True):
-            if answer == "lost":
+        self._renewed = frozenset(a.stream_id for a, reply in zip(held, replies, strict=True) if reply == "held")
+        for attempt, reply in zip(held, replies, strict=True):
+            if reply == "lost":
                 attempt.stop(FENCED)

@@ -1,4 +1,4 @@
-"""PresenceWatch: which streams with ``flow: "client"`` somebody watches, asked once a second for all of them."""
+"""The presence watch: which streams with ``flow: "client"`` have a viewer, asked once a second for all of them."""
 
 import asyncio
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ log = structlog.get_logger("worker.watchers")
 
 
 class Watched:
-    """Whether somebody watches one stream. Unknown counts as yes: an outage pauses nobody."""
+    """Whether somebody watches one stream. While this is unknown, the answer is yes: an outage pauses no stream."""
 
     def __init__(self) -> None:
         self.somebody = asyncio.Event()
@@ -31,31 +31,31 @@ class Watched:
 
 
 class PresenceWatch:
-    """Asks for all streams of one worker that want to know."""
+    """Asks Redis for all streams of one worker that pause without viewers."""
 
     def __init__(self, presence: PresenceKeys) -> None:
         self._presence = presence
-        self._asked: dict[str, Watched] = {}
+        self._watched: dict[str, Watched] = {}
 
     @contextmanager
-    def asked(self, stream_id: str) -> Iterator[Watched]:
-        """Keep asking for this stream as long as the block lasts."""
-        watched = self._asked[stream_id] = Watched()
+    def watch(self, stream_id: str) -> Iterator[Watched]:
+        """Ask for this stream each second, as long as the block lasts."""
+        watched = self._watched[stream_id] = Watched()
         try:
             yield watched
         finally:
-            if self._asked.get(stream_id) is watched:
-                del self._asked[stream_id]
+            if self._watched.get(stream_id) is watched:
+                del self._watched[stream_id]
 
     async def tick(self) -> None:
-        """Ask once."""
-        asked = dict(self._asked)
-        if not asked:
+        """Ask once, for all streams."""
+        watched = dict(self._watched)
+        if not watched:
             return
         try:
-            present = await self._presence.present(list(asked))
+            present = await self._presence.present(list(watched))
         except (*AWAY, RedisError) as error:
             log.info("watchers_not_asked", error=type(error).__name__)
             return
-        for watched, there in zip(asked.values(), present, strict=True):
-            watched.tell(there)
+        for one, there in zip(watched.values(), present, strict=True):
+            one.tell(there)

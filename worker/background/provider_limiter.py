@@ -1,5 +1,7 @@
-"""The limiter of requests to providers: all streams of a worker that need a turn ask for it in one call
-(:mod:`shared.store.provider_limits`)."""
+"""The limiter of requests to providers: it asks for the turns of all streams of one worker in one call.
+
+The limits themselves are in :mod:`shared.store.provider_limits`.
+"""
 
 import asyncio
 import contextlib
@@ -15,9 +17,9 @@ from shared.redis import AWAY
 from shared.store.provider_limits import ProviderLimits, Turn, TurnRequest
 
 ASK_S: Final = 0.2
-"""How soon a turn that came free is taken up."""
+"""How often turns are asked for: a free turn is taken within this time."""
 KEEP_S: Final = 1.0
-"""How often a given turn is asked for again, which keeps it. A turn lives for 4 s: three askings may fail."""
+"""How often a turn is renewed, by asking for it again. A turn lives for 4 s, so three calls may fail."""
 LEAVE_S: Final = 2.0
 
 log = structlog.get_logger("worker.line")
@@ -25,10 +27,10 @@ log = structlog.get_logger("worker.line")
 
 @dataclass(slots=True, eq=False)
 class StreamTurn:
-    """One of this worker's streams that waits for a turn, or has it. ``turn``: the last answer; ``given``: it has
+    """A stream of this worker that waits for a turn, or has it. ``turn``: the last reply; ``given``: whether it has
     the turn; ``used``: its tokens, once they are known."""
 
-    asking: TurnRequest
+    request: TurnRequest
     turn: Turn | None = None
     second: int = 0
     used: int | None = None
@@ -39,41 +41,42 @@ class StreamTurn:
 class ProviderLimiter:
     """Asks for the turns of all streams of one worker."""
 
-    def __init__(self, turns: ProviderLimits) -> None:
-        self._turns = turns
+    def __init__(self, limits: ProviderLimits) -> None:
+        self._limits = limits
         self._all: list[StreamTurn] = []
         self._work = asyncio.Event()
 
     @asynccontextmanager
-    async def turn(self, asking: TurnRequest, told: Callable[[Turn], None]) -> AsyncIterator[StreamTurn]:
-        """Wait for a turn, and keep it as long as the block lasts. ``told`` hears of each new place in line."""
-        waiting = StreamTurn(asking)
-        self._all.append(waiting)
+    async def turn(self, request: TurnRequest, on_position: Callable[[Turn], None]) -> AsyncIterator[StreamTurn]:
+        """Wait for a turn, and keep it as long as the block lasts. ``on_position`` is called for each new position
+        in the queue."""
+        stream_turn = StreamTurn(request)
+        self._all.append(stream_turn)
         self._work.set()
-        heard: Turn | None = None
+        reported: Turn | None = None
         try:
-            while not waiting.given:
-                await waiting.changed.wait()
-                waiting.changed.clear()
-                if waiting.turn is not None and waiting.turn.place and waiting.turn != heard:
-                    heard = waiting.turn
-                    told(heard)
-            yield waiting
+            while not stream_turn.given:
+                await stream_turn.changed.wait()
+                stream_turn.changed.clear()
+                if stream_turn.turn is not None and stream_turn.turn.place and stream_turn.turn != reported:
+                    reported = stream_turn.turn
+                    on_position(reported)
+            yield stream_turn
         finally:
-            self._all.remove(waiting)
-            await self._leave(waiting)
+            self._all.remove(stream_turn)
+            await self._leave(stream_turn)
 
-    async def _leave(self, waiting: StreamTurn) -> None:
+    async def _leave(self, stream_turn: StreamTurn) -> None:
         try:
             async with asyncio.timeout(LEAVE_S):
-                await self._turns.leave(waiting.asking, waiting.second, waiting.used)
+                await self._limits.leave(stream_turn.request, stream_turn.second, stream_turn.used)
         except (*AWAY, RedisError) as error:
-            # The turn expires without it.
+            # A turn that is not given back expires.
             log.info("turn_not_given_back", error=type(error).__name__)
         self._work.set()
 
     async def run(self) -> None:
-        """Ask for those that wait, and keep what was given, until cancelled."""
+        """Ask for the turns of waiting streams, and renew those that were given, until cancelled."""
         loop = asyncio.get_running_loop()
         kept_at = 0.0
         while True:
@@ -84,20 +87,20 @@ class ProviderLimiter:
             keep = loop.time() - kept_at >= KEEP_S
             if keep:
                 kept_at = loop.time()
-            await self._ask([waiting for waiting in self._all if keep or not waiting.given])
+            await self._ask([stream_turn for stream_turn in self._all if keep or not stream_turn.given])
             await asyncio.sleep(ASK_S / 10)
 
     async def _ask(self, asked: list[StreamTurn]) -> None:
         if not asked:
             return
         try:
-            turns = await self._turns.ask([waiting.asking for waiting in asked])
+            turns = await self._limits.ask([stream_turn.request for stream_turn in asked])
         except (*AWAY, RedisError) as error:
             log.info("turns_not_asked", error=type(error).__name__)
             return
-        for waiting, turn in zip(asked, turns, strict=True):
-            waiting.turn = turn
-            if not turn.place and not waiting.given:
-                waiting.second = turn.second
-                waiting.given = True
-            waiting.changed.set()
+        for stream_turn, turn in zip(asked, turns, strict=True):
+            stream_turn.turn = turn
+            if not turn.place and not stream_turn.given:
+                stream_turn.second = turn.second
+                stream_turn.given = True
+            stream_turn.changed.set()

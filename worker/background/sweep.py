@@ -1,24 +1,24 @@
-"""The sweep: what has neither a lease nor a job gets a new job. A stream's life hangs on nothing else.
+"""The sweep: a stream that has neither a lease nor a job gets a new job. A stream's life depends on nothing else.
 
-Theory of operation. Every worker sweeps; a short key (whose loss costs nothing) lets one of them do so each turn.
-The sweep only ever enqueues: whether a stream may be taken is decided by the claim script alone, so a sweep that
-saw an old state costs a look and no token. It leaves alone the streams whose job waits in the queue or was put off
-by whoever has it, and young ones: a job that was taken leads to a claim at once, or its taker is gone. An id
-without a record is a create under way, or one that was given up. What has ended leaves ``unfinished`` here, many at
-a time, and not at its end: a round trip of its own would be a twentieth of what a stream costs its worker beside
-its tokens.
+Theory of operation. Every worker sweeps. A key with a short expiry lets one worker sweep at a time; losing this key
+does no harm. The sweep only enqueues jobs. The claim script alone decides whether a stream may be taken, so a sweep
+that saw an old state costs one look-up, and no tokens. The sweep leaves some streams alone: those whose job waits
+in the queue or was put off by its worker, and young ones, because a job that was taken leads to a claim at once
+unless its worker has died. An id without a record belongs to a create that is under way, or that was given up.
+Streams that have ended are removed from ``unfinished`` here, many at a time, and not at their end: one round trip
+each would be a twentieth of what a stream costs its worker beside its tokens.
 
-Where the logs are on another server than the queue, what has ended is looked at once more, ``KEPT_S`` later, before
-it leaves: the server of the logs may have lost the end with its last moments (a replica that took over), and the
-queue's knows nothing of that. So it is behind Sentinel, where for some seconds two masters may serve, and one
-connection leads to each. On one server both go back together.
+If the logs are on another server than the queue, a stream that has ended is looked at a second time, ``KEPT_S``
+later, before it is removed. The log server may have lost the end with its last moments (a replica took over), and
+the queue's server knows nothing of that. The same holds behind Sentinel, where two masters may serve for some
+seconds and each may get one of the connections. On a single server, log and queue go back together.
 
-A thousand streams in line would cost 40 ms of each sweep, and need nothing: nine sweeps of ten ask the queue for
-the names of all that stand there, which is one reply, and pass over them. The tenth looks at these as well, for a
-job may carry the mark of a worker of arq's that died.
+A thousand waiting jobs would cost each sweep 40 ms, although their streams need nothing. So nine sweeps of ten ask
+for the names of all waiting jobs, which is one reply, and skip their streams. The tenth sweep looks at these
+streams too, because a job may carry the mark of a dead arq worker.
 
-A sweeper whose own leases were not renewed lately first waits one lease time: after a pause of Redis all
-leases look lost, and taking them over would restart healthy streams.
+A sweeper whose own leases were not renewed lately first waits one lease time. After a pause of Redis all leases
+look lost, and taking the streams over would restart healthy ones.
 """
 
 import time
@@ -37,31 +37,32 @@ from worker.background.leases import Leases
 from worker.metrics import WorkerMetrics
 
 TURN_MS: Final = 450
-"""Two sweeps a second in the whole deployment, however many workers: take-over = lease + half a second."""
+"""Two sweeps a second in the whole deployment, with any number of workers. So a take-over comes at most half a
+second after the lease's end."""
 
 YOUNG_MS: Final = 1000
-"""The first claims of a burst may take a tenth of that."""
+"""Younger streams are left alone. The first claims of a burst take up to a tenth of that."""
 
 PAGE: Final = 100
-"""Streams looked at in one round trip: 4 ms of the worker's loop."""
+"""Streams in one round trip. They take 4 ms of the worker's event loop."""
 
 THOROUGH: Final = 10
-"""One sweep in so many looks at streams that stand in the queue, too."""
+"""One sweep in ten also looks at the streams whose jobs wait in the queue."""
 
 KEPT_S: Final = 30.0
-"""Twice the time after which a cluster replaces a master, as it comes."""
+"""Twice the default time after which a cluster replaces a master."""
 
 log = structlog.get_logger("worker.sweep")
 
 
 class Sweep:
-    """Finds streams that nobody carries."""
+    """Finds streams that no worker runs."""
 
     def __init__(
         self,
         streams: Streams,
         queue: Queue,
-        limits: Quotas,
+        quotas: Quotas,
         leases: Leases,
         *,
         lease_ms: int,
@@ -69,8 +70,8 @@ class Sweep:
         may_differ: bool = False,
         metrics: WorkerMetrics | None = None,
     ) -> None:
-        """``may_differ``: logs and queue may lead to servers that know different things."""
-        self._limits = limits
+        """``may_differ``: the log's server and the queue's may have different states."""
+        self._quotas = quotas
         self._retention_ms = retention_ms
         self._streams = streams
         self._queue = queue
@@ -80,7 +81,7 @@ class Sweep:
         self._swept = 0
         self._kept_s = KEPT_S if may_differ else 0.0
         self._ended: dict[str, float] = {}
-        """When each stream that has ended was found so (s). None stays here for longer than twice KEPT_S."""
+        """When each ended stream was first found (s). No entry stays for longer than twice KEPT_S."""
 
     async def tick(self) -> int:
         """Sweep, if it is this worker's turn. Out: how many streams got a new job."""
@@ -99,9 +100,9 @@ class Sweep:
     async def _sweep(self) -> int:
         found, start = 0, 0
         old = time.monotonic() - 2 * self._kept_s
-        # Those that another worker took out.
+        # Old entries are of streams that another worker removed.
         self._ended = {stream_id: at for stream_id, at in self._ended.items() if at > old}
-        waiting: set[str] = set() if self._swept % THOROUGH == 0 else await self._queue.lined_up()
+        waiting: set[str] = set() if self._swept % THOROUGH == 0 else await self._queue.queued_streams()
         self._swept += 1
         while True:
             page = await self._queue.unfinished(start, PAGE)
@@ -112,12 +113,12 @@ class Sweep:
             start += len(page) - left
 
     async def _sweep_page(self, page: dict[str, int], waiting: set[str]) -> tuple[int, int]:
-        """Out: how many of these left ``unfinished``, and how many got a new job."""
+        """Out: how many of these were removed from ``unfinished``, and how many got a new job."""
         ended: list[tuple[str, str]] = []
         idle: list[tuple[str, int, Lane]] = []
         now_s = time.monotonic()
         rest_s = now_s - self._kept_s
-        # What this worker itself runs is not asked for: with one worker that is all there is.
+        # Streams that this worker itself runs are not asked for. With one worker those are nearly all.
         others = [
             stream_id
             for stream_id in page
@@ -129,23 +130,23 @@ class Sweep:
             return 0, 0
         found = await self._streams.liveness(others, self._lease_ms)
         now_ms = await self._queue.now_ms()
-        for stream_id, stands in zip(others, found, strict=True):
+        for stream_id, state in zip(others, found, strict=True):
             age_ms = now_ms - page[stream_id]
-            if stands.status is None:
+            if state.status is None:
                 if age_ms > BEING_MADE_MS:
                     ended.append((stream_id, ""))
-            # A status that this version does not know is another one's to judge.
-            elif not TRANSITIONS.get(stands.status, {stands.status}):  # type: ignore[call-overload]
+            # A status that this version does not know is left to workers of the version that wrote it.
+            elif not TRANSITIONS.get(state.status, {state.status}):  # type: ignore[call-overload]
                 if self._ended.setdefault(stream_id, now_s) <= rest_s:
-                    ended.append((stream_id, stands.lane.owner))
+                    ended.append((stream_id, state.lane.owner))
             else:
                 self._ended.pop(stream_id, None)
-                if not stands.lease and age_ms > YOUNG_MS:
-                    idle.append((stream_id, stands.attempt + 1, stands.lane))
+                if not state.lease and age_ms > YOUNG_MS:
+                    idle.append((stream_id, state.attempt + 1, state.lane))
         if ended:
             sizes = await self._streams.sizes([stream_id for stream_id, _ in ended])
             kept = [Ended(*one, size if one[1] else 0) for one, size in zip(ended, sizes, strict=True)]
-            await self._limits.settle(kept, self._retention_ms)
+            await self._quotas.settle(kept, self._retention_ms)
         return len(ended), await self._give_jobs(idle) if idle else 0
 
     async def _give_jobs(self, idle: list[tuple[str, int, Lane]]) -> int:

@@ -1,5 +1,4 @@
-"""The worker's heartbeat: leases, sign of life, the log connection's health, the sweep and the rewrites, on one
-clock."""
+"""The worker's clock: leases, sign of life, check of the log connection, presence, the sweep, and AOF rewrites."""
 
 import asyncio
 import contextlib
@@ -13,7 +12,7 @@ from shared.redis import AWAY
 from shared.store.erasures import Erasures
 from shared.store.queue import Queue
 from worker.background.leases import TICK_S, Leases
-from worker.background.presence_watch import TICK_S as WATCHERS_TICK_S
+from worker.background.presence_watch import TICK_S as PRESENCE_TICK_S
 from worker.background.presence_watch import PresenceWatch
 from worker.background.sweep import Sweep
 from worker.log.writer import LogWriter
@@ -21,18 +20,18 @@ from worker.log.writer import LogWriter
 FORGET_WORKER_MS: Final = 60_000
 SWEEP_S: Final = 0.5
 REWRITE_TICK_S: Final = 5.0
-"""Of an interval of ten minutes; each look costs a round trip."""
+"""How often a due rewrite is looked for. Rewrites are ten minutes apart, and each look costs a round trip."""
 SIGN_OFF_S: Final = 2.0
-"""Without it the worker counts as alive until its sign of life is too old: seconds."""
+"""The limit for signing off. A worker that does not sign off counts as alive for some seconds more."""
 
 log = structlog.get_logger("worker.upkeep")
 
 
 class Ticker:
-    """Runs what has to happen every second (and the sweep twice as often).
+    """Runs the tasks that are due every second (the sweep every half second).
 
-    Each has a clock of its own: while Redis is away one may wait for its time-out, and must not hold the
-    leases back.
+    Each task has its own loop. While Redis is away, a task may wait for its timeout, and that must not delay the
+    leases.
     """
 
     def __init__(
@@ -42,7 +41,7 @@ class Ticker:
         leases: Leases,
         sweep: Sweep,
         writer: LogWriter,
-        watchers: PresenceWatch,
+        presence_watch: PresenceWatch,
         erasures: Erasures,
     ) -> None:
         self._erasures = erasures
@@ -51,7 +50,7 @@ class Ticker:
         self._leases = leases
         self._sweep = sweep
         self._writer = writer
-        self._watchers = watchers
+        self._presence_watch = presence_watch
 
     async def run(self) -> None:
         """Tick until cancelled."""
@@ -61,7 +60,7 @@ class Ticker:
             group.create_task(self._every(TICK_S, self._show_life))
             group.create_task(self._every(SWEEP_S, self._sweep.tick))
             group.create_task(self._every(REWRITE_TICK_S, self._erasures.tick))
-            group.create_task(self._every(WATCHERS_TICK_S, self._watchers.tick))
+            group.create_task(self._every(PRESENCE_TICK_S, self._presence_watch.tick))
 
     async def _every(self, period_s: float, tick: Callable[[], Awaitable[object]]) -> None:
         loop = asyncio.get_running_loop()
@@ -77,7 +76,7 @@ class Ticker:
             await self._queue.sign_of_life(self._worker, now_ms, now_ms - FORGET_WORKER_MS)
 
     async def sign_off(self) -> None:
-        """This worker leaves."""
+        """Remove this worker's sign of life: it stops."""
         with contextlib.suppress(*AWAY, RedisError):
             async with asyncio.timeout(SIGN_OFF_S):
                 await self._queue.sign_off(self._worker)

@@ -1,24 +1,24 @@
-"""The log of one attempt, for its writer: ids, the window of what was sent, and the text of the snapshot. No I/O.
+"""The log of one attempt, on its writer's side: ids, the window of sent entries, and the snapshot's text. No I/O.
 
-Theory of operation. At a flush the log is *taken*: it pulls what its source (the provider) has, and gives the
-deltas their ids. Deltas that wait together leave as one entry. From then on an entry never changes. Its bytes are
+Theory of operation. At a flush the log is *taken*: it pulls the new deltas from its source (the provider) and gives
+them their ids. Deltas that wait together leave as one entry. From then on an entry never changes. Its bytes are
 kept in the window, because it may have to be sent again: on a new connection, or to a server that lost its last
-moments (with ``appendfsync everysec``, or behind an asynchronous replica). "Already there" is only true of the very
-same bytes.
+moments (with ``appendfsync everysec``, or after a failover to an asynchronous replica). "Already there" is only
+true of exactly the same bytes.
 
-Backpressure is that nobody pulls. While entries are in flight nothing is pulled, so the provider's connection fills
-its own bounded buffer and stops reading, and TCP holds the provider. What lies here is one pull (a few tens of
-KiB), and what was in flight.
+Backpressure means that nobody pulls. While entries are in flight nothing is pulled. Then the provider's connection
+fills its own bounded buffer and stops reading, and TCP slows the provider down. What this log holds is one pull (a
+few tens of KiB), and the entries in flight.
 
-On a new connection an attempt goes on only where the log's last entry is its own: an entry of the window with the
-same bytes, or its opening with its claim's nonce. Epochs alone do not tell: a replica that took over may have a
-slower clock, and give an epoch away for a second time. Everything else stops the attempt: a later epoch fenced it,
-or the log lost more than the window has, and only a new attempt mends that.
+On a new connection an attempt goes on only if the log's last entry is its own: an entry of the window with the same
+bytes, or its opening event with the nonce of its claim. The epoch alone is not enough: a replica that took over may
+have a slower clock, and give out the same epoch a second time. In every other case the attempt stops: a later epoch
+fenced it, or the log lost more than the window has, and then only a new attempt helps.
 
-The snapshot is made of what was acknowledged, every half cap and at the end, so that a trimmed log and its snapshot
-always hold everything. It is kept here as chunks of bytes at offsets: a step sends only what is new. Entries wait
-for their step as the very bytes of the window: with a dict for each token, which is cold when it is let go, the
-writing side of a token takes a fifteenth more.
+The snapshot is made of acknowledged entries, every half cap and at the end, so that a trimmed log and its snapshot
+together always hold everything. It is kept here as chunks of bytes at offsets: a step sends only the new chunk.
+Until their step, entries are kept as the same bytes that the window holds. With a dict for each token, which has
+left the CPU's cache when it is freed, the writing side of a token would cost a fifteenth more.
 """
 
 import asyncio
@@ -37,21 +37,22 @@ LOST: Final = "lost"
 LOG_FULL: Final = "log_full"
 
 FULL_S: Final = 5.0
-"""A server that stays at its memory limit for this long fails the stream, instead of holding the provider."""
+"""If a server stays at its memory limit for this long, the stream fails instead of holding the provider back."""
 KEEP_S: Final = 3.0
 """How long an acknowledged entry stays in the window: a server with ``everysec`` may lose its last two seconds."""
 SNAPSHOT_BYTES: Final = 256 * 1024
-"""A snapshot is due when no snapshot tells so much: at the end of a fast answer all of it would come in one write,
-for which everybody's tokens wait."""
+"""A snapshot is due when this much is in no snapshot. Otherwise a fast answer would send all of it in one write at
+its end, and the tokens of all streams would wait for that."""
 MOST_ENTRIES: Final = 128
-"""Of one attempt in a flush: pieces that can't be joined cost 20 µs each from here to Redis, and all wait."""
+"""The most entries of one attempt in a flush. Deltas that can't be joined cost 20 µs each from here to Redis, and
+all streams wait for them."""
 MARK_S: Final = 0.2
-"""How exactly the age of what is kept is known: entries are kept for as much longer."""
+"""The resolution of the age of kept entries: they may be kept for that much longer."""
 
 
 class AttemptLog:
     """The log of one attempt. ``stopped`` resolves with FENCED (a later epoch wrote, or the lease was lost), GONE
-    (the stream was erased), LOST (the log lost more than the window has) or LOG_FULL."""
+    (the stream was erased), LOST (the log lost more than the window has) or LOG_FULL (Redis is out of memory)."""
 
     def __init__(self, stream_id: str, claim: Claim, log: Log) -> None:
         self.stream_id = stream_id
@@ -61,7 +62,7 @@ class AttemptLog:
         self.attempt = claim.attempt
         self.stopped: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.source: Callable[[], Sequence[Delta]] | None = None
-        """What is pulled at a flush: the deltas that came since the last pull."""
+        """Called at a flush. Out: the deltas that came since the last call."""
         self.next_n = 1
         self._written_n = 0
         self._most = max(1, min(log.cap // 4, MOST_ENTRIES))
@@ -70,21 +71,21 @@ class AttemptLog:
         self._moved = asyncio.Event()
         self._full_since: float | None = None
         self._sent: deque[bytes] = deque()
-        """The window: all entries that are not acknowledged, and those acknowledged within KEEP_S; newest last."""
+        """The window: the entries that are not acknowledged, and those acknowledged within KEEP_S; newest last."""
         self._marks: deque[tuple[float, int]] = deque()
-        """(when, up to which number everything was acknowledged), MARK_S apart."""
+        """Pairs of a time and the number up to which everything was acknowledged then, MARK_S apart."""
         self._mark_at = 0.0
         self._fresh: list[bytes] = []
-        """Entries that no snapshot holds."""
+        """The entries that are in no snapshot."""
         self._fresh_counted = self._fresh_bytes = 0
-        """Of so many of them the bytes are known."""
+        """How many of them were measured, and their bytes."""
         self._inherited: list[Delta] = []
-        """What an earlier attempt said that no snapshot holds, where this one continues it."""
+        """Deltas of the attempt that this one continues, if they are in no snapshot."""
         self._chunks: list[bytes] = []
         self._snapshot_size = 0
 
     def continue_from(self, snapshot: bytes, deltas: list[Delta]) -> None:
-        """This attempt continues another one, which said this: snapshots must go on telling it."""
+        """This attempt continues another one, which said this. The snapshots must keep it."""
         self._chunks = [snapshot] if snapshot else []
         self._snapshot_size = len(snapshot)
         self._inherited = list(deltas)
@@ -92,7 +93,8 @@ class AttemptLog:
     # -- what the attempt says ----------------------------------------------------------------------
 
     def add(self, delta: Delta) -> None:
-        """Add a piece of the answer, which nobody changes any more; pieces that wait together are joined."""
+        """Add a delta of the answer, which the caller must not change any more. Deltas that wait together are
+        joined."""
         pending = self._pending
         if pending and pending[-1][0] == MESSAGE and (both := merged(pending[-1][1], delta)) is not None:
             pending[-1] = (MESSAGE, both)
@@ -100,7 +102,7 @@ class AttemptLog:
             pending.append((MESSAGE, delta))
 
     def note(self, kind: str, data: dict[str, Any]) -> None:
-        """Add an event that is no delta."""
+        """Add an event that is not a delta."""
         self._pending.append((kind, data))
 
     @property
@@ -109,22 +111,22 @@ class AttemptLog:
 
     @property
     def in_flight(self) -> int:
-        """How many entries were taken, and are not acknowledged."""
+        """How many entries were taken and are not acknowledged."""
         return self.next_n - 1 - self._written_n
 
     @property
     def all_acknowledged(self) -> bool:
-        """Whether everything that was said is acknowledged."""
+        """Whether all events are acknowledged."""
         return not self._pending and not self.in_flight
 
     def stop(self, reason: str) -> None:
-        """Whoever waits for this attempt learns that it may not write any more."""
+        """Stop the attempt: it may not write any more. Wakes those that wait for it."""
         if not self.stopped.done():
             self.stopped.set_result(reason)
         self._moved.set()
 
     async def moved(self) -> None:
-        """Wait until entries were acknowledged, or the attempt was stopped."""
+        """Wait until entries are acknowledged, or the attempt is stopped."""
         self._moved.clear()
         await self._moved.wait()
 
@@ -133,13 +135,14 @@ class AttemptLog:
     def take(self) -> list[bytes]:
         """Pull the source, and give the pending events their ids, in order.
 
-        Out: entries, packed; none where there is nothing to say, or nothing may be said now. At most MOST_ENTRIES,
-        and a quarter of the cap: more in one write could trim what no snapshot holds.
+        Out: the packed entries; none if there is nothing to write, or nothing may be written now. At most
+        MOST_ENTRIES, and at most a quarter of the cap: more in one write could trim entries that are in no
+        snapshot.
         """
         n = self.next_n
         if self._written_n != n - 1 or self.stopped.done():
             return []
-        # What waits already (a note, what was too much for one write) is no reason not to pull: nobody hints twice.
+        # Pull even if events wait already (a note, or the rest of a large pull), because a hint is not repeated.
         if self.source is not None and (not self._pending or len(self._pending) <= self._most):
             for delta in self.source():
                 self.add(delta)
@@ -158,8 +161,8 @@ class AttemptLog:
         return entries
 
     def acknowledged(self, now: float) -> bool:
-        """Everything in flight was written. Out: whether a snapshot is due: every half cap, and every
-        SNAPSHOT_BYTES."""
+        """Everything in flight was written. Out: whether a snapshot is due (every half cap, and every
+        SNAPSHOT_BYTES)."""
         newest = self._written_n = self.next_n - 1
         self._full_since = None
         if now >= self._mark_at:
@@ -168,7 +171,8 @@ class AttemptLog:
         return len(self._inherited) + len(self._fresh) >= self._snapshot_after
 
     def _mark(self, now: float, newest: int) -> None:
-        """Note that everything up to this number is acknowledged now; forget what has been for KEEP_S."""
+        """Note that everything up to this number is acknowledged now. Drop the entries that have been for
+        KEEP_S."""
         self._mark_at = now + MARK_S
         self._marks.append((now, newest))
         self._fresh_bytes += sum(map(len, self._fresh[self._fresh_counted :]))
@@ -181,14 +185,15 @@ class AttemptLog:
                 self._sent.popleft()
 
     def full(self, now: float) -> None:
-        """The server refused an append because it is at its memory limit. Past FULL_S that stops the attempt."""
+        """The server refused an append because it is out of memory. After FULL_S of that the attempt stops."""
         if self._full_since is None:
             self._full_since = now
         if now - self._full_since > FULL_S:
             self.stop(LOG_FULL)
 
     def cut(self) -> None:
-        """Forget what the log refused for good: the next event takes the place behind the last written one."""
+        """Drop the entries that the log has refused for good. The next event gets the id after the last written
+        one."""
         self._pending = []
         for _ in range(min(len(self._sent), self.in_flight)):
             self._sent.pop()
@@ -199,14 +204,15 @@ class AttemptLog:
     # -- what a new connection does -----------------------------------------------------------------
 
     def keep_anew(self, now: float) -> None:
-        """A new connection: what is written again is as young as if it were written for the first time."""
+        """There is a new connection: entries that are written again count as new, and stay in the window for
+        KEEP_S."""
         self._marks = deque([(now, self._written_n)])
         self._mark_at = now + MARK_S
 
     def compare(self, last: Entry | None) -> list[bytes] | str:
-        """What the log's last entry means for this attempt.
+        """Compare this attempt with its log's last entry.
 
-        Out: the entries that must be written again, in order (none: all is there), or why the attempt must stop.
+        Out: the entries that must be written again, in order (none: the log has all), or why the attempt must stop.
         """
         if last is None:
             return GONE
@@ -214,7 +220,7 @@ class AttemptLog:
         if epoch != self.epoch:
             return FENCED if epoch > self.epoch else LOST
         if last.type in TERMINAL:
-            return []  # by the call whose answer was lost: it is sent again, and meets its nonce
+            return []  # written by a call whose reply was lost; it is sent again, and its nonce is recognised
         newest = self.next_n - 1
         first = newest + 1 - len(self._sent)
         if n == 0:
@@ -226,9 +232,10 @@ class AttemptLog:
     # -- the snapshot -------------------------------------------------------------------------------
 
     def snapshot_step(self, *, anew: bool = False) -> tuple[str, int, bytes]:
-        """(id as of which, offset, chunk) that brings the server's snapshot up to all that was acknowledged.
+        """The next step of the server's snapshot: (the cursor as of which it then is, offset, chunk). With it the
+        snapshot holds all that was acknowledged.
 
-        ``anew``: everything again, from offset 0 (the server's snapshot has another length than ours).
+        ``anew``: send everything again, from offset 0 (the server's snapshot has another length than ours).
         """
         upto = len(self._fresh) - self.in_flight
         said = [data for kind, data in map(unpacked, self._fresh[:upto]) if kind == MESSAGE]

@@ -15,17 +15,17 @@ from worker.log.attempt_log import AttemptLog
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """A script that must come behind all appends of its stream. Sent again on a new connection: its nonce, or what
-    it does, makes that harmless."""
+    """A script that must run after all appends of its stream. It is sent again on a new connection; its nonce, or
+    the way it works, makes that harmless."""
 
     attempt: AttemptLog
     name: str
     args: tuple[str | bytes | int, ...]
-    answer: "asyncio.Future[bytes]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    reply: "asyncio.Future[bytes]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
     def size(self) -> int:
-        """Bytes of its largest argument, a piece of a snapshot."""
+        """The size of its largest argument, a piece of a snapshot, in bytes."""
         return max((len(arg) for arg in self.args if isinstance(arg, bytes)), default=0)
 
     def command(self, keys: Keys, scripts: Mapping[str, Script]) -> Command:
@@ -34,13 +34,13 @@ class Call:
         return command(names.log, "EVALSHA", scripts[self.name].sha, len(names), *names, *self.args)
 
     def tell(self, reply: bytes | ResponseError) -> None:
-        """Hand the reply to whoever waits for it."""
-        if self.answer.done():
+        """Resolve the call with its reply."""
+        if self.reply.done():
             return
         if isinstance(reply, ResponseError):
-            self.answer.set_exception(reply)
+            self.reply.set_exception(reply)
         else:
-            self.answer.set_result(reply)
+            self.reply.set_result(reply)
 
 
 class Flush:
@@ -55,7 +55,7 @@ class Flush:
 
     @property
     def touched(self) -> bytes:
-        """The streams of this flush, as the wake-up channel names them."""
+        """The ids of this flush's streams, as the wake-up message carries them."""
         attempts = self._appending + [call.attempt for call in self._calls]
         return " ".join(dict.fromkeys([attempt.stream_id for attempt in attempts])).encode()
 
@@ -65,17 +65,17 @@ class Flush:
         self._appending.append(attempt)
 
     def call(self, call: Call) -> None:
-        """Add a script (behind all appends)."""
+        """Add a script (after all appends)."""
         self.commands.append(call.command(self._keys, self._scripts))
         self._calls.append(call)
 
     def publish(self) -> None:
-        """Add the wake-up (behind everything)."""
+        """Add the wake-up (after everything else)."""
         channel = self._keys.wake_channel
         self.commands.append(command(channel, "PUBLISH", channel, self.touched))
 
     def appended(self, replies: Sequence[Any]) -> Iterator[tuple[AttemptLog, ResponseError | bool | None]]:
-        """Each stream with what its append led to (see :func:`shared.store.log.append_outcome`)."""
+        """Each attempt with the outcome of its append (see :func:`shared.store.log.append_outcome`)."""
         return zip(self._appending, map(append_outcome, replies), strict=False)
 
     def answered(self, replies: Sequence[Any]) -> Iterator[tuple[Call, Any]]:

@@ -1,18 +1,19 @@
-"""The flush policy: which attempts a flush takes; under load tokens gather. Pure, no I/O.
+"""The flush policy: which attempts a flush takes. Under load it lets tokens gather. Pure, no I/O.
 
-Theory of operation. Whatever comes behind a flush (Redis, the API, a viewer's socket) costs by the entry, and not
-by the token. While it comes from FLUSH_STREAMS streams a flush or fewer, a flush takes all that wait, and nobody
-waits for anybody. Where it is more, it takes those that have something new for the second time, those that have
-said nothing yet, and those that have waited for MOST_FLUSHES flushes; the others wait for the next one. So two
-tokens share an entry, and the first of them waits as long as the second takes to come, or MOST_FLUSHES flushes if
-that is less. At 200 streams of 50 tokens/s a token costs a fifth less than in an entry of its own, with a p99 of
-35 ms; at 400 it is 38. Three to an entry would be more than 50.
+Theory of operation. Everything after a flush (Redis, the API, a viewer's socket) costs by the entry, not by the
+token. While at most FLUSH_STREAMS streams a flush have something to write, a flush takes all of them, and none
+waits. Above that, a flush takes only the attempts that have new tokens for the second time, those that have written
+nothing yet, and those that have waited for MOST_FLUSHES flushes. The others wait for the next flush. So two tokens
+share an entry. The first of them waits until the second one comes, but for MOST_FLUSHES flushes at most. At 200
+streams of 50 tokens/s a token then costs a fifth less than in an entry of its own, with a p99 of 35 ms; at 400
+streams the p99 is 38 ms. Three tokens to an entry would take more than 50 ms.
 
-The load is a mean over flushes, for streams that began together speak together: 100 of them may all fall into one
-flush, and none into the next. (By those that wait in this very flush, 100 streams gathered in some runs, with a
-p99 of 18 to 28 ms in place of 13; by those of this one and the last, in fewer.)
+The load is a mean over flushes, because streams that began together write together: 100 of them may all fall into
+one flush, and none into the next. (Two other measures were tried. With the number that waits in this flush, 100
+streams gathered in some runs, with a p99 of 18 to 28 ms instead of 13. With the sum of this flush and the last,
+they did so in fewer runs.)
 
-Rejected: so many streams a flush, the longest-waiting first. That gathers 1.7 tokens for a p99 of 39 ms.
+Rejected: a fixed number of streams a flush, the longest-waiting first. That gathers 1.7 tokens for a p99 of 39 ms.
 """
 
 from collections.abc import Collection
@@ -22,30 +23,33 @@ from typing import Final
 from worker.log.attempt_log import AttemptLog
 
 FLUSH_STREAMS: Final = 72
-"""Of a flush in which nobody has to wait: up to some 160 streams of 50 tokens/s, 9 ms apart."""
+"""The most streams a flush without gathering. It is reached by some 160 streams of 50 tokens/s, at flushes 9 ms
+apart."""
 LOAD_FLUSHES: Final = 8
-"""What came in a flush counts for an eighth: four times as long as a stream takes from one token to the next."""
+"""The length of the mean, in flushes: one flush counts for an eighth. That is four times as long as the time
+between two tokens of a stream."""
 MOST_FLUSHES: Final = 4
+"""The most flushes for which an attempt waits."""
 
 
 class FlushPolicy:
-    """Those of one log writer."""
+    """The attempts of one log writer that wait for a flush."""
 
     def __init__(self) -> None:
         self._waiting: dict[AttemptLog, int] = {}
-        """In which flush's time each began to wait, in that order."""
+        """Each waiting attempt with the number of the flush at which it began to wait, in that order."""
         self._ripe: dict[AttemptLog, None] = {}
         self._flush = 0
         self._left = 0
-        """How many the last flush left waiting."""
+        """How many attempts the last flush left waiting."""
         self._load = 0.0
-        """Streams a flush, a mean of the last flushes."""
+        """Streams a flush: the mean of the last flushes."""
 
     def __contains__(self, attempt: AttemptLog) -> bool:
         return attempt in self._waiting
 
     def add(self, attempt: AttemptLog) -> None:
-        """This one has something to say, or something more."""
+        """This attempt has something to write, or something more."""
         if attempt in self._waiting:
             self._ripe[attempt] = None
             return
@@ -54,16 +58,16 @@ class FlushPolicy:
             self._ripe[attempt] = None
 
     def discard(self, attempt: AttemptLog) -> None:
-        """This one says nothing more."""
+        """This attempt does not wait any more."""
         self._waiting.pop(attempt, None)
         self._ripe.pop(attempt, None)
 
     def any_but(self, held: Collection[AttemptLog]) -> bool:
-        """Whether somebody waits that is not held."""
+        """Whether an attempt waits that is not held."""
         return any(attempt not in held for attempt in self._waiting) if held else bool(self._waiting)
 
     def take(self, held: Collection[AttemptLog]) -> list[AttemptLog]:
-        """Those that speak in this flush, but for the held ones, which keep their place."""
+        """The attempts of this flush. Held ones are left out, and keep their place."""
         self._flush += 1
         waiting = self._waiting
         came = len(waiting) - self._left + len(self._ripe)

@@ -1,9 +1,10 @@
-"""Comparing attempts with their logs, on a new connection or behind a refused append.
+"""Comparing attempts with their logs, on a new connection or after a refused append.
 
-Theory of operation. The log's last entry says it all (:meth:`worker.log.attempt_log.AttemptLog.compare`): it is the
-attempt's own, and what the log lacks behind it is written again under the same ids; or the attempt stops. A refused
-append is *doubtful*: "equal or smaller" may be a repeated write whose reply was lost, and only the log can tell.
-Comparing and writing again never overtakes anything, for nothing else is in flight on the connection.
+Theory of operation. The log's last entry tells everything (:meth:`worker.log.attempt_log.AttemptLog.compare`). If
+it is the attempt's own entry, the entries that the log lacks after it are written again under the same ids. If it
+is not, the attempt stops. A refused append is *doubtful*: "equal or smaller" may be a repeated write whose reply
+was lost, and only the log can tell. Comparing and writing again can't overtake another write, because nothing else
+is in flight on the connection.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -16,17 +17,18 @@ from shared.redis import LogConnection, is_out_of_memory, is_trouble, reason
 from shared.store.log import Log, append_outcome, last_command, read_entries
 from worker.log.attempt_log import GONE, LOST, AttemptLog
 
-Outcome = ResponseError | bool | str | None
-"""True (all is there), a reason to stop (see :mod:`worker.log.attempt_log`), or what a refused append led to."""
+AppendOutcome = ResponseError | bool | str | None
+"""True (the log has everything), a reason to stop (see :mod:`worker.log.attempt_log`), or the outcome of an append
+that was not written (:func:`shared.store.log.append_outcome`)."""
 
 log = structlog.get_logger("worker.log")
 
 
-def stays_doubtful(attempt: AttemptLog, outcome: Outcome, now: float) -> bool:
-    """What an append that was not (or perhaps not) written means: the attempt stops (False), or its log must be
-    looked at (again).
+def stays_doubtful(attempt: AttemptLog, outcome: AppendOutcome, now: float) -> bool:
+    """Handle an append that was not written, or perhaps not. Out: False if the attempt stops, True if its log must
+    be compared (again).
 
-    Raises the refusal itself where it speaks of the whole server (see :func:`shared.redis.is_trouble`).
+    Raises the refusal itself if it concerns the whole server (see :func:`shared.redis.is_trouble`).
     """
     if outcome is None:
         attempt.stop(GONE)
@@ -41,11 +43,11 @@ def stays_doubtful(attempt: AttemptLog, outcome: Outcome, now: float) -> bool:
 
 async def reconcile(
     connection: LogConnection, doubtful: Sequence[AttemptLog]
-) -> AsyncIterator[tuple[AttemptLog, Outcome, bool]]:
-    """Compare, and write again what the logs lack. Out: what came of each attempt, and whether anything was
-    written.
+) -> AsyncIterator[tuple[AttemptLog, AppendOutcome, bool]]:
+    """Compare attempts with their logs, and write again what the logs lack. Out: the outcome for each attempt, and
+    whether anything was written.
 
-    Raises ``ResponseError`` for what ails the whole server, and one of AWAY where the connection is lost.
+    Raises ``ResponseError`` for an error of the whole server, and one of AWAY if the connection is lost.
     """
     replies = await connection.exchange([last_command(attempt.log.key) for attempt in doubtful])
     for attempt, reply in zip(doubtful, replies, strict=True):
@@ -53,10 +55,10 @@ async def reconcile(
         if isinstance(verdict, str) or not verdict:
             yield attempt, verdict if isinstance(verdict, str) else True, False
             continue
-        # Nothing is trimmed for them: the snapshot that held what they push out may be lost as well.
+        # These entries must not trim the log: the snapshot that held the trimmed ones may be lost as well.
         again = Log(attempt.log.key, attempt.log.cap + len(verdict))
-        (answer,) = await connection.exchange([again.append(verdict)])
-        outcome = append_outcome(answer)
+        (append_reply,) = await connection.exchange([again.append(verdict)])
+        outcome = append_outcome(append_reply)
         if outcome is True:
             log.info("log_mended", stream=attempt.stream_id, entries=len(verdict))
         yield attempt, outcome, True

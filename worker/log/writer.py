@@ -1,20 +1,20 @@
-"""The log writer: all that a worker's attempts say, in one round trip, over one connection that it owns.
+"""The log writer writes the events of all attempts of a worker in one round trip, over one connection that it owns.
 
-Theory of operation. One flush is in flight at a time. It takes the attempts that have something to say
+Theory of operation. One flush is in flight at a time. It takes the attempts that have something to write
 (:mod:`worker.log.flush_policy`), appends their entries (see :mod:`shared.store.log`), and names the streams in one
-PUBLISH behind them, so that a wake-up never overtakes its append. Flushes are at least ``flush_s`` apart, and at
-once when the last is older: at 100 streams of 50 tokens/s that halves a token's cost for a p99 of 7 ms (5 ms
-apart), not 1.1; 9 ms apart it is another tenth less, with a p99 of 12 ms. Under ``appendfsync always`` a flush
-costs one fsync, however many streams it has.
+PUBLISH after them, so that a wake-up never overtakes its append. A flush starts at once if the last one is at least
+``flush_s`` ago; otherwise it waits until then. At 100 streams of 50 tokens/s, flushes 5 ms apart halve a token's
+cost, for a p99 of 7 ms instead of 1.1; flushes 9 ms apart save another tenth, with a p99 of 12 ms. Under
+``appendfsync always`` a flush costs one fsync, for any number of streams.
 
-A connection that fails is never reused. On every new one all attempts, idle ones too, are compared with their logs
-before anything is appended (:mod:`worker.log.recovery`), and so is each attempt that begins: its claim went over
-another connection, and a log that lacks its opening would take its entries all the same. Nothing is appended to a
-log that is doubtful.
+A connection that fails is never reused. On every new connection all attempts, idle ones too, are compared with
+their logs before anything is appended (:mod:`worker.log.recovery`). The same is done for each attempt that begins:
+its claim went over another connection, and a log that lacks its opening event would still accept its entries.
+Nothing is appended to a doubtful log.
 
-Calls (scripts behind a stream's appends) wait for all that their own stream has to say. They are sent again on a
-new connection. A snapshot grows at a checked offset; where the server's has another length (its last moments were
-lost, or a script was refused for want of memory), it is written anew as a whole.
+Calls (scripts that follow a stream's appends) wait until their own stream has nothing more to append. They are sent
+again on a new connection. A snapshot grows at an offset that the script checks. If the server's snapshot has
+another length (its last moments were lost, or it had no memory for a script), the whole snapshot is written anew.
 """
 
 import asyncio
@@ -36,11 +36,12 @@ from worker.log.recovery import reconcile, stays_doubtful
 from worker.metrics import WorkerMetrics
 
 MAX_CALL_BYTES: Final = 512 * 1024
-"""Of the calls of one flush, but for the last one: appends of the next tokens wait for them."""
+"""The most bytes of the calls in one flush (the last call may exceed it), because the next tokens wait for them."""
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.05, 1.0
-"""A server that comes back is noticed within a second."""
+"""Pauses between tries to connect. A server that comes back is noticed within a second."""
 DOUBT_S: Final = 0.1
-"""What stays doubtful (its server is at the memory limit) is looked at so often, and nobody else waits for it."""
+"""How often an attempt that stays doubtful (its server is out of memory) is compared again. Others do not wait for
+it."""
 
 log = structlog.get_logger("worker.log")
 
@@ -58,8 +59,8 @@ class LogWriter:
         publish: Callable[[bytes], Awaitable[None]] | None = None,
         metrics: WorkerMetrics | None = None,
     ) -> None:
-        """``connect`` makes an unopened connection; ``cap``: entries that a log keeps; ``publish`` sends wake-ups
-        that live on another server, without it they go behind the appends."""
+        """``connect`` makes an unopened connection. ``cap``: the entries that a log keeps. ``publish`` sends
+        wake-ups to another server; without it they follow the appends."""
         self._connect = connect
         self._keys = keys
         self._scripts = scripts
@@ -68,7 +69,7 @@ class LogWriter:
         self._publish = publish
         self._metrics = metrics or WorkerMetrics()
         self.errors: Counter[str] = Counter()
-        """How often the connection failed, by the error's name."""
+        """How often the connection failed, by the name of the error."""
         self._connection: LogConnection | None = None
         self._running: dict[str, AttemptLog] = {}
         self._policy = FlushPolicy()
@@ -83,8 +84,8 @@ class LogWriter:
             self._running[stream_id].stop(FENCED)
         attempt = AttemptLog(stream_id, claim, Log(self._keys.log(stream_id), self._cap))
         self._running[stream_id] = attempt
-        # The claim went over another connection. While two masters serve, behind Sentinel, this one may lead
-        # elsewhere.
+        # The claim went over another connection. While two masters serve behind Sentinel, this connection may lead
+        # to the other one.
         self.doubt(attempt)
         return attempt
 
@@ -98,41 +99,41 @@ class LogWriter:
         self.drop_calls(attempt)
 
     def drop_calls(self, attempt: AttemptLog) -> None:
-        """Nobody waits for this attempt's calls any more."""
+        """Cancel this attempt's calls."""
         for call in [call for call in self._calls if call.attempt is attempt]:
             del self._calls[call]
-            call.answer.cancel()
+            call.reply.cancel()
 
     def running(self) -> list[AttemptLog]:
-        """All attempts that are written now."""
+        """All attempts that this worker runs now."""
         return list(self._running.values())
 
     def touch(self, attempt: AttemptLog) -> None:
-        """This attempt has something to say, or its source may have."""
+        """This attempt has something to write, or its source may have."""
         self._policy.add(attempt)
         self._work.set()
 
     def doubt(self, attempt: AttemptLog) -> None:
-        """Compare this attempt with its log before anything else is written to it."""
+        """Compare this attempt with its log before anything else is written."""
         self._doubtful[attempt] = None
         self._doubt_at = 0.0
         self._work.set()
 
     async def acknowledged(self, attempt: AttemptLog) -> bool:
-        """Wait until everything said was acknowledged. Out: False if the attempt was stopped before."""
+        """Wait until all events of this attempt are acknowledged. Out: False if it was stopped before that."""
         while not attempt.all_acknowledged and not attempt.stopped.done():
             self.touch(attempt)
             await attempt.moved()
         return not attempt.stopped.done()
 
     async def call(self, attempt: AttemptLog, name: str, *args: str | bytes | int) -> tuple[str, ...]:
-        """Run a script behind all appends of this attempt. Out: its answer, split into words."""
+        """Run a script after all appends of this attempt. Out: its reply, split into words."""
         if attempt.all_acknowledged:
-            self._policy.discard(attempt)  # or the call would wait for a turn in which nothing is said
-        self._line_up(call := Call(attempt, name, args))
-        return tuple((await call.answer).decode().split())
+            self._policy.discard(attempt)  # or the call would wait for a flush in which nothing is appended
+        self._enqueue(call := Call(attempt, name, args))
+        return tuple((await call.reply).decode().split())
 
-    def _line_up(self, call: Call) -> None:
+    def _enqueue(self, call: Call) -> None:
         self._calls[call] = None
         self._work.set()
 
@@ -168,7 +169,7 @@ class LogWriter:
             await self._close()
 
     async def tick(self) -> None:
-        """Once a second: notice a dead connection while idle."""
+        """Called once a second, to notice a dead connection while idle."""
         if self._connection is None:
             self._work.set()
             return
@@ -179,8 +180,8 @@ class LogWriter:
             self._work.set()
 
     async def _open(self) -> LogConnection:
-        """Connect anew, and load the scripts, which a server that restarted has forgotten. Raises one of AWAY, or a
-        RedisError; then nothing is open."""
+        """Open a new connection, and load the scripts, because a server that restarted has lost them. Raises one of
+        AWAY, or a RedisError; then nothing is open."""
         connection = self._connect()
         await connection.open()
         try:
@@ -206,7 +207,7 @@ class LogWriter:
         loop = asyncio.get_running_loop()
         if not self._doubtful or loop.time() < self._doubt_at:
             return
-        # Half of it, for a timer may fire a little early, and nobody would look again.
+        # Half of DOUBT_S: if the timer fires a little early, its comparison must still happen.
         self._doubt_at = loop.time() + DOUBT_S / 2
         loop.call_later(DOUBT_S, self._work.set)
         async for attempt, outcome, mended in reconcile(connection, list(self._doubtful)):
@@ -226,7 +227,7 @@ class LogWriter:
     # -- a flush ------------------------------------------------------------------------------------
 
     async def _flush(self, connection: LogConnection) -> int:
-        """Write what is due. Out: how many events."""
+        """Write what is due. Out: how many events were written."""
         flush, events = Flush(self._keys, self._scripts), 0
         doubtful = self._doubtful
         for attempt in self._policy.take(doubtful):
@@ -236,13 +237,13 @@ class LogWriter:
             if attempt.has_pending and not attempt.stopped.done():
                 self.touch(attempt)
         if self._policy.any_but(doubtful):
-            self._work.set()  # the next flush takes them
+            self._work.set()  # the next flush takes the others
         called = 0
         for call in self._calls:
             if call.attempt in doubtful or call.attempt in self._policy:
                 continue
             if called > MAX_CALL_BYTES:
-                self._work.set()  # the next flush makes them
+                self._work.set()  # the next flush takes the other calls
                 break
             flush.call(call)
             called += call.size
@@ -284,15 +285,15 @@ class LogWriter:
     def _snapshot(self, attempt: AttemptLog, *, anew: bool = False) -> None:
         """Bring this attempt's snapshot up to all that was acknowledged."""
         call = Call(attempt, "snapshot", (attempt.epoch, *attempt.snapshot_step(anew=anew)))
-        call.answer.add_done_callback(lambda done: self._snapshot_answered(attempt, done))
-        self._line_up(call)
+        call.reply.add_done_callback(lambda done: self._snapshot_replied(attempt, done))
+        self._enqueue(call)
 
-    def _snapshot_answered(self, attempt: AttemptLog, done: "asyncio.Future[bytes]") -> None:
+    def _snapshot_replied(self, attempt: AttemptLog, done: "asyncio.Future[bytes]") -> None:
         if done.cancelled() or attempt.stopped.done():
             return
         error = done.exception()
         if error is not None:
-            # The next step finds another length than it expects, and writes the snapshot anew.
+            # The next step will find another length than it expects, and write the snapshot anew.
             log.warning("snapshot_refused", stream=attempt.stream_id, detail=reason(error))
         elif done.result().startswith(b"mismatch"):
             self._snapshot(attempt, anew=True)

@@ -1,7 +1,7 @@
-"""The registry of wire formats: one file each, found by its name.
+"""The registry of wire formats: each is one file, found by its name.
 
-``worker/providers/formats/<wire_format>.py`` defines ``ADAPTER``; beside it only
-:data:`shared.config.providers.WireFormat` has to learn its name, so that the table of providers may use it.
+``worker/providers/formats/<wire_format>.py`` defines ``ADAPTER``. For a new format, its name must also be added to
+:data:`shared.config.providers.WireFormat`, so that the table of providers may use it.
 """
 
 import re
@@ -15,7 +15,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 
 
 class UnknownWireFormat(LookupError):
-    """No file in ``worker/providers/formats`` speaks this wire format; the text says which file to add."""
+    """No file in ``worker/providers/formats`` has this wire format's name. The text says which file to add."""
 
 
 def adapter(wire_format: str) -> Adapter:

@@ -1,8 +1,8 @@
-"""What every provider adapter offers: one request in, normalised events out.
+"""What every provider adapter offers: a request becomes an HTTP call, and the response becomes normalised events.
 
-An adapter owns one wire format. It is a pure function from a request to an HTTP call, and from the
-response's events to the vocabulary below; connecting, retrying and timing are done once, for all of them,
-by :mod:`worker.providers.client`.
+An adapter owns one wire format. It is a pure function from a request to an HTTP call, and from the response's
+events to the events below. Connecting, retrying and timeouts are the same for all adapters: see
+:mod:`worker.providers.client`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,16 +26,16 @@ class Said(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The provider's finish reason. It is a hint and not the end: some providers stamp it on every chunk, and usage
-    follows it on most. :mod:`worker.providers.decoder` decides what ends an answer."""
+    """The provider's finish reason. It is a hint, not the end: some providers send it with every chunk, and most
+    send usage after it. :mod:`worker.providers.decoder` decides what ends an answer."""
 
     reason: FinishReason
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the provider counts (and bills) them, in one meaning for all: ``input_tokens`` has the
-    ``cached_tokens`` in it, and ``output_tokens`` the ``reasoning_tokens``. The last one of an answer counts."""
+    """Tokens as the provider counts (and bills) them, with one meaning for all providers: ``input_tokens`` includes
+    the ``cached_tokens``, and ``output_tokens`` the ``reasoning_tokens``. The last usage of an answer counts."""
 
     input_tokens: int | None
     output_tokens: int | None
@@ -45,18 +45,18 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The wire format's own end mark (``[DONE]``): nothing of meaning follows."""
+    """The wire format's own end mark (``[DONE]``). Nothing that follows it has a meaning."""
 
 
 ProviderEvent = Said | Finish | Usage | End
 
 
 class ProviderError(Exception):
-    """A provider that refuses, breaks off or talks nonsense. Never carries a key or a header.
+    """A provider refused, broke off, or sent something that can't be read. Never carries a key or a header.
 
-    ``code`` is stable; the text is for people; ``retryable`` says whether the same request may succeed
-    later; ``retry_after_s`` is what the provider asked for; ``refusal`` says that trying again, even by
-    another worker, is pointless (4xx, filtered content).
+    ``code`` is stable; the text is for people. ``retryable``: the same request may succeed later.
+    ``retry_after_s``: the wait that the provider asked for. ``refusal``: trying again is pointless, for another
+    worker too (4xx, filtered content).
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class ProviderError(Exception):
 
 
 class Batch(msgspec.Struct):
-    """What one read of an answer brought. With ``ended`` it is the last one: then either ``finish`` says why the
-    provider ended the answer, or ``error`` says what went wrong behind the deltas. ``limit`` names the bound of
+    """The result of one read of an answer. With ``ended`` it is the last one. Then either ``finish`` says why the
+    provider ended the answer, or ``error`` says what went wrong after the deltas. ``limit`` names the bound of
     Headrace that ended it (``answer_bytes``, ``tool_calls``); '' for none."""
 
     deltas: list[Delta]
@@ -90,9 +90,8 @@ class Batch(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """What is asked of a provider; ``messages`` and ``tools`` are as the caller gave them
-    (``api/schemas/messages.py`` says what they may hold), ``options`` goes last into the body, past all that is
-    known of it here."""
+    """A request to a provider. ``messages`` and ``tools`` are as the caller gave them (``api/schemas/messages.py``
+    says what they may hold). ``options`` goes into the body last, and overrides all other fields."""
 
     model: str
     messages: list[dict[str, Any]]
@@ -103,7 +102,7 @@ class GenerationRequest:
     tools: list[dict[str, Any]] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
     prefix: str = ""
-    """What the assistant said already: the provider carries on behind it, in the way of ``continues``."""
+    """The answer so far: the provider continues it, in the way that ``continues`` names."""
     continues: Continues = "no"
     tool_choice: str | dict[str, Any] | None = None
     """``auto``, ``none``, ``required``, or ``{"name"}`` of the tool that must be called."""
@@ -114,7 +113,7 @@ class GenerationRequest:
     seed: int | None = None
     user: str | None = None
     provider: str = ""
-    """The name of the provider that is asked: what it made itself goes back to it."""
+    """The name of the provider that is asked. Parts that it made itself are sent back to it."""
     quirks: Quirks = field(default_factory=Quirks)
 
 
@@ -128,12 +127,12 @@ class HttpCall:
 
 
 class Reader(Protocol):
-    """Reads one answer; what it must remember from event to event is its own."""
+    """Reads one answer, and keeps its own state between events."""
 
     @property
     def open(self) -> bool:
-        """Whether a tool call or another part was begun and not completed: a provider that is silent then has not
-        ended its answer, whatever finish reason it gave."""
+        """Whether a tool call or another part was begun and not completed. A provider that falls silent then has
+        not ended its answer, even if it gave a finish reason."""
         return False
 
     def read(self, event: ServerSentEvent) -> Iterable[ProviderEvent]:
@@ -141,16 +140,16 @@ class Reader(Protocol):
         ...
 
     def last(self) -> Iterable[Said]:
-        """What is known only at the end of an answer without an end mark; told once."""
+        """What is known only at the end of an answer without an end mark. Called once."""
         return ()
 
     def texts(self, bare: Sequence[bytes]) -> list[Delta] | None:
-        """What events that are nothing but data say, where all of them are text and nothing else; None: nothing was
-        read, and each must be by :meth:`read`."""
+        """The text deltas of these events (their data), if all of them have text and nothing else. None: nothing
+        was read, and each event must go to :meth:`read`."""
         return None
 
     def whole(self, value: Any) -> Iterable[ProviderEvent]:
-        """The meaning of a whole answer (decoded JSON), which some gateways send although a stream was asked for.
+        """The meaning of a whole answer (decoded JSON). Some gateways send one although a stream was requested.
         Raises :class:`ProviderError` as :meth:`read` does."""
         return self.read(ServerSentEvent("message", msgspec.json.encode(value).decode(), ""))
 

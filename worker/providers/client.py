@@ -1,13 +1,13 @@
-"""Calling a provider: connecting, trying again, timing, and closing at once.
+"""Calling a provider: connecting, retrying, timeouts, and closing at once.
 
-Theory of operation. An answer owns one connection. Until its first content nothing was said, so a failure that may
-pass is tried again, within two bounds (tries and time), however it is told: by the connection, by the status, or by
-an error in a body under status 200. From then on every failure is the caller's to decide, for only the caller knows
-what of the answer is in the log. Leaving the block, or cancelling the task in it, closes the connection at once,
-also while the provider is silent. So::
+Theory of operation. An answer owns one connection. Before its first content a failure that may pass is retried,
+within two bounds (tries and time), however the failure is reported: by the connection, by the status, or by an
+error in a body with status 200. From the first content on, every failure is left to the caller, because only the
+caller knows how much of the answer is in the log. Leaving the block, or cancelling the task in it, closes the
+connection at once, even while the provider is silent::
 
     async with client.answer(provider, request) as stream:
-        stream.listen(ready)  # hints that there is something to pull
+        stream.listen(ready)  # ``ready`` is called when there may be something to read
         ...                   # stream.read() -> Batch, until one of them is the last
 """
 
@@ -37,16 +37,18 @@ from worker.providers.http.transport import address, open_client, send, trust
 from worker.providers.retries import Tries, asked_wait_s
 from worker.providers.stream import ProviderStream
 
-SAID_S: Final = 10.0
-"""A provider that can't be reached is said once in this time, and not for each try of each stream."""
+REPORT_S: Final = 10.0
+"""A provider that can't be reached is logged once in this time, and not for each try of each stream."""
 ADDRESSES: Final = 64
-"""That are kept read: more than anybody has providers. Reading one is 3 % of a stream's beginning and end here."""
+"""How many parsed URLs are cached: more than anybody has providers. Parsing one costs 3 % of a stream's start and
+end here."""
 
 log = structlog.get_logger("worker.providers")
 
 
 class ProviderClient:
-    """One per worker process: all streams share its connections. Nothing is opened before the first request."""
+    """The client of one worker process: all streams share its connections. It opens none before the first
+    request."""
 
     def __init__(
         self,
@@ -55,13 +57,13 @@ class ProviderClient:
         tls: ssl.SSLContext | None = None,
         metrics: WorkerMetrics | None = None,
     ) -> None:
-        """``tls``: the certificates to trust; None means those that ``network`` names. Raises
-        :class:`shared.config.settings.BadSettings` where they can't be read."""
+        """``tls``: the certificates to trust; None: those that ``network`` names. Raises
+        :class:`shared.config.settings.BadSettings` if they can't be read."""
         self._settings = settings
         self._metrics = metrics or WorkerMetrics()
         self._http = open_client(network, settings.connect_timeout_s, trust(network) if tls is None else tls)
         self._address = lru_cache(ADDRESSES)(address)
-        self._said: dict[str, tuple[str, float]] = {}
+        self._reported: dict[str, tuple[str, float]] = {}
 
     async def aclose(self) -> None:
         """Close the connections that are kept."""
@@ -69,9 +71,9 @@ class ProviderClient:
 
     @asynccontextmanager
     async def answer(self, provider: Provider, request: GenerationRequest) -> AsyncIterator[ProviderStream]:
-        """Ask a provider; the answer is there as long as the block lasts.
+        """Ask a provider. Its answer can be read as long as the block lasts.
 
-        Raises :class:`ProviderError` (always without the key, and with at most 500 characters) and
+        Raises :class:`ProviderError` (never with the key, and with at most 500 characters) and
         :class:`worker.providers.UnknownWireFormat`.
         """
         stream = await self._ask_until_answered(provider, request)
@@ -115,16 +117,16 @@ class ProviderClient:
         limits = AnswerLimits(
             until - now, settings.idle_timeout_s, settings.liveness_timeout_s, settings.max_answer_bytes
         )
-        answer = StreamDecoder(
+        decoder = StreamDecoder(
             provider,
             wire_format.reader(request),
             limits,
             now,
             kind=response.headers.get("content-type", "").partition(";")[0].strip().lower(),
             encoding=response.headers.get("content-encoding", ""),
-            asked=request,
+            request=request,
         )
-        stream = ProviderStream(answer, connection)
+        stream = ProviderStream(decoder, connection)
         try:
             await stream.begin()
         except BaseException:
@@ -139,28 +141,30 @@ class ProviderClient:
         headers = {"Content-Type": "application/json", **call.headers}
         try:
             url = self._address(provider.base_url + call.path)
-            asking = self._http.build_request("POST", url, headers=headers, content=msgspec.json.encode(call.body))
-            return await send(self._http, asking)
+            http_request = self._http.build_request(
+                "POST", url, headers=headers, content=msgspec.json.encode(call.body)
+            )
+            return await send(self._http, http_request)
         except NoResponse as error:
             found = failures.of_connection(provider, error)
-            self._say(provider, found)
+            self._report(provider, found)
             raise found from None
-        except ValueError:  # its text would name the header
+        except ValueError:  # the error's text would contain the header
             raise failures.bad_key(provider) from None
 
-    def _say(self, provider: Provider, error: ProviderError) -> None:
-        """Tell the log that there is no way to a provider, and why."""
+    def _report(self, provider: Provider, error: ProviderError) -> None:
+        """Log that a provider can't be reached, and why."""
         now, why = asyncio.get_running_loop().time(), str(failures.cleaned(error, provider.api_key))
-        said, at = self._said.get(provider.name, ("", 0.0))
-        if why != said or now - at > SAID_S:
-            self._said[provider.name] = (why, now)
+        reported, at = self._reported.get(provider.name, ("", 0.0))
+        if why != reported or now - at > REPORT_S:
+            self._reported[provider.name] = (why, now)
             log.warning("provider_not_reached", provider=provider.name, code=error.code, why=why)
 
 
 async def _refused(
     provider: Provider, request: GenerationRequest, response: httpx.Response, connection: ProviderConnection
 ) -> ProviderError:
-    """The error that a response other than 200 is."""
+    """The error for a response with a status other than 200."""
     status = response.status_code
     body = await beginning(connection, response.headers.get("content-encoding", ""))
     if 300 <= status < 400:
@@ -175,7 +179,8 @@ async def _refused(
 
 
 def _origin_of(redirect: httpx.Response) -> str:
-    """Where a redirect points, without the path and query that may hold secrets; '' where that can't be told."""
+    """The origin that a redirect points to, without path and query, which may hold secrets; '' if it can't be
+    read."""
     try:
         where = redirect.request.url.join(redirect.headers["location"])
         return f"{where.scheme}://{where.netloc.decode('ascii')}" if where.host else ""

@@ -1,30 +1,30 @@
-"""One answer of a provider: bytes in, batches of deltas out. Pure, no I/O; times are handed in.
+"""One answer of a provider: bytes in, batches of deltas out. Pure, no I/O; times are passed in.
 
-Theory of operation. An answer is a state machine, as h11 is one for HTTP: :meth:`StreamDecoder.feed` and
-:meth:`StreamDecoder.feed_eof` take what the connection brought, :meth:`StreamDecoder.read` gives what it meant, and
-:meth:`StreamDecoder.expire` ends an answer whose time is over. After the end nothing changes it any more.
+Theory of operation. An answer is a state machine, as h11 is one for HTTP. :meth:`StreamDecoder.feed` and
+:meth:`StreamDecoder.feed_eof` take what the connection brought, :meth:`StreamDecoder.read` gives the deltas, and
+:meth:`StreamDecoder.expire` ends an answer whose time is over. After the end nothing changes the answer any more.
 
-*What ends an answer.* A finish reason is a hint. Some providers stamp it on every chunk, or send it beside the
-reasoning, long before the text; a text or a tool call behind a reason makes that reason void. The end is the
-provider's own: its end mark, the end of the body, or a bounded silence after a reason. How long that silence must
-be depends on how far the reason can be trusted. One that stood alone in its event, behind text or a tool call, from
-a provider that never took one back, is believed after SETTLE_S; any other one after the idle timeout. A silence
-with an open tool call, part or reasoning is no success. Errors behind a reason that can be trusted are ignored, for
-the answer is whole; behind any other reason they count.
+*What ends an answer.* A finish reason is a hint. Some providers send it with every chunk, or together with the
+reasoning, long before the text; a text or a tool call after a reason makes that reason void. The end is one of
+three: the provider's end mark, the end of the body, or a bounded silence after a reason. The length of that silence
+depends on how far the reason can be trusted. A reason is trusted if it was alone in its event, followed text or a
+tool call, and the provider has never taken one back; then END_WAIT_S of silence are enough. After any other reason
+it is the idle timeout. A silence with an open tool call, part or reasoning is no success. After a trusted reason
+errors are ignored, because the answer is complete; after any other reason they count.
 
-Without a reason an end mark is an end (``other``), and the end of the body is not: the provider broke off.
+Without a reason an end mark is an end (``other``). The end of the body is not: the provider broke off.
 
-*Two kinds of patience.* The first-token timeout and the idle timeout are about content. Whatever else comes
-(comments, pings, encrypted reasoning) is a sign of life: it puts the deadline off, up to the liveness timeout since
-the last content; behind a reason that can be trusted it puts nothing off. The longest time in which data lay unread
-since then does not count, for in it we were slow. (Not the sum of such times: data of a provider that sends without
-a pause always lie unread.)
+*Timeouts.* The first-token timeout and the idle timeout are about content. Everything else (comments, pings,
+encrypted reasoning) is a sign of life. It extends the deadline, up to the liveness timeout since the last content;
+after a trusted reason it extends nothing. The longest time for which data lay unread since the last content does
+not count, because the delay was ours. (Not the sum of these times: data of a provider that sends without a pause is
+always unread for a moment.)
 
-*Bounds.* An answer past its bytes, its tool calls or the length of their names ends with the reason ``length`` and
-tells which limit it was. An event that is too large is skipped, with a part ``omitted``. One feed takes TAKE_BYTES
-at most, and the rest waits for the next one (``behind``), so that no answer holds up the others of its worker. What
-is no content has a token bucket: a provider that sends lines without a meaning, as fast as it can, is given up
-after some thousands of them, long before any timeout.
+*Bounds.* An answer that exceeds its bytes, its tool calls or the length of their names ends with the reason
+``length`` and names the limit. An event that is too large is skipped, with a part ``omitted``. One feed takes
+TAKE_BYTES at most, and the rest waits for the next one (``behind``), so that no answer delays the others of its
+worker. Everything that is not content passes a token bucket: a provider that sends meaningless lines as fast as it
+can is given up after some thousands of them, long before any timeout.
 """
 
 from collections.abc import Iterable
@@ -52,37 +52,38 @@ from worker.providers.errors import ErrorInAnswer, empty_answer, read_error, to_
 from worker.providers.formats.reader import decode
 from worker.providers.http.encodings import BadEncoding, inflater
 
-SETTLE_S: Final = 5.0
-"""Usage and the end come right behind a finish reason; past this a provider that never closes sends none."""
+END_WAIT_S: Final = 5.0
+"""Usage and the end follow a finish reason at once. A provider that never closes sends neither after this time."""
 MAX_TOOL_CALLS: Final = 1024
 """No provider runs a thousand tool calls in one answer."""
 MAX_NAME: Final = 1024
-"""Characters of a tool call's id or name: Gemini's ids are the longest, with some hundred."""
+"""The most characters of a tool call's id or name. Gemini's ids are the longest, with some hundred."""
 SEAM_BYTES: Final = 128
-"""What a piece counts for beside its bytes where it can't be joined to the one in front of it: it is an entry of
-its own in the log, a line in the snapshot, and an object for each reader."""
+"""Counted in addition to a delta's bytes if it can't be joined to the one before it. It is then an entry of its own
+in the log, a line in the snapshot, and an object for each reader."""
 TAKE_BYTES: Final = 32 * 1024
-"""Of one feed: 2 to 5 ms of the worker's loop at the least size of events."""
+"""The most bytes of one feed. With the smallest events they take 2 to 5 ms of the worker's event loop."""
 
 LINE_WEIGHT: Final = 256
-"""A line without content weighs as much as so many bytes: reading one takes a microsecond or more."""
+"""The weight of a line without content, in bytes, because reading a line takes a microsecond or more."""
 MAX_NOISE_WEIGHT: Final = 4 * 1024 * 1024
-"""What may come at once that is no content, in bytes: some events of the largest size, or 16,000 lines, which take
-20 to 100 ms. What the parser skips does not count, for that has a bound of its own."""
+"""The size of the token bucket for noise (everything that is not content), in bytes: some events of the largest
+size, or 16,000 lines, which take 20 to 100 ms. Bytes that the parser skips do not count; they have their own
+bound."""
 NOISE_WEIGHT_PER_S: Final = 128 * 1024
-"""What may come for long: 500 lines a second. Providers that send an empty delta for each token of a reasoning that
-they keep secret send 300."""
+"""The rate of noise that is allowed for long: 500 lines a second. Providers that send an empty delta for each token
+of a secret reasoning send 300."""
 NOISE_WEIGHT_PER_BYTE: Final = 2 * 1024
-"""What a byte of content makes up for: more than the lines that come with it in any wire format."""
+"""The noise that is allowed for each byte of content: more than the lines that come with it in any wire format."""
 
 _text_of = itemgetter("text")
 _STARTS: Final = (b"data", b"event", b"id", b"retry", b"error", b":", b"{", b"[")
-"""What a stream of events, or a JSON document, begins with."""
+"""How a stream of events, or a JSON document, begins."""
 
 
 class AnswerLimits(NamedTuple):
-    """Of one answer: seconds to its first token, between tokens and without content at all, and its size in bytes
-    (its texts in UTF-8, everything else as JSON)."""
+    """The limits of one answer: seconds to its first token, between tokens, and without any content; and its size
+    in bytes (texts in UTF-8, everything else as JSON)."""
 
     first_token_s: float
     idle_s: float
@@ -91,8 +92,8 @@ class AnswerLimits(NamedTuple):
 
 
 class StreamDecoder:
-    """See above. ``behind`` says that bytes wait here for the next feed, ``sooner`` that they do, or that the
-    deadline may have come nearer since it was asked last."""
+    """One answer (see above). ``behind``: bytes wait here for the next feed. ``sooner``: bytes wait, or the
+    deadline may have moved nearer since it was last read."""
 
     def __init__(
         self,
@@ -103,22 +104,22 @@ class StreamDecoder:
         *,
         kind: str = "text/event-stream",
         encoding: str = "",
-        asked: GenerationRequest | None = None,
+        request: GenerationRequest | None = None,
     ) -> None:
-        """``kind`` and ``encoding``: of the body, as its head says; ``asked``: what is answered. Where that carries
-        on from a text, the answer may well be empty."""
+        """``kind`` and ``encoding``: of the body, from the response's head. If ``request`` continues a text, the
+        answer may be empty."""
         self._provider = provider
-        self._asked = asked
+        self._request = request
         self._reader = reader
         self._limits = limits
         self._max_bytes = limits.max_bytes
         self._kind = kind
         self._inflate = inflater(encoding)
         self._parser = SseParser(liberal=True)
-        self._may_be_empty = asked is not None and bool(asked.prefix)
+        self._may_be_empty = request is not None and bool(request.prefix)
         self._unsniffed: bytes | None = None if kind == "text/event-stream" else b""
         self._raw = self._inflate is not None or self._unsniffed is not None
-        """Whether what comes must be unpacked or looked at first."""
+        """Whether the bytes must be unpacked or inspected first."""
         self._understood = False
 
         self._deltas: list[Delta] = []
@@ -131,7 +132,7 @@ class StreamDecoder:
         self._last = ""
         """The kind of the last delta."""
         self._flows = False
-        """Whether text came last, and no reason since."""
+        """Whether text came last, and no finish reason since."""
         self._size = 0
         self._calls: set[int] = set()
         self._last_call = 0
@@ -140,11 +141,11 @@ class StreamDecoder:
         self._took_back = False
 
         self.sooner = True
-        self._patience_s = limits.first_token_s
+        self._timeout_s = limits.first_token_s
         self._content_at = self._heard_at = now
         self._held_s = 0.0
         self._held_since = now
-        """For which content, by its time, ``_held_s`` was noted."""
+        """The time of the content since which ``_held_s`` was measured."""
         self._noise = 0.0
         self._weighed_at = now
         self._weighed_size = 0
@@ -153,9 +154,9 @@ class StreamDecoder:
 
     # -- in -----------------------------------------------------------------------------------------
 
-    def feed(self, data: bytes, now: float, lay_s: float = 0.0) -> None:
-        """Take bytes of the body, which lay unread for ``lay_s`` seconds. While the answer is ``behind`` it must be
-        fed with b"", until it is not."""
+    def feed(self, data: bytes, now: float, unread_s: float = 0.0) -> None:
+        """Take bytes of the body, which lay unread for ``unread_s`` seconds. While the answer is ``behind``, it
+        must be fed b""."""
         if self.ended:
             return
         self._heard_at = now
@@ -167,13 +168,13 @@ class StreamDecoder:
             data = self._some_of(data)
         bare = self._parser.bare(data)
         if bare is None:
-            if self._bears(data, now, lay_s):
+            if self._within_noise_bound(data, now, unread_s):
                 self._read(self._parser.feed(data), now)
         elif (texts := self._reader.texts(bare)) is None:
-            if self._bears(data, now, lay_s):
+            if self._within_noise_bound(data, now, unread_s):
                 self._read(self._parser.messages(bare), now)
         elif not texts:
-            self._bears(data, now, lay_s)
+            self._within_noise_bound(data, now, unread_s)
         else:
             if not self._flows:
                 self._begin("text")
@@ -189,7 +190,7 @@ class StreamDecoder:
                 self._limit("answer_bytes")
 
     def feed_eof(self, now: float, *, cut: bool) -> None:
-        """The body is at its end, or (``cut``) was cut off before it. While the answer is ``behind`` it is not."""
+        """The body has ended, or (``cut``) was cut off before its end. Ignored while the answer is ``behind``."""
         if self.ended or self.behind:
             return
         if self._unsniffed:
@@ -210,18 +211,18 @@ class StreamDecoder:
         """When :meth:`expire` ends this answer, if no content comes."""
         since = self._content_at + (self._held_s if self._held_since == self._content_at else 0.0)
         if self._trusted:
-            return since + SETTLE_S
-        return min(self._heard_at + self._patience_s, since + max(self._patience_s, self._limits.liveness_s))
+            return since + END_WAIT_S
+        return min(self._heard_at + self._timeout_s, since + max(self._timeout_s, self._limits.liveness_s))
 
     def expire(self, now: float) -> None:
-        """All that came was fed: end the answer if its time is over."""
+        """End the answer if its deadline has passed. Everything that came must have been fed."""
         if self.ended or now < self.deadline:
             return
         silent = failures.upstream_silent if self._said else failures.first_token_timeout
         self._give_up(silent(self._provider))
 
     def _give_up(self, error: ProviderError) -> None:
-        """No content comes any more: that is the end behind a reason, and an error without one."""
+        """No more content comes. After a finish reason this is the end, without one it is an error."""
         if self._finish is not None and not self._is_open:
             self._end_unmarked(self._finish)
         else:
@@ -236,11 +237,11 @@ class StreamDecoder:
 
     @property
     def failed_unsaid(self) -> ProviderError | None:
-        """Why it ended, where it did so before any content."""
+        """The error of an answer that ended before any content; else None."""
         return None if self._said or self._ending is None else self._ending.error
 
     def read(self) -> Batch:
-        """What came since the last call; the same end again and again once there was one."""
+        """What came since the last call. After the end every call gives the end again."""
         deltas, self._deltas = self._deltas, []
         usage, self._new_usage = self._new_usage, None
         if self._ending is None:
@@ -251,7 +252,7 @@ class StreamDecoder:
     # -- between ------------------------------------------------------------------------------------
 
     def _some_of(self, data: bytes) -> bytes:
-        """What one feed takes, as whole events where it can; the rest waits."""
+        """The bytes that one feed takes, cut between events if possible. The rest waits."""
         cut = len(data)
         if cut > TAKE_BYTES:
             cut = data.rfind(b"\n\n", 0, TAKE_BYTES) + 2
@@ -261,11 +262,12 @@ class StreamDecoder:
         self.behind = bool(self._waiting)
         return data[:cut]
 
-    def _bears(self, data: bytes, now: float, lay_s: float) -> bool:
-        """Whether these bytes, which may have no content in them, are still within the bound."""
+    def _within_noise_bound(self, data: bytes, now: float, unread_s: float) -> bool:
+        """Count these bytes, which may have no content, as noise. Out: whether the noise is still within its
+        bound."""
         if self._held_since != self._content_at:
             self._held_since, self._held_s = self._content_at, 0.0
-        self._held_s = max(self._held_s, lay_s)
+        self._held_s = max(self._held_s, unread_s)
         made_up = NOISE_WEIGHT_PER_S * (now - self._weighed_at)
         made_up += NOISE_WEIGHT_PER_BYTE * (self._size - self._weighed_size)
         self._weighed_at, self._weighed_size = now, self._size
@@ -290,7 +292,8 @@ class StreamDecoder:
         return data
 
     def _sniff(self, data: bytes, *, last: bool = False) -> bytes:
-        """Look at the first bytes of a body whose type says nothing of events. Out: what may be parsed by now."""
+        """Inspect the first bytes of a body whose content type is not that of events. Out: the bytes to parse
+        now."""
         assert self._unsniffed is not None
         data = self._unsniffed + data
         begins = data.removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -333,13 +336,13 @@ class StreamDecoder:
                 self._fail(error)
 
     def _meanings(self, event: ServerSentEvent) -> Iterable[ProviderEvent]:
-        """Raises ProviderError, behind what stood in front of it."""
+        """Raises ProviderError, after the meanings that came before the error."""
         if event.event == OMITTED:
             return (Said({"provider": {"type": "omitted", "data": "event"}}),)
         return self._whole(event) if event.event == LOOSE else self._reader.read(event)
 
     def _whole(self, event: ServerSentEvent) -> Iterable[ProviderEvent]:
-        """JSON that is no event: a whole answer, an error, or (between events) nothing that means anything."""
+        """JSON that is not an event: a whole answer, an error, or (between events) something without a meaning."""
         value = decode(event.data)
         if (reading := read_error(value)) is not None:
             raise to_provider_error(reading, self._provider, in_stream=self._said)
@@ -366,24 +369,24 @@ class StreamDecoder:
             self._limit("answer_bytes")
 
     def _begin(self, kind: str) -> None:
-        """Content of this kind comes. Behind a reason it makes the reason void (but a part of the provider's own,
-        as its sources, may follow a reason)."""
+        """Content of this kind begins. It makes an earlier finish reason void, unless it is a part in the
+        provider's own form (such as its sources), which may follow a reason."""
         if self._finish is not None and kind != "provider":
             self._finish, self._trusted, self._took_back = None, False, True
-        if self._finish is None and self._patience_s != self._limits.idle_s:
-            self._patience_s, self.sooner = self._limits.idle_s, True
+        if self._finish is None and self._timeout_s != self._limits.idle_s:
+            self._timeout_s, self.sooner = self._limits.idle_s, True
         if kind != self._last:
             self._size += SEAM_BYTES
         self._last, self._flows = kind, kind == "text" and self._finish is None
         self._said = True
 
     def _hint(self, reason: FinishReason, now: float, *, alone: bool) -> None:
-        if self._finish is not None and self._trusted:  # some gateways repeat it beside the usage
+        if self._finish is not None and self._trusted:  # some gateways repeat the reason with the usage
             return
         self._finish, self._flows = reason, False
         self._trusted = alone and not self._took_back and self._last in ("text", "tool_call") and not self._is_open
         self._content_at = now
-        self._patience_s = SETTLE_S if self._trusted else self._limits.idle_s
+        self._timeout_s = END_WAIT_S if self._trusted else self._limits.idle_s
         self.sooner = True
 
     @property
@@ -391,14 +394,14 @@ class StreamDecoder:
         return self._last == "reasoning" or self._reader.open
 
     def _limit(self, what: str) -> None:
-        """The bound is passed: what is beyond it is dropped, and the answer ends."""
+        """A bound is exceeded: drop what exceeds it, and end the answer."""
         over = self._size - self._max_bytes
         while over > 0 and self._deltas:
             over -= _size_of(self._deltas.pop())
         self._finish_with(Batch([], "length", limit=what))
 
     def _end_unmarked(self, reason: FinishReason) -> None:
-        """The answer ends without an end mark, behind which its reader would have told the last of it."""
+        """The answer ends without an end mark, so the reader's last deltas are added here."""
         for meaning in self._reader.last():
             self._said = True
             self._deltas.append(meaning.delta)
@@ -414,7 +417,7 @@ class StreamDecoder:
     def _fail(self, error: ProviderError) -> None:
         if isinstance(error, ErrorInAnswer):
             error = error.by(self._provider)
-        self._finish_with(Batch([], error=failures.cleaned(error, self._provider.api_key, self._asked)))
+        self._finish_with(Batch([], error=failures.cleaned(error, self._provider.api_key, self._request)))
 
     def _finish_with(self, ending: Batch) -> None:
         self._ending, self.ended, self._waiting, self.behind = ending, True, b"", False

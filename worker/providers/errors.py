@@ -1,18 +1,18 @@
 """One reader of errors for all providers, wire formats and paths. Pure, no I/O.
 
-Theory of operation. An error is found in the body of a response with any status, in an ``error`` event, in a bare
-line between events, or inside a choice, and in many shapes: ``{"error": {…}}``, ``{"error": text}``,
-``{"object": "error"}``, ``{"error_message"}``, ``{"detail"}`` (text, or FastAPI's list), ``{"msg"}``,
-``{"message", "code"}``, ``{"errors": […]}``, AWS's ``__type`` and ``{"…Exception": {…}}``, Google's list around an
-object, and an upstream's error as text inside a gateway's. :func:`read_error` gathers its sentences, its words
-(codes, types, reasons) and its numbers from all of them, and decides from these what the error is about:
+Theory of operation. An error may be in the body of a response with any status, in an ``error`` event, in a bare
+line between events, or inside a choice. It has many shapes: ``{"error": {…}}``, ``{"error": text}``, ``{"object":
+"error"}``, ``{"error_message"}``, ``{"detail"}`` (text, or FastAPI's list), ``{"msg"}``, ``{"message", "code"}``,
+``{"errors": […]}``, AWS's ``__type`` and ``{"…Exception": {…}}``, Google's list around an object, and an upstream's
+error as text inside a gateway's. :func:`read_error` collects its sentences, its words (codes, types, reasons) and
+its numbers. From these it decides what the error is about, in this order:
 
 1. by a word that has one meaning (``context_length_exceeded``, ``insufficient_quota``);
-2. by the sentence, where it has a phrase that providers use for one thing (an empty account under a general word);
-3. by a general word (``invalid_request_error``), a number in the body, and at last the response's status.
+2. by a phrase in a sentence that providers use for one thing (an empty account under a general word);
+3. by a general word (``invalid_request_error``), a number in the body, and last the response's status.
 
-The body comes before the status, for gateways pass a refusal on under a status of their own. A general word for a
-bad request gives way to a status that says more (DeepSeek: ``invalid_request_error`` with 401 and 402).
+The body comes before the status, because gateways pass a refusal on under a status of their own. A general word for
+a bad request counts less than a status that says more (DeepSeek: ``invalid_request_error`` with 401 and 402).
 
 Sources: the error pages of the API references of OpenAI, Azure OpenAI, Anthropic, Gemini, Amazon Bedrock, DeepSeek,
 Mistral, Groq, OpenRouter, xAI, Alibaba's DashScope, vLLM and llama.cpp's server.
@@ -28,7 +28,7 @@ from shared.config.providers import Provider
 from worker.providers.base import ProviderError
 
 About = Literal["key", "credit", "access", "model", "length", "content", "request", "rate", "server", ""]
-"""What an error is about; '' where nothing tells."""
+"""What an error is about; '' if that is unknown."""
 
 CODES: Final[dict[About, str]] = {
     "key": "provider_auth",
@@ -45,23 +45,23 @@ CODES: Final[dict[About, str]] = {
 """The project's own code for each."""
 
 _PASSING: Final = frozenset({"rate", "server"})
-"""What the same request may survive later."""
+"""Errors that pass: the same request may succeed later."""
 
 MAX_DEPTH: Final = 8
-"""Levels of an error that are looked at: a gateway's error around a provider's, around a list."""
+"""Levels of an error that are read: a gateway's error around a provider's, around a list."""
 MAX_SENTENCE: Final = 4000
 MAX_SENTENCES: Final = 16
-"""Of one error: a person reads a few lines, and phrases are looked for in all of them."""
+"""Sentences of one error that are kept: a person reads a few lines, and each is searched for phrases."""
 MAX_LINES: Final = 8
-"""Of a body that is no JSON as a whole."""
+"""Lines that are tried as JSON if the body as a whole is none."""
 MAX_WAIT_S: Final = 24 * 3600.0
-"""No longer wait is believed: a provider that names one means a day's quota."""
+"""The longest wait that is believed: a provider that names a longer one means a day's quota."""
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorReading:
-    """What an error says: ``sentence`` for people ('' for none), the provider's own ``word`` for it (its code or
-    type; '' for none), what it is ``about``, and the seconds to wait, where its body names them."""
+    """An error as it was read: ``sentence`` for people ('' for none), the provider's own ``word`` (its code or
+    type; '' for none), what the error is ``about``, and the seconds to wait, if its body names them."""
 
     sentence: str = ""
     word: str = ""
@@ -83,9 +83,9 @@ class ErrorReading:
 
 
 def read_error(found: Any, *, status: int | None = None, is_error: bool = False) -> ErrorReading | None:
-    """What an error says. In: bytes or text (JSON, ``error: …``, words, a page of HTML) or decoded JSON, and the
-    response's status, where it is the body of one. Out: None where it is no error. With a status of 400 or more, or
-    with ``is_error`` (who asks knows that it is one), it always is.
+    """Read an error. In: bytes or text (JSON, ``error: …``, words, a page of HTML) or decoded JSON; and the
+    response's status, if it is a response's body. Out: None if it is not an error. With a status of 400 or more, or
+    with ``is_error`` (the caller knows that it is one), it always is one.
     """
     is_error = is_error or (status is not None and status >= 400)
     value = found
@@ -102,11 +102,11 @@ def read_error(found: Any, *, status: int | None = None, is_error: bool = False)
 
 
 _ANSWERS: Final = frozenset({"choices", "candidates", "delta", "content", "content_block", "usage"})
-"""Fields that only an answer has."""
+"""Fields that an answer has, and an error has not."""
 
 
 def is_error_object(value: Any) -> bool:
-    """Whether decoded JSON is an error where an answer was expected."""
+    """Whether decoded JSON is an error, although an answer was expected."""
     if isinstance(value, list):
         return bool(value) and is_error_object(value[0])
     if not isinstance(value, dict):
@@ -134,7 +134,7 @@ def _aws_exception(value: dict[str, Any]) -> str:
 
 
 def _failed_base(value: dict[str, Any]) -> dict[str, Any] | None:
-    """MiniMax's ``base_resp``, where it tells of a failure."""
+    """MiniMax's ``base_resp``, if it reports a failure."""
     base = value.get("base_resp")
     return base if isinstance(base, dict) and base.get("status_code") else None
 
@@ -143,11 +143,11 @@ _MARK: Final = re.compile(r"\s*(?:data:\s*)?(?:error|\[error\])\s*:\s*", re.IGNO
 
 
 def _parsed(text: str) -> tuple[Any, bool]:
-    """A text's JSON, or its words ('' for HTML or half of a JSON); and whether it calls itself an error."""
+    """A text's JSON, or the text itself ('' for HTML or incomplete JSON); and whether it begins with ``error:``."""
     mark = _MARK.match(text)
     rest = text[mark.end() :] if mark else text
     rest = rest.strip().removeprefix("data:").strip()
-    # At last line by line: an error's body may be a stream of one event.
+    # If the whole is no JSON, try each line: an error's body may be a stream of one event.
     for one in (rest, *rest.splitlines()[:MAX_LINES]):
         try:
             value = json.loads(one.removeprefix("data:"))
@@ -164,7 +164,7 @@ _SENTENCES: Final = (
     *("message", "Message", "msg", "detail", "error_message", "errorMessage", "error_msg", "status_msg"),
     *("reason", "title", "description", "error_description"),
 )
-"""Fields with words for people; a ``reason`` of one word is a code."""
+"""Fields with sentences for people. A ``reason`` of one word is a code."""
 _WORDS: Final = (
     "code",
     "type",
@@ -195,7 +195,7 @@ _ONE_WORD: Final = re.compile(r"[\w.:#/-]+", re.ASCII)
 
 
 class _Gathered:
-    """All that an error's levels say, from the outside in."""
+    """Everything that the levels of an error say, from the outermost to the innermost."""
 
     def __init__(self) -> None:
         self.sentences: list[str] = []
@@ -252,7 +252,7 @@ class _Gathered:
             inner = value.get(name)
             self.take(inner, depth + 1)
             if name == "metadata" and isinstance(inner, dict):
-                # OpenRouter: the words of the provider behind it, or why its own moderation refused.
+                # OpenRouter: the error of the provider behind it, or the reasons of its own moderation.
                 self.take(inner.get("raw"), depth + 1)
                 if (reasons := inner.get("reasons")) and isinstance(reasons, list):
                     self.words.append("moderation")
@@ -290,14 +290,14 @@ class _Gathered:
 
 
 def _place(loc: Any) -> str:
-    """FastAPI's place of a fault, as ``body.stream_options: ``."""
+    """FastAPI's location of a fault, as ``body.stream_options: ``."""
     if not isinstance(loc, list):
         return ""
     return ".".join(str(one) for one in loc if isinstance(one, str | int)) + ": "
 
 
 def _joined(sentences: list[str]) -> str:
-    """All of them once, in their order, without one that another one holds."""
+    """All sentences once, in their order, without those that are part of another one."""
     kept = [one for one in sentences if not any(one != other and one in other for other in sentences)]
     return " | ".join(dict.fromkeys(kept))
 
@@ -352,7 +352,7 @@ _MEANINGS: Final[dict[About, str]] = {
     "no_capacity capacity model_not_ready model_timeout slow_down service_unavailable_exception "
     "model_stream bad_gateway gateway_timeout provider_unavailable",
 }
-"""Words that mean one thing, as :func:`_plain` writes them."""
+"""Words with one meaning, in the form that :func:`_plain` gives."""
 
 _GENERALLY: Final[dict[About, str]] = {
     "key": "authentication unauthenticated unauthorized auth",
@@ -366,7 +366,7 @@ _GENERALLY: Final[dict[About, str]] = {
     "invalid_type json_validate_failed tool_use_failed method_not_allowed not_supported "
     "invalid_image invalid_prompt invalid_json",
 }
-"""Words that mean different things with different providers, so a sentence or a status may say more."""
+"""Words whose meaning differs between providers, so a sentence or a status may say more."""
 
 _PHRASES: Final[dict[About, str]] = {
     "length": r"(maximum|max|available|model'?s?) context (length|window|size)|"
@@ -397,7 +397,7 @@ _PHRASES: Final[dict[About, str]] = {
     "rate": r"rate.?limit|too many requests|requests per (minute|day|second)|tokens per (minute|day)",
     "server": r"overloaded|at capacity|no capacity|temporarily unavailable|try again later|is loading",
 }
-"""Phrases of sentences, each of which providers use for one thing; the first that fits counts."""
+"""Phrases in sentences, each of which providers use for one thing. The first match counts."""
 
 
 def _by_word(abouts: Mapping[About, str]) -> dict[str, About]:
@@ -442,14 +442,15 @@ def _about(words: list[str], sentence: str, numbers: list[int]) -> About:
     plain += [word for word in _WORD_IN_SENTENCE.findall(sentence) if word in _MEANING]
     meant = next((_MEANING[word] for word in plain if word in _MEANING), None)
     if meant == "model" and "access" in phrases and "model" not in phrases:
-        return "access"  # OpenAI has one code for a model that is not there, and for one that is not allowed
+        return "access"  # OpenAI has the same code for a model that does not exist and one that is not allowed
     if meant is not None:
         return meant
     generally = next((_GENERAL[word] for word in plain if word in _GENERAL), None)
     by_number = [about for number in numbers if (about := _of_status(number))]
     if generally == "server" and by_number and by_number[0] not in _PASSING:
         generally = None  # Ollama: api_error, under 404
-    # A sentence tells what is wrong with a request; what is no fault of it is not made one by a word in passing.
+    # A phrase says what is wrong with a request. An error that is not the request's fault does not become one
+    # because its sentence happens to have such a phrase.
     passing = generally in _PASSING or (generally is None and by_number[:1] in (["server"], ["rate"]))
     for about in phrases:
         if about == "server" and generally == "request":
@@ -482,11 +483,12 @@ def to_provider_error(
     status: int | None = None,
     in_stream: bool = False,
 ) -> ProviderError:
-    """The project's own error, with words for people. ``provider`` and ``model`` name what was asked, where that is
+    """The project's own error, with a text for people. ``provider`` and ``model`` name what was asked, if that is
     known; ``status`` is the response's, for an error before the stream.
 
-    In the stream (``in_stream``) an error that passes, or that nobody can place, is a ``provider_error_event``:
-    part of the answer may be generated and paid for, so asking again is another decision than before the stream.
+    In the stream (``in_stream``) an error that passes, or whose subject is unknown, is a ``provider_error_event``:
+    part of the answer may have been generated and paid for, so asking again is another decision than before the
+    stream.
     """
     head = f"The provider {provider.name!r}" if provider else "The provider"
     told = f" (status {status})" if status not in (None, 200) else ""
@@ -523,7 +525,7 @@ def to_provider_error(
 
 
 class ErrorInAnswer(ProviderError):
-    """An error that a reader met in an answer. A reader knows no names: :meth:`by` tells who sent it."""
+    """An error that a reader found in an answer. A reader does not know the provider; :meth:`by` adds its name."""
 
     def __init__(self, reading: ErrorReading) -> None:
         error = to_provider_error(reading, in_stream=True)
@@ -537,12 +539,12 @@ class ErrorInAnswer(ProviderError):
         self._reading = reading
 
     def by(self, provider: Provider) -> ProviderError:
-        """The same error, with the provider's name, and the name of what to check."""
+        """The same error with the provider's name, and the name of the setting to check."""
         return to_provider_error(self._reading, provider, in_stream=True)
 
 
 def empty_answer(provider: Provider) -> ProviderError:
-    """The provider ended its answer, but nothing of it says anything, and no usage tells that this was meant. It is
-    not asked again by itself: an answer in a shape that can't be read would be paid for each time."""
+    """The provider ended its answer without any content, and its usage does not say that this was intended.
+    Headrace does not retry it: an answer in a form that can't be read would be paid for each time."""
     text = f"The provider {provider.name!r} ended its answer and said nothing at all: try again."
     return ProviderError("empty_answer", text, retryable=True, refusal=True)

@@ -1,6 +1,6 @@
-"""What goes wrong on the way to a provider and in its answer, as errors with stable codes. Pure.
+"""Failures on the way to a provider and in its answer, as errors with stable codes. Pure.
 
-What a provider itself calls an error is read by :mod:`worker.providers.errors`.
+Errors that the provider itself reports are read by :mod:`worker.providers.errors`.
 """
 
 import base64
@@ -14,28 +14,29 @@ from worker.providers.base import GenerationRequest, ProviderError
 from worker.providers.http.connection import BadAddress, BadCertificate, ConnectTimeout, NoResponse, NotHttp
 
 MAX_SENTENCE: Final = 500
-"""Characters of an error's text: a person reads a few lines, and a provider may send a page."""
+"""The most characters of an error's text: a person reads a few lines, and a provider may send a page."""
 ECHO: Final = 40
-"""Characters in a row that stand in the request as well: an error that repeats them would carry a prompt into logs,
-and into records that outlive it."""
+"""A run of this many characters that is also in the request is an echo. An error that repeats it would carry a
+prompt into logs, and into records that outlive it."""
 _BLOCK: Final = ECHO // 2
-"""Each run of ECHO characters holds a whole one of the blocks into which the text is cut."""
+"""The text is cut into blocks of this size. Each run of ECHO characters contains a whole block."""
 _MAX_LOOKED_AT: Final = 4 * MAX_SENTENCE
-"""Characters of an error in which echoes are looked for: each block is a search through the whole prompt."""
+"""The most characters of an error that are checked for echoes: each block is a search through the whole prompt."""
 _MAX_PLACES: Final = 4
-"""At which a block is looked at: a prompt may hold the same words many times."""
+"""The most matches of a block that are looked at: a prompt may repeat the same words many times."""
 _MAX_ESCAPED: Final = 256 * 1024
-"""Characters of a text that is looked for in other forms than its own: escaping takes 1 ms for so many."""
+"""The most characters of a text that is also searched for in escaped form: escaping this many takes 1 ms."""
 _LEAST_KEY: Final = 8
-"""Characters of a key that is looked for in other forms than its own: a shorter one is no secret."""
+"""The least characters of a key that is also searched for in other forms, and within words. A shorter one is no
+secret, and the words of an error would suffer (``k``, ``local``)."""
 
 
 def redirected(provider: Provider, status: int, to: str) -> ProviderError:
-    """The provider sends us elsewhere. ``to``: an origin (scheme and host), or '' where that can't be told."""
+    """The provider redirects. ``to``: an origin (scheme and host), or '' if it is unknown."""
     where = f" to {to}" if to else ""
     text = (
-        f"The provider {provider.name!r} redirects{where} (status {status}), which is not followed, for it would "
-        f"carry the key along: set {provider.name.upper()}_BASE_URL."
+        f"The provider {provider.name!r} redirects{where} (status {status}). Headrace does not follow that: "
+        f"the key would go elsewhere: set {provider.name.upper()}_BASE_URL."
     )
     return ProviderError("provider_refused", text, refusal=True)
 
@@ -51,7 +52,7 @@ def of_connection(provider: Provider, error: NoResponse) -> ProviderError:
         text = f"No safe connection to the provider {name!r}{why}. If its address is wrong, correct {variable}."
         return ProviderError("provider_tls", text, refusal=True)
     if isinstance(error, NotHttp):
-        return garbage(provider, "in no HTTP that can be read")
+        return garbage(provider, "with something that is not HTTP")
     if isinstance(error, ConnectTimeout):
         text = f"Connecting to the provider {name!r} took too long{why}. Check {variable}, or try again later."
         return ProviderError("provider_connect_timeout", text, retryable=True)
@@ -66,7 +67,7 @@ def garbage(provider: Provider, how: str) -> ProviderError:
 
 
 def unreadable(provider: Provider, kind: str) -> ProviderError:
-    """The provider answered, with something else than an answer: asking again would bring the same."""
+    """The provider's response is not an answer. Asking again would give the same."""
     text = (
         f"The provider {provider.name!r} answered with {kind or 'no content type'}, which is neither a stream of "
         f"events nor an answer in JSON: check {provider.name.upper()}_BASE_URL."
@@ -75,20 +76,20 @@ def unreadable(provider: Provider, kind: str) -> ProviderError:
 
 
 def bad_key(provider: Provider) -> ProviderError:
-    """The key can't stand in a header."""
+    """The key has characters that can't be in a header."""
     variable = provider.key_variable
     text = f"The key of the provider {provider.name!r} has characters that can't be sent: check {variable}."
     return ProviderError("provider_auth", text, refusal=True)
 
 
 def first_token_timeout(provider: Provider) -> ProviderError:
-    """The provider took the request and said nothing."""
+    """The provider accepted the request and sent no content in time."""
     text = f"The provider {provider.name!r} took too long to begin its answer: try again later."
     return ProviderError("first_token_timeout", text, retryable=True)
 
 
 def upstream_silent(provider: Provider) -> ProviderError:
-    """The provider fell silent in the middle of its answer."""
+    """The provider sent nothing more in the middle of its answer."""
     text = f"The provider {provider.name!r} fell silent in the middle of its answer."
     return ProviderError("upstream_silent", text, retryable=True)
 
@@ -100,20 +101,20 @@ def upstream_cut(provider: Provider) -> ProviderError:
 
 
 def noise(provider: Provider) -> ProviderError:
-    """The provider sends, faster than any does, what means nothing."""
-    text = f"The provider {provider.name!r} sent much that means nothing, and no more of an answer."
+    """The provider sends meaningless data, faster than any real provider does."""
+    text = f"The provider {provider.name!r} sent a lot of data without a meaning, and no more of its answer."
     return ProviderError("provider_garbage", text, retryable=True)
 
 
 def too_large(provider: Provider) -> ProviderError:
-    """Events of the stream are larger than anybody skips."""
-    text = f"The provider {provider.name!r} sent events that are too large to be any."
+    """The stream's events are larger than the most that is skipped."""
+    text = f"The provider {provider.name!r} sent events that are too large to be read."
     return ProviderError("provider_too_large", text, retryable=True)
 
 
 def cleaned(error: ProviderError, api_key: str, request: GenerationRequest | None = None) -> ProviderError:
-    """The same error, fit to be shown: without the key and without the request, should the provider echo them, on
-    one line, bounded."""
+    """The same error, fit to be shown: on one line, bounded, and without the key and the request, which the
+    provider may echo."""
     text = _without_key(str(error), api_key)
     text = " ".join(text.split())
     if request is not None and len(text) >= ECHO:
@@ -130,16 +131,16 @@ def cleaned(error: ProviderError, api_key: str, request: GenerationRequest | Non
 
 
 def _without_key(text: str, api_key: str) -> str:
-    """The text without the key: as it is, with spaces in it, escaped for JSON or a URL, in hexadecimal, or as a
-    part of what is in base64 (a header for Basic authentication)."""
+    """The text without the key in any form: as it is, with spaces in it, escaped for JSON or a URL, in hexadecimal,
+    or inside base64 (a header for Basic authentication)."""
     if not api_key:
         return text
-    text = text.replace(api_key, "[key]")
     if len(api_key) < _LEAST_KEY:
-        return text
+        return re.sub(rf"(?<!\w){re.escape(api_key)}(?!\w)", "[key]", text)
+    text = text.replace(api_key, "[key]")
     raw = api_key.encode()
     forms = [r"\s*".join(_any_form(character) for character in api_key), raw.hex()]
-    for before in range(3):  # where it begins within three bytes
+    for before in range(3):  # base64 encodes three bytes at a time: the key's offset in them
         packed = base64.b64encode(b"\0" * before + raw).decode().rstrip("=")
         inner = packed[(before * 8 + 5) // 6 : (before + len(raw)) * 8 // 6]
         forms.append("".join(f"[{one}{other}]" for one, other in zip(inner, _url_safe(inner), strict=True)))
@@ -147,7 +148,7 @@ def _without_key(text: str, api_key: str) -> str:
 
 
 def _any_form(character: str) -> str:
-    """What matches a character as it is, in a URL and in JSON."""
+    """A pattern for a character as it is, in a URL, and in JSON."""
     in_url = "".join(f"%{byte:02x}" for byte in character.encode())
     escaped = "".join(rf"\\u{unit:04x}" for unit in _units(character))
     return rf"(?:\\?{re.escape(character)}|{in_url}|{escaped})"
@@ -163,7 +164,7 @@ def _url_safe(text: str) -> str:
 
 
 def _without_echoes(text: str, request: GenerationRequest) -> str:
-    """The text without what stands in the request."""
+    """The text without the parts that are also in the request."""
     said = "\0".join(_forms(request))
     kept: list[str] = []
     begin = at = 0
@@ -178,7 +179,7 @@ def _without_echoes(text: str, request: GenerationRequest) -> str:
 
 
 def _echo(text: str, begin: int, at: int, said: str) -> tuple[int, int]:
-    """The longest run around the block at this place, from ``begin`` on, that was said: (start, end)."""
+    """The longest run around the block at ``at``, from ``begin`` on, that is in ``said``: (start, end)."""
     longest, place = (at, at), -1
     for _ in range(_MAX_PLACES):
         place = said.find(text[at : at + _BLOCK], place + 1)
@@ -195,7 +196,7 @@ def _echo(text: str, begin: int, at: int, said: str) -> tuple[int, int]:
 
 
 def _forms(request: GenerationRequest) -> Iterator[str]:
-    """What the request says, on one line, and as JSON where that looks different."""
+    """The request's texts on one line each, and as JSON if that looks different."""
     for said in _texts([request.messages, request.tools, request.prefix]):
         forms = [said]
         if len(said) <= _MAX_ESCAPED:

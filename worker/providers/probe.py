@@ -1,4 +1,4 @@
-"""Asking whether a provider is there and takes its key: one cheap GET that costs nothing."""
+"""Whether a provider can be reached and accepts its key: one GET that costs nothing."""
 
 import asyncio
 from typing import Final
@@ -13,26 +13,27 @@ from worker.providers.http.connection import NoResponse
 from worker.providers.http.transport import PORTS, address, open_client, send, trust
 
 CONNECT_SHARE: Final = 0.8
-"""Of the time, for the connection: what takes too long on the way is told, and not only that nothing answers."""
+"""The connection's share of the time, so that the error can say which step took too long, and not only that nothing
+answers."""
 
 
 async def ask_models(provider: Provider, network: Network, timeout_s: float) -> int:
-    """``GET <base_url>/models`` as the adapter would authorize it. Out: the status; 401 also for a key that is
-    refused by 400, as Google does it.
+    """``GET <base_url>/models`` with the adapter's authorization. Out: the status. It is 401 also if the key is
+    refused by a 400, as Google does.
 
-    Raises :class:`ProviderError`, without the key, where nothing answers within ``timeout_s``.
+    Raises :class:`ProviderError`, without the key, if nothing answers within ``timeout_s``.
     """
     wire_format = adapter(provider.wire_format)
     headers = wire_format.call(GenerationRequest("", [], quirks=provider.quirks), provider.api_key).headers
     try:
         connect_s = CONNECT_SHARE * timeout_s
         async with asyncio.timeout(timeout_s), open_client(network, connect_s, trust(network)) as client:
-            asking = client.build_request(
+            http_request = client.build_request(
                 "GET",
                 address(f"{provider.base_url}/models{provider.quirks.query}"),
                 headers={**headers, "Accept": "*/*"},
             )
-            response, connection = await send(client, asking)
+            response, connection = await send(client, http_request)
             try:
                 if response.status_code == 400:
                     body = await beginning(connection, response.headers.get("content-encoding", ""))
@@ -47,12 +48,13 @@ async def ask_models(provider: Provider, network: Network, timeout_s: float) -> 
         ) from None
     except NoResponse as error:
         raise failures.cleaned(failures.of_connection(provider, error), provider.api_key) from None
-    except ValueError:  # its text would name the header
+    except ValueError:  # the error's text would contain the header
         raise failures.bad_key(provider) from None
 
 
 def way_to(provider: Provider, network: Network) -> str:
-    """Which way a provider is asked, in words without credentials: '' for an address that is none."""
+    """How a provider is reached (directly or through a proxy), in words without credentials; '' for an unusable
+    address."""
     try:
         url = address(provider.base_url)
     except NoResponse:

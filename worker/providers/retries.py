@@ -1,7 +1,8 @@
-"""When to ask a provider again, before its first token. Pure: time and chance are handed in.
+"""When to ask a provider again, before its first token. Pure: clock and random numbers are passed in.
 
-Exponential backoff with jitter, so that workers which were refused together do not come back together; a
-``Retry-After`` is never undercut. Both bounds hold: so many tries, and all of them begun within the time.
+Exponential backoff with jitter, so that workers that were refused together do not come back together. A
+``Retry-After`` is a minimum. Two bounds hold: the number of tries, and the time within which the last try must
+begin.
 """
 
 import random
@@ -23,23 +24,23 @@ RETRIED: Final = frozenset(
         "provider_error_event",
     }
 )
-"""Codes after which, before the first token, nothing was generated, and nothing billed: asking again is free."""
+"""Codes that mean, before the first token, that nothing was generated and nothing billed: asking again is free."""
 
 FIRST_BACKOFF_S: Final = 0.25
 MAX_BACKOFF_S: Final = 8.0
-"""Beyond this a user has left; the time for all tries is 20 s by default."""
+"""A user does not wait longer than this. The time for all tries is 20 s by default."""
 
 LONGEST_S: Final = 30 * 86_400.0
-"""What is asked for is bounded by this: beyond it a number or a date may be of any size."""
+"""The bound on the wait that is asked for, because a number or a date may have any size."""
 
 _SECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
 
 
 def asked_wait_s(headers: Mapping[str, str], now: datetime) -> float | None:
-    """How long a response's headers ask to wait; the longer one where they say so in both ways. None where they do
-    not, or in no way that can be read.
+    """How long a response's headers ask to wait (s). If there are two such headers, the longer wait counts. None if
+    there is none that can be read.
 
-    ``Retry-After`` is seconds or an HTTP date (RFC 9110, 10.2.3; some send fractions), ``retry-after-ms`` is
+    ``Retry-After`` is in seconds or an HTTP date (RFC 9110, 10.2.3; some send fractions), ``retry-after-ms`` is
     OpenAI's.
     """
     ms = _number(headers.get("retry-after-ms", ""))
@@ -48,7 +49,7 @@ def asked_wait_s(headers: Mapping[str, str], now: datetime) -> float | None:
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:
-    """``Retry-After`` in seconds from ``now``. None where there is none, or none that can be read."""
+    """``Retry-After`` in seconds from ``now``. None if there is none that can be read."""
     text = (value or "").strip()
     if (seconds := _number(text)) is not None or not text:
         return seconds
@@ -70,7 +71,7 @@ def _number(text: str) -> float | None:
 
 
 class Tries:
-    """The tries at one request: counts them, and says how long to wait before the next."""
+    """Counts the tries of one request, and says how long to wait before the next."""
 
     def __init__(
         self,
@@ -86,13 +87,13 @@ class Tries:
         self._until = clock() + within_s
 
     def delay_after(self, error: ProviderError) -> float | None:
-        """Seconds until the next try, or None when there is none: the error stands."""
+        """Seconds until the next try; None: do not try again, the error is final."""
         if error.code not in RETRIED or not error.retryable or self._left < 1:
             return None
         left_s = self._until - self._clock()
         backoff_s = self._backoff_s * (0.5 + self._chance())
         asked_s = error.retry_after_s
-        # Not earlier than asked, and not all at the same moment either, as far as the time allows.
+        # Not earlier than asked, and with jitter, as far as the time allows.
         delay_s = backoff_s if asked_s is None else max(asked_s, min(asked_s + backoff_s, left_s))
         if delay_s > left_s:
             return None

@@ -44,7 +44,7 @@ function Chat({ id, messages: kept, draft, setDraft, onNew, onLost }) {
   });
   const busy = status === "submitted" || status === "streaming";
   // A lost connection is no failure of the answer: that goes on, and is asked for again.
-  const lost = error instanceof TypeError || error?.message.startsWith("The connection ended");
+  const lost = error instanceof TypeError || error?.message.startsWith("This connection ends");
 
   useEffect(() => { if (status !== "streaming") saveMessages(messages); }, [messages, status]);
   useEffect(() => {

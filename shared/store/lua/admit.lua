@@ -1,20 +1,21 @@
--- Whether a key may create one more stream. On the queue's server, on keys without a hash tag.
--- KEYS: the key's rate (string), the key's streams (sorted set: id by ms), arq's queue (sorted set), the unfinished
---       (sorted set), which gets the stream: from here on the sweep looks after it; the queue's lanes (sorted set) and
---       books (hash), see enqueue.lua; the key's requests (hash: id -> bytes, `sum`, `seen`), and what is kept of its
---       streams that ended (hash: the hour in which it goes -> bytes)
+-- Whether an API key may create one more stream. On the queue's server, on keys without a hash tag.
+-- KEYS: the API key's rate (string) and streams (sorted set: id by ms); arq's queue (sorted set); the unfinished
+--       (sorted set), which gets the stream, so that the sweep looks after it from here on; the queue's lanes (sorted
+--       set) and books (hash), see enqueue.lua; the API key's requests (hash: id -> bytes, `sum`, `seen`), and the bytes
+--       of its ended streams (hash: hour of expiry -> bytes)
 -- ARGV: stream id, creations per minute, streams at once, jobs that may wait, bytes that a key may store (0: no limit,
---       for each of the four; -1: the server is full), life of the sorted set in ms, owner, 1 where keys share the queue, bytes of this
---       request, head of a lane's key. What is refused takes nothing.
+--       for each of the four; -1: the server is full), life of the sorted set in ms, owner, 1 where keys share the
+--       queue, bytes of this request, prefix of a lane's key
 -- Out:  {'ok', now in ms} | {'redis_full', 0} | {'queue_full', jobs of the key, where these are the reason, else 0}
---       | {'rate_limited', ms to wait} | {'too_many_streams', 0} | {'too_many_bytes', bytes that are left}
+--       | {'rate_limited', ms to wait} | {'too_many_streams', 0} | {'too_many_bytes', bytes that are left}.
+--       A refusal takes nothing.
 local id, per_minute, at_once, waiting = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local most_bytes, life_ms, owner, shared, size = tonumber(ARGV[5]), ARGV[6], ARGV[7], ARGV[8] == '1', tonumber(ARGV[9])
 local RATE, STREAMS, QUEUE, UNFINISHED, LANES, BOOKS, REQUESTS, KEPT = unpack(KEYS, 1, 8)
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 
--- The jobs of this key that wait, counted anew.
+-- Count the waiting jobs of this owner again.
 local function recount()
   local count = 0
   for _, lane in ipairs(redis.call('ZRANGE', LANES, 0, -1)) do
@@ -26,13 +27,13 @@ local function recount()
   return count
 end
 
--- The bytes of this key: its requests that are unfinished, and what is kept of the others. Where they would be too
--- many, what has ended or expired is taken out first, once a second.
+-- The bytes of this owner: unfinished requests, and stored streams. If they would be too many, requests that have
+-- ended and hours that have expired are removed first, at most once a second.
 local function bytes_of_key()
   local sum, seen = unpack(redis.call('HMGET', REQUESTS, 'sum', 'seen'))
   sum = tonumber(sum or '0')
   seen = tonumber(seen or '0')
-  if sum + size <= most_bytes or (seen <= now and now < seen + 1000) then -- ahead: the clock went back since
+  if sum + size <= most_bytes or (seen <= now and now < seen + 1000) then -- (seen > now: the clock went back)
     return sum
   end
   sum = 0
@@ -64,7 +65,7 @@ if most_bytes < 0 then
   return {'redis_full', 0}
 end
 if waiting > 0 then
-  -- What has begun already and waits for its next attempt (place 0) was let in before: it takes nobody's room.
+  -- A stream that has begun already and waits for its next attempt (place 0) was admitted before: it does not count.
   local room = waiting - redis.call('ZCOUNT', QUEUE, '(0', '+inf')
   if room <= 0 then
     return {'queue_full', 0}
@@ -90,10 +91,10 @@ if counts and redis.call('HEXISTS', REQUESTS, id) == 0 then
   end
 end
 if per_minute > 0 then
-  -- The string holds the moment at which all that was taken is given back; it runs a minute ahead at most.
+  -- The string holds the time at which the whole quota is free again: at most a minute ahead.
   local free_at = tonumber(redis.call('GET', RATE) or '0')
   if free_at < now or free_at > now + 60000 then
-    free_at = now -- farther ahead: the clock went back since, and nothing is known of this minute
+    free_at = now -- further ahead: the clock went back, and nothing is known about this minute
   end
   free_at = free_at + 60000 / per_minute
   if free_at - now > 60000 then

@@ -1,13 +1,13 @@
--- End a stream from outside: the terminal event goes under a new epoch, so that the worker's next append is refused.
+-- End a stream from outside: the terminal event gets a new epoch, so that the worker's next append is refused.
 -- ARGV: nonce, data, retention in ms, keep the prompt (1 or 0)
 -- Out:  cancelled <id> | ended <status> | gone
 local nonce, data, retention_ms, keep_prompt = unpack(ARGV)
 if redis.call('EXISTS', META) == 0 then
   return 'gone'
 end
-local answer = remembered('cancel', nonce)
-if answer then
-  return answer
+local reply = remembered('cancel', nonce)
+if reply then
+  return reply
 end
 local status = field('status')
 if terminal(status) then

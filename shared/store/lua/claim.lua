@@ -1,9 +1,9 @@
 -- Take a stream: a new epoch, which fences every older writer, a new attempt, and its opening event.
--- ARGV: nonce, worker, lease in ms, most tries; how to go on (continue, restart, anew: as restart, but nothing that
---       counts was said; fail; or '' where that was not looked at yet), the log's last id when it was looked at
--- Out:  {answer, request}, answer being one of
+-- ARGV: nonce, worker, lease in ms, most tries; how to go on (continue; restart; anew: as restart, but no text was said
+--       that counts; fail; '' before the log was read), the log's last id when it was read
+-- Out:  {reply, request}. The reply is one of
 --   look <last id>: on_failure is continue (or continue_or_fail), and something was said. Nothing was changed: read
---       what was said, and claim again with how to go on
+--       the log, decide how to go on, and claim again
 --   run <opening> <epoch> <attempt> <tries left> <created> <now>
 --   end <why> <epoch> <attempt>: the caller has the lease and closes the stream with <epoch>-0; why is worker_lost or
 --       attempts_exhausted
@@ -19,10 +19,10 @@ if terminal(status) then
   return {'ended ' .. status, ''}
 end
 
-local answer = remembered('claim', nonce)
-if answer and field('claimed_epoch') == field('epoch') then
+local reply = remembered('claim', nonce)
+if reply and field('claimed_epoch') == field('epoch') then
   take(field('epoch'), worker, lease_ms)
-  return {answer, field('request')}
+  return {reply, field('request')}
 end
 if redis.call('EXISTS', LEASE) == 1 then
   return {'leased', ''}
@@ -32,12 +32,12 @@ local last_id, last_type = last_entry()
 local now = now_ms()
 local epoch = int(next_epoch(now))
 local released = field('released')
--- A hand-over and a fallback are nobody's failure to answer.
+-- A hand-over and a fallback are no failed tries.
 local counts = released ~= 'handover' and released ~= 'fallback'
 local attempt, tries = tonumber(field('attempt')), tonumber(field('tries'))
 local said_type = last_type
 if HOLDS[last_type] then
-  -- Held back: what was said stands before that.
+  -- The stream was held back: look at the last event before that.
   for _, entry in ipairs(redis.call('XREVRANGE', LOG, '+', '-', 'COUNT', 100)) do
     local kind = entry[2][2]
     if not HOLDS[kind] then
@@ -59,7 +59,7 @@ if may_continue and not why and (how == '' or seen ~= last_id) then
   return {'look ' .. last_id, field('request')}
 end
 if attempt > 0 then
-  -- One that told nothing itself was lost with its worker.
+  -- An attempt that noted no end of its own was lost with its worker.
   redis.call('HSETNX', META, 'end:' .. int(attempt), released == '' and 'worker_lost' or released)
 end
 if may_continue and how == 'fail' then
@@ -71,7 +71,7 @@ if why then
 end
 
 assert(ALLOWED[status]['running'])
--- Where nothing was said yet nobody notices: the new attempt opens as the first one did.
+-- If nothing was said yet, viewers notice no change: the new attempt opens like the first one.
 local opening = said and 'restart' or 'started'
 if may_continue and how == 'continue' then
   opening = 'continued'

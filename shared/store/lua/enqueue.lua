@@ -1,6 +1,7 @@
--- Enqueue a stream's job in its lane (see shared/store/queue.py), once. On the queue's server, on keys without a hash tag.
+-- Enqueue a stream's job in its lane (see shared/store/queue.py), once. On the queue's server, on keys without a hash
+-- tag.
 -- KEYS: arq's queue, the lanes (sorted set), the books (hash), the lane (sorted set), the job (string), the bell (sorted
---       set), which is rung where a worker waits for a job of another lane than those that it passes over
+--       set), which is rung if a worker may not take the waiting jobs and waits for a new one
 -- ARGV: job id, payload, life of the payload in ms, owner, lane, its place ('' for the next one of its owner)
 local QUEUE, LANES, BOOKS, LANE, JOB, BELL = unpack(KEYS, 1, 6)
 local job, payload, life_ms, owner, lane, place = unpack(ARGV, 1, 6)

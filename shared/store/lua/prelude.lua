@@ -28,12 +28,12 @@ local function last_entry()
   return entry[1], entry[2][2]
 end
 
--- The epoch of a new opening: larger than all before it, and never used again.
+-- The epoch of a new opening: larger than all earlier epochs, and never used again.
 local function next_epoch(now)
   return math.max((tonumber(field('epoch')) or 0) + 1, now)
 end
 
--- What this nonce's first call of this operation answered, or nil.
+-- The reply to the first call of this operation with this nonce, or nil.
 local function remembered(operation, nonce)
   if field('nonce:' .. operation) == nonce then
     return field('answer:' .. operation)
@@ -41,21 +41,21 @@ local function remembered(operation, nonce)
 end
 
 local function remember(operation, nonce, ...)
-  local answer = table.concat({...}, ' ')
-  redis.call('HSET', META, 'nonce:' .. operation, nonce, 'answer:' .. operation, answer)
-  return answer
+  local reply = table.concat({...}, ' ')
+  redis.call('HSET', META, 'nonce:' .. operation, nonce, 'answer:' .. operation, reply)
+  return reply
 end
 
--- The stream belongs to this worker, under this epoch.
+-- Give the stream to this worker, under this epoch.
 local function take(epoch, worker, lease_ms)
   redis.call('HSET', META, 'epoch', epoch, 'claimed_epoch', epoch, 'worker', worker, 'released', '')
   redis.call('SET', LEASE, worker .. ':' .. epoch, 'PX', lease_ms)
 end
 
--- Begin the next attempt: its opening event, and what the record says of it. From `started` and `restart` the
--- text counts anew; `continued` goes on behind the log's last id. The entry carries the claim's nonce: by it a worker
--- knows its own opening, also where another server gave the same epoch to somebody else. `index` counts the log's
--- entries in front of the opening, trimmed or not: dialects number their events by it. Out: the attempt.
+-- Begin the next attempt: its opening event, and its fields in the record. After `started` and `restart` the text
+-- begins again from nothing; `continued` goes on behind the log's last id. The entry carries the claim's nonce, by which
+-- a worker recognises its own opening, even if another server gave the same epoch to another worker. `index` counts the log's entries in front of the opening,
+-- trimmed or not: dialects number their events by it. Out: the attempt.
 local function open_attempt(opening, nonce, epoch, last_id, now, counts)
   local index = int((tonumber(field('index')) or 0) + tonumber(string.match(last_id, '%-(%d+)$') or 0) + 1)
   local attempt = redis.call('HINCRBY', META, 'attempt', 1)
@@ -75,8 +75,8 @@ local function open_attempt(opening, nonce, epoch, last_id, now, counts)
   return attempt
 end
 
--- Grow the snapshot by a chunk at a checked offset (0 begins it anew). Out: nil, or the length that is
--- there where the offset does not fit. A repeated growth is recognised by its length and its id.
+-- Append a chunk to the snapshot at a checked offset (0 begins it again). Out: nil, or the present length if the offset
+-- does not fit. A repeated call is recognised by its length and its id.
 local function grow(as_of, offset, chunk)
   local size = redis.call('STRLEN', SNAPSHOT)
   if offset == 0 then
@@ -89,15 +89,15 @@ local function grow(as_of, offset, chunk)
   redis.call('HSET', META, 'snapshot_id', as_of)
 end
 
--- What every end has in common: the status, no lease, no prompt, nothing that only an attempt needs, and one life time
--- for all keys. The record is written anew, for a hash that held a long value stays a large one when that goes: of a
--- tiny stream it takes 0.9 kB so, and 1.9 otherwise.
+-- The part that all ends have in common: set the status, delete the lease, the prompt and the fields that only an
+-- attempt needs, and give all keys one life time. The record is written again, because a hash that held a long value
+-- keeps its large encoding after the value is deleted: a tiny stream's record takes 0.9 kB this way, and 1.9 otherwise.
 local UNUSED = {'nonce:claim', 'answer:claim', 'nonce:release', 'answer:release', 'claimed_epoch', 'released'}
 local function close(status, now, retention_ms, keep_prompt)
   redis.call('HSET', META, 'status', status, 'finished_ms', int(now))
   local attempt = field('attempt')
   if attempt ~= '0' then
-    redis.call('HSETNX', META, 'end:' .. attempt, status) -- the code of a failure stands there already
+    redis.call('HSETNX', META, 'end:' .. attempt, status) -- (a failure has put its code there already)
   end
   redis.call('DEL', LEASE, PRESENCE)
   redis.call('HDEL', META, unpack(UNUSED))

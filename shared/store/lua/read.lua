@@ -1,6 +1,6 @@
--- The record, the snapshot and all behind it, in one step: between two reads a trim or the end could slip in.
--- Out: {the record's fields and values without the request, snapshot, entries behind it}; an empty record
---      where the stream does not exist
+-- The record, the snapshot and all entries behind it, in one step: between two reads the log could be trimmed or end.
+-- Out: {the record's fields and values without the request and the input, snapshot, entries behind it};
+--      an empty record where the stream does not exist
 local as_of = field('snapshot_id')
 local from = as_of == '' and field('text_from') or '(' .. as_of
 if from == '' then
@@ -9,7 +9,7 @@ end
 local record = {}
 local raw = redis.call('HGETALL', META)
 for i = 1, #raw, 2 do
-  if raw[i] ~= 'request' then
+  if raw[i] ~= 'request' and raw[i] ~= 'input' then
     record[#record + 1] = raw[i]
     record[#record + 1] = raw[i + 1]
   end

@@ -1,12 +1,12 @@
 -- Make a stream: its record and its `queued` event.
--- ARGV: nonce, until when the caller waits (ms of this server's clock), request hash, owner, data of `queued`, then
---       field and value pairs
--- Out:  created <id> | exists <status> <created_ms> | conflict | late <now>: nobody waits any more; nothing was made
+-- ARGV: nonce, the caller's deadline (ms of this server's clock), request hash, owner, data of `queued`, then field and
+--       value pairs
+-- Out:  created <id> | exists <status> <created_ms> | conflict | late <now>: the deadline is over; nothing was made
 local nonce, until_ms, hash, owner, data = unpack(ARGV, 1, 5)
 if redis.call('EXISTS', META) == 1 then
-  local answer = remembered('create', nonce)
-  if answer then
-    return answer
+  local reply = remembered('create', nonce)
+  if reply then
+    return reply
   end
   if field('request_hash') ~= hash or field('owner') ~= owner then
     return 'conflict'

@@ -1,14 +1,14 @@
--- Give a stream back before its end, so that the next claim need not wait for the lease.
+-- Release a stream before its end, so that the next claim need not wait for the lease.
 -- ARGV: nonce, epoch, how: handover or fallback (no try is counted) or retry; then field and value pairs, for a
---       fallback: the request that it moved to, and what the record tells of who speaks
+--       fallback: its request, and the record's fields about its provider and model
 -- Out:  released <attempt> | fenced | gone
 local nonce, epoch, how = unpack(ARGV)
 if redis.call('EXISTS', META) == 0 then
   return 'gone'
 end
-local answer = remembered('release', nonce)
-if answer then
-  return answer
+local reply = remembered('release', nonce)
+if reply then
+  return reply
 end
 if field('epoch') ~= epoch or terminal(field('status')) then
   return 'fenced'

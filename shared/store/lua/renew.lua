@@ -1,5 +1,6 @@
--- Keep a lease alive: compare, then extend, for a zombie must not renew its successor's. A lease that ran
--- out (or was lost with the server) is taken again while no other claim came: the epoch in the record tells.
+-- Keep a lease alive. It is compared before it is extended, because a zombie must not renew its successor's lease. A
+-- lease that expired (or was lost with the server) is taken again, as long as no other claim has come: the epoch in the
+-- record tells.
 -- ARGV: worker, epoch, lease in ms
 -- Out:  held | lost (to a later epoch, to the stream's end, or with the record)
 local worker, epoch, lease_ms = unpack(ARGV)

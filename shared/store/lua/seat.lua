@@ -1,7 +1,7 @@
 -- Seats for viewers of one stream, as one API process asks for them. On the queue's server.
 -- KEYS: the stream's seats (hash: process -> "<seats> <until, ms>")
 -- ARGV: process, seats wanted in all, seats needed in all, most seats of the stream, life in ms
--- Out:  the seats that this process has now: those wanted or fewer, or 0 where even those needed are too many
+-- Out:  the seats that this process has now: as many as wanted or fewer; 0 if even the needed ones are too many
 local process, wanted, needed, most, life_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
@@ -12,7 +12,7 @@ for i = 1, #all, 2 do
   local seats, till = string.match(all[i + 1], '^(%d+) (%d+)$')
   if all[i] ~= process then
     if tonumber(till) > now + life_ms then
-      -- The clock went back since: it counts for one life more, in which its process renews it.
+      -- The clock went back: the entry stays valid for one more life, in which its process renews it.
       till = now + life_ms
       redis.call('HSET', KEYS[1], all[i], string.format('%s %.0f', seats, till))
     end

@@ -1,7 +1,7 @@
--- Streams that have ended, or are gone, leave the unfinished; what is kept of them is counted for their keys. On the
--- queue's server, on keys without a hash tag. Repeating it changes nothing.
--- KEYS: the unfinished (sorted set), then for each stream its key's requests and kept bytes (see admit.lua)
--- ARGV: life of what is kept in ms; then for each stream: id, bytes that are kept of it
+-- Remove streams that have ended, or are gone, from the unfinished, and count the bytes that are kept of them for their
+-- owners. On the queue's server, on keys without a hash tag. Repeating it changes nothing.
+-- KEYS: the unfinished (sorted set), then for each stream its owner's requests and kept bytes (see admit.lua)
+-- ARGV: retention in ms; then for each stream: id, bytes that are kept of it
 local life_ms = tonumber(ARGV[1])
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)

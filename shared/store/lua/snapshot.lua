@@ -1,4 +1,4 @@
--- Keep what was said so far, fenced like an append. Repeating it changes nothing.
+-- Append to the snapshot, fenced like an append to the log. Repeating it changes nothing.
 -- ARGV: epoch, id as of which, offset, chunk
 -- Out:  ok | mismatch <length> | fenced | gone
 local epoch, as_of, offset, chunk = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]

@@ -1,18 +1,19 @@
--- Take jobs out of the queue: of each owner in turn, and of nobody more than its share of the worker's places (see
--- shared/store/queue.py). On the queue's server, on keys without a hash tag; those of lanes and jobs are made from ARGV.
+-- Take jobs out of the queue: one of each owner in turn, and for no owner more than its share of the worker's places
+-- (see shared/store/queue.py). On the queue's server, on keys without a hash tag; those of lanes and jobs are made from
+-- ARGV.
 -- KEYS: arq's queue, the lanes (sorted set), the books (hash)
--- ARGV: head of a lane's key, head of a job's key; a job that the worker was woken with, and its place ('' for none);
---       the worker's free places, and how many streams more it may hold; shares: 1 where keys share the places, 1
---       where providers do, most places of a key (0: its share); then for each name (`key:…`, `provider:…`, `lane:…`) of which
---       the worker has streams: how many hold a place, how many there are in all
--- Out:  {jobs that still wait, then for each that was taken: job id, place, payload or nil}
+-- ARGV: prefix of a lane's key, prefix of a job's key; the job that woke the worker, and its place ('' for none);
+--       the worker's free places, and how many more streams it may hold; shares: 1 where keys share the places, 1
+--       where providers do, most places of a key (0: its share); then for each name (`key:…`, `provider:…`, `lane:…`) of
+--       the worker's streams: how many hold a place, how many there are in all
+-- Out:  {number of jobs that still wait, then for each job that was taken: job id, place, payload or nil}
 local QUEUE, LANES, BOOKS = KEYS[1], KEYS[2], KEYS[3]
 local lane_head, job_head, woken, woken_at = unpack(ARGV, 1, 4)
 local free, more = tonumber(ARGV[5]), tonumber(ARGV[6])
 local shares = {key = ARGV[7] == '1', provider = ARGV[8] == '1'}
 local most_of_key = tonumber(ARGV[9])
-local FOREIGN = 1000000000000  -- as a place it is a time: of a program that knows arq alone
-local FIRST = 0  -- the place of what has begun already
+local FOREIGN = 1000000000000  -- a place from here on is a time in ms: another program enqueued the job with arq
+local FIRST = 0  -- the place of a stream that has begun already
 local BATCH = 100
 
 local running, held = {}, {}
@@ -24,7 +25,7 @@ local function lane_of(job)
   return string.match(job, '^[^:]*:%d+:([^:]*:[^:]*)$') or ':'
 end
 
--- Note a job that stands in the queue alone, behind the last one of its owner.
+-- Add a job that only the queue has to its lane, behind the last one of its owner.
 local function adopt(job)
   local lane = lane_of(job)
   local known = redis.call('ZSCORE', lane_head .. lane, job)
@@ -42,8 +43,8 @@ local function adopt(job)
   redis.call('ZADD', LANES, 'LT', tag, lane)
 end
 
--- Whoever has a share may have one more while it has fewer than are free; of what has begun already (`factor`), three
--- times as many.
+-- A key or provider with a share may have one more place while it has fewer than are free; for streams that have begun
+-- already, three times as many (`factor`).
 local function fits(kind, name, factor)
   local key = kind .. ':' .. name
   if name == '' or not shares[kind] then
@@ -57,8 +58,8 @@ local function fits(kind, name, factor)
   return places < room and (held[key] or 0) < factor * more
 end
 
--- A key may have one more of a provider's places while it has fewer of them than are free beside them: a key that
--- fills what its provider may have would leave nothing there for the others.
+-- A key may have one more of a provider's places while it has fewer of them than the provider has free. A key that filled
+-- all places of a provider would leave none there for other keys.
 local function fits_lane(lane, provider, owner, factor)
   if provider == '' or owner == '' or most_of_key > 0 or not (shares.key and shares.provider) then
     return true
@@ -82,7 +83,7 @@ for _, job in ipairs(redis.call('ZRANGE', QUEUE, FOREIGN, '+inf', 'BYSCORE', 'LI
   adopt(job)
 end
 
-local answer = {0}
+local reply = {0}
 local passed = 0
 local served = tonumber(redis.call('HGET', BOOKS, 'served') or '0')
 while free > 0 and more > 0 do
@@ -114,12 +115,12 @@ while free > 0 and more > 0 do
     if job then
       redis.call('ZREM', LANE, job)
       redis.call('HINCRBY', BOOKS, 'waiting:' .. owner, -1)
-      -- One that is not there was taken by somebody who knows no lanes.
+      -- A job that is not in the queue was taken by a program that uses no lanes.
       if redis.call('ZREM', QUEUE, job) == 1 then
         local payload = redis.call('GET', job_head .. job)
         redis.call('DEL', job_head .. job)
         served = math.max(served, tonumber(place))
-        answer[#answer + 1], answer[#answer + 2], answer[#answer + 3] = job, place, payload
+        reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = job, place, payload
         free, more = free - 1, more - 1
         count('key', owner)
         count('provider', provider)
@@ -129,8 +130,8 @@ while free > 0 and more > 0 do
   end
 end
 
-answer[1] = redis.call('ZCARD', QUEUE)
-if answer[1] == 0 then
+reply[1] = redis.call('ZCARD', QUEUE)
+if reply[1] == 0 then
   redis.call('DEL', LANES, BOOKS)
 else
   redis.call('HSET', BOOKS, 'served', string.format('%.0f', served))
@@ -140,4 +141,4 @@ else
     redis.call('HDEL', BOOKS, 'listens')
   end
 end
-return answer
+return reply

@@ -1,5 +1,6 @@
-"""The wire formats: for each one, what is sent (``openai.py``) and what its events mean (``openai_stream.py``).
+"""The wire formats: for each one, what is sent (``openai.py``) and the meaning of what comes back
+(``openai_stream.py``).
 
-All of it is pure: JSON in, values out. ``reader`` is what the formats share on the way back, ``history`` on the
-way out. :func:`worker.providers.adapter` finds a format by its file's name; nobody else knows one of them.
+All of it is pure: JSON in, values out. ``reader`` has what the formats share for answers, ``history`` what they
+share for requests. :func:`worker.providers.adapter` finds a format by its file's name; nothing else names a format.
 """

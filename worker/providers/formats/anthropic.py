@@ -1,9 +1,9 @@
-"""The Anthropic messages wire format. Pure, no I/O. What comes back:
+"""The Anthropic messages wire format: requests. Pure, no I/O. For answers see
 :mod:`worker.providers.formats.anthropic_stream`.
 
 Source: the Anthropic API reference, "Messages" (``POST /v1/messages``), "Extended thinking", "Adaptive thinking"
-and "Structured outputs". There ``system`` stands beside the messages, the user's and the assistant's turns
-alternate, and the results of tools are blocks in front of the user's next turn.
+and "Structured outputs". In this format ``system`` is separate from the messages, the user's and the assistant's
+turns alternate, and the results of tools are blocks at the start of the user's next turn.
 """
 
 from typing import Any, Final
@@ -23,18 +23,18 @@ from worker.providers.formats.history import (
 
 VERSION: Final = "2023-06-01"
 DEFAULT_MAX_TOKENS: Final = 8192
-"""Anthropic wants a limit in every request. Where the caller asked for none it is this one and the budget of
-thinking, which every model since Claude 3.5 takes; an answer that meets it ends with ``length``."""
+"""Anthropic requires a limit in every request. If the caller gives none, it is this limit plus the budget of
+thinking, which every model since Claude 3.5 accepts. An answer that reaches it ends with ``length``."""
 BUDGETS: Final = {"minimal": MIN_BUDGET, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 23000, "max": 23000}
-"""Tokens of thinking for an effort, where the model takes a budget alone. With the default above the largest stays
-within 32,000, the most that Claude Opus 4 may answer."""
+"""Tokens of thinking for each effort, for models that accept only a budget. With the default above, the largest
+stays within 32,000, the most tokens of an answer of Claude Opus 4."""
 
 
 class AnthropicAdapter:
     """See :class:`worker.providers.base.Adapter`."""
 
     def call(self, request: GenerationRequest, api_key: str) -> HttpCall:
-        """``POST /messages`` that asks for a stream."""
+        """``POST /messages`` for a stream."""
         quirks = request.quirks
         headers = {
             "Accept": "text/event-stream",
@@ -71,33 +71,33 @@ class AnthropicAdapter:
 
 
 def _sent_prefix(request: GenerationRequest) -> str:
-    """White space at the end of a prefix is refused, so it is held back (see :class:`AnthropicReader`)."""
+    """The prefix without white space at its end, which Anthropic refuses (see :class:`AnthropicReader`)."""
     return request.prefix.rstrip()
 
 
 def _thinking(request: GenerationRequest) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-    """``thinking``, and what ``output_config`` says of it."""
-    asked = request.reasoning or {}
-    effort = asked.get("effort")
-    # Nothing can be carried on with thinking.
-    if request.prefix or effort == "none" or not asked:
+    """The fields ``thinking`` and ``output_config`` for the request's effort or budget."""
+    reasoning = request.reasoning or {}
+    effort = reasoning.get("effort")
+    # With thinking an answer can't be continued.
+    if request.prefix or effort == "none" or not reasoning:
         return None, {}
     version = claude(request.model)
     if effort is None:
-        return {"type": "enabled", "budget_tokens": asked["budget_tokens"]}, {}
+        return {"type": "enabled", "budget_tokens": reasoning["budget_tokens"]}, {}
     if version is None or version.thinks_by_effort:
         return {"type": "adaptive"}, {"effort": "low" if effort == "minimal" else effort}
     budget = BUDGETS[effort]
-    if request.max_tokens is not None:  # some of which must be left for the answer
+    if request.max_tokens is not None:  # some of these tokens must be left for the answer
         budget = max(MIN_BUDGET, min(budget, request.max_tokens * 4 // 5))
     return {"type": "enabled", "budget_tokens": budget}, {}
 
 
 def _format(request: GenerationRequest) -> dict[str, Any]:
-    asked = request.response_format or {}
-    if asked.get("type") != "json_schema":
+    response_format = request.response_format or {}
+    if response_format.get("type") != "json_schema":
         return {}
-    return {"format": {"type": "json_schema", "schema": asked["json_schema"]["schema"]}}
+    return {"format": {"type": "json_schema", "schema": response_format["json_schema"]["schema"]}}
 
 
 def _choice(request: GenerationRequest) -> dict[str, Any] | None:
@@ -118,8 +118,8 @@ def _tool(tool: dict[str, Any]) -> dict[str, Any]:
 
 
 def _conversation(request: GenerationRequest) -> tuple[str | list[dict[str, Any]], list[dict[str, Any]]]:
-    """Out: the system prompt (several become one; as blocks where one has a hint) and the messages. The prefix is
-    how the answer begins."""
+    """Out: the system prompt (several are joined; as blocks if one has a cache hint) and the messages. The prefix
+    is the beginning of the answer."""
     system: list[Any] = []
     messages: list[dict[str, Any]] = []
     prefix = _sent_prefix(request)
@@ -140,7 +140,7 @@ def _conversation(request: GenerationRequest) -> tuple[str | list[dict[str, Any]
 
 
 def _text_of(content: str | list[dict[str, Any]]) -> Any:
-    """A system prompt as text; as blocks where a part of it has a hint."""
+    """A system prompt as text; as blocks if a part of it has a cache hint."""
     if isinstance(content, list) and any("cache_control" in part for part in content):
         return [_block(part) for part in content]
     return text_in(content)
@@ -158,7 +158,7 @@ def _blocks(turn: dict[str, Any], request: GenerationRequest) -> list[dict[str, 
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     if turn["role"] == "user":
         return [_block(part) for part in parts]
-    # Text of white space alone is refused in the assistant's turn, and says nothing.
+    # Anthropic refuses a text of only white space in the assistant's turn.
     own = is_own(turn, request)
     said = [_block(part) for part in parts if (own and _is_signed(part)) or part.get("text", "").strip()]
     uses = [
@@ -179,11 +179,12 @@ def _is_signed(part: dict[str, Any]) -> bool:
 
 
 def _thought(turn: dict[str, Any], request: GenerationRequest) -> list[dict[str, Any]]:
-    """The blocks of thinking, and of tools that Anthropic ran, which the record kept, in their order. Where it kept
-    a signature alone, the reasoning is what it signed; of several there is no telling what each of them signed."""
+    """The blocks of thinking, and of tools that Anthropic ran, which the record kept, in their order. If it kept
+    only one signature, that signed the reasoning. With several signatures it is unknown what each of them
+    signed."""
     blocks: list[dict[str, Any]] = []
     bare: list[str] = []
-    # A use without its result, or without its tool, is refused.
+    # Anthropic refuses a tool's use without its result, or without its tool.
     of_server = any("type" in tool for tool in request.tools)
     ids = [_server_ids(kind, data) for kind, data in parts_of(turn, request) if of_server]
     paired = {used for used, _ in ids} & {answered for _, answered in ids}
@@ -205,7 +206,8 @@ def _thought(turn: dict[str, Any], request: GenerationRequest) -> list[dict[str,
 
 
 def _server_ids(kind: str, data: Any) -> tuple[str, str]:
-    """The id of a tool's use that Anthropic ran, or of the one that a result answers; '' for what is neither."""
+    """Two ids: of the use, if the part is the use of a tool that Anthropic ran; and of the use that it answers, if
+    it is a result. '' if not."""
     if not isinstance(data, dict):
         return "", ""
     used = data.get("id") if kind == "server_tool_use" else ""

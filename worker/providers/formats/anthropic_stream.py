@@ -1,16 +1,15 @@
-"""What Anthropic's messages API answers, as a stream of events or as a whole message. Pure, no I/O.
+"""The Anthropic messages wire format: answers, as a stream of events or as a whole message. Pure, no I/O.
 
-Source: the Anthropic API reference, "Streaming messages" and "Errors", and llama.cpp's server, which
-speaks it too. A stream is ``message_start``, then content blocks, each with its start, deltas and stop, then
-``message_delta`` with the reason and ``message_stop``; ``ping`` and ``error`` may come anywhere, and so may types
-that are new.
+Source: the Anthropic API reference, "Streaming messages" and "Errors", and llama.cpp's server, which speaks it too.
+A stream is ``message_start``, then content blocks, each with its start, deltas and stop, then ``message_delta``
+with the reason and ``message_stop``. ``ping`` and ``error`` may come anywhere, and so may new types.
 
-Theory of operation. Blocks of text, thinking and tool use have words in the vocabulary. A block of thinking is kept
-under ``provider`` too, whole and with its signature, at its end: whoever asks again with a tool's result must send
-it back as it was, and so is a block of ``redacted_thinking``. Each other block is kept at its end, with the input
-that came in pieces put together. Deltas that are no piece of those (``citations_delta``) and types that are new are
-kept as they come. All of these have the ``index`` of their block. Left out on purpose: ``ping``, and the message's
-id, model, role and service tier, which say nothing about the answer.
+Theory of operation. Blocks of text, thinking and tool use have words in our vocabulary. A block of thinking is also
+kept under ``provider``, whole and with its signature, at its end: a later request with a tool's result must send it
+back unchanged. The same holds for a block of ``redacted_thinking``. Every other block is kept at its end, with the
+pieces of its input joined. Deltas of other types (``citations_delta``) and new types are kept as they come. All of
+these have the ``index`` of their block. Left out on purpose: ``ping``, and the message's id, model, role and
+service tier, which say nothing about the answer.
 """
 
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ from worker.providers.formats.reader import (
 )
 
 MAX_OPEN: Final = 64
-"""Blocks at once: Claude opens one at a time. Past it the oldest is taken for complete."""
+"""The most open blocks: Claude opens one at a time. When there are more, the oldest counts as complete."""
 
 _COUNTS: Final = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
@@ -44,11 +43,11 @@ class _Block:
         self.index = index
         self.kind = kind
         self.raw = raw
-        """How it began, as JSON: decoded it would take many times as much memory."""
+        """The block's start, as JSON text: decoded it would take many times as much memory."""
         self.call: int | None = None
         """Our index of its tool call."""
         self.in_pieces = False
-        """Whether the call's input came so, too."""
+        """Whether the call's input came in pieces."""
         self.thinking = Pieces()
         self.signature = Pieces()
         self.input = Pieces()
@@ -57,21 +56,21 @@ class _Block:
 class AnthropicReader(AnswerReader):
     """See :class:`worker.providers.base.Reader`.
 
-    ``at_seam``: what was said before ended in white space that was not sent. The model begins with white space of
-    its own then, and that is dropped: at the seam counts what viewers have seen.
+    ``at_seam``: the text so far ended in white space that was not sent back. Then the model begins with white space
+    of its own, which is dropped, because viewers have already seen the white space.
     """
 
     def __init__(self, *, at_seam: bool = False) -> None:
         super().__init__()
         self._at_seam = at_seam
         self._open: dict[int, _Block] = {}
-        self._place = -1
-        """Of the last block, for events that don't name theirs."""
+        self._last_index = -1
+        """The index of the last block, for events that do not name theirs."""
         self._counts: dict[str, int] = {}
         self._content: Any = None
-        """Of a message that came whole in its start, unless blocks follow."""
+        """The content of ``message_start``. It is used only if no blocks follow."""
         self._raw_left = MAX_KEPT_BYTES
-        """For the beginnings of blocks, all together."""
+        """The bytes that remain for ``_Block.raw`` of all blocks together."""
 
     @property
     def open(self) -> bool:
@@ -116,15 +115,15 @@ class AnthropicReader(AnswerReader):
             case "ping":
                 pass
             case _ if isinstance(value.get("type"), str):
-                if rest := _rest(value):  # else it says no more than that somebody is there
+                if rest := _rest(value):  # else it is only a sign of life
                     yield from self._others.keep(kind, rest)
 
     def _index(self, value: dict[str, Any], *, opens: bool = False) -> int:
         index = count_of(value.get("index"))
         if index is None:
-            index = self._place + opens
-        self._place = max(index, 0)
-        return self._place
+            index = self._last_index + opens
+        self._last_index = max(index, 0)
+        return self._last_index
 
     def _blocks(self, content: Any) -> Iterator[Said]:
         self._content = None
@@ -136,7 +135,7 @@ class AnthropicReader(AnswerReader):
 
     def _start(self, index: int, raw: dict[str, Any]) -> Iterator[Said]:
         self._content = None
-        yield from self._stop(index)  # an index used twice is two blocks
+        yield from self._stop(index)  # the same index twice means two blocks
         kind = raw.get("type")
         if not isinstance(kind, str):
             kind = "tool_use" if "input" in raw else "thinking" if "thinking" in raw else "text"
@@ -152,7 +151,7 @@ class AnthropicReader(AnswerReader):
             yield from said
 
     def _kept(self, kind: str, raw: dict[str, Any]) -> Pieces:
-        """The beginning of a block of this kind, where its end needs it."""
+        """The start of a block of this kind, if it is needed at the block's end."""
         if kind in ("text", "thinking") or (kind == "tool_use" and not raw.get("input")):
             return Pieces("{}")
         try:
@@ -191,7 +190,8 @@ class AnthropicReader(AnswerReader):
         if block.kind == "thinking":
             yield from self._keep_thinking(block)
         elif block.call is not None:
-            # Usually {} at the start, and then in pieces; whole at the start it comes once.
+            # The input is usually {} at the start, and then comes in pieces. If it is whole at the start, it comes
+            # once.
             began = object_of(decode(block.raw.text() or ""))
             whole_input = "" if block.in_pieces else arguments_of(began.get("input"))
             yield from self._calls.complete(block.call, whole_input)
@@ -205,7 +205,7 @@ class AnthropicReader(AnswerReader):
             yield from self._others.keep(block.kind, data)
 
     def _keep_thinking(self, block: _Block) -> Iterator[Said]:
-        """Nobody takes thinking back without its signature."""
+        """Keep a block of thinking. Without its signature it could not be sent back."""
         thinking, signature = block.thinking.text(), block.signature.text()
         if thinking is None or signature is None:
             yield from self._others.omit(block.kind)
@@ -239,7 +239,7 @@ class AnthropicReader(AnswerReader):
         yield from self._count(usage)
 
     def _count(self, usage: Any) -> Iterator[Usage]:
-        """Counts are cumulative, and null or missing where nothing changed."""
+        """Usage so far. The counts are cumulative, and null or missing if they did not change."""
         if not isinstance(usage, dict):
             return
         self._counts |= {name: count for name in _COUNTS if (count := count_of(usage.get(name))) is not None}

@@ -1,8 +1,9 @@
-"""Google's Gemini wire format. Pure, no I/O. What comes back: :mod:`worker.providers.formats.google_stream`.
+"""Google's Gemini wire format: requests. Pure, no I/O. For answers see
+:mod:`worker.providers.formats.google_stream`.
 
 Source: the Gemini API reference, "models.streamGenerateContent" (v1beta) and "Content", and "Thought signatures".
-There the assistant is the ``model``, the system prompt stands beside the turns, and the results of tools are parts
-of a user's turn.
+In this format the assistant is the ``model``, the system prompt is separate from the turns, and the results of
+tools are parts of a user's turn.
 """
 
 from typing import Any, Final
@@ -34,12 +35,12 @@ BUDGETS: Final = {
     "xhigh": 24576,
     "max": 24576,
 }
-"""Tokens of thinking for an effort, for a Gemini before 3: as Google maps them in its API of OpenAI's format."""
+"""Tokens of thinking for each effort, for a Gemini before 3: the mapping of Google's API in OpenAI's format."""
 LEVELS: Final = {"xhigh": "high", "max": "high"}
-"""Efforts that Gemini 3 knows by another word."""
+"""Efforts that have another name in Gemini 3."""
 UNSIGNED: Final = "skip_thought_signature_validator"
-"""What stands for the signature of a call that another model made: Gemini 3 refuses calls without any. Source:
-"Thought signatures", on history that was made elsewhere."""
+"""Sent instead of a signature for calls that another model made, because Gemini 3 refuses calls without any.
+Source: "Thought signatures", on history that was made elsewhere."""
 
 
 class GoogleAdapter:
@@ -48,7 +49,7 @@ class GoogleAdapter:
     def call(self, request: GenerationRequest, api_key: str) -> HttpCall:
         """``POST /models/{model}:streamGenerateContent?alt=sse``.
 
-        The options' own ``generationConfig`` goes into the one that is asked here, name by name.
+        The fields of a ``generationConfig`` in the options override those that are set here.
         """
         headers = {"Accept": "text/event-stream", **request.quirks.key_header("x-goog-api-key", api_key)}
         system, contents = _conversation(request)
@@ -68,13 +69,13 @@ class GoogleAdapter:
             body["tools"] = _tools(request.tools)
         if request.tool_choice is not None:
             body["toolConfig"] = {"functionCallingConfig": _choice(request.tool_choice)}
-        asked = {name: value for name, value in config.items() if value is not None}
+        given = {name: value for name, value in config.items() if value is not None}
         options = dict(request.options)
         if isinstance(options.get(_CONFIG), dict):
-            asked |= options.pop(_CONFIG)
-        if asked:
-            body[_CONFIG] = asked
-        # A caller's model is one segment of the path, whatever it holds.
+            given |= options.pop(_CONFIG)
+        if given:
+            body[_CONFIG] = given
+        # The caller's model must stay one segment of the path, with any characters.
         model = quote(request.model.removeprefix("models/"), safe="")
         return HttpCall(f"/models/{model}:streamGenerateContent?alt=sse", headers, body | options)
 
@@ -83,24 +84,24 @@ class GoogleAdapter:
 
 
 def _thinking(request: GenerationRequest) -> dict[str, Any] | None:
-    asked = request.reasoning
-    if not asked:
+    reasoning = request.reasoning
+    if not reasoning:
         return None
-    effort = asked.get("effort")
+    effort = reasoning.get("effort")
     if effort is None:
-        return {"includeThoughts": True, "thinkingBudget": asked["budget_tokens"]}
+        return {"includeThoughts": True, "thinkingBudget": reasoning["budget_tokens"]}
     if is_old_gemini(request.model):
         return {"includeThoughts": effort != "none", "thinkingBudget": BUDGETS[effort]}
     return {"includeThoughts": True, "thinkingLevel": LEVELS.get(effort, effort)}
 
 
 def _format(request: GenerationRequest) -> dict[str, Any]:
-    asked = request.response_format or {}
-    match asked.get("type"):
+    response_format = request.response_format or {}
+    match response_format.get("type"):
         case "json_object":
             return {"responseMimeType": "application/json"}
         case "json_schema":
-            schema = asked["json_schema"]["schema"]
+            schema = response_format["json_schema"]["schema"]
             return {"responseMimeType": "application/json", "responseJsonSchema": schema}
     return {}
 
@@ -112,7 +113,7 @@ def _choice(choice: str | dict[str, Any]) -> dict[str, Any]:
 
 
 def _conversation(request: GenerationRequest) -> tuple[str, list[dict[str, Any]]]:
-    """Out: the system prompt ('' for none; several become one) and the contents."""
+    """Out: the system prompt ('' for none; several are joined) and the contents."""
     system: list[str] = []
     contents: list[dict[str, Any]] = []
     names: dict[str, str] = {}
@@ -163,7 +164,7 @@ def _id(given: str, request: GenerationRequest) -> dict[str, str]:
 def _sign(
     turn: dict[str, Any], said: list[dict[str, Any]], calls: list[dict[str, Any]], request: GenerationRequest
 ) -> None:
-    """Put each signature onto the very part that it came with: a call that it names, else the last text, else the
+    """Put each signature onto the part that it came with: the call that it names, else the last text, else the
     first call."""
     own = is_own(turn, request)
     for call, told in zip(calls, turn.get("tool_calls") or (), strict=True):
@@ -177,9 +178,9 @@ def _sign(
             signature = signature_in(data) if kind in ("thoughtSignature", "thought_signature") else ""
         if not signature:
             continue
-        place = call_index_in(data, turn)
-        if place is not None:
-            calls[place].setdefault("thoughtSignature", signature)
+        index = call_index_in(data, turn)
+        if index is not None:
+            calls[index].setdefault("thoughtSignature", signature)
         elif target := (said[-1:] or calls[:1]):
             target[0].setdefault("thoughtSignature", signature)
     signed = any("thoughtSignature" in call for call in calls)
@@ -197,13 +198,13 @@ def _part(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _result(content: str) -> dict[str, Any]:
-    """A result has to be an object here; one that is none becomes its ``result``."""
+    """A tool's result, which must be an object in this format. Anything else becomes its ``result`` field."""
     value = decode(content)
     return value if isinstance(value, dict) else {"result": content}
 
 
 def _tools(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Functions stand together in one object; each tool of Google's own is a field of an object of its own."""
+    """All functions are in one object. Each of Google's own tools is a field of a separate object."""
     functions = [_tool(tool) for tool in tools if "type" not in tool]
     others = [
         {tool["type"]: {name: value for name, value in tool.items() if name != "type"}}

@@ -1,16 +1,17 @@
-"""What Gemini's ``streamGenerateContent`` answers, as a stream of responses or as a list of them. Pure, no I/O.
+"""Google's Gemini wire format: answers of ``streamGenerateContent``, as a stream of responses or a list. Pure, no
+I/O.
 
 Source: the Gemini API reference, "GenerateContentResponse", and Vertex AI's of the same name. Every event is a
-whole response with the next parts in it; there is no end mark, the body's end is the end. Usage counts grow from
-event to event, and the last one counts. A function call comes in one piece, and the reason beside it is ``STOP``.
+whole response with the next parts. There is no end mark: the end of the body is the end. Usage counts grow from
+event to event, and the last one counts. A function call comes in one piece, with ``STOP`` as its finish reason.
 Gateways write names in snake case.
 
-Parts that are neither text nor a call (``inlineData``, ``executableCode``, ``codeExecutionResult`` …) and what a
-candidate holds beside its content (``groundingMetadata``, ``citationMetadata`` …) are kept under ``provider``. A
-part's ``thoughtSignature`` is kept as ``{"signature", "tool_call"}``, with the index of its call where it has one:
-it must go back with that. Left out on purpose: ``safetyRatings``, unless they ended the answer, for each event
-repeats them; and ``modelVersion``, ``responseId``, ``createTime``, ``index``, ``avgLogprobs`` and token counts,
-which say nothing about the answer.
+Parts that are neither text nor a call (``inlineData``, ``executableCode``, ``codeExecutionResult`` …) and a
+candidate's other fields (``groundingMetadata``, ``citationMetadata`` …) are kept under ``provider``. A part's
+``thoughtSignature`` is kept as ``{"signature", "tool_call"}``, with the index of its call if it has one: it must be
+sent back with that call. Left out on purpose: ``safetyRatings``, because each event repeats them (they are kept if
+they ended the answer); and ``modelVersion``, ``responseId``, ``createTime``, ``index``, ``avgLogprobs`` and token
+counts, which say nothing about the answer.
 """
 
 from collections.abc import Iterator
@@ -63,7 +64,7 @@ class GoogleReader(AnswerReader):
         value = _camel(value)
         self._answer = self._answer or text_of(value.get("responseId"))
         for candidate in objects_of(value.get("candidates")):
-            if not count_of(candidate.get("index")):  # one answer was asked for
+            if not count_of(candidate.get("index")):  # one answer was requested
                 yield from self._candidate(_camel(candidate))
         for name, one in value.items():
             if one and name not in _KNOWN:
@@ -107,7 +108,8 @@ class GoogleReader(AnswerReader):
                 yield from self._others.keep(name, value)
 
     def _call(self, call: dict[str, Any]) -> tuple[int, list[Said]]:
-        """One whole call. Where Google gives no id it is made of the answer's: results must name their call."""
+        """One whole call. If Google gives no id, it is made from the answer's id, because results must name their
+        call."""
         index = len(self._calls)
         made = f"call_{self._answer}_{index}" if self._answer else None
         arguments = call.get("args") or call.get("arguments")
@@ -115,7 +117,7 @@ class GoogleReader(AnswerReader):
 
 
 def _camel(value: dict[str, Any]) -> dict[str, Any]:
-    """The object with Google's own names, for gateways that write them in snake case."""
+    """The object with Google's own names; some gateways write them in snake case."""
     if _SNAKE.keys().isdisjoint(value):
         return value
     return {_SNAKE.get(name, name): one for name, one in value.items()}

@@ -1,15 +1,14 @@
-"""What of a conversation's history goes to a provider, and in which form: the same for all wire formats. Pure, no
-I/O.
+"""How a conversation's history goes to a provider: the rules that all wire formats share. Pure, no I/O.
 
 Theory of operation. A conversation may have been made by several providers, and by models that do not always keep
-to their format. Three things are put right on the way out, so that no provider refuses what another one said:
+to their format. Three things are corrected on the way out, so that no provider refuses what another one said:
 
-- *Ids of calls*: an id that does not fit the provider becomes a hash of itself, and so does the id in the tool's
-  turn that answers it: the two still name each other, and a repeated request is the same request.
-- *Names and arguments*: what is no name becomes one, and arguments that are no JSON object go along as the text of
-  one, ``{"arguments": …}``: the model sees what it wrote.
-- *What only its maker understands* (signatures, encrypted reasoning) goes back to its maker. A turn that names its
-  ``provider`` gives it to that one alone; without a name each part goes to the wire format whose word it is.
+- *Ids of calls*: an id that does not fit the provider is replaced by its hash, also in the tool's turn that answers
+  it. So the two still match, and a repeated request is identical.
+- *Names and arguments*: an invalid name is made valid. Arguments that are not a JSON object are sent as the text in
+  one, ``{"arguments": …}``, so the model sees what it wrote.
+- *Parts that only their maker understands* (signatures, encrypted reasoning) go back to their maker. If a turn
+  names its ``provider``, only that provider gets them; if not, each part goes to the wire format that has its type.
 """
 
 import hashlib
@@ -35,7 +34,7 @@ _arguments: Final = msgspec.json.Decoder(dict[str, Any])
 
 
 def call_id(form: CallIds, given: str) -> str:
-    """The id of a call as this form of ids takes it: as it is where it fits, else a hash of it."""
+    """The id of a call in this form: unchanged if it fits, else its hash."""
     if form == "none" or _FITS[form].fullmatch(given):
         return given
     made = hashlib.sha256(given.encode("utf-8", "surrogatepass")).hexdigest()
@@ -43,12 +42,12 @@ def call_id(form: CallIds, given: str) -> str:
 
 
 def called_name(name: str) -> str:
-    """What a model called, as a name that all providers take."""
+    """The name of a called tool, in a form that all providers accept."""
     return name if _NAME.fullmatch(name) else _NO_NAME.sub("_", name)[:64]
 
 
 def arguments_object(call: dict[str, Any]) -> dict[str, Any]:
-    """A call's arguments as an object, whatever text the model made."""
+    """A call's arguments as an object, for any text that the model wrote."""
     text = call["arguments"]
     try:
         found = _arguments.decode(text)
@@ -60,7 +59,7 @@ def arguments_object(call: dict[str, Any]) -> dict[str, Any]:
 
 
 def arguments_text(call: dict[str, Any]) -> str:
-    """The same as text: as it came where it is an object."""
+    """The same as text: unchanged if it is an object."""
     found = arguments_object(call)
     kept = found != {"arguments": call["arguments"]} and call["arguments"].strip()
     return call["arguments"] if kept else msgspec.json.encode(found).decode()
@@ -72,19 +71,19 @@ def is_own(turn: dict[str, Any], request: GenerationRequest) -> bool:
 
 
 def is_surely_own(turn: dict[str, Any], request: GenerationRequest) -> bool:
-    """Whether the turn says so."""
+    """Whether the turn names the provider that is asked as its maker."""
     return bool(request.provider) and turn.get("provider") == request.provider
 
 
 def parts_of(turn: dict[str, Any], request: GenerationRequest) -> Iterator[tuple[str, Any]]:
-    """The type and data of each part that only a provider understands, where they may go back to this one."""
+    """The type and data of each part in a provider's own form, if they may go back to this provider."""
     if is_own(turn, request):
         for part in turn.get("provider_parts") or ():
             yield part["type"], part.get("data")
 
 
 def signature_in(data: Any) -> str:
-    """The signature in a part's data, under one of its names; '' where there is none."""
+    """The signature in a part's data, under one of its names; '' for none."""
     if isinstance(data, dict):
         data = next((data[name] for name in _SIGNATURES if name in data), None)
     return data if isinstance(data, str) else ""
@@ -94,7 +93,7 @@ _SIGNATURES: Final = ("signature", "thoughtSignature", "thought_signature")
 
 
 def call_index_in(data: Any, turn: dict[str, Any]) -> int | None:
-    """Which of the turn's calls a part belongs to: by its place or its id; None where it names none."""
+    """The index of the turn's call that a part belongs to, found by index or id; None if it names none."""
     calls = turn.get("tool_calls") or []
     if isinstance(data, dict):
         for name in ("tool_call", "call", "index", "id", "tool_call_id"):
@@ -109,12 +108,12 @@ def call_index_in(data: Any, turn: dict[str, Any]) -> int | None:
 
 
 def texts_of(turn: dict[str, Any]) -> list[dict[str, Any]]:
-    """A turn's content as parts; text that is empty, or of a kind that goes its own way, is not among them."""
+    """A turn's text and images as parts. Empty text, and parts of other types, are left out."""
     content = turn.get("content") or []
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     return [part for part in parts if part["type"] in ("text", "image")]
 
 
 def text_in(content: str | list[dict[str, Any]]) -> str:
-    """A turn's content where only text may stand, whichever way it came."""
+    """A turn's content as text, for a place where only text is allowed."""
     return content if isinstance(content, str) else "".join(part["text"] for part in content)

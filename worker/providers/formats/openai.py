@@ -1,8 +1,8 @@
-"""The OpenAI chat completions wire format. Pure, no I/O. What comes back:
+"""The OpenAI chat completions wire format: requests. Pure, no I/O. For answers see
 :mod:`worker.providers.formats.openai_stream`.
 
 Source: the OpenAI API reference, "Chat / Create chat completion", and the documentation of each provider that
-speaks the format (``source`` in shared/config/providers.toml): in what they differ stands in
+speaks the format (``source`` in shared/config/providers.toml). Their differences are in
 :class:`shared.config.providers.Quirks`.
 """
 
@@ -27,7 +27,7 @@ class OpenAIAdapter:
     """See :class:`worker.providers.base.Adapter`."""
 
     def call(self, request: GenerationRequest, api_key: str) -> HttpCall:
-        """``POST /chat/completions`` that asks for a stream with its usage at the end."""
+        """``POST /chat/completions`` for a stream with its usage at the end."""
         quirks = request.quirks
         headers = {"Accept": "text/event-stream", **quirks.key_header("bearer", api_key)}
         optional: dict[str, Any] = {
@@ -64,13 +64,13 @@ class OpenAIAdapter:
 
 
 def _reasoning(request: GenerationRequest) -> dict[str, Any]:
-    asked = request.reasoning
-    if not asked:
+    reasoning = request.reasoning
+    if not reasoning:
         return {}
-    effort = asked.get("effort")
+    effort = reasoning.get("effort")
     match request.quirks.reasoning:
         case "object":
-            return {"reasoning": {"effort": effort} if effort else {"max_tokens": asked.get("budget_tokens")}}
+            return {"reasoning": {"effort": effort} if effort else {"max_tokens": reasoning.get("budget_tokens")}}
         case "thinking" if effort == "none":
             return {"thinking": {"type": "disabled"}}
         case "thinking":
@@ -87,7 +87,7 @@ def _choice(request: GenerationRequest) -> Any:
 
 
 def _custom_name(tool: dict[str, Any]) -> str | None:
-    """The name of a custom tool, which takes any text; None for others."""
+    """The name of a custom tool, whose input is any text; None for other tools."""
     custom = tool.get("custom") if tool.get("type") == "custom" else None
     return custom.get("name") if isinstance(custom, dict) else None
 
@@ -104,7 +104,7 @@ def _hint(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _message(turn: dict[str, Any], request: GenerationRequest, custom: set[str]) -> dict[str, Any] | None:
-    """One message; None for a turn that says nothing here."""
+    """One message; None for a turn that is empty in this format."""
     quirks, role = request.quirks, turn["role"]
     if role == "assistant":
         return _assistant(turn, request, custom)
@@ -115,14 +115,14 @@ def _message(turn: dict[str, Any], request: GenerationRequest, custom: set[str])
     content = turn["content"]
     if isinstance(content, list):
         hinted = quirks.cache_control and any("cache_control" in part for part in content)
-        # Only in the user's turn every server of this format takes parts.
+        # Every server of this format accepts parts in the user's turns, but not in others.
         as_text = role != "user" and not hinted
         content = text_in(content) if as_text else [_part(part, cached=quirks.cache_control) for part in content]
     return {**message, "content": content}
 
 
 def _assistant(turn: dict[str, Any], request: GenerationRequest, custom: set[str]) -> dict[str, Any] | None:
-    # As text, not as parts: not every server of this format takes parts here.
+    # As text: not every server of this format accepts parts here.
     text = "".join(part["text"] for part in texts_of(turn))
     message: dict[str, Any] = {"role": "assistant", "content": text or None}
     calls = turn.get("tool_calls") or []
@@ -142,22 +142,22 @@ def _call(call: dict[str, Any], request: GenerationRequest, custom: set[str]) ->
 
 
 def _returned(turn: dict[str, Any], request: GenerationRequest, calls: list[dict[str, Any]]) -> dict[str, Any]:
-    """What its maker wants back; what belongs to a call is put into that call."""
+    """The fields that the turn's maker wants back. Fields that belong to a call are put into that call."""
     if not is_own(turn, request):
         return {}
     quirks = request.quirks
     back: dict[str, Any] = {}
     if quirks.reasoning_back and turn.get("reasoning"):
         back[quirks.reasoning_back] = turn["reasoning"]
-    # What another provider of this format added may be unknown here.
+    # Another provider of this format may have added fields that are unknown to this one.
     extras = is_surely_own(turn, request) or not quirks.strict
     details: list[Any] = []
     for kind, data in parts_of(turn, request):
         if kind == "reasoning_details" and (quirks.reasoning_details or is_surely_own(turn, request)):
             details += data if isinstance(data, list) else [data]
         elif kind == "extra_content" and isinstance(data, dict) and calls and extras:
-            place = call_index_in(data, turn) or 0
-            calls[place]["extra_content"] = {
+            index = call_index_in(data, turn) or 0
+            calls[index]["extra_content"] = {
                 name: value for name, value in data.items() if name not in ("index", "tool_call")
             }
     if details:

@@ -1,15 +1,16 @@
-"""What OpenAI's chat completions answer, as a stream of chunks or whole. Pure, no I/O.
+"""The OpenAI chat completions wire format: answers, as a stream of chunks or whole. Pure, no I/O.
 
-Source: the OpenAI API reference, "Chat / Create chat completion / Streaming", and the dialects of it that others
-speak: ``reasoning_content`` or ``reasoning`` (DeepSeek, vLLM, llama.cpp, OpenRouter), content as a list of parts
+Source: the OpenAI API reference, "Chat / Create chat completion / Streaming", and the variants of other providers:
+``reasoning_content`` or ``reasoning`` (DeepSeek, vLLM, llama.cpp, OpenRouter), content as a list of parts
 (Mistral), ``reasoning_details`` (OpenRouter), ``extra_content`` of a tool call (Gemini's signature in Google's and
-others' gateways), usage in ``x_groq`` or in the choice (Groq, Moonshot), ``message`` in place of ``delta``, nulls
-where a field could be missing, errors in the choice.
+others' gateways), usage in ``x_groq`` or in the choice (Groq, Moonshot), ``message`` instead of ``delta``, nulls
+instead of missing fields, errors in the choice.
 
-Fields of a delta that are not known here are kept under ``provider``, and so are log probabilities, which come only
-where they were asked for. A block of ``reasoning_details`` comes in pieces and is kept whole, at its end. Left out
-on purpose is what stands around the choices in every chunk alike (``id``, ``system_fingerprint``, ``service_tier``,
-``obfuscation``, ``prompt_filter_results``, llama.cpp's ``timings``): noise of a whole entry for each token.
+Unknown fields of a delta are kept under ``provider``, and so are log probabilities, which come only if they were
+requested. A block of ``reasoning_details`` comes in pieces and is kept whole, at its end. The fields that are
+around the choices, the same in every chunk, are left out on purpose (``id``, ``system_fingerprint``,
+``service_tier``, ``obfuscation``, ``prompt_filter_results``, llama.cpp's ``timings``): they would cost a whole
+entry for each token.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,14 +37,14 @@ from worker.providers.formats.reader import (
 
 _REASONING: Final = frozenset({"reasoning_content", "reasoning", "reasoning_details"})
 _NOISE: Final = frozenset({"index", "tool_call_id", "token_id", "token_ids", "channel"})
-"""Of each token: Mistral's, Together's, vLLM's and Groq's own."""
+"""Fields that come with each token from Mistral, Together, vLLM and Groq, and are left out."""
 _KNOWN: Final = (
     frozenset({"role", "name", "content", "refusal", "tool_calls", "function_call"}) | _REASONING | _NOISE
 )
 _TEXTS_OF_DETAILS: Final = ("text", "summary", "data", "signature")
-"""Fields of one block of reasoning to which its pieces append."""
+"""Fields of a block of reasoning whose pieces are appended."""
 _EXTRAS_OF_CALLS: Final = ("extra_content",)
-"""What stands at a tool call and must go back with it."""
+"""Fields of a tool call that must be sent back with it."""
 
 
 class _PlainDelta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,8 +60,8 @@ class _PlainChoice(msgspec.Struct, frozen=True):
 
 
 class _PlainChunk(msgspec.Struct, frozen=True):
-    """A piece of text and nothing else, as almost all chunks are: read at once, without a dict or an event between.
-    That is 849 instructions a token in the whole worker, and 1,047 without."""
+    """A chunk with a piece of text and nothing else, as almost all chunks are. It is read in one step, without a
+    dict or an event in between: 849 instructions a token in the whole worker, instead of 1,047."""
 
     choices: tuple[_PlainChoice]
     usage: None = None
@@ -79,11 +80,11 @@ class _Details:
         self._left = MAX_KEPT_BYTES
 
     def takes(self, one: dict[str, Any]) -> bool:
-        """Whether this piece is one of this block."""
+        """Whether this piece belongs to this block."""
         return all(self._fields.get(name) == one.get(name) for name in ("type", "index"))
 
     def add(self, one: dict[str, Any]) -> None:
-        """Add a piece: texts are appended, other fields are the same in each, or come once."""
+        """Add a piece. Texts are appended. Other fields are the same in each piece, or come once."""
         for name, value in one.items():
             if name in _TEXTS_OF_DETAILS and isinstance(value, str):
                 self._texts.setdefault(name, Pieces()).add(value)
@@ -95,7 +96,7 @@ class _Details:
                 self._fields[name] = value
 
     def whole(self) -> dict[str, Any] | None:
-        """The block; None where it is too long to be kept."""
+        """The block; None if it is too long to be kept."""
         texts = {name: pieces.text() for name, pieces in self._texts.items()}
         return None if self._left < 0 or None in texts.values() else {**self._fields, **texts}
 
@@ -106,9 +107,9 @@ class OpenAIReader(AnswerReader):
     def __init__(self) -> None:
         super().__init__()
         self._by_delta = False
-        """Whether pieces came as deltas: a ``message`` behind them says the same once more."""
+        """Whether pieces came as deltas: then a ``message`` after them only repeats them."""
         self._flows = False
-        """Whether the last event was plain text: nothing waits for its other half, or its end."""
+        """Whether the last event was plain text: then no surrogate half and no block is open."""
         self._details: _Details | None = None
         """The block of ``reasoning_details`` that is open."""
 
@@ -140,7 +141,7 @@ class OpenAIReader(AnswerReader):
         if usage is None:
             usage = object_of(value.get("x_groq")).get("usage")
         for choice in objects_of(value.get("choices")):
-            # One answer was asked for; null and 0 both mean the first.
+            # One answer was requested; null and 0 both mean the first.
             if not count_of(choice.get("index")):
                 yield from self._choice(choice)
                 usage = choice.get("usage") if usage is None else usage
@@ -179,9 +180,9 @@ class OpenAIReader(AnswerReader):
         if refusal:
             yield from self._content("text", refusal)
         if calls:
-            places: set[int | None] = set()
+            positions: set[int | None] = set()
             for call in objects_of(calls):
-                yield from self._call(call, places)
+                yield from self._call(call, positions)
         if function := object_of(delta.get("function_call")):
             _, said = self._call_piece(0, None, function.get("name"), function.get("arguments"))
             yield from said
@@ -192,7 +193,7 @@ class OpenAIReader(AnswerReader):
 
     def _reasoning(self, delta: dict[str, Any]) -> Iterator[Said]:
         details = objects_of(delta.get("reasoning_details"))
-        # Some gateways send the same reasoning under both names, and in the details once more.
+        # Some gateways send the same reasoning under both names, and again in the details.
         reasoning = delta.get("reasoning_content") or delta.get("reasoning")
         if not reasoning:
             reasoning = "".join(text_of(one.get("text") or one.get("summary")) for one in details)
@@ -211,7 +212,7 @@ class OpenAIReader(AnswerReader):
             yield from self._others.omit(kept) if details is None else self._others.keep(kept, [details])
 
     def _content(self, kind: str, content: Any, depth: int = MAX_PARTS_DEPTH) -> Iterator[Said]:
-        """Content as a text, or as parts: texts, thinking, and what has no word."""
+        """Content as a text, or as parts: texts, thinking, and parts without a word in our vocabulary."""
         if not isinstance(content, list | dict):
             if said := self._whole_pairs(kind, text_of(content)):
                 yield Said({kind: said})
@@ -232,15 +233,15 @@ class OpenAIReader(AnswerReader):
                 kept = part.get("type")
                 yield from self._others.keep(kept if isinstance(kept, str) else "content", part)
 
-    def _call(self, call: dict[str, Any], places: set[int | None]) -> Iterator[Said]:
-        """A piece of a tool call; ``places``: those that pieces of the same chunk had."""
+    def _call(self, call: dict[str, Any], positions: set[int | None]) -> Iterator[Said]:
+        """A piece of a tool call. ``positions``: the provider's indexes of earlier pieces in the same chunk."""
         function = object_of(call.get("function") or call.get("custom")) or call
         arguments = function.get("arguments") if "arguments" in function else function.get("input")
-        place = count_of(call.get("index"))
-        # Two names in one chunk without an index are two calls.
-        anew = place is None and None in places and bool(function.get("name")) and not call.get("id")
-        places.add(place)
-        index, said = self._call_piece(place, call.get("id"), function.get("name"), arguments, anew=anew)
+        position = count_of(call.get("index"))
+        # Without an index, two names in one chunk mean two calls.
+        anew = position is None and None in positions and bool(function.get("name")) and not call.get("id")
+        positions.add(position)
+        index, said = self._call_piece(position, call.get("id"), function.get("name"), arguments, anew=anew)
         yield from said
         for name in _EXTRAS_OF_CALLS:
             if extra := object_of(call.get(name)):
@@ -248,7 +249,7 @@ class OpenAIReader(AnswerReader):
 
 
 def _read_usage(usage: dict[str, Any]) -> Usage:
-    """In OpenAI's words; DeepSeek has its own for cached tokens, and some gateways have Anthropic's for all."""
+    """Usage under OpenAI's names, DeepSeek's own name for cached tokens, or Anthropic's names (some gateways)."""
     taken = object_of(usage.get("prompt_tokens_details"))
     given = object_of(usage.get("completion_tokens_details"))
 

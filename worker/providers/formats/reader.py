@@ -1,20 +1,20 @@
 """What the readers of all wire formats have in common. Pure, no I/O.
 
-Theory of operation. A reader takes what it understands, and lets no odd field cost the text: what has another type
-than documented is put right where its meaning is plain (a number as text, a text as a number, an object as JSON),
-and left out where it is not. An event that begins like JSON but is none was cut, and is garbage; a word alone is a
+Theory of operation. A reader takes what it understands, and an odd field never costs the text. A value of another
+type than documented is converted if its meaning is plain (a number as text, a text as a number, an object as JSON),
+and left out if it is not. An event that begins like JSON but is not JSON was cut, and is garbage. A bare word is a
 sign of life.
 
-*Text.* JSON may hold half of a surrogate pair, and some providers cut a pair between two pieces. A half at the end
-of a piece waits for the next piece of its kind; a half that stays alone becomes U+FFFD.
+*Text.* JSON may contain half of a surrogate pair, and some providers split a pair between two pieces. A half at the
+end of a piece waits for the next piece of its kind. A half that stays alone becomes U+FFFD.
 
-*Tool calls.* The position that a provider gives is no identity: some give one index to all calls, or none. A new id
-that is not empty opens a call; a piece without an index belongs to the last one; the index that viewers see is our
-own count (:class:`Calls`). A whole input that comes at the start, or again at the end, and in pieces too, is the
-same once.
+*Tool calls.* The index that a provider gives does not identify a call: some providers give one index to all calls,
+or none. A new id that is not empty opens a call. A piece without an index belongs to the last call. The index that
+viewers see is our own count (:class:`Calls`). If a whole input comes at the start or again at the end, as well as
+in pieces, it is told once.
 
-*The rest.* Some things are known only at the answer's end: that a call has no arguments, or no id; that a half has
-no other half; that a block of reasoning is whole. :meth:`AnswerReader.last` tells them.
+*The end.* Some things are known only at the answer's end: that a call has no arguments or no id, that a half has no
+other half, that a block of reasoning is complete. :meth:`AnswerReader.last` gives them.
 """
 
 import json
@@ -33,22 +33,23 @@ from worker.providers.base import End, Finish, FinishReason, ProviderError, Prov
 from worker.providers.errors import ErrorInAnswer, is_error_object, read_error
 
 MAX_COUNT: Final = 2**53
-"""Past it a browser can't count, and no answer has that many tokens."""
+"""The largest integer that a browser counts exactly. No answer has that many tokens."""
 MAX_NOISE: Final = 200
-"""Characters of a sign of life that is no JSON: ``ping``, or a few words."""
+"""The most characters of a sign of life that is not JSON: ``ping``, or a few words."""
 
 MAX_PARTS_DEPTH: Final = 16
-"""Levels of parts in which a text is looked for: no gateway wraps it in more than two or three."""
+"""The most levels of parts in which a text is looked for: no gateway wraps it in more than two or three."""
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
-"""What decoding and encoding a stranger's JSON may raise."""
+"""The errors that decoding and encoding foreign JSON may raise."""
 
 MAX_LOOKS: Final = 8
-"""Times that one call's arguments are read to see whether they are whole. Providers give them again once."""
+"""How often one call's arguments are parsed to see whether they are complete. Providers repeat them once."""
 
 MAX_KEPT_BYTES: Final = 1024 * 1024
-"""Of one answer, of what has no word: as much as a single event of a provider may hold. Beyond it an image or
-the pages that a search found would outweigh in memory all that the model says."""
+"""The most bytes of one answer that are kept for things without a word in our vocabulary: as much as a single event
+of a provider may hold. More than that (an image, or the pages that a search found) would take more memory than
+everything that the model says."""
 
 _anything: Final = msgspec.json.Decoder()
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -59,7 +60,7 @@ _ENDS_HALF: Final = re.compile("[\ud800-\udbff]\\Z")
 
 
 def decode(raw: str | bytes) -> Any:
-    """Any JSON, or None for what is none. Strings may hold lone surrogates, and NaN is null."""
+    """Any JSON; None if it can't be read. Strings may hold lone surrogates, and NaN becomes null."""
     try:
         return _anything.decode(raw)
     except UNREADABLE:
@@ -71,7 +72,7 @@ def decode(raw: str | bytes) -> Any:
 
 
 def encoded(value: Any) -> bytes:
-    """A stranger's value as JSON. Raises ValueError for what nests too deep or can't be written."""
+    """A foreign value as JSON. Raises ValueError if it nests too deep or can't be written."""
     for _ in levels(value):
         pass
     try:
@@ -84,7 +85,7 @@ def encoded(value: Any) -> bytes:
 
 
 def mended(text: str) -> str:
-    """The text with its pairs joined, and U+FFFD for a half alone."""
+    """The text with its surrogate pairs joined, and U+FFFD for each lone half."""
     if _SURROGATE.search(text) is None:
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
@@ -104,8 +105,8 @@ def _mended(value: Any) -> Any:
 
 
 def text_of(value: Any, depth: int = MAX_PARTS_DEPTH) -> str:
-    """A text, whichever way it came: a number or a truth as it is written, a list or a part as the text in it; ''
-    for what is none."""
+    """A value as text: a number or a boolean as it is written, a list or a part as the text in it; '' for anything
+    else."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -118,12 +119,12 @@ def text_of(value: Any, depth: int = MAX_PARTS_DEPTH) -> str:
 
 
 def name_of(value: Any) -> str:
-    """A name or an id, fit to be shown."""
+    """A name or an id as text, with its surrogate pairs joined; '' for anything else."""
     return mended(text_of(value)) if isinstance(value, str | int) else ""
 
 
 def count_of(value: Any) -> int | None:
-    """A count of tokens, or a position; None for what is none."""
+    """A count of tokens, or an index; None for anything else."""
     if isinstance(value, str) and value.strip().isdecimal() and len(value) < 20:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_COUNT:
@@ -132,19 +133,19 @@ def count_of(value: Any) -> int | None:
 
 
 def object_of(value: Any) -> dict[str, Any]:
-    """An object; {} for what is none."""
+    """The value if it is an object, else {}."""
     return value if isinstance(value, dict) else {}
 
 
 def objects_of(value: Any) -> list[dict[str, Any]]:
-    """The objects of a list; one that stands alone is a list of one."""
+    """The objects of a list. A single object counts as a list of one."""
     if isinstance(value, dict):
         return [value]
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def arguments_of(value: Any) -> str:
-    """A tool's arguments, or a piece of them, as text; some send them as an object."""
+    """A tool's arguments, or a piece of them, as text. Some providers send an object."""
     if value is None or isinstance(value, str):
         return value or ""
     try:
@@ -165,7 +166,7 @@ _REASONS: Final[dict[FinishReason, str]] = {
     "recitation blocklist prohibited_content spii image_safety blocked image_prohibited_content image_recitation "
     "guardrail_intervened error_toxic",
 }
-"""Each format's reasons in one table, for gateways carry one's over into the other."""
+"""The reasons of all formats in one table, because gateways mix them."""
 _ENDS: Final[dict[str, FinishReason]] = {
     word: reason for reason, words in _REASONS.items() for word in words.split()
 }
@@ -173,14 +174,14 @@ _BAD: Final = re.compile(
     r"error|abort|fail|cancel|insufficient|unavailable|time_?d?_?out|malformed|invalid|interrupt|exception|"
     r"overload|unexpected|kill|crash|disconnect|network|internal|missing|too_many|rejected|incomplete"
 )
-"""Of a reason that is not known: the provider did not end as it meant to."""
+"""Words in an unknown reason that mean that the provider did not end as intended."""
 _UNSAID: Final = frozenset({"", "null", "none", "finish_reason_unspecified", "unspecified"})
 
 
 def finish_of(value: Any, sentence: str = "") -> FinishReason | None:
-    """Why the provider ended, in our words; None where it says nothing. In: its reason, and its sentence about it.
+    """Why the provider ended, in our words; None if it gives no reason. In: its reason, and its sentence about it.
 
-    Raises :class:`ProviderError` for a reason that says that it failed; one that nobody knows is ``other``.
+    Raises :class:`ProviderError` for a reason that means a failure. Any other unknown reason is ``other``.
     """
     if isinstance(value, dict):
         value = value.get("reason") or value.get("type")
@@ -192,7 +193,7 @@ def finish_of(value: Any, sentence: str = "") -> FinishReason | None:
     known = _ENDS.get(reason)
     if known is None and _BAD.search(reason):
         says = f": {sentence}" if sentence else "."
-        text = f"The provider broke off, and calls the end of its answer {name_of(value)[:80]!r}{says}"
+        text = f"The provider broke off, and names {name_of(value)[:80]!r} as the reason{says}"
         raise ProviderError("provider_error_event", text, retryable=True)
     return known or "other"
 
@@ -201,46 +202,47 @@ def finish_of(value: Any, sentence: str = "") -> FinishReason | None:
 
 
 class _Call:
-    """One tool call of an answer, as far as it came."""
+    """One tool call of an answer, as far as it has arrived."""
 
-    __slots__ = ("_looks", "id", "index", "name", "pieces", "place")
+    __slots__ = ("_looks", "id", "index", "name", "pieces", "position")
 
-    def __init__(self, index: int, place: int | None) -> None:
+    def __init__(self, index: int, position: int | None) -> None:
         self.index = index
-        self.place = place
-        """What the provider calls its position."""
+        self.position = position
+        """The index that the provider gives it."""
         self.id = ""
         self.name = ""
         self.pieces: list[str] = []
         self._looks = MAX_LOOKS
 
     def seems_whole(self) -> Any:
-        """As :meth:`whole`, but None after MAX_LOOKS at a call: each reads all of it."""
+        """As :meth:`whole`, but always None after MAX_LOOKS calls, because each one parses all of it."""
         self._looks -= 1
         return self.whole() if self._looks >= 0 else None
 
     def whole(self) -> Any:
-        """Its arguments, if they are a whole object so far; else None."""
+        """Its arguments, if they are a complete object; else None."""
         text = "".join(self.pieces).strip()
         value = decode(text) if text.startswith("{") and text.endswith("}") else None
         return value if isinstance(value, dict) else None
 
 
 class Calls:
-    """The tool calls of one answer: says which call a piece belongs to, and tells it under our own count."""
+    """The tool calls of one answer: finds the call that a piece belongs to, and gives it our own index."""
 
     def __init__(self) -> None:
         self._calls: list[_Call] = []
         self._by_id: dict[str, _Call] = {}
-        self._by_place: dict[int | None, _Call] = {}
-        """The last one at each position."""
+        self._by_position: dict[int | None, _Call] = {}
+        """The last call at each of the provider's indexes."""
 
     def __len__(self) -> int:
         return len(self._calls)
 
     @property
     def open(self) -> bool:
-        """Whether an object of arguments was begun and is not whole; what custom tools get is none."""
+        """Whether arguments that are an object were begun and are not complete. (The input of custom tools is not
+        an object.)"""
         return any(
             call.pieces[0].lstrip().startswith("{") and call.whole() is None for call in self._calls if call.pieces
         )
@@ -248,27 +250,27 @@ class Calls:
     def take(
         self,
         *,
-        place: int | None = None,
+        position: int | None = None,
         call_id: str = "",
         name: str = "",
         arguments: str = "",
         anew: bool = False,
         whole: bool = False,
     ) -> tuple[int, list[Said]]:
-        """Take one piece. ``anew``: it opens a call for certain; ``whole``: it is all of one. Out: our index of its
-        call, and what is new of it.
+        """Take one piece. ``position``: the provider's index; ``anew``: it certainly opens a call; ``whole``: it is
+        a whole call. Out: our index of its call, and what is new.
 
-        Arguments of ``{}`` wait for the end: some gateways send them first, and the real ones behind.
+        Arguments of ``{}`` wait for the end: some gateways send them first, and the real ones later.
         """
-        call = None if anew else self._find(place, call_id, name, arguments)
+        call = None if anew else self._find(position, call_id, name, arguments)
         if call is None and not (anew or call_id or name or arguments):
-            return len(self._calls), []  # a piece that says nothing opens no call
+            return len(self._calls), []  # an empty piece opens no call
         if call is None:
-            call = _Call(len(self._calls), place)
+            call = _Call(len(self._calls), position)
             self._calls.append(call)
-            self._by_place[place] = call
+            self._by_position[position] = call
             if call_id in self._by_id:
-                call_id = ""  # an id names one call; this one gets an id at the end
+                call_id = ""  # another call has this id; this one gets an id at the end
         if whole:
             arguments = arguments or "{}"
             call.id = call_id or _made_id(call.index, name, arguments)
@@ -276,14 +278,14 @@ class Calls:
             call.name, call.pieces = name, [arguments]
             told = {"index": call.index, "id": call.id, **({"name": name} if name else {}), "arguments": arguments}
             return call.index, [Said({"tool_call": told})]
-        return call.index, self._told(call, place, call_id, name, arguments)
+        return call.index, self._told(call, position, call_id, name, arguments)
 
     def add(self, index: int, arguments: str) -> list[Said]:
-        """A piece of the arguments of the call with this index of ours."""
+        """Add a piece of arguments to the call with this index of ours."""
         return self._told(self._calls[index], None, "", "", arguments)
 
     def complete(self, index: int, arguments: str) -> list[Said]:
-        """The call has no more pieces; ``arguments``: all of them, where none came in pieces."""
+        """The call is complete. ``arguments``: all of them, used if none came in pieces."""
         call = self._calls[index]
         if call.pieces:
             return []
@@ -291,7 +293,7 @@ class Calls:
         return [Said({"tool_call": {"index": index, "arguments": arguments or "{}"}})]
 
     def last(self, answer: str) -> Iterator[Said]:
-        """What calls still lack at the answer's end: an id, made of the answer's own id, and arguments."""
+        """What calls still lack at the answer's end: an id, made from the answer's id, and arguments."""
         for call in self._calls:
             said = {}
             if not call.id:
@@ -302,37 +304,37 @@ class Calls:
             if said:
                 yield Said({"tool_call": {"index": call.index, **said}})
 
-    def _find(self, place: int | None, call_id: str, name: str, arguments: str) -> _Call | None:
-        at = self._at(place)
+    def _find(self, position: int | None, call_id: str, name: str, arguments: str) -> _Call | None:
+        at = self._at(position)
         if call_id:
-            if at is not None and not name and place is not None and at.id in ("", call_id):
+            if at is not None and not name and position is not None and at.id in ("", call_id):
                 return at
             call = self._by_id.get(call_id)
-            if call is not None and (not name or place is None or call.place in (None, place)):
+            if call is not None and (not name or position is None or call.position in (None, position)):
                 return call
-            # An id may come behind its call's first piece.
+            # A call's id may come after its first piece.
             return at if at is not None and not at.id and (not name or not at.name) else None
         if at is None or not (name and at.name):
             return at
         if name != at.name:
             return None
-        whole = at.seems_whole()  # the name again: a piece that repeats it, or another call of the same tool
+        whole = at.seems_whole()  # the same name again: it is repeated, or there is another call of the same tool
         return at if whole is None or not arguments or decode(arguments) == whole else None
 
-    def _at(self, place: int | None) -> _Call | None:
+    def _at(self, position: int | None) -> _Call | None:
         last = self._calls[-1] if self._calls else None
-        if place is None or last is None or last.place == place:
+        if position is None or last is None or last.position == position:
             return last
-        # A call that began without an index may get one with its next piece.
-        known = self._by_place.get(place)
-        return last if known is None and last.place is None else known
+        # A call that began without an index may get one with a later piece.
+        known = self._by_position.get(position)
+        return last if known is None and last.position is None else known
 
-    def _told(self, call: _Call, place: int | None, call_id: str, name: str, arguments: str) -> list[Said]:
+    def _told(self, call: _Call, position: int | None, call_id: str, name: str, arguments: str) -> list[Said]:
         said: dict[str, Any] = {}
-        if call.place is None and place is not None:
-            call.place = place
-            if (known := self._by_place.get(place)) is None or known.index < call.index:
-                self._by_place[place] = call
+        if call.position is None and position is not None:
+            call.position = position
+            if (known := self._by_position.get(position)) is None or known.index < call.index:
+                self._by_position[position] = call
         if call_id and not call.id:
             call.id = said["id"] = call_id
             self._by_id[call_id] = call
@@ -349,13 +351,14 @@ class Calls:
 
 
 def _made_id(*parts: Any) -> str:
-    """An id for a call that came without one: the same for the same answer, another one for another."""
+    """An id for a call without one. The same answer gives the same id, another answer another id."""
     made = "/".join(map(str, parts)).encode("utf-8", "replace")
     return f"call_{blake2s(made, digest_size=9).hexdigest()}"
 
 
 def _repeats(call: _Call, arguments: str) -> bool:
-    """Whether a piece gives whole arguments once more. Only what begins like an object behind one is looked at."""
+    """Whether a piece repeats complete arguments. Parsed only if it begins like an object and the last piece ended
+    like one."""
     if not (call.pieces and arguments.lstrip().startswith("{") and call.pieces[-1].rstrip().endswith("}")):
         return False
     whole = call.seems_whole()
@@ -366,9 +369,9 @@ def _repeats(call: _Call, arguments: str) -> bool:
 
 
 class Others:
-    """What a provider sends that has no word in the vocabulary of :mod:`shared.protocol.events`, within a bound.
+    """Things without a word in the vocabulary of :mod:`shared.protocol.events`, kept as they are, within a bound.
 
-    When an answer's share is used up, one piece of type ``omitted`` says so, and nothing more is kept.
+    When an answer has reached the bound, one part of type ``omitted`` says so, and nothing more is kept.
     """
 
     __slots__ = ("_left",)
@@ -377,13 +380,13 @@ class Others:
         self._left = most
 
     def omit(self, kind: str) -> Iterator[Said]:
-        """Say that a thing of this kind is left out."""
+        """A part that says that a thing of this kind was left out."""
         if self._left >= 0:
             yield Said({"provider": {"type": "omitted", "data": mended(kind)}})
 
     def keep(self, kind: str, data: Any) -> Iterator[Said]:
-        """One piece, under the provider's own name for it. What nests so deep that not everybody could read it
-        again is left out, and said so."""
+        """One part, with the provider's own name for it. Data that nests too deep for some readers is left out, and
+        ``omitted`` says so."""
         if self._left < 0:
             return
         kind = mended(kind)
@@ -405,12 +408,12 @@ class Others:
 
 
 class Pieces:
-    """A text that comes in pieces and is kept as a whole, within the same bound: what is longer is dropped."""
+    """A text that comes in pieces and is kept whole, within the same bound. A longer text is dropped."""
 
     __slots__ = ("_left", "_pieces")
 
     def __init__(self, text: str | None = "") -> None:
-        """``text``: the first piece; None for one that was too long."""
+        """``text``: the first piece; None for a text that was too long."""
         self._left = MAX_KEPT_BYTES if text is not None else -1
         self._pieces: list[str] = []
         self.add(text or "")
@@ -426,7 +429,7 @@ class Pieces:
             self._pieces.append(text)
 
     def text(self) -> str | None:
-        """The whole text; None where it is too long."""
+        """The whole text; None if it was too long."""
         return "".join(self._pieces) if self._left >= 0 else None
 
 
@@ -434,14 +437,15 @@ class Pieces:
 
 
 class AnswerReader(Reader):
-    """What all formats' readers do alike; a format says what one decoded object means (:meth:`_meaning`)."""
+    """The common part of all formats' readers. A format defines the meaning of one decoded object
+    (:meth:`_meaning`)."""
 
     def __init__(self) -> None:
         self._others = Others()
         self._calls = Calls()
         self._halves: dict[str, str] = {}
         self._answer = ""
-        """The answer's own id, where it has one."""
+        """The answer's id, if the provider gives one."""
 
     @property
     def open(self) -> bool:
@@ -449,11 +453,11 @@ class AnswerReader(Reader):
         return self._calls.open
 
     def read(self, event: ServerSentEvent) -> Iterator[ProviderEvent]:
-        """The meaning of one event: nothing, or what it says, in its order.
+        """The meaning of one event, in its order; it may be empty.
 
-        Raises :class:`ProviderError`: for an error with the code of what it is about, ``provider_error_event``
-        where that may pass, and ``provider_garbage`` for half of a JSON."""
-        try:  # nearly every event, without a generator around another
+        Raises :class:`ProviderError`: for an error with the code for its subject, or ``provider_error_event`` if it
+        may pass; ``provider_garbage`` for incomplete JSON."""
+        try:  # nearly every event takes this path, without a generator around another
             value = _anything.decode(event.data)
         except UNREADABLE:
             value = None
@@ -467,7 +471,7 @@ class AnswerReader(Reader):
         if not data:
             return
         value = decode(data)
-        if value is None and "\n" in data:  # a gateway that leaves out the blank lines between events
+        if value is None and "\n" in data:  # some gateways leave out the blank lines between events
             for line in data.splitlines():
                 yield from self._line(line.strip(), event)
         elif value is None:
@@ -476,8 +480,8 @@ class AnswerReader(Reader):
             yield from self._value(value, event)
 
     def whole(self, value: Any) -> Iterator[ProviderEvent]:
-        """See :class:`worker.providers.base.Reader`. In: an object, or a list of them (Gemini's without SSE). An
-        answer that is whole has ended, also where it gives no reason."""
+        """See :class:`worker.providers.base.Reader`. In: an object, or a list of them (Gemini's without SSE). A
+        whole answer has ended, even if it gives no reason."""
         reasoned = False
         for meaning in self._value(value, "message"):
             reasoned = reasoned or isinstance(meaning, Finish)
@@ -486,17 +490,17 @@ class AnswerReader(Reader):
             yield Finish("other")
 
     def last(self) -> Iterator[Said]:
-        """What is known only at the answer's end; told once, whether the end has a mark or not."""
+        """What is known only at the answer's end, with or without an end mark. Called once."""
         for kind in ("reasoning", "text"):
             yield from self._said(kind, "", at_end=True)
         yield from self._calls.last(self._answer)
 
     def _is_whole(self, value: dict[str, Any]) -> bool:
-        """Whether one object is a whole answer, and no piece of one."""
+        """Whether one object is a whole answer, and not a piece of one."""
         return False
 
     def _meaning(self, value: dict[str, Any], event: str) -> Iterator[ProviderEvent]:
-        """What one object says; ``event`` is the name of the event that brought it."""
+        """The meaning of one object. ``event``: the name of the event that carried it."""
         raise NotImplementedError
 
     def _line(self, data: str, event: str) -> Iterator[ProviderEvent]:
@@ -523,17 +527,17 @@ class AnswerReader(Reader):
                 yield from self._meaning(one, event)
                 continue
             if "choices" in one or "candidates" in one:
-                with suppress(ProviderError):  # a reason that says the same in fewer words
+                with suppress(ProviderError):  # its finish reason may report the same error with fewer words
                     yield from self._meaning(one, event)
             raise error_of(one)
 
     def _said(self, kind: str, text: str, *, at_end: bool = False) -> Iterator[Said]:
-        """A piece of text or reasoning, with its surrogates in order."""
+        """A delta of text or reasoning, with its surrogate pairs joined."""
         if text := self._whole_pairs(kind, text, at_end=at_end):
             yield Said({kind: text})
 
     def _whole_pairs(self, kind: str, text: str, *, at_end: bool = False) -> str:
-        """A piece with its surrogates in order; a half at its end waits for the next piece of this kind."""
+        """A piece with its surrogate pairs joined. A half at its end waits for the next piece of this kind."""
         if not self._halves and _SURROGATE.search(text) is None:
             return text
         text = self._halves.pop(kind, "") + text
@@ -543,7 +547,7 @@ class AnswerReader(Reader):
 
     def _call_piece(
         self,
-        place: int | None,
+        position: int | None,
         call_id: Any,
         name: Any,
         arguments: Any,
@@ -551,16 +555,16 @@ class AnswerReader(Reader):
         anew: bool = False,
         whole: bool = False,
     ) -> tuple[int, list[Said]]:
-        """A piece of a tool call as it came. Out: our index of the call, and what is new of it."""
-        # Whichever call's: the pieces of two calls never part a pair.
+        """A piece of a tool call as it came. Out: our index of the call, and what is new."""
+        # The calls need not be told apart here: a pair is never split between the pieces of two calls.
         piece = self._whole_pairs("arguments", arguments_of(arguments))
         return self._calls.take(
-            place=place, call_id=name_of(call_id), name=name_of(name), arguments=piece, anew=anew, whole=whole
+            position=position, call_id=name_of(call_id), name=name_of(name), arguments=piece, anew=anew, whole=whole
         )
 
 
 def error_of(value: Any) -> ProviderError:
-    """The error that this is, whatever shape it has."""
+    """The error in this value, which may have any shape."""
     reading = read_error(value, is_error=True)
     assert reading is not None
     return ErrorInAnswer(reading)

@@ -1,5 +1,5 @@
-"""HTTP to providers: connections that are opened, kept and paused, and the ways through proxies.
+"""HTTP to providers: connections that are opened, kept and paused, directly or through proxies.
 
-``transport`` sends a request over a kept connection, ``body`` reads a short answer whole, ``encodings`` unpacks
-one. Nothing here knows a wire format or a stream; the rest of ``worker.providers`` stands on it.
+``transport`` sends a request over a kept connection, ``body`` reads a short body whole, ``encodings`` unpacks a
+body. Nothing here knows a wire format or a stream. The rest of ``worker.providers`` uses this room.
 """

@@ -1,15 +1,15 @@
-"""One HTTP/1.1 connection to a provider: a request, the head of its response, and the body as it comes.
+"""One HTTP/1.1 connection to a provider: a request, the head of its response, and the body as it arrives.
 
-Theory of operation. What the socket brings of a body is kept as it came. Whoever reads it gets a hint (``ready``)
-that there is something, and takes it by :meth:`DirectConnection.read` when its turn comes: no task wakes up, and
-no stream stands between. A reader that takes by turns (a worker's flushes) gets all that came since its last turn,
-parsed once. Not reading is the backpressure: past MAX_UNREAD_BYTES the socket is paused, so TCP holds the provider.
-The response is parsed by llhttp (``httptools``, as the API's server does); names, TLS and racing addresses are left
-to libraries as well (see :mod:`worker.providers.http.pool`).
+Theory of operation. The bytes of a body are kept as the socket brought them. The reader gets a hint (``ready``)
+that there are some, and takes them by :meth:`DirectConnection.read` when its turn comes. No task wakes up, and no
+stream object is between. A reader that reads by turns (a worker's flushes) gets everything since its last turn,
+parsed once. Not reading is the backpressure: at more than MAX_UNREAD_BYTES the socket is paused, so TCP slows the
+provider down. The response is parsed by llhttp (``httptools``, as in the API's server). Names, TLS and racing
+addresses are left to libraries too (see :mod:`worker.providers.http.pool`).
 
-Why not an HTTP client's own connection: each puts generators, buffers and a task's wake-up between the socket and
-the reader. With 200 streams of 50 tokens/s a token took 65 µs of a worker's CPU over httpx with its aiohttp
-transport, and 47 so; what the event loop and the kernel take for the read is 8.
+Why not an HTTP client's own connection: each one puts generators, buffers and a task's wake-up between the socket
+and the reader. With 200 streams of 50 tokens/s a token took 65 µs of a worker's CPU over httpx with its aiohttp
+transport, and takes 47 this way; the event loop and the kernel take 8 of these for the read.
 """
 
 import asyncio
@@ -19,31 +19,31 @@ from typing import Final, NamedTuple, Protocol, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 MAX_HEAD_BYTES: Final = 64 * 1024
-"""No provider's response head is near that; an endless one must not eat the worker's memory."""
+"""No provider's response head is near this size. An endless one must not use up the worker's memory."""
 MAX_HEADERS: Final = 256
-"""Of one response; more are not looked at."""
+"""Headers of one response that are read; the rest is ignored."""
 MAX_FRAMING_BYTES: Final = 64 * 1024
-"""What may come in a second of reads without a byte of the body: chunk extensions and trailers mean nothing
+"""The most bytes in a second of reads without a byte of the body: chunk extensions and trailers have no meaning
 here."""
 MAX_UNREAD_BYTES: Final = 32 * 1024
-"""What may lie here until the reader's turn (and one read more): seconds of most models. When a server comes back
-all streams of a worker are read in one flush, 0.7 ms each."""
+"""The most bytes that wait for the reader's turn (and one read more): seconds of most models' output. When Redis
+comes back, all streams of a worker are read in one flush, 0.7 ms each."""
 
 
 class NoResponse(Exception):
-    """A request that got no response. Never carries a header; the text says in words what was in the way."""
+    """A request that got no response. Never carries a header. The text says why, in words."""
 
 
 class BadAddress(NoResponse):
-    """The URL names no server that could be asked."""
+    """The URL names no server that a request could be sent to."""
 
 
 class Unreachable(NoResponse):
-    """No connection, or one that closed before it answered."""
+    """There is no connection, or it closed before a response."""
 
 
 class ConnectTimeout(NoResponse):
-    """The connection did not come about in time."""
+    """Connecting took too long."""
 
 
 class BadCertificate(NoResponse):
@@ -51,49 +51,50 @@ class BadCertificate(NoResponse):
 
 
 class NotHttp(NoResponse):
-    """What came is no HTTP response."""
+    """The bytes that came are no HTTP response."""
 
 
 class Head(NamedTuple):
-    """The head of a response; names of headers are in lower case, the last of several of one name counts."""
+    """The head of a response. Names of headers are in lower case; of several headers with one name the last
+    counts."""
 
     status: int
     headers: dict[str, str]
 
 
 class ProviderConnection(Protocol):
-    """What carries one response's body: a :class:`DirectConnection`, or one through a proxy."""
+    """The connection that carries one response's body: a :class:`DirectConnection`, or one through a proxy."""
 
     ready: Callable[[], object]
-    """A hint, to be set by whoever reads: there may be something to :meth:`read`. It comes once for the first and
-    once for the second piece that lie unread, and once for the end."""
+    """A hint, set by the reader: there may be something to :meth:`read`. It is called for the first and for the
+    second unread piece, and for the end."""
     ended: bool | None
-    """None: more may come. Else nothing comes behind what was read: False, the body is whole; True, it was cut."""
+    """None: more may come. Otherwise everything was read: False: the body is complete; True: it was cut off."""
 
     def read(self) -> bytes:
-        """What came of the body since the last call."""
+        """The bytes of the body since the last call."""
         ...
 
     def close(self, linger_s: float = 0.0) -> None:
-        """Let go of it at once. It serves the next request if its response was read to its end; ``linger_s``: the
-        end is expected within this time, and is waited for in the background."""
+        """Release the connection at once. It can serve the next request if its response was read to its end.
+        ``linger_s``: how long the end may be waited for in the background."""
         ...
 
 
-def nobody() -> None:
-    """The hint of a connection that nobody waits for: it does nothing."""
+def ignore_hint() -> None:
+    """The ``ready`` of a connection that nobody reads: it does nothing."""
 
 
 class DirectConnection(asyncio.Protocol):
-    """A connection without a proxy, which serves one request at a time. Its pool makes it, and gets it back."""
+    """A connection without a proxy. It serves one request at a time. Its pool makes it, and gets it back."""
 
     def __init__(self, give_back: Callable[["DirectConnection", float], None]) -> None:
-        """``give_back`` takes what :meth:`close` lets go of, with its ``linger_s``."""
+        """:meth:`close` calls ``give_back`` with this connection and its ``linger_s``."""
         self._give_back = give_back
-        self.ready: Callable[[], object] = nobody
+        self.ready: Callable[[], object] = ignore_hint
         self.ended: bool | None = None
-        self.answered = False
-        """Whether anything came of a response since the request."""
+        self.responded = False
+        """Whether any byte of a response came since the request."""
         self._transport: asyncio.Transport  # from when the connection is made
         self._parser = HttpResponseParser(self)
         self._head: asyncio.Future[Head] | None = None
@@ -110,15 +111,15 @@ class DirectConnection(asyncio.Protocol):
 
     @property
     def is_reusable(self) -> bool:
-        """Whether another request may go over it: it is open, and the last response was read to its end."""
+        """Whether it can carry another request: it is open, and the last response was read to its end."""
         return self._keeps and not self._lost and not self._unread
 
     async def ask(self, request: bytes) -> Head:
         """Send a whole request, and wait for the head of its response.
 
-        Raises :class:`Unreachable` and :class:`NotHttp`. Whoever gives up waiting must :meth:`abort`.
+        Raises :class:`Unreachable` and :class:`NotHttp`. A caller that stops waiting must :meth:`abort`.
         """
-        self.ended, self._head_bytes, self._keeps, self.answered = None, 0, False, False
+        self.ended, self._head_bytes, self._keeps, self.responded = None, 0, False, False
         self._head = asyncio.get_running_loop().create_future()
         if self._lost:
             raise Unreachable("its server closed the connection")
@@ -135,18 +136,18 @@ class DirectConnection(asyncio.Protocol):
                 self._resume()
             self._parse(data)
             if not self._parts:
-                self._bear_framing(len(data))
+                self._count_framing(len(data))
         body = b"".join(self._parts)
         self._parts.clear()
         return body
 
-    def _bear_framing(self, size: int) -> None:
+    def _count_framing(self, size: int) -> None:
         now = asyncio.get_running_loop().time()
         if now > self._framing_since + 1.0:
             self._framing_since, self._framing_bytes = now, 0
         self._framing_bytes += size
         if self._framing_bytes > MAX_FRAMING_BYTES and self.ended is None:
-            self._fail(NotHttp("its answer is all framing"))
+            self._fail(NotHttp("its response is only framing, without content"))
 
     def _resume(self) -> None:
         self._paused = False
@@ -155,18 +156,18 @@ class DirectConnection(asyncio.Protocol):
 
     def close(self, linger_s: float = 0.0) -> None:
         """See :class:`ProviderConnection`."""
-        self.ready = nobody
+        self.ready = ignore_hint
         self._give_back(self, linger_s)
 
     def abort(self) -> None:
-        """Close at once; nobody is told."""
-        self.ready = nobody
+        """Close at once, without a hint."""
+        self.ready = ignore_hint
         self._transport.abort()
 
     def release(self) -> None:
-        """The response was read to its end. A connection shows that it closes only while it is read, also an idle
-        one."""
-        self.ready = nobody
+        """The response was read to its end. Keep reading: an idle connection, too, shows only then that its server
+        closes it."""
+        self.ready = ignore_hint
         self._in_body = False
         self._parts.clear()
         if self._paused:
@@ -175,18 +176,18 @@ class DirectConnection(asyncio.Protocol):
     # -- from the event loop ------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's are of a class of their own
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transport has another base class
 
     def data_received(self, data: bytes) -> None:
         if not self._in_body:
             if self._head is None:
-                self._fail(NotHttp("it says more than it was asked"))
+                self._fail(NotHttp("it sent data without a request"))
                 return
-            self.answered = True
+            self.responded = True
             self._head_bytes += len(data)
             self._parse(data)
             if self._head is not None and self._head_bytes > MAX_HEAD_BYTES:
-                self._fail(NotHttp("the head of its answer has no end"))
+                self._fail(NotHttp("the head of its response is too large"))
             return
         unread = self._unread
         unread.append(data)
@@ -201,7 +202,7 @@ class DirectConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
-            self._fail(NotHttp("what it says is no HTTP"))
+            self._fail(NotHttp("its response is not HTTP"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
@@ -210,11 +211,11 @@ class DirectConnection(asyncio.Protocol):
             self._unread.clear()
             self._parse(data)
         self._fail(Unreachable("it closed the connection before it answered"))
-        del self._parser  # which holds this
+        del self._parser  # it refers back to this connection: a reference cycle
         self.ready()
 
     def _fail(self, error: NoResponse) -> None:
-        """No response can come any more, or no more of it."""
+        """The response is over: none can come any more, or no more of its body."""
         if not self._lost:
             self._lost = True
             self._transport.abort()
@@ -231,11 +232,11 @@ class DirectConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._headers = {}
-        if self._head is None:  # behind a whole response, in one read with it
-            self._fail(NotHttp("it says more than it was asked"))
+        if self._head is None:  # a second response, in one read with the first
+            self._fail(NotHttp("it sent a second response to one request"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_body and len(self._headers) < MAX_HEADERS:  # trailers are no headers
+        if not self._in_body and len(self._headers) < MAX_HEADERS:  # ignore trailers
             self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:

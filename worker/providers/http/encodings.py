@@ -1,7 +1,8 @@
-"""How a response's body is packed (``Content-Encoding``). Pure, no I/O.
+"""Unpacking a response's body (``Content-Encoding``). Pure, no I/O.
 
-``identity`` is what we ask for; some gateways pack all the same. Read are gzip (several members behind each other,
-as RFC 1952, section 2.2 allows) and deflate, both as RFC 9110 says (zlib) and raw, as some servers send it.
+We ask for ``identity``, but some gateways pack the body all the same. Two encodings are read: gzip (with several
+members, which RFC 1952, section 2.2 allows), and deflate, both as RFC 9110 says (zlib) and raw, as some servers
+send it.
 """
 
 import zlib
@@ -10,10 +11,10 @@ from typing import Final
 
 MAX_INFLATED_BYTES: Final = 1024 * 1024
 MAX_RATIO: Final = 32
-"""One read of a packed body may unpack to so many bytes (as much as one event may hold), and to so many times its
-size: events pack to a tenth or a twentieth, but a few bytes may unpack to gigabytes."""
+"""The bounds on what one read of a packed body may unpack to: MAX_INFLATED_BYTES (as much as one event may hold)
+plus MAX_RATIO times its size. Events pack to a tenth or a twentieth, but a few bytes may unpack to gigabytes."""
 MAX_MEMBERS: Final = 10_000
-"""Of gzip in one read: an empty member is 20 bytes, and each costs a new state."""
+"""The most gzip members in one read: an empty member is 20 bytes, and each costs a new state."""
 
 Inflate = Callable[[bytes], bytes]
 
@@ -23,8 +24,8 @@ class BadEncoding(ValueError):
 
 
 def inflater(encoding: str) -> Inflate | None:
-    """What unpacks a body with this header ('': none); its calls raise :class:`BadEncoding`. None: it is not
-    packed."""
+    """A function that unpacks a body with this header ('': none), and raises :class:`BadEncoding`. None: the body
+    is not packed."""
     names = [name for part in encoding.lower().split(",") if (name := part.strip()) not in ("", "identity")]
     match names:
         case []:
@@ -44,14 +45,14 @@ def _decompress(unpacking: "zlib._Decompress", chunk: bytes, most: int) -> bytes
     try:
         unpacked = unpacking.decompress(chunk, most)
     except zlib.error:
-        raise BadEncoding("what is not packed so") from None
+        raise BadEncoding("the body does not have this encoding") from None
     if unpacking.unconsumed_tail:
-        raise BadEncoding("more than events unpack to")
+        raise BadEncoding("the body unpacks to more than events do")
     return unpacked
 
 
 class _Members:
-    """gzip: members until the body ends; zeros behind the last one are padding."""
+    """gzip: members until the body ends. Zeros after the last one are padding."""
 
     def __init__(self) -> None:
         self._unpacking: zlib._Decompress | None = None
@@ -65,13 +66,13 @@ class _Members:
                 if not chunk:
                     return b"".join(unpacked)
                 self._unpacking = zlib.decompressobj(wbits=31)
-            # At least 1, for 0 means "without a bound".
+            # At least 1, because zlib reads 0 as "without a bound".
             unpacked.append(_decompress(self._unpacking, chunk, max(1, most)))
             most -= len(unpacked[-1])
             if not self._unpacking.eof:
                 return b"".join(unpacked)
             chunk, self._unpacking = self._unpacking.unused_data, None
-        raise BadEncoding("more members than events need")
+        raise BadEncoding("the body has more members than events need")
 
 
 class _Deflate:

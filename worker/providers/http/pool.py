@@ -1,13 +1,14 @@
 """The connections to providers of one worker process: opened, kept for the next request, closed.
 
-Theory of operation. A connection is asked by one request at a time; when its response was read to its end it is
-kept for IDLE_S, and the youngest is taken first, so that old ones run out. One that its server closes while it is
-idle is not used again; where the two cross (the request is sent while the close is on its way), the request goes
-out again at once on a new connection, for nobody has read it. How many there are at once is bounded by
-``max_streams``: there is no other limit, and none may stop a stream here.
+Theory of operation. A connection carries one request at a time. When its response was read to its end, it is kept
+for IDLE_S. The youngest kept connection is used first, so that old ones expire. A connection that its server closes
+while idle is not used again. If the server's close and the next request cross, the request is sent again at once on
+a new connection, because the server has not read it. The number of connections is bounded by ``max_streams``. There
+is no other limit, because none may stop a stream here.
 
-Names are looked up and connections opened within ``connect_timeout_s``, TLS included. Several addresses are raced
-as RFC 8305 says (``aiohappyeyeballs``), so that a broken IPv6 costs a quarter of a second, and not the time-out.
+Looking up the name and connecting, TLS included, must end within ``connect_timeout_s``. Several addresses are raced
+as RFC 8305 says (``aiohappyeyeballs``), so that a broken IPv6 costs a quarter of a second, and not the whole
+timeout.
 """
 
 import asyncio
@@ -31,13 +32,16 @@ from worker.providers.http.connection import (
 )
 
 IDLE_S: Final = 15.0
-"""Shorter than any provider's own patience, so that a request seldom meets a connection that is being closed."""
+"""Shorter than any provider's own idle timeout, so that a request seldom meets a connection that is being
+closed."""
 MAX_IDLE: Final = 256
-"""Of each origin: as many as streams may run by default, each with its socket and a few KiB."""
+"""The most idle connections to one origin: as many as streams may run by default. Each has a socket and a few
+KiB."""
 NAME_LIFE_S: Final = 10.0
-"""A burst of streams looks a name up once. Most resolvers keep a name for longer."""
+"""How long a looked-up name is kept, so that a burst of streams looks it up once. Most resolvers keep it for
+longer."""
 MAX_LINGER_BYTES: Final = 64 * 1024
-"""What is read while the end of a body is waited for: a provider that sends more has not ended."""
+"""The most bytes that are read while waiting for the end of a body: a provider that sends more has not ended."""
 RACE_S: Final = 0.25
 """RFC 8305, section 8: the delay before the next address is tried too."""
 
@@ -59,20 +63,20 @@ class ConnectionPool:
     async def ask(self, origin: Origin, request: bytes) -> tuple[DirectConnection, Head]:
         """Send a request. Out: the connection that carries its response, and the response's head.
 
-        Raises an :class:`worker.providers.http.connection.NoResponse`. Whoever gets a connection must close it.
+        Raises an :class:`worker.providers.http.connection.NoResponse`. The caller must close the connection.
         """
         kept = self._take(origin)
         if kept is not None:
             try:
                 return kept, await _asked(kept, request)
             except NoResponse:
-                if kept.answered:
+                if kept.responded:
                     raise
         connection = await self._connect(origin)
         return connection, await _asked(connection, request)
 
     def close(self) -> None:
-        """Close what nobody uses."""
+        """Close the connections that nobody uses."""
         for connection in self._lingering:
             connection.abort()
         self._lingering.clear()
@@ -141,13 +145,13 @@ class ConnectionPool:
         return addresses
 
     def _take_back(self, origin: Origin, connection: DirectConnection, linger_s: float) -> None:
-        """Keep what was read to its end; close what was not, after ``linger_s`` at the latest."""
+        """Keep a connection whose body was read to its end. Close any other, after ``linger_s`` at the latest."""
 
         most = MAX_LINGER_BYTES
 
         def look(*, last: bool = False) -> None:
             nonlocal most
-            most -= len(connection.read())  # what comes behind an end mark means nothing
+            most -= len(connection.read())  # bytes after an end mark have no meaning
             if connection.ended is None and not last and most > 0:
                 return
             if timer is not None:
@@ -175,7 +179,7 @@ async def _asked(connection: DirectConnection, request: bytes) -> Head:
 
 
 def in_words(error: OSError) -> NoResponse:
-    """Why a connection did not come about, as an error that says whether trying again could help."""
+    """Why connecting failed, as an error whose class says whether trying again could help."""
     words = unreachable(error)
     if is_refused_tls(error):
         return BadCertificate(words)

@@ -1,14 +1,14 @@
-"""How a request gets to a provider: an ``httpx`` transport, with connections of our own where there is no proxy.
+"""How a request reaches a provider: an ``httpx`` transport, with our own connections if there is no proxy.
 
 Theory of operation. One ``httpx.AsyncClient`` makes every request, so headers, URLs and logins are httpx's. The
-transport below it chooses the way: what the environment sends through a proxy (:mod:`shared.config.network`) takes
-httpx's own transport, which knows CONNECT, credentials and proxies behind TLS; everything else takes our pool of
-connections (:mod:`worker.providers.http.pool`). Either way the response's body is read from a
-:class:`worker.providers.http.connection.ProviderConnection`. A direct one is in the response's extensions, so its
-bytes never pass through httpx's generators; a proxied one is a task that reads httpx's response.
+transport below it chooses the way. Requests that the environment sends through a proxy
+(:mod:`shared.config.network`) use httpx's own transport, which knows CONNECT, credentials and proxies behind TLS.
+All others use our pool of connections (:mod:`worker.providers.http.pool`). Both ways the response's body is read
+from a :class:`worker.providers.http.connection.ProviderConnection`. A direct one is in the response's extensions,
+so its bytes never pass through httpx's generators. A proxied one is a task that reads httpx's response.
 
 Measured on loopback, a request over this client takes 100 to 200 µs of CPU; the pool alone takes 15 to 55, and
-httpx with its own transport 650 to 750. What httpx's client adds (at most 150 µs) is 0.8 % of an answer of 400
+httpx with its own transport 650 to 750. The part of httpx's client (at most 150 µs) is 0.8 % of an answer of 400
 tokens at 47 µs each.
 """
 
@@ -33,23 +33,23 @@ from worker.providers.http.connection import (
     NotHttp,
     ProviderConnection,
     Unreachable,
-    nobody,
+    ignore_hint,
 )
 from worker.providers.http.pool import IDLE_S, MAX_IDLE, ConnectionPool, in_words
 
 CONNECTION: Final = "headrace.connection"
 """The extension of a response that holds its direct connection."""
 OPENED: Final = "connection.connect_tcp.started"
-"""What httpx's trace tells where a request opens a connection."""
+"""The event in httpx's trace that says that a request opens a connection."""
 PORTS: Final = {"http": 80, "https": 443}
 
 _VALUE: Final = re.compile(rb"[\t\x20-\x7e]*")
 
 
 def trust(network: Network) -> ssl.SSLContext:
-    """The certificates that are trusted: those of ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``, else certifi's.
+    """The trusted certificates: those of ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``, else certifi's.
 
-    Raises :class:`shared.config.settings.BadSettings` where they can't be read.
+    Raises :class:`shared.config.settings.BadSettings` if they can't be read.
     """
     if not network.cert_file and not network.cert_dir:
         return httpx.create_ssl_context(trust_env=False)
@@ -62,18 +62,19 @@ def trust(network: Network) -> ssl.SSLContext:
 
 
 def open_client(network: Network, connect_timeout_s: float, tls: ssl.SSLContext) -> httpx.AsyncClient:
-    """The client for all requests of a process. Redirects are not followed: they would carry the key elsewhere."""
+    """The client for all requests of a process. It does not follow redirects, which would carry the key
+    elsewhere."""
     return httpx.AsyncClient(
         transport=ProviderTransport(network, connect_timeout_s, tls),
         headers={"User-Agent": "headrace", "Accept-Encoding": "identity"},
         timeout=httpx.Timeout(None, connect=connect_timeout_s),
         follow_redirects=False,
-        trust_env=False,  # the transport has read it
+        trust_env=False,  # the transport already uses the environment
     )
 
 
 def address(url: str) -> httpx.URL:
-    """A URL that can be asked. Raises :class:`worker.providers.http.connection.BadAddress`."""
+    """A usable URL. Raises :class:`worker.providers.http.connection.BadAddress`."""
     try:
         found = httpx.URL(url)
     except httpx.InvalidURL:
@@ -95,7 +96,7 @@ async def send(client: httpx.AsyncClient, request: httpx.Request) -> tuple[httpx
 
 
 class ProviderTransport(httpx.AsyncBaseTransport):
-    """See above."""
+    """Sends each request directly or through its proxy (see above)."""
 
     def __init__(self, network: Network, connect_timeout_s: float, tls: ssl.SSLContext) -> None:
         self._network = network
@@ -112,12 +113,12 @@ class ProviderTransport(httpx.AsyncBaseTransport):
         proxy = self._network.proxy(url.scheme, url.host, port)
         if proxy is not None:
             return await self._by_proxy(proxy, request)
-        head = b"".join(b"%b: %b\r\n" % header for header in request.headers.raw)
-        raw = b"%b %b HTTP/1.1\r\n%b\r\n%b" % (request.method.encode(), url.raw_path, head, request.content)
+        header_lines = b"".join(b"%b: %b\r\n" % header for header in request.headers.raw)
+        raw = b"%b %b HTTP/1.1\r\n%b\r\n%b" % (request.method.encode(), url.raw_path, header_lines, request.content)
         origin = (url.scheme, url.raw_host.decode("ascii").strip("[]"), port)
-        connection, answer = await self._direct.ask(origin, raw)
+        connection, head = await self._direct.ask(origin, raw)
         return httpx.Response(
-            answer.status, headers=answer.headers, stream=_Body(connection), extensions={CONNECTION: connection}
+            head.status, headers=head.headers, stream=_Body(connection), extensions={CONNECTION: connection}
         )
 
     async def aclose(self) -> None:
@@ -137,13 +138,14 @@ class ProviderTransport(httpx.AsyncBaseTransport):
         except httpx.RemoteProtocolError as error:
             if "disconnected" in str(error):
                 raise Unreachable("it closed the connection before it answered") from None
-            raise NotHttp("what it says is no HTTP") from None
+            raise NotHttp("its response is not HTTP") from None
         except httpx.TransportError:
             raise Unreachable("the connection broke before it answered") from None
 
     async def _over_proxy(self, proxy: Proxy, request: httpx.Request) -> httpx.Response:
-        """As :class:`worker.providers.http.pool.ConnectionPool` has it: a kept connection that its server closed
-        while the request was on its way is no failure, and the request goes out again at once."""
+        """Send a request, with the rule of :class:`worker.providers.http.pool.ConnectionPool`: if its server closed
+        a kept connection while the request was on its way, this is no failure, and the request is sent again at
+        once."""
         transport = self._transport(proxy)
         while True:
             seen: set[str] = set()
@@ -155,8 +157,8 @@ class ProviderTransport(httpx.AsyncBaseTransport):
             try:
                 return await transport.handle_async_request(request)
             except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
-                answered = isinstance(error, httpx.RemoteProtocolError) and "disconnected" not in str(error)
-                if OPENED in seen or answered:
+                responded = isinstance(error, httpx.RemoteProtocolError) and "disconnected" not in str(error)
+                if OPENED in seen or responded:
                     raise
 
     def _transport(self, proxy: Proxy) -> httpx.AsyncHTTPTransport:
@@ -177,10 +179,10 @@ class ProviderTransport(httpx.AsyncBaseTransport):
 
 
 def _through(proxy: Proxy, error: BaseException) -> NoResponse:
-    """Why there is no connection."""
+    """Why there is no connection through this proxy."""
     found = in_words(cause_of(error))
     if isinstance(found, BadCertificate):
-        # Behind a proxy with TLS of its own there are two certificates, and nothing tells which one it was.
+        # With TLS to the proxy there are two certificates, and nothing says which one was refused.
         return (
             BadCertificate(f"at the proxy {proxy.shown} or behind it: {found}")
             if proxy.scheme == "https"
@@ -190,7 +192,7 @@ def _through(proxy: Proxy, error: BaseException) -> NoResponse:
 
 
 class _Body(httpx.AsyncByteStream):
-    """A direct connection's body, for whoever reads it by httpx."""
+    """A direct connection's body, for a caller that reads it by httpx."""
 
     def __init__(self, connection: DirectConnection) -> None:
         self._connection = connection
@@ -214,11 +216,11 @@ class _Body(httpx.AsyncByteStream):
 
 
 class ProxiedConnection:
-    """A :class:`worker.providers.http.connection.ProviderConnection` over a response of httpx's own: a task reads
-    it, and stops while MAX_UNREAD_BYTES lie unread."""
+    """A :class:`worker.providers.http.connection.ProviderConnection` over a response of httpx's own transport. A
+    task reads it, and stops while MAX_UNREAD_BYTES are unread."""
 
     def __init__(self, response: httpx.Response) -> None:
-        self.ready: Callable[[], object] = nobody
+        self.ready: Callable[[], object] = ignore_hint
         self.ended: bool | None = None
         self._response = response
         self._unread: list[bytes] = []
@@ -236,7 +238,7 @@ class ProxiedConnection:
 
     def close(self, linger_s: float = 0.0) -> None:
         """See :class:`worker.providers.http.connection.ProviderConnection`."""
-        self.ready = self._drop if linger_s else nobody
+        self.ready = self._drop if linger_s else ignore_hint
         self._drop()
         if self._outcome is not None:
             return

@@ -1,0 +1,347 @@
+"""OpenAI's Responses: the events of a response, and the response as a whole. Pure, no I/O.
+
+Source: the types of the packages ``openai`` (``ResponseStreamEvent``, ``Response``), and what their accumulators
+check: ``response.created`` comes first, an item is added before anything is said of it, and the items' ids, the
+order and the texts of the last event are those of the events in front of it.
+
+Theory of operation. Each part of the answer is an item of ``output``: text is a message, reasoning is a reasoning
+item with one summary text (of the two forms in which reasoning may come it is the one that all libraries show), a
+tool call is a function call. ``sequence_number`` counts all events: the number of an entry's last one is the index
+of that entry and the count of the events that came on top (see :mod:`api.dialects.parts`). An entry without a word
+here is an empty delta of the part that goes on, or, in front of all parts, ``response.in_progress``: both change
+nothing, and both are small, for a trimmed log is replayed with one for each entry that it lost.
+
+What the response tells of its request (instructions, tools, metadata) stands in the record's field ``asked``. What
+only the provider understands (signatures, blocks of thinking) goes along as ``encrypted_content`` of a reasoning
+item, so that a client that sends its items back gives the provider what it needs.
+
+There is no ``response.cancelled`` among OpenAI's events: an answer that was stopped ends with
+``response.incomplete``, whose response has the status ``cancelled``. An error of this connection, and not of the
+response, is an ``error`` event under the last number that was said: the response goes on.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final, Self
+
+import msgspec
+
+from api.dialects.base import About
+from api.dialects.native import GONE_TEXT, PARTING_TEXT
+from api.dialects.parts import Kind, Part, PartsDialect
+from api.dialects.plain import LOST_TEXT
+from api.schemas.responses import ASKED, UNASKED, kept
+from shared.protocol.cursor import Cursor
+from shared.protocol.events import MESSAGE, decode_data, decode_many, encode_data
+from shared.store.streams import Reading, json_field
+
+PREFIXES: Final[Mapping[Kind, str]] = {"text": "msg", "reasoning": "rs", "tool": "fc"}
+WANTED_BACK: Final = frozenset(
+    {"thinking", "redacted_thinking", "thoughtSignature", "extra_content", "reasoning_details"}
+)
+"""Types of what providers want back with the next turn (see :mod:`shared.protocol.events`)."""
+INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
+"""Finish reasons of an answer that is not whole, and OpenAI's words for them."""
+STATUSES: Final = {"queued": "queued", "running": "in_progress", "failed": "failed", "cancelled": "cancelled"}
+"""OpenAI's words for a record's status; ``done`` is ``completed`` or ``incomplete``."""
+
+_EVENT: Final = b'%bevent: %b\ndata: {"type":"%b",%b,"sequence_number":%d}\n\n'
+_TEXT_PART: Final = b'{"type":"output_text","text":%b,"annotations":[],"logprobs":[]}'
+_SUMMARY: Final = b'{"type":"summary_text","text":%b}'
+
+
+def speak(about: About) -> "ResponsesDialect":
+    """See :func:`api.dialects.dialect`."""
+    return ResponsesDialect(about)
+
+
+def response_id(stream_id: str) -> str:
+    """The id of a stream's response."""
+    return f"resp_{stream_id}"
+
+
+def error_code(code: str) -> str:
+    """OpenAI's code of a failed response for ours."""
+    if code in ("rate_limited", "provider_rate_limited", "provider_overloaded", "provider_no_credit"):
+        return "rate_limit_exceeded"
+    return (
+        "invalid_prompt" if code in ("context_too_long", "provider_refused", "content_filtered") else "server_error"
+    )
+
+
+def usage(told: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """OpenAI's usage, from ours; None where the provider told none."""
+    if not told:
+        return None
+    taken, said = told.get("input_tokens") or 0, told.get("output_tokens") or 0
+    return {
+        "input_tokens": taken,
+        "input_tokens_details": {"cached_tokens": told.get("cached_tokens") or 0, "cache_write_tokens": 0},
+        "output_tokens": said,
+        "output_tokens_details": {"reasoning_tokens": told.get("reasoning_tokens") or 0},
+        "total_tokens": taken + said,
+    }
+
+
+class ResponsesDialect(PartsDialect):
+    """See :class:`api.dialects.base.Dialect`."""
+
+    name = "responses"
+    OPENS: ClassVar[Mapping[Kind, int]] = {"text": 2, "reasoning": 2, "tool": 1}
+    CLOSES: ClassVar[Mapping[Kind, int]] = {"text": 3, "reasoning": 3, "tool": 0}
+
+    def __init__(self, about: About) -> None:
+        super().__init__(about)
+        self.provided: list[tuple[int, dict[str, Any]]] = []
+        """What only the provider understands, each with the index of its entry."""
+        self._spoken: Part | None = None
+        self._delta = b""
+        """What stands in front of a delta of that part."""
+
+    def at(self, cursor: Cursor | None) -> Self | None:
+        twin = super().at(cursor)
+        if twin is not None:
+            twin.provided = [found for found in self.provided if found[0] <= twin.index]
+        return twin
+
+    # -- events ---------------------------------------------------------------------------------------
+
+    def begin(self, cursor: bytes) -> bytes:
+        status = "queued" if self._asked().get("background") else "in_progress"
+        return self._event(cursor, "response.created", 0, b'"response":%b' % self.response(status))
+
+    def nothing(self, cursor: bytes) -> bytes:
+        if self.parts:
+            return self.delta(cursor, self.parts[-1], b"")
+        response = self.response("in_progress", whole=self.index == 1)
+        return self._event(cursor, "response.in_progress", self.index, b'"response":%b' % response)
+
+    def attempt(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
+        # A fallback may speak from here on.
+        self.about = self.about._replace(model=data.get("model") or self.about.model)
+        return self.nothing(cursor)
+
+    def provider(self, cursor: bytes, raw: bytes) -> bytes:
+        self.provided.append((self.index, decode_data(raw)))
+        return self.nothing(cursor)
+
+    def open(self, part: Part) -> bytes:
+        number = self.index + part.extras - self.OPENS[part.kind]
+        place = self._place(part)
+        item = b'"output_index":%d,"item":%b' % (part.number, self._item(part, "in_progress", b""))
+        said = self._event(b"", "response.output_item.added", number, item)
+        if part.kind == "text":
+            piece = b'%b,"content_index":0,"part":%b' % (place, _TEXT_PART % b'""')
+            return said + self._event(b"", "response.content_part.added", number + 1, piece)
+        if part.kind == "reasoning":
+            piece = b'%b,"summary_index":0,"part":%b' % (place, _SUMMARY % b'""')
+            return said + self._event(b"", "response.reasoning_summary_part.added", number + 1, piece)
+        return said
+
+    def delta(self, cursor: bytes, part: Part, raw: bytes) -> bytes:
+        if part is not self._spoken:
+            self._spoken, self._delta = part, self._in_front(part)
+        head = b"id: %b\n" % cursor if cursor else b""
+        return b'%b%b%b","sequence_number":%d}\n\n' % (head, self._delta, raw, self.index + self.extras)
+
+    def close(self, part: Part) -> bytes:
+        return self._closed(part, self.index + self.extras, "completed")
+
+    def done(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
+        reason = INCOMPLETE.get(data.get("finish_reason") or "")
+        status = "incomplete" if reason else "completed"
+        response = self.response(status, reason=reason, usage=usage(data.get("usage")))
+        return self._ended(cursor, f"response.{status}", status, response)
+
+    def failed(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
+        response = self.response("failed", error=data)
+        return self._event(cursor, "response.failed", self.index + self.extras, b'"response":%b' % response)
+
+    def cancelled(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
+        return self._ended(cursor, "response.incomplete", "incomplete", self.response("cancelled"))
+
+    def parting(self) -> bytes:
+        return self._broken("connection_ended", PARTING_TEXT)
+
+    def gone(self) -> bytes:
+        return self._broken("stream_gone", GONE_TEXT)
+
+    def lost(self) -> bytes:
+        return self._broken("text_lost", LOST_TEXT)
+
+    def _event(self, cursor: bytes, kind: str, number: int, fields: bytes) -> bytes:
+        name = kind.encode()
+        return _EVENT % (b"id: %b\n" % cursor if cursor else b"", name, name, fields, number)
+
+    def _in_front(self, part: Part) -> bytes:
+        kind, more = {
+            "text": (b"response.output_text.delta", b',"content_index":0,"logprobs":[]'),
+            "reasoning": (b"response.reasoning_summary_text.delta", b',"summary_index":0'),
+            "tool": (b"response.function_call_arguments.delta", b""),
+        }[part.kind]
+        return b'event: %b\ndata: {"type":"%b",%b%b,"delta":"' % (kind, kind, self._place(part), more)
+
+    def _closed(self, part: Part, number: int, status: str) -> bytes:
+        place, text = self._place(part), part.raw()
+        said = []
+        if part.kind == "text":
+            place += b',"content_index":0'
+            said.append(("response.output_text.done", b'%b,"text":%b,"logprobs":[]' % (place, text)))
+            said.append(("response.content_part.done", b'%b,"part":%b' % (place, _TEXT_PART % text)))
+        elif part.kind == "reasoning":
+            place += b',"summary_index":0'
+            said.append(("response.reasoning_summary_text.done", b'%b,"text":%b' % (place, text)))
+            said.append(("response.reasoning_summary_part.done", b'%b,"part":%b' % (place, _SUMMARY % text)))
+        else:
+            name = msgspec.json.encode(part.name)
+            said.append(
+                ("response.function_call_arguments.done", b'%b,"name":%b,"arguments":%b' % (place, name, text))
+            )
+        item = b'"output_index":%d,"item":%b' % (part.number, self._item(part, status, text))
+        said.append(("response.output_item.done", item))
+        return b"".join(self._event(b"", kind, number + n, fields) for n, (kind, fields) in enumerate(said))
+
+    def _ended(self, cursor: bytes, kind: str, status: str, response: bytes) -> bytes:
+        """Close what is open; then the last event. ``status``: of the last item."""
+        said = []
+        number = self.index + self.extras
+        for part in self.parts:
+            if part is self._open or part.kind == "tool":
+                said.append(self._closed(part, number, status if part is self.parts[-1] else "completed"))
+                number += 2 if part.kind == "tool" else self.CLOSES[part.kind]
+        if rest := self._rest():
+            for name in ("added", "done"):
+                item = b'"output_index":%d,"item":%b' % (len(self.parts), rest)
+                said.append(self._event(b"", f"response.output_item.{name}", number, item))
+                number += 1
+        said.append(self._event(cursor, kind, number, b'"response":%b' % response))
+        self.extras = number - self.index
+        return b"".join(said)
+
+    def _broken(self, code: str, message: str) -> bytes:
+        told = encode_data({"code": code, "message": message, "param": None})[1:-1]
+        return self._event(b"", "error", max(0, self.index + self.extras), told)
+
+    # -- items and the response -----------------------------------------------------------------------
+
+    def _id(self, part: Part) -> str:
+        return f"{PREFIXES[part.kind]}_{self.about.stream_id}_{part.number}"
+
+    def _place(self, part: Part) -> bytes:
+        return b'"item_id":"%b","output_index":%d' % (self._id(part).encode(), part.number)
+
+    def _item(self, part: Part, status: str, text: bytes) -> bytes:
+        """``text``: as JSON, b'' for an item that only begins."""
+        head = b'{"id":"%b",' % self._id(part).encode()
+        if part.kind == "text":
+            content = _TEXT_PART % text if text else b""
+            return b'%b"type":"message","role":"assistant","status":"%b","content":[%b]}' % (
+                head,
+                status.encode(),
+                content,
+            )
+        if part.kind == "reasoning":
+            wanted = self._wanted_back(part) if text else b""
+            return b'%b"type":"reasoning","summary":[%b]%b}' % (head, _SUMMARY % text if text else b"", wanted)
+        call = encode_data({"call_id": part.call_id, "name": part.name})[1:-1]
+        return b'%b"type":"function_call","status":"%b",%b,"arguments":%b}' % (
+            head,
+            status.encode(),
+            call,
+            text or b'""',
+        )
+
+    def _wanted_back(self, part: Part) -> bytes:
+        """What the provider wants back of what came with this part of reasoning."""
+        following = self.parts[part.number + 1 :][:1]
+        until = following[0].first if following else self.index + 1
+        return self._kept([found for at, found in self.provided if part.first <= at < until])
+
+    def _rest(self) -> bytes:
+        """An item of its own for what came elsewhere; b'' where nothing did."""
+        rest = []
+        for at, found in self.provided:
+            part = next((part for part in reversed(self.parts) if part.first <= at), None)
+            if part is None or part.kind != "reasoning":
+                rest.append(found)
+        wanted = self._kept(rest)
+        name = f"{PREFIXES['reasoning']}_{self.about.stream_id}_{len(self.parts)}".encode()
+        return b'{"id":"%b","type":"reasoning","summary":[]%b}' % (name, wanted) if wanted else b""
+
+    def _kept(self, found: Sequence[Mapping[str, Any]]) -> bytes:
+        wanted = [one for one in found if one.get("type") in WANTED_BACK]
+        if not wanted:
+            return b""
+        return b',"encrypted_content":"%b"' % kept(self.about.model.partition("/")[0], wanted).encode()
+
+    def _asked(self) -> Mapping[str, Any]:
+        asked = msgspec.json.decode(self.about.asked or "{}").get(ASKED)
+        return UNASKED if asked is None else asked
+
+    def output(self, status: str) -> bytes:
+        """The items so far, as a JSON array. ``status``: of the response."""
+        items = []
+        for part in self.parts:
+            last = part is self.parts[-1]
+            if status == "completed" or not (last or (part.kind == "tool" and status == "in_progress")):
+                own = "completed"
+            else:
+                own = "in_progress" if status == "in_progress" else "incomplete"
+            items.append(self._item(part, own, part.raw()))
+        if status != "in_progress" and (rest := self._rest()):
+            items.append(rest)
+        return b"[%b]" % b",".join(items)
+
+    def response(
+        self,
+        status: str,
+        *,
+        error: Mapping[str, Any] | None = None,
+        reason: str | None = None,
+        usage: Mapping[str, Any] | None = None,
+        whole: bool = True,
+    ) -> bytes:
+        """The response as JSON. ``error``: ``code`` and ``message`` of ours; ``whole``: with all that it tells of
+        its request."""
+        told = {
+            **(self._asked() if whole else UNASKED),
+            "id": response_id(self.about.stream_id),
+            "object": "response",
+            "created_at": self.about.created_ms // 1000,
+            "model": self.about.model,
+            "status": status,
+            "error": error and failure(error),
+            "incomplete_details": {"reason": reason} if reason else None,
+            "usage": usage,
+        }
+        return b'%b,"output":%b}' % (encode_data(told)[:-1], self.output(status) if self.parts else b"[]")
+
+    def follow(self, reading: Reading) -> None:
+        """Stand behind all that a record tells, for :meth:`response`; not for events, whose numbers it skips."""
+        for delta in (*decode_many(reading.snapshot.splitlines()), *reading.deltas()):
+            self.entry(b"", MESSAGE, encode_data(delta))
+
+
+def failure(told: Mapping[str, Any]) -> dict[str, Any]:
+    """The error of a failed response; its ``type`` is our own code."""
+    return {"code": error_code(told["code"]), "message": told["message"], "type": told["code"], "param": None}
+
+
+def respond(about: About, reading: Reading) -> bytes:
+    """The response that a record tells, as JSON."""
+    dialect = ResponsesDialect(about)
+    dialect.follow(reading)
+    record = reading.record
+    result = json_field(record, "result") or {}
+    told = usage(result.get("usage") or json_field(record, f"usage:{reading.attempt}"))
+    status = record["status"]
+    if status == "failed":
+        return dialect.response("failed", error=result, usage=told)
+    if status in STATUSES:
+        return dialect.response(STATUSES[status], usage=told)
+    reason = INCOMPLETE.get(result.get("finish_reason") or "")
+    return dialect.response("incomplete" if reason else "completed", reason=reason, usage=told)
+
+
+def output_of(about: About, reading: Reading) -> list[dict[str, Any]]:
+    """The items that a record tells."""
+    return list(decode_data(respond(about, reading))["output"])

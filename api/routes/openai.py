@@ -1,0 +1,155 @@
+"""OpenAI's chat completions and its list of models (see :mod:`api.dialects.openai`).
+
+A caller reads the answer from the response of its own request. Who knows Headrace resumes: the response names the
+stream (``X-Headrace-Stream``), the chunks carry ids, and ``GET /v1/streams/{id}/events?dialect=openai`` goes on
+behind one of them. When nobody reads any more the generation goes on for ``HEADRACE_GRACE_S``, then it is
+cancelled: the stream is made with ``flow: "client"``, whose pause begins after that time and ends it a second
+later.
+
+Trouble in front of the first byte has a status, for OpenAI's libraries try again by 429 and 5xx.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+import msgspec
+from fastapi import APIRouter, Header, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from redis.exceptions import RedisError
+
+from api.dialects.openai import completion_id, error, finish_reason, speak, speak_with_usage, usage
+from api.http.auth import context, own_fields, owner_of
+from api.http.bodies import BodyRoute
+from api.http.problems import Form, Problem, documented, redis_away
+from api.schemas.openai import chat_request
+from api.streams.records import Models
+from api.viewing.subscribe import NEEDED, Wanted, open_viewer, read_to_end
+from shared.redis import AWAY
+
+router = APIRouter(prefix="/v1", tags=["OpenAI's API"], route_class=BodyRoute)
+
+STREAM: Final = "X-Headrace-Stream"
+JSON: Final = "application/json"
+
+
+class OpenAIError(BaseModel):
+    """What an error response holds, in OpenAI's form."""
+
+    error: dict[str, str | None] = Field(description="message, type, param, code")
+
+
+@router.post(
+    "/chat/completions",
+    response_class=Response,
+    responses={
+        200: {"content": {"application/json": {}, "text/event-stream": {}}, "description": "Whole, or as it comes"},
+        **documented(
+            *(400, 401, 404, 409, 413, 429, 502, 503), schema=OpenAIError.model_json_schema(), media_type=JSON
+        ),
+    },
+)
+async def complete(
+    request: Request, body: dict[str, Any], idempotency_key: Annotated[str | None, Header()] = None
+) -> Response:
+    """Create a chat completion, as OpenAI's API has it: as a stream of chunks, or whole."""
+    has = context(request)
+    asked = chat_request(body, has.settings.grace_s)
+    made = await has.creation.create(asked.asked, owner_of(request), idempotency_key, shows_all=True)
+    headers = {STREAM: made.stream_id}
+    if made.met:
+        headers["Idempotency-Replayed"] = "true"
+    record = await own_fields(request, made.stream_id, *NEEDED)
+    if asked.stream:
+        spoken = speak_with_usage if asked.usage else speak
+        return await open_viewer(has, Wanted(made.stream_id, None, spoken, by_status=True, headers=headers), record)
+    try:
+        ended = await read_to_end(has, request, made.stream_id, record)
+    except (*AWAY, RedisError):
+        ended = False
+    if not ended:
+        raise Problem(
+            503,
+            "connection_ended",
+            "The answer is not whole yet, and this connection ends. With the same Idempotency-Key you get it.",
+            headers={"Retry-After": "2", **headers},
+        )
+    found = await has.records.get(made.stream_id)
+    if found is None:
+        raise redis_away()
+    return completion(msgspec.json.decode(found), int(record[3] or 0), headers)
+
+
+def completion(record: Mapping[str, Any], created_ms: int, headers: Mapping[str, str]) -> Response:
+    """The whole answer of a record. Raises :class:`Problem` where it failed or was stopped."""
+    if record["status"] == "failed":
+        data = record["error"]
+        raise Problem(502 if data["retryable"] else 400, data["code"], data["message"], headers=dict(headers))
+    if record["status"] == "cancelled":
+        raise Problem(409, "cancelled", "The answer was stopped before its end. Ask again.", headers=dict(headers))
+    message: dict[str, Any] = {"role": "assistant", "content": record["text"] or None, "refusal": None}
+    if record.get("reasoning"):
+        message["reasoning_content"] = record["reasoning"]
+    if record.get("tool_calls"):
+        message["tool_calls"] = [
+            {
+                "id": call["id"],
+                "type": "function",
+                "function": {"name": call["name"] or "", "arguments": call["arguments"]},
+            }
+            for call in record["tool_calls"]
+        ]
+    else:
+        message["content"] = record["text"]
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason(record)}
+    answer = {
+        "id": completion_id(record["id"]),
+        "object": "chat.completion",
+        "created": created_ms // 1000,
+        "model": record["model"],
+        "choices": [choice],
+        "usage": usage(record),
+    }
+    return Response(msgspec.json.encode(answer), 200, dict(headers), JSON)
+
+
+@router.get("/models", response_model=Models, responses=documented(401))
+async def models(request: Request) -> Models:
+    """The models that can be asked for, as OpenAI lists them, and the default one."""
+    has = context(request)
+    return Models.of(has.providers, has.settings.default_model)
+
+
+UNKNOWN: Final = frozenset({"unknown_model", "unknown_provider", "provider_not_configured"})
+"""Codes of a model that is not there."""
+TYPES: Final = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+
+
+def openai_error(problem: Problem) -> Response:
+    """A problem as OpenAI's API says it: its libraries choose an exception by the status, and show the message."""
+    status = 404 if problem.code in UNKNOWN else problem.status
+    status = 400 if status == 422 else status
+    kind = TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    fields = problem.extra.get("errors") or [{}]
+    told = error(problem.code, problem.detail, kind, fields[0].get("field"))
+    return JSONResponse({"error": told}, status, headers=problem.headers)
+
+
+def both(problem: Problem) -> Response:
+    """A problem document with OpenAI's error in it: for a path that callers of both kinds ask."""
+    response = problem.response()
+    told = msgspec.json.decode(openai_error(problem).body)
+    return JSONResponse(
+        {**msgspec.json.decode(response.body), **told},
+        problem.status,
+        headers=problem.headers,
+        media_type=response.media_type,
+    )
+
+
+ERROR_FORMS: Final[dict[str, Form]] = {"/v1/chat/completions": openai_error, "/v1/models": both}

@@ -1,0 +1,279 @@
+"""OpenAI's Responses (see :mod:`api.dialects.responses`): creating, reading and resuming, cancelling, deleting.
+
+A response is a stream, whose id stands in the response's. It is read as often as its caller likes for as long as
+the stream is kept, running or not, from its first event or from behind any (``starting_after``). What OpenAI's API
+tells later of a request is kept in the record: what the response object says again and, unless ``store`` is false,
+the input, with that of the responses in front of it (``previous_response_id``). So a conversation goes on where an
+earlier response has expired, too. With ``store: false`` nothing is found any more when the response has ended.
+
+A ``background`` response runs whether anybody reads or not. Any other goes on for ``HEADRACE_GRACE_S`` when its
+caller has left, and is cancelled then.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
+
+import msgspec
+from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+from redis.exceptions import RedisError
+
+from api.dialects.base import About, Dialect, Place
+from api.dialects.responses import PREFIXES, ResponsesDialect, output_of, respond, response_id, speak
+from api.http.auth import context, own_fields, owner_of
+from api.http.bodies import BodyRoute
+from api.http.problems import Form, Problem, documented
+from api.routes.openai import STREAM, openai_error
+from api.routes.streams import erase
+from api.schemas.responses import ASKED, previous_response, response_request
+from api.viewing.subscribe import NEEDED, Wanted, open_viewer, read_to_end
+from shared.protocol.events import encode_data
+from shared.protocol.status import TRANSITIONS
+from shared.redis import AWAY
+from shared.store.streams import LARGE_SNAPSHOT, Reading
+
+router = APIRouter(prefix="/v1/responses", tags=["OpenAI's API"], route_class=BodyRoute)
+
+JSON: Final = "application/json"
+MAX_PAGE: Final = 100
+PREFIX: Final = response_id("")
+
+
+class Reader(BaseModel):
+    """The query of a response's address."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    stream: bool = False
+    starting_after: Annotated[
+        int | None, Field(ge=0, le=2**53, description="the sequence_number of the last event received")
+    ] = None
+    include: list[str] = Field([], alias="include[]", description="passed over")
+    include_obfuscation: bool = False
+
+
+class ItemsPage(BaseModel):
+    """The query of the input items."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    after: str | None = Field(None, description="the id of the last item received")
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 20
+    order: Literal["asc", "desc"] = "desc"
+    include: list[str] = Field([], alias="include[]", description="passed over")
+
+
+class Found(NamedTuple):
+    """A response that its caller may see."""
+
+    stream_id: str
+    about: About
+    reading: Reading
+
+
+@router.post("", responses=documented(400, 401, 404, 413, 429, 503))
+async def create(
+    request: Request, body: dict[str, Any], idempotency_key: Annotated[str | None, Header()] = None
+) -> Response:
+    """Create a response, as OpenAI's API has it: as a stream of events, whole, or in the background."""
+    has = context(request)
+    previous = previous_response(body)
+    history = [] if previous is None else await _history(request, previous)
+    asked = response_request(body, history, has.settings.grace_s)
+    made = await has.creation.create(
+        asked.asked, owner_of(request), idempotency_key, shows_all=True, keeps=asked.keeps
+    )
+    headers = {STREAM: made.stream_id}
+    if made.met:
+        headers["Idempotency-Replayed"] = "true"
+    record = await own_fields(request, made.stream_id, *NEEDED)
+    if asked.stream:
+        return await open_viewer(has, Wanted(made.stream_id, None, speak, by_status=True, headers=headers), record)
+    if not asked.background:
+        try:
+            ended = await read_to_end(has, request, made.stream_id, record)
+        except (*AWAY, RedisError):
+            ended = False
+        if not ended:
+            raise Problem(
+                503,
+                "connection_ended",
+                f"This connection ends before the response does. It goes on: read {PREFIX}{made.stream_id}.",
+                # A create that is repeated would make, and pay, another one.
+                headers={"x-should-retry": "false", **headers},
+            )
+    return await _whole(await _find(request, response_id(made.stream_id)), headers)
+
+
+@router.get("/{response}", response_model=None, responses=documented(400, 401, 404, 503))
+async def read(request: Request, response: str, asked: Annotated[Reader, Query()]) -> Response:
+    """The response as it is now; or its events, replayed and live: all, or those behind ``starting_after``."""
+    if not asked.stream:
+        if asked.starting_after is not None:
+            raise _wrong("starting_after", "it stands with stream=true alone")
+        await _visible(request, response)
+        return await _whole(await _find(request, response))
+    stream_id, record = await _visible(request, response, *NEEDED)
+    find = None if asked.starting_after is None else _behind(response, asked.starting_after)
+    wanted = Wanted(stream_id, None, speak, by_status=True, headers={STREAM: stream_id}, find=find)
+    opened = await open_viewer(context(request), wanted, record)
+    if opened.status_code == 204:  # nothing follows; OpenAI's libraries want a body
+        return Response(b"", 200, {STREAM: stream_id}, "text/event-stream")
+    return opened
+
+
+@router.post("/{response}/cancel", responses=documented(401, 404, 503))
+async def cancel(request: Request, response: str) -> Response:
+    """Stop a response; one that has ended stays as it is."""
+    stream_id, _ = await _visible(request, response)
+    answer = await context(request).cancellation.cancel(
+        stream_id, encode_data({"by": "client", "reason": "requested"})
+    )
+    if answer[0] == "gone":
+        raise _no_such_response(response)
+    return await _whole(await _find(request, response))
+
+
+@router.delete("/{response}", responses=documented(401, 404, 503))
+async def delete(request: Request, response: str) -> Response:
+    """Erase a response, running or not, with everything that was said."""
+    stream_id, _ = await _visible(request, response)
+    await erase(request, stream_id)
+    return _json({"id": response, "object": "response", "deleted": True})
+
+
+@router.get("/{response}/input_items", responses=documented(400, 401, 404, 503))
+async def input_items(request: Request, response: str, asked: Annotated[ItemsPage, Query()]) -> Response:
+    """What was said to the model, those of the responses in front of it first."""
+    stream_id, (said,) = await _visible(request, response, "input")
+    items = [_with_id(stream_id, n, item) for n, item in enumerate(msgspec.json.decode(said or "[]"))]
+    if asked.order == "desc":
+        items.reverse()
+    if asked.after is not None:
+        place = next((n for n, item in enumerate(items) if item["id"] == asked.after), None)
+        if place is None:
+            raise _wrong("after", "there is no such item")
+        items = items[place + 1 :]
+    page = items[: asked.limit]
+    return _json(
+        {
+            "object": "list",
+            "data": page,
+            "first_id": page[0]["id"] if page else None,
+            "last_id": page[-1]["id"] if page else None,
+            "has_more": len(items) > len(page),
+        }
+    )
+
+
+ERROR_FORMS: Final[dict[str, Form]] = {"/v1/responses": openai_error}
+
+
+# -- finding a response -----------------------------------------------------------------------------------
+
+
+async def _visible(request: Request, response: str, *names: str) -> tuple[str, list[str | None]]:
+    """The stream of a response, and fields of its record. Raises :class:`Problem` (404): unknown, another key's, or
+    not stored and ended."""
+    stream_id = response.removeprefix(PREFIX)
+    if stream_id == response:
+        raise _no_such_response(response)
+    try:
+        status, asked, *found = await own_fields(request, stream_id, "status", "asked", *names)
+    except Problem as problem:
+        raise _no_such_response(response) if problem.status == 404 else problem from None
+    if _is_let_go(status or "", asked or ""):
+        raise _no_such_response(response)
+    return stream_id, found
+
+
+async def _find(request: Request, response: str) -> Found:
+    """A response with all that it said; also one that is not stored, for whoever waited for its end."""
+    stream_id = response.removeprefix(PREFIX)
+    await own_fields(request, stream_id)
+    reading = await context(request).streams.read(stream_id)
+    if reading is None:
+        raise _no_such_response(response)
+    record = reading.record
+    about = About(
+        stream_id, record.get("model", ""), int(record.get("created_ms", 0)), asked=record.get("asked", "")
+    )
+    return Found(stream_id, about, reading)
+
+
+def _is_let_go(status: str, asked: str) -> bool:
+    if TRANSITIONS.get(status, True):  # type: ignore[call-overload]
+        return False
+    return (msgspec.json.decode(asked or "{}").get(ASKED) or {}).get("store") is False
+
+
+async def _history(request: Request, previous: str) -> list[dict[str, Any]]:
+    """The items in front of those of a response that goes on with this one. Raises :class:`Problem` (404, 400)."""
+    said = None
+    try:
+        _, (said, status) = await _visible(request, previous, "input", "status")
+    except Problem as problem:
+        if problem.status != 404:
+            raise
+    if said is None:
+        detail = f"Previous response with id {previous[:100]!r} not found."
+        field = {"field": "previous_response_id", "message": detail}
+        raise Problem(404, "previous_response_not_found", detail, errors=[field])
+    if TRANSITIONS.get(status or "", True):  # type: ignore[call-overload]
+        raise _wrong("previous_response_id", "that response has not ended yet: wait for its end, or cancel it")
+    found = await _find(request, previous)
+    items: list[dict[str, Any]] = msgspec.json.decode(said)
+    return [*items, *await _of(found, output_of)]
+
+
+_What = TypeVar("_What")
+
+
+async def _of(found: Found, tell: Callable[[About, Reading], _What]) -> _What:
+    """What ``tell`` makes of a response; a large one is taken apart in a thread."""
+    if len(found.reading.snapshot) > LARGE_SNAPSHOT:
+        return await asyncio.to_thread(tell, found.about, found.reading)
+    return tell(found.about, found.reading)
+
+
+async def _whole(found: Found, headers: dict[str, str] | None = None) -> Response:
+    return Response(await _of(found, respond), 200, {STREAM: found.stream_id, **(headers or {})}, JSON)
+
+
+def _behind(response: str, number: int) -> Callable[[Dialect], Place | None]:
+    """What finds the place behind the event of this number. It raises :class:`Problem` (400)."""
+
+    def find(dialect: Dialect) -> Place | None:
+        assert isinstance(dialect, ResponsesDialect)
+        try:
+            return dialect.behind(number)
+        except LookupError:
+            raise Problem(
+                400,
+                "text_lost",
+                f"The events right behind {number} are no longer there one by one. Read {response} from its start "
+                "(stream=true without starting_after), or whole.",
+            ) from None
+
+    return find
+
+
+def _with_id(stream_id: str, n: int, item: dict[str, Any]) -> dict[str, Any]:
+    """An item as it is listed: its own id, or one of its place."""
+    kinds = {"message": "text", "reasoning": "reasoning", "function_call": "tool"}
+    prefix = PREFIXES.get(kinds.get(item["type"], ""), "fco")  # type: ignore[call-overload]
+    shown = {"id": f"{prefix}_{stream_id}_in{n}", **item}
+    return shown if item["type"] == "reasoning" else {"status": "completed", **shown}
+
+
+def _json(told: dict[str, Any]) -> Response:
+    return Response(msgspec.json.encode(told), media_type=JSON)
+
+
+def _no_such_response(response: str) -> Problem:
+    return Problem(404, "stream_not_found", f"Response with id {response[:100]!r} not found.")
+
+
+def _wrong(field: str, why: str) -> Problem:
+    return Problem(422, "invalid_request", f"{field}: {why}.", errors=[{"field": field, "message": why}])

@@ -1,0 +1,99 @@
+"""One tool loop by each library that speaks OpenAI's chat completions. In: the library, the base URL, the model, a
+script as JSON. Out: JSON, the text at the end."""
+
+import asyncio
+import json
+import os
+import sys
+
+library, url, model, prompt = sys.argv[1:5]
+os.environ |= {"OPENAI_API_KEY": "any", "OPENAI_BASE_URL": url, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+asked: list[str] = []
+
+
+def look_up(query: str) -> str:
+    """Look something up."""
+    asked.append(query)
+    return "found"
+
+
+def langchain() -> str:
+    from langchain_core.messages import HumanMessage, ToolMessage
+    from langchain_core.tools import tool
+    from langchain_openai import ChatOpenAI
+
+    chat = ChatOpenAI(model=model, base_url=url, streaming=True, stream_usage=True, max_retries=0)
+    bound = chat.bind_tools([tool(look_up)])
+    messages: list = [HumanMessage(prompt)]
+    while True:
+        whole = None
+        for chunk in bound.stream(messages):
+            whole = chunk if whole is None else whole + chunk
+        assert whole is not None
+        if not whole.tool_calls:
+            assert whole.usage_metadata["total_tokens"] > 0
+            return whole.content
+        messages.append(whole)
+        messages += [ToolMessage(look_up(**call["args"]), tool_call_id=call["id"]) for call in whole.tool_calls]
+
+
+def litellm() -> str:
+    import litellm
+
+    tools = [
+        {
+            "type": "function",
+            "function": {
+                "name": "look_up",
+                "parameters": {"type": "object", "properties": {"query": {"type": "string"}}},
+            },
+        }
+    ]
+    messages: list = [{"role": "user", "content": prompt}]
+    while True:
+        chunks = list(
+            litellm.completion(model=f"openai/{model}", messages=messages, tools=tools, stream=True, num_retries=0)
+        )
+        message = litellm.stream_chunk_builder(chunks).choices[0].message
+        if not message.tool_calls:
+            return message.content
+        messages.append(message.model_dump())
+        for call in message.tool_calls:
+            found = look_up(**json.loads(call.function.arguments))
+            messages.append({"role": "tool", "tool_call_id": call.id, "content": found})
+
+
+def pydantic_ai() -> str:
+    from pydantic_ai import Agent
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    agent = Agent(OpenAIChatModel(model, provider=OpenAIProvider(base_url=url, api_key="any")), tools=[look_up])
+    return str(agent.run_sync(prompt).output)
+
+
+def openai_agents() -> str:
+    from agents import Agent, OpenAIChatCompletionsModel, Runner, function_tool, set_tracing_disabled
+    from openai import AsyncOpenAI
+
+    set_tracing_disabled(True)
+    told = OpenAIChatCompletionsModel(model, AsyncOpenAI(base_url=url, api_key="any", max_retries=0))
+    agent = Agent(name="a", instructions="Be brief.", tools=[function_tool(look_up)], model=told)
+
+    async def run() -> str:
+        result = Runner.run_streamed(agent, prompt)
+        async for _ in result.stream_events():
+            pass
+        return str(result.final_output)
+
+    return asyncio.run(run())
+
+
+ways = {
+    "langchain-openai": langchain,
+    "litellm": litellm,
+    "pydantic-ai": pydantic_ai,
+    "openai-agents": openai_agents,
+}
+text = ways[library]()
+print(json.dumps({"text": text, "asked": asked}))
