@@ -133,6 +133,32 @@ def ended(kind: str, data: dict[str, Any], *, resets: bool = False) -> bytes:
     return spoken(resets=resets).batch(log)
 
 
+def test_what_is_open_is_closed_at_the_end() -> None:
+    said = kinds(ended("done", {"finish_reason": "stop"}))
+    assert said[said.index("text-delta") + 1 :] == [
+        "text-end",
+        "message-metadata",
+        "finish-step",
+        "finish",
+        "[DONE]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("stop", "stop"),
+        ("length", "length"),
+        ("tool_calls", "tool-calls"),
+        ("content_filter", "content-filter"),
+        ("other", "other"),
+        (None, "other"),
+    ],
+)
+def test_reasons_are_in_the_sdk_s_words(ours: str | None, theirs: str) -> None:
+    assert chunks(ended("done", {"finish_reason": ours}))[-2] == {"type": "finish", "finishReason": theirs}
+
+
 def test_a_failure_is_an_error_and_a_stop_is_an_abort() -> None:
     failed = {"code": "x", "message": "The provider broke off.", "retryable": True}
     assert chunks(ended("failed", failed))[-2:] == [
