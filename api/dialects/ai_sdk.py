@@ -177,7 +177,8 @@ class AiSdkDialect(PartsDialect):
 
     def done(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
         reason = str(data.get("finish_reason") or "other")
-        metadata = {"model": self._model, "usage": data.get("usage"), "cost": data.get("cost")}
+        told = {"usage": data.get("usage"), "cost": data.get("cost")}
+        metadata = {"model": self._model, **told, "stream": self.about.stream_id}
         said = [self._close_open(), *(self._call_ends(part) for part in self.parts if part.kind == "tool")]
         said += [
             chunk("message-metadata", messageMetadata=metadata),

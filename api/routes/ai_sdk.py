@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, NamedTuple
 
-from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
@@ -32,7 +32,7 @@ from api.schemas.ui_messages import MAX_ID, ChatRequest, UiMessage
 from api.streams.creation import CREATE_TIMEOUT_S
 from api.viewing.subscribe import NEEDED, Wanted, open_viewer
 from shared.protocol.cursor import new_stream_id
-from shared.protocol.events import CANCELLED, TERMINAL, encode_data
+from shared.protocol.events import CANCELLED, DONE, TERMINAL, encode_data
 
 HEADERS: Final = {"X-Vercel-AI-UI-Message-Stream": "v1", "Cache-Control": "no-cache, no-transform"}
 RESETS_FROM: Final = (7, 0, 70)
@@ -41,8 +41,9 @@ ON_ITS_WAY_S: Final = CREATE_TIMEOUT_S + 0.7
 """How long a chat's stream may have no record yet."""
 LOOK_S: Final = 0.05
 RESUMABLE_S: Final = 30.0
-"""How long an answer that has ended can be resumed: a client that lost its connection in front of the end is back
-within this time. (To one that had everything it is told again, and its message stays the same.)"""
+"""How long an answer that has ended can be resumed by a client that does not say what it has: one that lost its
+connection in front of the end is back within this time. (To one that had everything it is told again, and its
+message stays the same.)"""
 ASKED: Final = NEEDED.index("asked")
 MAX_KEPT: Final = 256 * 1024
 """Bytes of a message that is kept to be told again. The answer that continues a longer one can't be resumed."""
@@ -100,9 +101,18 @@ async def chat(request: Request, asked: ChatRequest, version: Version = None) ->
     response_class=Response,
     responses={**_STREAMED, 204: {"description": "No answer is on its way"}, **_refusals(401, 422, 503)},
 )
-async def resume(request: Request, chat_id: ChatId, version: Version = None) -> Response:
-    """Read the answer that is on its way, from its beginning."""
-    found = await _find(request, chat_id)
+async def resume(
+    request: Request,
+    chat_id: ChatId,
+    seen: Annotated[
+        str | None,
+        Query(max_length=MAX_ID, description="metadata.stream of the last message that the page has, '' for none"),
+    ] = None,
+    version: Version = None,
+) -> Response:
+    """Read the answer that is on its way, from its beginning; where the caller says what it has ``seen``, also one
+    that has ended meanwhile."""
+    found = await _find(request, chat_id, seen)
     message = found and continued(found.record[ASKED] or "")
     if found is None or (message is not None and "parts" not in message):
         return Response(status_code=204)
@@ -138,14 +148,16 @@ class _Found(NamedTuple):
     record: Sequence[str | None]
 
 
-async def _find(request: Request, chat_id: str) -> _Found | None:
+async def _find(request: Request, chat_id: str, seen: str | None = None) -> _Found | None:
     """The chat's stream that can be resumed; None where there is none. One that is being made is waited for."""
     has, owner = context(request), owner_of(request)
     until = asyncio.get_running_loop().time() + ON_ITS_WAY_S
     while (stream_id := await has.chats.stream_of(owner, chat_id)) is not None:
         status, finished_ms, *record = await has.streams.fields(stream_id, "status", "finished_ms", *NEEDED)
         if status is not None:
-            over = status == CANCELLED or (status in TERMINAL and _since(finished_ms) > RESUMABLE_S)
+            late = status in TERMINAL and _since(finished_ms) > RESUMABLE_S
+            missed = status == DONE and seen is not None
+            over = status == CANCELLED or stream_id == seen or (late and not missed)
             return None if over else _Found(stream_id, record)
         if asyncio.get_running_loop().time() > until:
             await has.chats.take_back(owner, chat_id, stream_id)

@@ -99,6 +99,13 @@ async def test_a_page_that_is_loaded_anew_gets_the_answer_from_its_beginning(sta
     await end_earlier(stack, whole["messages"][-1]["id"])
     none = await run_client(package, "resume", stack.apis[1].url, chat=chat, messages=[user(text)])
     assert (none["status"], none["messages"]) == ("ready", [user(text)])
+    # A page that says what it has gets what it missed, and nothing twice.
+    known = {"chat": chat, "messages": [user(text)], "seen": ""}
+    missed = await run_client(package, "resume", stack.apis[1].url, **known)
+    assert missed["messages"][-1] == whole["messages"][-1]
+    known["seen"] = missed["messages"][-1]["metadata"]["stream"]
+    again = await run_client(package, "resume", stack.apis[1].url, **known)
+    assert again["messages"] == [user(text)]
 
 
 async def end_earlier(stack: Stack, stream_id: str) -> None:

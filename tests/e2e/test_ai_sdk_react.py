@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page
+from redis.asyncio import Redis
 
+from shared.store.keys import Keys
 from tests.support.ai_sdk import new_chat
 from tests.support.example import build_example, serving
 from tests.support.page import note_complaints
@@ -17,7 +19,7 @@ from tests.support.processes import start_api
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 
 REACT = {
     "ai 5": {"ai": "5.0.277", "@ai-sdk/react": "2.0.280"},
@@ -33,13 +35,13 @@ LOST = ("ERR_", "status of 500")
 """What Chromium says of connections and servers that are away."""
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     async with running_stack(tmp_path_factory.mktemp("react"), workers=2, LOCAL_CONTINUES="prefill") as made:
         yield made
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=REACT)
+@pytest_asyncio.fixture(scope="module", loop_scope="session", params=REACT)
 async def app_url(
     request: pytest.FixtureRequest, stack: Stack, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[str]:
@@ -48,7 +50,7 @@ async def app_url(
         yield url
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def page(browser: Browser, app_url: str) -> AsyncIterator[Page]:
     """The app, just opened. Every test also fails on what the browser complains of, but for lost connections."""
     complaints: list[str] = []
@@ -103,6 +105,31 @@ async def test_a_reload_at_once_finds_the_answer_that_was_just_asked_for(page: P
     await asyncio.sleep(0.1)
     await page.reload()
     assert await until_ready(page) == script_text(script)
+
+
+async def test_an_answer_that_ended_while_the_page_was_away_is_there_when_it_comes_back(
+    page: Page, stack: Stack
+) -> None:
+    script = {**SLOW, "interval_ms": 5, "name": new_chat()}
+    async with page.expect_request("**/api/chat") as asked:
+        await ask(page, script)
+    request = await asked.value
+    await asyncio.sleep(0.1)
+    url = page.url
+    await page.goto("about:blank")
+    async with asyncio.timeout(20):
+        while not stack.calls(script["name"]) or stack.calls(script["name"])[0].closed_by is None:
+            await asyncio.sleep(0.05)
+    async with Redis.from_url(stack.server.url) as redis:
+        stream_id = (await redis.get(Keys("headrace").chat("", json.loads(request.post_data or "")["id"]))).decode()
+        await stack.until_status(stream_id, "done")
+        meta = Keys("headrace").stream(stream_id).meta
+        await redis.hset(meta, "finished_ms", int(await redis.hget(meta, "finished_ms")) - 600_000)
+    await page.goto(url)
+    assert await until_ready(page) == script_text(script)
+    await page.reload()
+    assert await until_ready(page) == script_text(script)
+    assert await page.locator("article").count() == 2
 
 
 async def test_stop_ends_the_generation(page: Page, stack: Stack) -> None:

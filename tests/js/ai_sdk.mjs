@@ -24,6 +24,8 @@ class Chat extends ai.AbstractChat {
       state: new State(messages),
       transport: new ai.DefaultChatTransport({
         api: `${given.url}/api/chat`, body: given.body, headers: given.headers, fetch,
+        prepareReconnectToStreamRequest: given.seen === undefined ? undefined
+          : ({ id, api }) => ({ api: `${api}/${id}/stream?seen=${given.seen}` }),
       }),
       onFinish: ({ message, isAbort, isError, isDisconnect, finishReason }) =>
         this.finishes.push({ id: message.id, isAbort, isError, isDisconnect, finishReason }),

@@ -123,7 +123,10 @@ def test_each_kind_of_entry_has_its_chunks() -> None:
             "errorText": BAD_INPUT_TEXT,
         },
         {"type": "tool-input-available", "toolCallId": "c3", "toolName": "v", "input": {}},
-        {"type": "message-metadata", "messageMetadata": {"model": "local/m", "usage": {"n": 1}, "cost": None}},
+        {
+            "type": "message-metadata",
+            "messageMetadata": {"model": "local/m", "usage": {"n": 1}, "cost": None, "stream": STREAM},
+        },
         {"type": "finish-step"},
         {"type": "finish", "finishReason": "tool-calls"},
         "[DONE]",

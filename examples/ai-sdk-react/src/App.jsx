@@ -3,7 +3,7 @@ import { DefaultChatTransport, lastAssistantMessageIsCompleteWithToolCalls } fro
 import { useEffect, useRef, useState } from "react";
 import { Message } from "./Message.jsx";
 import { LOOK_UP, lookUp } from "./notes.js";
-import { forgetChat, loadChat, saveMessages } from "./store.js";
+import { forgetChat, lastAnswer, loadChat, saveMessages } from "./store.js";
 
 const AI_VERSION = "7.0.173"; // of the package "ai": from 7.0.70 on it can show an answer that begins anew
 const COME_BACK_MS = 1000;
@@ -19,6 +19,8 @@ const transport = new DefaultChatTransport({
   fetch: fetchOrLose,
   headers: { "X-AI-SDK-Version": AI_VERSION },
   body: { tools: [LOOK_UP] },
+  // Says which answer the page has, so that it also gets one that ended while it was away.
+  prepareReconnectToStreamRequest: ({ id, api }) => ({ api: `${api}/${id}/stream?seen=${lastAnswer()}` }),
 });
 
 export function App() {

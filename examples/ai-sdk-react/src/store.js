@@ -11,6 +11,10 @@ export function saveMessages(messages) {
   localStorage.setItem(MESSAGES, JSON.stringify(messages));
 }
 
+export function lastAnswer() {
+  return JSON.parse(localStorage.getItem(MESSAGES) ?? "[]").at(-1)?.metadata?.stream ?? "";
+}
+
 export function forgetChat() {
   localStorage.removeItem(ID);
   localStorage.removeItem(MESSAGES);
