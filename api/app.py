@@ -31,6 +31,7 @@ from api.http.origins import Origins
 from api.http.prefix import Prefix
 from api.http.problems import handlers
 from api.http.rate_limiter import OpenLimits
+from api.http.scheduler import RequestScheduler
 from api.http.sse_response import SendWatch
 from api.metrics import ApiMetrics
 from api.routes import article, creating, health, watching
@@ -209,6 +210,7 @@ def _middleware(settings: Settings, listens_on: str) -> list[Middleware]:
     """From the outside in. CORS stands in front of the doors, for a preflight carries no key."""
     inner = [
         Middleware(Auth, keys=settings.keys),
+        Middleware(RequestScheduler),
         Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
         Middleware(HeadRequests),
     ]

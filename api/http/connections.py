@@ -10,9 +10,10 @@ headers.
 A connection is in one of five phases. *Idle*: it waits for the next request, or for its peer to take the last
 response. *Head* and *body*: a request is coming. *Busy*: the request is whole, and the response is under way.
 *Refused*: an answer told why, and what still arrives is dropped for a moment, for a client that writes everything
-before it listens would lose the answer to a reset. What is refused while responses are due (it was sent behind
-their requests) is answered behind them: the connection stays busy until then, and drops what arrives. Connections that are not busy *wait*. One sweep a second looks
-at those that wait, and closes what is late, so a viewer costs no timer and no place in a table.
+before it listens would lose the answer to a reset. What is refused while responses to earlier requests are due is
+answered behind them: the connection is busy until then, and drops what arrives. Connections that are not busy
+*wait*. One sweep a second looks at those that wait, and closes what is late, so a viewer costs no timer and no
+place in a table.
 
 Where too many wait, the one that has waited longest is closed, and not the one that comes: whoever sends its
 request at once is served while others hold silent connections. A connection is safe for its first second and for
