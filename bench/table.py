@@ -147,6 +147,11 @@ def _connections(row: Row) -> float:
     return float(counts["1000"] - counts["10"])
 
 
+def _held(role: str) -> Callable[[Row], float]:
+    """KiB of a stream in the processes of this role."""
+    return lambda row: float(row["bytes_per_stream"][role]) / 1024
+
+
 LINES: Final = (
     Line(
         "CPU per delivered token, 100 streams, against (a)",
@@ -241,6 +246,20 @@ LINES: Final = (
         "{:.0f} KiB",
         48,
         25,
+    ),
+    Line(
+        "memory per stream of 400 tokens so far, in the worker",
+        _plain("held streams", _held("worker")),
+        "{:.0f} KiB",
+        96,
+        48,
+    ),
+    Line(
+        "the same in the API process, with its viewer",
+        _plain("held streams", _held("api")),
+        "{:.0f} KiB",
+        96,
+        48,
     ),
     Line(
         "1,000 viewers resume a 1,000-entry log at once: all caught up",
