@@ -42,11 +42,10 @@ from api.streams.cancellation import Cancellation
 from api.streams.creation import Creation
 from api.streams.links import ReadLinks
 from api.streams.memory import Memory
-from api.streams.records import read_record
+from api.streams.records import Records
 from api.streams.secret import Secret
 from api.viewing.hub import Hub
 from api.viewing.presence import Presence
-from api.viewing.snapshots import SingleFlight
 from api.viewing.viewer_quota import ViewerQuota
 from shared.config.settings import BadSettings, Configuration, Settings, check_open, environment, load
 from shared.process.critical_tasks import start_critical
@@ -144,7 +143,7 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
         ),
         admission=admission,
         tokens=ReadLinks(settings, secret, streams),
-        records=SingleFlight(partial(read_record, streams)),
+        records=Records(streams),
         seats=seats,
         presence=presence,
         servers=servers,

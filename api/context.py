@@ -14,9 +14,9 @@ from api.streams.cancellation import Cancellation
 from api.streams.creation import Creation
 from api.streams.links import ReadLinks
 from api.streams.memory import Memory
+from api.streams.records import Records
 from api.viewing.hub import Hub
 from api.viewing.presence import Presence
-from api.viewing.snapshots import SingleFlight
 from api.viewing.viewer_quota import ViewerQuota
 from shared.config.providers import Provider
 from shared.config.settings import Settings
@@ -85,8 +85,7 @@ class Context:
     cancellation: Cancellation
     admission: Admission
     tokens: ReadLinks
-    records: SingleFlight[str, bytes | None]
-    """The records of streams as JSON, by id; None where there is none."""
+    records: Records
     seats: ViewerQuota
     presence: Presence
     servers: tuple[Redis, ...]
