@@ -33,6 +33,7 @@ from api.http.problems import handlers
 from api.http.rate_limiter import OpenLimits
 from api.http.scheduler import RequestScheduler
 from api.http.sse_response import SendWatch
+from api.http.unsent import Unsent
 from api.metrics import ApiMetrics
 from api.routes import article, creating, health, watching
 from api.routes import streams as of_streams
@@ -116,6 +117,7 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
     creator = Creator(streams, queue, limits, one_server=one_server)
     admission = Admission(settings, limits, streams, queue)
     seats = ViewerQuota(limits, queue, settings.viewers_per_stream)
+    unsent = Unsent()
     viewing = Viewing(hub, room.viewers, settings.viewers_per_key, shared=len(settings.keys.names) > 1)
     presence = Presence(PresenceKeys(log_client, keys))
     watch = SendWatch(settings.send_timeout_s)
@@ -143,7 +145,8 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
         ),
         admission=admission,
         tokens=ReadLinks(settings, secret, streams),
-        records=Records(streams),
+        records=Records(streams, unsent),
+        unsent=unsent,
         seats=seats,
         presence=presence,
         servers=servers,

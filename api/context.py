@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from api.http.rate_limiter import OpenLimits
 from api.http.sse_response import SendWatch
+from api.http.unsent import Unsent
 from api.streams.admission import Admission
 from api.streams.cancellation import Cancellation
 from api.streams.creation import Creation
@@ -86,6 +87,7 @@ class Context:
     admission: Admission
     tokens: ReadLinks
     records: Records
+    unsent: Unsent
     seats: ViewerQuota
     presence: Presence
     servers: tuple[Redis, ...]

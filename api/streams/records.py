@@ -1,14 +1,8 @@
-"""What the API tells of a stream: the record, in the words that callers see.
-
-Theory of operation. A record may be as large as the largest answer, and reading one takes several times its size
-for a moment. So of one key's records two are read at a time, and :data:`MAX_UNSENT` bytes may wait for callers to
-take them. Callers to whom the same bytes are sent share them, so these count once. A key that has more waiting is
-refused; others are not touched.
-"""
+"""What the API tells of a stream: the record, in the words that callers see."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -16,13 +10,11 @@ import msgspec
 from pydantic import BaseModel, Field
 
 from api.http.problems import Problem
+from api.http.unsent import Unsent
 from api.viewing.snapshots import SingleFlight
 from shared.protocol.events import PAUSED, WAITING
 from shared.store.streams import LARGE_SNAPSHOT, Reading, Streams, json_field
 
-READ_AT_ONCE: Final = 2
-MAX_UNSENT: Final = 32 * 1024 * 1024
-"""Of one key in one process: eight records of the largest size, or thousands of usual ones."""
 UNSENT_WAIT_S: Final = 1
 
 
@@ -68,53 +60,37 @@ def links(stream_id: str, prefix: str) -> dict[str, str]:
 class Records:
     """The records of streams, as JSON objects without their links."""
 
-    def __init__(self, streams: Streams) -> None:
+    def __init__(self, streams: Streams, unsent: Unsent) -> None:
         self._streams = streams
+        self._unsent = unsent
         self._flights = SingleFlight(self._read)
-        self._lanes: dict[str, asyncio.Semaphore] = {}
-        """By key."""
-        self._unsent: dict[str, dict[bytes, list[bytes]]] = {}
-        """By key, the records that are being sent: each once for each caller."""
 
     async def get(self, owner: str, stream_id: str) -> bytes | None:
         """The record as it is now or later; None where the stream is gone. Raises :class:`Problem` (429) where too
         much of this key waits to be sent."""
-        self._check(owner, 0)
+        self._admit(owner, b"")
         record = await self._flights.get((owner, stream_id))
-        if record is None:
-            return None
-        if held := self._unsent.get(owner, {}).get(record):
-            return held[0]  # the same as was read before: it is held already
-        self._check(owner, len(record))
-        return record
+        return None if record is None else self._admit(owner, record)
 
-    @contextmanager
-    def sent(self, owner: str, record: bytes) -> Iterator[None]:
+    def sent(self, owner: str, record: bytes) -> AbstractContextManager[None]:
         """The record is held for one caller as long as the block lasts."""
-        unsent = self._unsent.setdefault(owner, {})
-        held = unsent.setdefault(record, [])
-        held.append(record)
-        try:
-            yield
-        finally:
-            held.pop()
-            if not held:
-                del unsent[record]
+        return self._unsent.held(owner, record)
 
-    def _check(self, owner: str, more: int) -> None:
-        waiting = sum(map(len, self._unsent.get(owner, ())))
-        if waiting and waiting + more > MAX_UNSENT:
+    def _admit(self, owner: str, record: bytes) -> bytes:
+        admitted = self._unsent.admit(owner, record)
+        if admitted is None:
             raise Problem(
                 429,
                 "rate_limited",
-                f"Records of {waiting // 2**20} MiB wait for callers with this key to read them. Read those, and "
-                f"try again in {UNSENT_WAIT_S} s.",
+                f"Answers of {self._unsent.waiting(owner) // 2**20} MiB wait for callers with this key to take "
+                f"them. Read those, and try again in {UNSENT_WAIT_S} s.",
                 headers={"Retry-After": str(UNSENT_WAIT_S)},
             )
+        return admitted
 
     async def _read(self, key: tuple[str, str]) -> bytes | None:
         owner, stream_id = key
-        async with self._lanes.setdefault(owner, asyncio.Semaphore(READ_AT_ONCE)):
+        async with self._unsent.reading(owner):
             return await read_record(self._streams, stream_id)
 
 

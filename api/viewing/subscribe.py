@@ -108,7 +108,7 @@ async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]
     with has.hub.follow(*followed_as) as followed:
         async with asyncio.timeout(LOAD_TIMEOUT_S):
             await followed.loaded.wait()
-        parts = (has.hub, has.streams, followed, first, has.viewing.is_stopping, sink)
+        parts = (has.hub, has.streams, followed, first, has.viewing.is_stopping, sink, has.unsent, owner)
         viewer = Viewer(*parts) if wanted.batch is None else BatchedViewer(*parts, wanted.batch)
         if not await viewer.open(wanted.position):
             return Response(status_code=204)

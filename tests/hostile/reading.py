@@ -17,6 +17,9 @@ NEVER_READ_MB = 80
 viewer, its socket and what may lie in the write buffer; the kernel's own buffers are not in it."""
 UNREAD_MB = {"api": 128, "worker": 64, "redis": 64}
 """The answer of 4 MiB is read, taken apart and encoded in several pieces at once; 844 MB were seen of the API."""
+SNAPSHOTS_MB = {"api": 160, "worker": 160, "redis": 192}
+"""12 answers of 3.4 MB: of each its shared buffer and its last snapshot, and MAX_UNSENT of others; 409 MB were seen
+of the API."""
 
 
 async def reconnecting(world: World, told: Told) -> None:
@@ -87,6 +90,28 @@ async def unread_records(world: World, told: Told) -> None:
     await asyncio.sleep(2)
 
 
+async def unread_snapshots(world: World, told: Told) -> None:
+    """Viewers of 12 large answers that grow, who each get a snapshot as it is then, and never read it."""
+    made = await asyncio.gather(*(world.ask_harm(told, "large and slow", f"unread {world.me}") for _ in range(12)))
+    ids = [one["id"] for one in made if one]
+    until = time.monotonic() + 20
+    while time.monotonic() < until and world.harm.calls[f"unread {world.me}"].sent < len(ids) * 64 * 65_000:
+        await asyncio.sleep(0.1)
+
+    async def one(url: str, stream_id: str) -> None:
+        with contextlib.suppress(OSError):
+            reader, writer = await connect(url)
+            world.keep_open(reader, writer)
+            path = f"/v1/streams/{stream_id}/events"
+            writer.write(head("GET", path, world.bearer(world.me), "Last-Event-ID: 1-0"))
+            writer.transport.pause_reading()
+            told.outcomes["asked"] += 1
+
+    for _ in range(8):
+        await asyncio.gather(*(one(url, stream_id) for url in world.urls for stream_id in ids))
+        await asyncio.sleep(1.2)
+
+
 async def one_token_fills_the_seats(world: World, told: Told) -> None:
     """One read token opens more viewers than this API process takes in all."""
     made = await world.create(told, {"tokens": 2000, "interval_ms": 50}, model=SCRIPTED)
@@ -109,5 +134,6 @@ ATTACKS = (
     Attack("opens of one stream past its limit", reconnecting, ("200 sent back", "429"), ("20",), where="tight"),
     Attack("1,000 viewers that never read", never_reading, also=("20", "closed"), growth_mb={"api": NEVER_READ_MB}),
     Attack("200 records of 4 MB that nobody reads", unread_records, also=("202", "asked"), growth_mb=UNREAD_MB),
+    Attack("snapshots of 3 MB that nobody reads", unread_snapshots, also=("202", "asked"), growth_mb=SNAPSHOTS_MB),
     Attack("one token opens 300 viewers", one_token_fills_the_seats, ("200 sent back",), ("20",), where="tight"),
 )

@@ -10,8 +10,9 @@ from starlette.types import Receive, Scope, Send
 from api.http import sliced_response
 from api.http.problems import Problem
 from api.http.sliced_response import SlicedResponse
+from api.http.unsent import READ_AT_ONCE, Unsent
 from api.streams import records as module
-from api.streams.records import READ_AT_ONCE, Records
+from api.streams.records import Records
 from tests.support.served import GET, WITHIN_S, served
 
 MIB = 1024 * 1024
@@ -38,7 +39,7 @@ class Reads:
 def records(monkeypatch: pytest.MonkeyPatch, reads: Reads) -> Records:
     monkeypatch.setattr(module, "read_record", reads)
     nothing: Any = None
-    return Records(nothing)
+    return Records(nothing, Unsent())
 
 
 async def test_a_key_whose_records_nobody_takes_is_refused_and_others_are_not(
