@@ -96,7 +96,7 @@ class Creation:
             **asked.asked(),
         }
         for to in (target, *fallbacks):
-            if refused := disallowed(to.provider, request, keyed=bool(self._settings.keys)):
+            if refused := disallowed(to.provider, request, owner, keyed=bool(self._settings.keys)):
                 raise _not_allowed(to, refused)
             if refused := refusal(to.provider, to.model, request, asked.max_tokens or most):
                 raise _unsupported(to, refused)

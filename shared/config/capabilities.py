@@ -204,10 +204,12 @@ def _refusals(
             yield from _openai(request)
 
 
-def disallowed(provider: Provider, request: Mapping[str, Any], *, keyed: bool) -> Refusal | None:
+def disallowed(provider: Provider, request: Mapping[str, Any], owner: str, *, keyed: bool) -> Refusal | None:
     """What of a request the operator has not allowed at this provider: an option, or a tool of the provider's own;
-    None: nothing. ``keyed``: API keys are set, so that only what is listed (``Provider.options``) is allowed."""
-    allowed = {_plain(name) for name in provider.options}
+    None: nothing. ``owner``: the caller's key. ``keyed``: API keys are set, so that only what is listed
+    (``Provider.options``) is allowed."""
+    listed = (entry.rpartition(":") for entry in provider.options)
+    allowed = {_plain(name) for key, _, name in listed if key in ("", owner)}
     variable = f"{provider.name.upper()}_OPTIONS"
     options = request.get("provider_options") or {}
     for path, name in _names(options, "provider_options"):

@@ -163,7 +163,8 @@ class Provider:
     key: str = ""
     """The variable that holds the key, for people."""
     options: tuple[str, ...] = ()
-    """What callers may say in ``provider_options``; without API keys the wire format's usual ones, too."""
+    """What callers may say in ``provider_options``, ``KEY:option`` for one API key alone; without API keys the wire
+    format's usual ones, too."""
     quirks: Quirks = field(default_factory=Quirks)
 
     @property
