@@ -107,7 +107,7 @@ class Creation:
             **({"shows": "all"} if shows_all else {}),
         }
         for to in (target, *fallbacks):
-            if refused := disallowed(to.provider, request, keyed=bool(self._settings.keys)):
+            if refused := disallowed(to.provider, request, owner, keyed=bool(self._settings.keys)):
                 raise unusable("option_not_allowed", [_fault(refused, f"not allowed at {to.provider.name}")])
             if refused := refusal(to.provider, to.model, request, asked.max_tokens or most):
                 raise unusable("unsupported_by_provider", [_fault(refused, f"not for {to.full_name}")])
