@@ -41,8 +41,8 @@ WANTED_BACK: Final = frozenset(
 """Types of what providers want back with the next turn (see :mod:`shared.protocol.events`)."""
 INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """Finish reasons of an answer that is not whole, and OpenAI's words for them."""
-STATUSES: Final = {"queued": "queued", "running": "in_progress", "failed": "failed", "cancelled": "cancelled"}
-"""OpenAI's words for a record's status; ``done`` is ``completed`` or ``incomplete``."""
+RUNNING: Final = {"queued": "queued", "running": "in_progress"}
+"""OpenAI's words for the status of a record that has not ended."""
 
 _EVENT: Final = b'%bevent: %b\ndata: {"type":"%b",%b,"sequence_number":%d}\n\n'
 _TEXT_PART: Final = b'{"type":"output_text","text":%b,"annotations":[],"logprobs":[]}'
@@ -147,17 +147,13 @@ class ResponsesDialect(PartsDialect):
         return self._closed(part, self.index + self.extras, "completed")
 
     def done(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
-        reason = INCOMPLETE.get(data.get("finish_reason") or "")
-        status = "incomplete" if reason else "completed"
-        response = self.response(status, reason=reason, usage=usage(data.get("usage")))
-        return self._ended(cursor, f"response.{status}", status, response)
+        return self._ended(cursor, {**self.verdict("done", data), "usage": usage(data.get("usage"))})
 
     def failed(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
-        response = self.response("failed", error=data)
-        return self._event(cursor, "response.failed", self.index + self.extras, b'"response":%b' % response)
+        return self._ended(cursor, self.verdict("failed", data))
 
     def cancelled(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
-        return self._ended(cursor, "response.incomplete", "incomplete", self.response("cancelled"))
+        return self._ended(cursor, self.verdict("cancelled", data))
 
     def parting(self) -> bytes:
         return self._broken("connection_ended", PARTING_TEXT)
@@ -200,20 +196,23 @@ class ResponsesDialect(PartsDialect):
         said.append(("response.output_item.done", item))
         return b"".join(self._event(b"", kind, number + n, fields) for n, (kind, fields) in enumerate(said))
 
-    def _ended(self, cursor: bytes, kind: str, status: str, response: bytes) -> bytes:
-        """Close what is open; then the last event. ``status``: of the last item."""
+    def _ended(self, cursor: bytes, verdict: Mapping[str, Any]) -> bytes:
+        """Close what is open; then the last event. ``verdict``: arguments of :meth:`response`."""
+        status = verdict["status"]
+        kind = f"response.{'incomplete' if status == 'cancelled' else status}"
+        last = "completed" if status == "completed" else "incomplete"
         said = []
         number = self.index + self.extras
         for part in self.parts:
             if part is self._open or part.kind == "tool":
-                said.append(self._closed(part, number, status if part is self.parts[-1] else "completed"))
+                said.append(self._closed(part, number, last if part is self.parts[-1] else "completed"))
                 number += 2 if part.kind == "tool" else self.CLOSES[part.kind]
         if rest := self._rest():
             for name in ("added", "done"):
                 item = b'"output_index":%d,"item":%b' % (len(self.parts), rest)
                 said.append(self._event(b"", f"response.output_item.{name}", number, item))
                 number += 1
-        said.append(self._event(cursor, kind, number, b'"response":%b' % response))
+        said.append(self._event(cursor, kind, number, b'"response":%b' % self.response(**verdict)))
         self.extras = number - self.index
         return b"".join(said)
 
@@ -277,6 +276,16 @@ class ResponsesDialect(PartsDialect):
         asked = msgspec.json.decode(self.about.asked or "{}").get(ASKED)
         return UNASKED if asked is None else asked
 
+    def verdict(self, ended: str, told: Mapping[str, Any]) -> dict[str, Any]:
+        """How a response has ended, as arguments of :meth:`response`. In: the record's status, and the data of the
+        log's last event."""
+        if ended == "failed" and not (told["code"] == "content_filtered" and self.parts):
+            return {"status": "failed", "error": told}
+        if ended == "cancelled":
+            return {"status": "cancelled"}
+        reason = INCOMPLETE.get("content_filter" if ended == "failed" else told.get("finish_reason") or "")
+        return {"status": "incomplete" if reason else "completed", "reason": reason}
+
     def output(self, status: str) -> bytes:
         """The items so far, as a JSON array. ``status``: of the response."""
         items = []
@@ -334,12 +343,9 @@ def respond(about: About, reading: Reading) -> bytes:
     result = json_field(record, "result") or {}
     told = usage(result.get("usage") or json_field(record, f"usage:{reading.attempt}"))
     status = record["status"]
-    if status == "failed":
-        return dialect.response("failed", error=result, usage=told)
-    if status in STATUSES:
-        return dialect.response(STATUSES[status], usage=told)
-    reason = INCOMPLETE.get(result.get("finish_reason") or "")
-    return dialect.response("incomplete" if reason else "completed", reason=reason, usage=told)
+    if status in RUNNING:
+        return dialect.response(RUNNING[status], usage=told)
+    return dialect.response(**dialect.verdict(status, result), usage=told)
 
 
 def output_of(about: About, reading: Reading) -> list[dict[str, Any]]:

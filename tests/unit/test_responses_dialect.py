@@ -191,6 +191,7 @@ CALL = {"tool_call": {"index": 0, "id": "c", "name": "f", "arguments": "{"}}
         ("done", {"finish_reason": "content_filter"}, "response.incomplete", "incomplete", "content_filter"),
         ("cancelled", {"reason": "x"}, "response.incomplete", "cancelled", None),
         ("failed", {"code": "worker_lost", "message": "x"}, "response.failed", "failed", None),
+        ("failed", {"code": "content_filtered"}, "response.incomplete", "incomplete", "content_filter"),
     ],
 )
 def test_each_end_has_its_event_and_its_status(
@@ -204,11 +205,11 @@ def test_each_end_has_its_event_and_its_status(
     assert [item["type"] for item in response["output"]] == ["message", "function_call"]
     assert response["output"][-1]["status"] == ("completed" if status == "completed" else "incomplete")
     assert response["output"][0]["status"] == "completed"
-    if kind == "failed":
+    if status == "failed":
         assert response["error"] == {"code": "server_error", "message": "x", "type": "worker_lost", "param": None}
     else:
         assert response["error"] is None
-        assert told[-2]["item"] == response["output"][-1]
+    assert told[-2]["item"] == response["output"][-1]
 
 
 def test_usage_is_told_in_openais_words() -> None:
