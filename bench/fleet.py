@@ -193,6 +193,31 @@ class Headrace(Contender):
         return HttpRequest(self.port, get(name, Last_Event_ID=first_entry(self.redis_url, name)))
 
 
+class InOpenAI(Headrace):
+    """Read in another dialect than the native one; all else is the same."""
+
+    key, title, dialect = "openai", "(c) Headrace, in OpenAI's dialect", "openai"
+
+    def asking(self, answer: AskedAnswer) -> HttpRequest:
+        # The events_url holds a read token, so there is a query already.
+        return HttpRequest(self.port, self._create(answer, self.owners[0]), get(f"{{}}&dialect={self.dialect}"))
+
+
+class InResponses(InOpenAI):
+    key, title, dialect = "responses", "(c) Headrace, in the dialect of OpenAI's Responses", "responses"
+
+
+class InAiSdk(InOpenAI):
+    key, title, dialect = "ai-sdk", "(c) Headrace, in the AI SDK's dialect", "ai-sdk"
+
+
+class InAgUi(InOpenAI):
+    key, title, dialect = "ag-ui", "(c) Headrace, in AG-UI's dialect", "ag-ui"
+
+
+DIALECTS: tuple[type[InOpenAI], ...] = (InOpenAI, InResponses, InAiSdk, InAgUi)
+
+
 class Neighbours(Headrace):
     """Headrace with ten keys and its default number of places. The first key is greedy."""
 

@@ -11,7 +11,7 @@ from tempfile import mkdtemp
 from typing import Final
 
 from bench.figures import rate_at
-from bench.fleet import ALL, Contender, Direct, Headrace, Neighbours, Shared, TwoOfEach
+from bench.fleet import ALL, DIALECTS, Contender, Direct, Headrace, Neighbours, Shared, TwoOfEach
 from bench.http_request import AskedAnswer
 from bench.measure import Row, cold
 from bench.session import Session
@@ -55,6 +55,7 @@ class Size:
     """Multiples of the limit."""
     idle: tuple[int, ...]
     cold_rounds: int
+    dialect_rounds: int
     neighbour_rounds: int
     waiting: int
     """Streams of the greedy key."""
@@ -77,6 +78,7 @@ FULL: Final = Size(
     overload=(1.5, 3.0),
     idle=(10, 1000, 2000),
     cold_rounds=5,
+    dialect_rounds=3,
     neighbour_rounds=3,
     waiting=5000,
     peers=True,
@@ -96,6 +98,7 @@ SHORT: Final = Size(
     overload=(),
     idle=(10, 1000),
     cold_rounds=1,
+    dialect_rounds=1,
     neighbour_rounds=1,
     waiting=1000,
     peers=False,
@@ -209,6 +212,16 @@ def first_tokens(session: Session, size: Size) -> None:
             for contender in contenders:
                 take = partial(session.bench.streams, contender, 100, answer, 0, together=True)
                 session.measure("first token", number, contender.title, take)
+
+
+def dialects(session: Session, size: Size) -> None:
+    """100 streams, read in each dialect and natively in turns."""
+    with session.running([Headrace, *DIALECTS]) as contenders:
+        for contender in contenders:
+            warm_up(session, contender)
+        for number in session.rounds(size.dialect_rounds):
+            for contender in contenders:
+                _streams(session, size, "dialects", number, contender, 100, size.curve_tokens)
 
 
 def neighbours(session: Session, size: Size) -> None:
@@ -344,6 +357,7 @@ SECTIONS: Final[dict[str, tuple[Callable[[Session, Size], None], Callable[[Size]
     "load": (load, lambda size: size.rounds),
     "limits": (limits, lambda size: size.limit_rounds + len(size.overload)),
     "first": (first_tokens, lambda size: size.rounds),
+    "dialects": (dialects, lambda size: size.dialect_rounds),
     "neighbours": (neighbours, lambda size: size.neighbour_rounds),
     "fan": (fan_out, lambda size: size.rounds),
     "resume": (resumes, lambda size: size.rounds),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from bench.figures import Spread, differences, ratios
@@ -147,6 +148,14 @@ def _connections(row: Row) -> float:
     return float(counts["1000"] - counts["10"])
 
 
+SPOKEN: Final = ("openai", "responses", "ai-sdk", "ag-ui")
+"""The dialects beside the native one."""
+
+
+def _against_native(key: str, rows: Sequence[Row]) -> Rounds:
+    return ratios(_cpu(rows, key, 100, "dialects"), _cpu(rows, "headrace", 100, "dialects"))
+
+
 TARGETS: Final = (
     Target(
         "CPU per delivered token, 100 streams, against (a)",
@@ -232,6 +241,16 @@ TARGETS: Final = (
             ("idle", lambda rows: rounds(rows, "neighbours", "neighbours", of("idle_ms"))),
             ("the slowest", lambda rows: rounds(rows, "neighbours", "neighbours", of("busy_most_ms"))),
         ),
+    ),
+    *(
+        Target(
+            f"CPU per delivered token in the dialect {dialect}, against the native one",
+            partial(_against_native, dialect),
+            "{:.2f}×",
+            1.10,
+            1.02,
+        )
+        for dialect in SPOKEN
     ),
     Target("1 stream, 1,000 viewers, 50 events/s: p99", _plain("fan-out", of("p99_ms")), "{:.0f} ms", 50, 20),
     Target("the same: CPU an event", _plain("fan-out", of("cpu_us_per_event")), "{:.1f} µs", 16, 10),

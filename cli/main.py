@@ -20,6 +20,7 @@ from cli.errors import CannotStart, NoAnswer
 from cli.up.command import Options, run_up
 from cli.up.datadir import environment_of
 from cli.up.plan import CODE
+from cli.up.progress import LastingConsole
 from cli.up.valkey import ALWAYS, EVERYSEC
 from shared.config.api_keys import BadApiKeys, new_api_key
 from shared.config.settings import BadSettings, check_open, environment, load
@@ -85,7 +86,7 @@ def up(
             env=env,
         )
         check_open(settings, options.host)
-        asyncio.run(run_up(options, Console()))
+        asyncio.run(run_up(options, LastingConsole()))
     except (BadSettings, CannotStart) as error:
         _refuse(error)
 

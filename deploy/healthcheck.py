@@ -10,43 +10,53 @@ look costs 30 ms of CPU; with redis-py it would be 0.3 s, so that is imported on
 import os
 import socket
 import sys
-import time
 from http.client import HTTPConnection
 from urllib.parse import unquote, urlsplit
 
 WITHIN_S = 4
-SEEN_S = 10
+SEEN_MS = 10_000
 
 
 def api_is_well() -> bool:
     # Not urllib.request, which would ask a proxy that the environment names.
-    api = HTTPConnection("127.0.0.1", int(os.environ.get("HEADRACE_PORT") or 8000), timeout=WITHIN_S)
+    api = HTTPConnection("127.0.0.1", api_port(), timeout=WITHIN_S)
     api.request("GET", "/healthz")
     return api.getresponse().status == 200
 
 
+def api_port() -> int:
+    """As the API reads it: what Kubernetes sets for a service of the name headrace (``tcp://…``) is no setting."""
+    port = os.environ.get("HEADRACE_PORT", "").strip()
+    return int(port) if port.isdigit() else 8000
+
+
 def worker_is_well() -> bool:
+    """Whether a worker of this container gave a sign of life lately, by Redis's clock, which may differ from this
+    one's. A sign that is ahead was given before that clock was set back."""
     prefix = os.environ.get("HEADRACE_KEY_PREFIX") or "headrace"
     url = os.environ.get("HEADRACE_QUEUE_URL") or os.environ.get("HEADRACE_REDIS_URL") or "redis://127.0.0.1:6379/0"
-    name = socket.gethostname().encode()
-    key, since_ms = f"{prefix}:workers", int((time.time() - SEEN_S) * 1000)
     parts = urlsplit(url)
-    if parts.scheme != "redis" or parts.query:
-        return any(one.startswith(name) for one in asked_by_redis_py(url, key, since_ms))
-    commands = [["ZRANGEBYSCORE", key, str(since_ms), "+inf"]]
-    if parts.path.strip("/"):
-        commands.insert(0, ["SELECT", parts.path.strip("/")])
+    ask = ask_by_redis_py if parts.scheme != "redis" or parts.query else ask_redis
+    (now_s, _), signs = ask(url, [["TIME"], ["ZRANGE", f"{prefix}:workers", "0", "-1", "WITHSCORES"]])
+    host, now_ms = socket.gethostname().encode(), int(now_s) * 1000
+    return any(
+        name.startswith(host) and abs(float(at_ms) - now_ms) < SEEN_MS
+        for name, at_ms in zip(signs[::2], signs[1::2], strict=True)
+    )
+
+
+def ask_redis(url: str, commands: list[list[str]]) -> list:
+    """The answers to these commands."""
+    parts = urlsplit(url)
+    before = []
     if parts.password is not None:
-        user = unquote(parts.username or "") or "default"
-        commands.insert(0, ["AUTH", user, unquote(parts.password)])
+        before.append(["AUTH", unquote(parts.username or "") or "default", unquote(parts.password)])
+    if parts.path.strip("/"):
+        before.append(["SELECT", parts.path.strip("/")])
     with socket.create_connection((parts.hostname, parts.port or 6379), timeout=WITHIN_S) as redis:
-        redis.sendall(b"".join(packed(command) for command in commands))
-        said = b""
-        while name not in said:
-            if not (more := redis.recv(65536)):
-                return False
-            said += more
-    return True
+        redis.sendall(b"".join(packed(command) for command in before + commands))
+        with redis.makefile("rb") as replies:
+            return [reply(replies) for _ in before + commands][len(before) :]
 
 
 def packed(command: list[str]) -> bytes:
@@ -54,16 +64,31 @@ def packed(command: list[str]) -> bytes:
     return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
 
 
-def asked_by_redis_py(url: str, key: str, since_ms: int) -> list[bytes]:
+def reply(replies):
+    """The next answer (RESP2): bytes, or a list of answers. Raises ConnectionError for an error."""
+    line = replies.readline()
+    kind, rest = line[:1], line[1:].strip()
+    if kind == b"*":
+        return [reply(replies) for _ in range(int(rest))]
+    if kind == b"$":
+        return replies.read(int(rest) + 2)[:-2]
+    if kind in b"+:" and kind:
+        return rest
+    raise ConnectionError(rest.decode("utf-8", "replace") or "Redis closed the connection")
+
+
+def ask_by_redis_py(url: str, commands: list[list[str]]) -> list:
     import asyncio
 
     sys.path.insert(0, "/app")
     from shared.redis import open_client
 
-    async def ask() -> list[bytes]:
+    async def ask() -> list:
         client = open_client(url, WITHIN_S)
         try:
-            return list(await client.zrangebyscore(key, since_ms, "+inf"))
+            # As the server says it, and not as redis-py reads it.
+            client.response_callbacks.clear()
+            return [await client.execute_command(*command) for command in commands]
         finally:
             await client.aclose()
 

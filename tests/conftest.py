@@ -9,11 +9,61 @@ from pathlib import Path
 import pytest
 
 from tests.support.process_tree import adopt_orphans, children
-from tests.support.processes import Child, Server, start_model, start_server
+from tests.support.processes import SETTINGS, Child, Server, start_model, start_server
 from tests.support.requirements import find_chromium, find_node, require_model
+from tests.support.template import end_template
 
 LEFT_WITHIN_S = 5.0
 """What was just told to end may take a moment."""
+
+LONGEST = (
+    "test_chaos_short",
+    "test_hostile_short",
+    "test_client",
+    "test_redis_servers",
+    "test_long_outages",
+    "test_page",
+    "test_edge",
+    "test_fairness",
+    "test_lost_workers",
+    "test_up",
+    "test_schema",
+    "test_cluster",
+    "test_sentinel",
+)
+"""Files that take ten seconds and more: they begin first, so that no worker of pytest-xdist is left alone with one
+at the end. The list is a hint; a file that is missing in it costs time at worst."""
+KINDS = ("e2e", "integration")
+"""Folders whose tests wait for processes; what only computes fills the gaps behind them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order whole files: the longest first, the shortest last."""
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        kind, name = item.path.parent.name, item.path.stem
+        rank = LONGEST.index(name) if name in LONGEST else len(LONGEST)
+        return rank, KINDS.index(kind) if kind in KINDS else len(KINDS)
+
+    items.sort(key=place)
+
+
+TERMINAL = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
+LOOPBACK = "localhost,127.0.0.1,::1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def environment_of_nobody() -> Iterator[None]:
+    """What a person has set changes no test: settings, a provider's key, the width of a terminal. A proxy stays,
+    for what a test installs may need it; this machine is not asked through it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if SETTINGS.fullmatch(name) or name in TERMINAL]:
+            patch.delenv(name)
+        if any(name.lower().endswith("_proxy") for name in os.environ):
+            direct = ",".join(filter(None, (os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), LOOPBACK)))
+            patch.setenv("NO_PROXY", direct)
+            patch.setenv("no_proxy", direct)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,6 +72,7 @@ def no_process_is_left() -> Iterator[None]:
     adopt_orphans()
     before = set(children())
     yield
+    end_template()
     deadline = time.monotonic() + LEFT_WITHIN_S
     while (left := _since(before)) and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -21,6 +21,7 @@ export const isComposing = (event) => event.isComposing || event.keyCode === 229
 export class Composer {
   #chat = null;
   #images = [];
+  #reading = new Set(); // files that become images of this draft
   #onSend;
   #onProblem;
 
@@ -51,6 +52,7 @@ export class Composer {
   /** Show the draft of a conversation. */
   open(chat) {
     this.#chat = chat;
+    this.#reading = new Set();
     this.#show(readDraft(chat));
   }
 
@@ -65,12 +67,13 @@ export class Composer {
 
   /** Make the field as high as its text. */
   fit() {
-    $("#send").disabled = !input.value.trim() && !this.#images.length;
+    $("#send").disabled = this.#reading.size > 0 || (!input.value.trim() && !this.#images.length);
     input.style.height = "auto";
     input.style.height = `${input.scrollHeight}px`;
   }
 
   #submit() {
+    if (this.#reading.size) return; // they belong to the question
     if (this.#send(input.value, this.#images)) this.#show(NOTHING);
   }
 
@@ -103,21 +106,20 @@ export class Composer {
   }
 
   async #attach(files) {
-    const chat = this.#chat;
-    for (const file of files) {
-      if (this.#images.length >= MAX_IMAGES) {
-        this.#onProblem(`A question takes ${MAX_IMAGES} images.`);
-        return;
-      }
-      try {
-        const image = await readImage(file);
-        if (this.#chat !== chat) return; // another conversation is open now
-        this.#images = [...this.#images, image];
-        this.#showImages();
-        this.#changed();
-      } catch {
-        this.#onProblem(`${file.name || "This"} is no image that the browser can read.`);
-      }
+    const reading = this.#reading;
+    const room = MAX_IMAGES - this.#images.length - reading.size;
+    if (files.length > room) this.#onProblem(`A question takes ${MAX_IMAGES} images.`);
+    const taken = files.slice(0, room);
+    for (const file of taken) reading.add(file);
+    this.fit();
+    for (const file of taken) {
+      const image = await readImage(file).catch(() => null);
+      reading.delete(file);
+      if (this.#reading !== reading) return; // another conversation is open by now
+      if (image) this.#images = [...this.#images, image];
+      else this.#onProblem(`${file.name || "This"} is no image that the browser can read.`);
+      this.#showImages();
+      this.#changed();
     }
   }
 

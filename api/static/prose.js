@@ -13,6 +13,7 @@ import { formula } from "./maths.js";
 import { parseBlocks, parseInline } from "./markdown.js";
 
 const SAFE = /^(?:https?:\/\/|mailto:)/i;
+const FROM_RIGHT = /^[^\p{L}]*[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u; // the first letter is one
 
 /** Renders a growing text into `container` (see the theory of operation above). */
 export class Prose {
@@ -84,8 +85,8 @@ const rendered = (blocks, definitions) => blocks.map((block) => renderBlock(bloc
 function renderBlock(block, definitions) {
   const inline = (text, parent) => renderSpans(parseInline(text, definitions), directed(parent));
   const holder = (parent) => {
-    directed(parent).append(...rendered(block.children, definitions));
-    return parent;
+    parent.append(...rendered(block.children, definitions));
+    return sided(parent);
   };
   switch (block.type) {
     case "heading":
@@ -107,13 +108,13 @@ function renderBlock(block, definitions) {
       return element("div", "footnote", element("sup", "", block.label), note);
     }
     case "list": {
-      const list = directed(element(block.ordered ? "ol" : "ul", block.tight ? "" : "loose"));
+      const list = element(block.ordered ? "ol" : "ul", block.tight ? "" : "loose");
       if (block.ordered) list.start = block.start;
       list.append(...block.children.map((item) => renderItem(item, definitions, block.tight)));
       return list;
     }
     case "table":
-      return element("div", "table", renderTable(block, inline));
+      return sided(element("div", "table", renderTable(block, inline)));
     default:
       return inline(block.text, element("p"));
   }
@@ -125,8 +126,14 @@ function directed(node) {
   return node;
 }
 
+/** An element on the side of its text, which stands in elements with a direction of their own: "auto" looks into none. */
+function sided(node) {
+  node.dir = FROM_RIGHT.test(node.textContent) ? "rtl" : "auto";
+  return node;
+}
+
 function renderItem(item, definitions, isTight) {
-  const node = directed(element("li"));
+  const node = element("li");
   if (item.checked !== undefined) {
     const box = element("input");
     Object.assign(box, { type: "checkbox", disabled: true, checked: item.checked });
@@ -138,7 +145,7 @@ function renderItem(item, definitions, isTight) {
     if (isTight && child.type === "paragraph") renderSpans(parseInline(child.text, definitions), node);
     else node.append(renderBlock(child, definitions));
   }
-  return node;
+  return sided(node);
 }
 
 function renderTable({ aligns, rows: [head, ...rows] }, inline) {

@@ -49,17 +49,31 @@ class Shelf {
   set(name, value) {
     try {
       this.#storage.setItem(name, value);
-      this.#loose.delete(name);
-      return true;
     } catch {
       this.#loose.set(name, value);
       return false;
     }
+    this.#loose.delete(name);
+    this.#settle();
+    return true;
   }
 
   remove(name) {
     this.#loose.delete(name);
     this.#storage?.removeItem(name);
+    this.#settle();
+  }
+
+  /** Keep what had no room before, as far as there is room by now. */
+  #settle() {
+    for (const [name, value] of this.#loose) {
+      try {
+        this.#storage.setItem(name, value);
+      } catch {
+        return;
+      }
+      this.#loose.delete(name);
+    }
   }
 
   names() {

@@ -76,6 +76,8 @@ class FollowedLog:
         self.adrift = False
         """The dialect is stateful, and where it stood is not known: nothing is put into the buffer, and viewers
         read pages, until one that has read everything hands over its own (:meth:`take_over`)."""
+        self._holds_no_more = False
+        """It is adrift, or its last word was said."""
         self.buffer = SharedBuffer()
         self._text_from = text_from
         self.position = just_before(text_from).encode()
@@ -90,7 +92,7 @@ class FollowedLog:
 
     def extend(self, entries: Sequence[RawEntry]) -> None:
         """Take what the log brought, one entry or more, in order."""
-        if self.adrift or self.terminal is not None:
+        if self._holds_no_more:
             self._pass(entries)
             return
         buffer, dialect = self.buffer, self.dialect
@@ -107,20 +109,21 @@ class FollowedLog:
                 if self.adrift:
                     self._pass(entries)
                     return
-            if kind == RESTART and self._is_beginning(position):
-                kind = STARTED
-            data = dialect.entry(position, kind, fields[DATA])
-            said.append(data)
-            self.position = position
             if kind == MESSAGE:
+                said.append(data := dialect.entry(position, kind, fields[DATA]))
                 buffer.append(data, piece=True)
                 continue
+            if kind == RESTART and self._is_beginning(position):
+                kind = STARTED
+            said.append(data := dialect.entry(position, kind, fields[DATA]))
             buffer.append(data)
             if kind in dialect.last_words:
                 self.terminal = buffer.last
                 # Behind a restart the log goes on, and this dialect can't say it.
-                self.position = entries[-1][0]
+                self._holds_no_more = True
+                position = entries[-1][0]
                 break
+        self.position = position
         chunk = b"".join(said)
         whole = len(chunk) <= SLICE_BYTES and start >= buffer.base
         if whole and self.terminal is None and self.generation == generation:
@@ -132,7 +135,7 @@ class FollowedLog:
         """Begin anew at an entry whose id does not count on from the last one's."""
         entry = read_entry(raw)
         if self.dialect.stateful and self.buffer.last is None and entry.cursor != self._text_from:
-            self.adrift = self.buffer.next_id == b""
+            self.adrift = self._holds_no_more = self.buffer.next_id == b""
         if not (follows(self.buffer.last, entry.cursor, entry.after) or entry.type in FRESH):
             self.reset()
         if not self.adrift:
@@ -152,7 +155,8 @@ class FollowedLog:
         and the log was adrift."""
         if not self.adrift or last != self.position:
             return False
-        self.dialect, self.adrift = dialect, False
+        self.dialect = dialect
+        self.adrift = self._holds_no_more = False
         self.buffer.begin_behind(entry_cursor(last))
         return True
 
@@ -169,7 +173,7 @@ class FollowedLog:
     def reset(self) -> None:
         """What was read can't be joined to what is there: viewers get a snapshot."""
         self.buffer.clear()
-        self.adrift = self.dialect.stateful
+        self.adrift = self._holds_no_more = self.dialect.stateful
         self.snapshot.forget()
         self.generation += 1
         self.terminal = None

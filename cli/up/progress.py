@@ -16,6 +16,15 @@ from rich.text import Text
 REFRESH_S = 0.1
 
 
+class LastingConsole(Console):
+    """Goes on in silence where whoever read it has left (``headrace up | head``)."""
+
+    def on_broken_pipe(self) -> None:
+        """In place of ending the program."""
+        with contextlib.suppress(SystemExit):
+            super().on_broken_pipe()
+
+
 @dataclass(slots=True)
 class _Row:
     label: str

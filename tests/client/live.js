@@ -50,7 +50,8 @@ async function until(condition, what) {
   throw new Error(`waited in vain for ${what}`);
 }
 
-export const cases = [
+/** Cases that play with the processes: one behind the other, before all others. */
+export const alone = [
   [
     "an API process that is killed and started again under a reader costs no token and doubles none",
     async (context) => {
@@ -68,6 +69,10 @@ export const cases = [
       check(tokens === 130 && tokensPerSecond > 5 && firstTokenMs >= 0 && attempt === 1, JSON.stringify(stream.progress()));
     },
   ],
+];
+
+/** Cases that may run at the same time. */
+export const cases = [
   [
     "a connection that is cut within events, again and again, is mended",
     async (context) => {

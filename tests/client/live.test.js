@@ -1,9 +1,9 @@
 // Started by tests/e2e/test_client.py, which keeps the processes and says where they are.
 
-import test from "node:test";
+import { describe, it } from "node:test";
 
 import * as client from "../../api/static/headrace.js";
-import { cases } from "./live.js";
+import { alone, cases } from "./live.js";
 
 const { CONTROL_URL, ...where } = JSON.parse(process.env.CLIENT_TEST ?? "{}");
 
@@ -13,4 +13,7 @@ async function control(command, argument = null) {
   return response.json();
 }
 
-for (const [name, run] of cases) test(name, { timeout: 60_000, skip: !CONTROL_URL }, () => run({ client, control, run: "node", ...where }));
+const run = ([name, run]) => it(name, { timeout: 60_000, skip: !CONTROL_URL }, () => run({ client, control, run: "node", ...where }));
+
+describe("alone", () => alone.forEach(run));
+describe("at once", { concurrency: true }, () => cases.forEach(run));

@@ -27,9 +27,9 @@ async def shared_stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
         yield made
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser(chromium: Path) -> AsyncIterator[Browser]:
-    """One Chromium for all tests of a module, each of which opens a context of its own."""
+    """One Chromium for all tests, each of which opens a context of its own. They run in the session's loop."""
     async with open_browser(chromium) as browser:
         yield browser
 

@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.store.keys import Keys
-from tests.support.processes import Child, arq_command, base_env, start_arq_worker, start_worker
+from tests.support.processes import Child, arq_command, base_env, run, start_arq_worker, start_worker
 from tests.support.script import script_text
 from tests.support.stack import WAIT_S, Stack, running_stack
 from tests.support.viewing import view_to_end
@@ -56,7 +56,7 @@ asyncio.run(main(*sys.argv[1:]))
 """Whoever loads the payload of its job makes a file."""
 
 
-async def run(program: str, *arguments: str) -> None:
+async def run_program(program: str, *arguments: str) -> None:
     """Run another program to its end."""
     command = (sys.executable, "-c", program, *arguments)
     done = await asyncio.to_thread(subprocess.run, command, env=base_env(), capture_output=True, check=False)
@@ -65,14 +65,7 @@ async def run(program: str, *arguments: str) -> None:
 
 async def check(stack: Stack) -> int:
     """The exit code of arq's health check."""
-    done = await asyncio.to_thread(
-        subprocess.run,
-        arq_command("--check"),
-        env=stack.env(),
-        cwd=stack.directory,
-        capture_output=True,
-        check=False,
-    )
+    done = await asyncio.to_thread(run, arq_command("--check"), stack.env(), stack.directory)
     return done.returncode
 
 
@@ -107,7 +100,7 @@ async def test_a_job_that_another_program_enqueued_with_arq_is_run(tmp_path: Pat
             assert await redis.delete(QUEUE, f"arq:job:{made['id']}:1:local:") == 2
         await stack.add_worker(start)
         assert (await stack.record(made["id"]))["status"] == "queued"
-        await run(PROGRAM, stack.server.url, QUEUE, made["id"])
+        await run_program(PROGRAM, stack.server.url, QUEUE, made["id"])
         await stack.until_status(made["id"], "done")
 
 
@@ -143,7 +136,7 @@ async def test_a_pickle_is_refused_and_not_loaded(tmp_path: Path, start: Start) 
     async with running_stack(tmp_path, workers=0, **NO_SWEEP) as stack:
         worker = await stack.add_worker(start)
         sprung = tmp_path / "sprung"
-        await run(TRAP, stack.server.url, QUEUE, str(sprung))
+        await run_program(TRAP, stack.server.url, QUEUE, str(sprung))
         async with Redis.from_url(stack.server.url) as redis:
             await until_taken(redis)
             async with asyncio.timeout(WAIT_S):
@@ -178,7 +171,8 @@ async def test_jobs_that_are_none_are_refused_and_end_no_worker(tmp_path: Path, 
 
 def test_settings_that_can_not_be_used_are_told_in_one_line(tmp_path: Path) -> None:
     env = base_env(HEADRACE_MAX_STREAMS="many")
-    done = subprocess.run(arq_command(), env=env, cwd=tmp_path, capture_output=True, check=False)
+    command = (sys.executable, "-P", "-m", *arq_command())
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode == 1
     (line,) = done.stderr.decode().splitlines()
     assert line.startswith("Settings that can't be used: HEADRACE_MAX_STREAMS")

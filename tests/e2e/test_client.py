@@ -23,7 +23,7 @@ from tests.support.processes import ROOT, start_api
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 CLIENT = ROOT / "tests" / "client"
 SECRET, ENTRY = new_api_key("reader")
@@ -62,7 +62,7 @@ class Bench:
         self.stack.apis[0] = again
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
     async with running_stack(tmp_path_factory.mktemp("stack"), HEADRACE_LOG_CAP="50") as stack:
         keyed = stack.env() | {
@@ -133,7 +133,7 @@ async def test_the_client_meets_real_processes_in_node(node: Path, bench: Bench)
     assert re.search(r"skipped 0\b", said), said
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def page(browser: Browser, bench: Bench) -> AsyncIterator[Page]:
     """A page of the API's origin, without a policy, that sees the files of ``tests/client``.
 
@@ -153,15 +153,17 @@ async def page(browser: Browser, bench: Bench) -> AsyncIterator[Page]:
 
 RUN = """async ([file, where]) => {
     const client = await import("/static/headrace.js");
-    const { cases } = await import(`/client-tests/${file}`);
+    const { alone = [], cases } = await import(`/client-tests/${file}`);
     const live = { client, control: window.control, run: "chromium", ...where };
     const bad = [];
-    for (const [name, run] of cases) {
+    const one = ([name, run]) => {
         const late = new Promise((_, fail) => setTimeout(() => fail(new Error("took too long")), 60_000));
         const running = Promise.race([run(file === "live.js" ? live : client), late]);
-        await running.catch((error) => bad.push(`${name}: ${error.message}`));
-    }
-    return [cases.length, bad];
+        return running.catch((error) => bad.push(`${name}: ${error.message}`));
+    };
+    for (const each of alone) await one(each);
+    await Promise.all(cases.map(one));
+    return [alone.length + cases.length, bad];
 }"""
 
 

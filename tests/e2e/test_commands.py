@@ -10,33 +10,25 @@ import pytest
 from cli.up.sockets import free_port
 from shared.version import VERSION
 from tests.support.probes import http_ok
-from tests.support.processes import Child, Server, base_env, wait_until
+from tests.support.processes import Child, Server, base_env, run, wait_until
 
 HEADRACE = str(Path(sys.executable).parent / "headrace")
-COMMANDS = ("api", "worker", "up --no-model --port 0", "doctor", "chat hello")
+COMMANDS = ("api", "worker", "cli up --no-model --port 0", "cli doctor", "cli chat hello")
+"""Modules with their arguments; `headrace api` and `headrace worker` become the first two."""
 
 
-def run(command: str, directory: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
-    env = base_env(**settings)
-    del env["PYTHONPATH"]
-    return subprocess.run(
-        [HEADRACE, *command.split()],
-        cwd=directory,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+def ended(command: str, directory: Path, **settings: str) -> "subprocess.CompletedProcess[bytes]":
+    return run(command.split(), base_env(**settings), directory)
 
 
 def sentence(command: str, directory: Path, **settings: str) -> str:
     """What it says, on one line, before it ends."""
-    done = run(command, directory, **settings)
+    done = ended(command, directory, **settings)
+    said = done.stderr.decode()
     assert done.returncode in (1, 2), done
-    assert "Traceback" not in done.stderr + done.stdout
-    assert done.stderr.strip().count("\n") == 0, done.stderr
-    return done.stderr
+    assert b"Traceback" not in done.stderr + done.stdout
+    assert said.strip().count("\n") == 0, said
+    return said
 
 
 def test_the_processes_start_from_a_folder_that_has_an_api_of_its_own(tmp_path: Path, valkey: Server) -> None:
@@ -54,7 +46,12 @@ def test_the_processes_start_from_a_folder_that_has_an_api_of_its_own(tmp_path: 
 
 
 def test_the_version_is_told(tmp_path: Path) -> None:
-    assert run("--version", tmp_path).stdout == f"headrace {VERSION}\n"
+    env = base_env()
+    del env["PYTHONPATH"]
+    told = subprocess.run(
+        [HEADRACE, "--version"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60
+    )
+    assert told.stdout == f"headrace {VERSION}\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -71,7 +68,7 @@ def test_a_broken_env_file_is_a_sentence(tmp_path: Path, command: str) -> None:
     assert "directory" in sentence(command, tmp_path)
 
 
-@pytest.mark.parametrize("command", [one for one in COMMANDS if one != "chat hello"])
+@pytest.mark.parametrize("command", [one for one in COMMANDS if one != "cli chat hello"])
 @pytest.mark.parametrize(
     ("url", "why"),
     [
@@ -86,14 +83,14 @@ def test_a_url_that_is_none_is_a_sentence(tmp_path: Path, command: str, url: str
 
 def test_a_key_is_made_beside_a_broken_env_file(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"\xff")
-    assert run("key new me", tmp_path).returncode == 0
+    assert ended("cli key new me", tmp_path).returncode == 0
 
 
 def test_certificates_that_are_missing_are_a_sentence(tmp_path: Path, valkey: Server) -> None:
-    done = run("worker", tmp_path, HEADRACE_REDIS_URL=valkey.url, SSL_CERT_FILE="/no/such.pem")
+    done = ended("cli worker", tmp_path, HEADRACE_REDIS_URL=valkey.url, SSL_CERT_FILE="/no/such.pem")
     assert done.returncode == 1
-    assert "/no/such.pem" in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
+    assert b"/no/such.pem" in done.stderr.splitlines()[-1]
+    assert b"Traceback" not in done.stderr
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

@@ -3,7 +3,6 @@
 import asyncio
 import re
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 from tests.support.viewing import view_to_end
 
-SCRIPT = {"tokens": 200, "interval_ms": 40, "name": "long", "numbered": True}
+SCRIPT = {"tokens": 160, "interval_ms": 40, "name": "long", "numbered": True}
 
 
 async def test_an_outage_longer_than_the_lease_restarts_nothing(stack: Stack) -> None:
@@ -92,7 +91,7 @@ async def test_a_writer_that_was_fenced_does_not_take_the_stream_from_the_sweep(
 async def test_a_worker_started_without_redis_waits_for_it(tmp_path: Path) -> None:
     async with running_stack(tmp_path, workers=1) as stack:
         await asyncio.to_thread(stack.server.kill)
-        with Child("early", (sys.executable, "-P", "-m", "worker"), stack.env(), tmp_path) as early:
+        with Child("early", ("worker",), stack.env(), tmp_path, forked=True) as early:
             async with asyncio.timeout(20):
                 while "waiting_for_redis" not in early.output():
                     await asyncio.sleep(0.05)
@@ -174,7 +173,7 @@ async def test_a_stream_that_lost_its_worker_and_its_server_at_once_is_taken_up_
 @pytest.mark.parametrize("how", ["refuses writes", "stands still"])
 async def test_sigterm_ends_a_worker_while_redis(stack: Stack, how: str) -> None:
     ending = [{"tokens": 20, "interval_ms": 40, "name": f"end{i}"} for i in range(3)]
-    running = [{"tokens": 200, "interval_ms": 40, "name": f"run{i}", "usage": True} for i in range(3)]
+    running = [{"tokens": 130, "interval_ms": 40, "name": f"run{i}", "usage": True} for i in range(3)]
     made = [await stack.create(script) for script in (*ending, *running)]
     for one in made:
         await stack.until_said(one["id"])

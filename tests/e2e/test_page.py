@@ -1,7 +1,7 @@
 """The page at `/` in a real Chromium: what a person sees must be what the record says.
 
-The first tests talk to the real model. The last ones answer in the server's place (by `page.route`) with what
-a real run can't be told to do: a restart, a snapshot, Markdown made of traps.
+A test that asks for `headrace_url` talks to the real model there; the others to a scripted provider, or to answers
+in the server's place (by `page.route`): a restart, a snapshot, Markdown made of traps.
 """
 
 import json
@@ -15,11 +15,14 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, Route
 
 from tests.support.page import LAST, ask, note_complaints, wait_for_models, wait_for_status
+from tests.support.stack import Stack, running_stack
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-LONG = "Write a long story about a river and a mill, in many chapters."
-MAX_TOKENS = 200  # long enough to be cut in the middle; left alone, a small model may never come to an end
+STORY = "Write a long story about a river and a mill, in many chapters."
+LONG = json.dumps({"tokens": 200, "interval_ms": 15})
+SHORT = json.dumps({"tokens": 8})
+MAX_TOKENS = 120  # long enough to be cut in the middle; left alone, a small model may never come to an end
 WAIT_MS = 90_000  # one slow thread of a small model, on a machine that is busy with other tests
 OFFLINE = "ERR_INTERNET_DISCONNECTED"
 
@@ -30,15 +33,29 @@ def complaints() -> list[str]:
     return []
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def page(browser: Browser, headrace_url: str, complaints: list[str]) -> AsyncIterator[Page]:
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    async with running_stack(tmp_path_factory.mktemp("page")) as stack:
+        await stack.until_ready()
+        yield stack
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest, stack: Stack) -> str:
+    """Where the page of this test is."""
+    wants_model = "headrace_url" in request.fixturenames
+    return str(request.getfixturevalue("headrace_url")) if wants_model else stack.apis[0].url
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def page(browser: Browser, url: str, complaints: list[str]) -> AsyncIterator[Page]:
     """The page, just opened. Every test also fails on a complaint, but for those of a pulled network."""
     context = await browser.new_context()
     page = await context.new_page()
     page.set_default_timeout(WAIT_MS)
     note_complaints(page, complaints)
     await page.route("**/v1/streams", bound_answer)
-    await page.goto(headrace_url)
+    await page.goto(url)
     yield page
     await context.close()
     assert [text for text in complaints if OFFLINE not in text] == []
@@ -69,7 +86,7 @@ async def record_of(page: Page, url: str) -> dict[str, Any]:
 
 
 async def test_a_reload_in_mid_answer_ends_with_the_text_of_the_record(page: Page, headrace_url: str) -> None:
-    await ask(page, LONG)
+    await ask(page, STORY)
     before = await wait_for_text(page, 60)
     await page.reload()
     await wait_for_status(page, "done")
@@ -87,7 +104,7 @@ async def test_a_reload_in_mid_answer_ends_with_the_text_of_the_record(page: Pag
 
 async def test_nothing_is_wider_than_a_phone(page: Page) -> None:
     await page.set_viewport_size({"width": 360, "height": 640})
-    await ask(page, "Explain in a few short steps why the sky over the river and the mill is blue today")
+    await ask(page, json.dumps({"text": "word " * 60 + "x" * 300, "interval_ms": 30}))
     await wait_for_text(page, 5)
     assert await page.evaluate("document.documentElement.scrollWidth") <= 360
     right = "Math.max(...[...document.querySelectorAll('main *')].map(e => e.getBoundingClientRect().right))"
@@ -95,37 +112,37 @@ async def test_nothing_is_wider_than_a_phone(page: Page) -> None:
     await page.click("#stop")
 
 
-async def test_the_stop_button_cancels_the_stream(page: Page, headrace_url: str) -> None:
+async def test_the_stop_button_cancels_the_stream(page: Page, url: str) -> None:
     await ask(page, LONG)
     await wait_for_text(page, 60)
     await page.click("#stop")
     await wait_for_status(page, "cancelled")
-    record = await record_of(page, headrace_url)
+    record = await record_of(page, url)
     assert record["status"] == "cancelled"
     assert await raw_text(page) == record["text"]
     assert await page.is_visible("#send")
 
 
-async def test_a_pulled_network_loses_nothing(page: Page, headrace_url: str) -> None:
+async def test_a_pulled_network_loses_nothing(page: Page, url: str) -> None:
     await ask(page, LONG)
     before = await wait_for_text(page, 60)
     await page.context.set_offline(True)
     await wait_for_status(page, "reconnecting")
     await page.context.set_offline(False)
     await wait_for_status(page, "done")
-    record = await record_of(page, headrace_url)
+    record = await record_of(page, url)
     assert await raw_text(page) == record["text"]
     assert record["text"].startswith(before)
 
 
-async def test_a_question_asked_offline_is_kept_and_sent_later(page: Page, headrace_url: str) -> None:
+async def test_a_question_asked_offline_is_kept_and_sent_later(page: Page, url: str) -> None:
     await page.context.set_offline(True)
-    await ask(page, "What is the color of the sky?")
+    await ask(page, SHORT)
     await wait_for_status(page, "unsent")
     assert "offline" in await page.inner_text(".problem")
     await page.context.set_offline(False)
     await wait_for_status(page, "done")
-    assert await raw_text(page) == (await record_of(page, headrace_url))["text"]
+    assert await raw_text(page) == (await record_of(page, url))["text"]
 
 
 async def test_a_stop_right_behind_the_question_stops(page: Page) -> None:
@@ -147,15 +164,13 @@ async def test_sending_twice_at_once_makes_one_stream(page: Page) -> None:
     await wait_for_status(page, "cancelled")
 
 
-async def test_a_stream_that_was_erased_is_shown_as_expired(
-    page: Page, headrace_url: str, complaints: list[str]
-) -> None:
+async def test_a_stream_that_was_erased_is_shown_as_expired(page: Page, url: str, complaints: list[str]) -> None:
     await ask(page, LONG)
     await wait_for_text(page, 20)
     await page.click("#stop")
     await wait_for_status(page, "cancelled")
-    stream_id = (await record_of(page, headrace_url))["id"]
-    await page.request.delete(f"{headrace_url.rstrip('/')}/v1/streams/{stream_id}")
+    stream_id = (await record_of(page, url))["id"]
+    await page.request.delete(f"{url.rstrip('/')}/v1/streams/{stream_id}")
     await page.reload()
     await wait_for_status(page, "expired")
     assert await page.is_visible(".again")
@@ -164,8 +179,8 @@ async def test_a_stream_that_was_erased_is_shown_as_expired(
     complaints.clear()
 
 
-async def test_the_page_is_under_a_policy_and_fits_a_small_phone(page: Page, headrace_url: str) -> None:
-    response = await page.goto(headrace_url)
+async def test_the_page_is_under_a_policy_and_fits_a_small_phone(page: Page, url: str) -> None:
+    response = await page.goto(url)
     assert response is not None
     assert "default-src 'self'" in response.headers["content-security-policy"]
     await page.set_viewport_size({"width": 360, "height": 640})

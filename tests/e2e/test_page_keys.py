@@ -2,33 +2,36 @@
 
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 
+import pytest
 import pytest_asyncio
-from playwright.async_api import BrowserContext, Page
+from playwright.async_api import Browser, BrowserContext, Page
 
 from shared.config.api_keys import new_api_key
-from tests.support.page import LAST, ask, open_browser, wait_for_models, wait_for_status
+from tests.support.page import LAST, ask, wait_for_models, wait_for_status
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SECRET, ENTRY = new_api_key("reader")
 SCRIPT = {"tokens": 60, "interval_ms": 40, "seed": 11}
 WAIT_MS = 30_000
 
 
-@pytest_asyncio.fixture
-async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """Its tokens live for a second: whatever the page still needs it must renew."""
-    async with running_stack(tmp_path, HEADRACE_API_KEYS=ENTRY, HEADRACE_TOKEN_LIFE_S="1") as stack:
+    async with running_stack(
+        tmp_path_factory.mktemp("keys"), HEADRACE_API_KEYS=ENTRY, HEADRACE_TOKEN_LIFE_S="1"
+    ) as stack:
         stack.client.headers["Authorization"] = f"Bearer {SECRET}"
         yield stack
 
 
-@pytest_asyncio.fixture
-async def context(chromium: Path) -> AsyncIterator[BrowserContext]:
-    async with open_browser(chromium) as browser:
-        context = await browser.new_context()
+@pytest_asyncio.fixture(loop_scope="session")
+async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
+    async with await browser.new_context() as context:
         context.set_default_timeout(WAIT_MS)
         yield context
 

@@ -10,7 +10,7 @@ from playwright.async_api import Browser, Page, Route
 
 from tests.support.specifications import commonmark_examples, github_examples
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ROOT = Path(__file__).parents[2]
 STATIC = ROOT / "api" / "static"
@@ -23,7 +23,7 @@ CommonMark's of today; four say that a bare address is no link; ftp:// is none h
 for all of it is text."""
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def page(browser: Browser) -> AsyncIterator[Page]:
     """An empty page that sees the page's modules."""
 
@@ -127,6 +127,39 @@ async def test_text_from_the_right_has_its_own_direction(page: Page) -> None:
     await shown(page, "English\n\nمرحبا\n\n- مرحبا\n\n```\nمرحبا\n```")
     directions = "all => all.map((node) => getComputedStyle(node).direction)"
     assert await page.eval_on_selector_all("p, li, pre", directions) == ["ltr", "rtl", "rtl", "ltr"]
+
+
+async def test_lists_quotes_and_tables_stand_on_their_text_s_side(page: Page) -> None:
+    await page.add_style_tag(path=STATIC / "style.css")
+    await page.evaluate("document.body.style.cssText = 'display: block; width: 600px'")
+    table = "|مرحبا|b|\n|--|--|\n|1|2|"
+    await shown(page, f"- one\n- مرحبا\n\n1. مرحبا\n\n> مرحبا\n\n{table}\n\n> quote\n\n- [ ] مرحبا")
+    await page.evaluate("document.body.firstChild.className = 'prose'")
+    indents = """all => all.map((item) => {
+        const { left, right } = item.getBoundingClientRect();
+        return [left >= 16, right <= 600 - 16];
+    })"""
+    # The mark of an item stands beside its box, on the side where its text begins: there must be room for it.
+    assert await page.eval_on_selector_all("ul:first-child > li, ol > li", indents) == [
+        [True, False],
+        [False, True],
+        [False, True],
+    ]
+    bars = "all => all.map((quote) => Number.parseFloat(getComputedStyle(quote).borderRightWidth) > 0)"
+    assert await page.eval_on_selector_all("blockquote", bars) == [True, False]
+    cells = await page.eval_on_selector_all("th", "all => all.map((cell) => cell.getBoundingClientRect().left)")
+    assert cells[0] > cells[1], "the first column of a table from the right is on the right"
+    edges = "all => all.map((node) => node.getBoundingClientRect().right)"
+    assert await page.eval_on_selector_all("table", edges) == [600], "and it stands there itself"
+    [box] = await page.eval_on_selector_all(".task input", edges)
+    text = await page.evaluate("""() => {
+        const range = document.createRange();
+        range.selectNodeContents(document.querySelector(".task"));
+        range.setStartAfter(document.querySelector(".task input"));
+        return range.getBoundingClientRect().right;
+    }""")
+    assert 596 <= box <= 600
+    assert text < box - 16 - 4, "no gap between a task's box and its text"
 
 
 async def test_formulas_are_set(page: Page) -> None:

@@ -11,10 +11,10 @@ from playwright.async_api import Browser
 from tests.support.page import ask, note_complaints, wait_for_status
 from tests.support.stack import Stack, running_stack
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """It stands under /ai, and believes a proxy on this machine."""
     settings = {"HEADRACE_ROOT_PATH": "/ai", "HEADRACE_TRUSTED_PROXIES": "127.0.0.0/8"}

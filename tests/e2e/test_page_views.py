@@ -18,7 +18,7 @@ from tests.support.page import FLAGS, LAST, ask, note_complaints, wait_for_model
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 PHONE = {"width": 390, "height": 844}
 SHORT = json.dumps({"tokens": 8, "seed": 3})
@@ -29,14 +29,14 @@ TURNS = """() => [...document.querySelectorAll('.turn')].map((turn) => [
 WAIT_MS = 30_000
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     async with running_stack(tmp_path_factory.mktemp("page")) as stack:
         await stack.until_ready()
         yield stack
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
     context = await browser.new_context()
     context.set_default_timeout(WAIT_MS)
@@ -44,7 +44,7 @@ async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
     await context.close()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def page(context: BrowserContext, stack: Stack) -> AsyncIterator[Page]:
     """The page, just opened. Every test also fails on what the browser complains of."""
     complaints: list[str] = []
@@ -213,6 +213,11 @@ async def test_a_phone_shows_all_of_the_page_and_the_dialogs(browser: Browser, s
             button = await page.locator(f"{shown} [type=submit]").bounding_box()
             assert button is not None
             assert button["y"] + button["height"] <= 320
+    await page.evaluate(f"{LAST}.querySelector('.model').textContent = 'long-'.repeat(20)")
+    await page.evaluate(f"{LAST}.querySelector('.status').textContent = 'Waiting for its turn'")
+    header = await page.locator(".turn:last-child .answer > header").bounding_box()
+    assert header is not None
+    assert header["height"] < 30, "more than a line"
     sizes = "all => all.map((field) => [field.id, Number.parseFloat(getComputedStyle(field).fontSize)])"
     fields = "textarea, select, input:not([type=checkbox], [type=range], [type=file])"
     small = [name for name, size in await page.eval_on_selector_all(fields, sizes) if size < 16]
@@ -279,6 +284,11 @@ FILL = """() => {
 }"""
 
 
+EMPTY = """() => {
+    for (const name of Object.keys(localStorage)) if (name.startsWith("other:")) localStorage.removeItem(name);
+}"""
+
+
 async def test_a_full_storage_loses_no_answer_and_says_what_is_not_kept(page: Page) -> None:
     assert await page.is_hidden("#notice")
     await page.evaluate(FILL)
@@ -286,7 +296,12 @@ async def test_a_full_storage_loses_no_answer_and_says_what_is_not_kept(page: Pa
     assert "storage is full" in await page.inner_text("#notice")
     await answered(page, SHORT)
     assert len(await turns(page)) == 2
-    await page.evaluate("localStorage.clear()")
+    await page.evaluate(EMPTY)
+    await answered(page, SHORT)  # now all three are kept
+    assert await page.is_hidden("#notice")
+    await page.reload()
+    await wait_for_status(page, "done")
+    assert len(await turns(page)) == 3
 
 
 # --- what goes along with a question ----------------------------------------------------------------------------
@@ -359,6 +374,30 @@ async def test_an_image_goes_along_small_enough_and_is_shown(page: Page) -> None
     await page.wait_for_function("() => document.querySelector('.question canvas').width > 300")
     again = await body_of(page, SHORT)
     assert again["messages"][0]["content"][1] == image, "the next question's context has it"
+
+
+async def test_a_question_waits_for_its_image_and_no_other_gets_it(page: Page) -> None:
+    picture = base64.b64decode(await page.evaluate(PICTURE))
+    file: Any = {"name": "a.png", "mimeType": "image/png", "buffer": picture}
+    slowly = """() => {
+        const real = window.createImageBitmap;
+        window.createImageBitmap = (...what) => new Promise((go) => setTimeout(go, 800)).then(() => real(...what));
+    }"""
+    await page.evaluate(slowly)
+    await page.fill("#prompt", SHORT)
+    await page.set_input_files("#file", file)
+    await page.press("#prompt", "Enter")
+    assert await page.is_disabled("#send")
+    assert await turns(page) == []
+    await page.wait_for_selector("#images canvas")
+    body = await body_of(page, SHORT)
+    assert [part["type"] for part in body["messages"][0]["content"]] == ["text", "image"]
+    await page.set_input_files("#file", file)
+    await page.click("#new")
+    await page.wait_for_timeout(1_200)
+    assert await page.is_hidden("#images")
+    await page.fill("#prompt", "next")
+    assert await page.is_enabled("#send")
 
 
 # --- what can be read -----------------------------------------------------------------------------------------

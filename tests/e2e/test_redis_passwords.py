@@ -1,6 +1,5 @@
 """What real processes write into their logs when Redis refuses them: never its password."""
 
-import sys
 from pathlib import Path
 
 from tests.support.processes import Child, base_env, start_api, start_server, wait_until
@@ -14,7 +13,7 @@ def test_no_process_logs_the_password_that_a_server_repeats(tmp_path: Path) -> N
         env = base_env(f"redis://:{PASSWORD}@127.0.0.1:{server.port}/0", HEADRACE_LOG_LEVEL="debug")
         with (
             start_api(env, tmp_path) as api,
-            Child("worker", (sys.executable, "-P", "-m", "worker"), env, tmp_path) as worker,
+            Child("worker", ("worker",), env, tmp_path, forked=True) as worker,
         ):
             wait_until(lambda: "unknown command 'AUTH'" in api.output(), what="the API's refusal")
             wait_until(lambda: "waiting_for_redis" in worker.output(), what="the worker's refusal")

@@ -5,6 +5,7 @@ import json
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from shared.config.api_keys import new_api_key
-from tests.support.processes import Child, base_env, start_api, wait_until
+from tests.support.processes import Child, base_env, run, start_api, wait_until
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 from tests.support.terminal import Terminal, headrace
@@ -21,6 +22,7 @@ from tests.support.terminal import Terminal, headrace
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SECRET, ENTRY = new_api_key("alice")
+PYTHON = (sys.executable, "-P", "-m")
 WITHIN_S = 30
 MARKDOWN = "# Mill\n\nThe wheel **turns**.\n\n```\nfence one\n\nfence two\n```\n\n" + "\n\n".join(
     f"Line {n} of the river." for n in range(40)
@@ -47,15 +49,7 @@ async def piped(
     stack: Stack, *arguments: str, key: str = SECRET, asked: bytes = b"", url: str = ""
 ) -> tuple[int, bytes, str]:
     """Run it without any terminal. Out: exit code, stdout, stderr."""
-    done = await asyncio.to_thread(
-        subprocess.run,
-        headrace(*arguments),
-        env=env(stack, url, key),
-        cwd=stack.directory,
-        input=asked,
-        capture_output=True,
-        timeout=WITHIN_S,
-    )
+    done = await in_thread(run, headrace(*arguments), env(stack, url, key), stack.directory, asked, WITHIN_S)
     assert b"Traceback" not in done.stderr
     return done.returncode, done.stdout, done.stderr.decode()
 
@@ -99,6 +93,7 @@ async def test_an_api_that_is_killed_and_started_again_costs_no_word(stack: Stac
     api = await in_thread(start_api, stack.env(), tmp_path, "api-dies")
     script = {"tokens": 150, "interval_ms": 20, "seed": 8, "name": "dies"}
     reader = await asyncio.create_subprocess_exec(
+        *PYTHON,
         *headrace("chat", json.dumps(script), "--url", api.url),
         env=env(stack),
         cwd=tmp_path,
@@ -173,6 +168,7 @@ async def test_who_stops_stops_the_upstream(stack: Stack) -> None:
 async def test_without_a_terminal_an_interrupt_detaches_and_tells_the_id(stack: Stack) -> None:
     script = {"tokens": 100, "interval_ms": 15, "seed": 6}
     reader = await asyncio.create_subprocess_exec(
+        *PYTHON,
         *headrace("chat", json.dumps(script)),
         env=env(stack),
         cwd=stack.directory,

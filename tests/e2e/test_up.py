@@ -1,5 +1,6 @@
 """`headrace up` as a person runs it: real processes, real signals."""
 
+import json
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import AuthenticationError
 
+from cli.up.sockets import free_port
 from tests.support.probes import http_ok
 from tests.support.process_tree import children, is_alive
 from tests.support.processes import Child, Server, base_env, local_provider, wait_until
@@ -200,6 +202,22 @@ def test_the_built_in_model_is_started_and_all_ends_with_ctrl_c(tmp_path: Path) 
         record = up.url + stream["url"]
         wait_until(lambda: httpx.get(record, timeout=30).json()["status"] == "done", what="an answer")
         assert_stops(up, signal.SIGINT)
+
+
+def test_whoever_reads_its_output_may_leave(tmp_path: Path) -> None:
+    """As in ``headrace up | head``: what runs goes on, and ends in order."""
+    data, port = tmp_path / "data", free_port()
+    command = (sys.executable, "-m", "cli", "up", "--no-model", "--workers", "1", "--port", str(port))
+    piped = ("sh", "-c", '{ "$@"; echo $? > code; } | head -n 1', "sh", *command, "--data-dir", str(data))
+    with Child("up", piped, base_env(), tmp_path) as up:
+        up.wait_ready(lambda: http_ok(f"http://127.0.0.1:{port}/readyz"), within_s=60)
+        state = json.loads((data / "up.json").read_text())
+        os.kill(state["children"]["worker-1"], signal.SIGKILL)
+        wait_until(lambda: len(children(state["pid"])) == 2, what="a worker that is gone")
+        wait_until(lambda: len(children(state["pid"])) == 3, what="a worker in its place")
+        os.kill(state["pid"], signal.SIGTERM)
+        up.wait(15)
+    assert (tmp_path / "code").read_text() == "0\n"
 
 
 def test_a_redis_url_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -145,7 +144,7 @@ async def test_a_right_that_is_missing_is_named_by_every_process(tmp_path: Path,
             add_user_of_the_docs(redis, lacks)
         url = f"redis://headrace:pw@127.0.0.1:{server.port}/0"
         async with running_stack(tmp_path / "stack", workers=0, HEADRACE_REDIS_URL=url) as stack:
-            worker = Child("w", [sys.executable, "-m", "worker"], stack.env(), tmp_path)
+            worker = Child("w", ("worker",), stack.env(), tmp_path, forked=True)
             with worker:
                 for child in (worker, stack.apis[0]):
                     await asyncio.to_thread(wait_until, lambda child=child: f"rights={lacks}" in plain(child), 20)

@@ -1,4 +1,4 @@
-"""A server's clock that goes back, as those who read it see it: everything that is kept stands ahead."""
+"""A server's clock that goes back, or ahead, as those who read it see it: everything that is kept is moved."""
 
 import re
 from typing import Any
@@ -9,14 +9,15 @@ MOMENT = re.compile(rb"\d{13}(\.\d+)?")
 """A time in ms, as strings and hashes hold it."""
 
 
-async def set_ahead(redis: Redis, by_ms: int) -> list[str]:
+async def set_ahead(redis: Redis, by_ms: int, pattern: str = "*") -> list[str]:
     """Set every time that is kept ahead by so much, as if the clock had gone back: scores, moments in strings and
     in hashes, and when keys expire. Records and logs stay: what they tell of the past is compared with nothing.
+    Where ``by_ms`` is below 0, it is as if that much time had passed.
 
-    Out: the keys.
+    In: which keys (a pattern of SCAN's). Out: the keys.
     """
     changed = []
-    async for key in redis.scan_iter("*"):
+    async for key in redis.scan_iter(pattern):
         name = key.decode()
         if not name.endswith((":meta", ":log", ":snapshot")):
             await _set_ahead(redis, key, await redis.type(key), by_ms)

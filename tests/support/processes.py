@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,11 +24,17 @@ from cli.up.process import end_with_parent, ending, last_lines
 from cli.up.sockets import free_port, held_port
 from cli.up.valkey import find_server, server_argv
 from tests.support.probes import http_ok, pong
+from tests.support.template import ForkedProcess, can_fork, template
 
 ROOT = Path(__file__).parents[2]
 READY_WITHIN_S = 30.0
 """Generous: several processes import at once, on two cores that others use too."""
 END_WITHIN_S = 5.0
+
+SETTINGS = re.compile(
+    r"HEADRACE_.*|.*_(API_KEY|BASE_URL|MODELS|OPTIONS|CONTINUES|MAX_CONCURRENT|(REQUESTS|TOKENS)_PER_MINUTE|RATE_PER_SECOND)"
+)
+"""The variables of Headrace and of its providers."""
 
 _Result = TypeVar("_Result")
 
@@ -46,10 +53,7 @@ def wait_until(
 
 def base_env(redis_url: str = "", **more: str) -> dict[str, str]:
     """This process's environment without any setting of Headrace or of a provider, plus ``more``."""
-    settings = re.compile(
-        r"HEADRACE_.*|.*_(API_KEY|BASE_URL|MODELS|OPTIONS|CONTINUES|MAX_CONCURRENT|(REQUESTS|TOKENS)_PER_MINUTE|RATE_PER_SECOND)"
-    )
-    env = {name: value for name, value in os.environ.items() if not settings.fullmatch(name)}
+    env = {name: value for name, value in os.environ.items() if not SETTINGS.fullmatch(name)}
     if redis_url:
         env["HEADRACE_REDIS_URL"] = redis_url
     return {**env, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **more}
@@ -67,28 +71,36 @@ class Child:
         *,
         pass_fds: Sequence[int] = (),
         orphaned: signal.Signals = signal.SIGKILL,
+        forked: bool = False,
     ) -> None:
-        """Started in ``directory``, where ``<name>.log`` takes its output; the log is appended to."""
+        """Started in ``directory``, where ``<name>.log`` takes its output; the log is appended to. ``forked``:
+        ``argv`` is a module of this project and its arguments; it is forked from the run's template."""
         self.name = name
         self.url = ""
         self.log = directory / f"{name}.log"
+        self._asked_to_end = False
+        self._process: ForkedProcess | subprocess.Popen[bytes]
         with self.log.open("ab") as log:
-            self._popen = subprocess.Popen(
-                list(argv),
-                env=dict(env),
-                cwd=directory,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                pass_fds=tuple(pass_fds),
-                preexec_fn=end_with_parent(orphaned),
-            )
-        self.pid = self._popen.pid
+            if forked and can_fork():
+                descriptors = {1: log.fileno(), 2: log.fileno(), **{fd: fd for fd in pass_fds}}
+                self._process = template().start(argv, env, directory, descriptors)
+            else:
+                self._process = subprocess.Popen(
+                    (sys.executable, "-P", "-m", *argv) if forked else list(argv),
+                    env=dict(env),
+                    cwd=directory,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    pass_fds=tuple(pass_fds),
+                    preexec_fn=end_with_parent(orphaned),
+                )
+        self.pid = self._process.pid
 
     @property
     def exit_code(self) -> int | None:
-        return self._popen.poll()
+        return self._process.poll()
 
     def output(self) -> str:
         """All that it has printed."""
@@ -108,14 +120,14 @@ class Child:
     def wait(self, within_s: float = END_WITHIN_S) -> int:
         """Wait for its end. Out: the exit code. Fails the test if it takes longer."""
         try:
-            return self._popen.wait(within_s)
+            return self._process.wait(within_s)
         except subprocess.TimeoutExpired:
             self.kill()
             pytest.fail(f"{self.name} did not end within {within_s:.0f} s:\n{last_lines(self.log, 30)}")
 
     def send(self, sig: signal.Signals) -> None:
         """Send a signal to the process alone."""
-        self._popen.send_signal(sig)
+        self._process.send_signal(sig)
 
     def pause(self) -> None:
         """Stop it as a long pause of its machine would."""
@@ -129,25 +141,54 @@ class Child:
         if self.exit_code is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
-        self._popen.wait(END_WITHIN_S)
+        self._process.wait(END_WITHIN_S)
 
-    def terminate(self, within_s: float = END_WITHIN_S) -> int:
-        """SIGTERM, and SIGKILL if that is not enough. Out: the exit code; it is reaped in any case."""
-        if self.exit_code is None:
+    def ask_to_end(self) -> None:
+        """SIGTERM, once."""
+        if self.exit_code is None and not self._asked_to_end:
+            self._asked_to_end = True
             self.send(signal.SIGTERM)
             # A stopped process takes no SIGTERM.
             self.send(signal.SIGCONT)
+
+    def terminate(self, within_s: float = END_WITHIN_S) -> int:
+        """SIGTERM, and SIGKILL if that is not enough. Out: the exit code; it is reaped in any case."""
+        self.ask_to_end()
         try:
-            return self._popen.wait(within_s)
+            return self._process.wait(within_s)
         except subprocess.TimeoutExpired:
             self.kill()
-            return self._popen.wait(END_WITHIN_S)
+            return self._process.wait(END_WITHIN_S)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.terminate()
+
+
+def run(
+    argv: Sequence[str], env: Mapping[str, str], directory: Path, stdin: bytes = b"", within_s: float = 60.0
+) -> "subprocess.CompletedProcess[bytes]":
+    """Run a module of this project, forked, to its end. ``argv``: the module and its arguments. Raises
+    :class:`subprocess.TimeoutExpired`."""
+    if not can_fork():
+        command = (sys.executable, "-P", "-m", *argv)
+        return subprocess.run(
+            command, env=dict(env), cwd=directory, input=stdin, capture_output=True, timeout=within_s
+        )
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        given.write(stdin)
+        given.seek(0)
+        files = {number: file.fileno() for number, file in enumerate((given, out, err))}
+        process = template().start(argv, env, directory, files)
+        try:
+            code = process.wait(within_s)
+        finally:
+            process.kill()
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(list(argv), code, out.read(), err.read())
 
 
 class Server:
@@ -218,35 +259,30 @@ start_server = Server
 
 
 def start_api(env: Mapping[str, str], directory: Path, name: str = "api", port: int = 0) -> Child:
-    """`python -m api` on a socket handed over (so no port is ever guessed); ready when /healthz says so."""
+    """`python -m api`, forked, on a socket handed over (so no port is guessed); ready when /healthz says so."""
     with socket.create_server(("127.0.0.1", port), backlog=2048) as listener:
-        child = Child(
-            name,
-            (sys.executable, "-P", "-m", "api", "--fd", str(listener.fileno())),
-            env,
-            directory,
-            pass_fds=(listener.fileno(),),
-        )
+        fd = listener.fileno()
+        child = Child(name, ("api", "--fd", str(fd)), env, directory, pass_fds=(fd,), forked=True)
         child.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     child.wait_ready(lambda: http_ok(child.url + "/healthz"))
     return child
 
 
 def start_worker(env: Mapping[str, str], directory: Path, name: str = "worker", module: str = "worker") -> Child:
-    """`python -m worker`; ready when it says that it has started. One name for each in a folder."""
-    child = Child(name, (sys.executable, "-P", "-m", module), env, directory)
+    """`python -m worker`, forked; ready when it says that it has started. One name for each in a folder."""
+    child = Child(name, (module,), env, directory, forked=True)
     child.wait_ready(lambda: "worker_started" in child.output())
     return child
 
 
 def arq_command(*options: str) -> tuple[str, ...]:
-    """arq's own command line, with the worker's settings."""
-    return (sys.executable, "-P", "-m", "arq", "worker.main.WorkerSettings", *options)
+    """arq's own command line, with the worker's settings, as a module with its arguments."""
+    return ("arq", "worker.main.WorkerSettings", *options)
 
 
 def start_arq_worker(env: Mapping[str, str], directory: Path, name: str = "arq") -> Child:
     """arq's own worker, which its command line starts; ready as :func:`start_worker`."""
-    child = Child(name, arq_command(), env, directory)
+    child = Child(name, arq_command(), env, directory, forked=True)
     child.wait_ready(lambda: "worker_started" in child.output())
     return child
 

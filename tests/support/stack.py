@@ -101,8 +101,11 @@ class Stack:
         return [call for call in self.provider.calls if call.name == name]
 
     def end_processes(self) -> None:
-        """End all API and worker processes. Blocks until they have ended."""
-        for child in [*self.apis, *self.workers]:
+        """End all API and worker processes, at once. Blocks until they have ended."""
+        children = [*self.apis, *self.workers]
+        for child in children:
+            child.ask_to_end()
+        for child in children:
             child.terminate()
 
     async def carrier(self, stream_id: str) -> Child:

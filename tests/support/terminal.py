@@ -4,18 +4,15 @@ import fcntl
 import os
 import pty
 import re
-import signal
 import struct
-import subprocess
-import sys
 import termios
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from cli.up.process import end_with_parent
 from tests.support.processes import END_WITHIN_S, wait_until
+from tests.support.template import template
 
 COLUMNS, ROWS = 80, 24
 _STEPS = re.compile(r"\x1b\[(\d*)([A-Za-z])|\x1b\[\?\d+[hl]|\x1b\[[\d;]*m|(\r)|(\n)|([^\x1b\r\n]+)")
@@ -47,24 +44,11 @@ class Terminal:
     """A process whose stdin, stdout and stderr are one terminal. A context manager: gone when the block ends."""
 
     def __init__(self, argv: Sequence[str], env: Mapping[str, str], directory: Path) -> None:
+        """``argv``: a module of this project, and its arguments."""
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-        die_with_us = end_with_parent(signal.SIGKILL)
-
-        def at_its_terminal() -> None:
-            die_with_us()
-            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-        self._popen = subprocess.Popen(
-            list(argv),
-            env={**env, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS), "LINES": str(ROWS)},
-            cwd=directory,
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-            preexec_fn=at_its_terminal,
-        )
+        env = {**env, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS), "LINES": str(ROWS)}
+        self._process = template().start(argv, env, directory, {0: theirs, 1: theirs, 2: theirs}, at_terminal=True)
         os.close(theirs)
         self._seen = bytearray()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -98,7 +82,7 @@ class Terminal:
 
     def wait(self) -> int:
         """Wait for its end. Out: the exit code."""
-        code = self._popen.wait(2 * END_WITHIN_S)
+        code = self._process.wait(2 * END_WITHIN_S)
         self._reader.join(END_WITHIN_S)
         return code
 
@@ -106,13 +90,13 @@ class Terminal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._popen.poll() is None:
-            self._popen.kill()
-            self._popen.wait(END_WITHIN_S)
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait(END_WITHIN_S)
         self._reader.join(END_WITHIN_S)
         os.close(self._ours)
 
 
 def headrace(*arguments: str) -> tuple[str, ...]:
-    """The command line that runs `headrace`."""
-    return (sys.executable, "-P", "-m", "cli", *arguments)
+    """`headrace` as a module with its arguments."""
+    return ("cli", *arguments)

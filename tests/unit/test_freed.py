@@ -17,8 +17,8 @@ from shared.store.claims import Claim
 from shared.store.log import Log
 from tests.support.provider_calls import at
 from tests.support.served import GET, WITHIN_S, served
-from tests.unit.test_reading_by_turns import FINISH, HEAD, Wire, opened, said
-from tests.unit.test_responses import Streams
+from tests.unit.test_provider_stream import FINISH, HEAD, Wire, opened, said
+from tests.unit.test_sse_response import Streams
 from worker.attempt.outcome import Outcome
 from worker.attempt.pump import Pump
 from worker.log.attempt_log import AttemptLog

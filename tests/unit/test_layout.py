@@ -20,7 +20,12 @@ def modules() -> tuple[tuple[str, ast.Module], ...]:
     )
 
 
-def imports(tree: ast.Module) -> Iterator[str]:
+@cache
+def imports(tree: ast.Module) -> tuple[str, ...]:
+    return tuple(names_of_imports(tree))
+
+
+def names_of_imports(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

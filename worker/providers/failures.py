@@ -27,7 +27,8 @@ _MAX_PLACES: Final = 4
 _MAX_ESCAPED: Final = 256 * 1024
 """The most characters of a text that is also searched for in escaped form: escaping this many takes 1 ms."""
 _LEAST_KEY: Final = 8
-"""The least characters of a key that is also searched for in other forms: a shorter one is no secret."""
+"""The least characters of a key that is also searched for in other forms, and within words. A shorter one is no
+secret, and the words of an error would suffer (``k``, ``local``)."""
 
 
 def redirected(provider: Provider, status: int, to: str) -> ProviderError:
@@ -134,9 +135,9 @@ def _without_key(text: str, api_key: str) -> str:
     or inside base64 (a header for Basic authentication)."""
     if not api_key:
         return text
-    text = text.replace(api_key, "[key]")
     if len(api_key) < _LEAST_KEY:
-        return text
+        return re.sub(rf"(?<!\w){re.escape(api_key)}(?!\w)", "[key]", text)
+    text = text.replace(api_key, "[key]")
     raw = api_key.encode()
     forms = [r"\s*".join(_any_form(character) for character in api_key), raw.hex()]
     for before in range(3):  # base64 encodes three bytes at a time: the key's offset in them

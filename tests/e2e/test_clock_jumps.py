@@ -38,7 +38,7 @@ async def test_creates_viewers_and_readiness_go_on(tmp_path: Path) -> None:
 async def test_what_a_lost_worker_left_is_taken_up(tmp_path: Path) -> None:
     """Its lease, the turn to sweep, its streams' places among the unfinished: all of it would hold for an hour."""
     async with running_stack(tmp_path) as stack:
-        created = await stack.create({"tokens": 40, "interval_ms": 100}, on_failure="restart")
+        created = await stack.create({"tokens": 40, "interval_ms": 50}, on_failure="restart")
         await stack.until_said(created["id"])
         stack.workers[0].kill()
         waiting = await stack.create({"tokens": 3})

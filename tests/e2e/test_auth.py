@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import hmac
-import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -323,25 +322,14 @@ async def test_a_body_without_an_end_is_cut(closed: Stack) -> None:
 
 async def test_without_keys_the_api_does_not_listen_for_others(tmp_path: Path) -> None:
     env = base_env(HEADRACE_HOST="0.0.0.0", HEADRACE_PORT="0")
-    with Child("open-api", (sys.executable, "-P", "-m", "api"), env, tmp_path) as child:
+    with Child("open-api", ("api",), env, tmp_path, forked=True) as child:
         assert child.wait(20) == 1
         assert "headrace key new" in child.output()
 
 
 async def test_without_keys_up_does_not_listen_for_others(tmp_path: Path) -> None:
-    argv = (
-        sys.executable,
-        "-m",
-        "cli",
-        "up",
-        "--host",
-        "0.0.0.0",
-        "--port",
-        "0",
-        "--data-dir",
-        str(tmp_path / "d"),
-    )
-    with Child("open-up", argv, base_env(), tmp_path) as child:
+    argv = ("cli", "up", "--host", "0.0.0.0", "--port", "0", "--data-dir", str(tmp_path / "d"))
+    with Child("open-up", argv, base_env(), tmp_path, forked=True) as child:
         assert child.wait(20) == 2
         assert "headrace key new" in child.output()
     assert not (tmp_path / "d").exists()

@@ -63,6 +63,13 @@ def test_a_short_key_is_looked_for_as_it_is() -> None:
     assert shown("the key x7 and 7837", "x7") == "the key [key] and 7837"
 
 
+def test_a_short_key_is_a_word_and_no_part_of_one() -> None:
+    """What local servers are given in a key's place: the words of the error stay readable."""
+    text = "The provider 'local' took too long: check LOCAL_BASE_URL"
+    assert shown(text, "k") == text
+    assert shown(f"{text} (key=k, Bearer k)", "k") == f"{text} (key=[key], Bearer [key])"
+
+
 @pytest.mark.parametrize(
     "echo",
     [

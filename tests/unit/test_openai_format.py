@@ -1,4 +1,7 @@
-"""What an OpenAI-like provider gets wrong: whatever JSON comes, it is an event or a provider error."""
+"""OpenAI's chat completions, and the dialects of it that others speak: what only this format has.
+
+What it has in common with the other two stands in ``test_wire_format_contract.py``.
+"""
 
 import json
 from contextlib import suppress
@@ -8,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.config.providers import Quirks
 from shared.protocol.sse import ServerSentEvent
-from shared.protocol.transcript import Transcript
+from tests.support.wire_formats import ODD_TEXTS, OPENAI, sse
 from worker.providers import adapter
 from worker.providers.base import (
     End,
@@ -31,15 +35,75 @@ def read(data: Any, event: str = "message") -> list[ProviderEvent]:
     return list(openai.reader(GenerationRequest("m", [])).read(ServerSentEvent(event, text, "")))
 
 
-def told(*data: Any) -> dict[str, Any]:
-    """What these chunks add up to, as a record tells it."""
-    reader, transcript = openai.reader(GenerationRequest("m", [])), Transcript()
-    texts = [one if isinstance(one, str) else json.dumps(one) for one in data]
-    meanings = [meaning for one in texts for meaning in reader.read(ServerSentEvent("message", one, ""))]
-    for meaning in [*meanings, *reader.last()]:
-        if isinstance(meaning, Said):
-            transcript.add(meaning.delta)
-    return transcript.as_data()
+told = OPENAI.told
+"""What chunks add up to, as a record tells it."""
+
+
+def read_delta(**delta: Any) -> list[ProviderEvent]:
+    return read({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
+
+
+@pytest.mark.parametrize("nothing", ["", None])
+def test_empty_deltas_and_reasons_mean_nothing(nothing: str | None) -> None:
+    delta = {"content": nothing, "reasoning": nothing, "refusal": nothing, "tool_calls": None}
+    assert read({"choices": [{"delta": delta, "finish_reason": nothing}], "error": None}) == []
+    assert read_delta(tool_calls=[{"index": 0, "id": nothing, "function": {"arguments": nothing}}]) == []
+    assert read({"choices": None, "usage": None}) == []
+    assert read("") == read("  ") == []
+
+
+def test_reasoning_has_two_names_and_is_said_once_when_both_come() -> None:
+    assert read_delta(reasoning="a") == read_delta(reasoning_content="a") == [Said({"reasoning": "a"})]
+    assert read_delta(reasoning="a", reasoning_content="a", content="b") == [
+        Said({"reasoning": "a"}),
+        Said({"text": "b"}),
+    ]
+
+
+def test_what_comes_with_the_finish_reason_is_said_before_it() -> None:
+    chunk = {"choices": [{"delta": {"content": "end."}, "finish_reason": "stop"}], "usage": {}}
+    assert read(chunk) == [Said({"text": "end."}), Finish("stop"), Usage(None, None)]
+
+
+def test_a_refusal_in_words_is_text_that_people_see() -> None:
+    assert read_delta(refusal="I can't.") == [Said({"text": "I can't."})]
+
+
+def test_other_choices_than_the_first_are_left_out() -> None:
+    assert read({"choices": [{"index": 1, "delta": {"content": "b"}}]}) == []
+
+
+def test_deepseeks_word_for_cached_tokens_is_known() -> None:
+    usage = {"prompt_tokens": 5, "completion_tokens": 6, "prompt_cache_hit_tokens": 2}
+    assert read({"choices": [], "usage": usage}) == [Usage(5, 6, 2, None)]
+
+
+def test_the_limit_of_an_answer_has_the_name_that_the_provider_knows() -> None:
+    newer = Quirks(max_tokens_name="max_completion_tokens")
+
+    def limits(**fields: Any) -> dict[str, Any]:
+        body = openai.call(GenerationRequest("m", [], max_tokens=5, **fields), "").body
+        return {name: value for name, value in body.items() if name.startswith("max_")}
+
+    assert limits() == {"max_tokens": 5}
+    assert limits(quirks=newer) == {"max_completion_tokens": 5}
+
+
+def test_what_has_no_word_is_kept_under_its_own_name_and_noise_is_not() -> None:
+    note = {"type": "url_citation", "url_citation": {"url": "https://example.com"}}
+    assert read_delta(content="a", annotations=[note], audio=None) == [
+        Said({"text": "a"}),
+        Said({"provider": {"type": "annotations", "data": [note]}}),
+    ]
+    chunk = {
+        "choices": [{"delta": {}, "logprobs": {"content": [1]}}],
+        "system_fingerprint": "x",
+        "obfuscation": "y",
+    }
+    assert read(chunk) == [Said({"provider": {"type": "logprobs", "data": {"content": [1]}}})]
+
+
+# -- what others get wrong ------------------------------------------------------------------------------
 
 
 def refused(data: Any, event: str = "message") -> ProviderError:
@@ -65,55 +129,9 @@ def test_an_error_in_the_stream_is_an_error_with_its_words(data: Any, event: str
     assert words in str(error)
 
 
-@pytest.mark.parametrize("data", ['{"choices": [{"del', "<html>", "[" * 100_000, '{"x": ' * 100_000, '"half'])
-def test_half_of_a_chunk_is_garbage(data: Any) -> None:
-    error = refused(data)
-    assert (error.code, error.retryable, error.refusal) == ("provider_garbage", True, False)
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        "[]",
-        "1",
-        "null",
-        '"text"',
-        "ping",
-        "keep-alive",
-        "still working",
-        {},
-        {"choices": {}},
-        {"choices": [None]},
-        {"choices": [{"delta": []}]},
-        {"choices": [{"delta": {"content": None, "tool_calls": {}, "function_call": []}}]},
-        {"choices": [{"delta": {"tool_calls": [None, 1, {}, {"index": -1}, {"function": None}]}}]},
-        {"choices": [{"finish_reason": 1}]},
-        {"choices": [{"finish_reason": "null"}]},
-        {"usage": []},
-        {"object": "something.new", "data": {"a": 1}},
-    ],
-)
-def test_an_odd_chunk_means_nothing_and_the_text_lives(data: Any) -> None:
-    assert told(data, {"choices": [{"delta": {"content": "b"}}]}) == {"text": "b"}
-
-
-@pytest.mark.parametrize(
-    ("content", "text"),
-    [
-        (1, "1"),
-        (4.5, "4.5"),
-        (True, "true"),
-        (["a", "b"], "ab"),
-        ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "ab"),
-        ({"type": "text", "text": "a"}, "a"),
-        ([{"type": "output_text", "text": {"text": "a"}}], "a"),
-        ("\ud83d", "\ufffd"),
-        ("a\udc00b", "a\ufffdb"),
-    ],
-)
-def test_an_odd_content_is_put_right(content: Any, text: str) -> None:
-    for field in ("delta", "message"):
-        assert told({"choices": [{"index": 0, field: {"content": content}}]}) == {"text": text}
+@pytest.mark.parametrize(("content", "text"), ODD_TEXTS)
+def test_an_odd_content_of_a_message_is_put_right(content: Any, text: str) -> None:
+    assert told({"choices": [{"index": 0, "message": {"content": content}}]}) == {"text": text}
 
 
 def test_mistrals_parts_are_thinking_text_and_references() -> None:
@@ -144,23 +162,9 @@ def nest(depth: int) -> Any:
     return value
 
 
-@pytest.mark.parametrize(
-    ("count", "meant"),
-    [
-        ("7", 7),
-        (7.0, 7),
-        (7.9, 7),
-        (-1, None),
-        ([], None),
-        (10**30, None),
-        (True, None),
-        ("many", None),
-        (None, None),
-    ],
-)
-def test_an_odd_count_is_put_right_or_left_out(count: Any, meant: int | None) -> None:
-    usage = {"prompt_tokens": count, "completion_tokens": 2, "prompt_tokens_details": [], "total_tokens": {}}
-    assert read({"choices": [], "usage": usage}) == [Usage(meant, 2)]
+def test_details_of_a_usage_that_are_odd_cost_no_count() -> None:
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "prompt_tokens_details": [], "total_tokens": {}}
+    assert read({"choices": [], "usage": usage}) == [Usage(1, 2)]
 
 
 def test_usage_is_found_where_gateways_put_it() -> None:
@@ -210,22 +214,16 @@ def test_events_without_a_blank_line_between_them_are_read_one_by_one() -> None:
     assert read(f"{a}\n{b}\n[DONE]") == [Said({"text": "a"}), Said({"text": "b"}), End()]
 
 
-@pytest.mark.parametrize(
-    "said", ["error", "abort", "insufficient_system_resource", "ERROR", "cancelled", "timed_out"]
-)
-def test_a_failing_end_is_an_error_behind_the_text(said: str) -> None:
-    seen: list[ProviderEvent] = []
-    chunk = {"choices": [{"delta": {"content": "a"}, "finish_reason": said}]}
-    with pytest.raises(ProviderError) as caught:
-        seen.extend(
-            openai.reader(GenerationRequest("m", [])).read(ServerSentEvent("message", json.dumps(chunk), ""))
+def test_a_failing_end_in_the_chunk_of_a_text_is_an_error_behind_it() -> None:
+    meanings = iter(
+        openai.reader(GenerationRequest("m", [])).read(
+            sse({"choices": [{"delta": {"content": "a"}, "finish_reason": "abort"}]})
         )
-    assert (caught.value.code, caught.value.retryable, caught.value.refusal) == (
-        "provider_error_event",
-        True,
-        False,
     )
-    assert said in str(caught.value)
+    assert next(meanings) == Said({"text": "a"})
+    with pytest.raises(ProviderError, match="abort") as caught:
+        next(meanings)
+    assert (caught.value.code, caught.value.retryable) == ("provider_error_event", True)
 
 
 def test_an_error_in_the_choice_is_told_behind_its_text() -> None:
