@@ -1,4 +1,4 @@
-"""Responses, while connections are cut and processes die under them. The log is short, and much of it trimmed away."""
+"""Responses, while connections are cut and processes die under them. The log is short, and mostly trimmed away."""
 
 import asyncio
 import itertools
