@@ -20,7 +20,7 @@ async def ask(client: httpx.AsyncClient, script: dict[str, Any], **more: Any) ->
 
 def events_of(raw: bytes) -> list[dict[str, Any]]:
     """The data of these events."""
-    return [json.loads(event.data) for event in SseParser().feed(raw) if event.data]
+    return [json.loads(event.data) for event in SseParser(max_bytes=64 * 1024 * 1024).feed(raw) if event.data]
 
 
 async def read_response(client: httpx.AsyncClient, response_id: str) -> dict[str, Any]:
