@@ -46,6 +46,7 @@ RUNNING: Final = {"queued": "queued", "running": "in_progress"}
 
 _EVENT: Final = b'%bevent: %b\ndata: {"type":"%b",%b,"sequence_number":%d}\n\n'
 _TEXT_PART: Final = b'{"type":"output_text","text":%b,"annotations":[],"logprobs":[]}'
+_REFUSAL: Final = b'{"type":"refusal","refusal":%b}'
 _SUMMARY: Final = b'{"type":"summary_text","text":%b}'
 
 
@@ -130,7 +131,7 @@ class ResponsesDialect(PartsDialect):
         item = b'"output_index":%d,"item":%b' % (part.number, self._item(part, "in_progress", b""))
         said = self._event(b"", "response.output_item.added", number, item)
         if part.kind == "text":
-            piece = b'%b,"content_index":0,"part":%b' % (place, _TEXT_PART % b'""')
+            piece = b'%b,"content_index":0,"part":%b' % (place, self._content(part) % b'""')
             return said + self._event(b"", "response.content_part.added", number + 1, piece)
         if part.kind == "reasoning":
             piece = b'%b,"summary_index":0,"part":%b' % (place, _SUMMARY % b'""')
@@ -169,11 +170,15 @@ class ResponsesDialect(PartsDialect):
         return _EVENT % (b"id: %b\n" % cursor if cursor else b"", name, name, fields, number)
 
     def _in_front(self, part: Part) -> bytes:
-        kind, more = {
-            "text": (b"response.output_text.delta", b',"content_index":0,"logprobs":[]'),
-            "reasoning": (b"response.reasoning_summary_text.delta", b',"summary_index":0'),
-            "tool": (b"response.function_call_arguments.delta", b""),
-        }[part.kind]
+        match part.kind:
+            case "reasoning":
+                kind, more = b"response.reasoning_summary_text.delta", b',"summary_index":0'
+            case "tool":
+                kind, more = b"response.function_call_arguments.delta", b""
+            case _ if self._refuses(part):
+                kind, more = b"response.refusal.delta", b',"content_index":0'
+            case _:
+                kind, more = b"response.output_text.delta", b',"content_index":0,"logprobs":[]'
         return b'event: %b\ndata: {"type":"%b",%b%b,"delta":"' % (kind, kind, self._place(part), more)
 
     def _closed(self, part: Part, number: int, status: str) -> bytes:
@@ -181,8 +186,11 @@ class ResponsesDialect(PartsDialect):
         said = []
         if part.kind == "text":
             place += b',"content_index":0'
-            said.append(("response.output_text.done", b'%b,"text":%b,"logprobs":[]' % (place, text)))
-            said.append(("response.content_part.done", b'%b,"part":%b' % (place, _TEXT_PART % text)))
+            if self._refuses(part):
+                said.append(("response.refusal.done", b'%b,"refusal":%b' % (place, text)))
+            else:
+                said.append(("response.output_text.done", b'%b,"text":%b,"logprobs":[]' % (place, text)))
+            said.append(("response.content_part.done", b'%b,"part":%b' % (place, self._content(part) % text)))
         elif part.kind == "reasoning":
             place += b',"summary_index":0'
             said.append(("response.reasoning_summary_text.done", b'%b,"text":%b' % (place, text)))
@@ -232,7 +240,7 @@ class ResponsesDialect(PartsDialect):
         """``text``: as JSON, b'' for an item that only begins."""
         head = b'{"id":"%b",' % self._id(part).encode()
         if part.kind == "text":
-            content = _TEXT_PART % text if text else b""
+            content = self._content(part) % text if text else b""
             return b'%b"type":"message","role":"assistant","status":"%b","content":[%b]}' % (
                 head,
                 status.encode(),
@@ -248,6 +256,15 @@ class ResponsesDialect(PartsDialect):
             call,
             text or b'""',
         )
+
+    def _content(self, part: Part) -> bytes:
+        return _REFUSAL if self._refuses(part) else _TEXT_PART
+
+    def _refuses(self, part: Part) -> bool:
+        """Whether this text is a refusal: the provider said so between the part in front of it and this one."""
+        before = self.parts[part.number - 1].first if part.number else -1
+        until = part.first if part.indexes else self.index
+        return any(found.get("type") == "refusal" and before < at < until for at, found in self.provided)
 
     def _wanted_back(self, part: Part) -> bytes:
         """What the provider wants back of what came with this part of reasoning."""

@@ -133,6 +133,21 @@ async def test_a_failure_in_mid_answer_is_a_failed_response(stack: Stack) -> Non
     assert (await read_response(stack.client, response["id"])) == response
 
 
+async def test_a_refusal_is_a_refusal_to_the_libraries(stack: Stack) -> None:
+    deltas = [{"refusal": "I can't"}, {"refusal": " help."}]
+    chunks = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
+    chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    script = {"raw": "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"}
+    events = await ask(stack.client, script)
+    assert "".join(one["delta"] for one in events if one["type"] == "response.refusal.delta") == "I can't help."
+    content = events[-1]["response"]["output"][0]["content"]
+    assert content == [{"type": "refusal", "refusal": "I can't help."}]
+    told = await by_node(stack, MODEL, script)
+    assert "response.refusal.done" in told["types"]
+    assert told["same"]
+    assert all(told["helper"] + told["resumed"])
+
+
 async def test_what_was_cut_short_is_incomplete(stack: Stack) -> None:
     for reason, told in (("length", "max_output_tokens"), ("content_filter", "content_filter")):
         events = await ask(stack.client, {"tokens": 3, "finish_reason": reason})

@@ -240,6 +240,40 @@ def test_what_a_provider_wants_back_goes_along_with_reasoning() -> None:
     assert unkept("gAAAA") == unkept("") == ("", [])
 
 
+def test_a_refusal_is_told_as_one() -> None:
+    told = ended(
+        "done",
+        {},
+        {"reasoning": "hm"},
+        {"provider": {"type": "refusal", "data": {}}},
+        {"text": "I "},
+        {"text": "can't."},
+    )
+    kinds = [one["type"] for one in told]
+    at = kinds.index("response.refusal.delta")
+    assert kinds[at - 3 : at + 5] == [
+        "response.output_item.done",
+        "response.output_item.added",
+        "response.content_part.added",
+        "response.refusal.delta",
+        "response.refusal.delta",
+        "response.refusal.done",
+        "response.content_part.done",
+        "response.output_item.done",
+    ]
+    content = [{"type": "refusal", "refusal": "I can't."}]
+    assert told[-1]["response"]["output"][1]["content"] == content
+    assert told[-2]["item"]["content"] == content
+    assert "response.output_text.delta" not in kinds
+
+
+def test_text_behind_a_refusal_s_part_is_text() -> None:
+    mark = {"provider": {"type": "refusal", "data": {}}}
+    told = ended("done", {}, TEXT, mark, {"text": "c"}, {"reasoning": "hm"}, {"text": "d"})
+    contents = [item["content"] for item in told[-1]["response"]["output"] if item["type"] == "message"]
+    assert [content[0]["type"] for content in contents] == ["output_text", "output_text"]
+
+
 def test_an_error_of_the_connection_is_no_event_of_the_response() -> None:
     dialect = spoken()
     told = events(dialect.batch([Entry(Cursor(1, 0), "queued", b"{}"), Entry(Cursor(2, 0), "started", b"{}")]))
