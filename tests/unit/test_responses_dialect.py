@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from api.dialects.base import About
 from api.dialects.responses import ResponsesDialect, output_of, respond
-from api.schemas.responses import unkept
+from api.schemas.responses import response_request, unkept
 from api.viewing.viewer import resync
 from shared.protocol.cursor import Cursor
 from shared.protocol.events import decode_data, encode_data
@@ -238,6 +238,25 @@ def test_what_a_provider_wants_back_goes_along_with_reasoning() -> None:
     assert unkept(output[2]["encrypted_content"]) == ("p", [thought])
     assert [one["item"] for one in told if one["type"] == "response.output_item.done"] == output
     assert unkept("gAAAA") == unkept("") == ("", [])
+
+
+def test_an_answer_that_comes_back_is_the_turn_that_its_provider_made() -> None:
+    """By its items, as clients send them, and by previous_response_id, which takes the same items."""
+    signature = {"type": "thinking", "data": {"index": 0, "thinking": "hm", "signature": "s"}}
+    output = ended("done", {}, {"reasoning": "hm"}, {"provider": signature}, TEXT, CALL)[-1]["response"]["output"]
+    result = {"type": "function_call_output", "call_id": "c", "output": "x"}
+    question = {"role": "user", "content": "?"}
+    by_items = response_request({"input": [question, *output, result]}, [], 30.0)
+    assert by_items.asked.turns()[1] == {
+        "role": "assistant",
+        "content": [{"type": "text", "text": "ab"}],
+        "reasoning": "hm",
+        "tool_calls": [{"id": "c", "name": "f", "arguments": "{"}],
+        "provider_parts": [signature],
+        "provider": "p",
+    }
+    history = [*response_request({"input": [question]}, [], 30.0).items, *output]
+    assert response_request({"input": [result]}, history, 30.0).asked.turns() == by_items.asked.turns()
 
 
 def test_a_refusal_is_told_as_one() -> None:
