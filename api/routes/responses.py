@@ -27,7 +27,8 @@ from api.http.problems import Form, Problem, documented
 from api.routes.openai import JSON, STREAM, OpenAIError, openai_error
 from api.routes.streams import erase
 from api.schemas.responses import ASKED, previous_response, response_request
-from api.viewing.subscribe import NEEDED, Wanted, open_viewer, read_to_end
+from api.viewing.subscribe import NEEDED, Wanted, bad_cursor, open_viewer, read_to_end
+from shared.protocol.cursor import BadCursor, parse_cursor
 from shared.protocol.events import encode_data
 from shared.protocol.status import TRANSITIONS
 from shared.redis import AWAY
@@ -116,16 +117,28 @@ async def create(
 
 
 @router.get("/{response}", response_class=Response, responses=_answers(400, 404, content=OR_EVENTS))
-async def read(request: Request, response: str, asked: Annotated[Reader, Query()]) -> Response:
-    """The response as it is now; or its events, replayed and live: all, or those behind ``starting_after``."""
+async def read(
+    request: Request,
+    response: str,
+    asked: Annotated[Reader, Query()],
+    last_event_id: Annotated[str | None, Header(description="the id of the last event received")] = None,
+) -> Response:
+    """The response as it is now; or its events, replayed and live: all, or those behind ``starting_after``. An
+    EventSource that comes back goes on behind its last event."""
     if not asked.stream:
         if asked.starting_after is not None:
             raise _wrong("starting_after", "it stands with stream=true alone")
         await _visible(request, response)
         return await _whole(await _find(request, response))
     stream_id, record = await _visible(request, response, *NEEDED)
-    find = None if asked.starting_after is None else _behind(response, asked.starting_after)
-    wanted = Wanted(stream_id, None, speak, by_status=True, headers={STREAM: stream_id}, find=find)
+    try:
+        position = parse_cursor(last_event_id or "")
+    except BadCursor:
+        raise bad_cursor() from None
+    find = None
+    if position is None and asked.starting_after is not None:
+        find = _behind(response, asked.starting_after)
+    wanted = Wanted(stream_id, position, speak, by_status=True, headers={STREAM: stream_id}, find=find)
     opened = await open_viewer(context(request), wanted, record)
     if opened.status_code == 204:  # nothing follows; OpenAI's libraries want a body
         return Response(b"", 200, {STREAM: stream_id}, "text/event-stream")

@@ -9,9 +9,10 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from shared.protocol.sse import SseParser
 from tests.support.clients import run_client
 from tests.support.node import FOLDER, node_script
-from tests.support.responses import ask, read_response
+from tests.support.responses import ask, events_of, read_response
 from tests.support.script import TOOL_ARGUMENTS, script_reasoning, script_text
 from tests.support.stack import Stack, running_stack
 
@@ -280,6 +281,22 @@ async def test_a_background_response_needs_no_reader(stack: Stack) -> None:
             await asyncio.sleep(0.2)
             response = await read_response(stack.client, response["id"])
     assert response["output"][0]["content"][0]["text"] == script_text(script)
+
+
+async def test_an_event_source_goes_on_behind_its_last_id(stack: Stack) -> None:
+    script = {"tokens": 5, "interval_ms": 30, "reasoning_tokens": 1}
+    body = {"model": MODEL, "input": json.dumps(script), "stream": True}
+    answer = await stack.client.post("/v1/responses", json=body)
+    whole = [event for event in SseParser().feed(answer.content) if event.data]
+    path = f"/v1/responses/{json.loads(whole[0].data)['response']['id']}?stream=true&starting_after=0"
+    ids = [event.id for event in whole]
+    for last in dict.fromkeys(ids):
+        answer = await stack.client.get(path, headers={"Last-Event-ID": last})
+        # An event without an id of its own has the one of the entry before.
+        place = ids.index(last)
+        assert events_of(answer.content) == [json.loads(event.data) for event in whole[place + 1 :]], last
+    answer = await stack.client.get(path, headers={"Last-Event-ID": "x"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_cursor")
 
 
 async def test_a_stream_of_another_dialect_is_read_as_a_response(stack: Stack) -> None:
