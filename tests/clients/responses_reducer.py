@@ -1,5 +1,5 @@
-"""What OpenAI's library makes of events. In: a file with a JSON list of SSE bodies. Out: JSON, the response at the end
-of each."""
+"""What OpenAI's library makes of events. In: a file with a JSON list of SSE bodies. Out: JSON, what each response
+is at its end."""
 
 import json
 import sys
