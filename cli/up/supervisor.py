@@ -74,11 +74,18 @@ class Restarts:
 class Supervisor:
     """All children of one ``headrace up``."""
 
-    def __init__(self, specs: list[Spec], report: Reporter, changed: Callable[[Mapping[str, int]], None]) -> None:
-        """``changed`` gets the pids by name whenever a child is started."""
+    def __init__(
+        self,
+        specs: list[Spec],
+        report: Reporter,
+        changed: Callable[[Mapping[str, int]], None],
+        restarts: Callable[[], Restarts] = Restarts,
+    ) -> None:
+        """``changed`` gets the pids by name whenever a child is started. ``restarts`` makes each child's clock."""
         self._specs = specs
         self._report = report
         self._changed = changed
+        self._restarts = restarts
         self._running: dict[str, Process] = {}
         self._ready = {spec.name: asyncio.Event() for spec in specs}
 
@@ -119,7 +126,7 @@ class Supervisor:
             await self._ready[name].wait()
         process = await self._start(spec)
         self._ready[spec.name].set()
-        restarts = Restarts()
+        restarts = self._restarts()
         while True:
             code = await process.ended()
             lines = last_lines(spec.command.log)

@@ -24,6 +24,11 @@ class SpokenViewer(Viewer):
 
     dialect = ""
 
+    @property
+    def last_id(self) -> str:
+        """As EventSource has it: an event without an id leaves the one before."""
+        return next((seen.id for seen in reversed(self.events) if seen.id), "")
+
     def take(self, event: ServerSentEvent) -> None:
         kind, data = self.read_event(event)
         if kind != PARTING:

@@ -125,7 +125,7 @@ def test_every_code_of_the_client_stands_with_its_types() -> None:
     assert codes - inner == set(re.findall(r"`(\w+)`", told[1]))
 
 
-def test_what_an_abort_leaves_uncalled_is_said_where_callbacks_are_promised() -> None:
+def test_callbacks_that_an_abort_leaves_uncalled_are_named() -> None:
     """What it does is a case of tests/client/made_up.js."""
     rows = {row.split("|")[1].strip(): row for row in PAGE.splitlines() if row.startswith("| `")}
     assert "none after your own abort" in rows["`onDone(result)` `onError(error)`"]

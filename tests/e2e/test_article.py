@@ -250,7 +250,7 @@ async def test_a_killed_worker_doubles_no_text_here(stack: Stack) -> None:
     assert events[-1].event == "done"
 
 
-async def test_where_a_provider_cannot_carry_on_the_answer_ends_with_an_error_and_no_text_twice(
+async def test_an_answer_that_can_not_be_carried_on_ends_with_an_error_and_no_text_twice(
     tmp_path: Path,
 ) -> None:
     async with running_stack(tmp_path, workers=1) as stack:

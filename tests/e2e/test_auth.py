@@ -74,7 +74,7 @@ async def test_the_list_of_routes_is_the_whole_list(closed: Stack) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-async def test_without_a_key_every_route_is_closed(
+async def test_every_route_is_closed_without_a_key(
     stranger: httpx.AsyncClient, mine: dict[str, Any], method: str, path: str
 ) -> None:
     answer = await stranger.request(method, path.format(id=mine["id"]))
@@ -125,7 +125,7 @@ async def test_an_open_path_is_no_way_around(closed: Stack, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/docs", "/metrics", "/openapi.json"])
-async def test_what_is_opened_by_address_takes_the_key_as_a_basic_password(
+async def test_a_page_opened_by_its_address_takes_the_key_as_a_basic_password(
     stranger: httpx.AsyncClient, path: str
 ) -> None:
     assert (await stranger.get(path)).headers["www-authenticate"].startswith("Basic")
@@ -320,14 +320,14 @@ async def test_a_body_without_an_end_is_cut(closed: Stack) -> None:
     assert 8 * 16 < len(sent) < 800, "100 MB were offered, at most 50 MB taken"
 
 
-async def test_without_keys_the_api_does_not_listen_for_others(tmp_path: Path) -> None:
+async def test_an_api_without_keys_does_not_listen_for_others(tmp_path: Path) -> None:
     env = base_env(HEADRACE_HOST="0.0.0.0", HEADRACE_PORT="0")
     with Child("open-api", ("api",), env, tmp_path, forked=True) as child:
         assert child.wait(20) == 1
         assert "headrace key new" in child.output()
 
 
-async def test_without_keys_up_does_not_listen_for_others(tmp_path: Path) -> None:
+async def test_up_without_keys_does_not_listen_for_others(tmp_path: Path) -> None:
     argv = ("cli", "up", "--host", "0.0.0.0", "--port", "0", "--data-dir", str(tmp_path / "d"))
     with Child("open-up", argv, base_env(), tmp_path, forked=True) as child:
         assert child.wait(20) == 2

@@ -108,7 +108,7 @@ async def test_batches_out_of_bounds_are_refused(stack: Stack, query: str) -> No
 # -- rate limiting ----------------------------------------------------------------------------------
 
 
-async def test_no_more_than_allowed_run_at_once_on_all_workers_and_in_order(
+async def test_calls_of_all_workers_stay_within_the_limit_and_in_order(
     stack: Stack, limited: ScriptedProvider
 ) -> None:
     names = [f"turn{n}" for n in range(6)]
@@ -203,7 +203,7 @@ async def test_a_provider_that_closes_a_paused_stream_is_a_clear_failure(stack: 
     assert seen.events[-1][1]["code"] == "upstream_cut"
 
 
-async def test_where_nobody_asked_for_it_a_stream_runs_on_alone(stack: Stack) -> None:
+async def test_a_stream_that_was_not_told_to_pause_runs_on_alone(stack: Stack) -> None:
     made = await stack.create({"tokens": 120, "interval_ms": 20}, pause_after=2)
     record = await stack.until_status(made["id"], "done")
     assert record["text"] == script_text({"tokens": 120})

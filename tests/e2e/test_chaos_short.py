@@ -19,7 +19,7 @@ SECONDS = 24
 @pytest.mark.parametrize(
     ("promise", "seconds"), [(STRONG, SECONDS), (WEAK, SECONDS / 2)], ids=["always", "everysec"]
 )
-async def test_nothing_is_lost_doubled_or_reordered_whatever_dies(
+async def test_streams_lose_double_and_reorder_nothing_whatever_dies(
     tmp_path: Path, promise: str, seconds: float
 ) -> None:
     result = await run_chaos(tmp_path, SEED, seconds, at_once=10, promise=promise)

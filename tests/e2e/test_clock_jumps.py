@@ -35,7 +35,7 @@ async def test_creates_viewers_and_readiness_go_on(tmp_path: Path) -> None:
         assert (await stack.client.get("/readyz")).json()["code"] == "no_workers"
 
 
-async def test_what_a_lost_worker_left_is_taken_up(tmp_path: Path) -> None:
+async def test_the_streams_of_a_lost_worker_are_taken_up(tmp_path: Path) -> None:
     """Its lease, the turn to sweep, its streams' places among the unfinished: all of it would hold for an hour."""
     async with running_stack(tmp_path) as stack:
         created = await stack.create({"tokens": 40, "interval_ms": 50}, on_failure="restart")

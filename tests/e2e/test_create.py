@@ -238,7 +238,7 @@ async def test_an_answers_record_is_sent_back_as_it_is_and_reaches_its_provider(
     assert called["id"] == told["tool_call_id"] != ""
 
 
-async def test_what_a_provider_sends_that_has_no_word_is_told_and_kept(shared_stack: Stack) -> None:
+async def test_a_provider_s_own_fields_are_told_and_kept(shared_stack: Stack) -> None:
     raw = (
         'data: {"choices":[{"delta":{"content":"a","annotations":[{"url":"x"}]}}]}\n\n'
         'data: {"choices":[{"delta":{"content":"b"},"finish_reason":"stop"}]}\n\n'

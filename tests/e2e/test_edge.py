@@ -99,7 +99,7 @@ TRAILERS = POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
     ],
     ids=["url", "header", "header name", "chunk extension"],
 )
-async def test_what_has_no_end_is_refused_where_it_arrives(
+async def test_an_endless_head_is_refused_where_it_arrives(
     open_stack: Stack, sent: bytes, wanted: tuple[int, str]
 ) -> None:
     api = open_stack.apis[0]
@@ -132,7 +132,7 @@ async def test_a_hundred_headers_are_taken_and_no_more(open_stack: Stack) -> Non
     assert (await say(api, [head, long])).startswith(b"HTTP/1.1 200")
 
 
-async def test_what_is_no_http_gets_a_problem_document(open_stack: Stack) -> None:
+async def test_bytes_that_are_no_http_get_a_problem_document(open_stack: Stack) -> None:
     assert problem(await say(open_stack.apis[0], [b"\x16\x03\x01 hello\r\n\r\n"])) == (400, "bad_http")
 
 
@@ -235,7 +235,7 @@ async def test_names_and_pages_that_are_listed_may_call(tmp_path: Path) -> None:
             assert (await stack.client.get("/v1/models", headers={"Host": host})).status_code == wanted
 
 
-async def test_with_keys_names_and_pages_are_not_asked_about_and_a_trailer_is_no_key(tmp_path: Path) -> None:
+async def test_a_server_with_keys_takes_any_host_and_page_and_no_key_from_a_trailer(tmp_path: Path) -> None:
     secret, entry = new_api_key("alice")
     async with running_stack(tmp_path, workers=0, HEADRACE_API_KEYS=entry) as stack:
         headers = {"Authorization": f"Bearer {secret}", "Host": "any.example", **FOREIGN[0]}

@@ -131,7 +131,7 @@ async def test_a_local_answer_has_usage_and_no_cost(stack: Stack) -> None:
     assert await costs_noted(stack, record["id"]) == {"1": None}
 
 
-async def test_where_all_fail_the_last_error_stands_and_names_all(stack: Stack) -> None:
+async def test_the_last_error_stands_and_names_all_providers_that_failed(stack: Stack) -> None:
     script = {"name": "all", "models": {"bad": REFUSED, "worse": LIMITED, "worst": {"status": 404}}}
     seen, record = await seen_of(stack, script, fallbacks=["second/worse", "local/worst"])
     kind, data = seen.events[-1]

@@ -69,7 +69,7 @@ async def test_creates_are_refused_before_running_streams_are_hurt(tmp_path: Pat
         await stack.client.post(f"/v1/streams/{running['id']}/cancel")
 
 
-async def test_at_full_memory_workers_show_that_they_live_and_readyz_names_it(tmp_path: Path) -> None:
+async def test_workers_at_full_memory_show_that_they_live_and_readyz_names_it(tmp_path: Path) -> None:
     async with (
         running_stack(tmp_path, HEADRACE_LEASE_MS="1000") as stack,
         Redis.from_url(stack.server.url) as redis,

@@ -114,7 +114,7 @@ async def settled_as_bounded(stack: Stack, habits: list[str], made: list[dict[st
         assert len(json.dumps(record)) < 16 * MIB
 
 
-async def test_whoever_never_ends_is_given_up_and_a_bystander_hardly_feels_it(stack: Stack) -> None:
+async def test_an_endless_provider_is_given_up_and_a_bystander_hardly_feels_it(stack: Stack) -> None:
     pids = (stack.workers[0].pid, stack.apis[0].pid)
     bystander = Bystander(stack)
     watching = asyncio.create_task(bystander.watch())

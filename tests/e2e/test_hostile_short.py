@@ -15,7 +15,7 @@ GAP_S = 2.0
 STOPPED_S = 3.0
 
 
-async def test_nobody_harms_anybody(tmp_path: Path) -> None:
+async def test_an_attack_harms_nobody_beside_it(tmp_path: Path) -> None:
     attacks = chosen(short=True)
     results = await run_hostile(tmp_path, attacks, gap_s=GAP_S)
     print_table(results, Console(width=160))

@@ -139,7 +139,7 @@ async def test_head_is_refused_where_there_is_no_get(stack: Stack) -> None:
 # -- half-closed connections --------------------------------------------------------------------------
 
 
-async def test_who_closes_the_sending_side_behind_its_request_is_answered(stack: Stack) -> None:
+async def test_a_client_that_closes_its_sending_side_is_answered(stack: Stack) -> None:
     made = await stack.create(SCRIPT)
     for version in ("1.0", "1.1"):
         for url in ("/v1/models", made["events_url"]):
@@ -240,7 +240,7 @@ async def create_as(api: Child, told: str) -> int:
     return int(status.split()[1])
 
 
-async def test_what_a_proxy_tells_is_believed_only_from_whom_the_settings_trust(tmp_path: Path) -> None:
+async def test_a_proxy_s_headers_are_believed_only_from_trusted_addresses(tmp_path: Path) -> None:
     """Without keys: the name that was asked for, and the page that asks, must be this server's own."""
     ours = "Host: 127.0.0.1\r\nX-Forwarded-Host: chat.example\r\nOrigin: https://chat.example"
     rebound = "Host: evil.example\r\nX-Forwarded-Host: localhost"

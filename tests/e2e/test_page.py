@@ -102,7 +102,7 @@ async def test_a_reload_in_mid_answer_ends_with_the_text_of_the_record(page: Pag
     assert await raw_text(page) == record["text"]
 
 
-async def test_nothing_is_wider_than_a_phone(page: Page) -> None:
+async def test_an_answer_is_not_wider_than_a_phone(page: Page) -> None:
     await page.set_viewport_size({"width": 360, "height": 640})
     await ask(page, json.dumps({"text": "word " * 60 + "x" * 300, "interval_ms": 30}))
     await wait_for_text(page, 5)
@@ -252,7 +252,7 @@ async def test_a_snapshot_replaces_what_was_there(page: Page) -> None:
     assert await raw_text(page) == "One two three four"
 
 
-async def test_after_a_refusal_the_page_comes_back_with_its_cursor(page: Page, complaints: list[str]) -> None:
+async def test_the_page_comes_back_with_its_cursor_after_a_refusal(page: Page, complaints: list[str]) -> None:
     answers = [
         (200, sse(("1-0", "started", {"attempt": 1}), ("1-1", "message", {"text": "a"}))),
         (503, ""),
@@ -325,7 +325,7 @@ async def test_a_provider_that_lists_no_models_takes_any_name_and_a_name_that_tw
     assert await asked_model(page, "And now?") == "mine/big"
 
 
-async def test_where_only_a_key_is_set_the_page_asks_for_the_models_name(page: Page) -> None:
+async def test_the_page_asks_for_the_models_name_where_only_a_key_is_set(page: Page) -> None:
     await offer(page, "openai/*", usual="local/small")
     assert await page.is_visible("#model")
     assert await page.is_visible("#model-other")

@@ -54,13 +54,13 @@ async def passed(page: Page, examples: list[tuple[str, str]]) -> list[bool]:
     return [html == wanted for html, (_, wanted) in zip(made, examples, strict=True)]
 
 
-async def test_the_examples_of_commonmark(page: Page) -> None:
+async def test_the_examples_of_commonmark_pass(page: Page) -> None:
     found = await passed(page, commonmark_examples())
     print(f"CommonMark 0.31.2: {sum(found)} of {len(found)} examples pass")
     assert sum(found) >= COMMONMARK_PASSED, [number for number, ok in enumerate(found, 1) if not ok]
 
 
-async def test_the_examples_of_github(page: Page) -> None:
+async def test_the_examples_of_github_pass(page: Page) -> None:
     found = await passed(page, github_examples())
     print(f"GitHub Flavored Markdown 0.29: {sum(found)} of {len(found)} examples pass")
     assert sum(found) >= GITHUB_PASSED, [number for number, ok in enumerate(found, 1) if not ok]
@@ -103,7 +103,7 @@ async def shown(page: Page, text: str) -> str:
         (r"\[ \unknown{x} \]", r'<div class="display"><code class="tex">\unknown{x}</code></div>'),
     ],
 )
-async def test_what_models_write(page: Page, text: str, html: str | None) -> None:
+async def test_markdown_of_models_is_shown_as_they_mean_it(page: Page, text: str, html: str | None) -> None:
     made = await shown(page, text)
     if html is None:
         assert "<img" not in made
@@ -112,7 +112,7 @@ async def test_what_models_write(page: Page, text: str, html: str | None) -> Non
         assert made.replace(' class=""', "") == html.replace(' class=""', "")
 
 
-async def test_task_lists_and_tables(page: Page) -> None:
+async def test_task_lists_and_tables_are_shown(page: Page) -> None:
     await shown(page, "- [x] done\n- [ ] to do\n- plain\n\n|a|b|c|\n|:-|:-:|--:|\n|1|`2\\|3`|4|")
     boxes: list[Any] = await page.eval_on_selector_all(
         "li input", "all => all.map((box) => [box.checked, box.disabled])"
@@ -271,7 +271,7 @@ TRAPS = [
 ]
 
 
-async def test_no_text_stops_the_page(page: Page) -> None:
+async def test_the_page_is_stopped_by_no_text(page: Page) -> None:
     """The slowest takes less than a second here; what is quadratic without a bound takes minutes."""
     for text in TRAPS:
         took = await page.evaluate(

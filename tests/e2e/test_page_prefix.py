@@ -72,7 +72,7 @@ async def test_a_trusted_proxy_names_the_path_of_a_request(stack: Stack) -> None
         assert created["url"] == f"{prefix}/v1/streams/{created['id']}"
 
 
-async def test_nobody_else_does(tmp_path: Path) -> None:
+async def test_an_untrusted_proxy_names_no_path(tmp_path: Path) -> None:
     async with running_stack(tmp_path, HEADRACE_TRUSTED_PROXIES="192.0.2.0/24") as other:
         headers = {"X-Forwarded-Prefix": "/ai"}
         created = (await other.client.post("/v1/streams", json={"prompt": "hi"}, headers=headers)).json()

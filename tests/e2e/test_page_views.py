@@ -316,7 +316,7 @@ async def body_of(page: Page, question: str) -> dict[str, Any]:
     return body
 
 
-async def test_what_is_cut_from_the_context_is_said(page: Page) -> None:
+async def test_the_page_says_what_is_cut_from_the_context(page: Page) -> None:
     for seed in range(3):
         await answered(page, json.dumps({"text": f"{seed}" + "x" * 2_500}))
     assert await page.is_hidden(".turn:last-child .cut")

@@ -117,7 +117,7 @@ async def test_a_provider_that_closes_inside_a_character_or_an_event_leaves_no_t
         assert (end, text) == ("done", "".join(WORDS)), cut
 
 
-async def test_what_was_said_before_a_cut_inside_a_character_is_kept_when_it_fails(stack: Stack) -> None:
+async def test_text_before_a_cut_inside_a_character_is_kept_when_it_fails(stack: Stack) -> None:
     script = {"name": "kept", "cut": WHOLE.index("🌊".encode()) + 2, "how": "end"}
     made = await stack.create(script, model="openai/bare", on_failure="fail")
     seen = await view_to_end(stack.client, made["events_url"])
@@ -199,7 +199,7 @@ async def test_a_refusal_fails_at_once_with_the_provider_s_words(stack: Stack) -
     assert len(stack.calls("refused")) == 1
 
 
-async def test_what_was_in_the_way_is_said_in_the_record_and_in_the_workers_log(stack: Stack) -> None:
+async def test_a_failed_connection_is_explained_in_the_record_and_in_the_workers_log(stack: Stack) -> None:
     made = await stack.create("hello", model="groq/any", on_failure="fail")
     record = await stack.until_status(made["id"], "failed")
     assert record["error"]["code"] == "provider_unreachable"

@@ -9,7 +9,7 @@ from tests.support.stack import running_stack
 from tests.support.viewing import view_to_end
 
 
-async def test_it_is_not_ready_while_either_server_is_gone(tmp_path: Path) -> None:
+async def test_an_api_is_not_ready_while_either_server_is_gone(tmp_path: Path) -> None:
     place = tmp_path / "logs"
     place.mkdir()
     with start_server(place) as logs:
@@ -27,7 +27,7 @@ async def test_it_is_not_ready_while_either_server_is_gone(tmp_path: Path) -> No
                     await stack.until_ready()
 
 
-async def test_without_a_worker_it_serves_viewers_and_takes_no_creates(tmp_path: Path) -> None:
+async def test_an_api_without_a_worker_serves_viewers_and_takes_no_creates(tmp_path: Path) -> None:
     async with running_stack(tmp_path) as stack:
         made = await stack.create({"tokens": 5})
         await stack.until_status(made["id"], "done")

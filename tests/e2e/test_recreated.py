@@ -35,7 +35,7 @@ async def make_again(stack: Stack, made: dict[str, Any], script: dict[str, Any],
 
 
 @pytest.mark.parametrize("query", ["", "?batch_size=4"])
-async def test_whoever_comes_with_the_old_end_gets_the_new_answer(stack: Stack, query: str) -> None:
+async def test_a_viewer_with_the_old_end_gets_the_new_answer(stack: Stack, query: str) -> None:
     key = f"ended{query}"
     made = await make(stack, SHORT, key)
     url = made["events_url"] + query
@@ -50,7 +50,7 @@ async def test_whoever_comes_with_the_old_end_gets_the_new_answer(stack: Stack, 
     assert new.text == came_back.text == script_text(LONG)
 
 
-async def test_whoever_reads_while_it_is_made_again_is_told_so_and_gets_nothing_of_the_new_answer(
+async def test_a_viewer_that_reads_meanwhile_is_told_and_gets_nothing_of_the_new_answer(
     stack: Stack,
 ) -> None:
     made = await make(stack, LONG, "running")

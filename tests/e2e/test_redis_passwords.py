@@ -7,7 +7,7 @@ from tests.support.processes import Child, base_env, start_api, start_server, wa
 PASSWORD = "hunter2"
 
 
-def test_no_process_logs_the_password_that_a_server_repeats(tmp_path: Path) -> None:
+def test_processes_do_not_log_the_password_that_a_server_repeats(tmp_path: Path) -> None:
     (tmp_path / "renamed.conf").write_text('rename-command AUTH ""\n')
     with start_server(tmp_path, config_file=str(tmp_path / "renamed.conf")) as server:
         env = base_env(f"redis://:{PASSWORD}@127.0.0.1:{server.port}/0", HEADRACE_LOG_LEVEL="debug")

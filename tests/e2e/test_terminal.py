@@ -79,7 +79,7 @@ async def test_a_terminal_shows_markdown_once_and_whole_though_it_is_higher_than
     assert re.search(r"local/smollm2 · \d+ tokens · \d+ tokens/s · first after \d.* · attempt 1\s*$", seen)
 
 
-async def test_what_could_steer_the_terminal_does_not_reach_it(stack: Stack) -> None:
+async def test_control_characters_do_not_reach_the_terminal(stack: Stack) -> None:
     text = "before \x1b]0;taken\x07\x1b[2J \x9b2J after"
     with chat(stack, {"text": text}) as terminal:
         assert await in_thread(terminal.wait) == 0
@@ -121,7 +121,7 @@ async def test_an_api_that_is_killed_and_started_again_costs_no_word(stack: Stac
     assert len(stack.calls("dies")) == 1
 
 
-async def test_who_detaches_finds_the_whole_answer_again(stack: Stack) -> None:
+async def test_a_detached_answer_is_found_again_whole(stack: Stack) -> None:
     script = {"tokens": 120, "interval_ms": 15, "seed": 5}
     with chat(stack, script) as terminal:
         await in_thread(terminal.until, "river")
@@ -134,7 +134,7 @@ async def test_who_detaches_finds_the_whole_answer_again(stack: Stack) -> None:
     assert await piped(stack, *found[1].split()) == (0, script_text(script).encode(), "")
 
 
-async def test_who_goes_on_loses_nothing_and_a_second_ctrl_c_detaches(stack: Stack) -> None:
+async def test_going_on_loses_nothing_and_a_second_ctrl_c_detaches(stack: Stack) -> None:
     script = {"text": "drop " * 80 + "end.", "interval_ms": 15}
     with chat(stack, script) as terminal:
         await in_thread(terminal.until, "drop")
@@ -152,7 +152,7 @@ async def test_who_goes_on_loses_nothing_and_a_second_ctrl_c_detaches(stack: Sta
         assert await in_thread(terminal.wait) == 3
 
 
-async def test_who_stops_stops_the_upstream(stack: Stack) -> None:
+async def test_stopping_stops_the_upstream(stack: Stack) -> None:
     with chat(stack, {"tokens": 5000, "interval_ms": 15, "name": "stopped"}) as terminal:
         await in_thread(terminal.until, "river")
         terminal.type("\x03")
@@ -165,7 +165,7 @@ async def test_who_stops_stops_the_upstream(stack: Stack) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_without_a_terminal_an_interrupt_detaches_and_tells_the_id(stack: Stack) -> None:
+async def test_an_interrupt_without_a_terminal_detaches_and_tells_the_id(stack: Stack) -> None:
     script = {"tokens": 100, "interval_ms": 15, "seed": 6}
     reader = await asyncio.create_subprocess_exec(
         *PYTHON,
@@ -210,7 +210,7 @@ def wait_for_prompt(terminal: Terminal, number: int) -> None:
     wait_until(lambda: terminal.output.count("› ") >= number, what=f"prompt {number}:\n{terminal.screen}")
 
 
-async def test_what_is_wrong_is_one_sentence(stack: Stack) -> None:
+async def test_a_mistake_is_told_in_one_sentence(stack: Stack) -> None:
     nobody, other_key, none, failed = await asyncio.gather(
         piped(stack, "tail", "A" * 24),
         piped(stack, "chat", "x", key="hr_wrong"),

@@ -32,7 +32,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         yield child.wait_up()
 
 
-def test_it_answers_and_says_what_runs(up: Up) -> None:
+def test_up_answers_and_says_what_runs(up: Up) -> None:
     assert http_ok(up.url + "/healthz")
     assert http_ok(up.url + "/readyz")
     state = up.state()

@@ -37,7 +37,7 @@ async def until_set(client: Redis) -> None:
                 await asyncio.sleep(0.05)
 
 
-async def test_it_finds_a_cluster_again_that_was_away_as_a_whole(alone: Server) -> None:
+async def test_the_client_finds_a_cluster_again_that_was_away_as_a_whole(alone: Server) -> None:
     client = open_client(f"redis+cluster://127.0.0.1:{alone.port}")
     await until_set(client)
     await asyncio.to_thread(alone.kill)

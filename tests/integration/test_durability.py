@@ -29,7 +29,9 @@ AOF: dict[str, Any] = {"aof_enabled": 1, "role": "master", "connected_slaves": 0
         ({"role": "slave"}, "always", "weak"),
     ],
 )
-def test_what_a_server_tells_decides(info: dict[str, Any], appendfsync: str | None, promise: str) -> None:
+def test_the_promise_follows_from_what_a_server_tells(
+    info: dict[str, Any], appendfsync: str | None, promise: str
+) -> None:
     assert durability({**AOF, **info}, appendfsync).promise == promise
 
 
@@ -73,5 +75,5 @@ async def test_a_server_that_is_away_is_waited_for(server: Server) -> None:
     assert (await waiting)["promise"] == "strong"
 
 
-async def test_what_takes_over_in_a_cluster_may_be_behind() -> None:
+async def test_a_replica_of_a_cluster_may_be_behind() -> None:
     assert (await said("redis+cluster://127.0.0.1:1,127.0.0.1:2"))["promise"] == "weak"

@@ -152,7 +152,7 @@ async def test_a_job_counts_as_one_that_is_there_while_it_waits_and_nobody_has_m
         assert await queue.jobs(["s:1::"]) == [False]
 
 
-async def test_what_is_put_back_or_handed_over_at_the_end_is_left_to_others(valkey: Server) -> None:
+async def test_jobs_put_back_or_handed_over_at_the_end_are_left_to_others(valkey: Server) -> None:
     async with queue_at(valkey.url) as queue:
 
         async def generate(ctx: dict[str, Any], stream_id: str) -> None:

@@ -92,7 +92,7 @@ async def test_a_server_that_stands_still_costs_every_caller_the_time_out_and_no
     await client.aclose()
 
 
-async def test_what_watches_a_key_has_a_connection_of_its_own(client: Redis) -> None:
+async def test_a_watch_has_a_connection_of_its_own(client: Redis) -> None:
     async with client.pipeline(transaction=True) as pipe:
         await pipe.watch("w:watched")
         pipe.multi()

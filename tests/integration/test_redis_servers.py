@@ -57,11 +57,11 @@ def tls(certificates: Certificates, port: int) -> dict[str, str]:
     }
 
 
-async def test_the_embedded_valkey(shared_valkey: Server) -> None:
+async def test_the_embedded_valkey_does_everything(shared_valkey: Server) -> None:
     await walk(shared_valkey.url)
 
 
-async def test_redis_itself_and_over_tls_with_an_authority_of_its_own(
+async def test_redis_does_everything_also_over_tls_with_an_authority_of_its_own(
     tmp_path: Path, certificates: Certificates
 ) -> None:
     port = free_port()
@@ -84,7 +84,7 @@ async def test_redis_itself_and_over_tls_with_an_authority_of_its_own(
         await walk(f"rediss://127.0.0.2:{other}?{good}&ssl_check_hostname=false")
 
 
-async def test_a_password_and_a_wrong_one(tmp_path: Path) -> None:
+async def test_a_password_opens_and_a_wrong_one_does_not(tmp_path: Path) -> None:
     with start_server(tmp_path) as server:
         with Redis(port=server.port) as redis:
             redis.config_set("requirepass", "s3:cret/@?")
@@ -94,7 +94,7 @@ async def test_a_password_and_a_wrong_one(tmp_path: Path) -> None:
                 await open_client(url).ping()
 
 
-async def test_a_socket_file_and_database_numbers(tmp_path: Path) -> None:
+async def test_a_socket_file_and_database_numbers_lead_to_the_server(tmp_path: Path) -> None:
     file = tmp_path / "redis.sock"
     with start_server(tmp_path, unixsocket=str(file)) as server:
         await walk(f"unix://{file}?db=1")
@@ -162,7 +162,7 @@ async def test_a_right_that_is_missing_is_named_by_every_process(tmp_path: Path,
 
 
 @pytest.mark.parametrize("lacks", [("info",), ("config|get",), ("bgrewriteaof",), tuple(USEFUL)], ids="-".join)
-async def test_without_a_right_that_is_only_useful_all_works(tmp_path: Path, lacks: tuple[str, ...]) -> None:
+async def test_a_missing_useful_right_stops_nothing(tmp_path: Path, lacks: tuple[str, ...]) -> None:
     for name in ("server", "stack"):
         (tmp_path / name).mkdir()
     with start_server(tmp_path / "server") as server:
@@ -181,7 +181,7 @@ async def test_without_a_right_that_is_only_useful_all_works(tmp_path: Path, lac
                 assert [one.state for one in found if one.check == "server"] == ["note"]
 
 
-async def test_why_a_server_lets_nobody_in_is_said(tmp_path: Path, certificates: Certificates) -> None:
+async def test_a_refused_login_is_explained(tmp_path: Path, certificates: Certificates) -> None:
     port = free_port()
     with start_server(tmp_path, program=find_redis(), **tls(certificates, port)) as server:
         with Redis(port=server.port) as redis:

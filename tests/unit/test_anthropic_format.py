@@ -152,7 +152,7 @@ def test_thinking_is_kept_whole_with_its_signature_at_its_end() -> None:
     assert read(start, *pieces[:2], stop) == said, "nobody takes it back without its signature"
 
 
-def test_what_a_block_keeps_is_bounded_and_its_text_is_not_lost() -> None:
+def test_a_block_keeps_a_bounded_part_and_loses_no_text() -> None:
     reader = anthropic.reader(GenerationRequest("m", []))
     for kind, delta, piece in (
         ("thinking", "signature", "signature"),

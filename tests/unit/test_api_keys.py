@@ -36,7 +36,7 @@ def test_two_secrets_of_one_name_are_one_owner() -> None:
     assert [keys.owner(secret) for secret in (old, new, other)] == ["alice", "alice", "bob"]
 
 
-def test_no_entries_are_no_keys() -> None:
+def test_an_empty_setting_has_no_keys() -> None:
     assert not parse_api_keys("")
     assert parse_api_keys("").owner("anything") is None
 
@@ -84,7 +84,7 @@ ELSEWHERE = ["0.0.0.0", "::", "", "192.168.1.5", "example.com", "::ffff:10.0.0.1
 
 
 @pytest.mark.parametrize("host", ELSEWHERE)
-def test_without_keys_nothing_listens_where_others_reach_it(host: str) -> None:
+def test_a_server_without_keys_does_not_listen_where_others_reach_it(host: str) -> None:
     with pytest.raises(BadSettings, match="headrace key new") as caught:
         check_open(load({}).settings, host)
     assert "HEADRACE_ALLOW_OPEN=true" in str(caught.value)
@@ -93,12 +93,12 @@ def test_without_keys_nothing_listens_where_others_reach_it(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", LOOPBACK)
-def test_without_keys_it_listens_on_loopback(host: str) -> None:
+def test_a_server_without_keys_listens_on_loopback(host: str) -> None:
     check_open(load({}).settings, host)
 
 
 @pytest.mark.parametrize("text", ["example.com", "https://example.com/", "https://a.example/x", "ftp://a"])
-def test_what_is_no_origin_is_refused(text: str) -> None:
+def test_a_value_that_is_no_origin_is_refused(text: str) -> None:
     with pytest.raises(BadSettings, match="HEADRACE_CORS_ORIGINS"):
         load({"HEADRACE_CORS_ORIGINS": text})
 

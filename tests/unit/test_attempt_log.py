@@ -68,7 +68,7 @@ def said(attempt: AttemptLog, count: int, now: float = 0.0) -> list[bytes]:
     return entries
 
 
-def test_what_the_log_lost_is_written_again_in_order() -> None:
+def test_entries_that_the_log_lost_are_written_again_in_order() -> None:
     attempt = begun()
     entries = said(attempt, 5)
     for last, missing in ((OPENING, entries), (unpacked(entries[2]), entries[3:]), (unpacked(entries[4]), [])):
@@ -93,7 +93,7 @@ def test_more_lost_than_was_kept_is_lost() -> None:
     assert attempt.compare(unpacked(late[0])) == late[1:]
 
 
-def test_what_is_in_flight_is_kept_however_long_it_takes() -> None:
+def test_entries_in_flight_are_kept_however_long_it_takes() -> None:
     attempt = begun()
     attempt.add({"text": "a"})
     (entry,) = attempt.take()
@@ -108,7 +108,7 @@ def test_a_terminal_event_in_the_log_needs_nothing() -> None:
     assert attempt.compare(Entry(Cursor(5, 3), "done", b"{}")) == []
 
 
-def test_what_was_refused_for_good_leaves_its_place_to_the_end() -> None:
+def test_an_entry_refused_for_good_leaves_its_place_to_the_end() -> None:
     attempt = begun()
     said(attempt, 2)
     attempt.add({"text": "refused"})
@@ -152,7 +152,7 @@ def test_a_snapshot_is_due_every_half_cap_with_what_was_taken_over() -> None:
     assert due == [False, True, False, False, False]
 
 
-def test_what_is_not_acknowledged_is_in_no_snapshot() -> None:
+def test_entries_that_are_not_acknowledged_are_in_no_snapshot() -> None:
     attempt = begun()
     said(attempt, 2)
     attempt.add({"text": "in flight"})

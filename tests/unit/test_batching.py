@@ -60,7 +60,7 @@ def test_only_pieces_of_the_answer_fill_a_batch() -> None:
     assert due(batching, "-.-.-.-....", 7) == 10
 
 
-def test_what_is_no_piece_leaves_at_once_with_the_pieces_before_it() -> None:
+def test_an_event_that_is_no_piece_leaves_at_once_with_the_pieces_before_it() -> None:
     batching = Batching(BatchLimits(3, 10), Clock())
     assert [due(batching, events) for events in ("!", "!!", ".!", "!..", "..!.")] == [1, 2, 2, 1, 3]
     assert due(batching, "....!") == 3, "a batch is never larger than was asked for"

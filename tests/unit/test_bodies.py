@@ -44,7 +44,7 @@ async def ask(headers: list[tuple[bytes, bytes]], size: int) -> tuple[int, list[
 
 
 @pytest.mark.parametrize("declared", [True, False])
-async def test_it_is_refused_once(declared: bool) -> None:
+async def test_a_body_that_is_too_large_is_refused_once(declared: bool) -> None:
     for size in (MOST, MOST + 1):
         headers = [(b"content-length", b"%d" % size)] if declared else []
         wanted = (200, [], True) if size == MOST else (413, ["body_too_large"], False)

@@ -76,14 +76,14 @@ def test_each_wish_is_said_in_the_formats_word_or_refused_with_its_field(
 
 
 @pytest.mark.parametrize("feature", get_args(Feature))
-def test_what_a_provider_lacks_is_refused_there(feature: Feature) -> None:
+def test_a_wish_that_a_provider_lacks_is_refused_there(feature: Feature) -> None:
     quirks = Quirks(reasoning="object", lacks=(feature,))
     found = refused(Provider("p", "openai", "http://x", "", quirks=quirks), "m", **WISHES[feature])
     assert found is not None
     assert found[0].startswith(feature.partition(".")[0])
 
 
-def test_what_asks_for_nothing_is_refused_by_nobody() -> None:
+def test_a_request_without_wishes_is_refused_by_nobody() -> None:
     nothing = {"tools": [TOOL], "parallel_tool_calls": True, "response_format": {"type": "text"}}
     for wire_format, model in MODELS.items():
         assert refused(provider_of(wire_format), model, **nothing) is None
@@ -154,7 +154,7 @@ ENABLED = {"provider_options": {"thinking": {"type": "enabled", "budget_tokens":
         ("llama", {**BUDGET, "temperature": 0.5}, "temperature"),
     ],
 )
-def test_what_anthropic_would_refuse_is_refused_with_its_field(
+def test_a_wish_that_anthropic_would_refuse_is_refused_with_its_field(
     model: str, fields: dict[str, Any], field: str | None
 ) -> None:
     found = refused(provider_of("anthropic"), model, **fields)
@@ -173,7 +173,7 @@ def test_a_budget_that_is_not_below_the_limit_of_all_answers_is_refused_too() ->
         ("gemini-2.5-flash", {"seed": 2**31}, "seed"),
     ],
 )
-def test_what_gemini_would_refuse_is_refused_with_its_field(
+def test_a_wish_that_gemini_would_refuse_is_refused_with_its_field(
     model: str, fields: dict[str, Any], field: str | None
 ) -> None:
     found = refused(provider_of("google"), model, **fields)

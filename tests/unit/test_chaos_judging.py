@@ -62,7 +62,7 @@ def test_a_stream_as_it_should_be_is_right_by_both() -> None:
     ],
     ids=["gone", "again", "forgotten"],
 )
-def test_what_a_server_may_forget_is_counted_and_breaks_the_stronger_promise(seen: Facts, lost: str) -> None:
+def test_a_forgotten_write_is_counted_and_breaks_the_stronger_promise(seen: Facts, lost: str) -> None:
     assert judge(seen)
     assert judge_weak(seen) == ([], [lost])
 
@@ -80,7 +80,7 @@ def test_what_a_server_may_forget_is_counted_and_breaks_the_stronger_promise(see
     ],
     ids=["another text", "mixed", "doubled", "no end", "a hole", "a doubled record", "invented"],
 )
-def test_what_no_server_excuses_is_wrong_by_both(seen: Facts) -> None:
+def test_a_fault_that_no_server_excuses_is_wrong_by_both_promises(seen: Facts) -> None:
     assert judge(seen)
     assert judge_weak(seen)[0]
 

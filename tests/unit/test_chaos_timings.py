@@ -46,5 +46,5 @@ def test_a_median_over_what_is_promised_is_a_violation(kind: Fault, delays_s: li
     assert all(kind.name in text for text in result.slow)
 
 
-def test_what_was_slow_amid_other_faults_breaks_no_promise() -> None:
+def test_a_slow_replacement_amid_other_faults_breaks_no_promise() -> None:
     assert run_with(KILLED, [9.0] * 5, amid=True).violations == 0

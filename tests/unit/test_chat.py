@@ -76,7 +76,7 @@ def test_a_continued_answer_keeps_its_text() -> None:
 
 
 @pytest.mark.parametrize("data", ["", "[]", "{", '{"tool_call": 3}'])
-def test_what_is_no_event_is_said_so(data: str) -> None:
+def test_data_that_is_no_event_is_said_so(data: str) -> None:
     with pytest.raises(BadEvent):
         AnswerState().take(ServerSentEvent("message", data, "7-1"))
 
@@ -173,7 +173,7 @@ async def test_reading_gives_up_after_so_many_tries_without_an_event() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
-async def test_what_stays_so_is_not_tried_again(status: int) -> None:
+async def test_a_permanent_refusal_is_not_tried_again(status: int) -> None:
     scene = Scene(problem(status, "so"))
     with pytest.raises(NoAnswer, match="It is so"):
         await scene.read()
@@ -273,7 +273,7 @@ def test_a_caller_s_variables_are_no_settings_and_no_mistake() -> None:
         (["chat"], 1, "There is no question"),
     ],
 )
-def test_what_can_be_refused_without_a_server_is(
+def test_wrong_arguments_are_refused_without_a_server(
     arguments: list[str], code: int, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

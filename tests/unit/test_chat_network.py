@@ -67,7 +67,7 @@ async def test_a_certificate_that_is_refused_is_said_and_not_tried_again(
         assert notes == []
 
 
-async def test_why_nobody_answers_is_said() -> None:
+async def test_a_server_that_does_not_answer_is_explained() -> None:
     port = free_port()
     notes: list[str] = []
     with pytest.raises(NoAnswer, match="connection refused"):

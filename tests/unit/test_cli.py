@@ -66,6 +66,11 @@ def stand_in(name: str, code: str, directory: Path, turn: int = 0, after: tuple[
     return Spec(command, ready, 20, 1, turn, after)
 
 
+def soon() -> Restarts:
+    """The backoff of a child, a tenth as long."""
+    return Restarts(first_s=0.01)
+
+
 async def start(supervisor: Supervisor) -> "asyncio.Task[None]":
     up = asyncio.Event()
     task = asyncio.create_task(supervisor.run(up.set))
@@ -152,7 +157,7 @@ async def test_a_child_that_fails_again_and_again_is_started_until_it_can_run(tm
     told = Told()
     code = "import pathlib, time; print('here', flush=True); time.sleep(60 * pathlib.Path('mended').exists())"
     spec = stand_in("frail", f"import os; os.chdir({str(tmp_path)!r}); {code}", tmp_path)
-    supervisor = Supervisor([spec, stand_in("firm", SLEEPS, tmp_path)], told, told.changed)
+    supervisor = Supervisor([spec, stand_in("firm", SLEEPS, tmp_path)], told, told.changed, soon)
     task = await start(supervisor)
     try:
         firm = told.pids["firm"]
@@ -193,7 +198,7 @@ async def test_a_child_that_waits_for_a_person_is_not_given_up(tmp_path: Path) -
     code = "import pathlib, sys, time; print('here', flush=True); time.sleep(60 * pathlib.Path('room').exists())"
     spec = stand_in("frail", f"import os; os.chdir({str(tmp_path)!r}); {code}", tmp_path)
     spec = replace(spec, waits_for=lambda lines: "make room" if "here" in lines else "")
-    supervisor = Supervisor([spec], told, told.changed)
+    supervisor = Supervisor([spec], told, told.changed, soon)
     task = await start(supervisor)
     try:
         async with asyncio.timeout(30):
@@ -219,7 +224,7 @@ async def test_a_child_that_waits_for_a_person_is_not_given_up(tmp_path: Path) -
         ("Ready to accept connections tcp", 2**30, "^$"),
     ],
 )
-def test_why_a_server_ended_is_said_where_it_could_not_write(
+def test_a_server_that_could_not_write_is_explained(
     lines: str, free: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = SimpleNamespace(f_bavail=free, f_frsize=1)
@@ -252,7 +257,7 @@ async def test_children_stop_in_turns_and_what_ignores_sigterm_is_killed(tmp_pat
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["by the kernel", "by looking"])
-async def test_all_who_wait_learn_how_a_child_ended(
+async def test_a_child_s_end_is_told_to_all_who_wait(
     told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not told:
@@ -270,7 +275,7 @@ async def test_all_who_wait_learn_how_a_child_ended(
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="Linux's")
-async def test_who_gives_up_waiting_for_a_child_leaves_no_descriptor(tmp_path: Path) -> None:
+async def test_a_wait_for_a_child_that_is_given_up_leaves_no_descriptor(tmp_path: Path) -> None:
     child = Process(ChildCommand("long", (sys.executable, "-c", SLEEPS), dict(os.environ), tmp_path / "long.log"))
     try:
         before = os.listdir("/proc/self/fd")
@@ -367,7 +372,7 @@ def test_a_data_folder_is_used_by_one_at_a_time(tmp_path: Path, monkeypatch: pyt
     assert not (tmp_path / "data" / "up.json").exists()
 
 
-def test_what_a_data_folder_holds_is_for_its_owner_alone(tmp_path: Path) -> None:
+def test_the_files_of_a_data_folder_are_for_its_owner_alone(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     (folder / "appendonlydir").mkdir(mode=0o755, parents=True)
     (folder / "logs").mkdir(mode=0o755)
@@ -414,7 +419,7 @@ def fake_server(directory: Path, name: str, version: str) -> Path:
     return program
 
 
-def test_without_the_wheel_a_server_on_path_is_used_if_it_is_new_enough(
+def test_a_server_on_path_is_used_without_the_wheel_if_it_is_new_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(valkey, "find_spec", lambda name: None)
@@ -445,7 +450,7 @@ def test_children_get_what_headrace_up_decided_over_what_the_environment_says() 
     assert "LOCAL_BASE_URL" not in decided_env("redis://r/0", "127.0.0.1", 8001, None)
 
 
-def test_why_there_is_no_model_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_model_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cli.up.welcome.missing_wheels", list)
     assert why_no_model({}, True) is None
     assert "--no-model" in str(why_no_model({}, False))

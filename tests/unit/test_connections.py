@@ -69,7 +69,7 @@ def code(said: bytes) -> tuple[int, str]:
     ],
     ids=["nothing", "half a head", "a blank line", "half a body", "no chunk"],
 )
-async def test_what_is_late_gets_408(said: list[bytes]) -> None:
+async def test_a_late_request_gets_408(said: list[bytes]) -> None:
     async with behind(Connections(100)) as port:
         assert code(await answer(port, *said)) == (408, "request_timeout")
 
@@ -113,7 +113,7 @@ async def test_a_response_that_its_peer_does_not_take_is_cut_off() -> None:
             writer.close()
 
 
-async def test_where_too_many_wait_the_oldest_go_and_whoever_asks_is_served(
+async def test_the_oldest_idle_connections_go_where_too_many_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(connections, "HEAD_S", 60.0)
@@ -178,7 +178,7 @@ async def test_a_storm_on_a_busy_machine_does_not_drive_itself_out_either(monkey
     await test_a_storm_of_connections_does_not_drive_itself_out(monkeypatch)
 
 
-async def test_where_all_are_busy_the_one_that_comes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_connection_is_refused_where_all_are_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "FLUSH_S", 60.0)
     table = Connections(1)
     async with behind(table) as port:

@@ -123,7 +123,7 @@ async def test_an_option_must_stand_in_the_list(fields: dict[str, Any], env: dic
         *("api_base", "base_url", "api_key", "api-key", "extra_body", "extra_headers", "headers"),
     ],
 )
-async def test_what_costs_and_limits_depend_on_is_reserved_also_where_it_is_listed(name: str) -> None:
+async def test_options_that_costs_and_limits_depend_on_are_reserved_also_where_listed(name: str) -> None:
     for keys in ({}, KEYS):
         env = {**keys, "LOCAL_OPTIONS": f"{name},options,generation_config", "GOOGLE_OPTIONS": "generationConfig"}
         assert await refused({"provider_options": {name: 1}}, **env) == f"provider_options.{name}"

@@ -71,7 +71,7 @@ async def test_another_request_under_the_same_id_is_a_conflict_and_changes_nothi
     assert await made.redis.dbsize() == before
 
 
-async def test_what_is_refused_leaves_nothing(made: Made) -> None:
+async def test_a_refused_create_leaves_nothing(made: Made) -> None:
     for name in ("1", "2"):
         await made.create(name)
     before = await made.redis.dbsize()

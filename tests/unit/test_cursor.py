@@ -39,7 +39,7 @@ def test_any_text_is_a_cursor_or_refused(text: str) -> None:
     "text",
     ["-1", "x", "1", "1-", "-1-1", "1-1-1", "01-1", "1-01", "+1-1", "1 -1", "٣-٣", f"{2**64}-0", f"0-{2**64}"],
 )
-def test_what_is_no_cursor_is_refused(text: str) -> None:
+def test_a_text_that_is_no_cursor_is_refused(text: str) -> None:
     with pytest.raises(BadCursor):
         parse_cursor(text)
 

@@ -107,7 +107,7 @@ def test_an_answer_is_the_same_at_every_split_point(kind: str, encoding: str) ->
     assert (told.text, told.finish) == ("流れ\n👩 ü", "stop")
 
 
-def test_what_is_left_unread_is_read_together_and_the_end_stays() -> None:
+def test_unread_pieces_are_read_together_and_the_end_stays() -> None:
     told = begun()
     told.answer.feed(chunk(content="a"), 1.0)
     told.answer.feed(chunk(content="b"), 2.0)
@@ -293,7 +293,7 @@ def test_signs_of_life_at_the_pace_of_a_hidden_reasoning_are_borne(noise: bytes)
 
 
 @pytest.mark.parametrize("noise", [b": ping\n", chunk(content="")])
-def test_nothing_puts_off_the_end_behind_a_reason(noise: bytes) -> None:
+def test_the_end_behind_a_reason_is_put_off_by_nothing(noise: bytes) -> None:
     told = heard(chunk(content="a"), chunk("stop"), eof=False)
     told.answer.feed(noise * 3, 5.0, unread_s=0.5)
     told.answer.expire(6.0)
@@ -309,7 +309,7 @@ def test_nothing_puts_off_the_end_behind_a_reason(noise: bytes) -> None:
 
 
 @pytest.mark.parametrize("count", [*range(360, 400, 5), 5000])
-def test_what_one_feed_takes_is_bounded_and_nothing_is_lost(count: int) -> None:
+def test_a_feed_takes_a_bounded_part_and_loses_nothing(count: int) -> None:
     told, raw = begun(), b"".join(chunk(content=f"{n} ") for n in range(count)) + chunk("stop")
     told.answer.feed(raw, 1.0)
     most = 0
@@ -340,7 +340,7 @@ def test_calls_that_are_looked_at_again_and_again_cost_little() -> None:
     assert time.process_time() - began < 5  # 0.6 s of an idle machine; 30 s where each piece looks at all
 
 
-def test_nothing_at_all_is_a_first_token_timeout() -> None:
+def test_silence_from_the_start_is_a_first_token_timeout() -> None:
     told = begun()
     told.answer.expire(LIMITS.first_token_s)
     assert told.read().error == "first_token_timeout"
@@ -428,7 +428,7 @@ def test_a_bare_error_in_mid_answer_is_one() -> None:
 
 
 @pytest.mark.parametrize("raw", [b"<!doctype html><p>Welcome", b"hello there", b"", b"{ not JSON", b"d"])
-def test_what_is_no_answer_is_not_asked_for_again(raw: bytes) -> None:
+def test_a_body_that_is_no_answer_is_not_asked_for_again(raw: bytes) -> None:
     for at in range(len(raw) + 1):
         told = heard(raw[:at], raw[at:], kind="text/html")
         assert (told.error, told.refusal) == ("provider_garbage", True)
@@ -479,7 +479,7 @@ def test_a_packed_answer_is_unpacked_wherever_it_is_cut(encoding: str, packed: b
         ("gzip", gzip.compress(b"") * 20_000),
     ],
 )
-def test_what_cannot_be_unpacked_is_garbage(encoding: str, packed: bytes) -> None:
+def test_a_body_that_can_not_be_unpacked_is_garbage(encoding: str, packed: bytes) -> None:
     assert heard(packed, eof=False, encoding=encoding).error == "provider_garbage"
 
 

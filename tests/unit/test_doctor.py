@@ -57,13 +57,11 @@ def wrong(info: dict[str, Any], config: dict[str, str]) -> dict[str, str]:
         ({"maxmemory": 100, "used_memory": 50}, told(), {}),
     ],
 )
-def test_what_is_wrong_with_a_server_is_found(
-    info: dict[str, Any], config: dict[str, str], found: dict[str, str]
-) -> None:
+def test_faults_of_a_server_are_found(info: dict[str, Any], config: dict[str, str], found: dict[str, str]) -> None:
     assert wrong(info, config) == found
 
 
-def test_of_a_cluster_the_nodes_are_named_where_something_is_wrong() -> None:
+def test_the_nodes_of_a_cluster_are_named_where_something_is_wrong() -> None:
     well, ill = ({**HEALTHY, "role": role} for role in ("slave", "master"))
     ill["maxmemory_policy"] = "allkeys-lru"
     found = of_nodes(
@@ -110,7 +108,7 @@ def doors(**env: str) -> dict[str, str]:
     return {f.check: f.state for f in auth_findings(load({f"HEADRACE_{k}": v for k, v in env.items()}).settings)}
 
 
-def test_who_gets_in() -> None:
+def test_the_doctor_says_who_gets_in() -> None:
     entry = new_api_key("a")[1]
     assert doors() == {"keys": "ok"}
     assert doors(HOST="0.0.0.0") == {"keys": "mend"}
@@ -129,7 +127,7 @@ def test_who_gets_in() -> None:
         (True, 0, 1000.0, ["note"]),
     ],
 )
-def test_when_erased_text_leaves_the_file(
+def test_the_doctor_says_when_erased_text_leaves_the_file(
     may_rewrite: bool, rewrite_s: int, overdue_s: float, states: list[str]
 ) -> None:
     found = [erasure_finding(HEALTHY, may_rewrite, rewrite_s), *overdue_findings(overdue_s, rewrite_s)]
@@ -137,7 +135,7 @@ def test_when_erased_text_leaves_the_file(
     assert all(finding.mend for finding in found if finding.state != "ok")
 
 
-def test_whatever_must_be_mended_says_how() -> None:
+def test_a_finding_to_mend_says_how() -> None:
     everything: list[Finding] = [
         *redis_findings({"redis_version": "6", "role": "slave", "maxmemory": 1, "used_memory": 1}, {}),
         *redis_findings({"redis_version": "7", "maxmemory_policy": "x", "rdb_last_bgsave_status": "err"}, told()),

@@ -65,12 +65,12 @@ async def test_one_note_counts_for_all_that_goes_within_the_interval(redis: Any)
     assert await noted(redis) == first, "and two processes note the same"
 
 
-async def test_without_rewrites_nothing_is_noted(redis: Any) -> None:
+async def test_erasures_are_not_noted_without_rewrites(redis: Any) -> None:
     await made(redis, rewrite_s=0).note()
     assert await noted(redis) == []
 
 
-async def test_it_is_told_how_long_one_has_been_due(redis: Any) -> None:
+async def test_an_overdue_rewrite_is_told_with_its_age(redis: Any) -> None:
     assert await made(redis).overdue_s() == 0
     await redis.zadd(KEYS.erasures, {str(await now_ms(redis) + 60_000): await now_ms(redis) + 60_000})
     assert await made(redis).overdue_s() == 0

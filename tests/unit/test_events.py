@@ -97,7 +97,7 @@ def test_data_is_one_line_of_json(data: dict[str, str]) -> None:
     assert decode_data(raw) == data
 
 
-def test_what_has_no_word_stands_for_itself_and_in_order() -> None:
+def test_a_part_without_a_word_stands_for_itself_and_in_order() -> None:
     one, two = ({"provider": {"type": "citation", "data": [n]}} for n in (1, 2))
     assert merged(one, two) is None
     assert split_delta({"provider": {"type": "image", "data": "x" * MAX_DELTA_BYTES}})[1:] == []

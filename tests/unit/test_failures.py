@@ -49,7 +49,7 @@ def asked(content: object = PROMPT) -> GenerationRequest:
         lambda key: base64.b64encode(f"me:{key}\n".encode()).decode(),
     ],
 )
-def test_no_form_of_the_key_is_shown(key: str, form: object) -> None:
+def test_the_key_is_shown_in_no_form(key: str, form: object) -> None:
     echoed = form(key)  # type: ignore[operator]
     told = shown(f"The key {echoed} is wrong", key)
     assert "[key]" in told
@@ -84,7 +84,7 @@ def test_a_short_key_is_a_word_and_no_part_of_one() -> None:
 )
 @pytest.mark.parametrize("before", ["", "x" * 7, "The request was refused: ", "y" * 33])
 @pytest.mark.parametrize("parts", [False, True])
-def test_what_the_request_says_is_cut_out(echo: str, before: str, parts: bool) -> None:
+def test_the_request_s_own_words_are_cut_out(echo: str, before: str, parts: bool) -> None:
     request = asked([{"type": "text", "text": PROMPT}] if parts else PROMPT)
     told = shown(f"{before}{echo} - say something else.", "", request)
     assert "[…]" in told
@@ -96,7 +96,7 @@ def test_what_the_request_says_is_cut_out(echo: str, before: str, parts: bool) -
         assert told.endswith("say something else.")
 
 
-def test_what_only_looks_like_the_request_is_kept() -> None:
+def test_a_text_that_only_looks_like_the_request_is_kept() -> None:
     text = "The number of my account is not known, and the password of the door is wrong. " + "Try again. " * 5
     assert shown(text, "", asked()) == text.strip()
     assert shown(text, "", None) == text.strip()

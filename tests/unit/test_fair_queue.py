@@ -59,7 +59,7 @@ async def test_a_key_does_not_gain_by_more_providers(redis: Redis) -> None:
     assert sum(name.startswith("b") for name in first) == 5
 
 
-async def test_what_has_begun_already_comes_before_all_that_is_new(redis: Redis) -> None:
+async def test_a_stream_that_has_begun_comes_before_all_new_ones(redis: Redis) -> None:
     queue = Queue(redis, KEYS)
     await put(queue, A, *many("a", 3))
     await put(queue, B, "b1")
@@ -67,7 +67,7 @@ async def test_what_has_begun_already_comes_before_all_that_is_new(redis: Redis)
     assert (await taken(queue))[0] == "begun"
 
 
-async def test_what_is_put_back_has_the_place_that_it_had(redis: Redis) -> None:
+async def test_a_job_put_back_has_the_place_that_it_had(redis: Redis) -> None:
     queue = Queue(redis, KEYS)
     await put(queue, A, "a1", "a2")
     got = (await queue.take(Shares(1, 100))).jobs
@@ -96,7 +96,7 @@ async def test_one_key_gets_half_of_the_places_two_get_a_third_each(redis: Redis
     assert await taken(queue, Shares(3, 39, keys=True, held=held)) == ["c1"], "something is left for the next one"
 
 
-async def test_what_has_begun_already_may_go_beyond_its_share_and_leaves_something_too(redis: Redis) -> None:
+async def test_streams_that_have_begun_may_exceed_their_share_and_leave_something_too(redis: Redis) -> None:
     queue = Queue(redis, KEYS)
     for name in many("begun", 12):
         await queue.put(name, 2, A, FIRST)
@@ -152,7 +152,7 @@ async def test_a_job_of_a_program_that_knows_arq_alone_is_taken_in_its_turn(redi
     assert "foreign" in await taken(queue, Shares(2, 100))
 
 
-async def test_what_arq_s_own_worker_took_is_forgotten(redis: Redis) -> None:
+async def test_a_job_that_arq_s_own_worker_took_is_forgotten(redis: Redis) -> None:
     queue = Queue(redis, KEYS)
     await put(queue, A, "a1", "a2", "a3")
     await queue.take_out(job_id("a1", 1, A))
@@ -221,7 +221,7 @@ async def test_a_key_stores_so_many_bytes_and_gets_them_back_when_streams_end_an
     assert await bytes_of(redis, "a") == 100
 
 
-async def test_at_full_memory_nobody_creates(redis: Redis) -> None:
+async def test_a_create_is_refused_at_full_memory(redis: Redis) -> None:
     limits = Quotas(redis, KEYS)
     limits.most_bytes = NOTHING
     assert (await limits.admit("a", "1", 1))[0] == b"redis_full"

@@ -26,7 +26,7 @@ def test_a_request_moves_from_fallback_to_fallback_until_none_is_left() -> None:
     assert REQUEST["model"] == "one", "what was handed in stays as it was"
 
 
-def test_without_fallbacks_a_request_stays_and_its_failure_tells_of_nobody_else() -> None:
+def test_a_request_without_fallbacks_stays_and_its_failure_tells_of_nobody_else() -> None:
     assert moved_on({"provider": "p", "model": "m"}, "x") is None
     assert with_tried("No.", {"provider": "p", "model": "m"}) == "No."
 

@@ -65,7 +65,7 @@ async def test_more_than_that_speak_when_they_have_something_twice_before_long()
     assert spoke[-8:] in ([0, len(many)] * 4, [len(many), 0] * 4)
 
 
-async def test_of_many_those_speak_that_have_something_twice() -> None:
+async def test_attempts_with_two_pieces_speak_first_among_many() -> None:
     many = attempts(LOAD * 5 // 4)
     policy = speaking(many)
     assert policy.take(()) == []
@@ -76,7 +76,7 @@ async def test_of_many_those_speak_that_have_something_twice() -> None:
     assert policy.take(()) == many[:3] + many[6:], "the others are few now"
 
 
-async def test_of_many_nobody_waits_for_longer_than_some_flushes() -> None:
+async def test_an_attempt_among_many_waits_for_a_few_flushes_at_most() -> None:
     many = attempts(2 * LOAD + 10)
     early, late = many[:-10], many[-10:]
     policy = speaking(early)
@@ -93,7 +93,7 @@ async def test_first_words_do_not_wait() -> None:
     assert policy.take(()) == new
 
 
-async def test_who_is_held_keeps_its_place_and_is_nobody_s_reason_to_flush() -> None:
+async def test_a_held_attempt_keeps_its_place_and_causes_no_flush() -> None:
     few = attempts(3)
     policy = speaking(few)
     held = {few[0]}

@@ -55,7 +55,7 @@ def opened(*, full: bool = False, lost: bool = False) -> tuple[Sink, list[bytes]
     return sink, written
 
 
-def test_what_comes_is_written_to_every_waiting_socket_and_wakes_nobody() -> None:
+def test_a_new_event_is_written_to_every_waiting_socket_and_wakes_nobody() -> None:
     follow = followed()
     sinks = [opened() for _ in range(3)]
     waiters = [Waiter(follow, sink) for sink, _ in sinks]

@@ -30,7 +30,7 @@ def nested(levels: int) -> object:
 
 
 @pytest.mark.parametrize("piece", [nested(MAX_DEPTH + 1), {"a": nested(900)}])
-def test_what_nests_too_deep_or_is_no_json_is_left_out_and_the_answer_lives(piece: object) -> None:
+def test_a_value_that_nests_too_deep_is_left_out_and_the_answer_lives(piece: object) -> None:
     assert kept(Others(), piece, 1) == [
         {"provider": {"type": "omitted", "data": "kind"}},
         {"provider": {"type": "kind", "data": 1}},
@@ -43,7 +43,7 @@ def test_half_of_a_pair_is_put_right() -> None:
     ]
 
 
-def test_what_nests_as_deep_as_it_may_is_kept() -> None:
+def test_a_value_that_nests_as_deep_as_it_may_is_kept() -> None:
     assert kept(Others(), nested(MAX_DEPTH)) == [{"provider": {"type": "kind", "data": nested(MAX_DEPTH)}}]
 
 

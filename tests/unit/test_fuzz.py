@@ -92,7 +92,7 @@ def test_bytes_give_the_same_events_however_they_are_cut(data: bytes, places: li
 
 @fuzz(5_000)
 @given(st.lists(st.binary(min_size=1, max_size=MAX_BYTES), max_size=8))
-def test_no_event_is_larger_than_the_bound(chunks: list[bytes]) -> None:
+def test_an_event_is_never_larger_than_the_bound(chunks: list[bytes]) -> None:
     events, _ = parse(chunks)
     # A byte that is no UTF-8 becomes a character of three.
     assert all(len(event.data.encode()) <= 3 * MAX_BYTES for event in events)
@@ -101,7 +101,7 @@ def test_no_event_is_larger_than_the_bound(chunks: list[bytes]) -> None:
 @formats
 @fuzz(30_000)
 @given(data=noise)
-def test_whatever_a_provider_sends_is_understood_or_called_an_error(name: str, data: bytes) -> None:
+def test_any_bytes_of_a_provider_are_understood_or_called_an_error(name: str, data: bytes) -> None:
     reader = adapter(name).reader(GenerationRequest("m", []))
     for event in parse([data])[0]:
         code = "provider_garbage"
@@ -223,7 +223,7 @@ mutations = st.tuples(
 
 @fuzz(40_000)
 @given(st.integers(0, 10**6), st.lists(mutations, max_size=5), st.lists(st.integers(0, 10**6), max_size=6))
-def test_no_text_of_a_recorded_answer_is_lost_but_by_a_failure(
+def test_the_text_of_a_recorded_answer_is_lost_by_failures_alone(
     which: int, changes: list[tuple[str, int, int]], places: list[int]
 ) -> None:
     one, known = blocks()[which % len(blocks())]
@@ -263,7 +263,7 @@ def test_a_text_is_the_cursor_that_it_says_or_refused(text: str) -> None:
 
 @fuzz(5_000)
 @given(st.one_of(st.text(max_size=60), st.from_regex(r"[0-9]{1,16}\.[A-Za-z0-9_-]{30,33}", fullmatch=True)))
-def test_no_text_that_was_not_signed_is_a_token(token: str) -> None:
+def test_a_text_that_was_not_signed_is_no_token(token: str) -> None:
     try:
         check_token(b"secret", "A" * 24, 1, token, 0)
     except (TokenInvalid, TokenExpired):

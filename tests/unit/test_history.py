@@ -98,7 +98,7 @@ def test_arguments_that_are_no_object_go_along_as_the_text_of_one(text: str, sen
     assert part["functionCall"]["args"] == block["input"]
 
 
-def test_what_is_no_name_of_a_tool_becomes_one() -> None:
+def test_a_text_that_is_no_name_of_a_tool_becomes_one() -> None:
     assert called_name("look") == "look"
     assert called_name("functions.look up") == "functions_look_up"
     assert len(called_name("x" * 100)) == 64
@@ -154,7 +154,7 @@ def test_a_lone_signature_signs_the_reasoning_and_of_several_none_is_guessed(kin
     assert messages_for("anthropic", USER, turn, RESULT)[1]["content"][0]["type"] == "tool_use"
 
 
-def test_what_anthropics_own_tools_did_goes_back_with_the_tool_and_in_pairs() -> None:
+def test_results_of_anthropics_own_tools_go_back_with_the_tool_and_in_pairs() -> None:
     use = {"type": "server_tool_use", "data": {"index": 1, "id": "s1", "name": "web_search", "input": {"q": "x"}}}
     result = {"type": "web_search_tool_result", "data": {"index": 2, "tool_use_id": "s1", "content": []}}
     counted = {"type": "server_tool_use", "data": {"web_search_requests": 1}}
@@ -249,7 +249,7 @@ def test_deepseek_gets_its_reasoning_back_with_each_turn() -> None:
         answer(provider_parts=[{"type": "extra_content", "data": {"tool_call": 0, **EXTRA}}]),
     ],
 )
-def test_what_a_provider_added_to_a_call_goes_back_on_that_call(turn: dict[str, Any]) -> None:
+def test_additions_of_a_provider_to_a_call_go_back_on_that_call(turn: dict[str, Any]) -> None:
     assert messages_for("openai", USER, turn, RESULT)[1]["tool_calls"][0]["extra_content"] == EXTRA
 
 
@@ -266,7 +266,7 @@ SECRETS = [
 
 
 @pytest.mark.parametrize("wire_format", ["openai", "anthropic", "google"])
-def test_nothing_of_one_provider_goes_to_another(wire_format: str) -> None:
+def test_a_provider_s_own_parts_go_to_no_other(wire_format: str) -> None:
     turn = answer(
         provider="other",
         content="Look.",
@@ -370,7 +370,7 @@ def record_of(wire_format: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("provider", [None, "mine"])
 @pytest.mark.parametrize("wire_format", TOLD)
-def test_what_was_read_is_taken_back_as_the_record_tells_it_and_reaches_its_maker(
+def test_a_record_is_taken_back_as_it_was_told_and_reaches_its_maker(
     wire_format: str, provider: str | None
 ) -> None:
     record = record_of(wire_format)

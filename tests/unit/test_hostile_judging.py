@@ -40,7 +40,7 @@ def test_a_refusal_is_wanted_and_nothing_else_may_happen(outcomes: tuple[str, ..
     assert len(ATTACK.judge(told(*outcomes))) == wrong
 
 
-def test_what_an_attack_finds_wrong_is_told_once() -> None:
+def test_a_fault_that_an_attack_finds_is_told_once() -> None:
     seen = told("429")
     seen.expect(True, "fine")
     seen.expect(False, "not fine")

@@ -76,7 +76,7 @@ def test_redis_commands_are_sent_by_shared_alone() -> None:
         assert names_from(file, "redis.asyncio") <= {"Redis"}, file
 
 
-def test_whoever_needs_redis_takes_it_from_the_room_itself() -> None:
+def test_modules_take_redis_from_its_room() -> None:
     """What a module of it holds beside the room's names is its own."""
     for file in importers("shared.redis") - importers_below("shared/redis/"):
         assert {name for name in imports_of(file) if name.startswith("shared.redis")} == {"shared.redis"}, file

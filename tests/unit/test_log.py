@@ -54,7 +54,7 @@ def test_an_append_is_written_or_refused_as_a_whole() -> None:
     assert append_outcome([b"OK", b"QUEUED", b"QUEUED", [b"5-1", refusal]]) is refusal
 
 
-def test_there_is_one_reply_a_command_and_a_list_of_them_for_a_transaction() -> None:
+def test_replies_come_one_a_command_and_as_a_list_for_a_transaction() -> None:
     plain, several = command("k", "PING"), Command("k", b"", 3)
     assert by_command([plain, plain], [1, 2]) == [1, 2]
     assert by_command([plain, several, plain], [1, 2, 3, 4, 5]) == [1, [2, 3, 4], 5]

@@ -67,7 +67,7 @@ def say(writer: LogWriter, attempt: AttemptLog, text: str) -> None:
     writer.touch(attempt)
 
 
-async def test_under_load_two_pieces_of_a_stream_share_an_entry() -> None:
+async def test_two_pieces_of_a_stream_share_an_entry_under_load() -> None:
     server = Server()
     writer = write(server, flush_s=0.02)
     many = begun_by(writer, LOAD + 10)

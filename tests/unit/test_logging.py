@@ -56,7 +56,7 @@ def test_everything_is_json_where_that_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_what_was_dropped_is_told_when_there_is_room_again(tmp_path: Path, form: str) -> None:
+def test_dropped_lines_are_told_when_there_is_room_again(tmp_path: Path, form: str) -> None:
     full, room = os.open("/dev/full", os.O_WRONLY), os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
     place = os.dup(full)
     try:
@@ -78,7 +78,7 @@ def test_what_was_dropped_is_told_when_there_is_room_again(tmp_path: Path, form:
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_no_value_brings_control_characters_into_the_log(form: str) -> None:
+def test_control_characters_of_a_value_do_not_reach_the_log(form: str) -> None:
     script = (
         "import structlog; from shared.process.logging import configure_logs; "
         f"configure_logs('info', {form!r}); "

@@ -52,7 +52,7 @@ async def test_a_second_process_takes_the_next_port(capfd: pytest.CaptureFixture
         ("nonsense\r\n\r\n", "405"),
     ],
 )
-async def test_what_is_no_scrape_is_refused_or_cut(
+async def test_a_request_that_is_no_scrape_is_refused_or_cut(
     head: str, status: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async with served("127.0.0.1", free_port(), render):

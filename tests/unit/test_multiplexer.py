@@ -96,7 +96,7 @@ async def test_a_server_that_answers_nothing_yet_is_a_lost_one(raw: bytes) -> No
     assert multiplexer.closed
 
 
-async def test_what_is_no_reply_ends_the_connection() -> None:
+async def test_bytes_that_are_no_reply_end_the_connection() -> None:
     multiplexer = made()
     exchange = await asked(multiplexer, 1)
     multiplexer.data_received(b"HTTP/1.1 400 Bad Request\r\n")
@@ -144,7 +144,7 @@ async def test_calls_of_one_moment_leave_in_one_write_and_get_their_own_replies(
     assert not multiplexer.closed
 
 
-async def test_while_one_write_is_in_flight_what_comes_leaves_together_as_the_next_one() -> None:
+async def test_calls_that_come_during_a_write_leave_together_as_the_next_one() -> None:
     multiplexer, pipe = with_pipe()
     first = [multiplexer.ask([Command(None, b"a", 2)])]
     await asyncio.sleep(0)
@@ -165,7 +165,7 @@ async def test_while_one_write_is_in_flight_what_comes_leaves_together_as_the_ne
     assert [await one for one in gathered] == [[3], [4], [5], [6]]
 
 
-async def test_what_gathers_is_bounded() -> None:
+async def test_gathered_calls_are_bounded() -> None:
     multiplexer, pipe = with_pipe()
     multiplexer.ask([Command(None, b"a")])
     await asyncio.sleep(0)
@@ -210,7 +210,7 @@ async def test_a_time_out_counts_from_the_call_however_long_it_was_gathered() ->
     assert loop.time() - asked_at < 1.5, "and not 1.7, as from when it left"
 
 
-async def test_what_was_gathered_is_lost_with_the_connection() -> None:
+async def test_gathered_calls_are_lost_with_the_connection() -> None:
     multiplexer, _ = with_pipe()
     multiplexer.ask([Command(None, b"a")])
     await asyncio.sleep(0)

@@ -60,7 +60,7 @@ def test_reasoning_has_two_names_and_is_said_once_when_both_come() -> None:
     ]
 
 
-def test_what_comes_with_the_finish_reason_is_said_before_it() -> None:
+def test_text_that_comes_with_the_finish_reason_is_said_before_it() -> None:
     chunk = {"choices": [{"delta": {"content": "end."}, "finish_reason": "stop"}], "usage": {}}
     assert read(chunk) == [Said({"text": "end."}), Finish("stop"), Usage(None, None)]
 
@@ -93,7 +93,7 @@ def test_the_limit_of_an_answer_has_the_name_that_the_provider_knows() -> None:
     assert limits(quirks=newer) == {"max_completion_tokens": 5}
 
 
-def test_what_has_no_word_is_kept_under_its_own_name_and_noise_is_not() -> None:
+def test_a_field_without_a_word_is_kept_under_its_own_name_and_noise_is_not() -> None:
     note = {"type": "url_citation", "url_citation": {"url": "https://example.com"}}
     assert read_delta(content="a", annotations=[note], audio=None) == [
         Said({"text": "a"}),
@@ -181,7 +181,7 @@ def test_usage_is_found_where_gateways_put_it() -> None:
 @pytest.mark.parametrize(
     "raw", ['{"choices":[{"delta":{"content":"a"},"logprobs":NaN}],"usage":{"cost":Infinity}}']
 )
-def test_what_only_some_json_has_is_read(raw: str) -> None:
+def test_nan_and_infinity_are_read(raw: str) -> None:
     assert told(raw) == {"text": "a"}
 
 
@@ -384,7 +384,7 @@ def test_the_older_function_call_is_a_call() -> None:
     assert call["id"]
 
 
-def test_what_a_custom_tool_gets_is_no_json() -> None:
+def test_a_custom_tool_s_input_is_no_json() -> None:
     call = {"index": 0, "id": "a", "type": "custom", "custom": {"name": "run", "input": "ls"}}
     assert told({"choices": [{"delta": {"tool_calls": [call]}}]})["tool_calls"][0]["arguments"] == "ls"
 
@@ -398,7 +398,7 @@ def test_an_answer_is_open_while_arguments_are_not_whole() -> None:
     assert seen == [False, True, False]
 
 
-def test_what_stands_at_a_tool_call_is_kept_with_its_index() -> None:
+def test_extra_content_of_a_tool_call_is_kept_with_its_index() -> None:
     extra = {"google": {"thought_signature": "U0lH"}}
     call = {"id": "c", "function": {"name": "f", "arguments": "{}"}, "extra_content": extra}
     kept = {"type": "extra_content", "data": {"tool_call": 0, **extra}}
@@ -417,7 +417,7 @@ jsons = st.recursive(
 
 @examples
 @given(st.one_of(jsons.map(json.dumps), st.text()), st.sampled_from(["message", "error", "ping"]))
-def test_whatever_comes_is_an_event_or_a_provider_error(data: str, event: str) -> None:
+def test_any_json_is_an_event_or_a_provider_error(data: str, event: str) -> None:
     try:
         for meaning in read(data, event):
             if isinstance(meaning, Said):

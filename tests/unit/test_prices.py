@@ -107,7 +107,7 @@ def test_sums_are_exact() -> None:
         {"input_tokens": None, "output_tokens": 1},
     ],
 )
-def test_what_is_not_known_is_none_and_never_zero(usage: dict[str, Any] | None) -> None:
+def test_an_unknown_cost_is_none_and_never_zero(usage: dict[str, Any] | None) -> None:
     assert cost({("p", "m"): price()}, "p", "m", usage) is None
 
 
@@ -155,7 +155,7 @@ def test_a_file_adds_prices_and_replaces_single_fields(tmp_path: Path) -> None:
         ("[openai]\ninput = 1", "[openai.input] must be a table"),
     ],
 )
-def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, table: str, said: str) -> None:
+def test_a_mistake_in_a_price_file_is_named(tmp_path: Path, table: str, said: str) -> None:
     with pytest.raises(BadSettings) as caught:
         prices_with(tmp_path, table)
     assert said in str(caught.value)

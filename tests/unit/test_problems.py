@@ -7,7 +7,7 @@ from api.http.problems import handlers
 from api.metrics import ApiMetrics
 
 
-async def test_no_trace_reaches_a_client() -> None:
+async def test_a_stack_trace_reaches_no_client() -> None:
     app = FastAPI()
     app.state.metrics = ApiMetrics()
     app.exception_handlers.update(handlers())

@@ -60,7 +60,7 @@ def test_an_answer_means_what_it_says(one: Recorded) -> None:
 
 
 @answers
-def test_it_means_the_same_in_small_reads(one: Recorded) -> None:
+def test_a_provider_s_answer_means_the_same_in_small_reads(one: Recorded) -> None:
     check(one, [one.body[at : at + 1] for at in range(len(one.body))])
     events = one.body.split(b"\n\n")
     check(one, [event + b"\n\n" for event in events[:-1]] + [events[-1]])

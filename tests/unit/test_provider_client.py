@@ -46,7 +46,7 @@ async def test_a_missing_or_doubled_end_mark_is_harmless(upstream: ScriptedProvi
     assert [e for e in events if isinstance(e, Finish)] == [Finish("stop")]
 
 
-async def test_what_follows_the_end_mark_is_ignored_and_a_repeated_reason_is_said_once(
+async def test_bytes_behind_the_end_mark_are_ignored_and_a_repeated_reason_is_said_once(
     upstream: ScriptedProvider,
 ) -> None:
     end = 'data: {"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}\n\n'
@@ -55,7 +55,7 @@ async def test_what_follows_the_end_mark_is_ignored_and_a_repeated_reason_is_sai
 
 
 @pytest.mark.parametrize("behind", ["data: {garbage\n\n", 'data: {"error": "late"}\n\n', "x" * 5000])
-async def test_nothing_behind_a_finish_reason_that_stands_alone_spoils_a_whole_answer(
+async def test_a_whole_answer_is_not_spoilt_behind_a_finish_reason_that_stands_alone(
     upstream: ScriptedProvider, behind: str
 ) -> None:
     chunks = ['{"choices":[{"delta":{"content":"a"}}]}', '{"choices":[{"delta":{},"finish_reason":"length"}]}']

@@ -150,7 +150,7 @@ async def test_an_interim_response_is_none() -> None:
         [b"HTTP/1.1 200 OK\r\n" + b"X-Long: %b\r\n" % (b"y" * 1000) * (MAX_HEAD_BYTES // 1000 + 1)],
     ],
 )
-async def test_what_is_no_response_is_told_so_and_closed(pieces: list[bytes]) -> None:
+async def test_bytes_that_are_no_response_are_told_so_and_closed(pieces: list[bytes]) -> None:
     async with bytes_server(lambda n: pieces) as server, client_of() as pool:
         with pytest.raises(NotHttp):
             await ask(pool, server.url())
@@ -216,7 +216,7 @@ async def test_a_body_that_breaks_its_framing_is_cut() -> None:
     assert (body, cut) == (b"he", True)
 
 
-async def test_nobody_there_and_a_name_that_is_none_are_unreachable() -> None:
+async def test_a_closed_port_and_an_unknown_name_are_unreachable() -> None:
     async with bytes_server(lambda n: []) as server:
         url = server.url()
     async with client_of() as pool:

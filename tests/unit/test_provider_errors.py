@@ -204,7 +204,7 @@ MEANINGS: list[tuple[Any, int | None, str]] = [
 
 
 @pytest.mark.parametrize(("body", "status", "about"), MEANINGS)
-def test_what_an_error_is_about(body: Any, status: int | None, about: str) -> None:
+def test_an_error_is_about_what_its_shape_says(body: Any, status: int | None, about: str) -> None:
     raw = body if isinstance(body, str) else json.dumps(body)
     for found in (raw, raw.encode(), *([] if isinstance(body, str) else [body])):
         reading = read_error(found, status=status)
@@ -263,7 +263,7 @@ def test_its_sentence_is_found(body: Any, sentence: str) -> None:
         "ping",
     ],
 )
-def test_what_is_no_error(value: Any) -> None:
+def test_a_body_that_is_no_error_is_read_as_none(value: Any) -> None:
     assert read_error(value) is None
     assert read_error(json.dumps(value)) is None
 
@@ -316,7 +316,7 @@ def test_the_error_of_ours_names_what_to_do() -> None:
     assert len(told) == len(set(CODES.values()))
 
 
-def test_in_the_stream_what_passes_is_another_decision() -> None:
+def test_an_error_in_the_stream_is_retryable_by_its_own_rule() -> None:
     for body, _, about in MEANINGS:
         reading = read_error(body, is_error=True)
         assert reading is not None
@@ -333,7 +333,7 @@ def test_an_empty_answer_may_be_tried_again_by_its_caller_alone() -> None:
 @pytest.mark.parametrize(
     "raw", ["[" * 100_000, '{"error":' * 100_000, '{"error": ' + "9" * 5000 + "}", '"' + "a" * 10**6]
 )
-def test_what_nests_deep_or_is_long_is_read_within_bounds(raw: str) -> None:
+def test_a_deep_or_long_error_is_read_within_bounds(raw: str) -> None:
     reading = read_error(raw, status=500)
     assert reading is not None
     assert len(reading.sentence) <= 4000

@@ -36,7 +36,7 @@ async def test_a_turn_that_comes_free_goes_to_the_first_in_line_whoever_asks_fir
     assert (await one(redis, asking("c", max_concurrent=1))).place == 1
 
 
-async def test_whoever_has_a_turn_keeps_it_by_asking(redis: Redis) -> None:
+async def test_a_turn_is_kept_by_asking(redis: Redis) -> None:
     assert (await one(redis, asking("a", max_concurrent=1))).place == 0
     assert (await one(redis, asking("a", max_concurrent=1))).place == 0
     assert (await one(redis, asking("b", max_concurrent=1))).place == 1
@@ -52,7 +52,7 @@ async def test_the_silent_lose_their_turn_and_their_place(redis: Redis) -> None:
     assert await redis.zrange(line, 0, -1) == []
 
 
-async def test_no_minute_begins_more_requests_than_its_limit(redis: Redis) -> None:
+async def test_a_minute_begins_no_more_requests_than_its_limit(redis: Redis) -> None:
     turns = ProviderLimits(redis, KEYS)
     answers = await turns.ask([asking(str(n), requests_per_minute=3) for n in range(5)])
     assert [turn.place for turn in answers] == [0, 0, 0, 1, 2]
@@ -95,7 +95,7 @@ def test_a_long_piece_counts_for_more_than_one_token() -> None:
     assert round(pace.wait_s({"text": "x" * 400}), 3) == 10.0
 
 
-def test_no_pace_is_no_wait() -> None:
+def test_a_provider_without_a_pace_makes_nobody_wait() -> None:
     assert Pacing(0, lambda: 0.0).wait_s({"text": "x"}) == 0.0
 
 

@@ -139,7 +139,7 @@ async def test_a_fault_stands_behind_all_that_came_before_it(pieces: list[bytes]
         assert listening.error == error
 
 
-async def test_what_waits_is_no_silence(upstream: ScriptedProvider) -> None:
+async def test_unread_bytes_are_no_silence(upstream: ScriptedProvider) -> None:
     async with turns(upstream.base_url, {"tokens": 3, "hang_after": 3}, idle_timeout_s=0.2) as listening:
         await listening.until_told()
         await asyncio.sleep(0.6)
@@ -151,7 +151,7 @@ async def test_what_waits_is_no_silence(upstream: ScriptedProvider) -> None:
         assert (listening.error, listening.text) == ("upstream_silent", script_text({"tokens": 3}))
 
 
-async def test_nothing_but_comments_is_a_silence_however_late_it_is_read(upstream: ScriptedProvider) -> None:
+async def test_comments_alone_are_a_silence_however_late_they_are_read(upstream: ScriptedProvider) -> None:
     script = {"hang_after": 1, "keepalive_ms": 20}
     limits = {"idle_timeout_s": 0.2, "liveness_timeout_s": 0.4}
     async with turns(upstream.base_url, script, **limits) as listening:
@@ -197,7 +197,7 @@ async def test_an_end_mark_is_an_end_though_the_body_has_none() -> None:
         assert listening.error == ""
 
 
-async def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unread_bytes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_module, "MAX_UNREAD_BYTES", 10_000)
     taken = 0
     real = DirectConnection.data_received

@@ -48,7 +48,7 @@ def test_the_environment_configures_each_provider_by_its_name() -> None:
     assert providers["holysheep"].models == ("gpt-5", "meta-llama/Llama-3")
 
 
-def test_what_is_missing_is_named_by_its_variable() -> None:
+def test_a_missing_setting_is_named_by_its_variable() -> None:
     nothing = providers_of({})
     assert nothing["openai"].missing == "OPENAI_API_KEY"
     assert nothing["local"].missing == "LOCAL_BASE_URL"
@@ -189,7 +189,7 @@ def test_openais_own_limit_is_named_as_its_reasoning_models_want_it_and_may_be_r
         ("[openai", "is no TOML"),
     ],
 )
-def test_what_is_wrong_in_a_file_is_named_without_its_value(tmp_path: Path, table: str, said: str) -> None:
+def test_a_mistake_in_a_providers_file_is_named_without_its_value(tmp_path: Path, table: str, said: str) -> None:
     with pytest.raises(BadSettings) as caught:
         configured(tmp_path, table)
     assert said in str(caught.value)

@@ -78,7 +78,7 @@ async def scene(per_second: float = 0, watched: Watched | None = None) -> Scene:
     return made
 
 
-async def test_what_came_between_two_flushes_is_pulled_once_and_the_reason_is_told_at_the_end() -> None:
+async def test_pieces_between_two_flushes_are_pulled_once_and_the_reason_is_told_at_the_end() -> None:
     run = await scene()
     for text in ("one", "two"):
         run.upstream.data_received(said(text))
@@ -94,7 +94,7 @@ async def test_what_came_between_two_flushes_is_pulled_once_and_the_reason_is_to
     assert (run.outcome.reason, run.attempt.has_pending) == ("stop", False)
 
 
-async def test_nothing_is_pulled_while_something_is_in_flight() -> None:
+async def test_the_source_is_not_pulled_while_something_is_in_flight() -> None:
     run = await scene()
     run.upstream.data_received(said("one"))
     await asyncio.sleep(0)
@@ -133,7 +133,7 @@ async def test_a_pace_spreads_what_came_at_once_to_the_last_of_it() -> None:
     assert run.outcome.reason == "stop"
 
 
-async def test_nothing_is_pulled_while_nobody_watches() -> None:
+async def test_the_source_is_not_pulled_while_nobody_watches() -> None:
     watched = Watched()
     run = await scene(watched=watched)
     run.upstream.data_received(said("one"))

@@ -52,7 +52,7 @@ def test_arq_reads_what_is_written() -> None:
 
 
 @pytest.mark.parametrize(("args", "kwargs"), [(("s",), {}), ((), {"stream_id": "s"})])
-def test_what_arq_writes_is_read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def test_a_job_that_arq_wrote_is_read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     raw = serialize_job("generate", args, kwargs, 2, 1_700_000_000_000, serializer=serialize)
     assert read_payload(raw).stream_id == "s"
     assert deserialize(raw) == {"t": 2, "f": "generate", "a": list(args), "k": kwargs, "et": 1_700_000_000_000}
@@ -78,7 +78,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("raw", "why"), REFUSED.values(), ids=REFUSED)
-async def test_what_is_no_job_is_refused_with_one_line_and_dropped(redis: Redis, raw: bytes, why: str) -> None:
+async def test_bytes_that_are_no_job_are_refused_with_one_line_and_dropped(
+    redis: Redis, raw: bytes, why: str
+) -> None:
     with pytest.raises(DeserializationError):
         deserialize_job(raw, deserializer=deserialize)
     queue = Queue(redis, KEYS)
@@ -123,7 +125,7 @@ async def test_a_job_that_expired_is_dropped_with_one_line(redis: Redis) -> None
     assert [line["why"] for line in lines] == ["expired: it has no payload"]
 
 
-async def test_what_is_put_back_can_be_taken_again_under_its_name_and_at_its_place(redis: Redis) -> None:
+async def test_a_job_put_back_can_be_taken_again_under_its_name_and_at_its_place(redis: Redis) -> None:
     queue = Queue(redis, KEYS)
     jobs = [Job("a name of arq's", "s", 7), Job("t:1::", "t", 8)]
     await queue.put_back(jobs)

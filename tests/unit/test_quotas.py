@@ -27,7 +27,7 @@ async def admitted(limits: Quotas, owner: str, *ids: str) -> list[str]:
     return ["" if word == b"ok" else word.decode() for word, _ in answers]
 
 
-async def test_without_limits_everything_is_let_in_and_the_clock_is_told(redis: Any) -> None:
+async def test_a_server_without_limits_lets_everything_in_and_tells_the_clock(redis: Any) -> None:
     seconds, _ = await redis.time()
     word, now_ms = await limits(redis).admit("a", "s1")
     assert word == b"ok"
@@ -44,7 +44,7 @@ async def test_a_minutes_worth_may_come_at_once_and_no_more(redis: Any) -> None:
     assert await admitted(some, "b", "5") == [""], "another key has a rate of its own"
 
 
-async def test_what_was_refused_is_not_counted(redis: Any) -> None:
+async def test_a_refused_create_is_not_counted(redis: Any) -> None:
     some = limits(redis, per_minute=2)
     await admitted(some, "a", "1", "2")
     waits = [(await some.admit("a", "x"))[1] for _ in range(5)]
@@ -72,7 +72,7 @@ async def test_so_many_streams_at_once_and_room_when_one_is_dropped(redis: Any) 
     assert await redis.pttl(KEYS.streams_of("a")) > 0, "an owner who never comes back leaves nothing for ever"
 
 
-async def test_what_is_refused_for_want_of_room_takes_nothing_of_the_rate(redis: Any) -> None:
+async def test_a_create_refused_for_want_of_room_takes_nothing_of_the_rate(redis: Any) -> None:
     some = limits(redis, per_minute=2, at_once=1)
     assert await admitted(some, "a", "1", "2", "2", "2") == ["", *["too_many_streams"] * 3]
     await some.drop("a", ["1"])
@@ -151,7 +151,7 @@ async def test_a_full_server_counts_no_seats_and_turns_no_viewer_away() -> None:
         assert seated
 
 
-async def test_who_asks_while_seats_are_given_back_holds_none(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_process_that_asks_while_seats_are_given_back_holds_none(monkeypatch: pytest.MonkeyPatch) -> None:
     class Refusing:
         async def take_seats(self, *asked: object) -> int:
             await asyncio.sleep(0.02)

@@ -20,20 +20,20 @@ def test_a_token_opens_its_stream_until_it_expires() -> None:
         check_token(SECRET, ID, BORN_MS, TOKEN, 1000)
 
 
-def test_who_comes_back_has_a_grace_that_ends_too() -> None:
+def test_a_viewer_that_comes_back_has_a_grace_that_ends_too() -> None:
     check_token(SECRET, ID, BORN_MS, TOKEN, 1099.9, grace_s=100)
     with pytest.raises(TokenExpired):
         check_token(SECRET, ID, BORN_MS, TOKEN, 1100, grace_s=100)
 
 
-def test_it_opens_no_other_stream_and_no_other_server() -> None:
+def test_a_token_opens_no_other_stream_and_no_other_server() -> None:
     with pytest.raises(TokenInvalid):
         check_token(SECRET, "B" * 24, BORN_MS, TOKEN, 0)
     with pytest.raises(TokenInvalid):
         check_token(b"another", ID, BORN_MS, TOKEN, 0)
 
 
-def test_it_opens_no_later_stream_of_the_same_id() -> None:
+def test_a_token_opens_no_later_stream_of_the_same_id() -> None:
     with pytest.raises(TokenInvalid):
         check_token(SECRET, ID, BORN_MS + 1, TOKEN, 0)
 

@@ -153,7 +153,7 @@ def test_plain_text_read_at_once_means_what_it_means_event_by_event() -> None:
 
 
 @pytest.mark.parametrize("data", [b'{"choices":[{"delta":{"content":"\xff"}}]}', b"[DONE]", b""])
-def test_what_is_no_plain_text_is_not_read_at_once(data: bytes) -> None:
+def test_events_that_are_no_plain_text_are_not_read_at_once(data: bytes) -> None:
     reader = adapter("openai").reader(GenerationRequest("m", []))
     assert reader.texts([b'{"choices":[{"delta":{"content":"a"}}]}', data]) is None
 

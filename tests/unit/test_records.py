@@ -25,13 +25,13 @@ def told(status: str, attempt: int, result: dict[str, Any]) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled", "running"])
-def test_what_the_last_attempt_used_is_told_though_no_done_tells_it(status: str) -> None:
+def test_the_usage_of_the_last_attempt_is_told_without_a_done(status: str) -> None:
     assert told(status, 2, {"code": "upstream_cut"}) == (USED, COST)
 
 
-def test_what_an_earlier_attempt_used_is_not_the_last_ones() -> None:
+def test_the_usage_of_an_earlier_attempt_is_not_the_last_ones() -> None:
     assert told("failed", 3, {"code": "upstream_cut"}) == (None, None)
 
 
-def test_of_a_whole_answer_the_end_tells_it() -> None:
+def test_the_usage_of_a_whole_answer_is_told_by_its_end() -> None:
     assert told("done", 2, {"usage": {"output_tokens": 7}, "cost": None}) == ({"output_tokens": 7}, None)

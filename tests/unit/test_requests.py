@@ -175,7 +175,7 @@ def test_a_numbered_call_is_found_by_its_number() -> None:
     assert turns[1]["tool_calls"][0]["id"] == turns[2]["tool_call_id"] == "7"
 
 
-def test_what_a_record_says_is_taken_back_as_it_stands() -> None:
+def test_a_record_s_turn_is_taken_back_as_it_stands() -> None:
     record = {
         "text": "",
         "reasoning": "hm",
@@ -295,7 +295,7 @@ def test_a_choice_must_be_one_of_the_tools() -> None:
 @pytest.mark.parametrize(
     "field", [{"reasoning": "r" * 900}, {"provider_parts": [{"type": "x", "data": {"signature": "s" * 900}}]}]
 )
-def test_what_goes_back_to_a_provider_counts_for_the_size(field: dict[str, Any]) -> None:
+def test_parts_that_go_back_to_a_provider_count_for_the_size(field: dict[str, Any]) -> None:
     turn = {"role": "assistant", "content": "x", **field}
     assert CreateStream(messages=[USER, turn, USER]).size() > 900
     schema = {"type": "json_schema", "json_schema": {"schema": {"description": "d" * 900}}}

@@ -60,9 +60,7 @@ async def test_a_retry_after_beyond_the_time_left_ends_it_at_once(upstream: Scri
         {"cut_after": 3},
     ],
 )
-async def test_what_is_no_passing_refusal_is_not_tried_again(
-    upstream: ScriptedProvider, script: dict[str, Any]
-) -> None:
+async def test_a_lasting_refusal_is_not_tried_again(upstream: ScriptedProvider, script: dict[str, Any]) -> None:
     await refused(upstream.base_url, script, provider_tries=4)
     assert len(upstream.calls) == 1
 

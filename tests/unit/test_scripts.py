@@ -286,7 +286,7 @@ async def test_epochs_rise_even_when_the_clock_stands_still(streams: Streams, re
     assert (await claim(streams)).epoch == future + 1
 
 
-async def test_nothing_is_made_of_a_stream_that_does_not_exist(streams: Streams, redis: Any) -> None:
+async def test_a_script_makes_nothing_of_a_stream_that_does_not_exist(streams: Streams, redis: Any) -> None:
     assert (await claim(streams)).outcome == "gone"
     assert await streams.release(ID, 1, "retry") == ("gone",)
     assert await finish(streams, 1, 1) == "gone"

@@ -22,7 +22,7 @@ LINKS = {
 """What a pod gets where services are named headrace, headrace-redis and headrace-metrics."""
 
 
-def test_they_are_passed_over_and_told() -> None:
+def test_service_links_are_passed_over_and_told() -> None:
     found = load(LINKS)
     assert found.settings == load({}).settings
     assert found.service_links == tuple(sorted(LINKS))
@@ -40,7 +40,7 @@ def test_they_are_passed_over_and_told() -> None:
         ("HEADRACE_PORT_TCP", "tcp://10.0.0.1:8000"),
     ],
 )
-def test_what_only_looks_like_one_is_an_error(name: str, value: str) -> None:
+def test_a_name_that_only_looks_like_a_service_link_is_an_error(name: str, value: str) -> None:
     with pytest.raises(BadSettings, match=name):
         load({name: value})
 
@@ -50,7 +50,7 @@ def test_a_port_is_a_setting_as_ever() -> None:
     assert load({"HEADRACE_PORT": "8123"}).service_links == ()
 
 
-def test_what_is_told_of_settings_holds_no_secret() -> None:
+def test_settings_in_the_log_hold_no_secret() -> None:
     told = load(
         {"HEADRACE_REDIS_URL": "redis://u:pass@h:1/0", "HEADRACE_SECRET": "s3cret", "HEADRACE_VIEWERS": "7"}
     )

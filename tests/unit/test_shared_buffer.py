@@ -106,7 +106,7 @@ def test_clearing_forgets_the_events_and_goes_on_counting() -> None:
     assert buffer.slice(1) == (b"b", 2)
 
 
-def test_whoever_stands_right_in_front_of_what_is_here_goes_on_from_it() -> None:
+def test_a_cursor_right_in_front_of_the_buffer_goes_on_from_it() -> None:
     buffer = SharedBuffer()
     buffer.begin(Cursor(2, 0), after=Cursor(1, 0))
     buffer.append(b"a")

@@ -58,7 +58,7 @@ def as_sent(wanted: list[tuple[str, str, bytes | None]]) -> list[ServerSentEvent
 
 @examples
 @given(st.lists(events, max_size=5), st.lists(st.integers(0, 10_000), max_size=12))
-def test_what_is_encoded_is_parsed_again_wherever_the_reads_are_cut(
+def test_an_encoded_event_is_parsed_again_wherever_the_reads_are_cut(
     wanted: list[tuple[str, str, bytes | None]], cuts: list[int]
 ) -> None:
     raw = b"".join(encode_event(event, data.encode(), cursor) for event, data, cursor in wanted)
@@ -220,7 +220,7 @@ def test_a_liberal_parser_tells_what_stands_outside_of_fields_and_skips_what_is_
     assert OMITTED not in dict(liberal(raw, max_bytes=10_000))
 
 
-def test_what_a_liberal_parser_skips_is_bounded() -> None:
+def test_a_liberal_parser_skips_within_a_bound() -> None:
     parser = SseParser(1000, liberal=True)
     with pytest.raises(SseError):
         feed_all(parser, [b"data: " + b"x" * 900] * (MOST_SKIPPED + 5))

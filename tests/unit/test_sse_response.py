@@ -33,7 +33,7 @@ class Streams:
 
 
 @pytest.mark.parametrize("pipelined", [True, False])
-async def test_whoever_asks_again_on_a_connection_is_answered_behind_the_end(pipelined: bool) -> None:
+async def test_a_second_request_on_a_connection_is_answered_behind_the_end(pipelined: bool) -> None:
     app = Streams()
     async with served(app) as port, asyncio.timeout(WITHIN_S):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

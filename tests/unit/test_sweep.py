@@ -85,7 +85,7 @@ async def test_a_job_whose_taker_died_with_it_is_free_for_others_again(swept: Sw
 
 
 @pytest.mark.parametrize("why", ["young", "waits", "claimed", "being made"])
-async def test_what_somebody_sees_to_gets_no_job(swept: Swept, why: str) -> None:
+async def test_a_stream_that_is_young_or_held_gets_no_job(swept: Swept, why: str) -> None:
     if why == "being made":
         await swept.note("s", BEING_MADE_MS - 5000)
     else:
@@ -100,7 +100,7 @@ async def test_what_somebody_sees_to_gets_no_job(swept: Swept, why: str) -> None
     assert list(await swept.queue.unfinished(0, 10)) == ["s"]
 
 
-async def test_what_has_ended_or_was_given_up_leaves_the_unfinished(swept: Swept) -> None:
+async def test_a_stream_that_ended_or_was_given_up_leaves_the_unfinished(swept: Swept) -> None:
     for stream_id in ("ended", "runs"):
         await swept.create(stream_id, age_ms=0)
     await swept.note("given up", 2 * BEING_MADE_MS)

@@ -74,7 +74,7 @@ async def door() -> AsyncIterator[Door]:
         yield made
 
 
-async def test_until_it_expires_it_lets_everybody_in(door: Door) -> None:
+async def test_a_token_lets_everybody_in_until_it_expires(door: Door) -> None:
     for cursor in (None, Cursor(SECOND, 4), Cursor(1, 0)):
         assert await door.code(cursor) == ""
     door.now_s = LIFE_S - 1
@@ -88,7 +88,7 @@ async def test_until_it_expires_it_lets_everybody_in(door: Door) -> None:
     [Cursor(SECOND, 3), Cursor(SECOND, 5), Cursor(SECOND, 0)],
     ids=["there", "the last one", "trimmed, of an epoch that is there"],
 )
-async def test_behind_that_an_event_of_this_stream_lets_in_for_a_bounded_time(door: Door, cursor: Cursor) -> None:
+async def test_an_event_s_id_lets_in_for_a_bounded_time_behind_the_token_s_end(door: Door, cursor: Cursor) -> None:
     door.now_s = LIFE_S
     assert await door.code(cursor) == ""
     door.now_s = LIFE_S + RUNS_S + KEPT_S - 1
@@ -107,7 +107,7 @@ async def test_and_no_other_cursor_does(door: Door, cursor: Cursor) -> None:
     assert await door.code(cursor) == "token_expired"
 
 
-async def test_it_does_not_open_the_next_stream_of_the_same_id(door: Door) -> None:
+async def test_a_token_does_not_open_the_next_stream_of_the_same_id(door: Door) -> None:
     await door.redis.hincrby(Keys("t").stream(ID).meta, "created_ms", 1)
     assert await door.code() == "token_invalid"
     assert await door.code(Cursor(SECOND, 4)) == "token_invalid"
@@ -115,7 +115,7 @@ async def test_it_does_not_open_the_next_stream_of_the_same_id(door: Door) -> No
     assert await door.code() == ""
 
 
-async def test_without_the_stream_it_opens_nothing(door: Door) -> None:
+async def test_a_token_opens_nothing_without_its_stream(door: Door) -> None:
     await door.streams.erase(ID)
     assert await door.code() == "stream_not_found"
     assert await door.code(Cursor(SECOND, 4)) == "stream_not_found"

@@ -119,7 +119,7 @@ async def test_a_proxy_that_is_not_there_or_is_of_another_kind_is_said_so() -> N
     assert "socks5" in other
 
 
-async def test_what_came_through_a_proxy_is_read_as_any_other() -> None:
+async def test_an_answer_through_a_proxy_is_read_as_any_other() -> None:
     events = [b'data: {"choices":[{"delta":{"content":"%d "}}]}\n\n' % n for n in range(3000)]
     body = b"".join(events)
     pieces = [b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n", body]
@@ -132,7 +132,7 @@ async def test_what_came_through_a_proxy_is_read_as_any_other() -> None:
             assert (await said(near(server.port, "http"), env)).startswith("upstream_cut again")
 
 
-async def test_nobody_reading_holds_the_provider_through_a_proxy_too() -> None:
+async def test_an_unread_answer_holds_the_provider_through_a_proxy_too() -> None:
     big = b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % (b"x" * 60_000)
     pieces = [b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n", *[big] * 1000, CLOSE]
     written = 0
@@ -242,7 +242,7 @@ def test_certificates_that_cannot_be_read_are_a_setting_to_correct(name: str) ->
 # -- no way at all ------------------------------------------------------------------------------------
 
 
-async def test_why_nothing_answers_is_said_in_words() -> None:
+async def test_a_provider_that_does_not_answer_is_explained_in_words() -> None:
     port = free_port()
     proxied = {"HTTPS_PROXY": f"http://127.0.0.1:{port}"}
     for base_url, env, words in (
@@ -263,8 +263,8 @@ async def test_why_nothing_answers_is_said_in_words() -> None:
         assert "s3cret" not in str(lines)
 
 
-async def test_what_took_too_long_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli.doctor.command, "ASK_WITHIN_S", 4.0)
+async def test_a_connect_timeout_says_what_took_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli.doctor.command, "ASK_WITHIN_S", 1.5)
     with full_listener() as port, silent_listener() as mute:
         for base_url, words in ((near(port, "http"), "connecting took"), (near(mute), "the TLS handshake took")):
             with capture_logs() as lines:

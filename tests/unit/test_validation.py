@@ -107,6 +107,6 @@ async def test_a_body_that_does_not_say_it_is_json_is_told_what_to_say(headers: 
     assert words in document["detail"]
 
 
-async def test_no_body_at_all_is_told_to_send_one() -> None:
+async def test_a_missing_body_is_told_to_send_one() -> None:
     document = await refused(headers={"content-type": "application/json"})
     assert document["errors"] == [{"field": "body", "message": "send a JSON object"}]
