@@ -41,6 +41,14 @@ WANTED_BACK: Final = frozenset(
 """Types of what providers want back with the next turn (see :mod:`shared.protocol.events`)."""
 INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """Finish reasons of an answer that is not whole, and OpenAI's words for them."""
+ERRORS: Final = {
+    "provider_rate_limited": "rate_limit_exceeded",
+    "provider_no_credit": "rate_limit_exceeded",
+    "context_too_long": "invalid_prompt",
+    "provider_refused": "invalid_prompt",
+    "content_filtered": "invalid_prompt",
+}
+"""OpenAI's codes of a failed response for ours; ``server_error`` for all others."""
 RUNNING: Final = {"queued": "queued", "running": "in_progress"}
 """OpenAI's words for the status of a record that has not ended."""
 
@@ -58,15 +66,6 @@ def speak(about: About) -> "ResponsesDialect":
 def response_id(stream_id: str) -> str:
     """The id of a stream's response."""
     return f"resp_{stream_id}"
-
-
-def error_code(code: str) -> str:
-    """OpenAI's code of a failed response for ours."""
-    if code in ("rate_limited", "provider_rate_limited", "provider_overloaded", "provider_no_credit"):
-        return "rate_limit_exceeded"
-    return (
-        "invalid_prompt" if code in ("context_too_long", "provider_refused", "content_filtered") else "server_error"
-    )
 
 
 def usage(told: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -349,7 +348,8 @@ class ResponsesDialect(PartsDialect):
 
 def failure(told: Mapping[str, Any]) -> dict[str, Any]:
     """The error of a failed response; its ``type`` is our own code."""
-    return {"code": error_code(told["code"]), "message": told["message"], "type": told["code"], "param": None}
+    code = ERRORS.get(told["code"], "server_error")
+    return {"code": code, "message": told["message"], "type": told["code"], "param": None}
 
 
 def respond(about: About, reading: Reading) -> bytes:
