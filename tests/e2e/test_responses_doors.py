@@ -93,3 +93,27 @@ async def test_a_long_answer_is_whole(tmp_path: Path) -> None:
         behind = len(events) - 4
         path = f"/v1/responses/{events[-1]['response']['id']}?stream=true&starting_after={behind}"
         assert events_of((await stack.client.get(path)).content) == events[behind + 1 :]
+
+
+async def test_what_is_kept_of_an_input_counts_for_its_key(tmp_path: Path) -> None:
+    script = json.dumps({"tokens": 1, "padding": "x" * 100_000})
+
+    async def ask_until_refused(store: bool) -> int:
+        """How many of six responses are made, one after another; a refused one is tried for a while."""
+        async with with_keys(tmp_path / str(store), "one", HEADRACE_BYTES_PER_KEY="450000") as (stack, keys):
+            for made in range(6):
+                for _ in range(16):
+                    asked = body(input=script, store=store)
+                    answer = await stack.client.post("/v1/responses", json=asked, headers=keys.headers("one"))
+                    if answer.status_code == 200:
+                        break
+                    assert code(answer) == (429, "too_many_bytes")
+                    await asyncio.sleep(0.25)  # the sweep gives back what an ended stream does not keep
+                else:
+                    return made
+            return 6
+
+    for store in (True, False):
+        (tmp_path / str(store)).mkdir()
+    assert await ask_until_refused(store=False) == 6
+    assert 2 <= await ask_until_refused(store=True) <= 4
