@@ -20,7 +20,9 @@ There is no ``response.cancelled`` among OpenAI's events: an answer that was sto
 response, is an ``error`` event under the last number that was said: the response goes on.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any, ClassVar, Final, Self
 
 import msgspec
@@ -39,6 +41,7 @@ WANTED_BACK: Final = frozenset(
     {"thinking", "redacted_thinking", "thoughtSignature", "extra_content", "reasoning_details"}
 )
 """Types of what providers want back with the next turn (see :mod:`shared.protocol.events`)."""
+REFUSAL: Final = "refusal"
 INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """Finish reasons of an answer that is not whole, and OpenAI's words for them."""
 ERRORS: Final = {
@@ -91,8 +94,8 @@ class ResponsesDialect(PartsDialect):
 
     def __init__(self, about: About) -> None:
         super().__init__(about)
-        self.provided: list[tuple[int, dict[str, Any]]] = []
-        """What only the provider understands, each with the index of its entry."""
+        self._provided: list[tuple[int, dict[str, Any]]] = []
+        """What the provider wants back, and where it said that it refuses, each with the index of its entry."""
         self._spoken: Part | None = None
         self._delta = b""
         """What stands in front of a delta of that part."""
@@ -100,7 +103,7 @@ class ResponsesDialect(PartsDialect):
     def at(self, cursor: Cursor | None) -> Self | None:
         twin = super().at(cursor)
         if twin is not None:
-            twin.provided = [found for found in self.provided if found[0] <= twin.index]
+            twin._provided = self._provided[: bisect_right(self._provided, twin.index, key=itemgetter(0))]
         return twin
 
     # -- events ---------------------------------------------------------------------------------------
@@ -121,7 +124,9 @@ class ResponsesDialect(PartsDialect):
         return self.nothing(cursor)
 
     def provider(self, cursor: bytes, raw: bytes) -> bytes:
-        self.provided.append((self.index, decode_data(raw)))
+        found = decode_data(raw)
+        if found.get("type") in WANTED_BACK or found.get("type") == REFUSAL:
+            self._provided.append((self.index, found))
         return self.nothing(cursor)
 
     def open(self, part: Part) -> bytes:
@@ -263,27 +268,36 @@ class ResponsesDialect(PartsDialect):
         """Whether this text is a refusal: the provider said so between the part in front of it and this one."""
         before = self.parts[part.number - 1].first if part.number else -1
         until = part.first if part.indexes else self.index
-        return any(found.get("type") == "refusal" and before < at < until for at, found in self.provided)
+        return any(found["type"] == REFUSAL for found in self._between(before, until))
 
     def _wanted_back(self, part: Part) -> bytes:
         """What the provider wants back of what came with this part of reasoning."""
-        following = self.parts[part.number + 1 :][:1]
-        until = following[0].first if following else self.index + 1
-        return self._kept([found for at, found in self.provided if part.first <= at < until])
+        return self._kept(self._between(part.first, self._until(part)))
 
     def _rest(self) -> bytes:
         """An item of its own for what came elsewhere; b'' where nothing did."""
-        rest = []
-        for at, found in self.provided:
-            part = next((part for part in reversed(self.parts) if part.first <= at), None)
-            if part is None or part.kind != "reasoning":
-                rest.append(found)
-        wanted = self._kept(rest)
+        rest: list[dict[str, Any]] = []
+        behind = -1
+        for part in self.parts:
+            if part.kind == "reasoning":
+                rest += self._between(behind, part.first)
+                behind = self._until(part)
+        wanted = self._kept([*rest, *self._between(behind, self.index + 1)])
         name = f"{PREFIXES['reasoning']}_{self.about.stream_id}_{len(self.parts)}".encode()
         return b'{"id":"%b","type":"reasoning","summary":[]%b}' % (name, wanted) if wanted else b""
 
+    def _until(self, part: Part) -> int:
+        """The index at which the next part began, or will begin."""
+        following = part.number + 1
+        return self.parts[following].first if following < len(self.parts) else self.index + 1
+
+    def _between(self, first: int, until: int) -> list[dict[str, Any]]:
+        """What the provider sent from this index on, in front of that one."""
+        place = bisect_left(self._provided, first, key=itemgetter(0))
+        return [found for _, found in self._provided[place : bisect_left(self._provided, until, key=itemgetter(0))]]
+
     def _kept(self, found: Sequence[Mapping[str, Any]]) -> bytes:
-        wanted = [one for one in found if one.get("type") in WANTED_BACK]
+        wanted = [one for one in found if one["type"] in WANTED_BACK]
         if not wanted:
             return b""
         return b',"encrypted_content":"%b"' % kept(self.about.model.partition("/")[0], wanted).encode()
