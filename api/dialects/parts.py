@@ -189,7 +189,10 @@ class PartsDialect:
             return twin
         run = bisect_right(self._runs, cursor, key=itemgetter(0)) - 1
         if run < 0:
-            return None
+            if cursor != Cursor(self.about.created_ms, 0):
+                return None
+            twin._runs, twin._index = [(cursor, 0)], 0  # behind `queued`, with which every log begins
+            return twin
         first, index = self._runs[run]
         index += cursor.n - first.n
         if first.epoch != cursor.epoch or not self._reset_at <= index <= self._index:
