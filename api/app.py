@@ -57,6 +57,7 @@ from shared.process.logging import LogOutput, configure_logs
 from shared.process.metrics import common, served
 from shared.process.rights_watch import RightsWatch
 from shared.redis import connect_to_logs, errors_of, load_scripts, open_client, read_url
+from shared.store.chats import Chats
 from shared.store.create import Creator
 from shared.store.durability import log_durability
 from shared.store.erasures import Erasures
@@ -145,6 +146,7 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
             settings, streams, queue, quotas, Erasures(settings, queue_client, keys), metrics
         ),
         admission=admission,
+        chats=Chats(queue_client, keys),
         tokens=ReadLinks(settings, secret, streams),
         records=Records(streams, unsent),
         unsent=unsent,
@@ -231,7 +233,7 @@ def _middleware(settings: Settings, listens_on: str) -> list[Middleware]:
         CORSMiddleware,
         allow_origins=settings.origins,
         allow_methods=["GET", "POST", "DELETE"],
-        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-AI-SDK-Version"],
         expose_headers=["Location", "Retry-After", "Idempotency-Replayed"],
         max_age=600,
     )

@@ -22,6 +22,7 @@ from api.viewing.viewer_quota import ViewerQuota
 from shared.config.providers import Provider
 from shared.config.settings import Settings
 from shared.process.rights_watch import RightsWatch
+from shared.store.chats import Chats
 from shared.store.queue import Queue
 from shared.store.streams import Streams
 
@@ -86,6 +87,7 @@ class Context:
     creation: Creation
     cancellation: Cancellation
     admission: Admission
+    chats: Chats
     tokens: ReadLinks
     records: Records
     unsent: Unsent

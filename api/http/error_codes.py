@@ -94,6 +94,7 @@ ERRORS: Final = (
         "no",
         "`previous_response_id` names no response that is kept here. Send the earlier items yourself.",
     ),
+    Row("chat_not_found", "404", "no", "Nothing was asked in this chat, or by another key. Send a message first."),
     Row("not_found", "404", "no", "Nothing is at this address. `/docs` lists what there is."),
     Row("method_not_allowed", "405", "no", "The address knows other methods. `/docs` lists them."),
     Row("http_error", "any other", "no", "The message says it."),

@@ -72,10 +72,12 @@ class Creation:
         *,
         shows_all: bool = False,
         keeps: Mapping[str, Any] | None = None,
+        stream_id: str = "",
     ) -> Made:
         """Create a stream, or find the one that this ``Idempotency-Key`` made. ``shows_all``: reasoning and tool
         calls are shown in a dialect that can't take them back; ``keeps``: more fields of the record (``asked``,
-        ``input``), as JSON.
+        ``input``), as JSON; ``stream_id``: its id, from :func:`new_stream_id`, where a caller without such a key
+        had to know it before.
 
         Raises :class:`Problem`: an unknown model, a prompt that is too long, a limit that is reached, a key that
         was used for another request, Redis away.
@@ -127,7 +129,8 @@ class Creation:
                 fields: dict[str, str | bytes] = {"request": body, **speaker(request), **kept}
                 if kept:
                     fields["kept_bytes"] = str(sum(map(len, kept.values())))
-                return await self._run_steps(fields, hashed, asked, owner, key, until)
+                own_id = stream_id or new_stream_id()
+                return await self._run_steps(own_id, fields, hashed, asked, owner, key, until)
         except TimeoutError:
             raise redis_away() from None
 
@@ -148,6 +151,7 @@ class Creation:
 
     async def _run_steps(
         self,
+        stream_id: str,
         told: Mapping[str, str | bytes],
         hashed: bytes,
         asked: CreateStream,
@@ -156,7 +160,6 @@ class Creation:
         until: float,
     ) -> Made:
         secret = await self._secret()
-        stream_id = new_stream_id()
         if key is not None:
             if not 0 < len(key) <= MAX_KEY:
                 raise Problem(422, "bad_idempotency_key", f"An Idempotency-Key has 1 to {MAX_KEY} characters.")

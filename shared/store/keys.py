@@ -64,6 +64,10 @@ expire together once the stream has ended.
 ``<p>:secret``, string
     The secret for Idempotency-Keys and read tokens, where none is configured. Never expires.
 
+``<p>:chat:<owner>:<chat>``, string
+    The id of the stream that answers in a chat (:mod:`shared.store.chats`). Written and read by the API. Lives
+    48 h.
+
 **Keys of the quotas** (:mod:`shared.store.quotas`).
 
 ``<p>:limit:creations:<owner>``, string
@@ -171,6 +175,9 @@ class Keys:
     @property
     def secret(self) -> str:
         return f"{self.prefix}:secret"
+
+    def chat(self, owner: str, chat: str) -> str:
+        return f"{self.prefix}:chat:{owner}:{chat}"
 
     def creations(self, owner: str) -> str:
         return f"{self.prefix}:limit:creations:{owner}"

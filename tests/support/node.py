@@ -30,7 +30,7 @@ def node_script(path: str) -> list[str]:
             command = [npm, "install", "--no-audit", "--no-fund", "--no-package-lock", "--prefix", str(FOLDER)]
             try:
                 done = subprocess.run(
-                    command, env=_env(), capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, check=False
+                    command, env=npm_env(), capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, check=False
                 )
             except subprocess.TimeoutExpired:
                 skip_or_fail(f"needs {path} from npm, and npm install took longer than {INSTALL_TIMEOUT_S} s")
@@ -39,7 +39,7 @@ def node_script(path: str) -> list[str]:
     return [node, str(script)]
 
 
-def _env() -> dict[str, str]:
+def npm_env() -> dict[str, str]:
     """Node trusts the certificates that it brought along; Python and the rest of the machine trust the system's."""
     cafile = ssl.get_default_verify_paths().cafile
     return {**({"NODE_EXTRA_CA_CERTS": cafile} if cafile else {}), **os.environ}

@@ -15,6 +15,7 @@ DEFAULTS: dict[str, Any] = {
     "numbered": False,  # the call's number stands in its text
     "reasoning_tokens": 0,  # reasoning deltas, before the text
     "tool_call": False,  # one tool call, after the text
+    "tool_call_times": None,  # only in the first N calls of the name
     "finish_reason": None,  # default: stop, or tool_calls
     "usage": True,
     "chunk_bytes": 0,  # cut the writes into pieces of this size

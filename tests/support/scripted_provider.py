@@ -112,6 +112,8 @@ class ScriptedProvider:
         self.calls.append(call)
         if script["fail_times"] is not None and call.call > script["fail_times"]:
             script.update({fault: DEFAULTS[fault] for fault in FAULTS})
+        if script["tool_call_times"] is not None and call.call > script["tool_call_times"]:
+            script["tool_call"] = False
         answering = asyncio.create_task(ScriptedAnswer(script, call, key, writer).run())
         leaving = asyncio.create_task(reader.read(-1))
         try:

@@ -1,0 +1,207 @@
+"""The AI SDK's dialect: its UI message stream, version 1, as ``useChat`` reads it. Pure.
+
+Each SSE event is one *chunk*, a line of JSON, and the last one is ``[DONE]``. In front stand ``start`` and
+``start-step``, then text, reasoning and tool calls with their ids, and at the end ``tool-input-available`` of
+each call, ``message-metadata``, ``finish-step`` and ``finish``. Source: ``uiMessageChunkSchema`` of npm's ``ai``
+5.0.277, 6.0.326 and 7.0.173, and its documentation, "Stream Protocols".
+
+What a provider sent that has no word there (signatures of reasoning, citations) is a data part,
+``{"type": "data-provider", "data": {"provider", "type", "data"}}``. The SDK keeps it in the message and sends it
+with the next one, where :mod:`api.schemas.ui_messages` reads it.
+
+``ai`` 7.0.70 and later know ``reset-step``, which takes back what was said since ``start-step``. Older ones throw
+at a chunk that they don't know; for them a ``restart`` is the end, by an ``error``.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Self
+
+import msgspec
+
+from api.dialects.base import About
+from api.dialects.parts import Part, PartsDialect
+from shared.protocol.cursor import Cursor
+from shared.protocol.events import TERMINAL, encode_data
+
+BAD_INPUT_TEXT: Final = "The model's arguments for this tool are no JSON."
+_DONE: Final = b"[DONE]"
+_FINISH_REASONS: Final = {"tool_calls": "tool-calls", "content_filter": "content-filter"}
+"""Where the SDK has other words than ours."""
+
+
+CONTINUES: Final = "ui_message"
+"""In what a record keeps of its request (:attr:`About.asked`): the message that the answer continues, as the SDK
+sent it; of a long one its ``id`` alone."""
+
+
+def speak(about: About) -> "AiSdkDialect":
+    """See :func:`api.dialects.dialect`."""
+    return AiSdkDialect(about, _message_id(about))
+
+
+def speak_resets(about: About) -> "AiSdkDialect":
+    """The same for a client that knows ``reset-step``."""
+    return AiSdkDialect(about, _message_id(about), resets=True)
+
+
+def continued(asked: str) -> Mapping[str, Any] | None:
+    """The message that an answer continues, of what its record keeps; None where the answer begins one."""
+    found: Mapping[str, Any] | None = msgspec.json.decode(asked or "{}").get(CONTINUES)
+    return found
+
+
+def _message_id(about: About) -> str:
+    message = continued(about.asked)
+    return about.stream_id if message is None else str(message["id"])
+
+
+def chunk(kind: str, cursor: bytes = b"", /, **fields: Any) -> bytes:
+    """One chunk as an SSE event, with this id (b'': without one)."""
+    return _event(cursor, encode_data({"type": kind, **fields}))
+
+
+def error(text: str, cursor: bytes = b"") -> bytes:
+    """The end of a stream that can't be shown any further."""
+    return chunk("error", errorText=text) + _event(cursor, _DONE)
+
+
+def replay(message: Mapping[str, Any]) -> bytes:
+    """What a message holds already, for a client that resumes it: the SDK then builds it from nothing.
+
+    In: the message as the SDK sent it (``id``, ``metadata``, ``parts``). A tool call comes without
+    ``tool-input-available``, at which the client would run the tool again.
+    """
+    metadata = message.get("metadata")
+    about = {} if metadata is None else {"messageMetadata": metadata}
+    said = [chunk("start", messageId=message["id"], **about)]
+    for number, part in enumerate(message["parts"]):
+        said += _again(f"again-{number}", part)
+    return b"".join(said)
+
+
+def _again(own_id: str, part: Mapping[str, Any]) -> Iterator[bytes]:
+    kind = str(part.get("type"))
+    if kind == "step-start":
+        yield chunk("start-step")
+    elif kind in ("text", "reasoning"):
+        about = {"providerMetadata": part["providerMetadata"]} if part.get("providerMetadata") else {}
+        own_id = str(part.get("id") or own_id)
+        yield chunk(f"{kind}-start", id=own_id, **about)
+        yield chunk(f"{kind}-delta", id=own_id, delta=str(part.get("text") or ""))
+        yield chunk(f"{kind}-end", id=own_id)
+    elif kind in ("file", "source-url", "source-document") or kind.startswith("data-"):
+        yield _event(b"", encode_data(dict(part)))
+    elif kind == "dynamic-tool" or kind.startswith("tool-"):
+        yield from _call_again(kind, part)
+
+
+def _call_again(kind: str, part: Mapping[str, Any]) -> Iterator[bytes]:
+    call_id = str(part.get("toolCallId"))
+    dynamic = {"dynamic": True} if kind == "dynamic-tool" else {}
+    name = str(part.get("toolName")) if dynamic else kind.removeprefix("tool-")
+    call = {"toolCallId": call_id, "toolName": name, **dynamic}
+    if part.get("state") == "output-error":
+        yield chunk("tool-input-error", **call, input=part.get("input"), errorText=str(part.get("errorText")))
+        return
+    yield chunk("tool-input-start", **call)
+    if part.get("input") is not None:
+        arguments = msgspec.json.encode(part["input"]).decode()
+        yield chunk("tool-input-delta", toolCallId=call_id, inputTextDelta=arguments)
+    match part.get("state"):
+        case "output-available":
+            yield chunk("tool-output-available", toolCallId=call_id, output=part.get("output"), **dynamic)
+        case "output-denied":
+            yield chunk("tool-output-denied", toolCallId=call_id)
+
+
+def _event(cursor: bytes, data: bytes) -> bytes:
+    return b"id: %b\ndata: %b\n\n" % (cursor, data) if cursor else b"data: %b\n\n" % data
+
+
+class AiSdkDialect(PartsDialect):
+    """See :class:`api.dialects.base.Dialect`."""
+
+    def __init__(self, about: About, message_id: str, *, resets: bool = False) -> None:
+        """``message_id``: of the message that the client builds; ``resets``: the client knows ``reset-step``."""
+        super().__init__(about)
+        self.name = "ai-sdk-resets" if resets else "ai-sdk"
+        self.resets = resets
+        if resets:
+            self.last_words = TERMINAL
+        self._message_id = message_id
+        self._stream = about.stream_id.encode()
+        self._model = about.model
+
+    def fresh(self) -> Self:
+        return type(self)(self.about, self._message_id, resets=self.resets)
+
+    def at(self, cursor: Cursor | None) -> Self | None:
+        twin = super().at(cursor)
+        if twin is not None:
+            twin._model = self._model
+        return twin
+
+    def begin(self, cursor: bytes) -> bytes:
+        return chunk("start", messageId=self._message_id) + chunk("start-step", cursor)
+
+    def attempt(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
+        self._model = data.get("model") or self._model
+        return b""
+
+    def reset(self) -> bytes:
+        return chunk("reset-step")
+
+    def open(self, part: Part) -> bytes:
+        if part.kind == "tool":
+            return chunk("tool-input-start", toolCallId=part.call_id, toolName=part.name)
+        return chunk(f"{part.kind}-start", id=self._id(part))
+
+    def delta(self, cursor: bytes, part: Part, raw: bytes) -> bytes:
+        head = b"id: %b\n" % cursor if cursor else b""
+        if part.kind == "tool":
+            call_id = encode_data(part.call_id)  # type: ignore[arg-type]
+            shape = b'%bdata: {"type":"tool-input-delta","toolCallId":%b,"inputTextDelta":"%b"}\n\n'
+            return shape % (head, call_id, raw)
+        shape = b'%bdata: {"type":"%b-delta","id":"%b-%d","delta":"%b"}\n\n'
+        return shape % (head, part.kind.encode(), self._stream, part.number, raw)
+
+    def close(self, part: Part) -> bytes:
+        return chunk(f"{part.kind}-end", id=self._id(part))
+
+    def provider(self, cursor: bytes, raw: bytes) -> bytes:
+        name = encode_data(self._model.partition("/")[0])  # type: ignore[arg-type]
+        return _event(cursor, b'{"type":"data-provider","data":{"provider":%b,%b}' % (name, raw[1:]))
+
+    def done(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
+        reason = str(data.get("finish_reason") or "other")
+        metadata = {"model": self._model, "usage": data.get("usage"), "cost": data.get("cost")}
+        said = [self._close_open(), *(self._call_ends(part) for part in self.parts if part.kind == "tool")]
+        said += [
+            chunk("message-metadata", messageMetadata=metadata),
+            chunk("finish-step"),
+            chunk("finish", finishReason=_FINISH_REASONS.get(reason, reason)),
+            _event(cursor, _DONE),
+        ]
+        return b"".join(said)
+
+    def failed(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
+        return error(data["message"], cursor)
+
+    def cancelled(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
+        return self._close_open() + chunk("abort") + _event(cursor, _DONE)
+
+    def _id(self, part: Part) -> str:
+        return f"{self.about.stream_id}-{part.number}"
+
+    def _close_open(self) -> bytes:
+        return b"" if self._open is None else self.close(self._open)
+
+    def _call_ends(self, part: Part) -> bytes:
+        """The whole arguments of a call; what is no JSON is an error of the call, as the SDK has it."""
+        call = {"toolCallId": part.call_id, "toolName": part.name}
+        text = part.text()
+        try:
+            arguments = msgspec.json.decode(text) if text.strip() else {}
+            return chunk("tool-input-available", **call, input=arguments)
+        except (msgspec.DecodeError, msgspec.EncodeError, RecursionError, ValueError):
+            return chunk("tool-input-error", **call, input=text, errorText=BAD_INPUT_TEXT)

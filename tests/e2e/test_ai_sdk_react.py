@@ -1,0 +1,161 @@
+"""The example app with `useChat` of `@ai-sdk/react` in a real Chromium: what a person sees is what was said."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page
+
+from tests.support.ai_sdk import new_chat
+from tests.support.example import build_example, serving
+from tests.support.page import note_complaints
+from tests.support.processes import start_api
+from tests.support.script import script_text
+from tests.support.stack import Stack, running_stack
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+
+REACT = {
+    "ai 5": {"ai": "5.0.277", "@ai-sdk/react": "2.0.280"},
+    "ai 7": {"ai": "7.0.173", "@ai-sdk/react": "4.0.177"},
+}
+SLOW: dict[str, Any] = {"tokens": 60, "reasoning_tokens": 3, "interval_ms": 40, "seed": 4}
+WAIT_MS = 30_000
+STATUS = "document.querySelector('.page')?.dataset.status"
+SAID = (
+    "[...document.querySelectorAll('article.assistant:last-of-type .text')].map(text => text.textContent).join('')"
+)
+LOST = ("ERR_", "status of 500")
+"""What Chromium says of connections and servers that are away."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    async with running_stack(tmp_path_factory.mktemp("react"), workers=2, LOCAL_CONTINUES="prefill") as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=REACT)
+async def app_url(
+    request: pytest.FixtureRequest, stack: Stack, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[str]:
+    app = await asyncio.to_thread(build_example, "ai-sdk-react", REACT[request.param])
+    with serving(app, stack.apis[0].url, tmp_path_factory.mktemp("vite")) as url:
+        yield url
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def page(browser: Browser, app_url: str) -> AsyncIterator[Page]:
+    """The app, just opened. Every test also fails on what the browser complains of, but for lost connections."""
+    complaints: list[str] = []
+    context = await browser.new_context(viewport={"width": 900, "height": 720})
+    page = await context.new_page()
+    page.set_default_timeout(WAIT_MS)
+    note_complaints(page, complaints)
+    await page.goto(app_url)
+    yield page
+    await context.close()
+    assert [text for text in complaints if not any(lost in text for lost in LOST)] == []
+
+
+async def ask(page: Page, script: dict[str, Any]) -> None:
+    await page.fill("input", json.dumps(script))
+    await page.press("input", "Enter")
+
+
+async def until_said(page: Page, length: int = 20) -> str:
+    await page.wait_for_function(f"length => {SAID}.length >= length", arg=length)
+    return str(await page.evaluate(SAID))
+
+
+async def until_ready(page: Page) -> str:
+    """Wait until the answer is whole. Out: what the page shows of it."""
+    await page.wait_for_selector("article.assistant:last-of-type footer")
+    await page.wait_for_function(f"() => {STATUS} === 'ready'")
+    return str(await page.evaluate(SAID))
+
+
+async def test_a_reload_in_mid_answer_ends_with_the_exact_text(page: Page, stack: Stack) -> None:
+    script = {**SLOW, "name": new_chat()}
+    await ask(page, script)
+    before = await until_said(page)
+    await page.reload()
+    shown = await until_ready(page)
+    assert shown == script_text(script)
+    assert shown.startswith(before)
+    assert len(shown) > len(before), "the answer was complete before the reload: nothing was tested"
+    assert await page.locator("article").count() == 2
+    assert len(stack.calls(script["name"])) == 1
+    # The whole answer is kept.
+    await page.reload()
+    assert await until_ready(page) == script_text(script)
+    assert await page.locator("article").count() == 2
+
+
+async def test_a_reload_at_once_finds_the_answer_that_was_just_asked_for(page: Page) -> None:
+    script = {**SLOW, "tokens": 30, "name": new_chat()}
+    async with page.expect_request("**/api/chat"):
+        await ask(page, script)
+    await asyncio.sleep(0.1)
+    await page.reload()
+    assert await until_ready(page) == script_text(script)
+
+
+async def test_stop_ends_the_generation(page: Page, stack: Stack) -> None:
+    script = {**SLOW, "tokens": 200, "name": new_chat()}
+    await ask(page, script)
+    await until_said(page)
+    await page.click("text=Stop")
+    await page.wait_for_selector("text=Send")
+    async with asyncio.timeout(10):
+        while stack.calls(script["name"])[0].closed_by is None:
+            await asyncio.sleep(0.02)
+    assert stack.calls(script["name"])[0].closed_by == "client"
+    shown = await page.evaluate(SAID)
+    assert shown
+    assert script_text(script).startswith(shown)
+    await page.reload()
+    await page.wait_for_function(f"text => {SAID} === text", arg=shown)
+    assert await page.evaluate(STATUS) == "ready"
+
+
+async def test_a_tool_runs_in_the_browser_and_the_model_answers_to_it(page: Page, stack: Stack) -> None:
+    script = {**SLOW, "name": new_chat(), "tokens": 40, "tool_call": True, "tool_call_times": 1}
+    await ask(page, script)
+    await page.wait_for_selector('.tool[data-state="output-available"]')
+    await until_said(page, len(script_text(script)) + 20)
+    # The answer to the tool's output is resumed too, and what stood in front of it stays.
+    await page.reload()
+    assert await until_ready(page) == 2 * script_text(script)
+    assert await page.locator("article").count() == 2
+    assert "mill" in await page.inner_text(".tool")
+    _, second = stack.calls(script["name"])
+    assert second.asked["tools"][0]["function"]["name"] == "look_up"
+    assert json.loads(second.asked["messages"][-1]["content"])["notes"]
+    assert len(stack.calls(script["name"])) == 2
+
+
+async def test_a_lost_server_is_come_back_to(page: Page, stack: Stack) -> None:
+    script = {**SLOW, "name": new_chat()}
+    await ask(page, script)
+    await until_said(page)
+    await asyncio.to_thread(stack.apis[-1].kill)
+    await page.wait_for_selector("text=Coming back")
+    port = int(stack.apis[0].url.rpartition(":")[2])
+    again = await asyncio.to_thread(start_api, stack.env(), stack.directory, f"api-{new_chat()}", port)
+    stack.apis.append(again)
+    assert await until_ready(page) == script_text(script)
+    assert len(stack.calls(script["name"])) == 1
+
+
+async def test_it_looks_well_on_a_phone_too(page: Page, tmp_path: Path) -> None:
+    await ask(page, {**SLOW, "interval_ms": 5, "name": new_chat(), "tool_call": True, "tool_call_times": 1})
+    await until_ready(page)
+    await page.screenshot(path=str(tmp_path / "wide.png"))
+    await page.set_viewport_size({"width": 360, "height": 640})
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 360
+    await page.screenshot(path=str(tmp_path / "phone.png"))

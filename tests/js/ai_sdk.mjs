@@ -1,0 +1,160 @@
+// Speaks to Headrace by an unchanged `ai` from npm: node ai_sdk.mjs PACKAGE SCENARIO, with what it needs as JSON on
+// stdin. Prints what came of it as JSON.
+const [name, scenario] = process.argv.slice(2);
+const ai = await import(name);
+let input = "";
+for await (const piece of process.stdin) input += piece;
+const given = JSON.parse(input);
+
+class State {
+  status = "ready";
+  error = undefined;
+  constructor(messages) { this.messages = messages; }
+  pushMessage = (message) => { this.messages = [...this.messages, structuredClone(message)]; };
+  popMessage = () => { this.messages = this.messages.slice(0, -1); };
+  replaceMessage = (n, message) => { this.messages = this.messages.with(n, structuredClone(message)); };
+  snapshot = (thing) => structuredClone(thing);
+}
+
+class Chat extends ai.AbstractChat {
+  finishes = [];
+  constructor({ messages = [], fetch, ...more } = {}) {
+    super({
+      id: given.chat,
+      state: new State(messages),
+      transport: new ai.DefaultChatTransport({
+        api: `${given.url}/api/chat`, body: given.body, headers: given.headers, fetch,
+      }),
+      onFinish: ({ message, isAbort, isError, isDisconnect, finishReason }) =>
+        this.finishes.push({ id: message.id, isAbort, isError, isDisconnect, finishReason }),
+      ...more,
+    });
+  }
+  told() {
+    return { status: this.status, error: this.error?.message, messages: this.messages, finishes: this.finishes };
+  }
+}
+
+// A fetch whose response breaks off behind so many events, as a lost network does.
+function cutBehind(count) {
+  return async (...asked) => {
+    const response = await fetch(...asked);
+    if (!response.body || response.status !== 200) return response;
+    let seen = 0, rest = "";
+    const cut = new TransformStream({
+      transform(bytes, controller) {
+        rest += new TextDecoder().decode(bytes);
+        for (let end; (end = rest.indexOf("\n\n")) >= 0; rest = rest.slice(end + 2)) {
+          const event = rest.slice(0, end + 2);
+          if (event.includes("data: ") && seen++ >= count) throw new TypeError("network error");
+          controller.enqueue(new TextEncoder().encode(event));
+        }
+      },
+    });
+    return new Response(response.body.pipeThrough(cut), response);
+  };
+}
+
+const until = async (holds) => { while (!holds()) await new Promise((done) => setTimeout(done, 10)); };
+const said = (chat) => chat.messages.filter((message) => message.role === "assistant")
+  .flatMap((message) => message.parts).filter((part) => part.type === "text" && part.text);
+const ask = (chat) => chat.sendMessage(given.parts ? { role: "user", parts: given.parts } : { text: given.text });
+
+const scenarios = {
+  async ask() {
+    const chat = new Chat({ messages: given.messages });
+    await ask(chat);
+    return chat.told();
+  },
+  // The stream itself, without a chat around it.
+  async read() {
+    const transport = new ai.DefaultChatTransport({ api: `${given.url}/api/chat`, headers: given.headers });
+    const user = { id: "u1", role: "user", parts: [{ type: "text", text: given.text }] };
+    const stream = await transport.sendMessages(
+      { chatId: given.chat, messages: [user], trigger: "submit-message", messageId: undefined });
+    let last;
+    for await (const message of ai.readUIMessageStream({ stream })) last = message;
+    return last;
+  },
+  // What whole streams, given as the bytes of their events, make of a message.
+  async reduce() {
+    const transport = new ai.DefaultChatTransport();
+    const made = [];
+    for (const raw of given.streams) {
+      const stream = transport.processResponseStream(new Response(raw).body);
+      let last = null, failed = null;
+      const onError = (error) => { failed = error.message; };
+      for await (const message of ai.readUIMessageStream({ stream, onError })) last = message;
+      made.push({ message: last, failed });
+    }
+    return made;
+  },
+  // A page that is loaded anew.
+  async resume() {
+    const chat = new Chat({ messages: given.messages });
+    await chat.resumeStream();
+    return chat.told();
+  },
+  // Breaks off behind each event in turn, and resumes, until one response comes whole. The provider holds the answer
+  // open: its end comes when there is nothing else to cut.
+  async cuts() {
+    let cuts = 0;
+    const about = {
+      fetch: async (...asked) => {
+        const response = await cutBehind(cuts)(...asked);
+        const last = setTimeout(async () => {
+          await fetch(given.release, { method: "POST", body: given.releaseBody });
+        }, 1000);
+        return new Response(response.body?.pipeThrough(new TransformStream({
+          transform(bytes, controller) { last.refresh(); controller.enqueue(bytes); },
+          flush() { clearTimeout(last); },
+          cancel() { clearTimeout(last); },
+        })), response);
+      },
+    };
+    let chat = new Chat(about);
+    await ask(chat);
+    for (; chat.status === "error"; await chat.resumeStream()) {
+      cuts += 1;
+      if (given.anew) chat = new Chat({ ...about, messages: chat.messages });
+    }
+    return { ...chat.told(), cuts };
+  },
+  async stop() {
+    const chat = new Chat();
+    const asked = ask(chat);
+    await until(() => said(chat).length > 0);
+    const stopped = await fetch(`${given.url}/api/chat/${chat.id}/stop`, { method: "POST" });
+    if (given.leave) await chat.stop();
+    await asked;
+    return { ...chat.told(), stopped: stopped.status };
+  },
+  // A tool that runs at the client, and the answer to what it gave.
+  async tool() {
+    const called = [];
+    const chat = new Chat({
+      async onToolCall({ toolCall }) {
+        const { toolName: tool, toolCallId } = toolCall;
+        if (called.push(toolCall) === 1) chat.addToolOutput({ tool, toolCallId, output: given.output });
+      },
+      sendAutomaticallyWhen: ai.lastAssistantMessageIsCompleteWithToolCalls,
+    });
+    const asked = ask(chat);
+    if (given.resumes) {
+      // The page is loaded anew while the second answer comes.
+      await until(() => said(chat).length > 1);
+      const again = new Chat({
+        messages: structuredClone(chat.messages),
+        onToolCall: ({ toolCall }) => { called.push(toolCall); },
+      });
+      await again.resumeStream();
+      await asked;
+      return { ...again.told(), called, uncut: chat.messages };
+    }
+    await asked;
+    return { ...chat.told(), called };
+  },
+};
+
+const result = await scenarios[scenario]();
+process.stdout.write(JSON.stringify(result), () => process.exit(0));
