@@ -227,8 +227,8 @@ def _middleware(settings: Settings, listens_on: str) -> list[Middleware]:
         CORSMiddleware,
         allow_origins=settings.origins,
         allow_methods=["GET", "POST", "DELETE"],
-        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
-        expose_headers=["Location", "Retry-After", "Idempotency-Replayed"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Run-Id"],
+        expose_headers=["Location", "Retry-After", "Idempotency-Replayed", "X-Headrace-Stream"],
         max_age=600,
     )
     return [*outer, cors, *inner]

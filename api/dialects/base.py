@@ -49,6 +49,8 @@ class About(NamedTuple):
     created_ms: int = 0
     text_index: int = 0
     """How many entries stood in front of the opening from which the text counts; 0: the stream has not begun."""
+    asked: str = ""
+    """What the protocol in which it was asked for tells of the request (JSON): ``{"<dialect>": {…}}``."""
 
 
 class Dialect(Protocol):

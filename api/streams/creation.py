@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -64,9 +64,17 @@ class Creation:
         self._secret = secret
         self._metrics = metrics
 
-    async def create(self, asked: CreateStream, owner: str, key: str | None, *, shows_all: bool = False) -> Made:
+    async def create(
+        self,
+        asked: CreateStream,
+        owner: str,
+        key: str | None,
+        *,
+        shows_all: bool = False,
+        keeps: Mapping[str, Any] | None = None,
+    ) -> Made:
         """Create a stream, or meet the one that this key made. ``shows_all``: reasoning and tool calls are shown in
-        a dialect that can't take them back.
+        a dialect that can't take them back; ``keeps``: more fields of the record (``asked``), as JSON.
 
         Raises :class:`Problem`: unknown models, prompts that are too long, a limit that is reached, a key used
         for another request, Redis away.
@@ -105,7 +113,8 @@ class Creation:
         if fallbacks:
             request["fallbacks"] = [{"provider": to.provider.name, "model": to.model} for to in fallbacks]
         try:
-            hashed = msgspec.json.encode(request)
+            kept = {name: msgspec.json.encode(value) for name, value in (keeps or {}).items()}
+            hashed = msgspec.json.encode(request) + b"".join(kept.values())
             # Not part of the hash: where the setting changed, a repeated request is still the same.
             body = msgspec.json.encode({**request, "max_tokens": asked.max_tokens or most} if most else request)
         except UnicodeEncodeError:
@@ -113,9 +122,18 @@ class Creation:
         try:
             until = asyncio.get_running_loop().time() + CREATE_TIMEOUT_S
             async with asyncio.timeout_at(until):
-                return await self._run_steps(body, hashed, speaker(request), asked, owner, key, until)
+                fields: dict[str, str | bytes] = {"request": body, **speaker(request), **kept}
+                if kept:
+                    fields["kept_bytes"] = str(sum(map(len, kept.values())))
+                return await self._run_steps(fields, hashed, asked, owner, key, until)
         except TimeoutError:
             raise redis_away() from None
+
+    async def stream_id(self, owner: str, key: str) -> str:
+        """The id of the stream that this key of this owner makes, or made. Raises :class:`Problem` (422)."""
+        if not 0 < len(key) <= MAX_KEY:
+            raise Problem(422, "bad_idempotency_key", f"An Idempotency-Key has 1 to {MAX_KEY} characters.")
+        return idempotent_stream_id(await self._secret(), owner, key)
 
     def _targets(self, asked: CreateStream) -> list[Target]:
         """Where the request goes: to its model, and to its fallbacks."""
@@ -134,28 +152,23 @@ class Creation:
 
     async def _run_steps(
         self,
-        body: bytes,
+        told: Mapping[str, str | bytes],
         hashed: bytes,
-        speaks: dict[str, str],
         asked: CreateStream,
         owner: str,
         key: str | None,
         until: float,
     ) -> Made:
         secret = await self._secret()
-        stream_id = new_stream_id()
-        if key is not None:
-            if not 0 < len(key) <= MAX_KEY:
-                raise Problem(422, "bad_idempotency_key", f"An Idempotency-Key has 1 to {MAX_KEY} characters.")
-            stream_id = idempotent_stream_id(secret, owner, key)
-        fields: dict[str, str | bytes] = {"request": body, **speaks, "on_failure": asked.on_failure}
+        stream_id = new_stream_id() if key is None else await self.stream_id(owner, key)
+        fields = {**told, "on_failure": asked.on_failure}
         pause_after_ms = str(int(asked.pause_after * 1000)) if asked.flow == "client" else None
         if pause_after_ms is not None:
             fields["pause_after_ms"] = pause_after_ms
 
         # The first word keeps these apart from whatever else is signed with the same secret.
         request_hash = hmac.new(secret, b"request:" + hashed, hashlib.sha256).hexdigest()
-        new = NewStream(stream_id, request_hash, owner, speaks["about"].encode(), fields)
+        new = NewStream(stream_id, request_hash, owner, str(told["about"]).encode(), fields)
         made = await self._make(new, until, may_exist=key is not None)
         if made.outcome == "conflict":
             raise Problem(
@@ -168,7 +181,7 @@ class Creation:
         if not met:
             # Whoever creates it is about to watch.
             await self._presence.beat(stream_id, pause_after_ms)
-        return Made(stream_id, made.status, speaks["model"], made.created_ms, met)
+        return Made(stream_id, made.status, str(told["model"]), made.created_ms, met)
 
     async def _make(self, new: NewStream, until: float, *, may_exist: bool) -> CreateResult:
         """Run the steps; once more if the key's streams that ended gave their places back. Raises :class:`Problem`

@@ -30,7 +30,7 @@ from shared.protocol.cursor import Cursor, parse_cursor
 from shared.protocol.sse import COMMENT, encode_comment, encode_retry
 from shared.redis import AWAY
 
-NEEDED: Final = ("text_from", "pause_after_ms", "owner", "created_ms", "model", "text_index")
+NEEDED: Final = ("text_from", "pause_after_ms", "owner", "created_ms", "model", "text_index", "asked")
 """Fields of a stream's record."""
 FULL: Final = "too many viewers of this stream"
 OFTEN: Final = "opened too often"
@@ -108,7 +108,7 @@ async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]
 
     ``record``: the fields :data:`NEEDED` of the stream's record. Raises one of AWAY, or a RedisError.
     """
-    text_from, pause_after_ms, owner, created_ms, model, text_index = record
+    text_from, pause_after_ms, owner, created_ms, model, text_index, asked = record
     owner = owner or ""
     if has.viewing.full(owner):
         return _sent_back(has, wanted, CROWDED, wanted.preamble)
@@ -117,7 +117,7 @@ async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]
     if wait_s := has.opens.admit(wanted.stream_id, owner):
         return _sent_back(has, wanted, OFTEN, b"" if wanted.position else wanted.preamble, wait_s)
     sink = Sink()
-    about = About(wanted.stream_id, model or "", int(created_ms or 0), int(text_index or 0))
+    about = About(wanted.stream_id, model or "", int(created_ms or 0), int(text_index or 0), asked or "")
 
     def follow() -> AbstractContextManager[FollowedLog]:
         return has.hub.follow(wanted.stream_id, wanted.speak(about), first, about.created_ms)

@@ -26,6 +26,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from api.dialects.base import Dialect, Told
+from api.dialects.native import BEGINNING
 from api.http.sink import Sink
 from api.viewing.batching import Batching, BatchLimits, gather
 from api.viewing.followed_log import FollowedLog, Resync
@@ -50,6 +51,8 @@ FIRST_PAGE: Final = 64
 """Entries of 1 KiB fill a write with that; the pages then grow or shrink with what they bring."""
 OVERHEAD: Final = 64
 """Bytes around an event's data, about: its id, its name and the line ends."""
+
+_BEGINNING: Final = entry_cursor(BEGINNING)
 
 log = structlog.get_logger("api.viewer")
 
@@ -123,6 +126,8 @@ class Viewer:
 
         Raises one of AWAY, or a RedisError, while Redis can't be asked.
         """
+        if cursor == _BEGINNING and not self._dialect.restarts:
+            cursor = None
         wanted = self._text_from if cursor is None else cursor
         self._last = None if cursor is None else cursor.encode()
         buffer = self._followed.buffer

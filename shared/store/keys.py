@@ -92,11 +92,13 @@ Channels: ``<p>:wake`` (stream ids whose logs grew, space-separated: a hint, nev
 
 The record's fields: ``status``, ``epoch``, ``attempt``, ``tries``, ``released``, ``claimed_epoch``, ``worker``,
 ``owner``, ``request`` (JSON; goes at the end), ``request_hash``, ``about`` (JSON, in every opening), ``model``,
-``provider``, ``on_failure``, ``pause_after_ms`` (with ``flow: client`` alone), ``text_from`` (the id of the opening
-from which the text counts), ``text_index`` (how many entries stood in front of it in the log), ``index`` (the same
-of the attempt's opening), ``snapshot_id``, ``created_ms``, ``started_ms``, ``finished_ms``, ``usage:<attempt>`` and
-``cost:<attempt>`` (JSON), ``end:<attempt>`` (why it ended: a status, a code, or how it was given back), ``result``
-(JSON: the terminal event's data), and for each operation ``nonce:<operation>`` with ``answer:<operation>``.
+``provider``, ``on_failure``, ``asked`` (JSON: what a protocol's answers tell again of its request) with
+``kept_bytes`` (how long that is), ``pause_after_ms`` (with ``flow: client`` alone), ``text_from`` (the id of the
+opening from which the text counts), ``text_index`` (how many entries stood in front of it in the log), ``index``
+(the same of the attempt's opening), ``snapshot_id``, ``created_ms``, ``started_ms``, ``finished_ms``,
+``usage:<attempt>`` and ``cost:<attempt>`` (JSON), ``end:<attempt>`` (why it ended: a status, a code, or how it was
+given back), ``result`` (JSON: the terminal event's data), and for each operation ``nonce:<operation>`` with
+``answer:<operation>``.
 """
 
 from dataclasses import dataclass

@@ -34,8 +34,8 @@ class NewStream:
 
     @property
     def size(self) -> int:
-        """Bytes of its request."""
-        return len(self.fields["request"])
+        """Bytes of its request, and of what is kept of it beyond the stream's end."""
+        return len(self.fields["request"]) + int(self.fields.get("kept_bytes", 0))
 
     def args(self, nonce: str, until_ms: int) -> tuple[str | bytes | int, ...]:
         """What ``record.lua`` takes. ``until_ms``: until when the caller waits, by the server's clock."""

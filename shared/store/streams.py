@@ -200,11 +200,12 @@ class Streams:
                 keys = self._keys.stream(stream_id)
                 pipe.strlen(keys.snapshot)
                 pipe.xlen(keys.log)
+                pipe.hmget(keys.meta, ["kept_bytes"])
             raw = await pipe.execute()
         # The log says again what the snapshot has, or the end of it.
         return [
-            RECORD_BYTES + 2 * int(text) + ENTRY_BYTES * int(entries)
-            for text, entries in zip(raw[::2], raw[1::2], strict=True)
+            RECORD_BYTES + 2 * int(text) + ENTRY_BYTES * int(entries) + int(kept[0] or 0)
+            for text, entries, kept in zip(raw[::3], raw[1::3], raw[2::3], strict=True)
         ]
 
     async def erase(self, stream_id: str) -> bool:
