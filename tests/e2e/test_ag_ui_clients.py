@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -272,3 +273,27 @@ async def test_two_askers_of_one_run_at_once_read_one_answer(stack: Stack) -> No
         texts.add("".join(event["delta"] for event in told if event["type"] == "TEXT_MESSAGE_CONTENT"))
     assert texts == {script_text({"tokens": 30})}
     assert len(stack.calls("both")) == 1
+
+
+async def test_limits_sizes_and_an_absent_redis_are_told_as_run_errors(tmp_path: Path) -> None:
+    limits = {"HEADRACE_CREATIONS_PER_MINUTE": "3", "HEADRACE_MAX_PROMPT_BYTES": "5000"}
+    async with running_stack(tmp_path, **limits) as stack:
+        large = await stack.client.post("/ag-ui", json=run_input("x" * 6000, "large"))
+        assert (large.status_code, large.json()["code"]) == (413, "prompt_too_large")
+        for number in range(3):
+            taken = await stack.client.post("/ag-ui", json=run_input({"tokens": 1}, f"run-{number}"))
+            assert taken.status_code == 200
+        limited = await stack.client.post("/ag-ui", json=run_input({"tokens": 1}, "one more"))
+        assert (limited.status_code, limited.json()["code"]) == (429, "rate_limited")
+        assert int(limited.headers["retry-after"]) > 0
+        told = await live(stack, "agent", {"tokens": 1})
+        assert (told["asked"]["status"], told["asked"]["payload"]["code"]) == (429, "rate_limited")
+        await asyncio.to_thread(stack.server.kill)
+        for answer in (
+            await stack.client.post("/ag-ui", json=run_input({"tokens": 1}, "third")),
+            await stack.client.get("/ag-ui/run-1"),
+            await stack.client.post("/ag-ui", json={"runId": "run-1"}, headers={"Last-Event-ID": "0-0"}),
+        ):
+            assert (answer.status_code, answer.json()["type"]) == (503, "RUN_ERROR"), answer.text
+            assert answer.json()["code"] == "redis_unavailable"
+            assert int(answer.headers["retry-after"]) > 0

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import hmac
+import re
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -64,13 +65,16 @@ async def mine(closed: Stack) -> dict[str, Any]:
 
 
 async def refusal(answer: httpx.Response) -> tuple[int, str]:
-    assert answer.headers["content-type"] == "application/problem+json"
+    if answer.request.url.path.startswith("/ag-ui"):
+        assert answer.json()["type"] == "RUN_ERROR"
+    else:
+        assert answer.headers["content-type"] == "application/problem+json"
     return answer.status_code, answer.json()["code"]
 
 
 async def test_the_list_of_routes_is_the_whole_list(closed: Stack) -> None:
     paths = (await closed.client.get("/openapi.json")).json()["paths"]
-    documented = {(method.upper(), path.replace("{stream_id}", "{id}")) for path in paths for method in paths[path]}
+    documented = {(method.upper(), re.sub(r"{\w+}", "{id}", path)) for path in paths for method in paths[path]}
     assert documented - set(ROUTES) == {("GET", path) for path in HEALTH}
 
 
@@ -155,6 +159,19 @@ async def test_one_idempotency_key_of_two_owners_is_two_streams(closed: Stack, s
     two = await closed.create(script, headers={"Idempotency-Key": "same", **bearer(BOB)})
     assert one["id"] != two["id"]
     assert (await stranger.get(two["url"], headers=bearer(BOB))).status_code == 200
+
+
+async def test_one_run_id_of_two_owners_is_two_runs(closed: Stack, stranger: httpx.AsyncClient) -> None:
+    message = {"id": "1", "role": "user", "content": '{"tokens": 1}'}
+    run = {"threadId": "t", "runId": "same", "messages": [message], "forwardedProps": {"model": "local/scripted"}}
+    assert (await closed.client.post("/ag-ui", json=run)).status_code == 200
+    back = {"Last-Event-ID": "0-0", **bearer(BOB)}
+    assert await refusal(await stranger.post("/ag-ui", json=run, headers=back)) == (404, "stream_not_found")
+    assert await refusal(await stranger.get("/ag-ui/same", headers=bearer(BOB))) == (404, "stream_not_found")
+    other = await stranger.post("/ag-ui", json=run, headers=bearer(BOB))
+    assert (
+        other.headers["x-headrace-stream"] != (await closed.client.get("/ag-ui/same")).headers["x-headrace-stream"]
+    )
 
 
 # -- read tokens ------------------------------------------------------------------------------------
@@ -302,7 +319,7 @@ async def chunks(count: int, sent: list[int]) -> AsyncIterator[bytes]:
         yield b"x" * 65536
 
 
-@pytest.mark.parametrize("path", ["/v1/streams", f"/v1/streams/{NOBODY}/cancel"])
+@pytest.mark.parametrize("path", ["/v1/streams", f"/v1/streams/{NOBODY}/cancel", "/ag-ui"])
 async def test_a_chunked_body_that_is_too_large_gets_its_answer(closed: Stack, path: str) -> None:
     headers = {"Content-Type": "application/json"}
     answer = await closed.client.post(path, content=chunks(40, []), headers=headers)
