@@ -11,7 +11,8 @@ run that is asked for twice is made once, and whoever knows its id comes back to
 TanStack's client tells itself by its header ``X-Run-Id``.
 """
 
-from typing import Annotated, Any, Final
+from http import HTTPStatus
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -21,7 +22,7 @@ from api.dialects import Speak
 from api.dialects.ag_ui import ASKED, place_of, speak, speak_to_tanstack
 from api.http.auth import context, own_fields, owner_of
 from api.http.bodies import BodyRoute
-from api.http.problems import Form, Problem, documented
+from api.http.problems import Form, Problem
 from api.schemas.ag_ui import MAX_RUN_ID, RunId, run_id_of, run_request
 from api.viewing.subscribe import NEEDED, Returning, Wanted, bad_cursor, open_viewer
 from shared.protocol.cursor import BadCursor, Cursor
@@ -31,9 +32,21 @@ router = APIRouter(prefix="/ag-ui", tags=["AG-UI"], route_class=BodyRoute)
 STREAM: Final = "X-Headrace-Stream"
 FROM_THE_START: Final = "-1"
 
+
+class RunError(BaseModel):
+    """The event that ends a run, and the body of every error response."""
+
+    type: Literal["RUN_ERROR"] = "RUN_ERROR"
+    message: str = Field(description="what happened and what to do; made for people")
+    code: str = Field(description="stable; made for programs; /docs#errors lists all")
+
+
 _STREAMED: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {"text/event-stream": {}}, "description": "The run's events"},
-    **documented(400, 401, 404, 413, 422, 429, 503),
+    **{
+        status: {"model": RunError, "description": HTTPStatus(status).phrase}
+        for status in (400, 401, 404, 413, 422, 429, 503)
+    },
 }
 LastEventId = Annotated[str | None, Header(description="the id of the last event received")]
 
@@ -132,8 +145,8 @@ def _no_such_run() -> Problem:
 def run_error(problem: Problem) -> Response:
     """A problem as the event that tells it, under its status: AG-UI's client raises an error with the status, and
     with this as its ``payload``."""
-    event = {"type": "RUN_ERROR", "message": problem.detail, "code": problem.code}
-    return JSONResponse(event, problem.status, headers=problem.headers)
+    event = RunError(message=problem.detail, code=problem.code)
+    return JSONResponse(event.model_dump(), problem.status, headers=problem.headers)
 
 
 ERROR_FORMS: Final[dict[str, Form]] = {"/ag-ui": run_error}

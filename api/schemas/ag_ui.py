@@ -225,7 +225,10 @@ def _kept(encrypted: Any) -> dict[str, Any] | None:
         kept = msgspec.json.decode(encrypted)
     except msgspec.DecodeError:
         return None
-    return kept if isinstance(kept, dict) and kept.keys() == {"provider", "parts"} else None
+    match kept:
+        case {"provider": _, "parts": list()}:
+            return dict(kept)
+    return None
 
 
 def _content(content: Any) -> Any:
