@@ -30,7 +30,8 @@ from shared.protocol.events import encode_data
 
 PROTOCOL: Final = "1.0"
 ASKED: Final = "ag-ui"
-"""In :attr:`About.asked`: a run's ``threadId``, ``runId`` and ``parentRunId``."""
+"""In :attr:`About.asked`: a run's ``threadId`` and ``runId``, and the ``parentRunId`` and ``protocolVersion`` that
+its client told."""
 WANTED_BACK: Final = frozenset(
     {"thinking", "redacted_thinking", "thoughtSignature", "extra_content", "reasoning_details"}
 )
@@ -121,24 +122,23 @@ class AgUiDialect(PartsDialect):
         return self._started(place) + b"".join(self._start(part, place) for part in self._unclosed())
 
     def done(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
-        calls = [part for part in self.parts if part.kind == "tool"]
-        outcome: dict[str, Any] = {"type": "success"}
-        if calls:
-            outcome["pendingToolCallIds"] = [self._call_id(part) for part in calls]
-        return self._closed() + self._wanted_back() + self._finished(cursor, outcome, data)
+        return self._closed() + self._wanted_back() + self._finished(cursor, data)
 
     def failed(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
         return _event(cursor, "RUN_ERROR", message=data["message"], code=data["code"])
 
     def cancelled(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
-        return self._closed() + self._finished(cursor, {"type": "cancelled"}, data)
+        if "protocolVersion" not in self._run:  # before 1.0 clients have no such word, and some fail by it
+            message = f"The answer was stopped ({data.get('reason', '')})."
+            return self.failed(cursor, {"code": "cancelled", "message": message})
+        return self._closed() + self._finished(cursor, data, outcome={"type": "cancelled"})
 
     def _started(self, cursor: bytes) -> bytes:
-        return _event(cursor, "RUN_STARTED", **self._run, protocolVersion=PROTOCOL)
+        return _event(cursor, "RUN_STARTED", **{**self._run, "protocolVersion": PROTOCOL})
 
-    def _finished(self, cursor: bytes, outcome: dict[str, Any], data: Mapping[str, Any]) -> bytes:
+    def _finished(self, cursor: bytes, data: Mapping[str, Any], **more: Any) -> bytes:
+        """Without an outcome it is a success, for clients of all versions."""
         ids = {name: self._run[name] for name in ("threadId", "runId")}
-        more: dict[str, Any] = {"outcome": outcome}
         if usage := self._usage(data):
             more["usage"] = [usage]
         if metadata := self.metadata(data):
@@ -203,8 +203,7 @@ class TanStackDialect(AgUiDialect):
     def done(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
         calls = [part for part in self.parts if part.kind == "tool"]
         asks = [self._asks(cursor, place, part) for place, part in enumerate(calls)]
-        finished = self._finished(cursor, {"type": "success"}, data)
-        return self._closed() + self._wanted_back() + b"".join(asks) + finished
+        return self._closed() + self._wanted_back() + b"".join(asks) + self._finished(cursor, data)
 
     def metadata(self, data: Mapping[str, Any]) -> dict[str, Any]:
         reason = data.get("finish_reason")

@@ -59,6 +59,7 @@ class RunAgentInput(Loose):
     thread_id: Annotated[str, Field(alias="threadId", min_length=1, max_length=1000)]
     run_id: Annotated[RunId, Field(alias="runId")]
     parent_run_id: Annotated[str | None, Field(alias="parentRunId", max_length=1000)] = None
+    protocol_version: Annotated[str | None, Field(alias="protocolVersion", max_length=20)] = None
     messages: list[dict[str, Any]]
     tools: list[ClientTool] | None = None
     context: list[ContextItem] | None = None
@@ -107,9 +108,10 @@ def run_request(body: Any) -> Run:
     except ValidationError as error:
         found = [{**one, "loc": ("body", *_place(one["loc"], places))} for one in error.errors()]
         raise RequestValidationError(found, body=body) from None
-    ids = {"threadId": told.thread_id, "runId": told.run_id}
-    if told.parent_run_id is not None:
-        ids["parentRunId"] = told.parent_run_id
+    named = {"threadId", "runId", "parentRunId", "protocolVersion"}
+    ids = {
+        name: value for name, value in told.model_dump(by_alias=True, exclude_none=True).items() if name in named
+    }
     return Run(asked, told.run_id, ids)
 
 

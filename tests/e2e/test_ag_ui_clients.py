@@ -115,8 +115,9 @@ async def test_what_is_refused_is_raised_with_its_status(stack: Stack) -> None:
     assert "422" in told["errors"][0]
 
 
-async def test_a_cancelled_run_ends_as_cancelled(stack: Stack) -> None:
-    body = run_input({"tokens": 10_000, "interval_ms": 20}, "cancelled")
+@pytest.mark.parametrize("version", ["1.0", None])
+async def test_a_cancelled_run_ends_as_cancelled(stack: Stack, version: str | None) -> None:
+    body = run_input({"tokens": 10_000, "interval_ms": 20}, f"cancelled-{version}", protocolVersion=version)
     async with stack.client.stream("POST", "/ag-ui", json=body) as response:
         stream_id = response.headers["x-headrace-stream"]
         parser, events = SseParser(), []
@@ -124,6 +125,9 @@ async def test_a_cancelled_run_ends_as_cancelled(stack: Stack) -> None:
             events += [json.loads(event.data) for event in parser.feed(data) if event.data]
             if len(events) > 3 and events[-1]["type"] == "TEXT_MESSAGE_CONTENT":
                 await stack.client.post(f"/v1/streams/{stream_id}/cancel")
+    if version is None:
+        assert (events[-1]["type"], events[-1]["code"]) == ("RUN_ERROR", "cancelled")
+        return
     assert [event["type"] for event in events[-2:]] == ["TEXT_MESSAGE_END", "RUN_FINISHED"]
     assert events[-1]["outcome"] == {"type": "cancelled"}
 

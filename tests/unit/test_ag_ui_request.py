@@ -167,8 +167,12 @@ def test_forwarded_props_that_count_count_and_others_are_the_application_s() -> 
 
 
 def test_the_run_is_told_again_by_its_ids() -> None:
-    found = run_request(asked([USER], parentRunId="p"))
-    assert (found.run_id, found.ids) == ("r", {"threadId": "t", "runId": "r", "parentRunId": "p"})
+    assert run_request(asked([USER])).ids == {"threadId": "t", "runId": "r"}
+    found = run_request(asked([USER], parentRunId="p", protocolVersion="1.0"))
+    assert (found.run_id, found.ids) == (
+        "r",
+        {"threadId": "t", "runId": "r", "parentRunId": "p", "protocolVersion": "1.0"},
+    )
 
 
 @pytest.mark.parametrize(
