@@ -23,13 +23,13 @@ from api.dialects.ag_ui import ASKED, place_of, speak, speak_to_tanstack
 from api.http.auth import context, own_fields, owner_of
 from api.http.bodies import BodyRoute
 from api.http.problems import Form, Problem
+from api.routes.openai import STREAM
 from api.schemas.ag_ui import MAX_RUN_ID, RunId, run_id_of, run_request
 from api.viewing.subscribe import NEEDED, Returning, Wanted, bad_cursor, open_viewer
 from shared.protocol.cursor import BadCursor, Cursor
 
 router = APIRouter(prefix="/ag-ui", tags=["AG-UI"], route_class=BodyRoute)
 
-STREAM: Final = "X-Headrace-Stream"
 FROM_THE_START: Final = "-1"
 
 

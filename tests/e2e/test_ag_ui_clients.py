@@ -166,7 +166,9 @@ async def test_a_run_can_be_read_in_another_dialect_and_another_stream_in_this_o
     stream_id = answer.headers["x-headrace-stream"]
     plain = await stack.client.get(f"/v1/streams/{stream_id}/events?dialect=openai")
     assert plain.content.endswith(b"data: [DONE]\n\n")
-    assert (await stack.client.get(f"/v1/streams/{stream_id}/events?dialect=ag-ui")).content == answer.content
+    for headers in ({}, {"Last-Event-ID": "0-0"}):
+        again = await stack.client.get(f"/v1/streams/{stream_id}/events?dialect=ag-ui", headers=headers)
+        assert again.content == answer.content
     made = await stack.create({"tokens": 3})
     events = events_of((await stack.client.get(f"/v1/streams/{made['id']}/events?dialect=ag-ui")).content)
     assert json.loads(events[0].data)["runId"] == made["id"]

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
@@ -111,6 +112,26 @@ async def test_a_new_reader_of_a_trimmed_log_gets_all_of_it(stack: Stack, at: in
         assert [event["type"] for event in (events[0], events[-1])] == ["RUN_STARTED", "RUN_FINISHED"]
         texts.append("".join(event["delta"] for event in events if event["type"] == "TEXT_MESSAGE_CONTENT"))
     assert texts == [script_text(SCRIPT)] * 2
+
+
+async def test_a_place_that_was_trimmed_away_is_told_and_the_run_can_be_read_again(stack: Stack) -> None:
+    body = {
+        "threadId": "thread",
+        "runId": "trimmed",
+        "messages": [{"id": "1", "role": "user", "content": json.dumps({**SCRIPT, "interval_ms": 2})}],
+        "forwardedProps": {"model": MODEL},
+    }
+    first = await stack.client.post("/ag-ui", json=body, timeout=60)
+    seen = [event for event in SseParser().feed(first.content) if event.data]
+    other = await stack.add_api()  # which has never seen what is gone
+    async with httpx.AsyncClient(base_url=other.url, timeout=20) as client:
+        lost = await client.get("/ag-ui/trimmed", headers={"Last-Event-ID": seen[3].id})
+        told = [json.loads(event.data) for event in SseParser().feed(lost.content) if event.data]
+        assert [event.get("code") for event in told] == ["text_lost"]
+        whole = await client.get("/ag-ui/trimmed")
+    told = [json.loads(event.data) for event in SseParser().feed(whole.content) if event.data]
+    said = "".join(event["delta"] for event in told if event["type"] == "TEXT_MESSAGE_CONTENT")
+    assert (said, told[-1]["type"]) == (script_text(SCRIPT), "RUN_FINISHED")
 
 
 @pytest.mark.parametrize("client", ["agent", "tanstack"])

@@ -292,15 +292,17 @@ async def test_secrets_and_tokens_stay_out_of_the_logs(closed: Stack, mine: dict
 
 
 async def test_other_sites_may_call_only_where_they_are_named(stranger: httpx.AsyncClient) -> None:
-    asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    sent = "authorization, content-type, idempotency-key, last-event-id, x-run-id"
+    asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": sent}
     named = await stranger.options("/v1/streams", headers={"Origin": "https://app.example", **asks})
-    assert named.headers["access-control-allow-origin"] == "https://app.example"
+    assert (named.status_code, named.headers["access-control-allow-origin"]) == (200, "https://app.example")
     other = await stranger.options("/v1/streams", headers={"Origin": "https://evil.example", **asks})
     assert "access-control-allow-origin" not in other.headers
     refused = await stranger.get("/v1/models", headers={"Origin": "https://app.example"})
     assert refused.status_code == 401
     assert refused.headers["access-control-allow-origin"] == "https://app.example"
-    assert "Retry-After" in refused.headers["access-control-expose-headers"]
+    for name in ("Retry-After", "X-Headrace-Stream"):
+        assert name in refused.headers["access-control-expose-headers"]
 
 
 async def test_the_docs_are_whole_under_their_own_policy(closed: Stack) -> None:
