@@ -233,8 +233,11 @@ def _middleware(settings: Settings, listens_on: str) -> list[Middleware]:
         CORSMiddleware,
         allow_origins=settings.origins,
         allow_methods=["GET", "POST", "DELETE"],
-        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-AI-SDK-Version"],
-        expose_headers=["Location", "Retry-After", "Idempotency-Replayed"],
+        allow_headers=[
+            *("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"),
+            *("X-AI-SDK-Version", "X-Run-Id"),
+        ],
+        expose_headers=["Location", "Retry-After", "Idempotency-Replayed", "X-Headrace-Stream"],
         max_age=600,
     )
     return [*outer, cors, *inner]

@@ -129,6 +129,8 @@ class PartsDialect:
         self._calls: dict[int, Part] = {}
         """The last call of each index."""
         self.extras = 0
+        self.provided: list[tuple[int, dict[str, Any]]] = []
+        """What only the provider understands, each with the index of its entry."""
         self._ended_at: int | None = None
         """The index at which it ended with an error of its own, where the log goes on."""
         self._reset_at = -1
@@ -206,6 +208,7 @@ class PartsDialect:
             if part.first > index:
                 break
             twin._add(part.upto(index))
+        twin.provided = self.provided[: bisect_right(self.provided, index, key=itemgetter(0))]
         return twin
 
     def behind(self, number: int) -> Place | None:
@@ -262,6 +265,12 @@ class PartsDialect:
         """The index of the entry that is said, or was said last."""
         return self._index
 
+    @property
+    def place(self) -> Cursor:
+        """The id of the entry that was said last; only for a dialect that stands behind one."""
+        first, index = self._runs[-1]
+        return Cursor(first.epoch, first.n + self._index - index)
+
     def _enter(self, cursor: bytes) -> None:
         if not cursor:
             return
@@ -288,6 +297,8 @@ class PartsDialect:
         delta = decode_data(data)
         if "tool_call" in delta:
             return self._call(cursor, delta["tool_call"])
+        if "provider" in delta:
+            self.provided.append((self._index, delta["provider"]))
         return self.nothing(cursor)
 
     def _piece(self, cursor: bytes, kind: Kind, raw: bytes) -> bytes:

@@ -134,6 +134,12 @@ class Creation:
         except TimeoutError:
             raise redis_away() from None
 
+    async def stream_id(self, owner: str, key: str) -> str:
+        """The id of the stream that this key of this owner makes, or made. Raises :class:`Problem` (422)."""
+        if not 0 < len(key) <= MAX_KEY:
+            raise Problem(422, "bad_idempotency_key", f"An Idempotency-Key has 1 to {MAX_KEY} characters.")
+        return idempotent_stream_id(await self._secret(), owner, key)
+
     def _targets(self, asked: CreateStream) -> list[Target]:
         """The targets of the request: its model, then its fallbacks."""
         wanted = [asked.model, *(asked.fallbacks or [])]
@@ -161,9 +167,7 @@ class Creation:
     ) -> Made:
         secret = await self._secret()
         if key is not None:
-            if not 0 < len(key) <= MAX_KEY:
-                raise Problem(422, "bad_idempotency_key", f"An Idempotency-Key has 1 to {MAX_KEY} characters.")
-            stream_id = idempotent_stream_id(secret, owner, key)
+            stream_id = await self.stream_id(owner, key)
         fields = {**told, "on_failure": asked.on_failure}
         pause_after_ms = str(int(asked.pause_after * 1000)) if asked.flow == "client" else None
         if pause_after_ms is not None:

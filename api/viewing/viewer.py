@@ -26,6 +26,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from api.dialects.base import Dialect, Place, Told
+from api.dialects.native import BEGINNING
 from api.http.sink import Sink
 from api.http.unsent import Unsent
 from api.viewing.batching import Batching, BatchLimits, gather
@@ -55,6 +56,7 @@ OVERHEAD: Final = 64
 LARGE: Final = 4 * SLICE_BYTES
 """A larger write is a snapshot, or an event as large."""
 UNREAD: Final = "answers of this key wait for viewers to take them; come back soon"
+_BEGINNING: Final = entry_cursor(BEGINNING)
 
 log = structlog.get_logger("api.viewer")
 
@@ -145,6 +147,8 @@ class Viewer:
 
         Raises one of AWAY, or a RedisError, while Redis can't be asked.
         """
+        if cursor == _BEGINNING and not self._dialect.restarts:
+            cursor = None
         wanted = self._text_from if cursor is None else cursor
         self._last = None if cursor is None else cursor.encode()
         buffer = self._followed.buffer
