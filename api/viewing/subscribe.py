@@ -145,10 +145,10 @@ async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]
         try:
             async with has.seats.taken(wanted.stream_id) as seated:
                 if not seated:
-                    yield _farewell(FULL) + wanted.speak(about).parting()
+                    yield _farewell(FULL) + viewer.parting()
                     return
                 if has.viewing.full(owner):  # it was not, before others came
-                    yield _farewell(CROWDED) + wanted.speak(about).parting()
+                    yield _farewell(CROWDED) + viewer.parting()
                     return
                 with has.viewing.counted(owner), follow() as followed:
                     viewer.attach(followed)
@@ -159,7 +159,7 @@ async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]
                                 chunk, seen = _without(chunk, seen)
                             yield chunk
         except (*AWAY, RedisError):
-            yield _farewell(AWAY_NOW) + wanted.speak(about).parting()
+            yield _farewell(AWAY_NOW) + viewer.parting()
 
     response = SseResponse(chunks(), sink, has.watch, wanted.ping_s or has.settings.keepalive_s, wanted.ping)
     response.headers.update(wanted.headers)

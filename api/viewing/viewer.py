@@ -195,7 +195,7 @@ class Viewer:
             self._greeting = b""
         while self.state is not State.ENDED:
             if self._stopping():
-                yield encode_retry(random.randint(*STOP_RETRY_MS)) + self._parting()  # noqa: S311
+                yield encode_retry(random.randint(*STOP_RETRY_MS)) + self.parting()  # noqa: S311
                 return
             changes, before = self._followed.changes, self._position
             try:
@@ -207,7 +207,7 @@ class Viewer:
             if len(chunk) > LARGE:
                 admitted = self._unsent.admit(self._owner, chunk)
                 if admitted is None:
-                    yield encode_retry(2 * RETRY_MS) + encode_comment(UNREAD)
+                    yield encode_retry(2 * RETRY_MS) + encode_comment(UNREAD) + self.parting()
                     return
                 with self._unsent.held(self._owner, admitted):
                     chunk = b""
@@ -217,8 +217,13 @@ class Viewer:
             elif self._position == before:
                 await self._wait(changes)
 
-    def _parting(self) -> bytes:
-        own = self._own or (None if self._followed.adrift else self._followed.dialect)
+    def parting(self) -> bytes:
+        """The last bytes of a connection that ends before its stream does, by the dialect as it stands behind what
+        this viewer got: a number in them must not be ahead of that."""
+        followed, own = self._followed, self._own
+        if own is None and not followed.adrift and self._last is not None:
+            has_all = self.state is State.LIVE and self._sequence == followed.buffer.end
+            own = followed.dialect if has_all else followed.dialect.at(entry_cursor(self._last))
         return (own or self._dialect).parting()
 
     async def _step(self) -> bytes:

@@ -33,6 +33,8 @@ class Reader:
     def __init__(self, cut_after: int = 10**9) -> None:
         """``cut_after``: events, behind which it cuts its connection."""
         self.events: list[dict[str, Any]] = []
+        self.broken: list[dict[str, Any]] = []
+        """Errors of connections: the response goes on."""
         self.comings = 0
         self._cut_after = cut_after
 
@@ -78,7 +80,8 @@ class Reader:
             async for data in response.aiter_bytes():
                 for event in parser.feed(data):
                     told = json.loads(event.data)
-                    if told["type"] == "error":  # this connection ends, and the response goes on
+                    if told["type"] == "error":
+                        self.broken.append(told)
                         return
                     self.events.append(told)
                     got += 1
@@ -141,6 +144,9 @@ async def test_a_stopping_api_tells_its_reader_and_the_number_holds(stack: Stack
     await asyncio.to_thread(stack.apis[0].terminate)
     await reading
     assert not reader.ended
+    (broken,) = reader.broken
+    assert broken["code"] == "connection_ended"
+    assert broken["sequence_number"] == reader.events[-1]["sequence_number"]
     await reader.go_on(other.url)
     reader.is_whole()
 
