@@ -26,7 +26,7 @@ from api.dialects.base import About
 from api.dialects.native import BEGINNING
 from api.dialects.parts import Part, PartsDialect
 from shared.protocol.cursor import BadCursor, Cursor, entry_cursor, parse_cursor
-from shared.protocol.events import encode_data
+from shared.protocol.events import decode_data, encode_data
 
 PROTOCOL: Final = "1.0"
 ASKED: Final = "ag-ui"
