@@ -26,7 +26,7 @@ from api.dialects.base import About
 from api.dialects.native import BEGINNING
 from api.dialects.parts import Part, PartsDialect
 from shared.protocol.cursor import BadCursor, Cursor, entry_cursor, parse_cursor
-from shared.protocol.events import encode_data
+from shared.protocol.events import decode_data, encode_data
 
 PROTOCOL: Final = "1.0"
 ASKED: Final = "ag-ui"
@@ -175,7 +175,7 @@ class AgUiDialect(PartsDialect):
     def _wanted_back(self) -> bytes:
         """What the next request must bring back to the provider, in the one field that clients keep for that. It
         belongs to the last reasoning, or to the assistant's message where that is none."""
-        parts = [part for _, part in self.provided if part.get("type") in WANTED_BACK]
+        parts = [part for _, raw in self.provided if (part := decode_data(raw)).get("type") in WANTED_BACK]
         if not parts or not self.parts:
             return b""
         reasoning = [part for part in self.parts if part.kind == "reasoning"]

@@ -129,7 +129,7 @@ class PartsDialect:
         self._calls: dict[int, Part] = {}
         """The last call of each index."""
         self.extras = 0
-        self.provided: list[tuple[int, dict[str, Any]]] = []
+        self.provided: list[tuple[int, bytes]] = []
         """What only the provider understands, each with the index of its entry."""
         self._ended_at: int | None = None
         """The index at which it ended with an error of its own, where the log goes on."""
@@ -293,12 +293,12 @@ class PartsDialect:
         if data.startswith(_REASONING):
             return self._piece(cursor, "reasoning", data[len(_REASONING) : -2])
         if data.startswith(_PROVIDER):
-            return self.provider(cursor, data[len(_PROVIDER) : -1])
+            raw = data[len(_PROVIDER) : -1]
+            self.provided.append((self._index, raw))
+            return self.provider(cursor, raw)
         delta = decode_data(data)
         if "tool_call" in delta:
             return self._call(cursor, delta["tool_call"])
-        if "provider" in delta:
-            self.provided.append((self._index, delta["provider"]))
         return self.nothing(cursor)
 
     def _piece(self, cursor: bytes, kind: Kind, raw: bytes) -> bytes:

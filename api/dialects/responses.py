@@ -20,10 +20,10 @@ There is no ``response.cancelled`` among OpenAI's events: an answer that was sto
 response, is an ``error`` event under the last number that was said: the response goes on.
 """
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -32,7 +32,6 @@ from api.dialects.native import GONE_TEXT, PARTING_TEXT
 from api.dialects.parts import Kind, Part, PartsDialect
 from api.dialects.plain import LOST_TEXT
 from api.schemas.responses import ASKED, UNASKED, kept
-from shared.protocol.cursor import Cursor
 from shared.protocol.events import MESSAGE, decode_data, decode_many, encode_data
 from shared.store.streams import Reading, json_field
 
@@ -94,17 +93,9 @@ class ResponsesDialect(PartsDialect):
 
     def __init__(self, about: About) -> None:
         super().__init__(about)
-        self._provided: list[tuple[int, dict[str, Any]]] = []
-        """What the provider wants back, and where it said that it refuses, each with the index of its entry."""
         self._spoken: Part | None = None
         self._delta = b""
         """What stands in front of a delta of that part."""
-
-    def at(self, cursor: Cursor | None) -> Self | None:
-        twin = super().at(cursor)
-        if twin is not None:
-            twin._provided = self._provided[: bisect_right(self._provided, twin.index, key=itemgetter(0))]
-        return twin
 
     # -- events ---------------------------------------------------------------------------------------
 
@@ -121,12 +112,6 @@ class ResponsesDialect(PartsDialect):
     def attempt(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
         # A fallback may speak from here on.
         self.about = self.about._replace(model=data.get("model") or self.about.model)
-        return self.nothing(cursor)
-
-    def provider(self, cursor: bytes, raw: bytes) -> bytes:
-        found = decode_data(raw)
-        if found.get("type") in WANTED_BACK or found.get("type") == REFUSAL:
-            self._provided.append((self.index, found))
         return self.nothing(cursor)
 
     def open(self, part: Part) -> bytes:
@@ -293,8 +278,11 @@ class ResponsesDialect(PartsDialect):
 
     def _between(self, first: int, until: int) -> list[dict[str, Any]]:
         """What the provider sent from this index on, in front of that one."""
-        place = bisect_left(self._provided, first, key=itemgetter(0))
-        return [found for _, found in self._provided[place : bisect_left(self._provided, until, key=itemgetter(0))]]
+        at = itemgetter(0)
+        between = self.provided[
+            bisect_left(self.provided, first, key=at) : bisect_left(self.provided, until, key=at)
+        ]
+        return [found for _, raw in between if (found := decode_data(raw)).get("type") in (*WANTED_BACK, REFUSAL)]
 
     def _kept(self, found: Sequence[Mapping[str, Any]]) -> bytes:
         wanted = [one for one in found if one["type"] in WANTED_BACK]

@@ -1,41 +1,16 @@
 """An SSE response on its connection: whoever asks again there waits for its end; a lost connection ends it."""
 
 import asyncio
-from collections.abc import AsyncGenerator
 
 import pytest
-from starlette.types import Receive, Scope, Send
 
 from api.http import connections
-from api.http.sink import Sink
-from api.http.sse_response import SendWatch, SseResponse
-from tests.support.served import GET, WITHIN_S, served
-
-
-class Streams:
-    """An application of which each request gets a stream: its number, and what is put in for it."""
-
-    def __init__(self) -> None:
-        self.said: list[asyncio.Queue[bytes]] = []
-        self.ended: list[int] = []
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        number = len(self.said)
-        self.said.append(asyncio.Queue())
-        await SseResponse(self._chunks(number), Sink(), SendWatch(1.0), 15.0)(scope, receive, send)
-
-    async def _chunks(self, number: int) -> AsyncGenerator[bytes, None]:
-        try:
-            yield b"stream %d" % number
-            while chunk := await self.said[number].get():
-                yield chunk
-        finally:
-            self.ended.append(number)
+from tests.support.served import GET, WITHIN_S, NumberedStreams, served
 
 
 @pytest.mark.parametrize("pipelined", [True, False])
 async def test_a_second_request_on_a_connection_is_answered_behind_the_end(pipelined: bool) -> None:
-    app = Streams()
+    app = NumberedStreams()
     async with served(app) as port, asyncio.timeout(WITHIN_S):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(GET)
@@ -57,7 +32,7 @@ async def test_a_second_request_on_a_connection_is_answered_behind_the_end(pipel
 
 
 async def test_a_lost_connection_ends_what_is_sent_over_it() -> None:
-    app = Streams()
+    app = NumberedStreams()
     async with served(app) as port, asyncio.timeout(WITHIN_S):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(GET)
@@ -68,7 +43,7 @@ async def test_a_lost_connection_ends_what_is_sent_over_it() -> None:
 
 
 async def test_the_server_waits_for_a_response_when_it_stops_and_closes_behind_it() -> None:
-    app = Streams()
+    app = NumberedStreams()
     async with served(app) as port, asyncio.timeout(WITHIN_S):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(GET)
@@ -99,7 +74,7 @@ async def test_what_is_refused_behind_a_response_is_told_so_behind_it(
 ) -> None:
     for name in ("SWEEP_S", "HEAD_S"):
         monkeypatch.setattr(connections, name, 0.1)
-    app = Streams()
+    app = NumberedStreams()
     waiting = behind.count(GET) - 1
     async with served(app) as port, asyncio.timeout(WITHIN_S):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -125,7 +100,7 @@ async def test_what_is_refused_behind_a_response_is_told_so_behind_it(
 
 
 async def test_whoever_sends_no_more_is_told_of_a_refusal_too() -> None:
-    app = Streams()
+    app = NumberedStreams()
     async with served(app) as port, asyncio.timeout(WITHIN_S):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(GET)
