@@ -24,7 +24,7 @@ import msgspec
 
 from api.dialects.base import About
 from api.dialects.native import BEGINNING
-from api.dialects.parts import Part, PartsDialect
+from api.dialects.parts import WANTED_BACK, Part, PartsDialect
 from shared.protocol.cursor import BadCursor, Cursor, entry_cursor, parse_cursor
 from shared.protocol.events import decode_data, encode_data
 
@@ -32,10 +32,6 @@ PROTOCOL: Final = "1.0"
 ASKED: Final = "ag-ui"
 """In :attr:`About.asked`: a run's ``threadId`` and ``runId``, and the ``parentRunId`` and ``protocolVersion`` that
 its client told."""
-WANTED_BACK: Final = frozenset(
-    {"thinking", "redacted_thinking", "thoughtSignature", "extra_content", "reasoning_details"}
-)
-"""Parts that a provider wants back with a tool's result (:mod:`shared.protocol.events`)."""
 
 
 def speak(about: About) -> "AgUiDialect":

@@ -53,6 +53,11 @@ from shared.store.log import Entry
 
 Kind = Literal["text", "reasoning", "tool"]
 
+WANTED_BACK: Final = frozenset(
+    {"thinking", "redacted_thinking", "thoughtSignature", "extra_content", "reasoning_details"}
+)
+"""Types of what a provider wants back with the next turn (:mod:`shared.protocol.events`)."""
+
 _TEXT: Final = b'{"text":"'
 _REASONING: Final = b'{"reasoning":"'
 _PROVIDER: Final = b'{"provider":'

@@ -29,17 +29,13 @@ import msgspec
 
 from api.dialects.base import About
 from api.dialects.native import GONE_TEXT, PARTING_TEXT
-from api.dialects.parts import Kind, Part, PartsDialect
+from api.dialects.parts import WANTED_BACK, Kind, Part, PartsDialect
 from api.dialects.plain import LOST_TEXT
 from api.schemas.responses import ASKED, UNASKED, kept
 from shared.protocol.events import MESSAGE, decode_data, decode_many, encode_data
 from shared.store.streams import Reading, json_field
 
 PREFIXES: Final[Mapping[Kind, str]] = {"text": "msg", "reasoning": "rs", "tool": "fc"}
-WANTED_BACK: Final = frozenset(
-    {"thinking", "redacted_thinking", "thoughtSignature", "extra_content", "reasoning_details"}
-)
-"""Types of what providers want back with the next turn (see :mod:`shared.protocol.events`)."""
 REFUSAL: Final = "refusal"
 INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """Finish reasons of an answer that is not whole, and OpenAI's words for them."""
