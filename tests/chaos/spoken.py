@@ -60,7 +60,47 @@ class OpenAIViewer(SpokenViewer):
         return "message", {}
 
 
-DIALECTS: Final[tuple[type[SpokenViewer], ...]] = (OpenAIViewer,)
+class ResponsesViewer(SpokenViewer):
+    """Reads the events of OpenAI's Responses, whose numbers rise by one, wherever it comes back: an entry of which
+    it saw a part comes again."""
+
+    dialect = "responses"
+    PIECES: Final[Mapping[str, str]] = {
+        "response.output_text.delta": "text",
+        "response.reasoning_summary_text.delta": "reasoning",
+        "response.function_call_arguments.delta": "arguments",
+    }
+    number = -1
+
+    def read_event(self, event: ServerSentEvent) -> tuple[str, dict[str, Any]]:
+        data = json.loads(event.data)
+        if data["type"] == "error":
+            return (PARTING if data["code"] == PARTING else "failed"), {"code": data["code"]}
+        number = data["sequence_number"]
+        if number <= self.number:
+            return "message", {}
+        if number != self.number + 1:
+            self.trouble.append(f"event {number} followed event {self.number}")
+        self.number = number
+        if piece := self.PIECES.get(data["type"]):
+            setattr(self.answer, piece, getattr(self.answer, piece) + data["delta"])
+        return self._kind(data.get("response") or {}), {"code": self._code(data.get("response") or {})}
+
+    @staticmethod
+    def _kind(response: Mapping[str, Any]) -> str:
+        match response.get("status"):
+            case "completed" | "incomplete":
+                return "done"
+            case "failed" | "cancelled":
+                return "failed"
+        return "message"
+
+    @staticmethod
+    def _code(response: Mapping[str, Any]) -> str:
+        return str((response.get("error") or {}).get("type") or response.get("status") or "")
+
+
+DIALECTS: Final[tuple[type[SpokenViewer], ...]] = (OpenAIViewer, ResponsesViewer)
 
 
 def spoken_viewer(habit: str, rng: random.Random) -> SpokenViewer:
