@@ -60,11 +60,6 @@ def chunk(kind: str, cursor: bytes = b"", /, **fields: Any) -> bytes:
     return _event(cursor, encode_data({"type": kind, **fields}))
 
 
-def error(text: str, cursor: bytes = b"") -> bytes:
-    """The end of a stream that can't be shown any further."""
-    return chunk("error", errorText=text) + _event(cursor, _DONE)
-
-
 def replay(message: Mapping[str, Any]) -> bytes:
     """What a message holds already, for a client that resumes it: the SDK then builds it from nothing.
 
@@ -101,7 +96,8 @@ def _call_again(kind: str, part: Mapping[str, Any]) -> Iterator[bytes]:
     name = str(part.get("toolName")) if dynamic else kind.removeprefix("tool-")
     call = {"toolCallId": call_id, "toolName": name, **dynamic}
     if part.get("state") == "output-error":
-        yield chunk("tool-input-error", **call, input=part.get("input"), errorText=str(part.get("errorText")))
+        asked = part.get("input", part.get("rawInput"))
+        yield chunk("tool-input-error", **call, input=asked, errorText=str(part.get("errorText")))
         return
     yield chunk("tool-input-start", **call)
     if part.get("input") is not None:
@@ -129,7 +125,8 @@ class AiSdkDialect(PartsDialect):
         if resets:
             self.last_words = TERMINAL
         self._message_id = message_id
-        self._stream = about.stream_id.encode()
+        self._said_last: Part | None = None
+        self._delta = b""
         self._model = about.model
 
     def fresh(self) -> Self:
@@ -157,13 +154,19 @@ class AiSdkDialect(PartsDialect):
         return chunk(f"{part.kind}-start", id=self._id(part))
 
     def delta(self, cursor: bytes, part: Part, raw: bytes) -> bytes:
-        head = b"id: %b\n" % cursor if cursor else b""
+        if part is not self._said_last:
+            self._said_last, self._delta = part, self._delta_of(part)
+        if cursor:
+            return b'id: %b\n%b%b"}\n\n' % (cursor, self._delta, raw)
+        return b'%b%b"}\n\n' % (self._delta, raw)
+
+    def _delta_of(self, part: Part) -> bytes:
+        """What stands in front of the text in each delta of a part."""
         if part.kind == "tool":
-            call_id = encode_data(part.call_id)  # type: ignore[arg-type]
-            shape = b'%bdata: {"type":"tool-input-delta","toolCallId":%b,"inputTextDelta":"%b"}\n\n'
-            return shape % (head, call_id, raw)
-        shape = b'%bdata: {"type":"%b-delta","id":"%b-%d","delta":"%b"}\n\n'
-        return shape % (head, part.kind.encode(), self._stream, part.number, raw)
+            told = {"type": "tool-input-delta", "toolCallId": part.call_id, "inputTextDelta": ""}
+        else:
+            told = {"type": f"{part.kind}-delta", "id": self._id(part), "delta": ""}
+        return b"data: " + encode_data(told)[: -len('"}')]
 
     def close(self, part: Part) -> bytes:
         return chunk(f"{part.kind}-end", id=self._id(part))
@@ -185,7 +188,7 @@ class AiSdkDialect(PartsDialect):
         return b"".join(said)
 
     def failed(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
-        return error(data["message"], cursor)
+        return chunk("error", errorText=data["message"]) + _event(cursor, _DONE)
 
     def cancelled(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
         return self._close_open() + chunk("abort") + _event(cursor, _DONE)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -385,3 +386,21 @@ async def test_a_chat_that_nobody_began_has_nothing_to_resume_or_to_stop(stack: 
     stopped = await stack.client.post("/api/chat/unknown/stop")
     assert (stopped.status_code, stopped.headers["x-headrace-error"]) == (404, "chat_not_found")
     assert (await stack.client.get(f"/api/chat/{'c' * 201}/stream")).status_code == 422
+
+
+@packages
+async def test_a_log_that_lost_its_beginning_tells_the_whole_answer(tmp_path: Path, package: str) -> None:
+    async with running_stack(tmp_path, HEADRACE_LOG_CAP="50") as short:
+        chat = new_chat()
+        script = {**SCRIPT, "tokens": 250, "interval_ms": 10, "tool_call": True}
+        asked = asyncio.create_task(run(short, package, "ask", script, chat=chat))
+        stream_id = await until_said(short, chat)
+        await short.until_said(stream_id, 700)
+        async with Redis.from_url(short.server.url) as redis:
+            ((_, first),) = await redis.xrange(Keys("headrace").log(stream_id), count=1)
+        assert first[b"e"] == b"message", "the log is whole: nothing is tested"
+        messages = [user(json.dumps(script))]
+        resumed = await run_client(package, "resume", short.apis[0].url, chat=chat, messages=messages)
+        whole = await asked
+        assert texts(whole["messages"][-1]) == script_text(script)
+        assert resumed["messages"][-1] == whole["messages"][-1]

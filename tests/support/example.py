@@ -19,8 +19,10 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 STEP_TIMEOUT_S = 110
 
 
-def build_example(name: str, pins: Mapping[str, str] | None = None) -> Path:
-    """The built app of this name. ``pins``: other versions of its packages.
+def build_example(
+    name: str, pins: Mapping[str, str] | None = None, sources: Mapping[str, str] | None = None
+) -> Path:
+    """The built app of this name. ``pins``: other versions of its packages; ``sources``: other text of its files.
 
     Without node or npm, or where nothing can be installed, the test is skipped by name (failed under CI=true).
     """
@@ -31,7 +33,7 @@ def build_example(name: str, pins: Mapping[str, str] | None = None) -> Path:
     files = sorted(path for path in source.rglob("*") if path.is_file() and "node_modules" not in path.parts)
     package = json.loads((source / "package.json").read_text(encoding="utf-8"))
     package["dependencies"] |= pins or {}
-    told = json.dumps(package) + "".join(path.read_text(encoding="utf-8") for path in files)
+    told = json.dumps([package, sources]) + "".join(path.read_text(encoding="utf-8") for path in files)
     place = FOLDER / "build" / f"{name}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
     place.mkdir(parents=True, exist_ok=True)
     with (place / ".building").open("w") as lock:  # test processes run at the same time
@@ -40,7 +42,8 @@ def build_example(name: str, pins: Mapping[str, str] | None = None) -> Path:
             shutil.copytree(
                 source, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules", "dist")
             )
-            (place / "package.json").write_text(json.dumps(package), encoding="utf-8")
+            for file, text in {**(sources or {}), "package.json": json.dumps(package)}.items():
+                (place / file).write_text(text, encoding="utf-8")
             _run(npm, "install", "--no-audit", "--no-fund", "--no-package-lock", "--prefix", str(place))
             _run(npm, "run", "build", "--prefix", str(place))
     return place

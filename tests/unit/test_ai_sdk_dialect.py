@@ -11,14 +11,17 @@ from api.dialects import dialect
 from api.dialects.ai_sdk import BAD_INPUT_TEXT, AiSdkDialect, continued, replay, speak, speak_resets
 from api.dialects.base import About
 from api.dialects.plain import RESTARTED_TEXT
+from api.schemas.ui_messages import ChatRequest
 from api.viewing.viewer import resync
 from shared.protocol.cursor import Cursor
 from shared.protocol.events import encode_data
 from shared.protocol.transcript import snapshot_lines
 from shared.store.log import Entry
 from shared.store.streams import Reading
-from tests.support.ai_sdk import PACKAGES, Message, run_client
+from tests.support.ai_sdk import PACKAGES, Message, run_client, user
 from tests.unit.test_parts_dialect import ATTEMPTS, delta_of, log_of
+from worker.providers import adapter
+from worker.providers.base import GenerationRequest
 
 STREAM = "s" * 24
 ARGUMENTS = '{"a": [1, "é\\n"]}'
@@ -131,6 +134,32 @@ def ended(kind: str, data: dict[str, Any], *, resets: bool = False) -> bytes:
     log = log_of([[{"text": "so far"}]])
     log[-1] = log[-1]._replace(type=kind, data=encode_data(data))
     return spoken(resets=resets).batch(log)
+
+
+def test_what_is_open_is_closed_at_the_end() -> None:
+    said = kinds(ended("done", {"finish_reason": "stop"}))
+    assert said[said.index("text-delta") + 1 :] == [
+        "text-end",
+        "message-metadata",
+        "finish-step",
+        "finish",
+        "[DONE]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("stop", "stop"),
+        ("length", "length"),
+        ("tool_calls", "tool-calls"),
+        ("content_filter", "content-filter"),
+        ("other", "other"),
+        (None, "other"),
+    ],
+)
+def test_reasons_are_in_the_sdk_s_words(ours: str | None, theirs: str) -> None:
+    assert chunks(ended("done", {"finish_reason": ours}))[-2] == {"type": "finish", "finishReason": theirs}
 
 
 def test_a_failure_is_an_error_and_a_stop_is_an_abort() -> None:
@@ -294,3 +323,31 @@ def test_cursors_are_the_log_s() -> None:
     said = spoken().entry(b"7-3", "message", b'{"text":"x"}')
     assert said.endswith(b'id: 7-3\ndata: {"type":"text-delta","id":"%b-0","delta":"x"}\n\n' % STREAM.encode())
     assert spoken().at(Cursor(7, 3)) is None
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+async def test_a_signature_goes_through_the_client_and_back_to_its_provider(package: str) -> None:
+    thinking = {"index": 0, "thinking": "hm", "signature": "SIGNED"}
+    log = log_of(
+        [
+            [
+                {"reasoning": "hm"},
+                {"provider": {"type": "thinking", "data": thinking}},
+                {"text": "I look."},
+                {"tool_call": {"index": 0, "id": "c1", "name": "look_up", "arguments": '{"q": 1}'}},
+            ]
+        ]
+    )
+    raw = AiSdkDialect(About(STREAM, "anthropic/claude", 1000), STREAM).batch(log).decode()
+    (made,) = await run_client(package, "reduce", "", streams=[raw])
+    answer = made["message"]
+    answer["parts"][-1] |= {"state": "output-available", "output": "found"}
+    asked = ChatRequest.model_validate({"id": "c", "messages": [user("?"), answer]}).asked("fail")
+    request = GenerationRequest(model="claude", messages=asked.turns(), provider="anthropic")
+    *_, said, result = adapter("anthropic").call(request, "").body["messages"]
+    assert said["content"] == [
+        {"type": "thinking", "thinking": "hm", "signature": "SIGNED"},
+        {"type": "text", "text": "I look."},
+        {"type": "tool_use", "id": "c1", "name": "look_up", "input": {"q": 1}},
+    ]
+    assert result["content"][0]["tool_use_id"] == "c1"

@@ -140,6 +140,7 @@ PURE = (
     "cli/chat/answer_state.py",
     "cli/chat/blocks.py",
     "api/viewing/shared_buffer.py",
+    "api/dialects/ai_sdk.py",
     "api/dialects/native.py",
     "worker/providers/base.py",
     "worker/providers/decoder.py",
@@ -154,6 +155,7 @@ PURE = (
     "worker/providers/formats/google.py",
     "worker/providers/formats/google_stream.py",
     "api/schemas/messages.py",
+    "api/schemas/ui_messages.py",
 )
 
 

@@ -70,7 +70,7 @@ function Chat({ id, messages: kept, draft, setDraft, onNew, onLost }) {
       <main>
         {messages.length === 0 && (
           <p className="hint">
-            Ask something, and reload the page while the answer comes. It goes on where it is, not where you were.
+            Ask something, and reload the page while the answer comes: nothing of it is lost.
           </p>
         )}
         {messages.map((message) => <Message key={message.id} message={message} />)}
