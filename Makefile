@@ -17,8 +17,9 @@ up: $(VENV)/installed ## install into .venv what is missing, then run Headrace o
 help: ## list the targets
 	@awk -F ':.* ## ' '/^[a-z]+:.* ## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# Three at a time, even on two cores: most tests wait for processes. Whole files stay together for what they share.
-TESTS := -m pytest -n 3 --dist loadfile
+# Six at a time, even on two cores: most tests wait for processes (fourteen files of them take 94 s with three at a
+# time, 81 with four, 64 with six). Whole files stay together for what they share.
+TESTS := -m pytest -n 6 --dist loadfile
 
 test: $(VENV)/installed-for-tests ## everything that is tested: unit, integration, end to end, documents
 	$(PY) $(TESTS) $(ARGS)

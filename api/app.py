@@ -34,7 +34,9 @@ from api.http.origins import Origins
 from api.http.prefix import Prefix
 from api.http.problems import handlers
 from api.http.rate_limiter import OpenLimits
+from api.http.scheduler import RequestScheduler
 from api.http.sse_response import SendWatch
+from api.http.unsent import Unsent
 from api.metrics import ApiMetrics
 from api.server import ApiServer
 from api.streams.admission import Admission
@@ -42,11 +44,10 @@ from api.streams.cancellation import Cancellation
 from api.streams.creation import Creation
 from api.streams.links import ReadLinks
 from api.streams.memory import Memory
-from api.streams.records import read_record
+from api.streams.records import Records
 from api.streams.secret import Secret
 from api.viewing.hub import Hub
 from api.viewing.presence import Presence
-from api.viewing.snapshots import SingleFlight
 from api.viewing.viewer_quota import ViewerQuota
 from shared.config.settings import BadSettings, Configuration, Settings, check_open, environment, load
 from shared.process.critical_tasks import start_critical
@@ -118,6 +119,7 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
     creator = Creator(streams, queue, quotas, one_server=one_server)
     admission = Admission(settings, quotas, streams, queue)
     viewer_quota = ViewerQuota(quotas, queue, settings.viewers_per_stream)
+    unsent = Unsent()
     viewing = Viewing(hub, room.viewers, settings.viewers_per_key, shared=len(settings.keys.names) > 1)
     presence = Presence(PresenceKeys(log_client, keys))
     watch = SendWatch(settings.send_timeout_s)
@@ -146,7 +148,8 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
         admission=admission,
         chats=Chats(queue_client, keys),
         tokens=ReadLinks(settings, secret, streams),
-        records=SingleFlight(partial(read_record, streams)),
+        records=Records(streams, unsent),
+        unsent=unsent,
         seats=viewer_quota,
         presence=presence,
         servers=servers,
@@ -215,6 +218,7 @@ def _middleware(settings: Settings, listens_on: str) -> list[Middleware]:
     """From the outside in. CORS comes before Origins and Auth, because a preflight carries no key."""
     inner = [
         Middleware(Auth, keys=settings.keys),
+        Middleware(RequestScheduler),
         Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
         Middleware(HeadRequests),
     ]
@@ -229,8 +233,11 @@ def _middleware(settings: Settings, listens_on: str) -> list[Middleware]:
         CORSMiddleware,
         allow_origins=settings.origins,
         allow_methods=["GET", "POST", "DELETE"],
-        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-AI-SDK-Version"],
-        expose_headers=["Location", "Retry-After", "Idempotency-Replayed"],
+        allow_headers=[
+            *("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"),
+            *("X-AI-SDK-Version", "X-Run-Id"),
+        ],
+        expose_headers=["Location", "Retry-After", "Idempotency-Replayed", "X-Headrace-Stream"],
         max_age=600,
     )
     return [*outer, cors, *inner]

@@ -9,14 +9,15 @@ from redis.asyncio import Redis
 
 from api.http.rate_limiter import OpenLimits
 from api.http.sse_response import SendWatch
+from api.http.unsent import Unsent
 from api.streams.admission import Admission
 from api.streams.cancellation import Cancellation
 from api.streams.creation import Creation
 from api.streams.links import ReadLinks
 from api.streams.memory import Memory
+from api.streams.records import Records
 from api.viewing.hub import Hub
 from api.viewing.presence import Presence
-from api.viewing.snapshots import SingleFlight
 from api.viewing.viewer_quota import ViewerQuota
 from shared.config.providers import Provider
 from shared.config.settings import Settings
@@ -88,8 +89,8 @@ class Context:
     admission: Admission
     chats: Chats
     tokens: ReadLinks
-    records: SingleFlight[str, bytes | None]
-    """The records of streams as JSON, by id; None where there is none."""
+    records: Records
+    unsent: Unsent
     seats: ViewerQuota
     presence: Presence
     servers: tuple[Redis, ...]

@@ -284,6 +284,28 @@ class Bench:
             "steal": Used.between(before.contender, after.contender).steal,
         }
 
+    def held(self, contender: Contender, counts: Sequence[int], answer: AskedAnswer) -> Row:
+        """Streams that have said their answer and have not ended, each with its viewer, in rising number: memory of
+        each process, by role."""
+        before = self._moment(contender)
+        memory: dict[str, list[tuple[int, float]]] = {}
+        with contextlib.ExitStack() as stack:
+            here = 0
+            for count in counts:
+                folder = self.directory / f"held-{count}"
+                stack.enter_context(idle_viewers(folder, contender.asking(answer), count - here))
+                here = count
+                time.sleep(answer.last_ms / 1000 + IDLE_WAIT_S)
+                for name, held in _memory_mb(contender).items():
+                    memory.setdefault(name, []).append((count, held))
+            after = self._moment(contender)
+        return {
+            "contender": contender.key,
+            "memory_mb": memory,
+            "bytes_per_stream": {name: 1e6 * slope(points) for name, points in memory.items()},
+            "steal": Used.between(before.contender, after.contender).steal,
+        }
+
     def _moment(self, contender: Contender) -> Moment:
         return Moment(CpuSample.take(contender.roots), cpu_ns(self.provider.pid))
 

@@ -54,6 +54,9 @@ class Size:
     overload: tuple[float, ...]
     """Multiples of the limit."""
     idle: tuple[int, ...]
+    held: tuple[int, ...]
+    """Streams that are under way together."""
+    held_rounds: int
     cold_rounds: int
     dialect_rounds: int
     neighbour_rounds: int
@@ -77,6 +80,8 @@ FULL: Final = Size(
     step=1.25,
     overload=(1.5, 3.0),
     idle=(10, 1000, 2000),
+    held=(50, 250, 500),
+    held_rounds=3,
     cold_rounds=5,
     dialect_rounds=3,
     neighbour_rounds=3,
@@ -97,6 +102,8 @@ SHORT: Final = Size(
     step=1.5,
     overload=(),
     idle=(10, 1000),
+    held=(50, 250),
+    held_rounds=1,
     cold_rounds=1,
     dialect_rounds=1,
     neighbour_rounds=1,
@@ -270,6 +277,17 @@ def idle_viewers(session: Session, size: Size) -> None:
                     session.measure("idle viewers", number, contender.title, take)
 
 
+def held_streams(session: Session, size: Size) -> None:
+    """Memory of worker and API for a stream that is under way; each time in new processes."""
+    answer = AskedAnswer(400, rate=200, hold_ms=60_000)
+    for number in session.rounds(size.held_rounds):
+        with session.running([Headrace]) as contenders:
+            for contender in contenders:
+                warm_up(session, contender)
+                take = partial(session.bench.held, contender, size.held, answer)
+                session.measure("held streams", number, contender.title, take)
+
+
 def cold_starts(session: Session, size: Size) -> None:
     """`headrace up` in a new folder, to the first token of the local model."""
     for number in session.rounds(size.cold_rounds):
@@ -362,5 +380,6 @@ SECTIONS: Final[dict[str, tuple[Callable[[Session, Size], None], Callable[[Size]
     "fan": (fan_out, lambda size: size.rounds),
     "resume": (resumes, lambda size: size.rounds),
     "idle": (idle_viewers, lambda size: size.rounds),
+    "held": (held_streams, lambda size: size.held_rounds),
 }
 """Each section, and its number of progress steps."""

@@ -156,6 +156,11 @@ def _against_native(key: str, rows: Sequence[Row]) -> Rounds:
     return ratios(_cpu(rows, key, 100, "dialects"), _cpu(rows, "headrace", 100, "dialects"))
 
 
+def _held(role: str) -> Callable[[Row], float]:
+    """KiB of a stream in the processes of this role."""
+    return lambda row: float(row["bytes_per_stream"][role]) / 1024
+
+
 TARGETS: Final = (
     Target(
         "CPU per delivered token, 100 streams, against (a)",
@@ -260,6 +265,20 @@ TARGETS: Final = (
         "{:.0f} KiB",
         48,
         25,
+    ),
+    Target(
+        "memory per stream of 400 tokens so far, in the worker",
+        _plain("held streams", _held("worker")),
+        "{:.0f} KiB",
+        96,
+        48,
+    ),
+    Target(
+        "the same in the API process, with its viewer",
+        _plain("held streams", _held("api")),
+        "{:.0f} KiB",
+        96,
+        48,
     ),
     Target(
         "1,000 viewers resume a 1,000-entry log at once: all caught up",

@@ -53,6 +53,11 @@ from shared.store.log import Entry
 
 Kind = Literal["text", "reasoning", "tool"]
 
+WANTED_BACK: Final = frozenset(
+    {"thinking", "redacted_thinking", "thoughtSignature", "extra_content", "reasoning_details"}
+)
+"""Types of what a provider wants back with the next turn (:mod:`shared.protocol.events`)."""
+
 _TEXT: Final = b'{"text":"'
 _REASONING: Final = b'{"reasoning":"'
 _PROVIDER: Final = b'{"provider":'
@@ -129,6 +134,8 @@ class PartsDialect:
         self._calls: dict[int, Part] = {}
         """The last call of each index."""
         self.extras = 0
+        self.provided: list[tuple[int, bytes]] = []
+        """What only the provider understands, each with the index of its entry."""
         self._ended_at: int | None = None
         """The index at which it ended with an error of its own, where the log goes on."""
         self._reset_at = -1
@@ -189,7 +196,10 @@ class PartsDialect:
             return twin
         run = bisect_right(self._runs, cursor, key=itemgetter(0)) - 1
         if run < 0:
-            return None
+            if cursor != Cursor(self.about.created_ms, 0):
+                return None
+            twin._runs, twin._index = [(cursor, 0)], 0  # behind `queued`, with which every log begins
+            return twin
         first, index = self._runs[run]
         index += cursor.n - first.n
         if first.epoch != cursor.epoch or not self._reset_at <= index <= self._index:
@@ -203,6 +213,7 @@ class PartsDialect:
             if part.first > index:
                 break
             twin._add(part.upto(index))
+        twin.provided = self.provided[: bisect_right(self.provided, index, key=itemgetter(0))]
         return twin
 
     def behind(self, number: int) -> Place | None:
@@ -259,6 +270,12 @@ class PartsDialect:
         """The index of the entry that is said, or was said last."""
         return self._index
 
+    @property
+    def place(self) -> Cursor:
+        """The id of the entry that was said last; only for a dialect that stands behind one."""
+        first, index = self._runs[-1]
+        return Cursor(first.epoch, first.n + self._index - index)
+
     def _enter(self, cursor: bytes) -> None:
         if not cursor:
             return
@@ -281,7 +298,9 @@ class PartsDialect:
         if data.startswith(_REASONING):
             return self._piece(cursor, "reasoning", data[len(_REASONING) : -2])
         if data.startswith(_PROVIDER):
-            return self.provider(cursor, data[len(_PROVIDER) : -1])
+            raw = data[len(_PROVIDER) : -1]
+            self.provided.append((self._index, raw))
+            return self.provider(cursor, raw)
         delta = decode_data(data)
         if "tool_call" in delta:
             return self._call(cursor, delta["tool_call"])

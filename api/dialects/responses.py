@@ -20,32 +20,39 @@ There is no ``response.cancelled`` among OpenAI's events: an answer that was sto
 response, is an ``error`` event under the last number that was said: the response goes on.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final, Self
+from operator import itemgetter
+from typing import Any, ClassVar, Final
 
 import msgspec
 
 from api.dialects.base import About
 from api.dialects.native import GONE_TEXT, PARTING_TEXT
-from api.dialects.parts import Kind, Part, PartsDialect
+from api.dialects.parts import WANTED_BACK, Kind, Part, PartsDialect
 from api.dialects.plain import LOST_TEXT
 from api.schemas.responses import ASKED, UNASKED, kept
-from shared.protocol.cursor import Cursor
 from shared.protocol.events import MESSAGE, decode_data, decode_many, encode_data
 from shared.store.streams import Reading, json_field
 
 PREFIXES: Final[Mapping[Kind, str]] = {"text": "msg", "reasoning": "rs", "tool": "fc"}
-WANTED_BACK: Final = frozenset(
-    {"thinking", "redacted_thinking", "thoughtSignature", "extra_content", "reasoning_details"}
-)
-"""Types of what providers want back with the next turn (see :mod:`shared.protocol.events`)."""
+REFUSAL: Final = "refusal"
 INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """Finish reasons of an answer that is not whole, and OpenAI's words for them."""
-STATUSES: Final = {"queued": "queued", "running": "in_progress", "failed": "failed", "cancelled": "cancelled"}
-"""OpenAI's words for a record's status; ``done`` is ``completed`` or ``incomplete``."""
+ERRORS: Final = {
+    "provider_rate_limited": "rate_limit_exceeded",
+    "provider_no_credit": "rate_limit_exceeded",
+    "context_too_long": "invalid_prompt",
+    "provider_refused": "invalid_prompt",
+    "content_filtered": "invalid_prompt",
+}
+"""OpenAI's codes of a failed response for ours; ``server_error`` for all others."""
+RUNNING: Final = {"queued": "queued", "running": "in_progress"}
+"""OpenAI's words for the status of a record that has not ended."""
 
 _EVENT: Final = b'%bevent: %b\ndata: {"type":"%b",%b,"sequence_number":%d}\n\n'
 _TEXT_PART: Final = b'{"type":"output_text","text":%b,"annotations":[],"logprobs":[]}'
+_REFUSAL: Final = b'{"type":"refusal","refusal":%b}'
 _SUMMARY: Final = b'{"type":"summary_text","text":%b}'
 
 
@@ -57,15 +64,6 @@ def speak(about: About) -> "ResponsesDialect":
 def response_id(stream_id: str) -> str:
     """The id of a stream's response."""
     return f"resp_{stream_id}"
-
-
-def error_code(code: str) -> str:
-    """OpenAI's code of a failed response for ours."""
-    if code in ("rate_limited", "provider_rate_limited", "provider_overloaded", "provider_no_credit"):
-        return "rate_limit_exceeded"
-    return (
-        "invalid_prompt" if code in ("context_too_long", "provider_refused", "content_filtered") else "server_error"
-    )
 
 
 def usage(told: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -91,17 +89,9 @@ class ResponsesDialect(PartsDialect):
 
     def __init__(self, about: About) -> None:
         super().__init__(about)
-        self.provided: list[tuple[int, dict[str, Any]]] = []
-        """What only the provider understands, each with the index of its entry."""
         self._spoken: Part | None = None
         self._delta = b""
         """What stands in front of a delta of that part."""
-
-    def at(self, cursor: Cursor | None) -> Self | None:
-        twin = super().at(cursor)
-        if twin is not None:
-            twin.provided = [found for found in self.provided if found[0] <= twin.index]
-        return twin
 
     # -- events ---------------------------------------------------------------------------------------
 
@@ -120,17 +110,13 @@ class ResponsesDialect(PartsDialect):
         self.about = self.about._replace(model=data.get("model") or self.about.model)
         return self.nothing(cursor)
 
-    def provider(self, cursor: bytes, raw: bytes) -> bytes:
-        self.provided.append((self.index, decode_data(raw)))
-        return self.nothing(cursor)
-
     def open(self, part: Part) -> bytes:
         number = self.index + part.extras - self.OPENS[part.kind]
         place = self._place(part)
         item = b'"output_index":%d,"item":%b' % (part.number, self._item(part, "in_progress", b""))
         said = self._event(b"", "response.output_item.added", number, item)
         if part.kind == "text":
-            piece = b'%b,"content_index":0,"part":%b' % (place, _TEXT_PART % b'""')
+            piece = b'%b,"content_index":0,"part":%b' % (place, self._content(part) % b'""')
             return said + self._event(b"", "response.content_part.added", number + 1, piece)
         if part.kind == "reasoning":
             piece = b'%b,"summary_index":0,"part":%b' % (place, _SUMMARY % b'""')
@@ -147,17 +133,13 @@ class ResponsesDialect(PartsDialect):
         return self._closed(part, self.index + self.extras, "completed")
 
     def done(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
-        reason = INCOMPLETE.get(data.get("finish_reason") or "")
-        status = "incomplete" if reason else "completed"
-        response = self.response(status, reason=reason, usage=usage(data.get("usage")))
-        return self._ended(cursor, f"response.{status}", status, response)
+        return self._ended(cursor, {**self.verdict("done", data), "usage": usage(data.get("usage"))})
 
     def failed(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
-        response = self.response("failed", error=data)
-        return self._event(cursor, "response.failed", self.index + self.extras, b'"response":%b' % response)
+        return self._ended(cursor, self.verdict("failed", data))
 
     def cancelled(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
-        return self._ended(cursor, "response.incomplete", "incomplete", self.response("cancelled"))
+        return self._ended(cursor, self.verdict("cancelled", data))
 
     def parting(self) -> bytes:
         return self._broken("connection_ended", PARTING_TEXT)
@@ -173,11 +155,15 @@ class ResponsesDialect(PartsDialect):
         return _EVENT % (b"id: %b\n" % cursor if cursor else b"", name, name, fields, number)
 
     def _in_front(self, part: Part) -> bytes:
-        kind, more = {
-            "text": (b"response.output_text.delta", b',"content_index":0,"logprobs":[]'),
-            "reasoning": (b"response.reasoning_summary_text.delta", b',"summary_index":0'),
-            "tool": (b"response.function_call_arguments.delta", b""),
-        }[part.kind]
+        match part.kind:
+            case "reasoning":
+                kind, more = b"response.reasoning_summary_text.delta", b',"summary_index":0'
+            case "tool":
+                kind, more = b"response.function_call_arguments.delta", b""
+            case _ if self._refuses(part):
+                kind, more = b"response.refusal.delta", b',"content_index":0'
+            case _:
+                kind, more = b"response.output_text.delta", b',"content_index":0,"logprobs":[]'
         return b'event: %b\ndata: {"type":"%b",%b%b,"delta":"' % (kind, kind, self._place(part), more)
 
     def _closed(self, part: Part, number: int, status: str) -> bytes:
@@ -185,8 +171,11 @@ class ResponsesDialect(PartsDialect):
         said = []
         if part.kind == "text":
             place += b',"content_index":0'
-            said.append(("response.output_text.done", b'%b,"text":%b,"logprobs":[]' % (place, text)))
-            said.append(("response.content_part.done", b'%b,"part":%b' % (place, _TEXT_PART % text)))
+            if self._refuses(part):
+                said.append(("response.refusal.done", b'%b,"refusal":%b' % (place, text)))
+            else:
+                said.append(("response.output_text.done", b'%b,"text":%b,"logprobs":[]' % (place, text)))
+            said.append(("response.content_part.done", b'%b,"part":%b' % (place, self._content(part) % text)))
         elif part.kind == "reasoning":
             place += b',"summary_index":0'
             said.append(("response.reasoning_summary_text.done", b'%b,"text":%b' % (place, text)))
@@ -200,20 +189,23 @@ class ResponsesDialect(PartsDialect):
         said.append(("response.output_item.done", item))
         return b"".join(self._event(b"", kind, number + n, fields) for n, (kind, fields) in enumerate(said))
 
-    def _ended(self, cursor: bytes, kind: str, status: str, response: bytes) -> bytes:
-        """Close what is open; then the last event. ``status``: of the last item."""
+    def _ended(self, cursor: bytes, verdict: Mapping[str, Any]) -> bytes:
+        """Close what is open; then the last event. ``verdict``: arguments of :meth:`response`."""
+        status = verdict["status"]
+        kind = f"response.{'incomplete' if status == 'cancelled' else status}"
+        last = "completed" if status == "completed" else "incomplete"
         said = []
         number = self.index + self.extras
         for part in self.parts:
             if part is self._open or part.kind == "tool":
-                said.append(self._closed(part, number, status if part is self.parts[-1] else "completed"))
+                said.append(self._closed(part, number, last if part is self.parts[-1] else "completed"))
                 number += 2 if part.kind == "tool" else self.CLOSES[part.kind]
         if rest := self._rest():
             for name in ("added", "done"):
                 item = b'"output_index":%d,"item":%b' % (len(self.parts), rest)
                 said.append(self._event(b"", f"response.output_item.{name}", number, item))
                 number += 1
-        said.append(self._event(cursor, kind, number, b'"response":%b' % response))
+        said.append(self._event(cursor, kind, number, b'"response":%b' % self.response(**verdict)))
         self.extras = number - self.index
         return b"".join(said)
 
@@ -233,7 +225,7 @@ class ResponsesDialect(PartsDialect):
         """``text``: as JSON, b'' for an item that only begins."""
         head = b'{"id":"%b",' % self._id(part).encode()
         if part.kind == "text":
-            content = _TEXT_PART % text if text else b""
+            content = self._content(part) % text if text else b""
             return b'%b"type":"message","role":"assistant","status":"%b","content":[%b]}' % (
                 head,
                 status.encode(),
@@ -250,25 +242,46 @@ class ResponsesDialect(PartsDialect):
             text or b'""',
         )
 
+    def _content(self, part: Part) -> bytes:
+        return _REFUSAL if self._refuses(part) else _TEXT_PART
+
+    def _refuses(self, part: Part) -> bool:
+        """Whether this text is a refusal: the provider said so between the part in front of it and this one."""
+        before = self.parts[part.number - 1].first if part.number else -1
+        until = part.first if part.indexes else self.index
+        return any(found["type"] == REFUSAL for found in self._between(before, until))
+
     def _wanted_back(self, part: Part) -> bytes:
         """What the provider wants back of what came with this part of reasoning."""
-        following = self.parts[part.number + 1 :][:1]
-        until = following[0].first if following else self.index + 1
-        return self._kept([found for at, found in self.provided if part.first <= at < until])
+        return self._kept(self._between(part.first, self._until(part)))
 
     def _rest(self) -> bytes:
         """An item of its own for what came elsewhere; b'' where nothing did."""
-        rest = []
-        for at, found in self.provided:
-            part = next((part for part in reversed(self.parts) if part.first <= at), None)
-            if part is None or part.kind != "reasoning":
-                rest.append(found)
-        wanted = self._kept(rest)
+        rest: list[dict[str, Any]] = []
+        behind = -1
+        for part in self.parts:
+            if part.kind == "reasoning":
+                rest += self._between(behind, part.first)
+                behind = self._until(part)
+        wanted = self._kept([*rest, *self._between(behind, self.index + 1)])
         name = f"{PREFIXES['reasoning']}_{self.about.stream_id}_{len(self.parts)}".encode()
         return b'{"id":"%b","type":"reasoning","summary":[]%b}' % (name, wanted) if wanted else b""
 
+    def _until(self, part: Part) -> int:
+        """The index at which the next part began, or will begin."""
+        following = part.number + 1
+        return self.parts[following].first if following < len(self.parts) else self.index + 1
+
+    def _between(self, first: int, until: int) -> list[dict[str, Any]]:
+        """What the provider sent from this index on, in front of that one."""
+        at = itemgetter(0)
+        between = self.provided[
+            bisect_left(self.provided, first, key=at) : bisect_left(self.provided, until, key=at)
+        ]
+        return [found for _, raw in between if (found := decode_data(raw)).get("type") in (*WANTED_BACK, REFUSAL)]
+
     def _kept(self, found: Sequence[Mapping[str, Any]]) -> bytes:
-        wanted = [one for one in found if one.get("type") in WANTED_BACK]
+        wanted = [one for one in found if one["type"] in WANTED_BACK]
         if not wanted:
             return b""
         return b',"encrypted_content":"%b"' % kept(self.about.model.partition("/")[0], wanted).encode()
@@ -276,6 +289,16 @@ class ResponsesDialect(PartsDialect):
     def _asked(self) -> Mapping[str, Any]:
         asked = msgspec.json.decode(self.about.asked or "{}").get(ASKED)
         return UNASKED if asked is None else asked
+
+    def verdict(self, ended: str, told: Mapping[str, Any]) -> dict[str, Any]:
+        """How a response has ended, as arguments of :meth:`response`. In: the record's status, and the data of the
+        log's last event."""
+        if ended == "failed" and not (told["code"] == "content_filtered" and self.parts):
+            return {"status": "failed", "error": told}
+        if ended == "cancelled":
+            return {"status": "cancelled"}
+        reason = INCOMPLETE.get("content_filter" if ended == "failed" else told.get("finish_reason") or "")
+        return {"status": "incomplete" if reason else "completed", "reason": reason}
 
     def output(self, status: str) -> bytes:
         """The items so far, as a JSON array. ``status``: of the response."""
@@ -323,7 +346,8 @@ class ResponsesDialect(PartsDialect):
 
 def failure(told: Mapping[str, Any]) -> dict[str, Any]:
     """The error of a failed response; its ``type`` is our own code."""
-    return {"code": error_code(told["code"]), "message": told["message"], "type": told["code"], "param": None}
+    code = ERRORS.get(told["code"], "server_error")
+    return {"code": code, "message": told["message"], "type": told["code"], "param": None}
 
 
 def respond(about: About, reading: Reading) -> bytes:
@@ -334,12 +358,9 @@ def respond(about: About, reading: Reading) -> bytes:
     result = json_field(record, "result") or {}
     told = usage(result.get("usage") or json_field(record, f"usage:{reading.attempt}"))
     status = record["status"]
-    if status == "failed":
-        return dialect.response("failed", error=result, usage=told)
-    if status in STATUSES:
-        return dialect.response(STATUSES[status], usage=told)
-    reason = INCOMPLETE.get(result.get("finish_reason") or "")
-    return dialect.response("incomplete" if reason else "completed", reason=reason, usage=told)
+    if status in RUNNING:
+        return dialect.response(RUNNING[status], usage=told)
+    return dialect.response(**dialect.verdict(status, result), usage=told)
 
 
 def output_of(about: About, reading: Reading) -> list[dict[str, Any]]:

@@ -10,9 +10,10 @@ become headers.
 A connection is in one of five phases. *Idle*: it waits for the next request, or for its peer to take the last
 response. *Head* and *body*: a request is coming. *Busy*: the request is whole, and the response is under way.
 *Refused*: a response told the reason, and bytes that still arrive are dropped for a moment. (A client that writes
-everything before it reads would otherwise lose the response to a reset.) Connections that are not busy *wait*. One
-sweep a second checks the waiting ones and closes those that are late, so a viewer costs no timer and no place in a
-table.
+everything before it reads would otherwise lose the response to a reset.) A refusal that comes while responses to
+earlier requests are due is sent behind them: the connection is busy until then, and drops what arrives. Connections
+that are not busy *wait*. One sweep a second checks the waiting ones and closes those that are late, so a viewer
+costs no timer and no place in a table.
 
 When too many connections wait, the one that has waited longest is closed, and not the new one: a client that sends
 its request at once is served while others hold silent connections. A connection is safe for its first second and
@@ -96,8 +97,8 @@ class HttpConnection(HttpToolsProtocol):
 
     # Not in the instance's dictionary: with more than thirty names Python no longer shares its keys (2 kB each).
     __slots__ = (
-        "_body_bytes", "_closes", "_drained", "_head_bytes", "_incomplete", "_on_half_close", "_phase", "_pieces",
-        "_response", "_since", "_sweep", "_table", "half_closed", "trusted",
+        "_body_bytes", "_closes", "_drained", "_head_bytes", "_incomplete", "_on_half_close", "_pending_refusal",
+        "_phase", "_pieces", "_response", "_since", "_sweep", "_table", "half_closed", "trusted",
     )  # fmt: skip
 
     def __init__(self, *args: Any, table: "Connections", **more: Any) -> None:
@@ -107,6 +108,8 @@ class HttpConnection(HttpToolsProtocol):
         self._on_half_close: Callable[[], None] | None = None
         self._closes = False
         """Whether the connection is to be closed after the body that still comes."""
+        self._pending_refusal: Problem | None = None
+        """The response to what came behind the requests whose responses are due."""
         self.half_closed = False
         """Whether the peer has closed its sending side."""
         self._phase = Phase.HEAD
@@ -151,7 +154,7 @@ class HttpConnection(HttpToolsProtocol):
         return True
 
     def data_received(self, data: bytes) -> None:
-        if self._phase is Phase.REFUSED:
+        if self._phase is Phase.REFUSED or self._pending_refusal is not None:
             self._drain(data)
             return
         if self._phase is Phase.IDLE:
@@ -198,7 +201,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         if len(self.pipeline) >= MAX_PIPELINED:
-            raise _not_http()
+            raise _pipelined()
         self._incomplete = 0
         self._phase = Phase.BODY
         self._since = self.loop.time()
@@ -236,10 +239,13 @@ class HttpConnection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         more = bool(self.pipeline)
         super().on_response_complete()
-        if self.half_closed and not more:
-            self.transport.close()
         # The sweep closes idle connections; uvicorn's own way is a timer for each connection.
         self._unset_keepalive_if_required()
+        if self._pending_refusal is not None and not more and not self.transport.is_closing():
+            self._end(self._pending_refusal, linger=not self.half_closed)
+            return
+        if self.half_closed and not more:
+            self.transport.close()
         # A connection that closes is watched until its last response has left.
         open_still = not self.transport.is_closing() or self.transport.get_write_buffer_size()
         if self._phase is Phase.BUSY and not more and open_still:
@@ -287,29 +293,47 @@ class HttpConnection(HttpToolsProtocol):
 
     # -- refusing ----------------------------------------------------------------------------------
 
+    @property
+    def _owes(self) -> bool:
+        """Whether responses are due to earlier requests than the one that is coming."""
+        if self._phase is Phase.BODY:
+            return bool(self.pipeline)
+        return self.cycle is not None and not self.cycle.response_complete
+
     def refuse(self, problem: Problem, *, linger: bool = True) -> None:
-        """End the connection, with this problem as the response if one can still be sent: a response that is under
-        way can't be interrupted by another. ``linger``: the peer may still be sending."""
-        cycle, phase, self._phase = self.cycle, self._phase, Phase.REFUSED
-        can_respond = not self.pipeline
-        if cycle is not None and phase is Phase.BODY:
-            can_respond = can_respond and not cycle.response_started
-            cycle.disconnected = True
-            cycle.message_event.set()
-        elif cycle is not None:
-            can_respond = can_respond and cycle.response_complete
+        """End the connection with this problem as the response, behind the responses that are due. A response that
+        began before its request's body was there is cut off: another can't stand within it. ``linger``: the peer
+        may still be sending."""
+        owes, started = self._owes, False
+        if self._phase is Phase.BODY:
+            if owes:
+                self.pipeline.popleft()  # the request itself: this is its response
+            else:
+                started = self.cycle.response_started
+                self.cycle.disconnected = True
+                self.cycle.message_event.set()
         if self.transport.is_closing():
+            self._phase = Phase.REFUSED
             self.transport.abort()
-            return
-        if not can_respond:
+        elif started:
+            self._phase = Phase.REFUSED
             self.transport.close()
-            return
+        elif owes:
+            self._pending_refusal = problem
+            self._phase = Phase.BUSY
+            self._table.discard(self)
+        else:
+            self._end(problem, linger=linger)
+
+    def _end(self, problem: Problem, *, linger: bool) -> None:
+        """Say this, and nothing more."""
         self.transport.write(self._refusal(problem))
         if linger:
             self._wait(Phase.REFUSED)
             self.flow.resume_reading()
             self.transport.write_eof()
         else:
+            self._phase = Phase.REFUSED
             self.transport.close()
 
     def _refusal(self, problem: Problem) -> bytes:
@@ -357,7 +381,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def crowd_out(self) -> None:
         """Close it to make room for others."""
-        if self._phase in (Phase.HEAD, Phase.BODY):
+        if self._phase in (Phase.HEAD, Phase.BODY) and not self._owes:
             self.refuse(_late("Too many connections wait, and this one waited longest."), linger=False)
         else:
             self.transport.close()
@@ -472,6 +496,14 @@ class Connections:
 
 def _not_http() -> Problem:
     return Problem(400, "bad_http", "This is no HTTP request that can be read. Send one request after another.")
+
+
+def _pipelined() -> Problem:
+    return Problem(
+        400,
+        "bad_http",
+        f"More than {MAX_PIPELINED} requests wait behind the running one. Send the next when an answer has come.",
+    )
 
 
 def _crumbs() -> Problem:

@@ -103,7 +103,8 @@ ERRORS: Final = (
         "rate_limited",
         "429",
         "yes",
-        "`HEADRACE_CREATIONS_PER_MINUTE` of this key, 4 KiB of refused bodies as one. Wait for `Retry-After`.",
+        "`HEADRACE_CREATIONS_PER_MINUTE` of this key, 4 KiB of refused bodies as one; or 32 MiB of records that "
+        "nobody takes. Wait for `Retry-After`.",
     ),
     Row("too_many_streams", "429", "yes", "`HEADRACE_STREAMS_PER_KEY` at once. Wait for `Retry-After`."),
     Row(

@@ -74,7 +74,7 @@ async def complete(
             "The answer is not whole yet, and this connection ends. With the same Idempotency-Key you get it.",
             headers={"Retry-After": "2", **headers},
         )
-    found = await has.records.get(made.stream_id)
+    found = await has.records.get(owner_of(request), made.stream_id)
     if found is None:
         raise redis_away()
     return completion(msgspec.json.decode(found), int(record[3] or 0), headers)

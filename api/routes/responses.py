@@ -11,7 +11,7 @@ caller has left, and is cancelled then.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -24,10 +24,11 @@ from api.dialects.responses import PREFIXES, ResponsesDialect, output_of, respon
 from api.http.auth import context, own_fields, owner_of
 from api.http.bodies import BodyRoute
 from api.http.problems import Form, Problem, documented
-from api.routes.openai import STREAM, openai_error
+from api.routes.openai import JSON, STREAM, OpenAIError, openai_error
 from api.routes.streams import erase
 from api.schemas.responses import ASKED, previous_response, response_request
-from api.viewing.subscribe import NEEDED, Wanted, open_viewer, read_to_end
+from api.viewing.subscribe import NEEDED, Wanted, bad_cursor, open_viewer, read_to_end
+from shared.protocol.cursor import BadCursor, parse_cursor
 from shared.protocol.events import encode_data
 from shared.protocol.status import TRANSITIONS
 from shared.redis import AWAY
@@ -35,9 +36,16 @@ from shared.store.streams import LARGE_SNAPSHOT, Reading
 
 router = APIRouter(prefix="/v1/responses", tags=["OpenAI's API"], route_class=BodyRoute)
 
-JSON: Final = "application/json"
 MAX_PAGE: Final = 100
+WHOLE: Final[Mapping[str, Any]] = {JSON: {}}
+OR_EVENTS: Final[Mapping[str, Any]] = {**WHOLE, "text/event-stream": {}}
 PREFIX: Final = response_id("")
+
+
+def _answers(*statuses: int, content: Mapping[str, Any] = WHOLE) -> dict[int | str, dict[str, Any]]:
+    """What the OpenAPI document tells of an operation."""
+    errors = documented(401, 503, *statuses, schema=OpenAIError.model_json_schema(), media_type=JSON)
+    return {200: {"content": dict(content), "description": "As OpenAI's API has it"}, **errors}
 
 
 class Reader(BaseModel):
@@ -49,7 +57,8 @@ class Reader(BaseModel):
     starting_after: Annotated[
         int | None, Field(ge=0, le=2**53, description="the sequence_number of the last event received")
     ] = None
-    include: list[str] = Field([], alias="include[]", description="passed over")
+    include: list[str] = Field([], description="passed over")
+    include_: list[str] = Field([], alias="include[]", description="the same")
     include_obfuscation: bool = False
 
 
@@ -61,7 +70,8 @@ class ItemsPage(BaseModel):
     after: str | None = Field(None, description="the id of the last item received")
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 20
     order: Literal["asc", "desc"] = "desc"
-    include: list[str] = Field([], alias="include[]", description="passed over")
+    include: list[str] = Field([], description="passed over")
+    include_: list[str] = Field([], alias="include[]", description="the same")
 
 
 class Found(NamedTuple):
@@ -72,7 +82,7 @@ class Found(NamedTuple):
     reading: Reading
 
 
-@router.post("", responses=documented(400, 401, 404, 413, 429, 503))
+@router.post("", response_class=Response, responses=_answers(400, 404, 413, 429, content=OR_EVENTS))
 async def create(
     request: Request, body: dict[str, Any], idempotency_key: Annotated[str | None, Header()] = None
 ) -> Response:
@@ -106,24 +116,36 @@ async def create(
     return await _whole(await _find(request, response_id(made.stream_id)), headers)
 
 
-@router.get("/{response}", response_model=None, responses=documented(400, 401, 404, 503))
-async def read(request: Request, response: str, asked: Annotated[Reader, Query()]) -> Response:
-    """The response as it is now; or its events, replayed and live: all, or those behind ``starting_after``."""
+@router.get("/{response}", response_class=Response, responses=_answers(400, 404, content=OR_EVENTS))
+async def read(
+    request: Request,
+    response: str,
+    asked: Annotated[Reader, Query()],
+    last_event_id: Annotated[str | None, Header(description="the id of the last event received")] = None,
+) -> Response:
+    """The response as it is now; or its events, replayed and live: all, or those behind ``starting_after``. An
+    EventSource that comes back goes on behind its last event."""
     if not asked.stream:
         if asked.starting_after is not None:
             raise _wrong("starting_after", "it stands with stream=true alone")
         await _visible(request, response)
         return await _whole(await _find(request, response))
     stream_id, record = await _visible(request, response, *NEEDED)
-    find = None if asked.starting_after is None else _behind(response, asked.starting_after)
-    wanted = Wanted(stream_id, None, speak, by_status=True, headers={STREAM: stream_id}, find=find)
+    try:
+        position = parse_cursor(last_event_id or "")
+    except BadCursor:
+        raise bad_cursor() from None
+    find = None
+    if position is None and asked.starting_after is not None:
+        find = _behind(response, asked.starting_after)
+    wanted = Wanted(stream_id, position, speak, by_status=True, headers={STREAM: stream_id}, find=find)
     opened = await open_viewer(context(request), wanted, record)
     if opened.status_code == 204:  # nothing follows; OpenAI's libraries want a body
         return Response(b"", 200, {STREAM: stream_id}, "text/event-stream")
     return opened
 
 
-@router.post("/{response}/cancel", responses=documented(401, 404, 503))
+@router.post("/{response}/cancel", response_class=Response, responses=_answers(404))
 async def cancel(request: Request, response: str) -> Response:
     """Stop a response; one that has ended stays as it is."""
     stream_id, _ = await _visible(request, response)
@@ -135,7 +157,7 @@ async def cancel(request: Request, response: str) -> Response:
     return await _whole(await _find(request, response))
 
 
-@router.delete("/{response}", responses=documented(401, 404, 503))
+@router.delete("/{response}", response_class=Response, responses=_answers(404))
 async def delete(request: Request, response: str) -> Response:
     """Erase a response, running or not, with everything that was said."""
     stream_id, _ = await _visible(request, response)
@@ -143,7 +165,7 @@ async def delete(request: Request, response: str) -> Response:
     return _json({"id": response, "object": "response", "deleted": True})
 
 
-@router.get("/{response}/input_items", responses=documented(400, 401, 404, 503))
+@router.get("/{response}/input_items", response_class=Response, responses=_answers(400, 404))
 async def input_items(request: Request, response: str, asked: Annotated[ItemsPage, Query()]) -> Response:
     """What was said to the model, those of the responses in front of it first."""
     stream_id, (said,) = await _visible(request, response, "input")

@@ -12,6 +12,7 @@ from api.http.auth import context, own_fields, owner_of
 from api.http.bodies import BodyRoute
 from api.http.prefix import prefix_of
 from api.http.problems import documented, no_such_stream
+from api.http.sliced_response import SlicedResponse
 from api.schemas.requests import Cancel
 from api.streams.records import Created, Links
 from shared.protocol.events import encode_data
@@ -20,16 +21,17 @@ from shared.redis import AWAY
 router = APIRouter(prefix="/v1", tags=["streams"], responses=documented(401, 413, 422, 503), route_class=BodyRoute)
 
 
-@router.get("/streams/{stream_id}", responses=documented(404))
+@router.get("/streams/{stream_id}", responses=documented(404, 429))
 async def read(request: Request, stream_id: str) -> Response:
     """The record: status, everything said so far, usage, timings, and the last event's id."""
     has = context(request)
     (created_ms,) = await own_fields(request, stream_id, "created_ms")
-    record = await has.records.get(stream_id)
+    links = msgspec.json.encode(await has.tokens.links(stream_id, int(created_ms or 0), prefix_of(request)))
+    owner = owner_of(request)
+    record = await has.records.get(owner, stream_id)  # it counts from its sending on, so nothing is awaited between
     if record is None:
         raise no_such_stream()
-    links = msgspec.json.encode(await has.tokens.links(stream_id, int(created_ms or 0), prefix_of(request)))
-    return Response(b"%b,%b" % (record[:-1], links[1:]), media_type="application/json")
+    return SlicedResponse((memoryview(record)[:-1], b"," + links[1:]), has.records.sent(owner, record))
 
 
 @router.post("/streams/{stream_id}/token", response_model=Links, responses=documented(404))

@@ -109,7 +109,7 @@ class Creation:
             **({"shows": "all"} if shows_all else {}),
         }
         for to in (target, *fallbacks):
-            if refused := disallowed(to.provider, request, keyed=bool(self._settings.keys)):
+            if refused := disallowed(to.provider, request, owner, keyed=bool(self._settings.keys)):
                 raise unusable("option_not_allowed", [_fault(refused, f"not allowed at {to.provider.name}")])
             if refused := refusal(to.provider, to.model, request, asked.max_tokens or most):
                 raise unusable("unsupported_by_provider", [_fault(refused, f"not for {to.full_name}")])
@@ -133,6 +133,12 @@ class Creation:
                 return await self._run_steps(own_id, fields, hashed, asked, owner, key, until)
         except TimeoutError:
             raise redis_away() from None
+
+    async def stream_id(self, owner: str, key: str) -> str:
+        """The id of the stream that this key of this owner makes, or made. Raises :class:`Problem` (422)."""
+        if not 0 < len(key) <= MAX_KEY:
+            raise Problem(422, "bad_idempotency_key", f"An Idempotency-Key has 1 to {MAX_KEY} characters.")
+        return idempotent_stream_id(await self._secret(), owner, key)
 
     def _targets(self, asked: CreateStream) -> list[Target]:
         """The targets of the request: its model, then its fallbacks."""
@@ -161,9 +167,7 @@ class Creation:
     ) -> Made:
         secret = await self._secret()
         if key is not None:
-            if not 0 < len(key) <= MAX_KEY:
-                raise Problem(422, "bad_idempotency_key", f"An Idempotency-Key has 1 to {MAX_KEY} characters.")
-            stream_id = idempotent_stream_id(secret, owner, key)
+            stream_id = await self.stream_id(owner, key)
         fields = {**told, "on_failure": asked.on_failure}
         pause_after_ms = str(int(asked.pause_after * 1000)) if asked.flow == "client" else None
         if pause_after_ms is not None:

@@ -2,15 +2,21 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 from pydantic import BaseModel, Field
 
+from api.http.problems import Problem
+from api.http.unsent import Unsent
+from api.viewing.snapshots import SingleFlight
 from shared.config.providers import Provider
 from shared.protocol.events import PAUSED, WAITING
 from shared.store.streams import LARGE_SNAPSHOT, Reading, Streams, json_field
+
+UNSENT_WAIT_S: Final = 1
 
 
 class Created(BaseModel):
@@ -66,6 +72,43 @@ def links(stream_id: str, prefix: str) -> dict[str, str]:
     """The links to a stream, without a token. ``prefix``: the path under which the caller sees the server."""
     url = f"{prefix}/v1/streams/{stream_id}"
     return {"events_url": f"{url}/events", "url": url}
+
+
+class Records:
+    """The records of streams, as JSON objects without their links."""
+
+    def __init__(self, streams: Streams, unsent: Unsent) -> None:
+        self._streams = streams
+        self._unsent = unsent
+        self._flights = SingleFlight(self._read)
+
+    async def get(self, owner: str, stream_id: str) -> bytes | None:
+        """The record as it is now or later; None where the stream is gone. Raises :class:`Problem` (429) where too
+        much of this key waits to be sent."""
+        self._admit(owner, b"")
+        record = await self._flights.get((owner, stream_id))
+        return None if record is None else self._admit(owner, record)
+
+    def sent(self, owner: str, record: bytes) -> AbstractContextManager[None]:
+        """The record is held for one caller as long as the block lasts."""
+        return self._unsent.held(owner, record)
+
+    def _admit(self, owner: str, record: bytes) -> bytes:
+        admitted = self._unsent.admit(owner, record)
+        if admitted is None:
+            raise Problem(
+                429,
+                "rate_limited",
+                f"Answers of {self._unsent.waiting(owner) // 2**20} MiB wait for callers with this key to take "
+                f"them. Read those, and try again in {UNSENT_WAIT_S} s.",
+                headers={"Retry-After": str(UNSENT_WAIT_S)},
+            )
+        return admitted
+
+    async def _read(self, key: tuple[str, str]) -> bytes | None:
+        owner, stream_id = key
+        async with self._unsent.reading(owner):
+            return await read_record(self._streams, stream_id)
 
 
 async def read_record(streams: Streams, stream_id: str) -> bytes | None:

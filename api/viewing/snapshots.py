@@ -65,7 +65,13 @@ class Recent(Generic[_Value]):
         if task is None or stale or (task.done() and (task.cancelled() or task.exception() is not None)):
             self._began = now
             self._task = task = asyncio.create_task(_run(read))
+            asyncio.get_running_loop().call_later(SHARED_S, self._drop, task)
         return await asyncio.shield(task)
+
+    def _drop(self, task: asyncio.Task[_Value]) -> None:
+        """It may be megabytes, and is stale now."""
+        if self._task is task:
+            self._task = None
 
     def forget(self) -> None:
         """What was read is not to be used any more."""

@@ -128,7 +128,8 @@ async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]
     with follow() as followed:
         async with asyncio.timeout(LOAD_TIMEOUT_S):
             await followed.loaded.wait()
-        parts = (has.hub, has.streams, followed, wanted.speak(about), first, has.viewing.is_stopping, sink)
+        dialect = wanted.speak(about)
+        parts = (has.hub, has.streams, followed, dialect, first, has.viewing.is_stopping, sink, has.unsent, owner)
         viewer = Viewer(*parts) if wanted.batch is None else BatchedViewer(*parts, wanted.batch)
         place = Place(wanted.position, 0) if wanted.find is None else await viewer.find(wanted.find)
         if place is None:
@@ -144,10 +145,10 @@ async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]
         try:
             async with has.seats.taken(wanted.stream_id) as seated:
                 if not seated:
-                    yield _farewell(FULL) + wanted.speak(about).parting()
+                    yield _farewell(FULL) + viewer.parting()
                     return
                 if has.viewing.full(owner):  # it was not, before others came
-                    yield _farewell(CROWDED) + wanted.speak(about).parting()
+                    yield _farewell(CROWDED) + viewer.parting()
                     return
                 with has.viewing.counted(owner), follow() as followed:
                     viewer.attach(followed)
@@ -158,7 +159,7 @@ async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]
                                 chunk, seen = _without(chunk, seen)
                             yield chunk
         except (*AWAY, RedisError):
-            yield _farewell(AWAY_NOW) + wanted.speak(about).parting()
+            yield _farewell(AWAY_NOW) + viewer.parting()
 
     response = SseResponse(chunks(), sink, has.watch, wanted.ping_s or has.settings.keepalive_s, wanted.ping)
     response.headers.update(wanted.headers)
@@ -188,7 +189,17 @@ async def read_to_end(has: Context, request: Request, stream_id: str, record: Se
         has.hub.follow(stream_id, NativeDialect(), first, int(created_ms or 0)) as followed,
     ):
         async with has.presence.shown(stream_id, pause_after_ms):
-            viewer = Viewer(has.hub, has.streams, followed, NativeDialect(), first, has.viewing.is_stopping, Sink())
+            viewer = Viewer(
+                has.hub,
+                has.streams,
+                followed,
+                NativeDialect(),
+                first,
+                has.viewing.is_stopping,
+                Sink(),
+                has.unsent,
+                owner or "",
+            )
             try:
                 async with asyncio.timeout(LOAD_TIMEOUT_S):
                     await followed.loaded.wait()

@@ -26,14 +26,16 @@ import structlog
 from redis.exceptions import RedisError
 
 from api.dialects.base import Dialect, Place, Told
+from api.dialects.native import BEGINNING
 from api.http.sink import Sink
+from api.http.unsent import Unsent
 from api.viewing.batching import Batching, BatchLimits, gather
 from api.viewing.followed_log import FollowedLog, Resync
 from api.viewing.hub import Hub
 from api.viewing.shared_buffer import SLICE_BYTES
 from shared.protocol.cursor import Cursor, entry_cursor, follows
 from shared.protocol.events import FRESH, MESSAGE, RESTART, STARTED, decode_data, decode_many
-from shared.protocol.sse import encode_retry
+from shared.protocol.sse import encode_comment, encode_retry
 from shared.protocol.transcript import without
 from shared.redis import AWAY
 from shared.store.log import Entry
@@ -50,6 +52,11 @@ FIRST_PAGE: Final = 64
 """Entries of 1 KiB fill a write with that; the pages then grow or shrink with what they bring."""
 OVERHEAD: Final = 64
 """Bytes around an event's data, about: its id, its name and the line ends."""
+
+LARGE: Final = 4 * SLICE_BYTES
+"""A larger write is a snapshot, or an event as large."""
+UNREAD: Final = "answers of this key wait for viewers to take them; come back soon"
+_BEGINNING: Final = entry_cursor(BEGINNING)
 
 log = structlog.get_logger("api.viewer")
 
@@ -88,9 +95,13 @@ class Viewer:
         text_from: Cursor,
         stopping: Callable[[], bool],
         sink: Sink,
+        unsent: Unsent,
+        owner: str,
     ) -> None:
         """``dialect``: one of the followed log's name, in front of ``text_from``."""
         self._hub = hub
+        self._unsent = unsent
+        self._owner = owner
         self._streams = streams
         self._followed = followed
         self._dialect = dialect
@@ -136,6 +147,8 @@ class Viewer:
 
         Raises one of AWAY, or a RedisError, while Redis can't be asked.
         """
+        if cursor == _BEGINNING and not self._dialect.restarts:
+            cursor = None
         wanted = self._text_from if cursor is None else cursor
         self._last = None if cursor is None else cursor.encode()
         buffer = self._followed.buffer
@@ -182,7 +195,7 @@ class Viewer:
             self._greeting = b""
         while self.state is not State.ENDED:
             if self._stopping():
-                yield encode_retry(random.randint(*STOP_RETRY_MS)) + self._parting()  # noqa: S311
+                yield encode_retry(random.randint(*STOP_RETRY_MS)) + self.parting()  # noqa: S311
                 return
             changes, before = self._followed.changes, self._position
             try:
@@ -191,13 +204,26 @@ class Viewer:
                 log.warning("viewer_waits", stream=self._followed.stream_id, error=type(error).__name__)
                 await asyncio.sleep(AWAY_S)
                 continue
-            if chunk:
+            if len(chunk) > LARGE:
+                admitted = self._unsent.admit(self._owner, chunk)
+                if admitted is None:
+                    yield encode_retry(2 * RETRY_MS) + encode_comment(UNREAD) + self.parting()
+                    return
+                with self._unsent.held(self._owner, admitted):
+                    chunk = b""
+                    yield admitted
+            elif chunk:
                 yield chunk
             elif self._position == before:
                 await self._wait(changes)
 
-    def _parting(self) -> bytes:
-        own = self._own or (None if self._followed.adrift else self._followed.dialect)
+    def parting(self) -> bytes:
+        """The last bytes of a connection that ends before its stream does, by the dialect as it stands behind what
+        this viewer got: a number in them must not be ahead of that."""
+        followed, own = self._followed, self._own
+        if own is None and not followed.adrift and self._last is not None:
+            has_all = self.state is State.LIVE and self._sequence == followed.buffer.end
+            own = followed.dialect if has_all else followed.dialect.at(entry_cursor(self._last))
         return (own or self._dialect).parting()
 
     async def _step(self) -> bytes:
@@ -361,13 +387,14 @@ class Viewer:
         return found.head if len(found.head) > SLICE_BYTES else found.head + self._encode(found.tail)
 
     async def _read_snapshot(self) -> Resync | None:
-        reading = await self._streams.read(self._followed.stream_id)
-        if reading is None or int(reading.record["created_ms"]) != self._followed.created_ms:
-            return None
-        before = await self._read_before(reading) if self._dialect.stateful else []
-        in_thread = len(reading.snapshot) > LARGE_SNAPSHOT
-        arguments = (self._dialect, reading, before)
-        return await asyncio.to_thread(resync, *arguments) if in_thread else resync(*arguments)
+        async with self._unsent.reading(self._owner):
+            reading = await self._streams.read(self._followed.stream_id)
+            if reading is None or int(reading.record["created_ms"]) != self._followed.created_ms:
+                return None
+            before = await self._read_before(reading) if self._dialect.stateful else []
+            in_thread = len(reading.snapshot) > LARGE_SNAPSHOT
+            arguments = (self._dialect, reading, before)
+            return await asyncio.to_thread(resync, *arguments) if in_thread else resync(*arguments)
 
     async def _read_before(self, reading: Reading) -> list[Entry]:
         """What the log still has of the entries that the snapshot tells."""
@@ -425,9 +452,11 @@ class BatchedViewer(Viewer):
         text_from: Cursor,
         stopping: Callable[[], bool],
         sink: Sink,
+        unsent: Unsent,
+        owner: str,
         limits: BatchLimits,
     ) -> None:
-        super().__init__(hub, streams, followed, dialect, text_from, stopping, sink)
+        super().__init__(hub, streams, followed, dialect, text_from, stopping, sink, unsent, owner)
         self._batching = Batching(limits, asyncio.get_running_loop().time)
 
     async def _from_buffer(self) -> bytes:

@@ -206,11 +206,12 @@ def _refusals(
             yield from _openai(request)
 
 
-def disallowed(provider: Provider, request: Mapping[str, Any], *, keyed: bool) -> Refusal | None:
+def disallowed(provider: Provider, request: Mapping[str, Any], owner: str, *, keyed: bool) -> Refusal | None:
     """The first option, or tool of the provider's own, in a request that the operator has not allowed for this
-    provider; None: there is none. ``keyed``: API keys are set, so only listed names (``Provider.options``) are
-    allowed."""
-    allowed = {_plain(name) for name in provider.options}
+    provider; None: there is none. ``owner``: the name of the caller's key. ``keyed``: API keys are set, so only
+    listed names (``Provider.options``) are allowed."""
+    listed = (entry.rpartition(":") for entry in provider.options)
+    allowed = {_plain(name) for key, _, name in listed if key in ("", owner)}
     variable = f"{provider.name.upper()}_OPTIONS"
     options = request.get("provider_options") or {}
     for path, name in _names(options, "provider_options"):

@@ -163,7 +163,8 @@ class Provider:
     key: str = ""
     """The variable that holds the key, for error texts."""
     options: tuple[str, ...] = ()
-    """The names that callers may use in ``provider_options``; without API keys also the usual ones."""
+    """The names that callers may use in ``provider_options``, ``KEY:option`` for one API key alone; without API
+    keys also the usual ones."""
     quirks: Quirks = field(default_factory=Quirks)
 
     @property

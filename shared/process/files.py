@@ -10,8 +10,8 @@ import resource
 from dataclasses import dataclass
 from typing import Final
 
-RESERVED: Final = 64
-"""Files that are no connections of callers: Redis, the log, the event loop, files served from disk."""
+RESERVED: Final = 96
+"""Files that are no connections of callers: Redis, the log, the event loop, listeners, files served from disk."""
 MAX_WAITING: Final = 2048
 """Connections without a whole request: as many as the listening socket's backlog. Usually there are some dozens."""
 UNLIMITED: Final = 1_000_000

@@ -13,7 +13,8 @@ A *delta* is the data of a ``message`` event: a dict with exactly one of the key
   a provider wants back with a tool's result are whole blocks: ``thinking`` ``{"index", "thinking", "signature"}``
   and ``redacted_thinking`` ``{"index", "data"}`` of Claude; ``thoughtSignature`` ``{"signature", "tool_call"?}`` of
   Gemini, with the index of its call; ``extra_content`` ``{"tool_call", …}``, of a call in the OpenAI format; and
-  ``reasoning_details``, a list with one block of OpenRouter's.
+  ``reasoning_details``, a list with one block of OpenRouter's. ``refusal`` ``{}`` says that the text behind it is
+  the model's refusal (OpenAI format).
 """
 
 from collections.abc import Callable, Iterable

@@ -10,9 +10,11 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from api.dialects.native import GONE_TEXT, PARTING_TEXT
+from api.dialects.plain import LOST_TEXT, RESTARTED_TEXT
 from shared.protocol.sse import ServerSentEvent
 from tests.chaos.invariant import Facts, against_provider, of_record
-from tests.chaos.viewer import Seen, Viewer
+from tests.chaos.viewer import Answer, Seen, Viewer
 
 CUT_SHORT: Final = ("restarted", "text_lost", "stream_gone")
 """Codes of an error that ends a viewer's answer, and not its stream's."""
@@ -60,7 +62,104 @@ class OpenAIViewer(SpokenViewer):
         return "message", {}
 
 
-DIALECTS: Final[tuple[type[SpokenViewer], ...]] = (OpenAIViewer,)
+class ResponsesViewer(SpokenViewer):
+    """Reads the events of OpenAI's Responses, whose numbers rise by one."""
+
+    dialect = "responses"
+    number = -1
+
+    def read_event(self, event: ServerSentEvent) -> tuple[str, dict[str, Any]]:
+        data = json.loads(event.data)
+        if data["type"] == "error":
+            return (PARTING if data["code"] == PARTING else "failed"), {"code": data["code"]}
+        number = data["sequence_number"]
+        if number <= self.number:  # the events of an entry within which it was cut off come again
+            return "message", {}
+        if number != self.number + 1:
+            self.trouble.append(f"{data['type']} has the number {number} behind {self.number}")
+        self.number = number
+        delta = data.get("delta", "")
+        match data["type"]:
+            case "response.output_text.delta":
+                self.answer.text += delta
+            case "response.reasoning_summary_text.delta":
+                self.answer.reasoning += delta
+            case "response.function_call_arguments.delta":
+                self.answer.arguments += delta
+            case "response.completed":
+                return "done", {}
+            case "response.failed":
+                return "failed", {"code": data["response"]["error"]["type"]}
+            case "response.incomplete":
+                return ("done" if data["response"]["status"] == "incomplete" else "failed"), {}
+        return "message", {}
+
+
+class AgUiViewer(SpokenViewer):
+    """Reads the events of AG-UI."""
+
+    dialect = "ag-ui"
+
+    def read_event(self, event: ServerSentEvent) -> tuple[str, dict[str, Any]]:
+        data = json.loads(event.data)
+        match data["type"]:
+            case "TEXT_MESSAGE_CONTENT":
+                self.answer.text += data["delta"]
+            case "REASONING_MESSAGE_CONTENT":
+                self.answer.reasoning += data["delta"]
+            case "TOOL_CALL_ARGS":
+                self.answer.arguments += data["delta"]
+            case "RUN_FINISHED":
+                return "done", {}
+            case "RUN_ERROR":
+                return (PARTING if data["code"] == PARTING else "failed"), {"code": data["code"]}
+        return "message", {}
+
+
+class AiSdkViewer(SpokenViewer):
+    """Reads the parts of the AI SDK's UI message stream: all of them again whenever it comes back."""
+
+    dialect = "ai-sdk"
+
+    @property
+    def last_id(self) -> str:
+        return ""
+
+    async def read(self, url: str, *, most: int = 0, slowly: bool = False) -> None:
+        self.answer, self.events = Answer(), []
+        await super().read(url, most=most * 4, slowly=slowly)
+
+    def read_event(self, event: ServerSentEvent) -> tuple[str, dict[str, Any]]:
+        if event.data == "[DONE]":
+            return ("failed" if self.stopped else "done"), {}
+        data = json.loads(event.data)
+        match data["type"]:
+            case "text-delta":
+                self.answer.text += data["delta"]
+            case "reasoning-delta":
+                self.answer.reasoning += data["delta"]
+            case "tool-input-delta":
+                self.answer.arguments += data["inputTextDelta"]
+            case "error":
+                code = _CODES.get(data["errorText"], "")
+                return (PARTING if code == PARTING else "failed"), {"code": code}
+            case "start":
+                self.stopped = False
+            case "abort":
+                self.stopped = True
+        return "message", {}
+
+    stopped = False
+
+
+_CODES: Final = {
+    PARTING_TEXT: PARTING,
+    RESTARTED_TEXT: "restarted",
+    LOST_TEXT: "text_lost",
+    GONE_TEXT: "stream_gone",
+}
+"""What an error's text stands for, where it has no code."""
+DIALECTS: Final[tuple[type[SpokenViewer], ...]] = (OpenAIViewer, ResponsesViewer, AgUiViewer, AiSdkViewer)
 
 
 def spoken_viewer(habit: str, rng: random.Random) -> SpokenViewer:

@@ -29,7 +29,6 @@ HANDED_ON = {
     "error.code",
     "failure.code",
     "data['code']",  # of an event, which a worker wrote
-    "error_code(told['code'])",  # the same in OpenAI's words
 }
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import hmac
+import re
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -66,14 +67,19 @@ async def refusal(answer: httpx.Response) -> tuple[int, str]:
     if answer.request.url.path.startswith("/api/chat"):
         assert answer.headers["content-type"] == "text/plain; charset=utf-8"
         return answer.status_code, answer.headers["x-headrace-error"]
-    assert answer.headers["content-type"] == "application/problem+json"
+    if answer.request.url.path.startswith("/ag-ui"):
+        assert answer.json()["type"] == "RUN_ERROR"
+    else:
+        assert answer.headers["content-type"] == "application/problem+json"
     return answer.status_code, answer.json()["code"]
 
 
 async def test_the_list_of_routes_is_the_whole_list(closed: Stack) -> None:
     paths = (await closed.client.get("/openapi.json")).json()["paths"]
-    named = {path: path.replace("{stream_id}", "{id}").replace("{chat_id}", "a-chat") for path in paths}
-    documented = {(method.upper(), named[path]) for path in paths for method in paths[path]}
+    named = {path: path.replace("{chat_id}", "a-chat") for path in paths}
+    documented = {
+        (method.upper(), re.sub(r"{\w+}", "{id}", named[path])) for path in paths for method in paths[path]
+    }
     assert documented - set(ROUTES) == {("GET", path) for path in HEALTH}
 
 
@@ -158,6 +164,19 @@ async def test_one_idempotency_key_of_two_owners_is_two_streams(closed: Stack, s
     two = await closed.create(script, headers={"Idempotency-Key": "same", **bearer(BOB)})
     assert one["id"] != two["id"]
     assert (await stranger.get(two["url"], headers=bearer(BOB))).status_code == 200
+
+
+async def test_one_run_id_of_two_owners_is_two_runs(closed: Stack, stranger: httpx.AsyncClient) -> None:
+    message = {"id": "1", "role": "user", "content": '{"tokens": 1}'}
+    run = {"threadId": "t", "runId": "same", "messages": [message], "forwardedProps": {"model": "local/scripted"}}
+    assert (await closed.client.post("/ag-ui", json=run)).status_code == 200
+    back = {"Last-Event-ID": "0-0", **bearer(BOB)}
+    assert await refusal(await stranger.post("/ag-ui", json=run, headers=back)) == (404, "stream_not_found")
+    assert await refusal(await stranger.get("/ag-ui/same", headers=bearer(BOB))) == (404, "stream_not_found")
+    other = await stranger.post("/ag-ui", json=run, headers=bearer(BOB))
+    assert (
+        other.headers["x-headrace-stream"] != (await closed.client.get("/ag-ui/same")).headers["x-headrace-stream"]
+    )
 
 
 # -- read tokens ------------------------------------------------------------------------------------
@@ -278,15 +297,17 @@ async def test_secrets_and_tokens_stay_out_of_the_logs(closed: Stack, mine: dict
 
 
 async def test_other_sites_may_call_only_where_they_are_named(stranger: httpx.AsyncClient) -> None:
-    asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    sent = "authorization, content-type, idempotency-key, last-event-id, x-run-id"
+    asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": sent}
     named = await stranger.options("/v1/streams", headers={"Origin": "https://app.example", **asks})
-    assert named.headers["access-control-allow-origin"] == "https://app.example"
+    assert (named.status_code, named.headers["access-control-allow-origin"]) == (200, "https://app.example")
     other = await stranger.options("/v1/streams", headers={"Origin": "https://evil.example", **asks})
     assert "access-control-allow-origin" not in other.headers
     refused = await stranger.get("/v1/models", headers={"Origin": "https://app.example"})
     assert refused.status_code == 401
     assert refused.headers["access-control-allow-origin"] == "https://app.example"
-    assert "Retry-After" in refused.headers["access-control-expose-headers"]
+    for name in ("Retry-After", "X-Headrace-Stream"):
+        assert name in refused.headers["access-control-expose-headers"]
 
 
 async def test_the_docs_are_whole_under_their_own_policy(closed: Stack) -> None:
@@ -305,7 +326,7 @@ async def chunks(count: int, sent: list[int]) -> AsyncIterator[bytes]:
         yield b"x" * 65536
 
 
-@pytest.mark.parametrize("path", ["/v1/streams", f"/v1/streams/{NOBODY}/cancel"])
+@pytest.mark.parametrize("path", ["/v1/streams", f"/v1/streams/{NOBODY}/cancel", "/ag-ui"])
 async def test_a_chunked_body_that_is_too_large_gets_its_answer(closed: Stack, path: str) -> None:
     headers = {"Content-Type": "application/json"}
     answer = await closed.client.post(path, content=chunks(40, []), headers=headers)

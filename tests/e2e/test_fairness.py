@@ -4,8 +4,6 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -13,36 +11,12 @@ from statistics import median
 import httpx
 from redis.asyncio import Redis
 
-from shared.config.api_keys import new_api_key
+from tests.support.keyed_stack import post, with_keys
 from tests.support.stack import Stack, running_stack
 from tests.support.viewing import view
 
 LONG = {"tokens": 5000, "interval_ms": 200}
 SHORT = {"tokens": 3, "interval_ms": 20}
-
-
-class Keys:
-    """Some keys, each with a client of its own."""
-
-    def __init__(self, *names: str) -> None:
-        made = {name: new_api_key(name) for name in names}
-        self.secrets = {name: secret for name, (secret, _) in made.items()}
-        self.setting = ",".join(entry for _, entry in made.values())
-
-    def headers(self, name: str) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.secrets[name]}"}
-
-
-async def post(stack: Stack, headers: dict[str, str], script: dict[str, object], **more: object) -> httpx.Response:
-    body = {"prompt": json.dumps(script), **more}
-    return await stack.client.post("/v1/streams", json=body, headers=headers)
-
-
-@asynccontextmanager
-async def with_keys(directory: Path, *names: str, **settings: str) -> AsyncIterator[tuple[Stack, Keys]]:
-    keys = Keys(*names)
-    async with running_stack(directory, HEADRACE_API_KEYS=keys.setting, **settings) as stack:
-        yield stack, keys
 
 
 async def first_token_s(stack: Stack, headers: dict[str, str]) -> float:

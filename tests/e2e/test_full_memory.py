@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from api.streams.memory import FULL
 from shared.store.streams import RECORD_BYTES
-from tests.e2e.test_fairness import post, with_keys
+from tests.support.keyed_stack import post, with_keys
 from tests.support.stack import Stack, running_stack
 
 BODY = {"prompt": json.dumps({"tokens": 3})}

@@ -109,6 +109,16 @@ async def _escapes() -> AsyncIterator[bytes]:
     yield b"HTTP/1.1 400 \x1b[31mNo\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
 
+async def _large_and_slow() -> AsyncIterator[bytes]:
+    """3.4 MB of text, and then a word now and then."""
+    yield HEAD
+    for _ in range(64):
+        yield _MANY
+    while True:
+        yield chunk({"content": "and "})
+        await asyncio.sleep(0.3)
+
+
 async def _silence() -> AsyncIterator[bytes]:
     await asyncio.sleep(3600)
     yield b""
@@ -135,6 +145,7 @@ HARMS: Final[dict[str, Callable[[], AsyncIterator[bytes]]]] = {
     "the year 10^19": _year_retry,
     "terminal escapes": _escapes,
     "silence": _silence,
+    "large and slow": _large_and_slow,
 }
 
 

@@ -38,8 +38,10 @@ async def with_real_ids(document: dict[str, Any], stack: Stack) -> dict[str, Any
     for operations in document["paths"].values():
         for method, operation in operations.items():
             for parameter in operation.get("parameters", []):
-                if parameter["name"] == "stream_id":
-                    parameter["schema"]["enum"] = doomed if method == "delete" else [done, "A" * 24, "x"]
+                prefix = {"stream_id": "", "response": "resp_"}.get(parameter["name"])
+                if prefix is not None:
+                    ids = doomed if method == "delete" else [done, "A" * 24, "x"]
+                    parameter["schema"]["enum"] = [prefix + one for one in ids]
     return document
 
 

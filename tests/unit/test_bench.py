@@ -117,6 +117,15 @@ def test_two_of_each_are_held_to_their_must_only_where_the_cores_allow_it(us: fl
     assert "provider and viewers 10 %" in found.remark
 
 
+def test_the_table_tells_the_memory_of_a_stream_in_worker_and_api() -> None:
+    held = {"section": "held streams", "contender": "headrace", "bytes_per_stream": {"worker": 65536, "api": 32768}}
+    shown = {
+        judged.target.name: judged.figure for judged in judge([held | {"round": n, "what": "x"} for n in range(3)])
+    }
+    assert shown["memory per stream of 400 tokens so far, in the worker"].startswith("64 KiB")
+    assert shown["the same in the API process, with its viewer"].startswith("32 KiB")
+
+
 def test_every_aim_is_harder_than_its_must() -> None:
     for line in TARGETS:
         assert line.aim is None or line.meets(line.aim, line.must), line.name

@@ -69,11 +69,11 @@ KEYS = {"HEADRACE_API_KEYS": f"someone:{'0' * 64}"}
 HOSTED = {"type": "web_search_20250305", "name": "web_search"}
 
 
-async def refused(fields: dict[str, Any], **env: str) -> str:
+async def refused(fields: dict[str, Any], owner: str = "", **env: str) -> str:
     """The field that is not allowed; '' where all is, so that the create goes on to its steps."""
     asked = CreateStream.model_validate({"prompt": "x", "model": "local/m", **fields})
     with pytest.raises((Problem, Allowed)) as caught:
-        await creation(**env).create(asked, "", None)
+        await creation(**env).create(asked, owner, None)
     problem = caught.value
     if isinstance(problem, Allowed):
         return ""
@@ -112,6 +112,22 @@ async def refused(fields: dict[str, Any], **env: str) -> str:
 )
 async def test_an_option_must_stand_in_the_list(fields: dict[str, Any], env: dict[str, str], field: str) -> None:
     assert await refused(fields, **env) == field
+
+
+@pytest.mark.parametrize(
+    ("listed", "owner", "field"),
+    [
+        ("ann:store", "ann", ""),
+        ("ann:Store, metadata", "ann", ""),
+        ("ann:store", "bob", "provider_options.store"),
+        ("ann:store,store", "bob", ""),
+        ("ann:metadata,bob:store", "ann", "provider_options.store"),
+        ("ann:model", "ann", "provider_options.store"),
+    ],
+)
+async def test_an_option_may_be_listed_for_one_key_alone(listed: str, owner: str, field: str) -> None:
+    env = {"HEADRACE_API_KEYS": f"ann:{'0' * 64},bob:{'1' * 64}", "LOCAL_OPTIONS": listed}
+    assert await refused({"provider_options": {"store": True}}, owner, **env) == field
 
 
 @pytest.mark.parametrize(

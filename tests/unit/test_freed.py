@@ -15,10 +15,9 @@ from starlette.types import Receive, Scope, Send
 from api.http.connections import CONNECTION, CYCLE
 from shared.store.claims import Claim
 from shared.store.log import Log
+from tests.support.open_answer import FINISH, HEAD, Wire, opened, said
 from tests.support.provider_calls import at
-from tests.support.served import GET, WITHIN_S, served
-from tests.unit.test_provider_stream import FINISH, HEAD, Wire, opened, said
-from tests.unit.test_sse_response import Streams
+from tests.support.served import GET, WITHIN_S, NumberedStreams, served
 from worker.attempt.outcome import Outcome
 from worker.attempt.pump import Pump
 from worker.log.attempt_log import AttemptLog
@@ -96,7 +95,7 @@ async def test_a_connection_to_a_provider_that_was_lost() -> None:
     assert found() is None
 
 
-class Noting(Streams):
+class Noting(NumberedStreams):
     """Keeps what the server holds of each request in sight. Even requests get a stream, odd ones a plain answer."""
 
     def __init__(self) -> None:

@@ -65,8 +65,12 @@ def test_text_that_comes_with_the_finish_reason_is_said_before_it() -> None:
     assert read(chunk) == [Said({"text": "end."}), Finish("stop"), Usage(None, None)]
 
 
-def test_a_refusal_in_words_is_text_that_people_see() -> None:
-    assert read_delta(refusal="I can't.") == [Said({"text": "I can't."})]
+def test_a_refusal_in_words_is_text_that_people_see_and_programs_know() -> None:
+    marked = Said({"provider": {"type": "refusal", "data": {}}})
+    assert read_delta(refusal="I can't.") == [marked, Said({"text": "I can't."})]
+    pieces = [{"choices": [{"delta": {"refusal": text}}]} for text in ("I ", "can't.")]
+    assert told(*pieces)["provider_parts"] == [{"type": "refusal", "data": {}}]
+    assert told(*pieces)["text"] == "I can't."
 
 
 def test_other_choices_than_the_first_are_left_out() -> None:

@@ -92,9 +92,9 @@ def named(said: list[Any], known: set[int]) -> list[Any]:
 def log_of(attempts: list[list[Any]]) -> list[Entry]:
     """A whole log: queued, then each attempt behind its opening, and the end."""
     known: set[int] = set()
-    entries = [Entry(Cursor(100, 0), "queued", b"{}")]
+    entries = [Entry(Cursor(1000, 0), "queued", b"{}")]
     for number, said in enumerate(attempts):
-        epoch = 200 + 100 * number
+        epoch = 2000 + 100 * number
         kind = "continued" if number else "started"
         entries.append(Entry(Cursor(epoch, 0), kind, b"{}", entries[-1].cursor))
         for n, one in enumerate(named(said, known), 1):
@@ -132,6 +132,9 @@ def test_a_viewer_that_begins_late_or_comes_back_gets_the_rest_as_it_was(attempt
     said = [whole.entry(entry.cursor.encode(), entry.type, entry.data) for entry in entries]
     late = spelled(1)
     assert late.greeting() + late.batch(entries[1:]) == b"".join(said)
+    behind_queued = late.at(entries[0].cursor)
+    assert behind_queued is not None
+    assert behind_queued.batch(entries[1:]) == b"".join(said[1:])
     for place, entry in enumerate(entries):
         twin = whole.at(entry.cursor)
         assert twin is not None

@@ -11,7 +11,7 @@ import pytest
 from shared.config.providers import Provider
 from shared.store.claims import Claim
 from shared.store.log import Log
-from tests.unit.test_provider_stream import FINISH, Wire, opened, said
+from tests.support.open_answer import FINISH, Wire, opened, said
 from worker.attempt.outcome import Outcome
 from worker.attempt.pump import Flow, Pump
 from worker.background.presence_watch import Watched

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from api.dialects.base import About
 from api.dialects.responses import ResponsesDialect, output_of, respond
-from api.schemas.responses import unkept
+from api.schemas.responses import response_request, unkept
 from api.viewing.viewer import resync
 from shared.protocol.cursor import Cursor
 from shared.protocol.events import decode_data, encode_data
@@ -191,6 +191,7 @@ CALL = {"tool_call": {"index": 0, "id": "c", "name": "f", "arguments": "{"}}
         ("done", {"finish_reason": "content_filter"}, "response.incomplete", "incomplete", "content_filter"),
         ("cancelled", {"reason": "x"}, "response.incomplete", "cancelled", None),
         ("failed", {"code": "worker_lost", "message": "x"}, "response.failed", "failed", None),
+        ("failed", {"code": "content_filtered"}, "response.incomplete", "incomplete", "content_filter"),
     ],
 )
 def test_each_end_has_its_event_and_its_status(
@@ -204,11 +205,11 @@ def test_each_end_has_its_event_and_its_status(
     assert [item["type"] for item in response["output"]] == ["message", "function_call"]
     assert response["output"][-1]["status"] == ("completed" if status == "completed" else "incomplete")
     assert response["output"][0]["status"] == "completed"
-    if kind == "failed":
+    if status == "failed":
         assert response["error"] == {"code": "server_error", "message": "x", "type": "worker_lost", "param": None}
     else:
         assert response["error"] is None
-        assert told[-2]["item"] == response["output"][-1]
+    assert told[-2]["item"] == response["output"][-1]
 
 
 def test_usage_is_told_in_openais_words() -> None:
@@ -237,6 +238,59 @@ def test_what_a_provider_wants_back_goes_along_with_reasoning() -> None:
     assert unkept(output[2]["encrypted_content"]) == ("p", [thought])
     assert [one["item"] for one in told if one["type"] == "response.output_item.done"] == output
     assert unkept("gAAAA") == unkept("") == ("", [])
+
+
+def test_an_answer_that_comes_back_is_the_turn_that_its_provider_made() -> None:
+    """By its items, as clients send them, and by previous_response_id, which takes the same items."""
+    signature = {"type": "thinking", "data": {"index": 0, "thinking": "hm", "signature": "s"}}
+    output = ended("done", {}, {"reasoning": "hm"}, {"provider": signature}, TEXT, CALL)[-1]["response"]["output"]
+    result = {"type": "function_call_output", "call_id": "c", "output": "x"}
+    question = {"role": "user", "content": "?"}
+    by_items = response_request({"input": [question, *output, result]}, [], 30.0)
+    assert by_items.asked.turns()[1] == {
+        "role": "assistant",
+        "content": [{"type": "text", "text": "ab"}],
+        "reasoning": "hm",
+        "tool_calls": [{"id": "c", "name": "f", "arguments": "{"}],
+        "provider_parts": [signature],
+        "provider": "p",
+    }
+    history = [*response_request({"input": [question]}, [], 30.0).items, *output]
+    assert response_request({"input": [result]}, history, 30.0).asked.turns() == by_items.asked.turns()
+
+
+def test_a_refusal_is_told_as_one() -> None:
+    told = ended(
+        "done",
+        {},
+        {"reasoning": "hm"},
+        {"provider": {"type": "refusal", "data": {}}},
+        {"text": "I "},
+        {"text": "can't."},
+    )
+    kinds = [one["type"] for one in told]
+    at = kinds.index("response.refusal.delta")
+    assert kinds[at - 3 : at + 5] == [
+        "response.output_item.done",
+        "response.output_item.added",
+        "response.content_part.added",
+        "response.refusal.delta",
+        "response.refusal.delta",
+        "response.refusal.done",
+        "response.content_part.done",
+        "response.output_item.done",
+    ]
+    content = [{"type": "refusal", "refusal": "I can't."}]
+    assert told[-1]["response"]["output"][1]["content"] == content
+    assert told[-2]["item"]["content"] == content
+    assert "response.output_text.delta" not in kinds
+
+
+def test_text_behind_a_refusal_s_part_is_text() -> None:
+    mark = {"provider": {"type": "refusal", "data": {}}}
+    told = ended("done", {}, TEXT, mark, {"text": "c"}, {"reasoning": "hm"}, {"text": "d"})
+    contents = [item["content"] for item in told[-1]["response"]["output"] if item["type"] == "message"]
+    assert [content[0]["type"] for content in contents] == ["output_text", "output_text"]
 
 
 def test_an_error_of_the_connection_is_no_event_of_the_response() -> None:

@@ -110,6 +110,8 @@ class OpenAIReader(AnswerReader):
         """Whether pieces came as deltas: then a ``message`` after them only repeats them."""
         self._flows = False
         """Whether the last event was plain text: then no surrogate half and no block is open."""
+        self._refuses = False
+        """Whether the model has said in words that it refuses."""
         self._details: _Details | None = None
         """The block of ``reasoning_details`` that is open."""
 
@@ -178,6 +180,9 @@ class OpenAIReader(AnswerReader):
         if content or content == 0:
             yield from self._content("text", content)
         if refusal:
+            if not self._refuses:
+                self._refuses = True
+                yield from self._others.keep("refusal", {})
             yield from self._content("text", refusal)
         if calls:
             positions: set[int | None] = set()

@@ -1,0 +1,70 @@
+"""The request scheduler: requests that come together begin a few at a time, caller by caller.
+
+Theory of operation. All that a process does shares one event loop. What is ready in one iteration of it runs before
+anything else: where 400 viewers reconnect at once, each step of their requests is made 400 times, and a token of
+somebody else waits behind them, at its reading from Redis and at its reply. So in one iteration at most
+:data:`EACH` requests begin. The rest wait in one line for each caller, and the lines are served round robin:
+whoever asks for little begins in the next iteration, however many requests another caller has waiting.
+
+A caller is a key; where none is known (no keys, read tokens) it is an address. Only the beginning of a request is
+held back, never what follows: a request that waits for its body, or for Redis, holds up nobody. The lines need no
+bound of their own: a connection has one request there.
+"""
+
+import asyncio
+from collections import deque
+from typing import Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.http.auth import OWNER
+
+EACH: Final = 8
+"""Opening an event stream takes 0.7 ms of CPU in five steps, so an iteration takes about 6 ms under any storm."""
+
+
+class RequestScheduler:
+    """ASGI middleware, behind the one that tells whose request it is."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._begun = 0
+        """In this iteration of the loop."""
+        self._lines: dict[str, deque[asyncio.Future[None]]] = {}
+        """By caller; the one whose turn it is comes first."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            if self._begun < EACH and not self._lines:
+                self._begin()
+            else:
+                await self._wait_in_line(_caller(scope))
+        await self._app(scope, receive, send)
+
+    def _begin(self) -> None:
+        if not self._begun:
+            asyncio.get_running_loop().call_soon(self._next_iteration)
+        self._begun += 1
+
+    async def _wait_in_line(self, caller: str) -> None:
+        place = asyncio.get_running_loop().create_future()
+        self._lines.setdefault(caller, deque()).append(place)
+        await place
+
+    def _next_iteration(self) -> None:
+        self._begun = 0
+        while self._lines and self._begun < EACH:
+            caller = next(iter(self._lines))
+            line = self._lines.pop(caller)
+            place = line.popleft()
+            if line:
+                self._lines[caller] = line
+            if not place.done():  # the process stops
+                place.set_result(None)
+                self._begin()
+
+
+def _caller(scope: Scope) -> str:
+    """Whose request it is. An address holds no letter behind a slash, so none is taken for a key."""
+    address = scope["client"][0] if scope["client"] else ""
+    return f"key/{owner}" if (owner := scope[OWNER]) else f"address/{address}"

@@ -1,0 +1,260 @@
+"""AG-UI's ``RunAgentInput``. No I/O: a body in, a stream to create or what is wrong with it out.
+
+Source: the schemas of ``@ag-ui/core`` 1.0.0. What that protocol does not know is passed over, as it demands of
+whoever reads a run. So it is with ``state``, which is the application's own: what a model shall know stands in
+``context``, and becomes a turn of the system.
+
+An answer comes back as its client holds it: a message of the assistant, and messages of reasoning around it, of
+which one may hold what the provider wants back (see :mod:`api.dialects.ag_ui`). They are one turn here.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, NamedTuple, TypeVar
+
+import msgspec
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from api.schemas.requests import CreateStream
+
+MAX_RUN_ID: Final = 200
+OWN_FIELDS: Final = {"prompt", "messages", "tools", "on_failure"}
+"""What a run tells in another place, or not at all."""
+FORWARDED: Final = (frozenset(CreateStream.model_fields) - OWN_FIELDS) | {
+    "max_completion_tokens",
+    "reasoning_effort",
+}
+"""What counts of ``forwardedProps``; all else there is the application's own."""
+SAYS: Final = ("content", "tool_calls", "reasoning", "provider_parts")
+NO_PARAMETERS: Final = {"type": "object", "properties": {}}
+
+Model = TypeVar("Model", bound="Loose")
+RunId = Annotated[str, Field(min_length=1, max_length=MAX_RUN_ID)]
+
+
+class Loose(BaseModel):
+    """What another protocol's clients send: exact types; unknown fields are passed over."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, hide_input_in_errors=True)
+
+
+class ContextItem(Loose):
+    """What the application tells the model."""
+
+    description: str
+    value: str
+
+
+class ClientTool(Loose):
+    """A tool that the application runs."""
+
+    name: str
+    description: str = ""
+    parameters: Any = None
+
+
+class RunAgentInput(Loose):
+    """What a client asks for. The messages are read by :func:`run_request`."""
+
+    thread_id: Annotated[str, Field(alias="threadId", min_length=1, max_length=1000)]
+    run_id: Annotated[RunId, Field(alias="runId")]
+    parent_run_id: Annotated[str | None, Field(alias="parentRunId", max_length=1000)] = None
+    protocol_version: Annotated[str | None, Field(alias="protocolVersion", max_length=20)] = None
+    messages: list[dict[str, Any]]
+    tools: list[ClientTool] | None = None
+    context: list[ContextItem] | None = None
+    forwarded_props: Annotated[dict[str, Any] | None, Field(alias="forwardedProps")] = None
+    resume: list[Any] | None = None
+
+
+class Run(NamedTuple):
+    """What is asked, and the names under which the client knows it."""
+
+    asked: CreateStream
+    run_id: str
+    ids: dict[str, str]
+
+
+def run_id_of(body: Any) -> str:
+    """The run id of a body of which nothing else counts. Raises ``RequestValidationError``."""
+    return _validated(_Named, body).run_id
+
+
+class _Named(Loose):
+    run_id: Annotated[RunId, Field(alias="runId")]
+
+
+def run_request(body: Any) -> Run:
+    """Read a body. Raises ``RequestValidationError``, whose places are the request's own fields."""
+    told = _validated(RunAgentInput, body)
+    if not told.messages:
+        raise _wrong(body, ("messages",), "send at least one message")
+    if told.resume:
+        raise _wrong(body, ("resume",), "no run is interrupted here: leave it out")
+    turns, places = _turns(body, told)
+    forwarded = {name: value for name, value in (told.forwarded_props or {}).items() if name in FORWARDED}
+    tools = [
+        {"name": tool.name, "description": tool.description, "parameters": tool.parameters or NO_PARAMETERS}
+        for tool in told.tools or ()
+    ]
+    fields = {
+        **forwarded,
+        "messages": turns,
+        "on_failure": "continue_or_fail",
+        **({"tools": tools} if tools else {}),
+    }
+    try:
+        asked = CreateStream.model_validate(fields)
+    except ValidationError as error:
+        found = [{**one, "loc": ("body", *_place(one["loc"], places))} for one in error.errors()]
+        raise RequestValidationError(found, body=body) from None
+    named = {"threadId", "runId", "parentRunId", "protocolVersion"}
+    ids = {
+        name: value for name, value in told.model_dump(by_alias=True, exclude_none=True).items() if name in named
+    }
+    return Run(asked, told.run_id, ids)
+
+
+def _validated(model: type[Model], body: Any) -> Model:
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        found = [{**one, "loc": ("body", *one["loc"])} for one in error.errors()]
+        raise RequestValidationError(found, body=body) from None
+
+
+def _place(loc: tuple[Any, ...], places: list[int]) -> tuple[Any, ...]:
+    """Where the fault of a field of ours stands in the body: ``places`` tells the message of each turn."""
+    if len(loc) > 1 and loc[0] == "messages" and isinstance(loc[1], int):
+        return ("messages", places[loc[1]], *loc[2:]) if places[loc[1]] >= 0 else ("context",)
+    return loc if not loc or loc[0] in OWN_FIELDS else ("forwardedProps", *loc)
+
+
+def _wrong(body: Any, place: tuple[Any, ...], why: str) -> RequestValidationError:
+    return RequestValidationError([{"type": "value_error", "loc": ("body", *place), "msg": why}], body=body)
+
+
+# -- messages to turns ------------------------------------------------------------------------------
+
+
+class _Unknown(ValueError):
+    """What no model here is told: where in the message it stands, and why."""
+
+    def __init__(self, place: tuple[Any, ...], why: str) -> None:
+        super().__init__(why)
+        self.place = place
+
+
+def _turns(body: Any, told: RunAgentInput) -> tuple[list[dict[str, Any]], list[int]]:
+    """The turns, and which message each of them is (-1: the context)."""
+    turns: list[dict[str, Any]] = []
+    places: list[int] = []
+    thought: list[Mapping[str, Any]] = []
+    for place, message in enumerate(told.messages):
+        try:
+            if message.get("role") == "reasoning":
+                thought.append(message)
+                continue
+            turn = _turn(message)
+        except _Unknown as unknown:
+            raise _wrong(body, ("messages", place, *unknown.place), str(unknown)) from None
+        if turn is None:
+            continue
+        # Reasoning belongs to the answer behind it, or to the one in front of it where none follows.
+        holder = turn if turn["role"] == "assistant" else turns[-1] if turns else {}
+        if holder.get("role") == "assistant":
+            _think(holder, thought)
+        thought = []
+        if turn["role"] == "assistant" and not any(turn.get(name) for name in SAYS):
+            continue  # of a run that was cut off, or failed, before it said anything
+        turns.append(turn)
+        places.append(place)
+    if told.context:
+        at = next((n for n, turn in enumerate(turns) if turn["role"] not in ("system", "developer")), len(turns))
+        said = "\n\n".join(f"{item.description}:\n{item.value}" for item in told.context)
+        turns.insert(at, {"role": "system", "content": said})
+        places.insert(at, -1)
+    return turns, places
+
+
+def _turn(message: Mapping[str, Any]) -> dict[str, Any] | None:
+    """One message; None for what is not for a model. Raises :class:`_Unknown`."""
+    role, content = message.get("role"), message.get("content")
+    match role:
+        case "activity":
+            return None
+        case "assistant":
+            turn = {"role": role, "content": content, "tool_calls": message.get("toolCalls") or None}
+            if isinstance(turn["tool_calls"], list):
+                turn["tool_calls"] = [_call(call) for call in turn["tool_calls"]]
+            _think(turn, [{"encryptedValue": message.get("encryptedValue")}])
+            return turn
+        case "user":
+            return {"role": role, "content": _content(content)}
+        case "tool":
+            return {
+                "role": role,
+                "tool_call_id": message.get("toolCallId"),
+                "content": _content(content or message.get("error") or content),
+            }
+    return {"role": role, "content": content}
+
+
+def _call(call: Any) -> Any:
+    """Without what is not for a model."""
+    if not isinstance(call, dict):
+        return call
+    return {name: value for name, value in call.items() if name in ("id", "type", "function")}
+
+
+def _think(turn: dict[str, Any], thought: list[Mapping[str, Any]]) -> None:
+    """Add messages of reasoning to the answer's turn."""
+    said = "".join(one["content"] for one in thought if isinstance(one.get("content"), str))
+    if said:
+        turn["reasoning"] = turn.get("reasoning", "") + said
+    for one in thought:
+        kept = _kept(one.get("encryptedValue"))
+        if kept is not None:
+            turn["provider"] = kept["provider"]
+            turn["provider_parts"] = [*turn.get("provider_parts", ()), *kept["parts"]]
+
+
+def _kept(encrypted: Any) -> dict[str, Any] | None:
+    """What :mod:`api.dialects.ag_ui` has written; None of anybody else's."""
+    if not isinstance(encrypted, str):
+        return None
+    try:
+        kept = msgspec.json.decode(encrypted)
+    except msgspec.DecodeError:
+        return None
+    match kept:
+        case {"provider": _, "parts": list()}:
+            return dict(kept)
+    return None
+
+
+def _content(content: Any) -> Any:
+    if not isinstance(content, list):
+        return content
+    return [_part(part, place) for place, part in enumerate(content)]
+
+
+def _part(part: Any, place: int) -> Any:
+    if not isinstance(part, dict):
+        return part
+    kind, source = part.get("type"), part.get("source")
+    if kind == "text":
+        return {"type": "text", "text": part.get("text")}
+    if kind == "binary":  # of 0.0.x
+        kind = str(part.get("mimeType")).partition("/")[0]
+        source = {"type": "data", "value": part.get("data"), "mimeType": part.get("mimeType")}
+        if part.get("url") is not None:
+            source = {"type": "url", "value": part["url"]}
+    if kind != "image":
+        raise _Unknown(("content", place, "type"), "send text or images: a model here is told nothing else")
+    match source:
+        case {"type": "data", "value": value, "mimeType": media_type}:
+            return {"type": "image", "data": value, "media_type": media_type}
+        case {"type": "url", "value": value}:
+            return {"type": "image_url", "image_url": {"url": value}}
+    raise _Unknown(("content", place, "source"), "an image is sent as data, with its mimeType, or by its url")
