@@ -288,7 +288,7 @@ class PartsDialect:
             self._ended_at = self._index
             return self.failed(cursor, {"code": "restarted", "message": RESTARTED_TEXT, "retryable": True})
         said = self.reset() if self.parts else b""
-        self.parts, self._open, self._calls = [], None, {}
+        self.parts, self._open, self._calls, self.provided = [], None, {}, []
         self._reset_at = self._index
         return said + self.attempt(cursor, decode_data(data))
 
