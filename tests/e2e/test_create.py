@@ -189,7 +189,9 @@ async def test_an_upstream_cut_with_on_failure_fail_is_failed(shared_stack: Stac
 async def test_models_and_health_are_told(shared_stack: Stack) -> None:
     models = (await shared_stack.client.get("/v1/models")).json()
     assert models["default"] == "local/smollm2"
-    assert {"id": "local/*", "provider": "local"} in models["models"]
+    local = {"id": "local/*", "object": "model", "created": 0, "owned_by": "local", "provider": "local"}
+    assert local in models["models"]
+    assert (models["object"], models["data"]) == ("list", models["models"])
     assert (await shared_stack.client.get("/readyz")).json()["workers"] == 2
     assert "headrace_viewers" in (await shared_stack.client.get("/metrics")).text
 

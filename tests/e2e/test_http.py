@@ -112,8 +112,11 @@ async def test_head_answers_as_get_does_on_every_path_that_has_one(stack: Stack)
             stack, f"HEAD {url} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         )
         async with stack.client.stream("GET", url) as got:
-            assert int(status.split()[1]) == got.status_code == 200, url
-            assert headers["content-type"] == got.headers["content-type"]
+            assert int(status.split()[1]) == got.status_code, url
+            assert got.status_code == 200 or "{" in url or url == "/ag-ui", (
+                url
+            )  # those need a run, chat or response
+            assert headers.get("content-type") == got.headers.get("content-type")
             if url != "/metrics":  # which counts
                 assert headers.get("content-length") == got.headers.get("content-length"), url
         assert body == b"", url
