@@ -147,12 +147,13 @@ class Viewer:
 
         Raises one of AWAY, or a RedisError, while Redis can't be asked.
         """
-        if cursor == _BEGINNING and not self._dialect.restarts:
-            cursor = None
+        in_front = cursor is not None and self._in_front(cursor)
+        if in_front and (cursor == _BEGINNING or not await self._restarted()):
+            cursor, in_front = None, False
         wanted = self._text_from if cursor is None else cursor
         self._last = None if cursor is None else cursor.encode()
         buffer = self._followed.buffer
-        found = buffer.at(wanted) if cursor is None else buffer.behind(cursor)
+        found = None if in_front else buffer.at(wanted) if cursor is None else buffer.behind(cursor)
         if found is not None:
             self._greeting = await self._greet()
             self._live_at(found)
@@ -163,6 +164,16 @@ class Viewer:
             return True
         self._greeting = await self._greet()
         return cursor is None or entries[0].type not in self._dialect.last_words
+
+    def _in_front(self, cursor: Cursor) -> bool:
+        """Whether this event stands in front of where the text begins, for a dialect that can't take text back."""
+        return not self._dialect.restarts and cursor < self._text_from
+
+    async def _restarted(self) -> bool:
+        """Whether the text began anew behind something that was said (or that can't be told any more)."""
+        opening = self._text_from
+        entries = await self._hub.page(self._followed.stream_id, opening.encode(), after=False, count=1)
+        return not entries or entries[0].cursor != opening or entries[0].type == RESTART
 
     async def _greet(self) -> bytes:
         """Find out where the dialect stands. Out: what it says to a viewer that begins or comes back there."""
@@ -293,7 +304,9 @@ class Viewer:
 
     def _place(self) -> int | None:
         """The sequence number behind what this viewer got; None where that is not in the shared buffer."""
-        return None if self._last is None else self._followed.buffer.behind(entry_cursor(self._last))
+        if self._last is None or self._in_front(last := entry_cursor(self._last)):
+            return None
+        return self._followed.buffer.behind(last)
 
     async def _page(self) -> bytes:
         """One page of the log: from behind the last event that this viewer got, or from the text's opening."""

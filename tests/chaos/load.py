@@ -12,7 +12,7 @@ from typing import Any
 from tests.chaos.client import Client
 from tests.chaos.habits import HABITS, steady
 from tests.chaos.invariant import AGAIN, GONE, Facts, judge, judge_weak
-from tests.chaos.spoken import judge_spoken, spoken_viewer
+from tests.chaos.spoken import SpokenViewer, judge_spoken, spoken_viewer
 from tests.chaos.stories import Story, story
 from tests.chaos.viewer import Viewer
 from tests.chaos.world import World
@@ -35,6 +35,8 @@ class Stream:
     """When its creation was asked for, and when it was answered (s, monotonic)."""
     url: str = ""
     viewers: list[Viewer] = field(default_factory=list)
+    spoken: SpokenViewer | None = None
+    """The one that reads in a dialect."""
     record: dict[str, Any] | None = None
     first_record: dict[str, Any] | None = None
     """As it was when the stream had just ended; ``record`` is the latest."""
@@ -100,7 +102,7 @@ class Load:
                 viewer = Viewer(habit)
                 stream.viewers.append(viewer)
                 group.create_task(HABITS[habit](viewer, urls, random.Random(rng.random())))
-            spoken = spoken_viewer(rng.choice(list(HABITS)), rng)
+            spoken = stream.spoken = spoken_viewer(rng.choice(list(HABITS)), rng)
             mark = "&" if "?" in stream.url else "?"
             spoken_urls = [f"{url}{mark}dialect={spoken.dialect}" for url in urls]
             group.create_task(HABITS[spoken.habit](spoken, spoken_urls, random.Random(rng.random())))

@@ -140,6 +140,6 @@ def _evidence(stream: Stream, result: Result) -> dict[str, object]:
                 "status": viewer.status,
                 "events": [[seen.at, seen.response, seen.id, seen.kind, seen.data] for seen in viewer.events],
             }
-            for viewer in stream.viewers
+            for viewer in (*stream.viewers, *([stream.spoken] if stream.spoken else []))
         ],
     }

@@ -120,18 +120,20 @@ class AiSdkViewer(SpokenViewer):
     """Reads the parts of the AI SDK's UI message stream: all of them again whenever it comes back."""
 
     dialect = "ai-sdk"
+    ended_by = ""
+    """The part that says that nothing whole comes: ``[DONE]`` follows it all the same."""
 
     @property
     def last_id(self) -> str:
         return ""
 
     async def read(self, url: str, *, most: int = 0, slowly: bool = False) -> None:
-        self.answer, self.events = Answer(), []
+        self.answer, self.events, self.ended_by = Answer(), [], ""
         await super().read(url, most=most * 4, slowly=slowly)
 
     def read_event(self, event: ServerSentEvent) -> tuple[str, dict[str, Any]]:
         if event.data == "[DONE]":
-            return ("failed" if self.stopped else "done"), {}
+            return {"error": PARTING, "abort": "failed"}.get(self.ended_by, "done"), {}
         data = json.loads(event.data)
         match data["type"]:
             case "text-delta":
@@ -141,15 +143,12 @@ class AiSdkViewer(SpokenViewer):
             case "tool-input-delta":
                 self.answer.arguments += data["inputTextDelta"]
             case "error":
+                self.ended_by = "error"
                 code = _CODES.get(data["errorText"], "")
                 return (PARTING if code == PARTING else "failed"), {"code": code}
-            case "start":
-                self.stopped = False
             case "abort":
-                self.stopped = True
+                self.ended_by = "abort"
         return "message", {}
-
-    stopped = False
 
 
 _CODES: Final = {

@@ -8,8 +8,10 @@ from pathlib import Path
 import httpx
 import pytest
 import pytest_asyncio
+from redis.asyncio import Redis
 
 from shared.protocol.sse import ServerSentEvent, SseParser
+from shared.store.keys import Keys
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 
@@ -133,3 +135,26 @@ async def test_where_a_model_cannot_continue_the_library_is_told(tmp_path: Path)
         error = json.loads(reader.events[-1].data)["error"]
         assert error["code"] == "worker_lost"
         assert script_text(SCRIPT).startswith(reader.text)
+
+
+@pytest.mark.parametrize("dialect", ["openai", "plain", "responses", "ag-ui"])
+async def test_who_saw_what_was_taken_back_gets_an_error_and_no_second_text(stack: Stack, dialect: str) -> None:
+    """Cut off in the first attempt, and back when the second one has said everything."""
+    script = {"tokens": 20, "cut_after": 8, "fail_times": 1, "numbered": True, "name": dialect}
+    made = await stack.create(script, on_failure="restart")
+    await stack.until_status(made["id"], "done")
+    async with Redis.from_url(stack.server.url) as redis:
+        entries = await redis.xrange(Keys("headrace").log(made["id"]))
+    kinds = [fields[b"e"] for _, fields in entries]
+    restart = kinds.index(b"restart")
+    url = f"{made['events_url']}?dialect={dialect}"
+    for at in range(kinds.index(b"message"), restart):
+        cursor = entries[at][0].decode()
+        answer = await stack.client.get(url, headers={"Last-Event-ID": cursor})
+        assert "restarted" in answer.text or "text_lost" in answer.text, at
+        assert "[2]" not in answer.text
+    whole = await stack.client.get(url)
+    assert "[2]" in whole.text
+    assert "restarted" not in whole.text
+    begun = await stack.client.get(url, headers={"Last-Event-ID": entries[0][0].decode()})
+    assert "[2]" not in begun.text
