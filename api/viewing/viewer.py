@@ -328,8 +328,8 @@ class Viewer:
         first = self._last or self._text_from.encode()
         after = self._last is not None
         entries = await self._hub.page(self._followed.stream_id, first, after=after, count=count)
-        if not (after or self._dialect.restarts) and entries and entries[0].type == RESTART:
-            entries[0] = entries[0]._replace(type=STARTED)  # for a viewer that begins there it takes nothing back
+        if not after:
+            entries = _begun(entries, self._text_from, self._dialect)
         if self._own is not None and self._joined(entries):
             return entries
         self._to(State.RESYNC)
@@ -432,6 +432,8 @@ def resync(dialect: Dialect, reading: Reading, before: list[Entry]) -> Resync:
     index = reading.index
     spoken = dialect.at(None)
     assert spoken is not None
+    text_from = entry_cursor(reading.record["text_from"].encode())
+    before, tail = (_begun(entries, text_from, dialect) for entries in (before, reading.tail))
     if before and before[-1].cursor == as_of:
         try:
             deltas = without(deltas, [decode_data(entry.data) for entry in before if entry.type == MESSAGE])
@@ -441,12 +443,22 @@ def resync(dialect: Dialect, reading: Reading, before: list[Entry]) -> Resync:
             index -= len(before)
             first = before[0]
             as_of = first.after if first.cursor.n == 0 else Cursor(first.cursor.epoch, first.cursor.n - 1)
+            if first.cursor == text_from:
+                as_of = None
     else:
         before = []
     head = spoken.snapshot(Told(as_of, index, reading.attempt, deltas)) + spoken.batch(before)
     if dialect.stateful:
-        spoken.batch(reading.tail)
-    return Resync(head, reading.as_of.encode(), reading.tail, spoken)
+        spoken.batch(tail)
+    return Resync(head, reading.as_of.encode(), tail, spoken)
+
+
+def _begun(entries: list[Entry], text_from: Cursor, dialect: Dialect) -> list[Entry]:
+    """These entries, for viewers that begin with the first of them. Where the text begins with a restart, that
+    takes nothing back from them."""
+    if not entries or dialect.restarts or entries[0].cursor != text_from or entries[0].type != RESTART:
+        return entries
+    return [entries[0]._replace(type=STARTED), *entries[1:]]
 
 
 class BatchedViewer(Viewer):

@@ -147,6 +147,7 @@ def test_a_trimmed_run_has_the_same_messages(kind: type[AgUiDialect], said: list
     first = data.draw(st.integers(1, as_of))
     deltas = [json.loads(entry.data) for entry in entries[1 : as_of + 1] if entry.type == "message"]
     record = {"attempt": "1", "snapshot_id": str(entries[as_of].cursor), "text_index": "1", "index": "1"}
+    record["text_from"] = str(entries[1].cursor)
     reading = Reading(record, snapshot_lines(deltas), entries[as_of + 1 :])
     found = resync(spoken(kind, 1), reading, entries[first : as_of + 1])
     late = Client()

@@ -240,6 +240,7 @@ def trimmed(entries: list[Entry], as_of: int, first: int) -> bytes:
     record = {
         "attempt": str(len(openings)),
         "snapshot_id": str(entries[as_of].cursor),
+        "text_from": str(entries[1].cursor),
         "text_index": "1",
         "index": str(openings[-1]),
     }

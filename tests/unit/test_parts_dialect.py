@@ -160,6 +160,7 @@ def test_a_trimmed_log_says_the_same_behind_what_is_left_of_it(
     record = {
         "attempt": str(len(attempts)),
         "snapshot_id": str(entries[as_of].cursor),
+        "text_from": str(entries[1].cursor),
         "text_index": "1",
         "index": str(openings[-1]),
     }

@@ -152,6 +152,7 @@ def trimmed(entries: list[Entry], as_of: int, **record: str) -> Reading:
     told = {
         "attempt": "1",
         "snapshot_id": str(entries[as_of].cursor),
+        "text_from": str(entries[1].cursor),
         "text_index": "1",
         "index": str(openings[-1]),
     }
