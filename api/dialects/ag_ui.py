@@ -27,6 +27,7 @@ from api.dialects.native import BEGINNING
 from api.dialects.parts import WANTED_BACK, Part, PartsDialect
 from shared.protocol.cursor import BadCursor, Cursor, entry_cursor, parse_cursor
 from shared.protocol.events import decode_data, encode_data
+from shared.protocol.sse import encode_event
 
 PROTOCOL: Final = "1.0"
 ASKED: Final = "ag-ui"
@@ -51,26 +52,24 @@ class AgUiDialect(PartsDialect):
 
     def __init__(self, about: About) -> None:
         super().__init__(about)
-        told = msgspec.json.decode(about.asked).get(ASKED) if about.asked else None
-        self._run: dict[str, str] = told or {"threadId": about.stream_id, "runId": about.stream_id}
-        message_id = encode_data(about.stream_id)  # type: ignore[arg-type]
-        self._content = b'data: {"type":"TEXT_MESSAGE_CONTENT","messageId":%b,"delta":"' % message_id
+        unnamed = {"threadId": about.stream_id, "runId": about.stream_id}
+        self._run: dict[str, str] = about.kept(ASKED) or unnamed
 
     # -- parts ----------------------------------------------------------------------------------------
 
     def open(self, part: Part) -> bytes:
         return self._start(part, b"")
 
-    def delta(self, cursor: bytes, part: Part, raw: bytes) -> bytes:
-        if part.kind == "text":
-            return (
-                b'id: %b\n%b%b"}\n\n' % (cursor, self._content, raw) if cursor else self._content + raw + b'"}\n\n'
-            )
-        if part.kind == "reasoning":
-            head = {"type": "REASONING_MESSAGE_CONTENT", "messageId": self._reasoning_id(part)}
-        else:
-            head = {"type": "TOOL_CALL_ARGS", "toolCallId": self._call_id(part)}
-        return b'%bdata: %b,"delta":"%b"}\n\n' % (_id(cursor), encode_data(head)[:-1], raw)
+    def front(self, part: Part) -> bytes:
+        match part.kind:
+            case "text":
+                told = {"type": "TEXT_MESSAGE_CONTENT", "messageId": self.about.stream_id, "delta": ""}
+            case "reasoning":
+                message_id = self._reasoning_id(part)
+                told = {"type": "REASONING_MESSAGE_CONTENT", "messageId": message_id, "delta": ""}
+            case "tool":
+                told = {"type": "TOOL_CALL_ARGS", "toolCallId": self._call_id(part), "delta": ""}
+        return b"data: " + encode_data(told)[: -len('"}')]
 
     def close(self, part: Part) -> bytes:
         if part.kind == "text":
@@ -105,8 +104,7 @@ class AgUiDialect(PartsDialect):
     def _call_id(self, part: Part) -> str:
         """The provider's. Clients look for a call in all messages of a thread, so one that we made up is one of the
         stream."""
-        made_up = part.call_id == f"call_{part.call_index}"
-        return f"{self.about.stream_id}-{part.number}" if made_up else part.call_id
+        return f"{self.about.stream_id}-{part.number}" if part.has_made_id else part.call_id
 
     # -- the run --------------------------------------------------------------------------------------
 
@@ -125,8 +123,7 @@ class AgUiDialect(PartsDialect):
 
     def cancelled(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
         if "protocolVersion" not in self._run:  # before 1.0 clients have no such word, and some fail by it
-            message = f"The answer was stopped ({data.get('reason', '')})."
-            return self.failed(cursor, {"code": "cancelled", "message": message})
+            return super().cancelled(cursor, data)
         return self._closed() + self._finished(cursor, data, outcome={"type": "cancelled"})
 
     def _started(self, cursor: bytes) -> bytes:
@@ -176,7 +173,7 @@ class AgUiDialect(PartsDialect):
             return b""
         reasoning = [part for part in self.parts if part.kind == "reasoning"]
         entity = self._reasoning_id(reasoning[-1]) if reasoning else self.about.stream_id
-        kept = encode_data({"provider": self.about.model.partition("/")[0], "parts": parts}).decode()
+        kept = encode_data({"provider": self.about.provider, "parts": parts}).decode()
         return _event(b"", "REASONING_ENCRYPTED_VALUE", subtype="message", entityId=entity, encryptedValue=kept)
 
 
@@ -206,11 +203,9 @@ class TanStackDialect(AgUiDialect):
         return {"tanstack": {"finishReason": reason, "model": self.about.model}} if reason else {}
 
     def _asks(self, cursor: bytes, number: int, part: Part) -> bytes:
-        try:
-            arguments = msgspec.json.decode(part.text() or "{}")
-        except msgspec.DecodeError:  # the model's mistake: the tool gets what it said
-            arguments = part.text()
-        value = {"toolCallId": self._call_id(part), "toolName": part.name, "input": arguments}
+        arguments = part.arguments()
+        asked = part.text() if arguments is None else msgspec.Raw(arguments)  # no JSON: the tool gets it as it is
+        value = {"toolCallId": self._call_id(part), "toolName": part.name, "input": asked}
         # With an id of its own, which leads to the entry in front: a tool must not run twice for a client that is
         # cut off within these events.
         done = entry_cursor(cursor)
@@ -226,9 +221,5 @@ def place_of(last_event_id: str) -> Cursor | None:
     return parse_cursor(cursor)
 
 
-def _id(cursor: bytes) -> bytes:
-    return b"id: %b\n" % cursor if cursor else b""
-
-
 def _event(cursor: bytes, kind: str, **fields: Any) -> bytes:
-    return b"%bdata: %b\n\n" % (_id(cursor), encode_data({"type": kind, **fields}))
+    return encode_event("message", encode_data({"type": kind, **fields}), cursor or None)
