@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final, NamedTuple, TypeVar
 
 import msgspec
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from api.schemas.foreign import NO_PARAMETERS, Place, invalid, wrong
 from api.schemas.requests import CreateStream
 
 MAX_RUN_ID: Final = 200
@@ -26,7 +26,6 @@ FORWARDED: Final = (frozenset(CreateStream.model_fields) - OWN_FIELDS) | {
 }
 """What counts of ``forwardedProps``; all else there is the application's own."""
 SAYS: Final = ("content", "tool_calls", "reasoning", "provider_parts")
-NO_PARAMETERS: Final = {"type": "object", "properties": {}}
 
 Model = TypeVar("Model", bound="Loose")
 RunId = Annotated[str, Field(min_length=1, max_length=MAX_RUN_ID)]
@@ -88,9 +87,9 @@ def run_request(body: Any) -> Run:
     """Read a body. Raises ``RequestValidationError``, whose places are the request's own fields."""
     told = _validated(RunAgentInput, body)
     if not told.messages:
-        raise _wrong(body, ("messages",), "send at least one message")
+        raise wrong(body, "messages", why="send at least one message")
     if told.resume:
-        raise _wrong(body, ("resume",), "no run is interrupted here: leave it out")
+        raise wrong(body, "resume", why="no run is interrupted here: leave it out")
     turns, places = _turns(body, told)
     forwarded = {name: value for name, value in (told.forwarded_props or {}).items() if name in FORWARDED}
     tools = [
@@ -106,8 +105,7 @@ def run_request(body: Any) -> Run:
     try:
         asked = CreateStream.model_validate(fields)
     except ValidationError as error:
-        found = [{**one, "loc": ("body", *_place(one["loc"], places))} for one in error.errors()]
-        raise RequestValidationError(found, body=body) from None
+        raise invalid(error, body, lambda place: _place(place, places)) from None
     named = {"threadId", "runId", "parentRunId", "protocolVersion"}
     ids = {
         name: value for name, value in told.model_dump(by_alias=True, exclude_none=True).items() if name in named
@@ -119,19 +117,14 @@ def _validated(model: type[Model], body: Any) -> Model:
     try:
         return model.model_validate(body)
     except ValidationError as error:
-        found = [{**one, "loc": ("body", *one["loc"])} for one in error.errors()]
-        raise RequestValidationError(found, body=body) from None
+        raise invalid(error, body) from None
 
 
-def _place(loc: tuple[Any, ...], places: list[int]) -> tuple[Any, ...]:
+def _place(loc: Place, places: list[int]) -> Place:
     """Where the fault of a field of ours stands in the body: ``places`` tells the message of each turn."""
     if len(loc) > 1 and loc[0] == "messages" and isinstance(loc[1], int):
         return ("messages", places[loc[1]], *loc[2:]) if places[loc[1]] >= 0 else ("context",)
     return loc if not loc or loc[0] in OWN_FIELDS else ("forwardedProps", *loc)
-
-
-def _wrong(body: Any, place: tuple[Any, ...], why: str) -> RequestValidationError:
-    return RequestValidationError([{"type": "value_error", "loc": ("body", *place), "msg": why}], body=body)
 
 
 # -- messages to turns ------------------------------------------------------------------------------
@@ -157,7 +150,7 @@ def _turns(body: Any, told: RunAgentInput) -> tuple[list[dict[str, Any]], list[i
                 continue
             turn = _turn(message)
         except _Unknown as unknown:
-            raise _wrong(body, ("messages", place, *unknown.place), str(unknown)) from None
+            raise wrong(body, "messages", place, *unknown.place, why=str(unknown)) from None
         if turn is None:
             continue
         # Reasoning belongs to the answer behind it, or to the one in front of it where none follows.
