@@ -10,26 +10,22 @@ Trouble in front of the first byte has a status, for OpenAI's libraries try agai
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
-from redis.exceptions import RedisError
 
 from api.dialects.openai import completion_id, error, finish_reason, speak, speak_with_usage, usage
-from api.http.auth import context, own_fields, owner_of
+from api.http.auth import context, owner_of
 from api.http.bodies import BodyRoute
 from api.http.problems import Form, Problem, documented, redis_away
 from api.schemas.openai import chat_request
-from api.streams.records import Models
-from api.viewing.subscribe import NEEDED, Wanted, open_viewer, read_to_end
-from shared.redis import AWAY
+from api.viewing.subscribe import STREAM, Wanted, open_own_viewer, read_to_end
 
 router = APIRouter(prefix="/v1", tags=["OpenAI's API"], route_class=BodyRoute)
 
-STREAM: Final = "X-Headrace-Stream"
 JSON: Final = "application/json"
 
 
@@ -39,14 +35,36 @@ class OpenAIError(BaseModel):
     error: dict[str, str | None] = Field(description="message, type, param, code")
 
 
+class Model(BaseModel):
+    """A model that can be asked for, as OpenAI lists it."""
+
+    id: str = Field(description="provider/name")
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str
+    provider: str
+
+
+class Models(BaseModel):
+    """The configured models, as OpenAI lists them. A provider without a list takes any name: ``<provider>/*``."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+    default: str
+    models: list[Model] = Field(description="the same as data")
+
+
+def openai_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """These statuses for the OpenAPI document, each with OpenAI's error as its body."""
+    return documented(*statuses, schema=OpenAIError.model_json_schema(), media_type=JSON)
+
+
 @router.post(
     "/chat/completions",
     response_class=Response,
     responses={
         200: {"content": {"application/json": {}, "text/event-stream": {}}, "description": "Whole, or as it comes"},
-        **documented(
-            *(400, 401, 404, 409, 413, 429, 502, 503), schema=OpenAIError.model_json_schema(), media_type=JSON
-        ),
+        **openai_errors(400, 401, 404, 409, 413, 429, 502, 503),
     },
 )
 async def complete(
@@ -56,18 +74,13 @@ async def complete(
     has = context(request)
     asked = chat_request(body, has.settings.grace_s)
     made = await has.creation.create(asked.asked, owner_of(request), idempotency_key, shows_all=True)
-    headers = {STREAM: made.stream_id}
-    if made.met:
-        headers["Idempotency-Replayed"] = "true"
-    record = await own_fields(request, made.stream_id, *NEEDED)
     if asked.stream:
         spoken = speak_with_usage if asked.usage else speak
-        return await open_viewer(has, Wanted(made.stream_id, None, spoken, by_status=True, headers=headers), record)
-    try:
-        ended = await read_to_end(has, request, made.stream_id, record)
-    except (*AWAY, RedisError):
-        ended = False
-    if not ended:
+        return await open_own_viewer(
+            request, Wanted(made.stream_id, None, spoken, foreign=True, headers=made.headers)
+        )
+    headers = {STREAM: made.stream_id, **made.headers}
+    if not await read_to_end(request, made.stream_id):
         raise Problem(
             503,
             "connection_ended",
@@ -77,7 +90,7 @@ async def complete(
     found = await has.records.get(owner_of(request), made.stream_id)
     if found is None:
         raise redis_away()
-    return completion(msgspec.json.decode(found), int(record[3] or 0), headers)
+    return completion(msgspec.json.decode(found), made.created_ms, headers)
 
 
 def completion(record: Mapping[str, Any], created_ms: int, headers: Mapping[str, str]) -> Response:
@@ -117,7 +130,13 @@ def completion(record: Mapping[str, Any], created_ms: int, headers: Mapping[str,
 async def models(request: Request) -> Models:
     """The models that can be asked for, as OpenAI lists them, and the default one."""
     has = context(request)
-    return Models.of(has.providers, has.settings.default_model)
+    found = [
+        Model(id=f"{provider.name}/{name}", owned_by=provider.name, provider=provider.name)
+        for provider in has.providers.values()
+        if provider.missing is None
+        for name in provider.models or ("*",)
+    ]
+    return Models(data=found, default=has.settings.default_model, models=found)
 
 
 UNKNOWN: Final = frozenset({"unknown_model", "unknown_provider", "provider_not_configured"})

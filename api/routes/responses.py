@@ -17,21 +17,27 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 import msgspec
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
-from redis.exceptions import RedisError
 
 from api.dialects.base import About, Dialect, Place
 from api.dialects.responses import PREFIXES, ResponsesDialect, output_of, respond, response_id, speak
 from api.http.auth import context, own_fields, owner_of
 from api.http.bodies import BodyRoute
-from api.http.problems import Form, Problem, documented
-from api.routes.openai import JSON, STREAM, OpenAIError, openai_error
+from api.http.problems import Form, Problem
+from api.routes.openai import JSON, openai_error, openai_errors
 from api.routes.streams import erase
 from api.schemas.responses import ASKED, previous_response, response_request
-from api.viewing.subscribe import NEEDED, Wanted, bad_cursor, open_viewer, read_to_end
+from api.viewing.subscribe import (
+    NEEDED,
+    STREAM,
+    Wanted,
+    bad_cursor,
+    open_own_viewer,
+    open_viewer,
+    read_to_end,
+)
 from shared.protocol.cursor import BadCursor, parse_cursor
 from shared.protocol.events import encode_data
 from shared.protocol.status import TRANSITIONS
-from shared.redis import AWAY
 from shared.store.streams import LARGE_SNAPSHOT, Reading
 
 router = APIRouter(prefix="/v1/responses", tags=["OpenAI's API"], route_class=BodyRoute)
@@ -44,8 +50,8 @@ PREFIX: Final = response_id("")
 
 def _answers(*statuses: int, content: Mapping[str, Any] = WHOLE) -> dict[int | str, dict[str, Any]]:
     """What the OpenAPI document tells of an operation."""
-    errors = documented(401, 503, *statuses, schema=OpenAIError.model_json_schema(), media_type=JSON)
-    return {200: {"content": dict(content), "description": "As OpenAI's API has it"}, **errors}
+    told = {"content": dict(content), "description": "As OpenAI's API has it"}
+    return {200: told, **openai_errors(401, 503, *statuses)}
 
 
 class Reader(BaseModel):
@@ -94,26 +100,19 @@ async def create(
     made = await has.creation.create(
         asked.asked, owner_of(request), idempotency_key, shows_all=True, keeps=asked.keeps
     )
-    headers = {STREAM: made.stream_id}
-    if made.met:
-        headers["Idempotency-Replayed"] = "true"
-    record = await own_fields(request, made.stream_id, *NEEDED)
     if asked.stream:
-        return await open_viewer(has, Wanted(made.stream_id, None, speak, by_status=True, headers=headers), record)
-    if not asked.background:
-        try:
-            ended = await read_to_end(has, request, made.stream_id, record)
-        except (*AWAY, RedisError):
-            ended = False
-        if not ended:
-            raise Problem(
-                503,
-                "connection_ended",
-                f"This connection ends before the response does. It goes on: read {PREFIX}{made.stream_id}.",
-                # A create that is repeated would make, and pay, another one.
-                headers={"x-should-retry": "false", **headers},
-            )
-    return await _whole(await _find(request, response_id(made.stream_id)), headers)
+        return await open_own_viewer(
+            request, Wanted(made.stream_id, None, speak, foreign=True, headers=made.headers)
+        )
+    if not asked.background and not await read_to_end(request, made.stream_id):
+        raise Problem(
+            503,
+            "connection_ended",
+            f"This connection ends before the response does. It goes on: read {PREFIX}{made.stream_id}.",
+            # A create that is repeated would make, and pay, another one.
+            headers={"x-should-retry": "false", STREAM: made.stream_id, **made.headers},
+        )
+    return await _whole(await _find(request, response_id(made.stream_id)), made.headers)
 
 
 @router.get("/{response}", response_class=Response, responses=_answers(400, 404, content=OR_EVENTS))
@@ -138,11 +137,7 @@ async def read(
     find = None
     if position is None and asked.starting_after is not None:
         find = _behind(response, asked.starting_after)
-    wanted = Wanted(stream_id, position, speak, by_status=True, headers={STREAM: stream_id}, find=find)
-    opened = await open_viewer(context(request), wanted, record)
-    if opened.status_code == 204:  # nothing follows; OpenAI's libraries want a body
-        return Response(b"", 200, {STREAM: stream_id}, "text/event-stream")
-    return opened
+    return await open_viewer(context(request), Wanted(stream_id, position, speak, foreign=True, find=find), record)
 
 
 @router.post("/{response}/cancel", response_class=Response, responses=_answers(404))
