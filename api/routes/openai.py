@@ -1,12 +1,9 @@
 """OpenAI's chat completions and its list of models (see :mod:`api.dialects.openai`).
 
-A caller reads the answer from the response of its own request. Who knows Headrace resumes: the response names the
-stream (``X-Headrace-Stream``), the chunks carry ids, and ``GET /v1/streams/{id}/events?dialect=openai`` goes on
-behind one of them. When nobody reads any more the generation goes on for ``HEADRACE_GRACE_S``, then it is
-cancelled: the stream is made with ``flow: "client"``, whose pause begins after that time and ends it a second
-later.
-
-Trouble in front of the first byte has a status, for OpenAI's libraries try again by 429 and 5xx.
+A caller reads the answer from the response of its own request. A client that knows Headrace resumes: the response
+names the stream (``X-Headrace-Stream``), the chunks carry ids, and ``GET /v1/streams/{id}/events?dialect=openai``
+goes on behind one of them. When nobody reads any more the generation goes on for ``HEADRACE_GRACE_S``, and is
+cancelled then (:func:`api.schemas.foreign.while_read`).
 """
 
 from collections.abc import Mapping
@@ -100,7 +97,8 @@ def completion(record: Mapping[str, Any], created_ms: int, headers: Mapping[str,
         raise Problem(502 if data["retryable"] else 400, data["code"], data["message"], headers=dict(headers))
     if record["status"] == "cancelled":
         raise Problem(409, "cancelled", "The answer was stopped before its end. Ask again.", headers=dict(headers))
-    message: dict[str, Any] = {"role": "assistant", "content": record["text"] or None, "refusal": None}
+    content = record["text"] or (None if record.get("tool_calls") else "")
+    message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
     if record.get("reasoning"):
         message["reasoning_content"] = record["reasoning"]
     if record.get("tool_calls"):
@@ -112,8 +110,6 @@ def completion(record: Mapping[str, Any], created_ms: int, headers: Mapping[str,
             }
             for call in record["tool_calls"]
         ]
-    else:
-        message["content"] = record["text"]
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason(record)}
     answer = {
         "id": completion_id(record["id"]),
@@ -151,24 +147,26 @@ TYPES: Final = {
 
 def openai_error(problem: Problem) -> Response:
     """A problem as OpenAI's API says it: its libraries choose an exception by the status, and show the message."""
-    status = 404 if problem.code in UNKNOWN else problem.status
-    status = 400 if status == 422 else status
-    kind = TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    fields = problem.extra.get("errors") or [{}]
-    told = error(problem.code, problem.detail, kind, fields[0].get("field"))
-    return JSONResponse({"error": told}, status, headers=problem.headers)
+    return JSONResponse({"error": _error_of(problem)}, _status_of(problem), headers=problem.headers)
 
 
 def both(problem: Problem) -> Response:
     """A problem document with OpenAI's error in it: for a path that callers of both kinds ask."""
-    response = problem.response()
-    told = msgspec.json.decode(openai_error(problem).body)
-    return JSONResponse(
-        {**msgspec.json.decode(response.body), **told},
-        problem.status,
-        headers=problem.headers,
-        media_type=response.media_type,
-    )
+    more = {**problem.extra, "error": _error_of(problem)}
+    return Problem(problem.status, problem.code, problem.detail, headers=problem.headers, **more).response()
+
+
+def _status_of(problem: Problem) -> int:
+    if problem.code in UNKNOWN:
+        return 404
+    return 400 if problem.status == 422 else problem.status
+
+
+def _error_of(problem: Problem) -> dict[str, str | None]:
+    status = _status_of(problem)
+    kind = TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    fields = problem.extra.get("errors") or [{}]
+    return error(problem.code, problem.detail, kind, fields[0].get("field"))
 
 
 ERROR_FORMS: Final[dict[str, Form]] = {"/v1/chat/completions": openai_error, "/v1/models": both}

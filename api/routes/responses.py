@@ -12,7 +12,7 @@ caller has left, and is cancelled then.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -36,8 +36,7 @@ from api.viewing.subscribe import (
     read_to_end,
 )
 from shared.protocol.cursor import BadCursor, parse_cursor
-from shared.protocol.events import encode_data
-from shared.protocol.status import TRANSITIONS
+from shared.protocol.events import TERMINAL, encode_data
 from shared.store.streams import LARGE_SNAPSHOT, Reading
 
 router = APIRouter(prefix="/v1/responses", tags=["OpenAI's API"], route_class=BodyRoute)
@@ -80,14 +79,6 @@ class ItemsPage(BaseModel):
     include_: list[str] = Field([], alias="include[]", description="the same")
 
 
-class Found(NamedTuple):
-    """A response that its caller may see."""
-
-    stream_id: str
-    about: About
-    reading: Reading
-
-
 @router.post("", response_class=Response, responses=_answers(400, 404, 413, 429, content=OR_EVENTS))
 async def create(
     request: Request, body: dict[str, Any], idempotency_key: Annotated[str | None, Header()] = None
@@ -112,7 +103,7 @@ async def create(
             # A create that is repeated would make, and pay, another one.
             headers={"x-should-retry": "false", STREAM: made.stream_id, **made.headers},
         )
-    return await _whole(await _find(request, response_id(made.stream_id)), made.headers)
+    return await _whole(request, made.stream_id, made.headers)
 
 
 @router.get("/{response}", response_class=Response, responses=_answers(400, 404, content=OR_EVENTS))
@@ -127,8 +118,8 @@ async def read(
     if not asked.stream:
         if asked.starting_after is not None:
             raise _wrong("starting_after", "it stands with stream=true alone")
-        await _visible(request, response)
-        return await _whole(await _find(request, response))
+        stream_id, _ = await _visible(request, response)
+        return await _whole(request, stream_id)
     stream_id, record = await _visible(request, response, *NEEDED)
     try:
         position = parse_cursor(last_event_id or "")
@@ -149,7 +140,7 @@ async def cancel(request: Request, response: str) -> Response:
     )
     if answer[0] == "gone":
         raise _no_such_response(response)
-    return await _whole(await _find(request, response))
+    return await _whole(request, stream_id)
 
 
 @router.delete("/{response}", response_class=Response, responses=_answers(404))
@@ -200,36 +191,17 @@ async def _visible(request: Request, response: str, *names: str) -> tuple[str, l
         status, asked, *found = await own_fields(request, stream_id, "status", "asked", *names)
     except Problem as problem:
         raise _no_such_response(response) if problem.status == 404 else problem from None
-    if _is_let_go(status or "", asked or ""):
+    stored = (About("", asked=asked or "").kept(ASKED) or {}).get("store") is not False
+    if status in TERMINAL and not stored:
         raise _no_such_response(response)
     return stream_id, found
-
-
-async def _find(request: Request, response: str) -> Found:
-    """A response with all that it said; also one that is not stored, for whoever waited for its end."""
-    stream_id = response.removeprefix(PREFIX)
-    await own_fields(request, stream_id)
-    reading = await context(request).streams.read(stream_id)
-    if reading is None:
-        raise _no_such_response(response)
-    record = reading.record
-    about = About(
-        stream_id, record.get("model", ""), int(record.get("created_ms", 0)), asked=record.get("asked", "")
-    )
-    return Found(stream_id, about, reading)
-
-
-def _is_let_go(status: str, asked: str) -> bool:
-    if TRANSITIONS.get(status, True):  # type: ignore[call-overload]
-        return False
-    return (msgspec.json.decode(asked or "{}").get(ASKED) or {}).get("store") is False
 
 
 async def _history(request: Request, previous: str) -> list[dict[str, Any]]:
     """The items in front of those of a response that goes on with this one. Raises :class:`Problem` (404, 400)."""
     said = None
     try:
-        _, (said, status) = await _visible(request, previous, "input", "status")
+        stream_id, (said, status) = await _visible(request, previous, "input", "status")
     except Problem as problem:
         if problem.status != 404:
             raise
@@ -237,25 +209,33 @@ async def _history(request: Request, previous: str) -> list[dict[str, Any]]:
         detail = f"Previous response with id {previous[:100]!r} not found."
         field = {"field": "previous_response_id", "message": detail}
         raise Problem(404, "previous_response_not_found", detail, errors=[field])
-    if TRANSITIONS.get(status or "", True):  # type: ignore[call-overload]
+    if status not in TERMINAL:
         raise _wrong("previous_response_id", "that response has not ended yet: wait for its end, or cancel it")
-    found = await _find(request, previous)
     items: list[dict[str, Any]] = msgspec.json.decode(said)
-    return [*items, *await _of(found, output_of)]
+    return [*items, *await _told(request, stream_id, output_of)]
 
 
 _What = TypeVar("_What")
 
 
-async def _of(found: Found, tell: Callable[[About, Reading], _What]) -> _What:
-    """What ``tell`` makes of a response; a large one is taken apart in a thread."""
-    if len(found.reading.snapshot) > LARGE_SNAPSHOT:
-        return await asyncio.to_thread(tell, found.about, found.reading)
-    return tell(found.about, found.reading)
+async def _told(request: Request, stream_id: str, tell: Callable[[About, Reading], _What]) -> _What:
+    """What ``tell`` makes of a response of the caller's, as it is now; also of one that is not stored, for whoever
+    waited for its end. A large one is taken apart in a thread."""
+    reading = await context(request).streams.read(stream_id)
+    if reading is None:
+        raise _no_such_response(response_id(stream_id))
+    record = reading.record
+    about = About(
+        stream_id, record.get("model", ""), int(record.get("created_ms", 0)), asked=record.get("asked", "")
+    )
+    if len(reading.snapshot) > LARGE_SNAPSHOT:
+        return await asyncio.to_thread(tell, about, reading)
+    return tell(about, reading)
 
 
-async def _whole(found: Found, headers: dict[str, str] | None = None) -> Response:
-    return Response(await _of(found, respond), 200, {STREAM: found.stream_id, **(headers or {})}, JSON)
+async def _whole(request: Request, stream_id: str, headers: Mapping[str, str] | None = None) -> Response:
+    told = await _told(request, stream_id, respond)
+    return Response(told, 200, {STREAM: stream_id, **(headers or {})}, JSON)
 
 
 def _behind(response: str, number: int) -> Callable[[Dialect], Place | None]:
