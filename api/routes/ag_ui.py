@@ -3,12 +3,12 @@
 The run id is the key of the run's stream: by the HMAC of an ``Idempotency-Key`` it leads to the stream's id, so a
 run that is asked for twice is made once, and whoever knows its id comes back to it at any API process:
 
-- ``POST /ag-ui`` with the ``Last-Event-ID`` of an event goes on behind that; it makes nothing, and of the body the
-  run id alone counts, for a client that comes back may hold half of the answer among its messages;
+- ``POST /ag-ui`` with the ``Last-Event-ID`` of an event goes on behind that. It makes nothing. Of the body it reads
+  the run id alone, because a client that comes back may hold half of the answer among its messages;
 - ``GET /ag-ui/{runId}`` reads from the first event, or from behind a ``Last-Event-ID``;
-- ``GET /ag-ui?runId=…&offset=-1`` is the same as TanStack's client asks it.
+- ``GET /ag-ui?runId=…&offset=-1`` is the same, as TanStack's client asks for it.
 
-TanStack's client tells itself by its header ``X-Run-Id``.
+TanStack's client is known by its header ``X-Run-Id``.
 """
 
 from typing import Annotated, Any, Final, Literal
@@ -64,7 +64,7 @@ async def run(
     request: Request,
     body: dict[str, Any],
     last_event_id: LastEventId = None,
-    x_run_id: Annotated[str | None, Header(description="TanStack's client: this is it")] = None,
+    x_run_id: Annotated[str | None, Header(description="sent by TanStack's client alone")] = None,
 ) -> Response:
     """Run: create a stream, and read it as AG-UI's events; with a Last-Event-ID go on with one."""
     spoken = speak if x_run_id is None else speak_to_tanstack

@@ -1,13 +1,11 @@
 """The AI SDK's paths: what ``useChat`` asks by its default transport (see :mod:`api.dialects.ai_sdk`).
 
-Theory of operation. ``POST /api/chat`` makes a stream and answers with it. The chat knows its stream from before
-it is made (:mod:`shared.store.chats`). So ``GET /api/chat/{id}/stream``, by which a page that was loaded anew asks
-for the running answer, finds it also while the POST is on its way: it waits for the record as long as a create may
-take.
+Theory of operation. ``POST /api/chat`` makes a stream and answers with it. The chat's entry names the stream before
+that is made (:mod:`shared.store.chats`). So ``GET /api/chat/{id}/stream``, by which a page that was loaded anew
+asks for the running answer, finds the stream while the POST is still on its way. It waits for the record as long as
+a create may take.
 
-The SDK takes every clean end of a response for the answer's. So a response that ends before the answer, because
-this process stops or is full, ends with an ``error`` chunk. A refusal is a status and a sentence: the SDK makes the
-body the error's message, whatever it is.
+A refusal is a status and a sentence, because the SDK makes any body the error's message.
 
 The answer continues the last message where that is the assistant's (its tools have answered). A client that resumes
 builds the message from nothing, so what the message held before is kept in the record, and told again.

@@ -1,10 +1,10 @@
 """OpenAI's Responses (see :mod:`api.dialects.responses`): creating, reading and resuming, cancelling, deleting.
 
-A response is a stream, whose id stands in the response's. It is read as often as its caller likes for as long as
-the stream is kept, running or not, from its first event or from behind any (``starting_after``). What OpenAI's API
-tells later of a request is kept in the record: what the response object says again and, unless ``store`` is false,
-the input, with that of the responses in front of it (``previous_response_id``). So a conversation goes on where an
-earlier response has expired, too. With ``store: false`` nothing is found any more when the response has ended.
+A response is a stream, and its id holds the stream's. It can be read, running or not, for as long as the stream is
+kept: from its first event, or from behind any other (``starting_after``). The record keeps what OpenAI's API tells
+later of a request: the fields that the response object repeats and, unless ``store`` is false, the input, with that
+of the responses in front of it (``previous_response_id``). So a conversation also goes on where an earlier response
+has expired. With ``store: false`` nothing is found any more when the response has ended.
 
 A ``background`` response runs whether anybody reads or not. Any other goes on for ``HEADRACE_GRACE_S`` when its
 caller has left, and is cancelled then.

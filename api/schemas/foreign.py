@@ -5,12 +5,14 @@ at the field that the caller sent, and not at ours.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+Model = TypeVar("Model", bound=BaseModel)
 Place = tuple[str | int, ...]
+"""Where a fault stands, from the outside in."""
 Refused = Mapping[str, tuple[str, tuple[Any, ...]]]
 """Fields that change the meaning of an answer and can't be honoured: what their caller is told, and the values that
 ask for what is done anyway."""
@@ -30,6 +32,16 @@ def invalid(
     """The faults that a model found, at their places in the body. ``place``: from the model's to the body's."""
     found = [{**one, "loc": ("body", *place(one["loc"]))} for one in error.errors()]
     return RequestValidationError(found, body=body)
+
+
+def validated(
+    model: type[Model], fields: Any, body: Any, place: Callable[[Place], Place] = lambda place: place
+) -> Model:
+    """A model of these fields. Raises ``RequestValidationError``, as :func:`invalid` makes it."""
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise invalid(error, body, place) from None
 
 
 def while_read(grace_s: float) -> dict[str, Any]:

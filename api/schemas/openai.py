@@ -8,9 +8,7 @@ format knows it, for another it is refused.
 
 from typing import Any, Final, NamedTuple
 
-from pydantic import ValidationError
-
-from api.schemas.foreign import Refused, invalid, refuse, while_read, wrong
+from api.schemas.foreign import Refused, refuse, validated, while_read, wrong
 from api.schemas.requests import CreateStream
 
 _OURS: Final = frozenset(CreateStream.model_fields) - {
@@ -72,8 +70,4 @@ def chat_request(body: Any, grace_s: float) -> ChatRequest:
     wanted = {**ours, "on_failure": "continue_or_fail", **while_read(grace_s)}
     if provider_options:
         wanted["provider_options"] = provider_options
-    try:
-        asked = CreateStream.model_validate(wanted)
-    except ValidationError as error:
-        raise invalid(error, body) from None
-    return ChatRequest(asked, stream, bool(options.get("include_usage")))
+    return ChatRequest(validated(CreateStream, wanted, body), stream, bool(options.get("include_usage")))

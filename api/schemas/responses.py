@@ -17,9 +17,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
 
-from api.schemas.foreign import NO_PARAMETERS, Refused, invalid, refuse, while_read, wrong
+from api.schemas.foreign import NO_PARAMETERS, Place, Refused, refuse, validated, while_read, wrong
 from api.schemas.requests import CreateStream
 
 MAX_METADATA: Final = 16
@@ -144,18 +143,17 @@ def response_request(
     if not tools:
         wanted.pop("parallel_tool_calls", None)
     effort = reasoning.get("effort")
-    asked = _create(
-        {
-            **wanted,
-            "messages": list(turns(instructions, items)),
-            **({"max_tokens": sent["max_output_tokens"]} if "max_output_tokens" in sent else {}),
-            **({"tools": [_without_nulls(tool) for tool in tools]} if tools else {}),
-            **_format(text),
-            **({"reasoning": {"effort": effort}} if effort is not None else {}),
-            "on_failure": "continue_or_fail",
-            **({} if background else while_read(grace_s)),
-        }
-    )
+    fields = {
+        **wanted,
+        "messages": list(turns(instructions, items)),
+        **({"max_tokens": sent["max_output_tokens"]} if "max_output_tokens" in sent else {}),
+        **({"tools": [_without_nulls(tool) for tool in tools]} if tools else {}),
+        **_format(text),
+        **({"reasoning": {"effort": effort}} if effort is not None else {}),
+        "on_failure": "continue_or_fail",
+        **({} if background else while_read(grace_s)),
+    }
+    asked = validated(CreateStream, fields, {}, _field)
     told = {
         **UNASKED,
         **{name: sent[name] for name in UNASKED if name in sent},
@@ -178,11 +176,9 @@ def _refuse(sent: Mapping[str, Any]) -> None:
         raise _wrong("include", "logprobs are not kept: leave them out")
 
 
-def _create(wanted: dict[str, Any]) -> CreateStream:
-    try:
-        return CreateStream.model_validate(wanted)
-    except ValidationError as error:
-        raise invalid(error, {}, lambda place: tuple(_NAMES.get(str(part), part) for part in place[:1])) from None
+def _field(place: Place) -> Place:
+    """The field of the body that a field of a stream's request comes from."""
+    return tuple(_NAMES.get(str(part), part) for part in place[:1])
 
 
 def _format(text: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,13 +29,13 @@ class Chats:
         self._take_back = load_script("chat")
 
     async def give(self, owner: str, chat: str, stream_id: str) -> str | None:
-        """This stream is about to be made, and answers from now on. Out: the one that did before."""
+        """Let this stream, which is about to be made, answer from now on. Out: the one that answered before."""
         key = self._keys.chat(owner, chat)
         before: bytes | None = await self._client.set(key, stream_id, px=CHAT_LIFE_MS, get=True)
         return None if before is None else before.decode()
 
     async def take_back(self, owner: str, chat: str, stream_id: str, before: str | None = None) -> None:
-        """This stream was not made, or is no more: ``before`` answers again (None: nobody does)."""
+        """Let ``before`` (None: no stream) answer again, because this stream was not made, or is no more."""
         await self._runner.run(
             self._take_back, (self._keys.chat(owner, chat),), (stream_id, before or "", CHAT_LIFE_MS)
         )
