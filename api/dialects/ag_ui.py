@@ -4,17 +4,16 @@ Source: the packages ``@ag-ui/core`` and ``@ag-ui/client`` 1.0.0 (schemas, verif
 extras ``@tanstack/ai`` 0.58.
 
 One stream is one run, and one assistant message: all its text and its tool calls have one message id, the stream's.
-Each part of reasoning is a message of its own in front of it. Tool calls end with the answer, for a provider may
-send pieces of several calls in turns.
+Each part of reasoning is a message of its own in front of it. Tool calls end with the answer, because a provider
+may send pieces of several calls in turns.
 
-The SSE id of an entry stands on the last event that it leads to, so whoever is cut off within gets all of them
-again: starts and ends may come twice, and content stands in that last event alone. ``RUN_STARTED`` has the id
-:data:`BEGINNING`, for there is no entry yet to come back to.
+The SSE id of an entry stands on the last event that it leads to. A client that is cut off among these events gets
+all of them again. So starts and ends may come twice, and content stands in the last event alone. ``RUN_STARTED``
+has the id :data:`BEGINNING`, because there is no entry yet to come back to.
 
-Whoever comes back does so as a new run of its client, whose verifier refuses a delta without its start: so a resume
-begins with ``RUN_STARTED`` and the starts of all that is open. These events carry the id that the client came back
-with, so a client that sees one run through all its connections (TanStack's does) knows them as seen, and drops
-them.
+A client that comes back begins a new run, and its verifier refuses a delta without its start. So a resume begins
+with ``RUN_STARTED`` and the starts of all that is open. These events carry the id that the client came back with. A
+client for which all connections are one run (TanStack's) knows them as seen by that id, and drops them.
 """
 
 from collections.abc import Mapping
@@ -102,8 +101,8 @@ class AgUiDialect(PartsDialect):
         return f"{self.about.stream_id}-{part.number}"
 
     def _call_id(self, part: Part) -> str:
-        """The provider's. Clients look for a call in all messages of a thread, so one that we made up is one of the
-        stream."""
+        """The provider's id of a call. Clients look for a call in all messages of a thread. So where the provider
+        gave none, the id names the stream."""
         return f"{self.about.stream_id}-{part.number}" if part.has_made_id else part.call_id
 
     # -- the run --------------------------------------------------------------------------------------
@@ -122,7 +121,7 @@ class AgUiDialect(PartsDialect):
         return _event(cursor, "RUN_ERROR", message=data["message"], code=data["code"])
 
     def cancelled(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
-        if "protocolVersion" not in self._run:  # before 1.0 clients have no such word, and some fail by it
+        if "protocolVersion" not in self._run:  # clients before 1.0 have no such word, and some fail on it
             return super().cancelled(cursor, data)
         return self._closed() + self._finished(cursor, data, outcome={"type": "cancelled"})
 
@@ -178,14 +177,15 @@ class AgUiDialect(PartsDialect):
 
 
 class TanStackDialect(AgUiDialect):
-    """For a client that comes back by itself, behind the last event that it got: unless the run ended by an event,
-    or the connection is refused. Its tools run at an event of its own (``tool-input-available``), and it asks again
-    with their results where the finish reason says so."""
+    """For TanStack's client, which comes back by itself behind the last event that it got, unless the run ended by
+    an event or the connection is refused. It runs its tools at an event of its own (``tool-input-available``), and
+    asks again with their results where the finish reason says so."""
 
     name = "ag-ui-tanstack"
 
     def begin(self, cursor: bytes) -> bytes:
-        """Also with the message, for this client makes up an id where reasoning or a tool call comes first."""
+        """The message begins with the run. This client would make up an id for it where reasoning or a tool call
+        comes first."""
         message_id = self.about.stream_id
         opened = _event(BEGINNING + b".1", "TEXT_MESSAGE_START", messageId=message_id, role="assistant")
         return super().begin(cursor) + opened + _event(BEGINNING + b".2", "TEXT_MESSAGE_END", messageId=message_id)
@@ -206,8 +206,8 @@ class TanStackDialect(AgUiDialect):
         arguments = part.arguments()
         asked = part.text() if arguments is None else msgspec.Raw(arguments)  # no JSON: the tool gets it as it is
         value = {"toolCallId": self._call_id(part), "toolName": part.name, "input": asked}
-        # With an id of its own, which leads to the entry in front: a tool must not run twice for a client that is
-        # cut off within these events.
+        # Each has an id of its own, which leads to the entry in front. So no tool runs twice for a client that is
+        # cut off among these events.
         done = entry_cursor(cursor)
         before = b"%b.%d" % (Cursor(done.epoch, done.n - 1).encode(), number)
         return _event(before, "CUSTOM", name="tool-input-available", value=value)

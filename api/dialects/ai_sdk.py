@@ -10,7 +10,7 @@ What a provider sent that has no word there (signatures of reasoning, citations)
 with the next one, where :mod:`api.schemas.ui_messages` reads it.
 
 ``ai`` 7.0.70 and later know ``reset-step``, which takes back what was said since ``start-step``. Older ones throw
-at a chunk that they don't know; for them a ``restart`` is the end, by an ``error``.
+at a chunk that they don't know. For them a ``restart`` is the end, and an ``error``.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,11 +27,9 @@ BAD_INPUT_TEXT: Final = "The model's arguments for this tool are no JSON."
 _DONE: Final = b"[DONE]"
 _FINISH_REASONS: Final = {"tool_calls": "tool-calls", "content_filter": "content-filter"}
 """Where the SDK has other words than ours."""
-
-
 CONTINUES: Final = "ui_message"
-"""In what a record keeps of its request (:attr:`About.asked`): the message that the answer continues, as the SDK
-sent it; of a long one its ``id`` alone."""
+"""The name (:meth:`About.kept`) of the message that the answer continues, as the SDK sent it; of a long one its
+``id`` alone is kept."""
 
 
 def speak(about: About) -> "AiSdkDialect":
@@ -63,7 +61,7 @@ def replay(message: Mapping[str, Any]) -> bytes:
     """What a message holds already, for a client that resumes it: the SDK then builds it from nothing.
 
     In: the message as the SDK sent it (``id``, ``metadata``, ``parts``). A tool call comes without
-    ``tool-input-available``, at which the client would run the tool again.
+    ``tool-input-available``, because the client would run the tool again at that.
     """
     metadata = message.get("metadata")
     about = {} if metadata is None else {"messageMetadata": metadata}

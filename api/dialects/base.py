@@ -65,7 +65,7 @@ class About(NamedTuple):
         return found
 
 
-class Place(NamedTuple):
+class StartingPoint(NamedTuple):
     """Where a viewer goes on: behind ``cursor`` (None: at the start), and without the first ``seen`` events there,
     which it has."""
 

@@ -7,8 +7,8 @@ chunks have ``"usage": null``), and ``[DONE]``. What goes wrong is an object wit
 OpenAI's libraries raise.
 
 Nothing here depends on what was said before: a piece of a tool call names its call by the index that the log has.
-The SSE id of an entry stands on the last event that it leads to, so a viewer that is cut off within gets all of
-them again: content stands in one event alone.
+The SSE id of an entry stands on the last event that it leads to. A viewer that is cut off among these events gets
+all of them again; content stands in one event alone.
 """
 
 from collections.abc import Mapping

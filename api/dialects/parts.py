@@ -31,7 +31,7 @@ from typing import Any, ClassVar, Final, Literal, Self
 
 import msgspec
 
-from api.dialects.base import About, Place, Told
+from api.dialects.base import About, StartingPoint, Told
 from api.dialects.endings import RESTARTED, OneWayDialect
 from shared.protocol.cursor import Cursor, entry_cursor
 from shared.protocol.events import (
@@ -218,7 +218,7 @@ class PartsDialect(OneWayDialect):
         twin.provided = self.provided[: bisect_right(self.provided, index, key=itemgetter(0))]
         return twin
 
-    def behind(self, number: int) -> Place | None:
+    def behind(self, number: int) -> StartingPoint | None:
         """Where a viewer goes on that got the events up to this number, for dialects that number theirs; None where
         no event has it yet. Raises ``LookupError`` where that is trimmed away."""
         if number > self._index + self.extras:
@@ -233,11 +233,11 @@ class PartsDialect(OneWayDialect):
             index, extras = (self._index, self.extras) if whole else (min(index, self._index - 1), extras)
         run = bisect_right(self._runs, index, key=itemgetter(1)) - 1
         if index < self.about.text_index + (run < 0):  # all of that is in what a viewer gets first
-            return Place(None, number + 1)
+            return StartingPoint(None, number + 1)
         if run < 0:
             raise LookupError(number)
         first, at = self._runs[run]
-        return Place(Cursor(first.epoch, first.n + index - at), number - index - extras)
+        return StartingPoint(Cursor(first.epoch, first.n + index - at), number - index - extras)
 
     def greeting(self) -> bytes:
         """What a viewer gets first: :meth:`begin` and what fills the numbers up to this place, nothing in front of

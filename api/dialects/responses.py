@@ -5,19 +5,19 @@ check: ``response.created`` comes first, an item is added before anything is sai
 order and the texts of the last event are those of the events in front of it.
 
 Theory of operation. Each part of the answer is an item of ``output``: text is a message, reasoning is a reasoning
-item with one summary text (of the two forms in which reasoning may come it is the one that all libraries show), a
-tool call is a function call. ``sequence_number`` counts all events: the number of an entry's last one is the index
+item with one summary text, a tool call is a function call. (OpenAI's types have two forms of reasoning; all
+libraries show this one.) ``sequence_number`` counts all events: the number of an entry's last one is the index
 of that entry and the count of the events that came on top (see :mod:`api.dialects.parts`). An entry without a word
-here is an empty delta of the part that goes on, or, in front of all parts, ``response.in_progress``: both change
-nothing, and both are small, for a trimmed log is replayed with one for each entry that it lost.
+here is an empty delta of the part that goes on, or ``response.in_progress`` in front of all parts. Both change
+nothing. Both are small, because a trimmed log is replayed with one of them for each entry that it lost.
 
 What the response tells of its request (instructions, tools, metadata) stands in the record's field ``asked``. What
 only the provider understands (signatures, blocks of thinking) goes along as ``encrypted_content`` of a reasoning
 item, so that a client that sends its items back gives the provider what it needs.
 
-There is no ``response.cancelled`` among OpenAI's events: an answer that was stopped ends with
-``response.incomplete``, whose response has the status ``cancelled``. An error of this connection, and not of the
-response, is an ``error`` event under the last number that was said: the response goes on.
+There is no ``response.cancelled`` among OpenAI's events. An answer that was stopped ends with
+``response.incomplete``, whose response has the status ``cancelled``. An error of this connection alone is an
+``error`` event under the last number that was said, and the response goes on.
 """
 
 from bisect import bisect_left

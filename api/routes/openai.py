@@ -18,7 +18,7 @@ from api.dialects.openai import completion_id, error, finish_reason, speak, spea
 from api.http.auth import context, owner_of
 from api.http.bodies import BodyRoute
 from api.http.problems import Form, Problem, documented, redis_away
-from api.schemas.openai import chat_request
+from api.schemas.openai import completion_request
 from api.viewing.subscribe import STREAM, Wanted, open_own_viewer, read_to_end
 
 router = APIRouter(prefix="/v1", tags=["OpenAI's API"], route_class=BodyRoute)
@@ -69,7 +69,7 @@ async def complete(
 ) -> Response:
     """Create a chat completion, as OpenAI's API has it: as a stream of chunks, or whole."""
     has = context(request)
-    asked = chat_request(body, has.settings.grace_s)
+    asked = completion_request(body, has.settings.grace_s)
     made = await has.creation.create(asked.asked, owner_of(request), idempotency_key, shows_all=True)
     if asked.stream:
         spoken = speak_with_usage if asked.usage else speak

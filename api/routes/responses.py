@@ -18,7 +18,7 @@ import msgspec
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.dialects.base import About, Dialect, Place
+from api.dialects.base import About, Dialect, StartingPoint
 from api.dialects.responses import PREFIXES, ResponsesDialect, output_of, respond, response_id, speak
 from api.http.auth import context, own_fields, owner_of
 from api.http.bodies import BodyRoute
@@ -53,7 +53,7 @@ def _answers(*statuses: int, content: Mapping[str, Any] = WHOLE) -> dict[int | s
     return {200: told, **openai_errors(401, 503, *statuses)}
 
 
-class Reader(BaseModel):
+class ResponseQuery(BaseModel):
     """The query of a response's address."""
 
     model_config = ConfigDict(extra="forbid")
@@ -110,7 +110,7 @@ async def create(
 async def read(
     request: Request,
     response: str,
-    asked: Annotated[Reader, Query()],
+    asked: Annotated[ResponseQuery, Query()],
     last_event_id: Annotated[str | None, Header(description="the id of the last event received")] = None,
 ) -> Response:
     """The response as it is now; or its events, replayed and live: all, or those behind ``starting_after``. An
@@ -238,10 +238,10 @@ async def _whole(request: Request, stream_id: str, headers: Mapping[str, str] | 
     return Response(told, 200, {STREAM: stream_id, **(headers or {})}, JSON)
 
 
-def _behind(response: str, number: int) -> Callable[[Dialect], Place | None]:
+def _behind(response: str, number: int) -> Callable[[Dialect], StartingPoint | None]:
     """What finds the place behind the event of this number. It raises :class:`Problem` (400)."""
 
-    def find(dialect: Dialect) -> Place | None:
+    def find(dialect: Dialect) -> StartingPoint | None:
         assert isinstance(dialect, ResponsesDialect)
         try:
             return dialect.behind(number)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, NamedTuple
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.schemas.foreign import NO_PARAMETERS, Place, validated, wrong
+from api.schemas.foreign import NO_PARAMETERS, FieldPath, validated, wrong
 from api.schemas.requests import CreateStream
 
 MAX_RUN_ID: Final = 200
@@ -108,7 +108,7 @@ def run_request(body: Any) -> Run:
     return Run(asked, told.run_id, told.model_dump(by_alias=True, exclude_none=True, include=IDS))
 
 
-def _place(loc: Place, places: list[int]) -> Place:
+def _place(loc: FieldPath, places: list[int]) -> FieldPath:
     """Where the fault of a field of ours stands in the body: ``places`` tells the message of each turn."""
     if len(loc) > 1 and loc[0] == "messages" and isinstance(loc[1], int):
         return ("messages", places[loc[1]], *loc[2:]) if places[loc[1]] >= 0 else ("context",)

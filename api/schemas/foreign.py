@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
 Model = TypeVar("Model", bound=BaseModel)
-Place = tuple[str | int, ...]
+FieldPath = tuple[str | int, ...]
 """Where a fault stands, from the outside in."""
 Refused = Mapping[str, tuple[str, tuple[Any, ...]]]
 """Fields that change the meaning of an answer and can't be honoured: what their caller is told, and the values that
@@ -27,7 +27,7 @@ def wrong(body: Any, *place: str | int, why: str, kind: str = "value_error") -> 
 
 
 def invalid(
-    error: ValidationError, body: Any, place: Callable[[Place], Place] = lambda place: place
+    error: ValidationError, body: Any, place: Callable[[FieldPath], FieldPath] = lambda place: place
 ) -> RequestValidationError:
     """The faults that a model found, at their places in the body. ``place``: from the model's to the body's."""
     found = [{**one, "loc": ("body", *place(one["loc"]))} for one in error.errors()]
@@ -35,7 +35,7 @@ def invalid(
 
 
 def validated(
-    model: type[Model], fields: Any, body: Any, place: Callable[[Place], Place] = lambda place: place
+    model: type[Model], fields: Any, body: Any, place: Callable[[FieldPath], FieldPath] = lambda place: place
 ) -> Model:
     """A model of these fields. Raises ``RequestValidationError``, as :func:`invalid` makes it."""
     try:

@@ -36,7 +36,7 @@ _REFUSED: Final[Refused] = {
 }
 
 
-class ChatRequest(NamedTuple):
+class CompletionRequest(NamedTuple):
     """What is asked, and how the caller reads it."""
 
     asked: CreateStream
@@ -44,7 +44,7 @@ class ChatRequest(NamedTuple):
     usage: bool
 
 
-def chat_request(body: Any, grace_s: float) -> ChatRequest:
+def completion_request(body: Any, grace_s: float) -> CompletionRequest:
     """Read a body. ``grace_s``: how long the generation goes on without its caller.
 
     Raises ``RequestValidationError``, whose places are the request's own fields.
@@ -70,4 +70,4 @@ def chat_request(body: Any, grace_s: float) -> ChatRequest:
     wanted = {**ours, "on_failure": "continue_or_fail", **while_read(grace_s)}
     if provider_options:
         wanted["provider_options"] = provider_options
-    return ChatRequest(validated(CreateStream, wanted, body), stream, bool(options.get("include_usage")))
+    return CompletionRequest(validated(CreateStream, wanted, body), stream, bool(options.get("include_usage")))

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from fastapi.exceptions import RequestValidationError
 
-from api.schemas.foreign import NO_PARAMETERS, Place, Refused, refuse, validated, while_read, wrong
+from api.schemas.foreign import NO_PARAMETERS, FieldPath, Refused, refuse, validated, while_read, wrong
 from api.schemas.requests import CreateStream
 
 MAX_METADATA: Final = 16
@@ -176,7 +176,7 @@ def _refuse(sent: Mapping[str, Any]) -> None:
         raise _wrong("include", "logprobs are not kept: leave them out")
 
 
-def _field(place: Place) -> Place:
+def _field(place: FieldPath) -> FieldPath:
     """The field of the body that a field of a stream's request comes from."""
     return tuple(_NAMES.get(str(part), part) for part in place[:1])
 

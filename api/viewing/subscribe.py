@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from api.context import Context
 from api.dialects import Speak
-from api.dialects.base import About, Dialect, Place
+from api.dialects.base import About, Dialect, StartingPoint
 from api.dialects.native import NativeDialect
 from api.http.auth import context, own_fields
 from api.http.connections import CONNECTION
@@ -165,7 +165,7 @@ async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]
 
     with follow() as followed:
         viewer = await stream.viewer(has, followed, wanted.speak(stream.about), sink, wanted.batch)
-        place = Place(wanted.position, 0) if wanted.find is None else await viewer.find(wanted.find)
+        place = StartingPoint(wanted.position, 0) if wanted.find is None else await viewer.find(wanted.find)
         if place is None:
             raise Problem(
                 400, "bad_cursor", "No event of this stream has that number yet. Name one that you received."
