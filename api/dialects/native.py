@@ -15,7 +15,7 @@ from shared.protocol.sse import encode_event
 from shared.store.log import Entry
 
 BEGINNING: Final = b"0-0"
-"""In front of every log; whoever comes back with it gets a snapshot again."""
+"""In front of every log; a viewer that comes back with it gets a snapshot again."""
 
 
 def speak(about: About) -> "NativeDialect":
@@ -32,7 +32,7 @@ class NativeDialect:
     stateful = False
 
     def entry(self, cursor: bytes, kind: str, data: bytes) -> bytes:
-        if kind == MESSAGE:  # in one step, for these are nearly all: what their writer encodes is one line
+        if kind == MESSAGE:  # in one step: nearly all events are these, and their data is one line
             return b"id: %b\ndata: %b\n\n" % (cursor, data)
         return encode_event(kind, data, cursor)
 

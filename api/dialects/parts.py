@@ -1,9 +1,9 @@
 """What the stateful dialects have in common: an answer as a row of parts. Pure, no I/O.
 
 Theory of operation. An answer is a row of *parts*: text, reasoning, and tool calls, in the order in which they
-began. A part of text or reasoning ends where the next part begins; a tool call ends with the answer, for providers
-may send pieces of several calls in turns. Each part keeps its pieces, and with each piece the *index* of the entry
-that brought it: how many entries stood in front of it in the log. From the two everything follows:
+began. A part of text or reasoning ends where the next part begins. A tool call ends with the answer, because
+providers may send pieces of several calls in turns. Each part keeps its pieces, and with each piece the *index* of
+the entry that brought it: how many entries stood in front of it in the log. From the two everything follows:
 
 - ids: a part is named by its number, ``<stream>-<number>``;
 - numbers: each entry is at least one event of a dialect that numbers its events (:meth:`PartsDialect.nothing` where
@@ -370,7 +370,7 @@ class PartsDialect(OneWayDialect):
         return b'%b%b"}\n\n' % (part.front, raw)
 
     def close(self, part: Part) -> bytes:
-        """A part of text or reasoning ends, for another begins."""
+        """A part of text or reasoning ends, because another begins."""
         return b""
 
     def provider(self, cursor: bytes, raw: bytes) -> bytes:

@@ -26,7 +26,7 @@ def speak(about: About) -> "PlainDialect":
 
 
 def speak_batches(about: About) -> "PlainBatchDialect":
-    """The same for whoever asked for batches in the article's form."""
+    """The same for a caller that asked for batches in the article's form."""
     return PlainBatchDialect(about.stream_id)
 
 

@@ -1,7 +1,7 @@
 """AG-UI: a run, and coming back to it (see :mod:`api.dialects.ag_ui` and :mod:`api.schemas.ag_ui`).
 
 The run id is the key of the run's stream: by the HMAC of an ``Idempotency-Key`` it leads to the stream's id, so a
-run that is asked for twice is made once, and whoever knows its id comes back to it at any API process:
+run that is asked for twice is made once, and a client that knows its id comes back to it at any API process:
 
 - ``POST /ag-ui`` with the ``Last-Event-ID`` of an event goes on behind that. It makes nothing. Of the body it reads
   the run id alone, because a client that comes back may hold half of the answer among its messages;

@@ -193,7 +193,7 @@ async def _answer(
         return await open_own_viewer(request, reading)
     except (*AWAY, RedisError) as error:
         log.warning("viewer_sent_back", error=type(error).__name__)
-        # The id goes along: whoever comes back with it continues the stream that was made.
+        # The id goes along: a client that comes back with it continues the stream that was made.
         return come_back(has, AWAY_NOW, b"" if last_event_id else reading.preamble)
 
 

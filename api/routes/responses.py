@@ -219,8 +219,8 @@ _What = TypeVar("_What")
 
 
 async def _told(request: Request, stream_id: str, tell: Callable[[About, Reading], _What]) -> _What:
-    """What ``tell`` makes of a response of the caller's, as it is now; also of one that is not stored, for whoever
-    waited for its end. A large one is taken apart in a thread."""
+    """What ``tell`` makes of a response of the caller's, as it is now; also of one that is not stored, for the
+    caller that waited for its end. A large one is taken apart in a thread."""
     reading = await context(request).streams.read(stream_id)
     if reading is None:
         raise _no_such_response(response_id(stream_id))

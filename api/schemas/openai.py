@@ -3,7 +3,7 @@
 Most fields have the names that :class:`api.schemas.requests.CreateStream` knows. What changes the meaning of an
 answer and can't be honoured is refused; what changes nothing (where an answer is stored at OpenAI, tags) is passed
 over. All else is handed to the provider as it is, by ``provider_options`` and its rules: a provider of the OpenAI
-format knows it, for another it is refused.
+format knows it, and for another one it is refused.
 """
 
 from typing import Any, Final, NamedTuple

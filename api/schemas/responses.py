@@ -7,7 +7,7 @@ is taken, and the rest is let go. Items that follow one another and are the assi
 of ``previous_response_id`` is items, too: what that response was asked, and what it said.
 
 What changes the meaning of an answer and can't be honoured is refused; what changes nothing (tiers, caches) is
-passed over; a field that is not known is refused, for it may be a slip.
+passed over; a field that is not known is refused, because it may be a slip.
 """
 
 import binascii

@@ -1,7 +1,7 @@
 """Opening a viewer's response: from a cursor to an SSE response, in any dialect.
 
-Trouble that passes (Redis away, too many viewers) is a 200 that ends with ``retry:`` and a comment, for EventSource
-gives up for ever on any other status.
+Trouble that passes (Redis away, too many viewers) is a 200 that ends with ``retry:`` and a comment, because
+EventSource gives up for ever on any other status. A client of another protocol gets a 503 (``Wanted.foreign``).
 """
 
 import asyncio
@@ -267,7 +267,7 @@ def _crowded(why: str, wait_s: float = 0) -> Problem:
 
 
 def come_back(has: Context, why: str, preamble: bytes = b"", wait_s: float = 0) -> Response:
-    """A 200 that ends, for trouble that passes, perhaps after so long."""
+    """A 200 that ends with a request to come back, after ``wait_s`` or the usual time."""
 
     async def chunks() -> AsyncGenerator[bytes, None]:
         yield _farewell(why, wait_s) + preamble

@@ -108,9 +108,8 @@ class Viewer:
         self._own: Dialect | None = None
         """Stands behind the last event that this viewer got; None where that has to be found out."""
         self._greeting: bytes | None = None
-        """What the dialect says to a viewer that begins or comes back; None: that is not known yet, b'': it was
-        said.
-        """
+        """What the dialect says to a viewer that begins or comes back; None until that is known, b'' when it was
+        said."""
         self._text_from = text_from
         self._stopping = stopping
         self._sink = sink
@@ -134,7 +133,7 @@ class Viewer:
             self.state = state
 
     async def find(self, find: Find) -> StartingPoint | None:
-        """The place that ``find`` tells. Raises what that raises, one of AWAY, or a RedisError."""
+        """The starting point that ``find`` tells. Raises what that raises, one of AWAY, or a RedisError."""
         found = None if self._followed.adrift else find(self._followed.dialect)
         if found is None:  # or the hub is a moment behind what another process has shown
             self._followed.snapshot.forget()

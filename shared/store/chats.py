@@ -1,6 +1,6 @@
 """Chats: a caller's own name for a conversation, and the stream that answers in it.
 
-Theory of operation. A chat is given its stream *before* that is made, so that whoever asks for the chat from then
+Theory of operation. A chat is given its stream *before* that is made. So a caller who asks for the chat from then
 on, at any API process, learns which stream to wait for. Where the create is refused, the chat gets the stream back
 that it had before, unless a later one was given to it meanwhile. The record of a stream says whether it is there
 and runs, so an entry whose stream is gone does no harm, and it runs out by itself. A chat belongs to the key that
