@@ -4,17 +4,16 @@ Source: the packages ``@ag-ui/core`` and ``@ag-ui/client`` 1.0.0 (schemas, verif
 extras ``@tanstack/ai`` 0.58.
 
 One stream is one run, and one assistant message: all its text and its tool calls have one message id, the stream's.
-Each part of reasoning is a message of its own in front of it. Tool calls end with the answer, for a provider may
-send pieces of several calls in turns.
+Each part of reasoning is a message of its own in front of it. Tool calls end with the answer, because a provider
+may send pieces of several calls in turns.
 
-The SSE id of an entry stands on the last event that it leads to, so whoever is cut off within gets all of them
-again: starts and ends may come twice, and content stands in that last event alone. ``RUN_STARTED`` has the id
-:data:`BEGINNING`, for there is no entry yet to come back to.
+The SSE id of an entry stands on the last event that it leads to. A client that is cut off among these events gets
+all of them again. So starts and ends may come twice, and content stands in the last event alone. ``RUN_STARTED``
+has the id :data:`BEGINNING`, because there is no entry yet to come back to.
 
-Whoever comes back does so as a new run of its client, whose verifier refuses a delta without its start: so a resume
-begins with ``RUN_STARTED`` and the starts of all that is open. These events carry the id that the client came back
-with, so a client that sees one run through all its connections (TanStack's does) knows them as seen, and drops
-them.
+A client that comes back begins a new run, and its verifier refuses a delta without its start. So a resume begins
+with ``RUN_STARTED`` and the starts of all that is open. These events carry the id that the client came back with. A
+client for which all connections are one run (TanStack's) knows them as seen by that id, and drops them.
 """
 
 from collections.abc import Mapping
@@ -27,6 +26,7 @@ from api.dialects.native import BEGINNING
 from api.dialects.parts import WANTED_BACK, Part, PartsDialect
 from shared.protocol.cursor import BadCursor, Cursor, entry_cursor, parse_cursor
 from shared.protocol.events import decode_data, encode_data
+from shared.protocol.sse import encode_event
 
 PROTOCOL: Final = "1.0"
 ASKED: Final = "ag-ui"
@@ -51,26 +51,24 @@ class AgUiDialect(PartsDialect):
 
     def __init__(self, about: About) -> None:
         super().__init__(about)
-        told = msgspec.json.decode(about.asked).get(ASKED) if about.asked else None
-        self._run: dict[str, str] = told or {"threadId": about.stream_id, "runId": about.stream_id}
-        message_id = encode_data(about.stream_id)  # type: ignore[arg-type]
-        self._content = b'data: {"type":"TEXT_MESSAGE_CONTENT","messageId":%b,"delta":"' % message_id
+        unnamed = {"threadId": about.stream_id, "runId": about.stream_id}
+        self._run: dict[str, str] = about.kept(ASKED) or unnamed
 
     # -- parts ----------------------------------------------------------------------------------------
 
     def open(self, part: Part) -> bytes:
         return self._start(part, b"")
 
-    def delta(self, cursor: bytes, part: Part, raw: bytes) -> bytes:
-        if part.kind == "text":
-            return (
-                b'id: %b\n%b%b"}\n\n' % (cursor, self._content, raw) if cursor else self._content + raw + b'"}\n\n'
-            )
-        if part.kind == "reasoning":
-            head = {"type": "REASONING_MESSAGE_CONTENT", "messageId": self._reasoning_id(part)}
-        else:
-            head = {"type": "TOOL_CALL_ARGS", "toolCallId": self._call_id(part)}
-        return b'%bdata: %b,"delta":"%b"}\n\n' % (_id(cursor), encode_data(head)[:-1], raw)
+    def front(self, part: Part) -> bytes:
+        match part.kind:
+            case "text":
+                told = {"type": "TEXT_MESSAGE_CONTENT", "messageId": self.about.stream_id, "delta": ""}
+            case "reasoning":
+                message_id = self._reasoning_id(part)
+                told = {"type": "REASONING_MESSAGE_CONTENT", "messageId": message_id, "delta": ""}
+            case "tool":
+                told = {"type": "TOOL_CALL_ARGS", "toolCallId": self._call_id(part), "delta": ""}
+        return b"data: " + encode_data(told)[: -len('"}')]
 
     def close(self, part: Part) -> bytes:
         if part.kind == "text":
@@ -103,10 +101,9 @@ class AgUiDialect(PartsDialect):
         return f"{self.about.stream_id}-{part.number}"
 
     def _call_id(self, part: Part) -> str:
-        """The provider's. Clients look for a call in all messages of a thread, so one that we made up is one of the
-        stream."""
-        made_up = part.call_id == f"call_{part.call_index}"
-        return f"{self.about.stream_id}-{part.number}" if made_up else part.call_id
+        """The provider's id of a call. Clients look for a call in all messages of a thread. So where the provider
+        gave none, the id names the stream."""
+        return f"{self.about.stream_id}-{part.number}" if part.has_made_id else part.call_id
 
     # -- the run --------------------------------------------------------------------------------------
 
@@ -124,9 +121,8 @@ class AgUiDialect(PartsDialect):
         return _event(cursor, "RUN_ERROR", message=data["message"], code=data["code"])
 
     def cancelled(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
-        if "protocolVersion" not in self._run:  # before 1.0 clients have no such word, and some fail by it
-            message = f"The answer was stopped ({data.get('reason', '')})."
-            return self.failed(cursor, {"code": "cancelled", "message": message})
+        if "protocolVersion" not in self._run:  # clients before 1.0 have no such word, and some fail on it
+            return super().cancelled(cursor, data)
         return self._closed() + self._finished(cursor, data, outcome={"type": "cancelled"})
 
     def _started(self, cursor: bytes) -> bytes:
@@ -176,19 +172,20 @@ class AgUiDialect(PartsDialect):
             return b""
         reasoning = [part for part in self.parts if part.kind == "reasoning"]
         entity = self._reasoning_id(reasoning[-1]) if reasoning else self.about.stream_id
-        kept = encode_data({"provider": self.about.model.partition("/")[0], "parts": parts}).decode()
+        kept = encode_data({"provider": self.about.provider, "parts": parts}).decode()
         return _event(b"", "REASONING_ENCRYPTED_VALUE", subtype="message", entityId=entity, encryptedValue=kept)
 
 
 class TanStackDialect(AgUiDialect):
-    """For a client that comes back by itself, behind the last event that it got: unless the run ended by an event,
-    or the connection is refused. Its tools run at an event of its own (``tool-input-available``), and it asks again
-    with their results where the finish reason says so."""
+    """For TanStack's client, which comes back by itself behind the last event that it got, unless the run ended by
+    an event or the connection is refused. It runs its tools at an event of its own (``tool-input-available``), and
+    asks again with their results where the finish reason says so."""
 
     name = "ag-ui-tanstack"
 
     def begin(self, cursor: bytes) -> bytes:
-        """Also with the message, for this client makes up an id where reasoning or a tool call comes first."""
+        """The message begins with the run. This client would make up an id for it where reasoning or a tool call
+        comes first."""
         message_id = self.about.stream_id
         opened = _event(BEGINNING + b".1", "TEXT_MESSAGE_START", messageId=message_id, role="assistant")
         return super().begin(cursor) + opened + _event(BEGINNING + b".2", "TEXT_MESSAGE_END", messageId=message_id)
@@ -206,13 +203,11 @@ class TanStackDialect(AgUiDialect):
         return {"tanstack": {"finishReason": reason, "model": self.about.model}} if reason else {}
 
     def _asks(self, cursor: bytes, number: int, part: Part) -> bytes:
-        try:
-            arguments = msgspec.json.decode(part.text() or "{}")
-        except msgspec.DecodeError:  # the model's mistake: the tool gets what it said
-            arguments = part.text()
-        value = {"toolCallId": self._call_id(part), "toolName": part.name, "input": arguments}
-        # With an id of its own, which leads to the entry in front: a tool must not run twice for a client that is
-        # cut off within these events.
+        arguments = part.arguments()
+        asked = part.text() if arguments is None else msgspec.Raw(arguments)  # no JSON: the tool gets it as it is
+        value = {"toolCallId": self._call_id(part), "toolName": part.name, "input": asked}
+        # Each has an id of its own, which leads to the entry in front. So no tool runs twice for a client that is
+        # cut off among these events.
         done = entry_cursor(cursor)
         before = b"%b.%d" % (Cursor(done.epoch, done.n - 1).encode(), number)
         return _event(before, "CUSTOM", name="tool-input-available", value=value)
@@ -226,9 +221,5 @@ def place_of(last_event_id: str) -> Cursor | None:
     return parse_cursor(cursor)
 
 
-def _id(cursor: bytes) -> bytes:
-    return b"id: %b\n" % cursor if cursor else b""
-
-
 def _event(cursor: bytes, kind: str, **fields: Any) -> bytes:
-    return b"%bdata: %b\n\n" % (_id(cursor), encode_data({"type": kind, **fields}))
+    return encode_event("message", encode_data({"type": kind, **fields}), cursor or None)

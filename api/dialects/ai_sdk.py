@@ -10,7 +10,7 @@ What a provider sent that has no word there (signatures of reasoning, citations)
 with the next one, where :mod:`api.schemas.ui_messages` reads it.
 
 ``ai`` 7.0.70 and later know ``reset-step``, which takes back what was said since ``start-step``. Older ones throw
-at a chunk that they don't know; for them a ``restart`` is the end, by an ``error``.
+at a chunk that they don't know. For them a ``restart`` is the end, and an ``error``.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,18 +20,16 @@ import msgspec
 
 from api.dialects.base import About
 from api.dialects.parts import Part, PartsDialect
-from shared.protocol.cursor import Cursor
 from shared.protocol.events import TERMINAL, encode_data
+from shared.protocol.sse import encode_event
 
 BAD_INPUT_TEXT: Final = "The model's arguments for this tool are no JSON."
 _DONE: Final = b"[DONE]"
 _FINISH_REASONS: Final = {"tool_calls": "tool-calls", "content_filter": "content-filter"}
 """Where the SDK has other words than ours."""
-
-
 CONTINUES: Final = "ui_message"
-"""In what a record keeps of its request (:attr:`About.asked`): the message that the answer continues, as the SDK
-sent it; of a long one its ``id`` alone."""
+"""The name (:meth:`About.kept`) of the message that the answer continues, as the SDK sent it; of a long one its
+``id`` alone is kept."""
 
 
 def speak(about: About) -> "AiSdkDialect":
@@ -46,12 +44,11 @@ def speak_resets(about: About) -> "AiSdkDialect":
 
 def continued(asked: str) -> Mapping[str, Any] | None:
     """The message that an answer continues, of what its record keeps; None where the answer begins one."""
-    found: Mapping[str, Any] | None = msgspec.json.decode(asked or "{}").get(CONTINUES)
-    return found
+    return About("", asked=asked).kept(CONTINUES)
 
 
 def _message_id(about: About) -> str:
-    message = continued(about.asked)
+    message = about.kept(CONTINUES)
     return about.stream_id if message is None else str(message["id"])
 
 
@@ -64,7 +61,7 @@ def replay(message: Mapping[str, Any]) -> bytes:
     """What a message holds already, for a client that resumes it: the SDK then builds it from nothing.
 
     In: the message as the SDK sent it (``id``, ``metadata``, ``parts``). A tool call comes without
-    ``tool-input-available``, at which the client would run the tool again.
+    ``tool-input-available``, because the client would run the tool again at that.
     """
     metadata = message.get("metadata")
     about = {} if metadata is None else {"messageMetadata": metadata}
@@ -111,7 +108,7 @@ def _call_again(kind: str, part: Mapping[str, Any]) -> Iterator[bytes]:
 
 
 def _event(cursor: bytes, data: bytes) -> bytes:
-    return b"id: %b\ndata: %b\n\n" % (cursor, data) if cursor else b"data: %b\n\n" % data
+    return encode_event("message", data, cursor or None)
 
 
 class AiSdkDialect(PartsDialect):
@@ -125,25 +122,12 @@ class AiSdkDialect(PartsDialect):
         if resets:
             self.last_words = TERMINAL
         self._message_id = message_id
-        self._said_last: Part | None = None
-        self._delta = b""
-        self._model = about.model
 
     def fresh(self) -> Self:
         return type(self)(self.about, self._message_id, resets=self.resets)
 
-    def at(self, cursor: Cursor | None) -> Self | None:
-        twin = super().at(cursor)
-        if twin is not None:
-            twin._model = self._model
-        return twin
-
     def begin(self, cursor: bytes) -> bytes:
         return chunk("start", messageId=self._message_id) + chunk("start-step", cursor)
-
-    def attempt(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
-        self._model = data.get("model") or self._model
-        return b""
 
     def reset(self) -> bytes:
         return chunk("reset-step")
@@ -153,15 +137,7 @@ class AiSdkDialect(PartsDialect):
             return chunk("tool-input-start", toolCallId=part.call_id, toolName=part.name)
         return chunk(f"{part.kind}-start", id=self._id(part))
 
-    def delta(self, cursor: bytes, part: Part, raw: bytes) -> bytes:
-        if part is not self._said_last:
-            self._said_last, self._delta = part, self._delta_of(part)
-        if cursor:
-            return b'id: %b\n%b%b"}\n\n' % (cursor, self._delta, raw)
-        return b'%b%b"}\n\n' % (self._delta, raw)
-
-    def _delta_of(self, part: Part) -> bytes:
-        """What stands in front of the text in each delta of a part."""
+    def front(self, part: Part) -> bytes:
         if part.kind == "tool":
             told = {"type": "tool-input-delta", "toolCallId": part.call_id, "inputTextDelta": ""}
         else:
@@ -172,13 +148,13 @@ class AiSdkDialect(PartsDialect):
         return chunk(f"{part.kind}-end", id=self._id(part))
 
     def provider(self, cursor: bytes, raw: bytes) -> bytes:
-        name = encode_data(self._model.partition("/")[0])  # type: ignore[arg-type]
+        name = msgspec.json.encode(self.about.provider)
         return _event(cursor, b'{"type":"data-provider","data":{"provider":%b,%b}' % (name, raw[1:]))
 
     def done(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
         reason = str(data.get("finish_reason") or "other")
         told = {"usage": data.get("usage"), "cost": data.get("cost")}
-        metadata = {"model": self._model, **told, "stream": self.about.stream_id}
+        metadata = {"model": self.about.model, **told, "stream": self.about.stream_id}
         said = [self._close_open(), *(self._call_ends(part) for part in self.parts if part.kind == "tool")]
         said += [
             chunk("message-metadata", messageMetadata=metadata),
@@ -203,9 +179,7 @@ class AiSdkDialect(PartsDialect):
     def _call_ends(self, part: Part) -> bytes:
         """The whole arguments of a call; what is no JSON is an error of the call, as the SDK has it."""
         call = {"toolCallId": part.call_id, "toolName": part.name}
-        text = part.text()
-        try:
-            arguments = msgspec.json.decode(text) if text.strip() else {}
-            return chunk("tool-input-available", **call, input=arguments)
-        except (msgspec.DecodeError, msgspec.EncodeError, RecursionError, ValueError):
-            return chunk("tool-input-error", **call, input=text, errorText=BAD_INPUT_TEXT)
+        arguments = part.arguments()
+        if arguments is None:
+            return chunk("tool-input-error", **call, input=part.text(), errorText=BAD_INPUT_TEXT)
+        return chunk("tool-input-available", **call, input=msgspec.Raw(arguments))

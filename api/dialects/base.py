@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, Self
 
+import msgspec
+
 from shared.protocol.cursor import Cursor
 from shared.protocol.events import Delta
 from shared.protocol.transcript import Transcript
@@ -50,10 +52,20 @@ class About(NamedTuple):
     text_index: int = 0
     """How many entries stood in front of the opening from which the text counts; 0: the stream has not begun."""
     asked: str = ""
-    """What the protocol in which it was asked for tells of the request (JSON): ``{"<dialect>": {…}}``."""
+    """What is kept of its request for one dialect (JSON): ``{"<name>": {…}}``; see :meth:`kept`."""
+
+    @property
+    def provider(self) -> str:
+        """The name of the model's provider."""
+        return self.model.partition("/")[0]
+
+    def kept(self, name: str) -> dict[str, Any] | None:
+        """What is kept of the request under this name; None where nothing is."""
+        found: dict[str, Any] | None = msgspec.json.decode(self.asked or "{}").get(name)
+        return found
 
 
-class Place(NamedTuple):
+class StartingPoint(NamedTuple):
     """Where a viewer goes on: behind ``cursor`` (None: at the start), and without the first ``seen`` events there,
     which it has."""
 
@@ -97,8 +109,9 @@ class Dialect(Protocol):
         ...
 
     def parting(self) -> bytes:
-        """The last bytes of a connection that ends before its stream does, behind what asks to come back; b'' where
-        every client comes back by itself. A client that would take it for the end of the answer gets an error."""
+        """The last bytes of a connection that ends before its stream does, behind ``retry:``. They are an error,
+        because most clients take the end of the bytes for that of the answer; b'' where all clients come back by
+        themselves."""
         ...
 
     def gone(self) -> bytes:

@@ -8,16 +8,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from api.dialects.base import About, Told
+from api.dialects.endings import GONE
 from shared.protocol.cursor import Cursor
 from shared.protocol.events import FAILED, MESSAGE, SNAPSHOT, TERMINAL, encode_data
 from shared.protocol.sse import encode_event
 from shared.store.log import Entry
 
 BEGINNING: Final = b"0-0"
-"""In front of every log; whoever comes back with it gets a snapshot again."""
-
-PARTING_TEXT: Final = "This connection ends before the answer does. The answer goes on: come back, and read on."
-GONE_TEXT: Final = "This stream was erased, or has expired. Nothing more will come; create a new one."
+"""In front of every log; a viewer that comes back with it gets a snapshot again."""
 
 
 def speak(about: About) -> "NativeDialect":
@@ -34,7 +32,7 @@ class NativeDialect:
     stateful = False
 
     def entry(self, cursor: bytes, kind: str, data: bytes) -> bytes:
-        if kind == MESSAGE:  # in one step, for these are nearly all: what their writer encodes is one line
+        if kind == MESSAGE:  # in one step: nearly all events are these, and their data is one line
             return b"id: %b\ndata: %b\n\n" % (cursor, data)
         return encode_event(kind, data, cursor)
 
@@ -57,8 +55,7 @@ class NativeDialect:
         return b""
 
     def gone(self) -> bytes:
-        data = {"code": "stream_gone", "message": GONE_TEXT, "retryable": False}
-        return encode_event(FAILED, encode_data(data), None)
+        return encode_event(FAILED, encode_data(GONE), None)
 
     def lost(self) -> bytes:
         raise AssertionError("a snapshot takes back what was said")

@@ -7,21 +7,20 @@ chunks have ``"usage": null``), and ``[DONE]``. What goes wrong is an object wit
 OpenAI's libraries raise.
 
 Nothing here depends on what was said before: a piece of a tool call names its call by the index that the log has.
-The SSE id of an entry stands on the last event that it leads to, so a viewer that is cut off within gets all of
-them again: content stands in one event alone.
+The SSE id of an entry stands on the last event that it leads to. A viewer that is cut off among these events gets
+all of them again; content stands in one event alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
 from api.dialects.base import About, Told
-from api.dialects.native import GONE_TEXT, PARTING_TEXT
-from api.dialects.plain import LOST_TEXT, RESTARTED_TEXT
+from api.dialects.endings import OneWayDialect
 from shared.protocol.cursor import Cursor
-from shared.protocol.events import CANCELLED, DONE, FAILED, MESSAGE, RESTART, TERMINAL, decode_data, encode_data
-from shared.store.log import Entry
+from shared.protocol.events import MESSAGE, decode_data, encode_data
+from shared.protocol.sse import encode_event
 
 DONE_EVENT: Final = b"data: [DONE]\n\n"
 _TEXT: Final = b'{"text":'
@@ -38,11 +37,9 @@ def speak_with_usage(about: About) -> "OpenAIDialect":
     return OpenAIDialect(about, usage=True)
 
 
-class OpenAIDialect:
+class OpenAIDialect(OneWayDialect):
     """See :class:`api.dialects.base.Dialect`."""
 
-    last_words = TERMINAL | {RESTART}
-    restarts = False
     stateful = False
 
     def __init__(self, about: About, *, usage: bool = False, begins: bool = True) -> None:
@@ -58,31 +55,25 @@ class OpenAIDialect:
         self._open_end = b',"logprobs":null,"finish_reason":null}]%b}\n\n' % (b',"usage":null' if usage else b"")
 
     def entry(self, cursor: bytes, kind: str, data: bytes) -> bytes:
-        if kind == MESSAGE:
-            # The piece goes on as it stands in the log: {"text":"…"} is {"content":"…"} but for its name.
-            if data.startswith(_TEXT):
-                return b'id: %b\ndata: %b{"content":%b%b' % (
-                    cursor,
-                    self._chunk,
-                    data[len(_TEXT) :],
-                    self._open_end,
-                )
-            if data.startswith(_REASONING):
-                said = data[len(_REASONING) :]
-                return b'id: %b\ndata: %b{"reasoning_content":%b%b' % (cursor, self._chunk, said, self._open_end)
-            call = decode_data(data).get("tool_call")
-            return b"" if call is None else self._delta(cursor, {"tool_calls": [_call(call)]})
-        return self._done(cursor, decode_data(data)) if kind == DONE else self._bad_end(cursor, kind, data)
-
-    def batch(self, entries: Sequence[Entry]) -> bytes:
-        return b"".join(self.entry(entry.cursor.encode(), entry.type, entry.data) for entry in entries)
+        if kind != MESSAGE:
+            return self.ending(cursor, kind, data)
+        # The piece goes on as it stands in the log: {"text":"…"} is {"content":"…"} but for its name.
+        if data.startswith(_TEXT):
+            said = data[len(_TEXT) :]
+            return b'id: %b\ndata: %b{"content":%b%b' % (cursor, self._chunk, said, self._open_end)
+        if data.startswith(_REASONING):
+            said = data[len(_REASONING) :]
+            return b'id: %b\ndata: %b{"reasoning_content":%b%b' % (cursor, self._chunk, said, self._open_end)
+        call = decode_data(data).get("tool_call")
+        if call is None:
+            return b""
+        delta = encode_data({"tool_calls": [_call(call)]})
+        return b"id: %b\ndata: %b%b%b" % (cursor, self._chunk, delta, self._open_end)
 
     def snapshot(self, told: Told) -> bytes:
         said = [self.entry(b"", MESSAGE, encode_data(delta)).removeprefix(b"id: \n") for delta in told.deltas]
         said = [one for one in said if one]
-        if (
-            said and told.as_of is not None
-        ):  # on the last one alone: whoever is cut off in front of it gets all again
+        if said and told.as_of is not None:  # the last one alone: a viewer cut off in front of it gets all again
             said[-1] = b"id: %b\n%b" % (told.as_of.encode(), said[-1])
         return self.greeting() + b"".join(said)
 
@@ -95,19 +86,7 @@ class OpenAIDialect:
             return b""
         return b'data: %b{"role":"assistant","content":""}%b' % (self._chunk, self._open_end)
 
-    def parting(self) -> bytes:
-        return self._error("connection_ended", PARTING_TEXT)
-
-    def gone(self) -> bytes:
-        return self._error("stream_gone", GONE_TEXT)
-
-    def lost(self) -> bytes:
-        return self._error("text_lost", LOST_TEXT)
-
-    def _delta(self, cursor: bytes, delta: Mapping[str, Any]) -> bytes:
-        return b"id: %b\ndata: %b%b%b" % (cursor, self._chunk, encode_data(dict(delta)), self._open_end)
-
-    def _done(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
+    def done(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
         reason = encode_data({"index": 0, "delta": {}, "logprobs": None, "finish_reason": finish_reason(data)})
         none = b',"usage":null' if self._usage else b""
         said = b'data: %b,"choices":[%b]%b}\n\n' % (self._head, reason, none)
@@ -115,20 +94,9 @@ class OpenAIDialect:
             said += b'data: %b,"choices":[],"usage":%b}\n\n' % (self._head, msgspec.json.encode(usage(data)))
         return said + b"id: %b\n%b" % (cursor, DONE_EVENT)
 
-    def _bad_end(self, cursor: bytes, kind: str, raw: bytes) -> bytes:
-        if kind == RESTART:
-            return self._error("restarted", RESTARTED_TEXT, cursor)
-        if kind == CANCELLED:
-            reason = decode_data(raw).get("reason", "")
-            return self._error("cancelled", f"The answer was stopped ({reason}).", cursor)
-        if kind == FAILED:
-            data = decode_data(raw)
-            return self._error(data["code"], data["message"], cursor)
-        return b""
-
-    def _error(self, code: str, message: str, cursor: bytes = b"") -> bytes:
-        head = b"id: %b\n" % cursor if cursor else b""
-        return head + b"data: %b\n\n" % encode_data({"error": error(code, message, "server_error")})
+    def failed(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
+        told = {"error": error(data["code"], data["message"], "server_error")}
+        return encode_event("message", encode_data(told), cursor or None)
 
 
 def completion_id(stream_id: str) -> str:

@@ -1,9 +1,9 @@
 """What the stateful dialects have in common: an answer as a row of parts. Pure, no I/O.
 
 Theory of operation. An answer is a row of *parts*: text, reasoning, and tool calls, in the order in which they
-began. A part of text or reasoning ends where the next part begins; a tool call ends with the answer, for providers
-may send pieces of several calls in turns. Each part keeps its pieces, and with each piece the *index* of the entry
-that brought it: how many entries stood in front of it in the log. From the two everything follows:
+began. A part of text or reasoning ends where the next part begins. A tool call ends with the answer, because
+providers may send pieces of several calls in turns. Each part keeps its pieces, and with each piece the *index* of
+the entry that brought it: how many entries stood in front of it in the log. From the two everything follows:
 
 - ids: a part is named by its number, ``<stream>-<number>``;
 - numbers: each entry is at least one event of a dialect that numbers its events (:meth:`PartsDialect.nothing` where
@@ -25,20 +25,16 @@ text costs 1 µs, not 3). A part's memory is that of its text, and about 60 byte
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from operator import itemgetter
 from typing import Any, ClassVar, Final, Literal, Self
 
 import msgspec
 
-from api.dialects.base import About, Place, Told
-from api.dialects.native import GONE_TEXT, PARTING_TEXT
-from api.dialects.plain import LOST_TEXT, RESTARTED_TEXT
+from api.dialects.base import About, StartingPoint, Told
+from api.dialects.endings import RESTARTED, OneWayDialect
 from shared.protocol.cursor import Cursor, entry_cursor
 from shared.protocol.events import (
-    CANCELLED,
-    DONE,
-    FAILED,
     MESSAGE,
     OPENINGS,
     QUEUED,
@@ -49,7 +45,6 @@ from shared.protocol.events import (
     decode_data,
     encode_data,
 )
-from shared.store.log import Entry
 
 Kind = Literal["text", "reasoning", "tool"]
 
@@ -66,7 +61,7 @@ _PROVIDER: Final = b'{"provider":'
 class Part:
     """One part of an answer."""
 
-    __slots__ = ("call_id", "call_index", "extras", "indexes", "kind", "name", "number", "pieces")
+    __slots__ = ("call_id", "call_index", "extras", "front", "indexes", "kind", "name", "number", "pieces")
 
     def __init__(
         self, kind: Kind, number: int, extras: int, *, call_index: int = 0, call_id: str = "", name: str = ""
@@ -79,9 +74,16 @@ class Part:
         self.call_index = call_index
         self.call_id = call_id
         self.name = name
+        self.front = b""
+        """What stands in front of the piece in each of its deltas: the dialect's, made once."""
         self.pieces: list[bytes] = []
         """As JSON strings without their quotes."""
         self.indexes = array("Q")
+
+    @property
+    def has_made_id(self) -> bool:
+        """Whether the provider gave this tool call no id."""
+        return self.call_id == _made_id(self.call_index)
 
     @property
     def first(self) -> int:
@@ -96,24 +98,35 @@ class Part:
         """All of it."""
         return msgspec.json.decode(self.raw(), type=str)
 
+    def arguments(self) -> bytes | None:
+        """The arguments of a tool call, as JSON; None where what the model wrote is no JSON."""
+        try:
+            return msgspec.json.encode(msgspec.json.decode(self.text().strip() or "{}"))
+        except (ValueError, msgspec.EncodeError, RecursionError):
+            return None
+
     def upto(self, index: int) -> "Part":
         """As it was behind the entry of this index."""
         about = {"call_index": self.call_index, "call_id": self.call_id, "name": self.name}
         twin = Part(self.kind, self.number, self.extras, **about)  # type: ignore[arg-type]
+        twin.front = self.front
         count = bisect_right(self.indexes, index)
         twin.pieces = self.pieces[:count]
         twin.indexes = self.indexes[:count]
         return twin
 
 
-class PartsDialect:
-    """See :class:`api.dialects.base.Dialect`. A dialect gives its own events by the methods from :meth:`begin` on,
-    each as whole SSE events, of which the last carries the id ``cursor`` (b'': none does).
+def _made_id(call_index: int) -> str:
+    return f"call_{call_index}"
+
+
+class PartsDialect(OneWayDialect):
+    """See :class:`api.dialects.base.Dialect`. A dialect gives its own events by the methods from :meth:`fresh` on,
+    and by those of :class:`OneWayDialect`. Each returns whole SSE events, of which the last has the id ``cursor``
+    (b'': none has). :meth:`done` closes what is open.
     """
 
     name: str
-    last_words = TERMINAL | {RESTART}
-    restarts = False
     stateful = True
     resets = False
     """Whether it goes on behind a ``restart``, by :meth:`reset`; its ``last_words`` are then without that."""
@@ -153,24 +166,13 @@ class PartsDialect:
                 self._enter(cursor)
             return self._message(cursor, data)
         self._enter(cursor)
-        match kind:
-            case _ if kind == QUEUED:
-                return self.begin(cursor)
-            case _ if kind == DONE:
-                return self.done(cursor, decode_data(data))
-            case _ if kind == FAILED:
-                return self.failed(cursor, decode_data(data))
-            case _ if kind == CANCELLED:
-                return self.cancelled(cursor, decode_data(data))
-            case _ if kind == RESTART or (kind == STARTED and self.parts):
-                return self._begin_anew(cursor, data)
-            case _ if kind in OPENINGS:
-                return self.attempt(cursor, decode_data(data))
-        return self.nothing(cursor)
-
-    def batch(self, entries: Sequence[Entry]) -> bytes:
-        """Several events, each as :meth:`entry`."""
-        return b"".join(self.entry(entry.cursor.encode(), entry.type, entry.data) for entry in entries)
+        if kind == QUEUED:
+            return self.begin(cursor)
+        if kind in TERMINAL:
+            return self.ending(cursor, kind, data)
+        if kind == RESTART or (kind == STARTED and self.parts):
+            return self._begin_anew(cursor, data)
+        return self._attempt(cursor, data) if kind in OPENINGS else self.nothing(cursor)
 
     def snapshot(self, told: Told) -> bytes:
         """Everything said so far, as the events that said it. Merged pieces are one event; the rest of their
@@ -216,7 +218,7 @@ class PartsDialect:
         twin.provided = self.provided[: bisect_right(self.provided, index, key=itemgetter(0))]
         return twin
 
-    def behind(self, number: int) -> Place | None:
+    def behind(self, number: int) -> StartingPoint | None:
         """Where a viewer goes on that got the events up to this number, for dialects that number theirs; None where
         no event has it yet. Raises ``LookupError`` where that is trimmed away."""
         if number > self._index + self.extras:
@@ -231,11 +233,11 @@ class PartsDialect:
             index, extras = (self._index, self.extras) if whole else (min(index, self._index - 1), extras)
         run = bisect_right(self._runs, index, key=itemgetter(1)) - 1
         if index < self.about.text_index + (run < 0):  # all of that is in what a viewer gets first
-            return Place(None, number + 1)
+            return StartingPoint(None, number + 1)
         if run < 0:
             raise LookupError(number)
         first, at = self._runs[run]
-        return Place(Cursor(first.epoch, first.n + index - at), number - index - extras)
+        return StartingPoint(Cursor(first.epoch, first.n + index - at), number - index - extras)
 
     def greeting(self) -> bytes:
         """What a viewer gets first: :meth:`begin` and what fills the numbers up to this place, nothing in front of
@@ -249,19 +251,6 @@ class PartsDialect:
             self._index = index
             said.append(self.nothing(b"") if index else self.begin(b""))
         return b"".join(said)
-
-    def parting(self) -> bytes:
-        """The connection ends, and the stream goes on: an error, for most clients of others' protocols would take
-        the end of the bytes for that of the answer."""
-        return self.failed(b"", {"code": "connection_ended", "message": PARTING_TEXT, "retryable": True})
-
-    def gone(self) -> bytes:
-        """The log vanished under its viewer."""
-        return self.failed(b"", {"code": "stream_gone", "message": GONE_TEXT, "retryable": False})
-
-    def lost(self) -> bytes:
-        """What this viewer saw can't be joined to what is there."""
-        return self.failed(b"", {"code": "text_lost", "message": LOST_TEXT, "retryable": True})
 
     # -- the row of parts -----------------------------------------------------------------------------
 
@@ -286,11 +275,16 @@ class PartsDialect:
     def _begin_anew(self, cursor: bytes, data: bytes) -> bytes:
         if not self.resets:
             self._ended_at = self._index
-            return self.failed(cursor, {"code": "restarted", "message": RESTARTED_TEXT, "retryable": True})
+            return self.failed(cursor, RESTARTED)
         said = self.reset() if self.parts else b""
         self.parts, self._open, self._calls, self.provided = [], None, {}, []
         self._reset_at = self._index
-        return said + self.attempt(cursor, decode_data(data))
+        return said + self._attempt(cursor, data)
+
+    def _attempt(self, cursor: bytes, data: bytes) -> bytes:
+        """An attempt begins. After a fallback another model speaks from here on."""
+        self.about = self.about._replace(model=decode_data(data).get("model") or self.about.model)
+        return self.nothing(cursor)
 
     def _message(self, cursor: bytes, data: bytes) -> bytes:
         if data.startswith(_TEXT):
@@ -315,9 +309,8 @@ class PartsDialect:
     def _call(self, cursor: bytes, piece: Delta) -> bytes:
         index, call_id = piece["index"], piece.get("id") or ""
         part, head = self._calls.get(index), b""
-        made_id = f"call_{index}"
-        if part is None or (call_id and part.call_id not in (call_id, made_id)):
-            about = {"call_index": index, "call_id": call_id or made_id, "name": piece.get("name") or ""}
+        if part is None or (call_id and part.call_id != call_id and not part.has_made_id):
+            about = {"call_index": index, "call_id": call_id or _made_id(index), "name": piece.get("name") or ""}
             head, part = self._turn("tool", **about)
         return head + self._said(cursor, part, msgspec.json.encode(piece.get("arguments", ""))[1:-1])
 
@@ -333,7 +326,7 @@ class PartsDialect:
             closed = self.close(self._open)
             self.extras += self.CLOSES[self._open.kind]
         part = Part(kind, len(self.parts), self.extras + self.OPENS[kind], **about)
-        opened = self.open(part)
+        opened, part.front = self.open(part), self.front(part)
         self._add(part)
         return closed + opened, part
 
@@ -358,10 +351,6 @@ class PartsDialect:
         """A viewer comes back, and goes on behind this place."""
         return b""
 
-    def attempt(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
-        """An attempt begins. ``data``: that of its opening (``model``, ``provider``, ...)."""
-        return self.nothing(cursor)
-
     def reset(self) -> bytes:
         """Everything that was said since the last beginning is taken back (where it ``resets``)."""
         return b""
@@ -370,12 +359,18 @@ class PartsDialect:
         """A part begins; its first delta follows."""
         return b""
 
+    def front(self, part: Part) -> bytes:
+        """What stands in front of the piece in each delta of this part, from ``data:`` to the quote."""
+        return b""
+
     def delta(self, cursor: bytes, part: Part, raw: bytes) -> bytes:
         """A piece of a part, which holds it already. ``raw``: a JSON string without its quotes."""
-        raise NotImplementedError
+        if cursor:
+            return b'id: %b\n%b%b"}\n\n' % (cursor, part.front, raw)
+        return b'%b%b"}\n\n' % (part.front, raw)
 
     def close(self, part: Part) -> bytes:
-        """A part of text or reasoning ends, for another begins."""
+        """A part of text or reasoning ends, because another begins."""
         return b""
 
     def provider(self, cursor: bytes, raw: bytes) -> bytes:
@@ -385,15 +380,3 @@ class PartsDialect:
     def nothing(self, cursor: bytes) -> bytes:
         """An entry for which the dialect has no word."""
         return b""
-
-    def done(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
-        """The answer is whole. ``data``: that of ``done``. Closes what is open."""
-        raise NotImplementedError
-
-    def failed(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
-        """The answer failed, or can't be shown any further: ``code``, ``message``, ``retryable``."""
-        raise NotImplementedError
-
-    def cancelled(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
-        """The answer was stopped: ``reason``."""
-        raise NotImplementedError

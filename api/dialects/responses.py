@@ -5,19 +5,19 @@ check: ``response.created`` comes first, an item is added before anything is sai
 order and the texts of the last event are those of the events in front of it.
 
 Theory of operation. Each part of the answer is an item of ``output``: text is a message, reasoning is a reasoning
-item with one summary text (of the two forms in which reasoning may come it is the one that all libraries show), a
-tool call is a function call. ``sequence_number`` counts all events: the number of an entry's last one is the index
+item with one summary text, a tool call is a function call. (OpenAI's types have two forms of reasoning; all
+libraries show this one.) ``sequence_number`` counts all events: the number of an entry's last one is the index
 of that entry and the count of the events that came on top (see :mod:`api.dialects.parts`). An entry without a word
-here is an empty delta of the part that goes on, or, in front of all parts, ``response.in_progress``: both change
-nothing, and both are small, for a trimmed log is replayed with one for each entry that it lost.
+here is an empty delta of the part that goes on, or ``response.in_progress`` in front of all parts. Both change
+nothing. Both are small, because a trimmed log is replayed with one of them for each entry that it lost.
 
 What the response tells of its request (instructions, tools, metadata) stands in the record's field ``asked``. What
 only the provider understands (signatures, blocks of thinking) goes along as ``encrypted_content`` of a reasoning
 item, so that a client that sends its items back gives the provider what it needs.
 
-There is no ``response.cancelled`` among OpenAI's events: an answer that was stopped ends with
-``response.incomplete``, whose response has the status ``cancelled``. An error of this connection, and not of the
-response, is an ``error`` event under the last number that was said: the response goes on.
+There is no ``response.cancelled`` among OpenAI's events. An answer that was stopped ends with
+``response.incomplete``, whose response has the status ``cancelled``. An error of this connection alone is an
+``error`` event under the last number that was said, and the response goes on.
 """
 
 from bisect import bisect_left
@@ -28,9 +28,8 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from api.dialects.base import About
-from api.dialects.native import GONE_TEXT, PARTING_TEXT
+from api.dialects.endings import Failure
 from api.dialects.parts import WANTED_BACK, Kind, Part, PartsDialect
-from api.dialects.plain import LOST_TEXT
 from api.schemas.responses import ASKED, UNASKED, kept
 from shared.protocol.events import MESSAGE, decode_data, decode_many, encode_data
 from shared.store.streams import Reading, json_field
@@ -87,12 +86,6 @@ class ResponsesDialect(PartsDialect):
     OPENS: ClassVar[Mapping[Kind, int]] = {"text": 2, "reasoning": 2, "tool": 1}
     CLOSES: ClassVar[Mapping[Kind, int]] = {"text": 3, "reasoning": 3, "tool": 0}
 
-    def __init__(self, about: About) -> None:
-        super().__init__(about)
-        self._spoken: Part | None = None
-        self._delta = b""
-        """What stands in front of a delta of that part."""
-
     # -- events ---------------------------------------------------------------------------------------
 
     def begin(self, cursor: bytes) -> bytes:
@@ -104,11 +97,6 @@ class ResponsesDialect(PartsDialect):
             return self.delta(cursor, self.parts[-1], b"")
         response = self.response("in_progress", whole=self.index == 1)
         return self._event(cursor, "response.in_progress", self.index, b'"response":%b' % response)
-
-    def attempt(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
-        # A fallback may speak from here on.
-        self.about = self.about._replace(model=data.get("model") or self.about.model)
-        return self.nothing(cursor)
 
     def open(self, part: Part) -> bytes:
         number = self.index + part.extras - self.OPENS[part.kind]
@@ -123,11 +111,21 @@ class ResponsesDialect(PartsDialect):
             return said + self._event(b"", "response.reasoning_summary_part.added", number + 1, piece)
         return said
 
+    def front(self, part: Part) -> bytes:
+        match part.kind:
+            case "reasoning":
+                kind, more = b"response.reasoning_summary_text.delta", b',"summary_index":0'
+            case "tool":
+                kind, more = b"response.function_call_arguments.delta", b""
+            case _ if self._refuses(part):
+                kind, more = b"response.refusal.delta", b',"content_index":0'
+            case _:
+                kind, more = b"response.output_text.delta", b',"content_index":0,"logprobs":[]'
+        return b'event: %b\ndata: {"type":"%b",%b%b,"delta":"' % (kind, kind, self._place(part), more)
+
     def delta(self, cursor: bytes, part: Part, raw: bytes) -> bytes:
-        if part is not self._spoken:
-            self._spoken, self._delta = part, self._in_front(part)
         head = b"id: %b\n" % cursor if cursor else b""
-        return b'%b%b%b","sequence_number":%d}\n\n' % (head, self._delta, raw, self.index + self.extras)
+        return b'%b%b%b","sequence_number":%d}\n\n' % (head, part.front, raw, self.index + self.extras)
 
     def close(self, part: Part) -> bytes:
         return self._closed(part, self.index + self.extras, "completed")
@@ -141,30 +139,13 @@ class ResponsesDialect(PartsDialect):
     def cancelled(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
         return self._ended(cursor, self.verdict("cancelled", data))
 
-    def parting(self) -> bytes:
-        return self._broken("connection_ended", PARTING_TEXT)
-
-    def gone(self) -> bytes:
-        return self._broken("stream_gone", GONE_TEXT)
-
-    def lost(self) -> bytes:
-        return self._broken("text_lost", LOST_TEXT)
+    def broken(self, data: Failure) -> bytes:
+        told = encode_data({"code": data["code"], "message": data["message"], "param": None})[1:-1]
+        return self._event(b"", "error", max(0, self.index + self.extras), told)
 
     def _event(self, cursor: bytes, kind: str, number: int, fields: bytes) -> bytes:
         name = kind.encode()
         return _EVENT % (b"id: %b\n" % cursor if cursor else b"", name, name, fields, number)
-
-    def _in_front(self, part: Part) -> bytes:
-        match part.kind:
-            case "reasoning":
-                kind, more = b"response.reasoning_summary_text.delta", b',"summary_index":0'
-            case "tool":
-                kind, more = b"response.function_call_arguments.delta", b""
-            case _ if self._refuses(part):
-                kind, more = b"response.refusal.delta", b',"content_index":0'
-            case _:
-                kind, more = b"response.output_text.delta", b',"content_index":0,"logprobs":[]'
-        return b'event: %b\ndata: {"type":"%b",%b%b,"delta":"' % (kind, kind, self._place(part), more)
 
     def _closed(self, part: Part, number: int, status: str) -> bytes:
         place, text = self._place(part), part.raw()
@@ -208,10 +189,6 @@ class ResponsesDialect(PartsDialect):
         said.append(self._event(cursor, kind, number, b'"response":%b' % self.response(**verdict)))
         self.extras = number - self.index
         return b"".join(said)
-
-    def _broken(self, code: str, message: str) -> bytes:
-        told = encode_data({"code": code, "message": message, "param": None})[1:-1]
-        return self._event(b"", "error", max(0, self.index + self.extras), told)
 
     # -- items and the response -----------------------------------------------------------------------
 
@@ -284,10 +261,10 @@ class ResponsesDialect(PartsDialect):
         wanted = [one for one in found if one["type"] in WANTED_BACK]
         if not wanted:
             return b""
-        return b',"encrypted_content":"%b"' % kept(self.about.model.partition("/")[0], wanted).encode()
+        return b',"encrypted_content":"%b"' % kept(self.about.provider, wanted).encode()
 
     def _asked(self) -> Mapping[str, Any]:
-        asked = msgspec.json.decode(self.about.asked or "{}").get(ASKED)
+        asked = self.about.kept(ASKED)
         return UNASKED if asked is None else asked
 
     def verdict(self, ended: str, told: Mapping[str, Any]) -> dict[str, Any]:

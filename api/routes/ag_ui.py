@@ -1,17 +1,16 @@
 """AG-UI: a run, and coming back to it (see :mod:`api.dialects.ag_ui` and :mod:`api.schemas.ag_ui`).
 
 The run id is the key of the run's stream: by the HMAC of an ``Idempotency-Key`` it leads to the stream's id, so a
-run that is asked for twice is made once, and whoever knows its id comes back to it at any API process:
+run that is asked for twice is made once, and a client that knows its id comes back to it at any API process:
 
-- ``POST /ag-ui`` with the ``Last-Event-ID`` of an event goes on behind that; it makes nothing, and of the body the
-  run id alone counts, for a client that comes back may hold half of the answer among its messages;
+- ``POST /ag-ui`` with the ``Last-Event-ID`` of an event goes on behind that. It makes nothing. Of the body it reads
+  the run id alone, because a client that comes back may hold half of the answer among its messages;
 - ``GET /ag-ui/{runId}`` reads from the first event, or from behind a ``Last-Event-ID``;
-- ``GET /ag-ui?runId=…&offset=-1`` is the same as TanStack's client asks it.
+- ``GET /ag-ui?runId=…&offset=-1`` is the same, as TanStack's client asks for it.
 
-TanStack's client tells itself by its header ``X-Run-Id``.
+TanStack's client is known by its header ``X-Run-Id``.
 """
 
-from http import HTTPStatus
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -20,12 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.dialects import Speak
 from api.dialects.ag_ui import ASKED, place_of, speak, speak_to_tanstack
-from api.http.auth import context, own_fields, owner_of
+from api.http.auth import context, owner_of
 from api.http.bodies import BodyRoute
-from api.http.problems import Form, Problem
-from api.routes.openai import STREAM
+from api.http.problems import Form, Problem, documented
 from api.schemas.ag_ui import MAX_RUN_ID, RunId, run_id_of, run_request
-from api.viewing.subscribe import NEEDED, Returning, Wanted, bad_cursor, open_viewer
+from api.viewing.subscribe import Returning, Wanted, bad_cursor, open_own_viewer
 from shared.protocol.cursor import BadCursor, Cursor
 
 router = APIRouter(prefix="/ag-ui", tags=["AG-UI"], route_class=BodyRoute)
@@ -43,10 +41,9 @@ class RunError(BaseModel):
 
 _STREAMED: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {"text/event-stream": {}}, "description": "The run's events"},
-    **{
-        status: {"model": RunError, "description": HTTPStatus(status).phrase}
-        for status in (400, 401, 404, 413, 422, 429, 503)
-    },
+    **documented(
+        *(400, 401, 404, 413, 422, 429, 503), schema=RunError.model_json_schema(), media_type="application/json"
+    ),
 }
 LastEventId = Annotated[str | None, Header(description="the id of the last event received")]
 
@@ -67,7 +64,7 @@ async def run(
     request: Request,
     body: dict[str, Any],
     last_event_id: LastEventId = None,
-    x_run_id: Annotated[str | None, Header(description="TanStack's client: this is it")] = None,
+    x_run_id: Annotated[str | None, Header(description="sent by TanStack's client alone")] = None,
 ) -> Response:
     """Run: create a stream, and read it as AG-UI's events; with a Last-Event-ID go on with one."""
     spoken = speak if x_run_id is None else speak_to_tanstack
@@ -119,15 +116,9 @@ async def _resume(request: Request, run_id: str, last_event_id: str, spoken: Spe
 
 async def _read(request: Request, stream_id: str, position: Cursor | None, spoken: Speak) -> Response:
     try:
-        record = await own_fields(request, stream_id, *NEEDED)
+        return await open_own_viewer(request, Wanted(stream_id, position, spoken, foreign=True))
     except Problem as problem:
         raise (_no_such_run() if problem.status == 404 else problem) from None
-    headers = {STREAM: stream_id}
-    wanted = Wanted(stream_id, position, spoken, by_status=True, headers=headers)
-    opened = await open_viewer(context(request), wanted, record)
-    if opened.status_code == 204:  # nothing follows; AG-UI's clients want a body
-        return Response(b"", 200, headers, "text/event-stream")
-    return opened
 
 
 def _key(run_id: str) -> str:

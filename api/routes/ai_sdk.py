@@ -1,13 +1,11 @@
 """The AI SDK's paths: what ``useChat`` asks by its default transport (see :mod:`api.dialects.ai_sdk`).
 
-Theory of operation. ``POST /api/chat`` makes a stream and answers with it. The chat knows its stream from before
-it is made (:mod:`shared.store.chats`). So ``GET /api/chat/{id}/stream``, by which a page that was loaded anew asks
-for the running answer, finds it also while the POST is on its way: it waits for the record as long as a create may
-take.
+Theory of operation. ``POST /api/chat`` makes a stream and answers with it. The chat's entry names the stream before
+that is made (:mod:`shared.store.chats`). So ``GET /api/chat/{id}/stream``, by which a page that was loaded anew
+asks for the running answer, finds the stream while the POST is still on its way. It waits for the record as long as
+a create may take.
 
-The SDK takes every clean end of a response for the answer's. So a response that ends before the answer, because
-this process stops or is full, ends with an ``error`` chunk. A refusal is a status and a sentence: the SDK makes the
-body the error's message, whatever it is.
+A refusal is a status and a sentence, because the SDK makes any body the error's message.
 
 The answer continues the last message where that is the assistant's (its tools have answered). A client that resumes
 builds the message from nothing, so what the message held before is kept in the record, and told again.
@@ -21,16 +19,16 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Final, NamedTuple
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from api.dialects.ai_sdk import CONTINUES, continued, replay, speak, speak_resets
-from api.http.auth import context, own_fields, owner_of
+from api.http.auth import context, owner_of
 from api.http.bodies import BodyRoute
 from api.http.problems import Problem, documented
+from api.schemas.foreign import invalid
 from api.schemas.ui_messages import MAX_ID, ChatRequest, UiMessage
 from api.streams.creation import CREATE_TIMEOUT_S
-from api.viewing.subscribe import NEEDED, Wanted, open_viewer
+from api.viewing.subscribe import NEEDED, Wanted, open_own_viewer, open_viewer
 from shared.protocol.cursor import new_stream_id
 from shared.protocol.events import CANCELLED, DONE, TERMINAL, encode_data
 
@@ -80,9 +78,8 @@ async def chat(request: Request, asked: ChatRequest, version: Version = None) ->
     try:
         # A restart may happen only where it can be shown.
         wanted = asked.asked("continue" if resets else "continue_or_fail")
-    except ValidationError as invalid:
-        places = [{**one, "loc": ("body", *asked.place(one["loc"]))} for one in invalid.errors()]
-        raise RequestValidationError(places, body=await request.json()) from None
+    except ValidationError as error:
+        raise invalid(error, await request.json(), asked.place) from None
     message = asked.continued()
     keeps = {} if message is None else {"asked": {CONTINUES: _kept(message)}}
     stream_id = new_stream_id()
@@ -93,7 +90,7 @@ async def chat(request: Request, asked: ChatRequest, version: Version = None) ->
         if problem.status < 500:  # else nobody knows whether it was made
             await has.chats.take_back(owner, asked.id, stream_id, before)
         raise
-    return await _answer(request, stream_id, await own_fields(request, stream_id, *NEEDED), resets=resets)
+    return await open_own_viewer(request, _wanted(stream_id, resets=resets))
 
 
 @router.get(
@@ -117,7 +114,8 @@ async def resume(
     if found is None or (message is not None and "parts" not in message):
         return Response(status_code=204)
     preamble = b"" if message is None else replay(message)
-    return await _answer(request, found.stream_id, found.record, preamble, resets=_knows_reset(version))
+    wanted = _wanted(found.stream_id, preamble, resets=_knows_reset(version))
+    return await open_viewer(context(request), wanted, found.record)
 
 
 @router.post("/{chat_id:path}/stop", status_code=204, responses=_refusals(401, 404, 422, 503))
@@ -132,13 +130,9 @@ async def stop(request: Request, chat_id: ChatId) -> None:
         raise Problem(404, "chat_not_found", "Nothing was asked in this chat here. Send a message first.")
 
 
-async def _answer(
-    request: Request, stream_id: str, record: Sequence[str | None], preamble: bytes = b"", *, resets: bool
-) -> Response:
+def _wanted(stream_id: str, preamble: bytes = b"", *, resets: bool) -> Wanted:
     spoken = speak_resets if resets else speak
-    headers = {**HEADERS, "X-Headrace-Stream": stream_id}
-    wanted = Wanted(stream_id, None, spoken, preamble=preamble, by_status=True, headers=headers)
-    return await open_viewer(context(request), wanted, record)
+    return Wanted(stream_id, None, spoken, preamble=preamble, foreign=True, headers=HEADERS)
 
 
 class _Found(NamedTuple):

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 
 from api.dialects import plain
-from api.http.auth import OWNER, context, own_fields, owner_of
+from api.http.auth import OWNER, context, owner_of
 from api.http.bodies import BodyRoute
 from api.http.head_requests import IS_HEAD
 from api.http.problems import documented
@@ -28,7 +28,6 @@ from api.viewing.subscribe import (
     AWAY_NOW,
     CROWDED,
     MAX_BATCH,
-    NEEDED,
     SPELLINGS,
     BatchMs,
     BatchSize,
@@ -38,7 +37,7 @@ from api.viewing.subscribe import (
     batch_of,
     come_back,
     cursor_in,
-    open_viewer,
+    open_own_viewer,
 )
 from shared.protocol.cursor import BadCursor, Cursor, parse_cursor
 from shared.protocol.sse import encode_event, encode_id
@@ -191,10 +190,10 @@ async def _answer(
         stream_id = (await has.creation.create(asked, owner_of(request), None)).stream_id
         reading = wanted(stream_id)
     try:
-        return await open_viewer(has, reading, await own_fields(request, stream_id, *NEEDED))
+        return await open_own_viewer(request, reading)
     except (*AWAY, RedisError) as error:
         log.warning("viewer_sent_back", error=type(error).__name__)
-        # The id goes along: whoever comes back with it continues the stream that was made.
+        # The id goes along: a client that comes back with it continues the stream that was made.
         return come_back(has, AWAY_NOW, b"" if last_event_id else reading.preamble)
 
 

@@ -23,8 +23,5 @@ async def create(
     has = context(request)
     made = await has.creation.create(asked, owner_of(request), idempotency_key)
     found = await has.tokens.links(made.stream_id, made.created_ms, prefix_of(request))
-    headers = {"Location": found["url"]}
-    if made.met:
-        headers["Idempotency-Replayed"] = "true"
     answer = msgspec.json.encode({"id": made.stream_id, "status": made.status, "model": made.model, **found})
-    return Response(answer, 202, headers, "application/json")
+    return Response(answer, 202, {"Location": found["url"], **made.headers}, "application/json")

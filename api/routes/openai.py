@@ -1,35 +1,28 @@
 """OpenAI's chat completions and its list of models (see :mod:`api.dialects.openai`).
 
-A caller reads the answer from the response of its own request. Who knows Headrace resumes: the response names the
-stream (``X-Headrace-Stream``), the chunks carry ids, and ``GET /v1/streams/{id}/events?dialect=openai`` goes on
-behind one of them. When nobody reads any more the generation goes on for ``HEADRACE_GRACE_S``, then it is
-cancelled: the stream is made with ``flow: "client"``, whose pause begins after that time and ends it a second
-later.
-
-Trouble in front of the first byte has a status, for OpenAI's libraries try again by 429 and 5xx.
+A caller reads the answer from the response of its own request. A client that knows Headrace resumes: the response
+names the stream (``X-Headrace-Stream``), the chunks carry ids, and ``GET /v1/streams/{id}/events?dialect=openai``
+goes on behind one of them. When nobody reads any more the generation goes on for ``HEADRACE_GRACE_S``, and is
+cancelled then (:func:`api.schemas.foreign.while_read`).
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
-from redis.exceptions import RedisError
 
 from api.dialects.openai import completion_id, error, finish_reason, speak, speak_with_usage, usage
-from api.http.auth import context, own_fields, owner_of
+from api.http.auth import context, owner_of
 from api.http.bodies import BodyRoute
 from api.http.problems import Form, Problem, documented, redis_away
-from api.schemas.openai import chat_request
-from api.streams.records import Models
-from api.viewing.subscribe import NEEDED, Wanted, open_viewer, read_to_end
-from shared.redis import AWAY
+from api.schemas.openai import completion_request
+from api.viewing.subscribe import STREAM, Wanted, open_own_viewer, read_to_end
 
 router = APIRouter(prefix="/v1", tags=["OpenAI's API"], route_class=BodyRoute)
 
-STREAM: Final = "X-Headrace-Stream"
 JSON: Final = "application/json"
 
 
@@ -39,14 +32,36 @@ class OpenAIError(BaseModel):
     error: dict[str, str | None] = Field(description="message, type, param, code")
 
 
+class Model(BaseModel):
+    """A model that can be asked for, as OpenAI lists it."""
+
+    id: str = Field(description="provider/name")
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str
+    provider: str
+
+
+class Models(BaseModel):
+    """The configured models, as OpenAI lists them. A provider without a list takes any name: ``<provider>/*``."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+    default: str
+    models: list[Model] = Field(description="the same as data")
+
+
+def openai_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """These statuses for the OpenAPI document, each with OpenAI's error as its body."""
+    return documented(*statuses, schema=OpenAIError.model_json_schema(), media_type=JSON)
+
+
 @router.post(
     "/chat/completions",
     response_class=Response,
     responses={
         200: {"content": {"application/json": {}, "text/event-stream": {}}, "description": "Whole, or as it comes"},
-        **documented(
-            *(400, 401, 404, 409, 413, 429, 502, 503), schema=OpenAIError.model_json_schema(), media_type=JSON
-        ),
+        **openai_errors(400, 401, 404, 409, 413, 429, 502, 503),
     },
 )
 async def complete(
@@ -54,20 +69,15 @@ async def complete(
 ) -> Response:
     """Create a chat completion, as OpenAI's API has it: as a stream of chunks, or whole."""
     has = context(request)
-    asked = chat_request(body, has.settings.grace_s)
+    asked = completion_request(body, has.settings.grace_s)
     made = await has.creation.create(asked.asked, owner_of(request), idempotency_key, shows_all=True)
-    headers = {STREAM: made.stream_id}
-    if made.met:
-        headers["Idempotency-Replayed"] = "true"
-    record = await own_fields(request, made.stream_id, *NEEDED)
     if asked.stream:
         spoken = speak_with_usage if asked.usage else speak
-        return await open_viewer(has, Wanted(made.stream_id, None, spoken, by_status=True, headers=headers), record)
-    try:
-        ended = await read_to_end(has, request, made.stream_id, record)
-    except (*AWAY, RedisError):
-        ended = False
-    if not ended:
+        return await open_own_viewer(
+            request, Wanted(made.stream_id, None, spoken, foreign=True, headers=made.headers)
+        )
+    headers = {STREAM: made.stream_id, **made.headers}
+    if not await read_to_end(request, made.stream_id):
         raise Problem(
             503,
             "connection_ended",
@@ -77,7 +87,7 @@ async def complete(
     found = await has.records.get(owner_of(request), made.stream_id)
     if found is None:
         raise redis_away()
-    return completion(msgspec.json.decode(found), int(record[3] or 0), headers)
+    return completion(msgspec.json.decode(found), made.created_ms, headers)
 
 
 def completion(record: Mapping[str, Any], created_ms: int, headers: Mapping[str, str]) -> Response:
@@ -87,7 +97,8 @@ def completion(record: Mapping[str, Any], created_ms: int, headers: Mapping[str,
         raise Problem(502 if data["retryable"] else 400, data["code"], data["message"], headers=dict(headers))
     if record["status"] == "cancelled":
         raise Problem(409, "cancelled", "The answer was stopped before its end. Ask again.", headers=dict(headers))
-    message: dict[str, Any] = {"role": "assistant", "content": record["text"] or None, "refusal": None}
+    content = record["text"] or (None if record.get("tool_calls") else "")
+    message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
     if record.get("reasoning"):
         message["reasoning_content"] = record["reasoning"]
     if record.get("tool_calls"):
@@ -99,8 +110,6 @@ def completion(record: Mapping[str, Any], created_ms: int, headers: Mapping[str,
             }
             for call in record["tool_calls"]
         ]
-    else:
-        message["content"] = record["text"]
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason(record)}
     answer = {
         "id": completion_id(record["id"]),
@@ -117,7 +126,13 @@ def completion(record: Mapping[str, Any], created_ms: int, headers: Mapping[str,
 async def models(request: Request) -> Models:
     """The models that can be asked for, as OpenAI lists them, and the default one."""
     has = context(request)
-    return Models.of(has.providers, has.settings.default_model)
+    found = [
+        Model(id=f"{provider.name}/{name}", owned_by=provider.name, provider=provider.name)
+        for provider in has.providers.values()
+        if provider.missing is None
+        for name in provider.models or ("*",)
+    ]
+    return Models(data=found, default=has.settings.default_model, models=found)
 
 
 UNKNOWN: Final = frozenset({"unknown_model", "unknown_provider", "provider_not_configured"})
@@ -132,24 +147,26 @@ TYPES: Final = {
 
 def openai_error(problem: Problem) -> Response:
     """A problem as OpenAI's API says it: its libraries choose an exception by the status, and show the message."""
-    status = 404 if problem.code in UNKNOWN else problem.status
-    status = 400 if status == 422 else status
-    kind = TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    fields = problem.extra.get("errors") or [{}]
-    told = error(problem.code, problem.detail, kind, fields[0].get("field"))
-    return JSONResponse({"error": told}, status, headers=problem.headers)
+    return JSONResponse({"error": _error_of(problem)}, _status_of(problem), headers=problem.headers)
 
 
 def both(problem: Problem) -> Response:
     """A problem document with OpenAI's error in it: for a path that callers of both kinds ask."""
-    response = problem.response()
-    told = msgspec.json.decode(openai_error(problem).body)
-    return JSONResponse(
-        {**msgspec.json.decode(response.body), **told},
-        problem.status,
-        headers=problem.headers,
-        media_type=response.media_type,
-    )
+    more = {**problem.extra, "error": _error_of(problem)}
+    return Problem(problem.status, problem.code, problem.detail, headers=problem.headers, **more).response()
+
+
+def _status_of(problem: Problem) -> int:
+    if problem.code in UNKNOWN:
+        return 404
+    return 400 if problem.status == 422 else problem.status
+
+
+def _error_of(problem: Problem) -> dict[str, str | None]:
+    status = _status_of(problem)
+    kind = TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    fields = problem.extra.get("errors") or [{}]
+    return error(problem.code, problem.detail, kind, fields[0].get("field"))
 
 
 ERROR_FORMS: Final[dict[str, Form]] = {"/v1/chat/completions": openai_error, "/v1/models": both}

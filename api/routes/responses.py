@@ -1,10 +1,10 @@
 """OpenAI's Responses (see :mod:`api.dialects.responses`): creating, reading and resuming, cancelling, deleting.
 
-A response is a stream, whose id stands in the response's. It is read as often as its caller likes for as long as
-the stream is kept, running or not, from its first event or from behind any (``starting_after``). What OpenAI's API
-tells later of a request is kept in the record: what the response object says again and, unless ``store`` is false,
-the input, with that of the responses in front of it (``previous_response_id``). So a conversation goes on where an
-earlier response has expired, too. With ``store: false`` nothing is found any more when the response has ended.
+A response is a stream, and its id holds the stream's. It can be read, running or not, for as long as the stream is
+kept: from its first event, or from behind any other (``starting_after``). The record keeps what OpenAI's API tells
+later of a request: the fields that the response object repeats and, unless ``store`` is false, the input, with that
+of the responses in front of it (``previous_response_id``). So a conversation also goes on where an earlier response
+has expired. With ``store: false`` nothing is found any more when the response has ended.
 
 A ``background`` response runs whether anybody reads or not. Any other goes on for ``HEADRACE_GRACE_S`` when its
 caller has left, and is cancelled then.
@@ -12,26 +12,31 @@ caller has left, and is cancelled then.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
-from redis.exceptions import RedisError
 
-from api.dialects.base import About, Dialect, Place
+from api.dialects.base import About, Dialect, StartingPoint
 from api.dialects.responses import PREFIXES, ResponsesDialect, output_of, respond, response_id, speak
 from api.http.auth import context, own_fields, owner_of
 from api.http.bodies import BodyRoute
-from api.http.problems import Form, Problem, documented
-from api.routes.openai import JSON, STREAM, OpenAIError, openai_error
+from api.http.problems import Form, Problem
+from api.routes.openai import JSON, openai_error, openai_errors
 from api.routes.streams import erase
 from api.schemas.responses import ASKED, previous_response, response_request
-from api.viewing.subscribe import NEEDED, Wanted, bad_cursor, open_viewer, read_to_end
+from api.viewing.subscribe import (
+    NEEDED,
+    STREAM,
+    Wanted,
+    bad_cursor,
+    open_own_viewer,
+    open_viewer,
+    read_to_end,
+)
 from shared.protocol.cursor import BadCursor, parse_cursor
-from shared.protocol.events import encode_data
-from shared.protocol.status import TRANSITIONS
-from shared.redis import AWAY
+from shared.protocol.events import TERMINAL, encode_data
 from shared.store.streams import LARGE_SNAPSHOT, Reading
 
 router = APIRouter(prefix="/v1/responses", tags=["OpenAI's API"], route_class=BodyRoute)
@@ -44,11 +49,11 @@ PREFIX: Final = response_id("")
 
 def _answers(*statuses: int, content: Mapping[str, Any] = WHOLE) -> dict[int | str, dict[str, Any]]:
     """What the OpenAPI document tells of an operation."""
-    errors = documented(401, 503, *statuses, schema=OpenAIError.model_json_schema(), media_type=JSON)
-    return {200: {"content": dict(content), "description": "As OpenAI's API has it"}, **errors}
+    told = {"content": dict(content), "description": "As OpenAI's API has it"}
+    return {200: told, **openai_errors(401, 503, *statuses)}
 
 
-class Reader(BaseModel):
+class ResponseQuery(BaseModel):
     """The query of a response's address."""
 
     model_config = ConfigDict(extra="forbid")
@@ -74,14 +79,6 @@ class ItemsPage(BaseModel):
     include_: list[str] = Field([], alias="include[]", description="the same")
 
 
-class Found(NamedTuple):
-    """A response that its caller may see."""
-
-    stream_id: str
-    about: About
-    reading: Reading
-
-
 @router.post("", response_class=Response, responses=_answers(400, 404, 413, 429, content=OR_EVENTS))
 async def create(
     request: Request, body: dict[str, Any], idempotency_key: Annotated[str | None, Header()] = None
@@ -94,33 +91,26 @@ async def create(
     made = await has.creation.create(
         asked.asked, owner_of(request), idempotency_key, shows_all=True, keeps=asked.keeps
     )
-    headers = {STREAM: made.stream_id}
-    if made.met:
-        headers["Idempotency-Replayed"] = "true"
-    record = await own_fields(request, made.stream_id, *NEEDED)
     if asked.stream:
-        return await open_viewer(has, Wanted(made.stream_id, None, speak, by_status=True, headers=headers), record)
-    if not asked.background:
-        try:
-            ended = await read_to_end(has, request, made.stream_id, record)
-        except (*AWAY, RedisError):
-            ended = False
-        if not ended:
-            raise Problem(
-                503,
-                "connection_ended",
-                f"This connection ends before the response does. It goes on: read {PREFIX}{made.stream_id}.",
-                # A create that is repeated would make, and pay, another one.
-                headers={"x-should-retry": "false", **headers},
-            )
-    return await _whole(await _find(request, response_id(made.stream_id)), headers)
+        return await open_own_viewer(
+            request, Wanted(made.stream_id, None, speak, foreign=True, headers=made.headers)
+        )
+    if not asked.background and not await read_to_end(request, made.stream_id):
+        raise Problem(
+            503,
+            "connection_ended",
+            f"This connection ends before the response does. It goes on: read {PREFIX}{made.stream_id}.",
+            # A create that is repeated would make, and pay, another one.
+            headers={"x-should-retry": "false", STREAM: made.stream_id, **made.headers},
+        )
+    return await _whole(request, made.stream_id, made.headers)
 
 
 @router.get("/{response}", response_class=Response, responses=_answers(400, 404, content=OR_EVENTS))
 async def read(
     request: Request,
     response: str,
-    asked: Annotated[Reader, Query()],
+    asked: Annotated[ResponseQuery, Query()],
     last_event_id: Annotated[str | None, Header(description="the id of the last event received")] = None,
 ) -> Response:
     """The response as it is now; or its events, replayed and live: all, or those behind ``starting_after``. An
@@ -128,8 +118,8 @@ async def read(
     if not asked.stream:
         if asked.starting_after is not None:
             raise _wrong("starting_after", "it stands with stream=true alone")
-        await _visible(request, response)
-        return await _whole(await _find(request, response))
+        stream_id, _ = await _visible(request, response)
+        return await _whole(request, stream_id)
     stream_id, record = await _visible(request, response, *NEEDED)
     try:
         position = parse_cursor(last_event_id or "")
@@ -138,11 +128,7 @@ async def read(
     find = None
     if position is None and asked.starting_after is not None:
         find = _behind(response, asked.starting_after)
-    wanted = Wanted(stream_id, position, speak, by_status=True, headers={STREAM: stream_id}, find=find)
-    opened = await open_viewer(context(request), wanted, record)
-    if opened.status_code == 204:  # nothing follows; OpenAI's libraries want a body
-        return Response(b"", 200, {STREAM: stream_id}, "text/event-stream")
-    return opened
+    return await open_viewer(context(request), Wanted(stream_id, position, speak, foreign=True, find=find), record)
 
 
 @router.post("/{response}/cancel", response_class=Response, responses=_answers(404))
@@ -154,7 +140,7 @@ async def cancel(request: Request, response: str) -> Response:
     )
     if answer[0] == "gone":
         raise _no_such_response(response)
-    return await _whole(await _find(request, response))
+    return await _whole(request, stream_id)
 
 
 @router.delete("/{response}", response_class=Response, responses=_answers(404))
@@ -205,36 +191,17 @@ async def _visible(request: Request, response: str, *names: str) -> tuple[str, l
         status, asked, *found = await own_fields(request, stream_id, "status", "asked", *names)
     except Problem as problem:
         raise _no_such_response(response) if problem.status == 404 else problem from None
-    if _is_let_go(status or "", asked or ""):
+    stored = (About("", asked=asked or "").kept(ASKED) or {}).get("store") is not False
+    if status in TERMINAL and not stored:
         raise _no_such_response(response)
     return stream_id, found
-
-
-async def _find(request: Request, response: str) -> Found:
-    """A response with all that it said; also one that is not stored, for whoever waited for its end."""
-    stream_id = response.removeprefix(PREFIX)
-    await own_fields(request, stream_id)
-    reading = await context(request).streams.read(stream_id)
-    if reading is None:
-        raise _no_such_response(response)
-    record = reading.record
-    about = About(
-        stream_id, record.get("model", ""), int(record.get("created_ms", 0)), asked=record.get("asked", "")
-    )
-    return Found(stream_id, about, reading)
-
-
-def _is_let_go(status: str, asked: str) -> bool:
-    if TRANSITIONS.get(status, True):  # type: ignore[call-overload]
-        return False
-    return (msgspec.json.decode(asked or "{}").get(ASKED) or {}).get("store") is False
 
 
 async def _history(request: Request, previous: str) -> list[dict[str, Any]]:
     """The items in front of those of a response that goes on with this one. Raises :class:`Problem` (404, 400)."""
     said = None
     try:
-        _, (said, status) = await _visible(request, previous, "input", "status")
+        stream_id, (said, status) = await _visible(request, previous, "input", "status")
     except Problem as problem:
         if problem.status != 404:
             raise
@@ -242,31 +209,39 @@ async def _history(request: Request, previous: str) -> list[dict[str, Any]]:
         detail = f"Previous response with id {previous[:100]!r} not found."
         field = {"field": "previous_response_id", "message": detail}
         raise Problem(404, "previous_response_not_found", detail, errors=[field])
-    if TRANSITIONS.get(status or "", True):  # type: ignore[call-overload]
+    if status not in TERMINAL:
         raise _wrong("previous_response_id", "that response has not ended yet: wait for its end, or cancel it")
-    found = await _find(request, previous)
     items: list[dict[str, Any]] = msgspec.json.decode(said)
-    return [*items, *await _of(found, output_of)]
+    return [*items, *await _told(request, stream_id, output_of)]
 
 
 _What = TypeVar("_What")
 
 
-async def _of(found: Found, tell: Callable[[About, Reading], _What]) -> _What:
-    """What ``tell`` makes of a response; a large one is taken apart in a thread."""
-    if len(found.reading.snapshot) > LARGE_SNAPSHOT:
-        return await asyncio.to_thread(tell, found.about, found.reading)
-    return tell(found.about, found.reading)
+async def _told(request: Request, stream_id: str, tell: Callable[[About, Reading], _What]) -> _What:
+    """What ``tell`` makes of a response of the caller's, as it is now; also of one that is not stored, for the
+    caller that waited for its end. A large one is taken apart in a thread."""
+    reading = await context(request).streams.read(stream_id)
+    if reading is None:
+        raise _no_such_response(response_id(stream_id))
+    record = reading.record
+    about = About(
+        stream_id, record.get("model", ""), int(record.get("created_ms", 0)), asked=record.get("asked", "")
+    )
+    if len(reading.snapshot) > LARGE_SNAPSHOT:
+        return await asyncio.to_thread(tell, about, reading)
+    return tell(about, reading)
 
 
-async def _whole(found: Found, headers: dict[str, str] | None = None) -> Response:
-    return Response(await _of(found, respond), 200, {STREAM: found.stream_id, **(headers or {})}, JSON)
+async def _whole(request: Request, stream_id: str, headers: Mapping[str, str] | None = None) -> Response:
+    told = await _told(request, stream_id, respond)
+    return Response(told, 200, {STREAM: stream_id, **(headers or {})}, JSON)
 
 
-def _behind(response: str, number: int) -> Callable[[Dialect], Place | None]:
+def _behind(response: str, number: int) -> Callable[[Dialect], StartingPoint | None]:
     """What finds the place behind the event of this number. It raises :class:`Problem` (400)."""
 
-    def find(dialect: Dialect) -> Place | None:
+    def find(dialect: Dialect) -> StartingPoint | None:
         assert isinstance(dialect, ResponsesDialect)
         try:
             return dialect.behind(number)

@@ -1,34 +1,34 @@
 """AG-UI's ``RunAgentInput``. No I/O: a body in, a stream to create or what is wrong with it out.
 
-Source: the schemas of ``@ag-ui/core`` 1.0.0. What that protocol does not know is passed over, as it demands of
-whoever reads a run. So it is with ``state``, which is the application's own: what a model shall know stands in
-``context``, and becomes a turn of the system.
+Source: the schemas of ``@ag-ui/core`` 1.0.0. Fields that the protocol does not know are passed over, as it
+demands. So is ``state``, which is the application's own: what a model is to know stands in ``context``, and becomes
+a turn of the system.
 
 An answer comes back as its client holds it: a message of the assistant, and messages of reasoning around it, of
 which one may hold what the provider wants back (see :mod:`api.dialects.ag_ui`). They are one turn here.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, NamedTuple, TypeVar
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from api.schemas.foreign import NO_PARAMETERS, FieldPath, validated, wrong
 from api.schemas.requests import CreateStream
 
 MAX_RUN_ID: Final = 200
 OWN_FIELDS: Final = {"prompt", "messages", "tools", "on_failure"}
-"""What a run tells in another place, or not at all."""
+"""What a run tells elsewhere, or not at all."""
 FORWARDED: Final = (frozenset(CreateStream.model_fields) - OWN_FIELDS) | {
     "max_completion_tokens",
     "reasoning_effort",
 }
-"""What counts of ``forwardedProps``; all else there is the application's own."""
+"""The fields of ``forwardedProps`` that are read; all others are the application's own."""
+IDS: Final = {"thread_id", "run_id", "parent_run_id", "protocol_version"}
+"""What a run's events tell again."""
 SAYS: Final = ("content", "tool_calls", "reasoning", "provider_parts")
-NO_PARAMETERS: Final = {"type": "object", "properties": {}}
 
-Model = TypeVar("Model", bound="Loose")
 RunId = Annotated[str, Field(min_length=1, max_length=MAX_RUN_ID)]
 
 
@@ -53,11 +53,16 @@ class ClientTool(Loose):
     parameters: Any = None
 
 
-class RunAgentInput(Loose):
+class NamedRun(Loose):
+    """What is read of a body that comes back to a run."""
+
+    run_id: Annotated[RunId, Field(alias="runId")]
+
+
+class RunAgentInput(NamedRun):
     """What a client asks for. The messages are read by :func:`run_request`."""
 
     thread_id: Annotated[str, Field(alias="threadId", min_length=1, max_length=1000)]
-    run_id: Annotated[RunId, Field(alias="runId")]
     parent_run_id: Annotated[str | None, Field(alias="parentRunId", max_length=1000)] = None
     protocol_version: Annotated[str | None, Field(alias="protocolVersion", max_length=20)] = None
     messages: list[dict[str, Any]]
@@ -77,20 +82,16 @@ class Run(NamedTuple):
 
 def run_id_of(body: Any) -> str:
     """The run id of a body of which nothing else counts. Raises ``RequestValidationError``."""
-    return _validated(_Named, body).run_id
-
-
-class _Named(Loose):
-    run_id: Annotated[RunId, Field(alias="runId")]
+    return validated(NamedRun, body, body).run_id
 
 
 def run_request(body: Any) -> Run:
     """Read a body. Raises ``RequestValidationError``, whose places are the request's own fields."""
-    told = _validated(RunAgentInput, body)
+    told = validated(RunAgentInput, body, body)
     if not told.messages:
-        raise _wrong(body, ("messages",), "send at least one message")
+        raise wrong(body, "messages", why="send at least one message")
     if told.resume:
-        raise _wrong(body, ("resume",), "no run is interrupted here: leave it out")
+        raise wrong(body, "resume", why="no run is interrupted here: leave it out")
     turns, places = _turns(body, told)
     forwarded = {name: value for name, value in (told.forwarded_props or {}).items() if name in FORWARDED}
     tools = [
@@ -103,35 +104,15 @@ def run_request(body: Any) -> Run:
         "on_failure": "continue_or_fail",
         **({"tools": tools} if tools else {}),
     }
-    try:
-        asked = CreateStream.model_validate(fields)
-    except ValidationError as error:
-        found = [{**one, "loc": ("body", *_place(one["loc"], places))} for one in error.errors()]
-        raise RequestValidationError(found, body=body) from None
-    named = {"threadId", "runId", "parentRunId", "protocolVersion"}
-    ids = {
-        name: value for name, value in told.model_dump(by_alias=True, exclude_none=True).items() if name in named
-    }
-    return Run(asked, told.run_id, ids)
+    asked = validated(CreateStream, fields, body, lambda place: _place(place, places))
+    return Run(asked, told.run_id, told.model_dump(by_alias=True, exclude_none=True, include=IDS))
 
 
-def _validated(model: type[Model], body: Any) -> Model:
-    try:
-        return model.model_validate(body)
-    except ValidationError as error:
-        found = [{**one, "loc": ("body", *one["loc"])} for one in error.errors()]
-        raise RequestValidationError(found, body=body) from None
-
-
-def _place(loc: tuple[Any, ...], places: list[int]) -> tuple[Any, ...]:
+def _place(loc: FieldPath, places: list[int]) -> FieldPath:
     """Where the fault of a field of ours stands in the body: ``places`` tells the message of each turn."""
     if len(loc) > 1 and loc[0] == "messages" and isinstance(loc[1], int):
         return ("messages", places[loc[1]], *loc[2:]) if places[loc[1]] >= 0 else ("context",)
     return loc if not loc or loc[0] in OWN_FIELDS else ("forwardedProps", *loc)
-
-
-def _wrong(body: Any, place: tuple[Any, ...], why: str) -> RequestValidationError:
-    return RequestValidationError([{"type": "value_error", "loc": ("body", *place), "msg": why}], body=body)
 
 
 # -- messages to turns ------------------------------------------------------------------------------
@@ -157,7 +138,7 @@ def _turns(body: Any, told: RunAgentInput) -> tuple[list[dict[str, Any]], list[i
                 continue
             turn = _turn(message)
         except _Unknown as unknown:
-            raise _wrong(body, ("messages", place, *unknown.place), str(unknown)) from None
+            raise wrong(body, "messages", place, *unknown.place, why=str(unknown)) from None
         if turn is None:
             continue
         # Reasoning belongs to the answer behind it, or to the one in front of it where none follows.

@@ -7,7 +7,7 @@ is taken, and the rest is let go. Items that follow one another and are the assi
 of ``previous_response_id`` is items, too: what that response was asked, and what it said.
 
 What changes the meaning of an answer and can't be honoured is refused; what changes nothing (tiers, caches) is
-passed over; a field that is not known is refused, for it may be a slip.
+passed over; a field that is not known is refused, because it may be a slip.
 """
 
 import binascii
@@ -17,8 +17,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
 
+from api.schemas.foreign import NO_PARAMETERS, FieldPath, Refused, refuse, validated, while_read, wrong
 from api.schemas.requests import CreateStream
 
 MAX_METADATA: Final = 16
@@ -83,18 +83,15 @@ _KNOWN: Final = frozenset(
         *("background", "store", "stream", "text", "tools"),
     }
 )
-_REFUSED: Final = {
-    "conversation": "there are no conversations here yet: send previous_response_id, or the items themselves",
-    "prompt": "there are no stored prompts here: send instructions and input",
-    "context_management": "it can't be honoured: leave it out",
-    "moderation": "it can't be honoured: leave it out",
+_REFUSED: Final[Refused] = {
+    "conversation": ("there are no conversations here yet: send previous_response_id, or the items themselves", ()),
+    "prompt": ("there are no stored prompts here: send instructions and input", ()),
+    "context_management": ("it can't be honoured: leave it out", ()),
+    "moderation": ("it can't be honoured: leave it out", ()),
+    "truncation": ("nothing is cut out of an input: leave it out", ("disabled",)),
+    "service_tier": ("there are no tiers here: leave it out", ("auto", "default")),
+    "top_logprobs": ("they are not kept: leave it out", (0,)),
 }
-_HARMLESS: Final = {
-    "truncation": ("disabled", "nothing is cut out of an input: leave it out"),
-    "service_tier": (("auto", "default"), "there are no tiers here: leave it out"),
-    "top_logprobs": (0, "they are not kept: leave it out"),
-}
-"""Of a field that is passed over: what asks for what is done anyway, and what any other value is told."""
 
 
 class ResponseRequest(NamedTuple):
@@ -146,19 +143,17 @@ def response_request(
     if not tools:
         wanted.pop("parallel_tool_calls", None)
     effort = reasoning.get("effort")
-    caller: dict[str, Any] = {} if background else {"flow": "client", "pause_after": grace_s, "abandon_after": 1}
-    asked = _create(
-        {
-            **wanted,
-            "messages": list(turns(instructions, items)),
-            **({"max_tokens": sent["max_output_tokens"]} if "max_output_tokens" in sent else {}),
-            **({"tools": [_without_nulls(tool) for tool in tools]} if tools else {}),
-            **_format(text),
-            **({"reasoning": {"effort": effort}} if effort is not None else {}),
-            "on_failure": "continue_or_fail",
-            **caller,
-        }
-    )
+    fields = {
+        **wanted,
+        "messages": list(turns(instructions, items)),
+        **({"max_tokens": sent["max_output_tokens"]} if "max_output_tokens" in sent else {}),
+        **({"tools": [_without_nulls(tool) for tool in tools]} if tools else {}),
+        **_format(text),
+        **({"reasoning": {"effort": effort}} if effort is not None else {}),
+        "on_failure": "continue_or_fail",
+        **({} if background else while_read(grace_s)),
+    }
+    asked = validated(CreateStream, fields, {}, _field)
     told = {
         **UNASKED,
         **{name: sent[name] for name in UNASKED if name in sent},
@@ -173,12 +168,7 @@ def response_request(
 
 
 def _refuse(sent: Mapping[str, Any]) -> None:
-    for name, why in _REFUSED.items():
-        if name in sent:
-            raise _wrong(name, why)
-    for name, (harmless, why) in _HARMLESS.items():
-        if name in sent and sent[name] not in (harmless if isinstance(harmless, tuple) else (harmless,)):
-            raise _wrong(name, why)
+    refuse({}, sent, _REFUSED)
     for name in sent:
         if name not in _KNOWN:
             raise _wrong(name, "there is no such field: leave it out", kind="extra_forbidden")
@@ -186,15 +176,9 @@ def _refuse(sent: Mapping[str, Any]) -> None:
         raise _wrong("include", "logprobs are not kept: leave them out")
 
 
-def _create(wanted: dict[str, Any]) -> CreateStream:
-    try:
-        return CreateStream.model_validate(wanted)
-    except ValidationError as error:
-        places = [
-            {**found, "loc": ("body", *(_NAMES.get(str(part), part) for part in found["loc"][:1]))}
-            for found in error.errors()
-        ]
-        raise RequestValidationError(places, body={}) from None
+def _field(place: FieldPath) -> FieldPath:
+    """The field of the body that a field of a stream's request comes from."""
+    return tuple(_NAMES.get(str(part), part) for part in place[:1])
 
 
 def _format(text: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,15 +202,8 @@ def _tools(sent: Any) -> list[dict[str, Any]]:
     for n, tool in enumerate(sent):
         if not isinstance(tool, dict) or tool.get("type") != "function":
             raise _wrong(f"tools.{n}.type", "only function tools can be given here")
-        parameters = tool.get("parameters") or {"type": "object", "properties": {}}
-        tools.append(
-            {
-                "name": tool.get("name"),
-                "description": tool.get("description"),
-                "parameters": parameters,
-                "strict": tool.get("strict"),
-            }
-        )
+        told = {name: tool.get(name) for name in ("name", "description", "parameters", "strict")}
+        tools.append({**told, "parameters": told["parameters"] or NO_PARAMETERS})
     return tools
 
 
@@ -416,5 +393,4 @@ def _without_nulls(sent: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _wrong(field: str, why: str, kind: str = "value_error") -> RequestValidationError:
-    place = ("body", field) if field else ("body",)
-    return RequestValidationError([{"type": kind, "loc": place, "msg": why}], body={})
+    return wrong({}, *((field,) if field else ()), why=why, kind=kind)

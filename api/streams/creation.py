@@ -42,6 +42,11 @@ class Made(NamedTuple):
     created_ms: int
     met: bool
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the response to the create tells in its head."""
+        return {"Idempotency-Replayed": "true"} if self.met else {}
+
 
 class Creation:
     """Creates streams."""

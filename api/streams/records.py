@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 from pydantic import BaseModel, Field
@@ -12,7 +12,6 @@ from pydantic import BaseModel, Field
 from api.http.problems import Problem
 from api.http.unsent import Unsent
 from api.viewing.snapshots import SingleFlight
-from shared.config.providers import Provider
 from shared.protocol.events import PAUSED, WAITING
 from shared.store.streams import LARGE_SNAPSHOT, Reading, Streams, json_field
 
@@ -36,36 +35,6 @@ class Links(BaseModel):
     events_url: str = Field(description="read the answer here, as SSE")
     url: str = Field(description="the record")
     expires_in_s: float | None = Field(description="life of the read token in events_url; null: it needs none")
-
-
-class Model(BaseModel):
-    """A model that can be asked for, as OpenAI lists it."""
-
-    id: str = Field(description="provider/name")
-    object: Literal["model"] = "model"
-    created: int = 0
-    owned_by: str
-    provider: str
-
-
-class Models(BaseModel):
-    """The configured models, as OpenAI lists them. A provider without a list takes any name: ``<provider>/*``."""
-
-    object: Literal["list"] = "list"
-    data: list[Model]
-    default: str
-    models: list[Model] = Field(description="the same as data")
-
-    @classmethod
-    def of(cls, providers: Mapping[str, Provider], default: str) -> "Models":
-        """The models of all providers whose key is there."""
-        found = [
-            Model(id=f"{provider.name}/{name}", owned_by=provider.name, provider=provider.name)
-            for provider in providers.values()
-            if provider.missing is None
-            for name in provider.models or ("*",)
-        ]
-        return cls(data=found, default=default, models=found)
 
 
 def links(stream_id: str, prefix: str) -> dict[str, str]:

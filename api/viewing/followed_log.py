@@ -62,7 +62,7 @@ class FollowedLog:
     ``position`` is the last id read, as Redis tells it; ``generation`` counts how often the buffer had to be thrown
     away (a gap, or a buffer ahead of its log), after which every viewer needs a ``snapshot`` (ready to be sent,
     with what was read; None: the stream is gone); ``terminal`` is the last event's id once it was read; ``gone``
-    says that the log vanished; ``changes`` counts whatever happens.
+    says that the log vanished; ``changes`` counts all that happens.
     """
 
     def __init__(self, stream_id: str, key: bytes, dialect: Dialect, text_from: Cursor, created_ms: int) -> None:
@@ -142,7 +142,7 @@ class FollowedLog:
             self.buffer.begin(entry.cursor, entry.after)
 
     def _is_beginning(self, position: bytes) -> bool:
-        """Whether a restart is where this log's viewers begin: those that saw more follow another one."""
+        """Whether this restart is where the viewers of this log begin. Viewers that saw more have another one."""
         return not self.dialect.restarts and position == self._text_from.encode()
 
     def _pass(self, entries: Sequence[RawEntry]) -> None:
@@ -161,7 +161,7 @@ class FollowedLog:
         return True
 
     def _push(self, chunk: bytes, start: int, behind: int) -> None:
-        """Send what just came to those who wait for it; wake those who can't take it so."""
+        """Send what just came to the viewers that wait for it, and wake those that can't take it so."""
         self.changes += 1
         if not self._waiting:
             return
@@ -244,7 +244,7 @@ class FollowedLogs:
         for sibling in (siblings := self._by_stream.get(stream_id, ())):
             if sibling.created_ms < created_ms:
                 sibling.vanish()
-        # A dialect without a word for it ends at a restart; who begins there begins a new one.
+        # A one-way dialect ends at a restart, so viewers that begin there have a followed log of their own.
         key = (stream_id, dialect.name, None if dialect.restarts else text_from)
         followed = self._logs.get(key)
         if followed is None or followed.gone or followed.created_ms != created_ms:

@@ -1,12 +1,12 @@
 """The shared buffer: recent events of one log as ready bytes. Pure, no I/O.
 
 Ids count on (see :mod:`shared.store.log`), so they are not held one by one: a *run* is its first event's id and
-sequence number, and there is one for each attempt. Whoever appends sees by ``next_id`` alone, as bytes, that
+sequence number, and there is one for each attempt. The followed log sees by ``next_id`` alone, as bytes, that
 nothing is missing. (From Redis's reply to the encoded bytes a token costs 199 instructions of our code. With an
 object for each entry, whose id is parsed, held and written out again, it was 354.)
 
 A viewer is an index into it (a *sequence number*, counted from the buffer's first event and never reused),
-and its catch-up is one slice, whoever else reads the same. Events leave at the front in halves, so that
+and its catch-up is one slice, shared by all who read the same. Events leave at the front in halves, so that
 the bytes are moved seldom; a viewer that falls behind the front reads pages of the log instead.
 
 For viewers that gather, it tells *pieces* of the answer from all other events. Of those there are few, so they are
@@ -20,7 +20,7 @@ from typing import Final
 from shared.protocol.cursor import Cursor
 
 MAX_EVENTS: Final = 4096
-"""As many as a log keeps by default: who is behind that would get a snapshot anyway."""
+"""As many as a log keeps by default: a viewer behind that would get a snapshot anyway."""
 MAX_BYTES: Final = 1024 * 1024
 """Per followed log. 1,000 logs at full size would take 1 GiB; at 400 tokens of 60 bytes each they take 24 MB."""
 SLICE_BYTES: Final = 64 * 1024

@@ -6,7 +6,7 @@ costs ten milliseconds and more, and four hundred callers may want the same one.
 - *The record* must show whatever its caller knows (a cancel that was just answered). Callers that come while a read
   is under way share the next one, which begins when that has ended: at most one read of a stream runs at a time,
   and none is older than its caller's question.
-- *A viewer's snapshot* may be older, for the viewer goes on behind it. It is read at most once in
+- *A viewer's snapshot* may be older, because the viewer goes on behind it. It is read at most once in
   :data:`SHARED_S`, and all its viewers hold the same bytes.
 """
 

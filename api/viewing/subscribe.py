@@ -1,14 +1,14 @@
 """Opening a viewer's response: from a cursor to an SSE response, in any dialect.
 
-Trouble that passes (Redis away, too many viewers) is a 200 that ends with ``retry:`` and a comment, for EventSource
-gives up for ever on any other status.
+Trouble that passes (Redis away, too many viewers) is a 200 that ends with ``retry:`` and a comment, because
+EventSource gives up for ever on any other status. A client of another protocol gets a 503 (``Wanted.foreign``).
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import structlog
 from fastapi import Request, Response
@@ -17,8 +17,9 @@ from redis.exceptions import RedisError
 
 from api.context import Context
 from api.dialects import Speak
-from api.dialects.base import About, Place
+from api.dialects.base import About, Dialect, StartingPoint
 from api.dialects.native import NativeDialect
+from api.http.auth import context, own_fields
 from api.http.connections import CONNECTION
 from api.http.problems import Problem
 from api.http.sink import Sink
@@ -30,6 +31,8 @@ from shared.protocol.cursor import Cursor, parse_cursor
 from shared.protocol.sse import COMMENT, encode_comment, encode_retry
 from shared.redis import AWAY
 
+STREAM: Final = "X-Headrace-Stream"
+"""The header that names the stream of a response."""
 NEEDED: Final = ("text_from", "pause_after_ms", "owner", "created_ms", "model", "text_index", "asked")
 """Fields of a stream's record."""
 FULL: Final = "too many viewers of this stream"
@@ -95,9 +98,10 @@ class Wanted:
     """What keeps proxies awake."""
     ping_s: float | None = None
     """How often; None: as it is configured."""
-    by_status: bool = False
-    """Trouble in front of the first byte is told by a status, for clients that try again by that and not by
-    ``retry:``.
+    foreign: bool = False
+    """The client speaks another protocol. Trouble in front of the first byte is told by a status, because such a
+    client tries again by that and not by ``retry:``. The response names its stream (:data:`STREAM`). Where nothing
+    follows it is an empty 200 and no 204, because such a client wants a body.
     """
     headers: Mapping[str, str] = field(default_factory=dict)
     """Of the response, beside those of every SSE response."""
@@ -105,39 +109,69 @@ class Wanted:
     """What finds the place instead of ``position``."""
 
 
+class _Stream(NamedTuple):
+    """A stream as viewers need it: the fields :data:`NEEDED` of its record."""
+
+    about: About
+    text_from: Cursor
+    owner: str
+    pause_after_ms: str | None
+
+    @classmethod
+    def of(cls, stream_id: str, record: Sequence[str | None]) -> "_Stream":
+        text_from, pause_after_ms, owner, created_ms, model, text_index, asked = record
+        first = parse_cursor(text_from or "")
+        assert first is not None
+        about = About(stream_id, model or "", int(created_ms or 0), int(text_index or 0), asked or "")
+        return cls(about, first, owner or "", pause_after_ms)
+
+    def follow(self, has: Context, dialect: Dialect) -> AbstractContextManager[FollowedLog]:
+        """Its log in this dialect, which stands in front of everything."""
+        return has.hub.follow(self.about.stream_id, dialect, self.text_from, self.about.created_ms)
+
+    async def viewer(
+        self, has: Context, followed: FollowedLog, dialect: Dialect, sink: Sink, batch: BatchLimits | None = None
+    ) -> Viewer:
+        """A viewer of this log, which was read once by then. Raises TimeoutError (one of AWAY)."""
+        async with asyncio.timeout(LOAD_TIMEOUT_S):
+            await followed.loaded.wait()
+        stopping = has.viewing.is_stopping
+        parts = (has.hub, has.streams, followed, dialect, self.text_from, stopping, sink, has.unsent, self.owner)
+        return Viewer(*parts) if batch is None else BatchedViewer(*parts, batch)
+
+
+async def open_own_viewer(request: Request, wanted: Wanted) -> Response:
+    """As :func:`open_viewer`, of a stream that belongs to the caller. Raises :class:`Problem` (404), too."""
+    return await open_viewer(context(request), wanted, await own_fields(request, wanted.stream_id, *NEEDED))
+
+
 async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]) -> Response:
     """The response that a viewer reads; 204 where it has seen everything.
 
-    ``record``: the fields :data:`NEEDED` of the stream's record. Raises :class:`Problem` where ``by_status`` or
-    ``find`` say so, one of AWAY, or a RedisError.
+    ``record``: the fields :data:`NEEDED` of the stream's record. Raises :class:`Problem` where the viewer is
+    ``foreign`` or is placed by ``find``, one of AWAY, or a RedisError.
     """
-    text_from, pause_after_ms, owner, created_ms, model, text_index, asked = record
-    owner = owner or ""
+    stream = _Stream.of(wanted.stream_id, record)
+    owner = stream.owner
     if has.viewing.full(owner):
         return _sent_back(has, wanted, CROWDED, wanted.preamble)
-    first = parse_cursor(text_from or "")
-    assert first is not None
     if wait_s := has.opens.admit(wanted.stream_id, owner):
         return _sent_back(has, wanted, OFTEN, b"" if wanted.position else wanted.preamble, wait_s)
     sink = Sink()
-    about = About(wanted.stream_id, model or "", int(created_ms or 0), int(text_index or 0), asked or "")
+    headers = {STREAM: wanted.stream_id, **wanted.headers} if wanted.foreign else wanted.headers
 
     def follow() -> AbstractContextManager[FollowedLog]:
-        return has.hub.follow(wanted.stream_id, wanted.speak(about), first, about.created_ms)
+        return stream.follow(has, wanted.speak(stream.about))
 
     with follow() as followed:
-        async with asyncio.timeout(LOAD_TIMEOUT_S):
-            await followed.loaded.wait()
-        dialect = wanted.speak(about)
-        parts = (has.hub, has.streams, followed, dialect, first, has.viewing.is_stopping, sink, has.unsent, owner)
-        viewer = Viewer(*parts) if wanted.batch is None else BatchedViewer(*parts, wanted.batch)
-        place = Place(wanted.position, 0) if wanted.find is None else await viewer.find(wanted.find)
+        viewer = await stream.viewer(has, followed, wanted.speak(stream.about), sink, wanted.batch)
+        place = StartingPoint(wanted.position, 0) if wanted.find is None else await viewer.find(wanted.find)
         if place is None:
             raise Problem(
                 400, "bad_cursor", "No event of this stream has that number yet. Name one that you received."
             )
         if not await viewer.open(place.cursor):
-            return Response(status_code=204)
+            return Response(b"", 200, headers, "text/event-stream") if wanted.foreign else Response(status_code=204)
 
     # One generator for everything: each that stands in between costs every chunk of every viewer a hop.
     async def chunks() -> AsyncGenerator[bytes, None]:
@@ -152,7 +186,7 @@ async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]
                     return
                 with has.viewing.counted(owner), follow() as followed:
                     viewer.attach(followed)
-                    async with has.presence.shown(wanted.stream_id, pause_after_ms):
+                    async with has.presence.shown(wanted.stream_id, stream.pause_after_ms):
                         yield encode_retry(RETRY_MS) + wanted.preamble
                         async for chunk in viewer.stream():
                             if seen:
@@ -162,7 +196,7 @@ async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]
             yield _farewell(AWAY_NOW) + viewer.parting()
 
     response = SseResponse(chunks(), sink, has.watch, wanted.ping_s or has.settings.keepalive_s, wanted.ping)
-    response.headers.update(wanted.headers)
+    response.headers.update(headers)
     return response
 
 
@@ -172,44 +206,30 @@ def _without(chunk: bytes, count: int) -> tuple[bytes, int]:
     return events[-1], count + 1 - len(events)
 
 
-async def read_to_end(has: Context, request: Request, stream_id: str, record: Sequence[str | None]) -> bool:
-    """Wait until a stream has ended, as a viewer to whom nothing is sent. Out: False where that can't be awaited
-    here: the caller has left, or this process stops.
+async def read_to_end(request: Request, stream_id: str) -> bool:
+    """Wait until a stream of the caller's has ended, as a viewer to whom nothing is sent. Out: False where that
+    can't be awaited here: the caller has left, this process stops, or Redis is away.
 
-    ``record``: the fields :data:`NEEDED`. Raises :class:`Problem` (503), one of AWAY, or a RedisError.
+    Raises :class:`Problem` (404, 503), or what reading the record raises (one of AWAY, or a RedisError).
     """
-    text_from, pause_after_ms, owner, created_ms, *_ = record
-    if has.viewing.full(owner or ""):
+    has = context(request)
+    stream = _Stream.of(stream_id, await own_fields(request, stream_id, *NEEDED))
+    if has.viewing.full(stream.owner):
         raise _crowded(CROWDED)
-    first = parse_cursor(text_from or "")
-    assert first is not None
     left = asyncio.create_task(_has_left(request))
-    with (
-        has.viewing.counted(owner or ""),
-        has.hub.follow(stream_id, NativeDialect(), first, int(created_ms or 0)) as followed,
-    ):
-        async with has.presence.shown(stream_id, pause_after_ms):
-            viewer = Viewer(
-                has.hub,
-                has.streams,
-                followed,
-                NativeDialect(),
-                first,
-                has.viewing.is_stopping,
-                Sink(),
-                has.unsent,
-                owner or "",
-            )
-            try:
-                async with asyncio.timeout(LOAD_TIMEOUT_S):
-                    await followed.loaded.wait()
+    try:
+        with has.viewing.counted(stream.owner), stream.follow(has, NativeDialect()) as followed:
+            async with has.presence.shown(stream_id, stream.pause_after_ms):
+                viewer = await stream.viewer(has, followed, NativeDialect(), Sink())
                 await viewer.open(None)
                 reading = asyncio.create_task(_drain(viewer))
                 await asyncio.wait((left, reading), return_when=asyncio.FIRST_COMPLETED)
                 reading.cancel()
                 return viewer.state is State.ENDED
-            finally:
-                left.cancel()
+    except (*AWAY, RedisError):
+        return False
+    finally:
+        left.cancel()
 
 
 async def _drain(viewer: Viewer) -> None:
@@ -232,7 +252,7 @@ async def _has_left(request: Request) -> None:
 
 
 def _sent_back(has: Context, wanted: Wanted, why: str, preamble: bytes, wait_s: float = 0) -> Response:
-    if wanted.by_status:
+    if wanted.foreign:
         raise _crowded(why, wait_s)
     return come_back(has, why, preamble, wait_s)
 
@@ -247,7 +267,7 @@ def _crowded(why: str, wait_s: float = 0) -> Problem:
 
 
 def come_back(has: Context, why: str, preamble: bytes = b"", wait_s: float = 0) -> Response:
-    """A 200 that ends, for trouble that passes, perhaps after so long."""
+    """A 200 that ends with a request to come back, after ``wait_s`` or the usual time."""
 
     async def chunks() -> AsyncGenerator[bytes, None]:
         yield _farewell(why, wait_s) + preamble

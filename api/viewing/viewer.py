@@ -25,7 +25,7 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
-from api.dialects.base import Dialect, Place, Told
+from api.dialects.base import Dialect, StartingPoint, Told
 from api.dialects.native import BEGINNING
 from api.http.sink import Sink
 from api.http.unsent import Unsent
@@ -61,7 +61,7 @@ _BEGINNING: Final = entry_cursor(BEGINNING)
 log = structlog.get_logger("api.viewer")
 
 
-Find = Callable[[Dialect], Place | None]
+Find = Callable[[Dialect], StartingPoint | None]
 """Finds a place by a dialect that stands behind all that its log holds; None where that does not reach so far."""
 
 
@@ -108,9 +108,8 @@ class Viewer:
         self._own: Dialect | None = None
         """Stands behind the last event that this viewer got; None where that has to be found out."""
         self._greeting: bytes | None = None
-        """What the dialect says to a viewer that begins or comes back; None: that is not known yet, b'': it was
-        said.
-        """
+        """What the dialect says to a viewer that begins or comes back; None until that is known, b'' when it was
+        said."""
         self._text_from = text_from
         self._stopping = stopping
         self._sink = sink
@@ -133,13 +132,13 @@ class Viewer:
             assert state in NEXT[self.state], f"{self.state} -> {state}"
             self.state = state
 
-    async def find(self, find: Find) -> Place | None:
-        """The place that ``find`` tells. Raises what that raises, one of AWAY, or a RedisError."""
+    async def find(self, find: Find) -> StartingPoint | None:
+        """The starting point that ``find`` tells. Raises what that raises, one of AWAY, or a RedisError."""
         found = None if self._followed.adrift else find(self._followed.dialect)
         if found is None:  # or the hub is a moment behind what another process has shown
             self._followed.snapshot.forget()
             known = await self._followed.snapshot.get(self._read_snapshot)
-            found = find(known.dialect) if known else Place(None, 0)  # the viewer hears that it is gone
+            found = find(known.dialect) if known else StartingPoint(None, 0)  # the viewer hears that it is gone
         return found
 
     async def open(self, cursor: Cursor | None) -> bool:

@@ -78,7 +78,7 @@ class ViewerQuota:
                 continue
             freed, self._freed = self._freed, set()
             for stream_id in freed:
-                # Who is only asking just now holds nothing yet.
+                # A viewer that is only asking just now holds nothing yet.
                 self._held[stream_id] = min(self._held.get(stream_id, 0), self._taken.get(stream_id, 0))
             told = dict(self._held) if due else {stream_id: self._held[stream_id] for stream_id in freed}
             for stream_id in [name for name in freed if not self._taken.get(name)]:

@@ -1,6 +1,6 @@
 """Chats: a caller's own name for a conversation, and the stream that answers in it.
 
-Theory of operation. A chat is given its stream *before* that is made, so that whoever asks for the chat from then
+Theory of operation. A chat is given its stream *before* that is made. So a caller who asks for the chat from then
 on, at any API process, learns which stream to wait for. Where the create is refused, the chat gets the stream back
 that it had before, unless a later one was given to it meanwhile. The record of a stream says whether it is there
 and runs, so an entry whose stream is gone does no harm, and it runs out by itself. A chat belongs to the key that
@@ -29,13 +29,13 @@ class Chats:
         self._take_back = load_script("chat")
 
     async def give(self, owner: str, chat: str, stream_id: str) -> str | None:
-        """This stream is about to be made, and answers from now on. Out: the one that did before."""
+        """Let this stream, which is about to be made, answer from now on. Out: the one that answered before."""
         key = self._keys.chat(owner, chat)
         before: bytes | None = await self._client.set(key, stream_id, px=CHAT_LIFE_MS, get=True)
         return None if before is None else before.decode()
 
     async def take_back(self, owner: str, chat: str, stream_id: str, before: str | None = None) -> None:
-        """This stream was not made, or is no more: ``before`` answers again (None: nobody does)."""
+        """Let ``before`` (None: no stream) answer again, because this stream was not made, or is no more."""
         await self._runner.run(
             self._take_back, (self._keys.chat(owner, chat),), (stream_id, before or "", CHAT_LIFE_MS)
         )

@@ -10,8 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from api.dialects.native import GONE_TEXT, PARTING_TEXT
-from api.dialects.plain import LOST_TEXT, RESTARTED_TEXT
+from api.dialects.endings import GONE_TEXT, LOST_TEXT, PARTING_TEXT, RESTARTED_TEXT
 from shared.protocol.sse import ServerSentEvent
 from tests.chaos.invariant import Facts, against_provider, of_record
 from tests.chaos.viewer import Answer, Seen, Viewer

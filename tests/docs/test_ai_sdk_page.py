@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from api.dialects.native import PARTING_TEXT
+from api.dialects.endings import PARTING_TEXT
 from tests.support.ai_sdk import new_chat
 from tests.support.documents import blocks, document
 from tests.support.example import build_example, serving

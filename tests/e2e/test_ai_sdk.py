@@ -11,8 +11,7 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from api.dialects.native import PARTING_TEXT
-from api.dialects.plain import RESTARTED_TEXT
+from api.dialects.endings import PARTING_TEXT, RESTARTED_TEXT
 from shared.protocol.cursor import new_stream_id
 from shared.store.keys import Keys
 from tests.support.ai_sdk import PACKAGES, VERSIONS, new_chat, reasoning, run_client, texts, user

@@ -10,7 +10,7 @@ from hypothesis import given
 from api.dialects import dialect
 from api.dialects.ai_sdk import BAD_INPUT_TEXT, AiSdkDialect, continued, replay, speak, speak_resets
 from api.dialects.base import About
-from api.dialects.plain import RESTARTED_TEXT
+from api.dialects.endings import RESTARTED_TEXT
 from api.schemas.ui_messages import ChatRequest
 from api.viewing.viewer import resync
 from shared.protocol.cursor import Cursor
