@@ -28,6 +28,7 @@ HANDED_ON = {
     "self.code",
     "error.code",
     "failure.code",
+    "problem.code",
     "data['code']",  # of an event, which a worker wrote
 }
 
