@@ -179,7 +179,7 @@ class AiSdkDialect(PartsDialect):
         reason = str(data.get("finish_reason") or "other")
         told = {"usage": data.get("usage"), "cost": data.get("cost")}
         metadata = {"model": self._model, **told, "stream": self.about.stream_id}
-        said = [self._close_open(), *(self._call_ends(part) for part in self.parts if part.kind == "tool")]
+        said = [self._close_open(), *map(self._call_ends, self.calls)]
         said += [
             chunk("message-metadata", messageMetadata=metadata),
             chunk("finish-step"),
