@@ -203,8 +203,8 @@ class TanStackDialect(AgUiDialect):
 
     def _asks(self, cursor: bytes, number: int, part: Part) -> bytes:
         try:
-            arguments = msgspec.json.decode(part.text() or "{}")
-        except msgspec.DecodeError:  # the model's mistake: the tool gets what it said
+            arguments = part.arguments()
+        except ValueError:  # the model's mistake: the tool gets what it said
             arguments = part.text()
         value = {"toolCallId": self._call_id(part), "toolName": part.name, "input": arguments}
         # With an id of its own, which leads to the entry in front: a tool must not run twice for a client that is

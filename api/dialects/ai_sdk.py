@@ -203,9 +203,7 @@ class AiSdkDialect(PartsDialect):
     def _call_ends(self, part: Part) -> bytes:
         """The whole arguments of a call; what is no JSON is an error of the call, as the SDK has it."""
         call = {"toolCallId": part.call_id, "toolName": part.name}
-        text = part.text()
         try:
-            arguments = msgspec.json.decode(text) if text.strip() else {}
-            return chunk("tool-input-available", **call, input=arguments)
-        except (msgspec.DecodeError, msgspec.EncodeError, RecursionError, ValueError):
-            return chunk("tool-input-error", **call, input=text, errorText=BAD_INPUT_TEXT)
+            return chunk("tool-input-available", **call, input=part.arguments())
+        except ValueError:
+            return chunk("tool-input-error", **call, input=part.text(), errorText=BAD_INPUT_TEXT)

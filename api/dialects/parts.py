@@ -34,6 +34,7 @@ import msgspec
 from api.dialects.base import About, Place, Told
 from api.dialects.native import GONE_TEXT, PARTING_TEXT
 from api.dialects.plain import LOST_TEXT, RESTARTED_TEXT
+from api.schemas.messages import check_json
 from shared.protocol.cursor import Cursor, entry_cursor
 from shared.protocol.events import (
     CANCELLED,
@@ -118,6 +119,15 @@ class Part:
     def text(self) -> str:
         """All of it."""
         return msgspec.json.decode(self.raw(), type=str)
+
+    def arguments(self) -> Any:
+        """What a call's text says as JSON; ``{}`` where it says nothing. Raises ``ValueError`` where it is no JSON,
+        or such as no client could read."""
+        text = self.text()
+        try:
+            return check_json(msgspec.json.decode(text)) if text.strip() else {}
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ValueError("this is no JSON") from error
 
     def upto(self, index: int) -> "Part":
         """As it was behind the entry of this index."""
