@@ -208,19 +208,29 @@ class PartsDialect:
 
     def snapshot(self, told: Told) -> bytes:
         """Everything said so far, as the events that said it. Merged pieces are one event; the rest of their
-        numbers stand in front of the last one."""
+        numbers, which may be 100,000, stand in front of the last one, where they are shortest."""
         said = [self.greeting()]
         deltas = list(told.deltas)
-        while self._index < told.index - len(deltas):
+        if self._index < told.index - len(deltas):  # the opening
+            said.append(self._fill(self._index + 1))
+        for delta in deltas[:-1]:
             self._index += 1
-            said.append(self.nothing(b""))
-        as_of = b"" if told.as_of is None else told.as_of.encode()
-        for left, delta in zip(range(len(deltas) - 1, -1, -1), deltas, strict=True):
-            self._index = told.index - left
-            said.append(self._message(b"" if left else as_of, encode_data(delta)))
+            said.append(self._message(b"", encode_data(delta)))
+        said.append(self._fill(told.index - len(deltas[-1:])))
         self._index = told.index
+        if deltas:
+            as_of = b"" if told.as_of is None else told.as_of.encode()
+            said.append(self._message(as_of, encode_data(deltas[-1])))
         if told.as_of is not None:
             self._runs = [(told.as_of, told.index)]
+        return b"".join(said)
+
+    def _fill(self, index: int) -> bytes:
+        """Nothing, for all entries up to this index."""
+        said = []
+        while self._index < index:
+            self._index += 1
+            said.append(self.nothing(b""))
         return b"".join(said)
 
     def at(self, cursor: Cursor | None) -> Self | None:
