@@ -22,6 +22,7 @@ from api.dialects.openai import completion_id, error, finish_reason, speak, spea
 from api.http.auth import context, own_fields, owner_of
 from api.http.bodies import BodyRoute
 from api.http.problems import Form, Problem, documented, redis_away
+from api.http.sliced_response import SlicedResponse
 from api.schemas.openai import chat_request
 from api.streams.records import Models
 from api.viewing.subscribe import NEEDED, Wanted, open_viewer, read_to_end
@@ -77,11 +78,13 @@ async def complete(
     found = await has.records.get(owner_of(request), made.stream_id)
     if found is None:
         raise redis_away()
-    return completion(msgspec.json.decode(found), int(record[3] or 0), headers)
+    answer = completion(msgspec.json.decode(found), int(record[3] or 0), headers)
+    answer = has.records.admit(owner_of(request), answer)
+    return SlicedResponse((answer,), has.records.sent(owner_of(request), answer), headers)
 
 
-def completion(record: Mapping[str, Any], created_ms: int, headers: Mapping[str, str]) -> Response:
-    """The whole answer of a record. Raises :class:`Problem` where it failed or was stopped."""
+def completion(record: Mapping[str, Any], created_ms: int, headers: Mapping[str, str]) -> bytes:
+    """The whole answer of a record, as JSON. Raises :class:`Problem` where it failed or was stopped."""
     if record["status"] == "failed":
         data = record["error"]
         raise Problem(502 if data["retryable"] else 400, data["code"], data["message"], headers=dict(headers))
@@ -110,7 +113,7 @@ def completion(record: Mapping[str, Any], created_ms: int, headers: Mapping[str,
         "choices": [choice],
         "usage": usage(record),
     }
-    return Response(msgspec.json.encode(answer), 200, dict(headers), JSON)
+    return msgspec.json.encode(answer)
 
 
 @router.get("/models", response_model=Models, responses=documented(401))

@@ -10,9 +10,8 @@ A ``background`` response runs whether anybody reads or not. Any other goes on f
 caller has left, and is cancelled then.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -24,6 +23,7 @@ from api.dialects.responses import PREFIXES, ResponsesDialect, output_of, respon
 from api.http.auth import context, own_fields, owner_of
 from api.http.bodies import BodyRoute
 from api.http.problems import Form, Problem, documented
+from api.http.sliced_response import SlicedResponse
 from api.routes.openai import JSON, STREAM, OpenAIError, openai_error
 from api.routes.streams import erase
 from api.schemas.responses import ASKED, previous_response, response_request
@@ -32,7 +32,7 @@ from shared.protocol.cursor import BadCursor, parse_cursor
 from shared.protocol.events import encode_data
 from shared.protocol.status import TRANSITIONS
 from shared.redis import AWAY
-from shared.store.streams import LARGE_SNAPSHOT, Reading
+from shared.store.streams import Reading
 
 router = APIRouter(prefix="/v1/responses", tags=["OpenAI's API"], route_class=BodyRoute)
 
@@ -74,14 +74,6 @@ class ItemsPage(BaseModel):
     include_: list[str] = Field([], alias="include[]", description="the same")
 
 
-class Found(NamedTuple):
-    """A response that its caller may see."""
-
-    stream_id: str
-    about: About
-    reading: Reading
-
-
 @router.post("", response_class=Response, responses=_answers(400, 404, 413, 429, content=OR_EVENTS))
 async def create(
     request: Request, body: dict[str, Any], idempotency_key: Annotated[str | None, Header()] = None
@@ -113,7 +105,7 @@ async def create(
                 # A create that is repeated would make, and pay, another one.
                 headers={"x-should-retry": "false", **headers},
             )
-    return await _whole(await _find(request, response_id(made.stream_id)), headers)
+    return await _whole(request, response_id(made.stream_id), headers)
 
 
 @router.get("/{response}", response_class=Response, responses=_answers(400, 404, content=OR_EVENTS))
@@ -129,7 +121,7 @@ async def read(
         if asked.starting_after is not None:
             raise _wrong("starting_after", "it stands with stream=true alone")
         await _visible(request, response)
-        return await _whole(await _find(request, response))
+        return await _whole(request, response)
     stream_id, record = await _visible(request, response, *NEEDED)
     try:
         position = parse_cursor(last_event_id or "")
@@ -154,7 +146,7 @@ async def cancel(request: Request, response: str) -> Response:
     )
     if answer[0] == "gone":
         raise _no_such_response(response)
-    return await _whole(await _find(request, response))
+    return await _whole(request, response)
 
 
 @router.delete("/{response}", response_class=Response, responses=_answers(404))
@@ -210,18 +202,10 @@ async def _visible(request: Request, response: str, *names: str) -> tuple[str, l
     return stream_id, found
 
 
-async def _find(request: Request, response: str) -> Found:
-    """A response with all that it said; also one that is not stored, for whoever waited for its end."""
-    stream_id = response.removeprefix(PREFIX)
-    await own_fields(request, stream_id)
-    reading = await context(request).streams.read(stream_id)
-    if reading is None:
-        raise _no_such_response(response)
-    record = reading.record
-    about = About(
+def _about(stream_id: str, record: Mapping[str, str]) -> About:
+    return About(
         stream_id, record.get("model", ""), int(record.get("created_ms", 0)), asked=record.get("asked", "")
     )
-    return Found(stream_id, about, reading)
 
 
 def _is_let_go(status: str, asked: str) -> bool:
@@ -244,23 +228,28 @@ async def _history(request: Request, previous: str) -> list[dict[str, Any]]:
         raise Problem(404, "previous_response_not_found", detail, errors=[field])
     if TRANSITIONS.get(status or "", True):  # type: ignore[call-overload]
         raise _wrong("previous_response_id", "that response has not ended yet: wait for its end, or cancel it")
-    found = await _find(request, previous)
-    items: list[dict[str, Any]] = msgspec.json.decode(said)
-    return [*items, *await _of(found, output_of)]
+    stream_id = previous.removeprefix(PREFIX)
+    items = await context(request).records.get(owner_of(request), stream_id, _items_said)
+    if items is None:
+        raise _no_such_response(previous)
+    return [*msgspec.json.decode(said), *msgspec.json.decode(items)]
 
 
-_What = TypeVar("_What")
+def _items_said(stream_id: str, reading: Reading) -> bytes:
+    return msgspec.json.encode(output_of(_about(stream_id, reading.record), reading))
 
 
-async def _of(found: Found, tell: Callable[[About, Reading], _What]) -> _What:
-    """What ``tell`` makes of a response; a large one is taken apart in a thread."""
-    if len(found.reading.snapshot) > LARGE_SNAPSHOT:
-        return await asyncio.to_thread(tell, found.about, found.reading)
-    return tell(found.about, found.reading)
+def _response(stream_id: str, reading: Reading) -> bytes:
+    return respond(_about(stream_id, reading.record), reading)
 
 
-async def _whole(found: Found, headers: dict[str, str] | None = None) -> Response:
-    return Response(await _of(found, respond), 200, {STREAM: found.stream_id, **(headers or {})}, JSON)
+async def _whole(request: Request, response: str, headers: Mapping[str, str] | None = None) -> Response:
+    """A response of this caller's; also one that is not stored, for whoever waited for its end."""
+    records, owner, stream_id = context(request).records, owner_of(request), response.removeprefix(PREFIX)
+    told = await records.get(owner, stream_id, _response)
+    if told is None:
+        raise _no_such_response(response)
+    return SlicedResponse((told,), records.sent(owner, told), {STREAM: stream_id, **(headers or {})})
 
 
 def _behind(response: str, number: int) -> Callable[[Dialect], Place | None]:
