@@ -128,6 +128,7 @@ async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]
     with follow() as followed:
         async with asyncio.timeout(LOAD_TIMEOUT_S):
             await followed.loaded.wait()
+        about = about._replace(asked=followed.shared(about.asked))
         dialect = wanted.speak(about)
         parts = (has.hub, has.streams, followed, dialect, first, has.viewing.is_stopping, sink, has.unsent, owner)
         viewer = Viewer(*parts) if wanted.batch is None else BatchedViewer(*parts, wanted.batch)
