@@ -112,7 +112,7 @@ class AgUiDialect(PartsDialect):
 
     def again(self) -> bytes:
         place = self.place.encode()
-        return self._started(place) + b"".join(self._start(part, place) for part in self._unclosed())
+        return self._started(place) + b"".join(self._start(part, place) for part in self.unclosed)
 
     def done(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
         return self._closed() + self._wanted_back() + self._finished(cursor, data)
@@ -158,11 +158,8 @@ class AgUiDialect(PartsDialect):
             name: count for name, count in counts.items() if count is not None
         }
 
-    def _unclosed(self) -> list[Part]:
-        return [part for part in self.parts if part is self._open or part.kind == "tool"]
-
     def _closed(self) -> bytes:
-        return b"".join(self.close(part) for part in self._unclosed())
+        return b"".join(self.close(part) for part in self.unclosed)
 
     def _wanted_back(self) -> bytes:
         """What the next request must bring back to the provider, in the one field that clients keep for that. It
@@ -194,8 +191,7 @@ class TanStackDialect(AgUiDialect):
         return b""
 
     def done(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
-        calls = [part for part in self.parts if part.kind == "tool"]
-        asks = [self._asks(cursor, place, part) for place, part in enumerate(calls)]
+        asks = [self._asks(cursor, place, part) for place, part in enumerate(self.calls)]
         return self._closed() + self._wanted_back() + b"".join(asks) + self._finished(cursor, data)
 
     def metadata(self, data: Mapping[str, Any]) -> dict[str, Any]:

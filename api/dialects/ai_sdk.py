@@ -155,7 +155,7 @@ class AiSdkDialect(PartsDialect):
         reason = str(data.get("finish_reason") or "other")
         told = {"usage": data.get("usage"), "cost": data.get("cost")}
         metadata = {"model": self.about.model, **told, "stream": self.about.stream_id}
-        said = [self._close_open(), *(self._call_ends(part) for part in self.parts if part.kind == "tool")]
+        said = [self._close_open(), *map(self._call_ends, self.calls)]
         said += [
             chunk("message-metadata", messageMetadata=metadata),
             chunk("finish-step"),

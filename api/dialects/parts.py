@@ -20,19 +20,20 @@ the merged pieces stand at the first indexes of their range, and ``nothing`` fil
 
 Text is kept as it stands in the log, JSON escapes and all: it is sent and joined without being decoded (a piece of
 text costs 1 µs, not 3). A part's memory is that of its text, and about 60 bytes a piece; an answer is bounded by
-``HEADRACE_MAX_ANSWER_BYTES``.
+``HEADRACE_MAX_ANSWER_BYTES``. A dialect and its twins at other places share all of that.
 """
 
 from array import array
 from bisect import bisect_right
 from collections.abc import Mapping
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, ClassVar, Final, Literal, Self
 
 import msgspec
 
 from api.dialects.base import About, StartingPoint, Told
 from api.dialects.endings import RESTARTED, OneWayDialect
+from api.schemas.messages import check_json
 from shared.protocol.cursor import Cursor, entry_cursor
 from shared.protocol.events import (
     MESSAGE,
@@ -59,60 +60,84 @@ _PROVIDER: Final = b'{"provider":'
 
 
 class Part:
-    """One part of an answer."""
+    """One part of an answer. Twins of a dialect share its pieces: all of them are given the same, and each counts
+    how far it has come (:meth:`upto`)."""
 
-    __slots__ = ("call_id", "call_index", "extras", "front", "indexes", "kind", "name", "number", "pieces")
+    __slots__ = (
+        "_count", "_indexes", "_pieces", "call_id", "call_index", "extras", "first", "front", "kind", "name",
+        "number",
+    )  # fmt: skip
 
     def __init__(
-        self, kind: Kind, number: int, extras: int, *, call_index: int = 0, call_id: str = "", name: str = ""
+        self,
+        kind: Kind,
+        number: int,
+        extras: int,
+        first: int,
+        *,
+        call_index: int = 0,
+        call_id: str = "",
+        name: str = "",
     ) -> None:
         self.kind = kind
         self.number = number
         """How many parts stand in front of it."""
         self.extras = extras
         """How many events there were beside one for each entry, when it was open."""
+        self.first = first
+        """The index of the entry that began it."""
         self.call_index = call_index
         self.call_id = call_id
         self.name = name
         self.front = b""
         """What stands in front of the piece in each of its deltas: the dialect's, made once."""
-        self.pieces: list[bytes] = []
+        self._pieces: list[bytes] = []
         """As JSON strings without their quotes."""
-        self.indexes = array("Q")
+        self._indexes = array("Q")
+        self._count = 0
+        """How many of the pieces are this one's."""
 
     @property
     def has_made_id(self) -> bool:
         """Whether the provider gave this tool call no id."""
         return self.call_id == _made_id(self.call_index)
 
-    @property
-    def first(self) -> int:
-        """The index of the entry that began it."""
-        return self.indexes[0]
+    def add(self, index: int, raw: bytes) -> None:
+        """One more piece, of the entry of this index."""
+        count = self._count
+        if count < len(self._pieces):  # a twin was here before
+            if self._indexes[count] == index and self._pieces[count] == raw:
+                self._count = count + 1
+                return
+            self._pieces, self._indexes = self._pieces[:count], self._indexes[:count]
+        self._pieces.append(raw)
+        self._indexes.append(index)
+        self._count = count + 1
 
     def raw(self) -> bytes:
         """All of it as a JSON string, with its quotes."""
-        return b'"%b"' % b"".join(self.pieces)
+        own = self._pieces if self._count == len(self._pieces) else self._pieces[: self._count]
+        return b'"%b"' % b"".join(own)
 
     def text(self) -> str:
         """All of it."""
         return msgspec.json.decode(self.raw(), type=str)
 
     def arguments(self) -> bytes | None:
-        """The arguments of a tool call, as JSON; None where what the model wrote is no JSON."""
+        """The arguments of a tool call, as JSON; None where what the model wrote is no JSON, or such as no client
+        could read."""
         try:
-            return msgspec.json.encode(msgspec.json.decode(self.text().strip() or "{}"))
+            return msgspec.json.encode(check_json(msgspec.json.decode(self.text().strip() or "{}")))
         except (ValueError, msgspec.EncodeError, RecursionError):
             return None
 
     def upto(self, index: int) -> "Part":
         """As it was behind the entry of this index."""
         about = {"call_index": self.call_index, "call_id": self.call_id, "name": self.name}
-        twin = Part(self.kind, self.number, self.extras, **about)  # type: ignore[arg-type]
+        twin = Part(self.kind, self.number, self.extras, self.first, **about)  # type: ignore[arg-type]
         twin.front = self.front
-        count = bisect_right(self.indexes, index)
-        twin.pieces = self.pieces[:count]
-        twin.indexes = self.indexes[:count]
+        twin._pieces, twin._indexes = self._pieces, self._indexes
+        twin._count = bisect_right(self._indexes, index, 0, self._count)
         return twin
 
 
@@ -144,7 +169,9 @@ class PartsDialect(OneWayDialect):
         self.parts: list[Part] = []
         self._open: Part | None = None
         """The part of text or reasoning that goes on."""
-        self._calls: dict[int, Part] = {}
+        self.calls: list[Part] = []
+        """The tool calls among the parts."""
+        self._last_calls: dict[int, Part] = {}
         """The last call of each index."""
         self.extras = 0
         self.provided: list[tuple[int, bytes]] = []
@@ -176,19 +203,29 @@ class PartsDialect(OneWayDialect):
 
     def snapshot(self, told: Told) -> bytes:
         """Everything said so far, as the events that said it. Merged pieces are one event; the rest of their
-        numbers stand in front of the last one."""
+        numbers, which may be 100,000, stand in front of the last one, where they are shortest."""
         said = [self.greeting()]
         deltas = list(told.deltas)
-        while self._index < told.index - len(deltas):
+        if self._index < told.index - len(deltas):  # the opening
+            said.append(self._fill(self._index + 1))
+        for delta in deltas[:-1]:
             self._index += 1
-            said.append(self.nothing(b""))
-        as_of = b"" if told.as_of is None else told.as_of.encode()
-        for left, delta in zip(range(len(deltas) - 1, -1, -1), deltas, strict=True):
-            self._index = told.index - left
-            said.append(self._message(b"" if left else as_of, encode_data(delta)))
+            said.append(self._message(b"", encode_data(delta)))
+        said.append(self._fill(told.index - len(deltas[-1:])))
         self._index = told.index
+        if deltas:
+            as_of = b"" if told.as_of is None else told.as_of.encode()
+            said.append(self._message(as_of, encode_data(deltas[-1])))
         if told.as_of is not None:
             self._runs = [(told.as_of, told.index)]
+        return b"".join(said)
+
+    def _fill(self, index: int) -> bytes:
+        """Nothing, for all entries up to this index."""
+        said = []
+        while self._index < index:
+            self._index += 1
+            said.append(self.nothing(b""))
         return b"".join(said)
 
     def at(self, cursor: Cursor | None) -> Self | None:
@@ -211,10 +248,7 @@ class PartsDialect(OneWayDialect):
         twin._reset_at = self._reset_at
         if self._ended_at is not None and self._ended_at <= index:
             twin._ended_at = self._ended_at
-        for part in self.parts:
-            if part.first > index:
-                break
-            twin._add(part.upto(index))
+        twin._begin_as(self, index)
         twin.provided = self.provided[: bisect_right(self.provided, index, key=itemgetter(0))]
         return twin
 
@@ -260,6 +294,11 @@ class PartsDialect(OneWayDialect):
         return self._index
 
     @property
+    def unclosed(self) -> list[Part]:
+        """The parts that go on, or may: in order, for behind the open one nothing has begun."""
+        return self.calls if self._open is None else [*self.calls, self._open]
+
+    @property
     def place(self) -> Cursor:
         """The id of the entry that was said last; only for a dialect that stands behind one."""
         first, index = self._runs[-1]
@@ -277,7 +316,7 @@ class PartsDialect(OneWayDialect):
             self._ended_at = self._index
             return self.failed(cursor, RESTARTED)
         said = self.reset() if self.parts else b""
-        self.parts, self._open, self._calls, self.provided = [], None, {}, []
+        self.parts, self._open, self.calls, self._last_calls, self.provided = [], None, [], {}, []
         self._reset_at = self._index
         return said + self._attempt(cursor, data)
 
@@ -308,15 +347,14 @@ class PartsDialect(OneWayDialect):
 
     def _call(self, cursor: bytes, piece: Delta) -> bytes:
         index, call_id = piece["index"], piece.get("id") or ""
-        part, head = self._calls.get(index), b""
+        part, head = self._last_calls.get(index), b""
         if part is None or (call_id and part.call_id != call_id and not part.has_made_id):
             about = {"call_index": index, "call_id": call_id or _made_id(index), "name": piece.get("name") or ""}
             head, part = self._turn("tool", **about)
         return head + self._said(cursor, part, msgspec.json.encode(piece.get("arguments", ""))[1:-1])
 
     def _said(self, cursor: bytes, part: Part, raw: bytes) -> bytes:
-        part.pieces.append(raw)
-        part.indexes.append(self._index)
+        part.add(self._index, raw)
         return self.delta(cursor, part, raw)
 
     def _turn(self, kind: Kind, **about: Any) -> tuple[bytes, Part]:
@@ -325,7 +363,7 @@ class PartsDialect(OneWayDialect):
         if self._open is not None:
             closed = self.close(self._open)
             self.extras += self.CLOSES[self._open.kind]
-        part = Part(kind, len(self.parts), self.extras + self.OPENS[kind], **about)
+        part = Part(kind, len(self.parts), self.extras + self.OPENS[kind], self._index, **about)
         opened, part.front = self.open(part), self.front(part)
         self._add(part)
         return closed + opened, part
@@ -335,7 +373,26 @@ class PartsDialect(OneWayDialect):
         self.extras = part.extras
         self._open = part if part.kind != "tool" else None
         if part.kind == "tool":
-            self._calls[part.call_index] = part
+            self.calls.append(part)
+            self._last_calls[part.call_index] = part
+
+    def _begin_as(self, other: "PartsDialect", index: int) -> None:
+        """Hold the other's row as it was behind this index. A part that is closed there is the same object, for it
+        does not change any more: an answer may have 50,000 of them, and each viewer that comes back asks for a
+        twin."""
+        self.parts = other.parts[: bisect_right(other.parts, index, key=attrgetter("first"))]
+        if not self.parts:
+            return
+        last = self.parts[-1]
+        self.extras = last.extras
+        if last.kind != "tool":
+            self._open = self.parts[-1] = last.upto(index)
+        for call in other.calls:
+            if call.first > index:
+                break
+            twin = self.parts[call.number] = call.upto(index)
+            self.calls.append(twin)
+            self._last_calls[call.call_index] = twin
 
     # -- a dialect's own events -----------------------------------------------------------------------
 

@@ -177,10 +177,9 @@ class ResponsesDialect(PartsDialect):
         last = "completed" if status == "completed" else "incomplete"
         said = []
         number = self.index + self.extras
-        for part in self.parts:
-            if part is self._open or part.kind == "tool":
-                said.append(self._closed(part, number, last if part is self.parts[-1] else "completed"))
-                number += 2 if part.kind == "tool" else self.CLOSES[part.kind]
+        for part in self.unclosed:
+            said.append(self._closed(part, number, last if part is self.parts[-1] else "completed"))
+            number += 2 if part.kind == "tool" else self.CLOSES[part.kind]
         if rest := self._rest():
             for name in ("added", "done"):
                 item = b'"output_index":%d,"item":%b' % (len(self.parts), rest)
@@ -225,8 +224,7 @@ class ResponsesDialect(PartsDialect):
     def _refuses(self, part: Part) -> bool:
         """Whether this text is a refusal: the provider said so between the part in front of it and this one."""
         before = self.parts[part.number - 1].first if part.number else -1
-        until = part.first if part.indexes else self.index
-        return any(found["type"] == REFUSAL for found in self._between(before, until))
+        return any(found["type"] == REFUSAL for found in self._between(before, part.first))
 
     def _wanted_back(self, part: Part) -> bytes:
         """What the provider wants back of what came with this part of reasoning."""

@@ -20,6 +20,8 @@ log = structlog.get_logger("api")
 
 MAX_PATH: Final = 200
 """Characters of a path that are logged."""
+MAX_TOLD: Final = 1000
+"""Characters of a wrong field's name, and of what is told of it."""
 MEDIA_TYPE: Final = "application/problem+json"
 Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 BAD_JSON: Final = "The body is not JSON. Send a JSON object as application/json, in UTF-8."
@@ -95,9 +97,16 @@ def body_too_large() -> Problem:
 
 
 def unusable(code: str, errors: Sequence[Mapping[str, str]]) -> Problem:
-    """The request has wrong fields. In: ``field`` and ``message`` of each."""
+    """The request has wrong fields. In: ``field`` and ``message`` of each. Both may repeat what the caller sent, so
+    they are cut, and half a surrogate pair, which can't be sent, is replaced."""
+    errors = [{name: _readable(text) for name, text in one.items()} for one in errors]
     sentence = "; ".join(f"{one['field']}: {one['message']}" for one in errors)
     return Problem(422, code, f"The request can't be used: {sentence}.", errors=errors)
+
+
+def _readable(text: str) -> str:
+    cut = text if len(text) <= MAX_TOLD else f"{text[:MAX_TOLD]}…"
+    return cut.encode("utf-8", "replace").decode()
 
 
 def redis_away() -> Problem:

@@ -6,7 +6,7 @@ itself can be held once for all who are sent the same.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Final
 
@@ -25,8 +25,13 @@ class SlicedResponse(Response):
 
     media_type = "application/json"
 
-    def __init__(self, parts: Sequence[bytes | memoryview], held: AbstractContextManager[None]) -> None:
-        super().__init__(headers={"Content-Length": str(sum(map(len, parts)))})
+    def __init__(
+        self,
+        parts: Sequence[bytes | memoryview],
+        held: AbstractContextManager[None],
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(headers={**(headers or {}), "Content-Length": str(sum(map(len, parts)))})
         self._parts = parts
         self._held = held
 

@@ -46,10 +46,15 @@ def _path(place: Sequence[str | int], value: Any, kind: str) -> list[str]:
         if (n == len(place) - 1 and kind in _NAMED) or (n == 0 and isinstance(value, dict) and part not in value):
             path.append(str(part))
             value = None
-        elif isinstance(value, list) if isinstance(part, int) else _is_field(part, place[:n], value):
+        elif _is_item(part, value) if isinstance(part, int) else _is_field(part, place[:n], value):
             path.append(str(part))
             value = value[part]
     return path
+
+
+def _is_item(part: int, value: Any) -> bool:
+    """Whether the body has it: what several fields say may have become one list."""
+    return isinstance(value, list) and part < len(value)
 
 
 def _is_field(part: str, before: Sequence[str | int], value: Any) -> bool:

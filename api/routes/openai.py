@@ -18,6 +18,7 @@ from api.dialects.openai import completion_id, error, finish_reason, speak, spea
 from api.http.auth import context, owner_of
 from api.http.bodies import BodyRoute
 from api.http.problems import Form, Problem, documented, redis_away
+from api.http.sliced_response import SlicedResponse
 from api.schemas.openai import completion_request
 from api.viewing.subscribe import STREAM, Wanted, open_own_viewer, read_to_end
 
@@ -87,11 +88,13 @@ async def complete(
     found = await has.records.get(owner_of(request), made.stream_id)
     if found is None:
         raise redis_away()
-    return completion(msgspec.json.decode(found), made.created_ms, headers)
+    answer = completion(msgspec.json.decode(found), made.created_ms, headers)
+    answer = has.records.admit(owner_of(request), answer)
+    return SlicedResponse((answer,), has.records.sent(owner_of(request), answer), headers)
 
 
-def completion(record: Mapping[str, Any], created_ms: int, headers: Mapping[str, str]) -> Response:
-    """The whole answer of a record. Raises :class:`Problem` where it failed or was stopped."""
+def completion(record: Mapping[str, Any], created_ms: int, headers: Mapping[str, str]) -> bytes:
+    """The whole answer of a record, as JSON. Raises :class:`Problem` where it failed or was stopped."""
     if record["status"] == "failed":
         data = record["error"]
         raise Problem(502 if data["retryable"] else 400, data["code"], data["message"], headers=dict(headers))
@@ -119,7 +122,7 @@ def completion(record: Mapping[str, Any], created_ms: int, headers: Mapping[str,
         "choices": [choice],
         "usage": usage(record),
     }
-    return Response(msgspec.json.encode(answer), 200, dict(headers), JSON)
+    return msgspec.json.encode(answer)
 
 
 @router.get("/models", response_model=Models, responses=documented(401))

@@ -10,9 +10,8 @@ A ``background`` response runs whether anybody reads or not. Any other goes on f
 caller has left, and is cancelled then.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -23,6 +22,7 @@ from api.dialects.responses import PREFIXES, ResponsesDialect, output_of, respon
 from api.http.auth import context, own_fields, owner_of
 from api.http.bodies import BodyRoute
 from api.http.problems import Form, Problem
+from api.http.sliced_response import SlicedResponse
 from api.routes.openai import JSON, openai_error, openai_errors
 from api.routes.streams import erase
 from api.schemas.responses import ASKED, previous_response, response_request
@@ -37,7 +37,7 @@ from api.viewing.subscribe import (
 )
 from shared.protocol.cursor import BadCursor, parse_cursor
 from shared.protocol.events import TERMINAL, encode_data
-from shared.store.streams import LARGE_SNAPSHOT, Reading
+from shared.store.streams import Reading
 
 router = APIRouter(prefix="/v1/responses", tags=["OpenAI's API"], route_class=BodyRoute)
 
@@ -197,6 +197,12 @@ async def _visible(request: Request, response: str, *names: str) -> tuple[str, l
     return stream_id, found
 
 
+def _about(stream_id: str, record: Mapping[str, str]) -> About:
+    return About(
+        stream_id, record.get("model", ""), int(record.get("created_ms", 0)), asked=record.get("asked", "")
+    )
+
+
 async def _history(request: Request, previous: str) -> list[dict[str, Any]]:
     """The items in front of those of a response that goes on with this one. Raises :class:`Problem` (404, 400)."""
     said = None
@@ -211,31 +217,28 @@ async def _history(request: Request, previous: str) -> list[dict[str, Any]]:
         raise Problem(404, "previous_response_not_found", detail, errors=[field])
     if status not in TERMINAL:
         raise _wrong("previous_response_id", "that response has not ended yet: wait for its end, or cancel it")
-    items: list[dict[str, Any]] = msgspec.json.decode(said)
-    return [*items, *await _told(request, stream_id, output_of)]
+    stream_id = previous.removeprefix(PREFIX)
+    items = await context(request).records.get(owner_of(request), stream_id, _items_said)
+    if items is None:
+        raise _no_such_response(previous)
+    return [*msgspec.json.decode(said), *msgspec.json.decode(items)]
 
 
-_What = TypeVar("_What")
+def _items_said(stream_id: str, reading: Reading) -> bytes:
+    return msgspec.json.encode(output_of(_about(stream_id, reading.record), reading))
 
 
-async def _told(request: Request, stream_id: str, tell: Callable[[About, Reading], _What]) -> _What:
-    """What ``tell`` makes of a response of the caller's, as it is now; also of one that is not stored, for the
-    caller that waited for its end. A large one is taken apart in a thread."""
-    reading = await context(request).streams.read(stream_id)
-    if reading is None:
-        raise _no_such_response(response_id(stream_id))
-    record = reading.record
-    about = About(
-        stream_id, record.get("model", ""), int(record.get("created_ms", 0)), asked=record.get("asked", "")
-    )
-    if len(reading.snapshot) > LARGE_SNAPSHOT:
-        return await asyncio.to_thread(tell, about, reading)
-    return tell(about, reading)
+def _response(stream_id: str, reading: Reading) -> bytes:
+    return respond(_about(stream_id, reading.record), reading)
 
 
 async def _whole(request: Request, stream_id: str, headers: Mapping[str, str] | None = None) -> Response:
-    told = await _told(request, stream_id, respond)
-    return Response(told, 200, {STREAM: stream_id, **(headers or {})}, JSON)
+    """A response of this caller's; also one that is not stored, for the caller that waited for its end."""
+    records, owner = context(request).records, owner_of(request)
+    told = await records.get(owner, stream_id, _response)
+    if told is None:
+        raise _no_such_response(response_id(stream_id))
+    return SlicedResponse((told,), records.sent(owner, told), {STREAM: stream_id, **(headers or {})})
 
 
 def _behind(response: str, number: int) -> Callable[[Dialect], StartingPoint | None]:

@@ -15,6 +15,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.schemas.foreign import NO_PARAMETERS, FieldPath, validated, wrong
+from api.schemas.messages import check_kept
 from api.schemas.requests import CreateStream
 
 MAX_RUN_ID: Final = 200
@@ -92,6 +93,11 @@ def run_request(body: Any) -> Run:
         raise wrong(body, "messages", why="send at least one message")
     if told.resume:
         raise wrong(body, "resume", why="no run is interrupted here: leave it out")
+    kept = [message.get("encryptedValue") for message in told.messages]
+    try:
+        check_kept(one.encode("utf-8", "replace") for one in kept if isinstance(one, str))
+    except ValueError as error:
+        raise wrong(body, "messages", why=str(error)) from None
     turns, places = _turns(body, told)
     forwarded = {name: value for name, value in (told.forwarded_props or {}).items() if name in FORWARDED}
     tools = [
@@ -197,7 +203,7 @@ def _think(turn: dict[str, Any], thought: list[Mapping[str, Any]]) -> None:
         kept = _kept(one.get("encryptedValue"))
         if kept is not None:
             turn["provider"] = kept["provider"]
-            turn["provider_parts"] = [*turn.get("provider_parts", ()), *kept["parts"]]
+            turn.setdefault("provider_parts", []).extend(kept["parts"])
 
 
 def _kept(encrypted: Any) -> dict[str, Any] | None:
@@ -206,7 +212,7 @@ def _kept(encrypted: Any) -> dict[str, Any] | None:
         return None
     try:
         kept = msgspec.json.decode(encrypted)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return None
     match kept:
         case {"provider": _, "parts": list()}:

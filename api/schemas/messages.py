@@ -17,7 +17,7 @@ reporting each takes seconds.
 import base64
 import binascii
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -41,6 +41,10 @@ MAX_TOOLS: Final = 128
 """OpenAI's limit; other providers have none, or a higher one."""
 MAX_PROVIDER_PARTS: Final = 10_000
 """Parts of one answer: the 1 MiB that such parts may take holds no more citations than that."""
+MAX_KEPT_VALUES: Final = 20_000
+"""JSON values in the texts by which clients of other protocols keep an answer's ``provider_parts``, of all messages
+together: reading them takes less than 20 ms. (The values of a body are counted where it is read, but not those
+within its texts.)"""
 MAX_FIELDS: Final = 64
 MAX_URL: Final = 2048
 MAX_ID: Final = 10_000
@@ -66,6 +70,13 @@ def check_json(value: Any) -> Any:
         if any(type(one) in _NUMBERS and not _LEAST <= one < _MOST for one in level):
             raise ValueError("a number here is out of range")
     return value
+
+
+def check_kept(texts: Iterable[bytes]) -> None:
+    """Check that these JSON texts hold no more than MAX_KEPT_VALUES together, before they are read. Raises
+    ValueError."""
+    if sum(text.count(b",") + text.count(b"[") + text.count(b"{") for text in texts) > MAX_KEPT_VALUES:
+        raise ValueError(f"what is kept here for a provider holds more than {MAX_KEPT_VALUES} values")
 
 
 PlainJson: Final = AfterValidator(check_json)

@@ -11,6 +11,7 @@ passed over; a field that is not known is refused, because it may be a slip.
 """
 
 import binascii
+import contextlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -19,6 +20,7 @@ import msgspec
 from fastapi.exceptions import RequestValidationError
 
 from api.schemas.foreign import NO_PARAMETERS, FieldPath, Refused, refuse, validated, while_read, wrong
+from api.schemas.messages import check_json, check_kept
 from api.schemas.requests import CreateStream
 
 MAX_METADATA: Final = 16
@@ -135,6 +137,7 @@ def response_request(
     background, stream, store = (_flag(sent, name, name == "store") for name in ("background", "stream", "store"))
     if background and not store:
         raise _wrong("store", "a background response is read later: leave store out, or send true")
+    _check_kept([*history, *(sent["input"] if isinstance(sent.get("input"), list) else ())])
     items = [*map(dict, history), *_items(sent.get("input", []))]
     instructions = _text(sent, "instructions")
     text, tools = _object(sent, "text"), _tools(sent.get("tools", []))
@@ -164,6 +167,11 @@ def response_request(
         "background": background,
         "store": store,
     }
+    for name, value in told.items():
+        try:
+            check_json(value)
+        except ValueError as error:
+            raise _wrong(name, str(error)) from None
     return ResponseRequest(asked, stream, background, told, items)
 
 
@@ -172,7 +180,10 @@ def _refuse(sent: Mapping[str, Any]) -> None:
     for name in sent:
         if name not in _KNOWN:
             raise _wrong(name, "there is no such field: leave it out", kind="extra_forbidden")
-    if "message.output_text.logprobs" in (sent.get("include") or ()):
+    include = sent.get("include", [])
+    if not isinstance(include, list):
+        raise _wrong("include", "Input should be a list")
+    if "message.output_text.logprobs" in include:
         raise _wrong("include", "logprobs are not kept: leave them out")
 
 
@@ -228,10 +239,28 @@ def kept(provider: str, parts: Sequence[Mapping[str, Any]]) -> str:
 def unkept(content: str) -> tuple[str, list[Any]]:
     """The same back: the provider and its parts. ('', []) for what :func:`kept` did not make."""
     try:
-        found = msgspec.json.decode(urlsafe_b64decode(content.encode()))
+        found = msgspec.json.decode(_unpacked(content))
         return str(found["provider"]), list(found["parts"])
     except (binascii.Error, ValueError, KeyError, TypeError, RecursionError):
         return "", []
+
+
+def _unpacked(content: Any) -> bytes:
+    """Raises ``ValueError`` for what is no base64, TypeError for what is no text."""
+    if not isinstance(content, str):
+        raise TypeError("encrypted_content is text")
+    return urlsafe_b64decode(content.encode())
+
+
+def _check_kept(items: Sequence[Any]) -> None:
+    texts = []
+    for item in items:
+        with contextlib.suppress(ValueError, TypeError):
+            texts.append(_unpacked(item.get("encrypted_content")) if isinstance(item, dict) else b"")
+    try:
+        check_kept(texts)
+    except ValueError as error:
+        raise _wrong("input", str(error)) from None
 
 
 # -- items ------------------------------------------------------------------------------------------------

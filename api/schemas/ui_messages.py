@@ -41,7 +41,7 @@ class UiMessage(BaseModel):
 
     id: Annotated[str, Field(max_length=MAX_ID)] = ""
     role: Literal["system", "user", "assistant"]
-    metadata: Any = None
+    metadata: Annotated[Any, PlainJson] = None
     parts: Annotated[list[_Part], Field(max_length=MAX_PARTS), PlainJson]
 
 

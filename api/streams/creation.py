@@ -31,6 +31,9 @@ CREATE_TIMEOUT_S: Final = 1.8
 """A caller learns within two seconds that Redis is away."""
 
 MAX_KEY: Final = 255
+KEPT_BESIDES: Final = 256 * 1024
+"""Bytes of what a record keeps of its request beside the prompt, for which there is twice its limit: names, ids,
+metadata. An OpenAI response keeps its whole conversation, and ids are no part of a prompt."""
 
 
 class Made(NamedTuple):
@@ -128,12 +131,20 @@ class Creation:
             body = msgspec.json.encode({**request, "max_tokens": asked.max_tokens or most} if most else request)
         except UnicodeEncodeError:
             raise _half_character() from None
+        kept_bytes = sum(map(len, kept.values()))
+        if kept_bytes > (most_kept := 2 * self._settings.max_prompt_bytes + KEPT_BESIDES):
+            raise Problem(
+                413,
+                "prompt_too_large",
+                f"What is kept of this request, with its ids and metadata, has {kept_bytes} bytes, and {most_kept} "
+                "are allowed (by HEADRACE_MAX_PROMPT_BYTES). Send less.",
+            )
         try:
             until = asyncio.get_running_loop().time() + CREATE_TIMEOUT_S
             async with asyncio.timeout_at(until):
                 fields: dict[str, str | bytes] = {"request": body, **speaker(request), **kept}
                 if kept:
-                    fields["kept_bytes"] = str(sum(map(len, kept.values())))
+                    fields["kept_bytes"] = str(kept_bytes)
                 own_id = stream_id or new_stream_id()
                 return await self._run_steps(own_id, fields, hashed, asked, owner, key, until)
         except TimeoutError:

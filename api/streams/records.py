@@ -1,7 +1,7 @@
 """The record of a stream in the form that callers see."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -43,26 +43,37 @@ def links(stream_id: str, prefix: str) -> dict[str, str]:
     return {"events_url": f"{url}/events", "url": url}
 
 
+def record_of(stream_id: str, reading: Reading) -> bytes:
+    """The whole record without its links, as a JSON object."""
+    return msgspec.json.encode(describe(stream_id, reading))
+
+
+Tell = Callable[[str, Reading], bytes]
+"""What callers are told of a stream, by its id and what was read of it."""
+
+
 class Records:
-    """The records of streams, as JSON objects without their links."""
+    """The records of streams, in the form that callers see, for whoever takes them in his own time."""
 
     def __init__(self, streams: Streams, unsent: Unsent) -> None:
         self._streams = streams
         self._unsent = unsent
         self._flights = SingleFlight(self._read)
 
-    async def get(self, owner: str, stream_id: str) -> bytes | None:
+    async def get(self, owner: str, stream_id: str, tell: Tell = record_of) -> bytes | None:
         """The record as it is now or later; None where the stream is gone. Raises :class:`Problem` (429) where too
-        much of this key waits to be sent."""
-        self._admit(owner, b"")
-        record = await self._flights.get((owner, stream_id))
-        return None if record is None else self._admit(owner, record)
+        much of this key waits to be sent. ``tell``: one function for each form, for what is read at once is
+        shared."""
+        self.admit(owner, b"")
+        record = await self._flights.get((owner, stream_id, tell))
+        return None if record is None else self.admit(owner, record)
 
     def sent(self, owner: str, record: bytes) -> AbstractContextManager[None]:
         """The record is held for one caller as long as the block lasts."""
         return self._unsent.held(owner, record)
 
-    def _admit(self, owner: str, record: bytes) -> bytes:
+    def admit(self, owner: str, record: bytes) -> bytes:
+        """These bytes, or equal ones that are held already. Raises :class:`Problem` (429), as :meth:`get`."""
         admitted = self._unsent.admit(owner, record)
         if admitted is None:
             raise Problem(
@@ -74,20 +85,19 @@ class Records:
             )
         return admitted
 
-    async def _read(self, key: tuple[str, str]) -> bytes | None:
-        owner, stream_id = key
+    async def _read(self, key: tuple[str, str, Tell]) -> bytes | None:
+        owner, stream_id, tell = key
         async with self._unsent.reading(owner):
-            return await read_record(self._streams, stream_id)
+            return await read_record(self._streams, stream_id, tell)
 
 
-async def read_record(streams: Streams, stream_id: str) -> bytes | None:
-    """The whole record without its links, as a JSON object; None where the stream does not exist."""
+async def read_record(streams: Streams, stream_id: str, tell: Tell) -> bytes | None:
+    """What is told of a stream; None where it does not exist."""
     reading = await streams.read(stream_id)
     if reading is None:
         return None
     in_thread = len(reading.snapshot) > LARGE_SNAPSHOT
-    described = await asyncio.to_thread(describe, stream_id, reading) if in_thread else describe(stream_id, reading)
-    return msgspec.json.encode(described)
+    return await asyncio.to_thread(tell, stream_id, reading) if in_thread else tell(stream_id, reading)
 
 
 def describe(stream_id: str, reading: Reading) -> dict[str, Any]:

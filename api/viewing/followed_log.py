@@ -89,6 +89,14 @@ class FollowedLog:
         self.changes = 0
         self.snapshot: Recent[Resync | None] = Recent()
         self._waiting: dict[Waiter, None] = {}
+        self._asked = ""
+
+    def shared(self, asked: str) -> str:
+        """The same text, as the one object that all viewers hold: what a record keeps of its request may be half a
+        megabyte, and each viewer's dialect knows it."""
+        if self._asked != asked:
+            self._asked = asked
+        return self._asked
 
     def extend(self, entries: Sequence[RawEntry]) -> None:
         """Take what the log brought, one entry or more, in order."""

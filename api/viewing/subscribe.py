@@ -164,7 +164,8 @@ async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]
         return stream.follow(has, wanted.speak(stream.about))
 
     with follow() as followed:
-        viewer = await stream.viewer(has, followed, wanted.speak(stream.about), sink, wanted.batch)
+        about = stream.about._replace(asked=followed.shared(stream.about.asked))
+        viewer = await stream.viewer(has, followed, wanted.speak(about), sink, wanted.batch)
         place = StartingPoint(wanted.position, 0) if wanted.find is None else await viewer.find(wanted.find)
         if place is None:
             raise Problem(

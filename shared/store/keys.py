@@ -64,7 +64,7 @@ expire together once the stream has ended.
 ``<p>:secret``, string
     The secret for Idempotency-Keys and read tokens, where none is configured. Never expires.
 
-``<p>:chat:<owner>:<chat>``, string
+``<p>:chat:<owner>:<hash of the chat's id>``, string
     The id of the stream that answers in a chat (:mod:`shared.store.chats`). Written and read by the API. Lives
     48 h.
 
@@ -107,6 +107,7 @@ released), ``result`` (JSON: the terminal event's data), and for each operation 
 """
 
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import NamedTuple
 
 
@@ -177,7 +178,8 @@ class Keys:
         return f"{self.prefix}:secret"
 
     def chat(self, owner: str, chat: str) -> str:
-        return f"{self.prefix}:chat:{owner}:{chat}"
+        # A caller's name of 200 characters would be most of what Redis holds for a chat.
+        return f"{self.prefix}:chat:{owner}:{sha256(chat.encode()).hexdigest()[:32]}"
 
     def creations(self, owner: str) -> str:
         return f"{self.prefix}:limit:creations:{owner}"

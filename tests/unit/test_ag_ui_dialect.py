@@ -215,3 +215,10 @@ def test_a_tool_s_event_leads_to_the_entry_in_front_of_the_end() -> None:
     assert "id: 200-1.0\ndata: " in said
     assert '"input":{"a":1}' in said
     assert place_of("200-1.0") == Cursor(200, 1)
+
+
+def test_arguments_that_no_client_could_read_are_told_as_the_model_said_them() -> None:
+    """JSON that nests without end raised in the hub, which ended the process and all its viewers."""
+    deep = "[" * 5000
+    said = spoken(TanStackDialect).batch(log_of([{"tool_call": {"index": 0, "arguments": deep}}])).decode()
+    assert f'"input":"{deep}"' in said

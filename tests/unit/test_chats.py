@@ -49,3 +49,10 @@ async def test_a_later_one_stays(chats: Chats) -> None:
     await chats.give("alice", "c", "s2")
     await chats.take_back("alice", "c", "s1", before)
     assert await chats.stream_of("alice", "c") == "s2"
+
+
+def test_a_chat_s_own_name_is_no_matter_for_the_size_of_its_key() -> None:
+    """A chat outlives the stream that counts for its key: with names of 200 characters it took 1 KB."""
+    sizes = {len(Keys("t").chat("alice", name).encode()) for name in ("", "c", "c" * 200, "é" * 200)}
+    assert len(sizes) == 1
+    assert Keys("t").chat("alice", "c") != Keys("t").chat("alice", "d")

@@ -152,3 +152,13 @@ async def test_a_refused_option_names_the_variable_that_would_allow_it() -> None
     asked = CreateStream(prompt="x", model="local/m", provider_options={"store": True})
     with pytest.raises(Problem, match="LOCAL_OPTIONS=store"):
         await creation().create(asked, "", None)
+
+
+async def test_what_is_kept_of_a_request_is_bounded_too() -> None:
+    """Ids and metadata are no part of the prompt, and a conversation kept those of all its responses."""
+    asked = CreateStream(prompt="x", model="local/m")
+    with pytest.raises(Allowed):
+        await creation().create(asked, "", None, keeps={"input": ["i" * 700_000]})
+    with pytest.raises(Problem) as caught:
+        await creation().create(asked, "", None, keeps={"input": ["i" * 700_000], "asked": "a" * 100_000})
+    assert (caught.value.status, caught.value.code) == (413, "prompt_too_large")

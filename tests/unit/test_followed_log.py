@@ -138,3 +138,12 @@ async def test_a_followed_log_is_of_one_creation() -> None:
         assert logs.of(["s"]) == [new]
     assert told == [old, new]
     logs.close()
+
+
+def test_all_viewers_hold_one_text_of_what_is_kept_of_the_request() -> None:
+    """Each had its own, of up to half a megabyte."""
+    follow = followed()
+    first, second = (" ".join(["instructions"] * 10) for _ in range(2))
+    assert first is not second
+    assert follow.shared(first) is follow.shared(second)
+    assert follow.shared("") == ""

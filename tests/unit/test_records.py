@@ -26,7 +26,7 @@ class Reads:
         self.grows = grows
         self.count = self.at_once = self.most_at_once = 0
 
-    async def __call__(self, streams: Any, stream_id: str) -> bytes | None:
+    async def __call__(self, streams: Any, stream_id: str, tell: Any) -> bytes | None:
         self.count += 1
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)

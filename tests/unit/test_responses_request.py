@@ -1,5 +1,6 @@
 """The request of OpenAI's Responses: items and fields in, a stream's request out."""
 
+import json
 from typing import Any
 
 import pytest
@@ -145,6 +146,8 @@ def test_an_input_is_kept_unless_the_caller_does_not_want_it() -> None:
 
 
 CALL = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+DEEP = json.loads("[" * 70 + "]" * 70)
+MANY = {"type": "reasoning", "encrypted_content": kept("local", [[]] * 20_000)}
 
 
 @pytest.mark.parametrize(
@@ -174,6 +177,7 @@ CALL = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
         ({"service_tier": "flex"}, "service_tier", "no tiers"),
         ({"top_logprobs": 3}, "top_logprobs", "not kept"),
         ({"include": ["message.output_text.logprobs"]}, "include", "not kept"),
+        ({"include": 5}, "include", "a list"),
         ({"seed": 3}, "seed", "no such field"),
         ({"background": True, "store": False}, "store", "background"),
         ({"stream": 1}, "stream", "true or false"),
@@ -188,6 +192,11 @@ CALL = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
         ({"text": {"format": {"type": "json_schema", "name": "n"}}}, "text", "required"),
         ({"reasoning": {"effort": "much"}}, "reasoning", "Input should be"),
         ({"max_output_tokens": 0}, "max_output_tokens", "greater"),
+        ({"text": {"verbosity": DEEP}}, "text", "nests deeper"),
+        ({"text": {"format": {"type": "text", "more": DEEP}}}, "text", "nests deeper"),
+        ({"reasoning": {"summary": [10**30]}}, "reasoning", "out of range"),
+        ({"parallel_tool_calls": DEEP}, "parallel_tool_calls", "nests deeper"),
+        ({"input": [USER, MANY, USER]}, "input", "more than 20000 values"),
         ({"metadata": {"a": 1}}, "metadata.a", "text of at most"),
         ({"metadata": {str(n): "" for n in range(17)}}, "metadata", "at most 16"),
     ],

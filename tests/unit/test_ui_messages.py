@@ -178,6 +178,7 @@ def test_the_answer_continues_an_assistant_s_last_message() -> None:
         ([{**USER, "parts": [{"type": "text", "text": "x"}] * (MAX_PARTS + 1)}], "at most"),
         ([{**USER, "role": "robot"}], "'system', 'user' or 'assistant'"),
         ([{**USER, "parts": [{"type": "text", "text": "x", "deep": 10**30}]}], "out of range"),
+        ([{**USER, "metadata": {"deep": 10**30}}], "out of range"),
         ([USER, assistant({**tool("output-available"), "toolCallId": {}}), USER], "tool_call"),
     ],
 )

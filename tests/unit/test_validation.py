@@ -1,12 +1,13 @@
 """What a wrong request is told: the field that is wrong, once, in words that say nothing of the code."""
 
+import json
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
-from api.http.problems import handlers
+from api.http.problems import handlers, unusable
 from api.metrics import ApiMetrics
 from api.schemas.messages import MAX_PARTS
 from api.schemas.requests import CreateStream
@@ -15,6 +16,9 @@ from tests.support.conversation import TOOL
 
 def user(*parts: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": list(parts)}]}
+
+
+JSON = {"Content-Type": "application/json"}
 
 
 async def refused(**sent: Any) -> dict[str, Any]:
@@ -110,3 +114,19 @@ async def test_a_body_that_does_not_say_it_is_json_is_told_what_to_say(headers: 
 async def test_a_missing_body_is_told_to_send_one() -> None:
     document = await refused(headers={"content-type": "application/json"})
     assert document["errors"] == [{"field": "body", "message": "send a JSON object"}]
+
+
+async def test_what_a_caller_sent_is_told_again_as_far_as_it_can_be_read() -> None:
+    """Half a surrogate pair was an internal error, and a long name came back twice as long."""
+    document = await refused(content=b'{"' + b"k" * 100_000 + b'": 1}', headers=JSON)
+    assert len(document["detail"]) < 3000
+    told = unusable("invalid_request", [{"field": "metadata.\ud800", "message": "wrong"}])
+    assert told.extra["errors"] == [{"field": "metadata.?", "message": "wrong"}]
+    assert json.loads(told.response().body)["detail"] == "The request can't be used: metadata.?: wrong."
+
+
+async def test_a_fault_of_what_two_fields_say_together_has_a_place() -> None:
+    deep = json.loads("[" * 70 + "]" * 70)
+    answer = {"role": "assistant", "content": "a", "provider_parts": [{"type": "t"}], "reasoning_details": deep}
+    document = await refused(json={"messages": [answer, {"role": "user", "content": "x"}]})
+    assert document["errors"][0]["field"].startswith("messages.0.provider_parts")
