@@ -26,3 +26,15 @@ def dialect(name: str) -> Speak | None:
     if not _NAME.fullmatch(name) or find_spec(module_name) is None:
         return None
     return cast("Speak | None", getattr(import_module(module_name), "speak", None))
+
+
+def unasked(speak: Speak) -> Speak:
+    """The same for viewers who may read the answer, and not what was asked: those with a read token."""
+
+    def speak_unasked(about: About) -> Dialect:
+        spoken = speak(about._replace(asked=""))
+        if spoken.stateful:
+            spoken.name += "-unasked"  # viewers of one name share their bytes
+        return spoken
+
+    return speak_unasked

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import Field
 from redis.exceptions import RedisError
 
-from api.dialects import NATIVE, dialect
+from api.dialects import NATIVE, dialect, unasked
 from api.dialects.base import About
 from api.http.auth import OWNER, context, own_fields
 from api.http.problems import Problem, documented
@@ -85,6 +85,7 @@ async def events(
             return come_back(has, CROWDED)
         if request.scope[OWNER] is None:
             record = await has.tokens.fields(stream_id, asked.token or "", position, *NEEDED)
+            speak = unasked(speak)
         else:
             record = await own_fields(request, stream_id, *NEEDED)
         wanted = Wanted(stream_id, position, speak, batches)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from api.dialects import native, unasked
 from api.dialects.base import About
-from api.dialects.responses import ResponsesDialect, output_of, respond
+from api.dialects.responses import ResponsesDialect, output_of, respond, speak
 from api.schemas.responses import response_request, unkept
 from api.viewing.viewer import resync
 from shared.protocol.cursor import Cursor
@@ -328,3 +329,14 @@ def test_an_entry_that_a_trimmed_log_lost_is_a_short_event() -> None:
     found = resync(spoken(1), trimmed(entries, len(entries) - 2), [])
     assert len(found.head) < 450 * len(entries)  # of which the text, four times, is 160
     assert found.head.count(b"response.in_progress") == 2  # the name and the type of one event
+
+
+def test_who_may_read_the_answer_alone_is_not_told_what_was_asked() -> None:
+    """A read token's holder read the instructions in the response, by dialect=responses."""
+    about = About("s", "p/m", 1000, 0, ASKED)
+    told, untold = speak(about), unasked(speak)(about)
+    entries = log_of([[{"text": "x"}]])
+    assert b"be brief" in told.batch(entries)
+    assert b"be brief" not in untold.batch(entries)
+    assert told.name != untold.name, "they would share their bytes"
+    assert native.speak(about).name == unasked(native.speak)(about).name
