@@ -266,7 +266,7 @@ class PartsDialect(OneWayDialect):
             whole = number == self._index + self.extras
             index, extras = (self._index, self.extras) if whole else (min(index, self._index - 1), extras)
         run = bisect_right(self._runs, index, key=itemgetter(1)) - 1
-        if index < self.about.text_index + (run < 0):  # all of that is in what a viewer gets first
+        if number < self.about.text_index + (run < 0):  # all of that is in what a viewer gets first
             return StartingPoint(None, number + 1)
         if run < 0:
             raise LookupError(number)

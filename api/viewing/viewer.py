@@ -152,9 +152,9 @@ class Viewer:
 
         Raises one of AWAY, or a RedisError, while Redis can't be asked.
         """
-        in_front = cursor is not None and self._in_front(cursor)
-        if in_front and (cursor == _BEGINNING or not await self._restarted()):
-            cursor, in_front = None, False
+        if cursor == _BEGINNING and not self._dialect.restarts:
+            cursor = None
+        in_front = cursor is not None and self._in_front(cursor) and await self._restarted()
         wanted = self._text_from if cursor is None else cursor
         self._last = None if cursor is None else cursor.encode()
         buffer = self._followed.buffer
