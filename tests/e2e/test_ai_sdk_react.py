@@ -65,6 +65,7 @@ async def page(browser: Browser, app_url: str) -> AsyncIterator[Page]:
 
 
 async def ask(page: Page, script: dict[str, Any]) -> None:
+    await page.wait_for_function(f"() => {STATUS} === 'ready'")  # it asks for an answer on its way when it opens
     await page.fill("input", json.dumps(script))
     await page.press("input", "Enter")
 
