@@ -38,12 +38,8 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
         yield made
 
 
-def base_url(stack: Stack) -> str:
-    return f"{str(stack.client.base_url).rstrip('/')}/v1"
-
-
 async def test_openais_python_library_reads_resumes_and_goes_on(stack: Stack) -> None:
-    told = await run_client("openai_responses.py", base_url(stack), MODEL, json.dumps(SCRIPT))
+    told = await run_client("openai_responses.py", stack.openai_url, MODEL, json.dumps(SCRIPT))
     assert told.get("status", told.get("error")) is None
     assert told["numbers"]
     assert told["text"] == told["deltas"] == script_text(SCRIPT)
@@ -66,7 +62,7 @@ async def test_openais_python_library_reads_resumes_and_goes_on(stack: Stack) ->
 
 async def by_node(stack: Stack, model: str, script: dict) -> dict[str, Any]:
     node, _ = node_script("openai/package.json")
-    argv = [node, str(FOLDER / "openai_responses.mjs"), base_url(stack), model, json.dumps(script)]
+    argv = [node, str(FOLDER / "openai_responses.mjs"), stack.openai_url, model, json.dumps(script)]
     process = await asyncio.create_subprocess_exec(*argv, stdout=-1, stderr=-1)
     try:
         async with asyncio.timeout(WITHIN_S):
@@ -104,7 +100,7 @@ async def test_openais_node_library_reads_and_resumes_behind_every_event(stack: 
 )
 async def test_a_library_runs_one_tool_loop(stack: Stack, library: str) -> None:
     script = {"tokens": 2, "reasoning_tokens": 2, "tool_call": True, "after_tool": AFTER, "name": library}
-    told = await run_client("responses_frameworks.py", library, base_url(stack), MODEL, json.dumps(script))
+    told = await run_client("responses_frameworks.py", library, stack.openai_url, MODEL, json.dumps(script))
     assert told == {"text": AFTER["text"], "asked": [json.loads(TOOL_ARGUMENTS)["query"]]}
     first, second = stack.calls(library)
     assert first.asked["tools"][0]["function"]["name"] == "look_up"
@@ -116,7 +112,7 @@ async def test_a_library_runs_one_tool_loop(stack: Stack, library: str) -> None:
 async def test_langchain_gets_a_structured_answer(stack: Stack) -> None:
     script = {"text": '{"flood": 7}', "name": "shaped"}
     told = await run_client(
-        "responses_frameworks.py", "langchain-openai, structured", base_url(stack), MODEL, json.dumps(script)
+        "responses_frameworks.py", "langchain-openai, structured", stack.openai_url, MODEL, json.dumps(script)
     )
     assert told["text"] == "7"
     (call,) = stack.calls("shaped")
@@ -165,7 +161,7 @@ async def test_what_was_cut_short_is_incomplete(stack: Stack) -> None:
     [("nowhere/x", ["NotFoundError", 404, "unknown_provider"])],
 )
 async def test_what_is_refused_is_raised_as_with_openai(stack: Stack, model: str, raised: list) -> None:
-    told = await run_client("openai_responses.py", base_url(stack), model, "hello")
+    told = await run_client("openai_responses.py", stack.openai_url, model, "hello")
     assert told["status"][:3] == raised
     told = await by_node(stack, model, SCRIPT)
     assert told["error"][:3] == raised

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from api.viewing.viewer import resync
 from tests.support.clients import CLIENTS, PYTHON
+from tests.support.made_logs import ATTEMPTS, log_of, trimmed
+from tests.support.made_responses import events, said, spoken
 from tests.support.node import FOLDER, node_script
 from tests.support.requirements import skip_or_fail
-from tests.unit.test_parts_dialect import ATTEMPTS, log_of
-from tests.unit.test_responses_dialect import events, said, spoken, trimmed
 
 LOGS = 60
 WITHIN_S = 60

@@ -31,6 +31,11 @@ class Stack:
         self.settings = settings
         self._started = 0
 
+    @property
+    def openai_url(self) -> str:
+        """What OpenAI's libraries take for the base URL of the first API process."""
+        return f"{self.apis[0].url}/v1"
+
     def env(self) -> dict[str, str]:
         return (
             base_env(

@@ -14,9 +14,8 @@ from api.dialects.base import About
 from api.viewing.viewer import resync
 from shared.protocol.cursor import BadCursor, Cursor
 from shared.protocol.events import encode_data
-from shared.protocol.transcript import snapshot_lines
 from shared.store.log import Entry
-from shared.store.streams import Reading
+from tests.support.made_logs import trimmed
 
 STREAM = "s" * 24
 ASKED = json.dumps(
@@ -145,10 +144,7 @@ def test_a_trimmed_run_has_the_same_messages(kind: type[AgUiDialect], said: list
     uncut.run(spoken(kind).batch(entries).decode())
     as_of = data.draw(st.integers(1, len(entries) - 2))
     first = data.draw(st.integers(1, as_of))
-    deltas = [json.loads(entry.data) for entry in entries[1 : as_of + 1] if entry.type == "message"]
-    record = {"attempt": "1", "snapshot_id": str(entries[as_of].cursor), "text_index": "1", "index": "1"}
-    record["text_from"] = str(entries[1].cursor)
-    reading = Reading(record, snapshot_lines(deltas), entries[as_of + 1 :])
+    reading = trimmed(entries, as_of)
     found = resync(spoken(kind, 1), reading, entries[first : as_of + 1])
     late = Client()
     late.run(found.head.decode() + _behind(kind, entries, as_of))

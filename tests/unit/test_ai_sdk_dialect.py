@@ -15,11 +15,10 @@ from api.schemas.ui_messages import ChatRequest
 from api.viewing.viewer import resync
 from shared.protocol.cursor import Cursor
 from shared.protocol.events import encode_data
-from shared.protocol.transcript import snapshot_lines
 from shared.store.log import Entry
-from shared.store.streams import Reading
 from tests.support.ai_sdk import PACKAGES, Message, run_client, user
-from tests.unit.test_parts_dialect import ATTEMPTS, delta_of, log_of
+from tests.support.made_logs import ATTEMPTS, delta_of, log_of
+from tests.support.made_logs import trimmed as trimmed_log
 from worker.providers import adapter
 from worker.providers.base import GenerationRequest
 
@@ -235,16 +234,7 @@ def some_log(chooses: random.Random) -> list[Entry]:
 
 def trimmed(entries: list[Entry], as_of: int, first: int) -> bytes:
     """What a viewer gets whose log has lost its beginning: everything up to ``as_of`` stands in the snapshot."""
-    openings = [place for place, entry in enumerate(entries) if entry.type in ("started", "continued")]
-    deltas = [found for entry in entries[1 : as_of + 1] if (found := delta_of(entry)) is not None]
-    record = {
-        "attempt": str(len(openings)),
-        "snapshot_id": str(entries[as_of].cursor),
-        "text_from": str(entries[1].cursor),
-        "text_index": "1",
-        "index": str(openings[-1]),
-    }
-    reading = Reading(record, snapshot_lines(deltas), entries[as_of + 1 :])
+    reading = trimmed_log(entries, as_of)
     found = resync(spoken(1), reading, entries[first : as_of + 1])
     whole = spoken()
     said = [whole.entry(entry.cursor.encode(), entry.type, entry.data) for entry in entries]

@@ -12,10 +12,10 @@ from api.dialects.base import About
 from api.dialects.parts import Part, PartsDialect
 from api.viewing.viewer import resync
 from shared.protocol.cursor import Cursor
-from shared.protocol.events import decode_data, decode_many, encode_data
+from shared.protocol.events import decode_many, encode_data
 from shared.protocol.transcript import snapshot_lines, without
 from shared.store.log import Entry
-from shared.store.streams import Reading
+from tests.support.made_logs import ATTEMPTS, DELTAS, log_of, named, trimmed
 
 
 class Spelled(PartsDialect):
@@ -59,54 +59,6 @@ class Spelled(PartsDialect):
 
     def cancelled(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
         return self._line(self.index + self.extras, "cancelled")
-
-
-TEXTS = st.text(min_size=1, max_size=6)
-DELTAS = st.one_of(
-    st.builds(lambda text: {"text": text}, TEXTS),
-    st.builds(lambda text: {"reasoning": text}, TEXTS),
-    st.builds(lambda data: {"provider": {"type": "t", "data": data}}, TEXTS),
-    st.builds(lambda n, text: {"tool_call": {"index": n, "arguments": text}}, st.integers(0, 2), TEXTS),
-    st.builds(
-        lambda n, text: {"tool_call": {"index": n, "id": f"id{n}", "name": f"tool{n}", "arguments": text}},
-        st.integers(0, 2),
-        TEXTS,
-    ),
-)
-HOLDS = st.sampled_from(["waiting", "paused", "resumed"])
-SAID = st.lists(st.one_of(DELTAS, HOLDS), max_size=25)
-ATTEMPTS = st.lists(SAID, min_size=1, max_size=3)
-
-
-def named(said: list[Any], known: set[int]) -> list[Any]:
-    """The same, where the first piece of each call has its id."""
-    told = []
-    for one in said:
-        call = one.get("tool_call") if isinstance(one, dict) else None
-        if call is not None and call["index"] not in known:
-            known.add(call["index"])
-            one = {"tool_call": {"id": f"id{call['index']}", "name": "tool", **call}}
-        told.append(one)
-    return told
-
-
-def log_of(attempts: list[list[Any]]) -> list[Entry]:
-    """A whole log: queued, then each attempt behind its opening, and the end."""
-    known: set[int] = set()
-    entries = [Entry(Cursor(1000, 0), "queued", b"{}")]
-    for number, said in enumerate(attempts):
-        epoch = 2000 + 100 * number
-        kind = "continued" if number else "started"
-        entries.append(Entry(Cursor(epoch, 0), kind, b"{}", entries[-1].cursor))
-        for n, one in enumerate(named(said, known), 1):
-            cursor = Cursor(epoch, n)
-            if isinstance(one, str):
-                entries.append(Entry(cursor, one, b"{}"))
-            else:
-                entries.append(Entry(cursor, "message", encode_data(one)))
-    last = entries[-1].cursor
-    entries.append(Entry(Cursor(last.epoch, last.n + 1), "done", encode_data({"finish_reason": "stop"})))
-    return entries
 
 
 def spelled(text_index: int = 0) -> Spelled:
@@ -156,16 +108,7 @@ def test_a_trimmed_log_says_the_same_behind_what_is_left_of_it(
     # The snapshot tells everything up to one entry behind the opening; the log lost some of what that tells.
     as_of = data.draw(st.integers(1, len(entries) - 2))
     first = data.draw(st.integers(1, as_of))
-    openings = [place for place, entry in enumerate(entries) if entry.type in ("started", "continued")]
-    deltas = [msg for entry in entries[1 : as_of + 1] if (msg := delta_of(entry)) is not None]
-    record = {
-        "attempt": str(len(attempts)),
-        "snapshot_id": str(entries[as_of].cursor),
-        "text_from": str(entries[1].cursor),
-        "text_index": "1",
-        "index": str(openings[-1]),
-    }
-    reading = Reading(record, snapshot_lines(deltas), entries[as_of + 1 :])
+    reading = trimmed(entries, as_of)
     assert reading.index == as_of
     found = resync(spelled(1), reading, entries[first : as_of + 1])
     behind = lines(found.head) + lines(b"".join(said[as_of + 1 :]))
@@ -178,10 +121,6 @@ def test_a_trimmed_log_says_the_same_behind_what_is_left_of_it(
         twin = found.dialect.at(entries[place].cursor)
         assert twin is not None
         assert twin.batch(entries[place + 1 :]) == b"".join(said[place + 1 :])
-
-
-def delta_of(entry: Entry) -> dict[str, Any] | None:
-    return decode_data(entry.data) if entry.type == "message" else None
 
 
 def test_a_second_beginning_behind_shown_parts_is_an_error_and_the_end() -> None:

@@ -15,28 +15,10 @@ from api.schemas.responses import response_request, unkept
 from api.viewing.viewer import resync
 from shared.protocol.cursor import Cursor
 from shared.protocol.events import decode_data, encode_data
-from shared.protocol.sse import SseParser
-from shared.protocol.transcript import Transcript, snapshot_lines
+from shared.protocol.transcript import Transcript
 from shared.store.log import Entry
-from shared.store.streams import Reading
-from tests.unit.test_parts_dialect import ATTEMPTS, delta_of, log_of
-
-ASKED = json.dumps({"responses": {"background": True, "tools": [], "instructions": "be brief"}})
-
-
-def spoken(text_index: int = 0) -> ResponsesDialect:
-    return ResponsesDialect(About("s", "p/m", 1_700_000_000_000, text_index, ASKED))
-
-
-def events(raw: bytes) -> list[dict[str, Any]]:
-    found = [event for event in SseParser().feed(raw) if event.data]
-    told = [json.loads(event.data) for event in found]
-    assert [event.event for event in found] == [one["type"] for one in told]
-    return told
-
-
-def said(dialect: ResponsesDialect, entries: list[Entry]) -> list[bytes]:
-    return [dialect.entry(entry.cursor.encode(), entry.type, entry.data) for entry in entries]
+from tests.support.made_logs import ATTEMPTS, log_of, trimmed
+from tests.support.made_responses import ASKED, events, said, spoken
 
 
 def accumulated(told: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -144,20 +126,6 @@ def test_a_trimmed_log_has_the_same_numbers_and_says_where_it_cannot_go_on(
         assert twin is not None
         rest = [entry for entry in entries if entry.cursor > place.cursor]
         assert events(twin.batch(rest))[place.seen :] == whole[number + 1 :]
-
-
-def trimmed(entries: list[Entry], as_of: int, **record: str) -> Reading:
-    """What a record tells by a snapshot up to this entry, and what comes behind it."""
-    openings = [place for place, entry in enumerate(entries) if entry.type in ("started", "continued")]
-    deltas = [found for entry in entries[1 : as_of + 1] if (found := delta_of(entry)) is not None]
-    told = {
-        "attempt": "1",
-        "snapshot_id": str(entries[as_of].cursor),
-        "text_from": str(entries[1].cursor),
-        "text_index": "1",
-        "index": str(openings[-1]),
-    }
-    return Reading({**told, **record}, snapshot_lines(deltas), entries[as_of + 1 :])
 
 
 @settings(deadline=None)
