@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.process_tree import adopt_orphans, children
 from tests.support.processes import SETTINGS, Child, Server, start_model, start_server
@@ -35,6 +36,12 @@ LONGEST = (
 at the end. The list is a hint; a file that is missing in it costs time at worst."""
 KINDS = ("e2e", "integration")
 """Folders whose tests wait for processes; what only computes fills the gaps behind them."""
+
+
+def pytest_configure() -> None:
+    """An input that takes long on a busy machine is no fault: hypothesis would fail it after 0.2 s."""
+    settings.register_profile("headrace", deadline=None)
+    settings.load_profile("headrace")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

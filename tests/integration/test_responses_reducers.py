@@ -30,7 +30,6 @@ def bodies() -> tuple[list[str], list[list[dict[str, Any]]]]:
         max_examples=LOGS,
         database=None,
         derandomize=True,
-        deadline=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )

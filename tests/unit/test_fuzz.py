@@ -34,7 +34,6 @@ formats = pytest.mark.parametrize("name", ["openai", "anthropic", "google"])
 def fuzz(long: int) -> settings:
     return settings(
         max_examples=long if LONG else 300,
-        deadline=None,
         suppress_health_check=list(HealthCheck),
         derandomize=False,
         database=None,

@@ -27,7 +27,7 @@ from worker.providers.base import (
 from worker.providers.errors import CODES, read_error
 
 openai = adapter("openai")
-examples = settings(deadline=None, max_examples=80)
+examples = settings(max_examples=80)
 
 
 def read(data: Any, event: str = "message") -> list[ProviderEvent]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from api.dialects.base import About
@@ -69,7 +69,6 @@ def lines(raw: bytes) -> list[str]:
     return raw.decode().split("\n")[:-1]
 
 
-@settings(deadline=None)
 @given(ATTEMPTS)
 def test_each_event_has_the_next_number(attempts: list[list[Any]]) -> None:
     said = lines(spelled().batch(log_of(attempts)))
@@ -77,7 +76,6 @@ def test_each_event_has_the_next_number(attempts: list[list[Any]]) -> None:
     assert numbers == list(range(len(numbers)))
 
 
-@settings(deadline=None)
 @given(ATTEMPTS)
 def test_a_viewer_that_begins_late_or_comes_back_gets_the_rest_as_it_was(attempts: list[list[Any]]) -> None:
     entries = log_of(attempts)
@@ -97,7 +95,6 @@ def test_a_viewer_that_begins_late_or_comes_back_gets_the_rest_as_it_was(attempt
     assert whole.at(Cursor(1, 0)) is None
 
 
-@settings(deadline=None)
 @given(ATTEMPTS, st.data())
 def test_a_trimmed_log_says_the_same_behind_what_is_left_of_it(
     attempts: list[list[Any]], data: st.DataObject
@@ -133,7 +130,6 @@ def test_a_second_beginning_behind_shown_parts_is_an_error_and_the_end() -> None
     assert lines(again) == ["4 failed  restarted"]
 
 
-@settings(deadline=None)
 @given(st.lists(DELTAS, max_size=20), st.integers(0, 20))
 def test_what_stands_in_front_of_a_tail_is_what_a_snapshot_of_it_would_tell(said: list[dict], at: int) -> None:
     said = named(said, set())

@@ -5,7 +5,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from api.dialects import native, unasked
@@ -51,7 +51,6 @@ def bare(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-@settings(deadline=None)
 @given(ATTEMPTS)
 def test_the_last_event_has_what_the_deltas_and_the_done_events_said(attempts: list[list[Any]]) -> None:
     told = events(b"".join(said(spoken(), log_of(attempts))))
@@ -73,7 +72,6 @@ def test_the_last_event_has_what_the_deltas_and_the_done_events_said(attempts: l
     assert text == whole.text
 
 
-@settings(deadline=None)
 @given(ATTEMPTS)
 def test_a_viewer_goes_on_behind_any_number(attempts: list[list[Any]]) -> None:
     entries = log_of(attempts)
@@ -92,7 +90,6 @@ def test_a_viewer_goes_on_behind_any_number(attempts: list[list[Any]]) -> None:
     assert dialect.behind(len(whole)) is None
 
 
-@settings(deadline=None)
 @given(ATTEMPTS, st.data())
 def test_a_trimmed_log_has_the_same_numbers_and_says_where_it_cannot_go_on(
     attempts: list[list[Any]], data: st.DataObject
@@ -128,7 +125,6 @@ def test_a_trimmed_log_has_the_same_numbers_and_says_where_it_cannot_go_on(
         assert events(twin.batch(rest))[place.seen :] == whole[number + 1 :]
 
 
-@settings(deadline=None)
 @given(ATTEMPTS, st.data())
 def test_the_whole_response_is_the_last_event_s(attempts: list[list[Any]], data: st.DataObject) -> None:
     entries = log_of(attempts)
