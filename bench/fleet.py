@@ -194,25 +194,25 @@ class Headrace(Contender):
 
 
 class InOpenAI(Headrace):
-    """Read in another dialect than the native one; all else is the same."""
+    """Headrace, read in another dialect than the native one. ``key`` is the dialect's name."""
 
-    key, title, dialect = "openai", "(c) Headrace, in OpenAI's dialect", "openai"
+    key, title = "openai", "(c) Headrace, in OpenAI's dialect"
 
     def asking(self, answer: AskedAnswer) -> HttpRequest:
         # The events_url holds a read token, so there is a query already.
-        return HttpRequest(self.port, self._create(answer, self.owners[0]), get(f"{{}}&dialect={self.dialect}"))
+        return HttpRequest(self.port, self._create(answer, self.owners[0]), get(f"{{}}&dialect={self.key}"))
 
 
 class InResponses(InOpenAI):
-    key, title, dialect = "responses", "(c) Headrace, in the dialect of OpenAI's Responses", "responses"
+    key, title = "responses", "(c) Headrace, in the dialect of OpenAI's Responses"
 
 
 class InAiSdk(InOpenAI):
-    key, title, dialect = "ai-sdk", "(c) Headrace, in the AI SDK's dialect", "ai-sdk"
+    key, title = "ai-sdk", "(c) Headrace, in the AI SDK's dialect"
 
 
 class InAgUi(InOpenAI):
-    key, title, dialect = "ag-ui", "(c) Headrace, in AG-UI's dialect", "ag-ui"
+    key, title = "ag-ui", "(c) Headrace, in AG-UI's dialect"
 
 
 DIALECTS: tuple[type[InOpenAI], ...] = (InOpenAI, InResponses, InAiSdk, InAgUi)

@@ -47,7 +47,7 @@ KEPT = Path(__file__).with_name("guard.json")
 OURS = tuple(f"{ROOT}/{package}/" for package in ("shared", "api", "worker"))
 METRICS = tuple(f"{ROOT}/{file}" for file in ("shared/process/metrics.py", "worker/metrics.py"))
 MOST_FOR_METRICS = 0.02
-"""Of a token's instructions: what tells of the work may not become work itself."""
+"""The largest share of a token's instructions that metrics may take."""
 ALL, FOR_METRICS = "worker: instructions a token", "worker: of these, for metrics"
 ROUNDS = 150
 """Tokens of each stream: three seconds of a usual one, as much as the worker's window keeps."""
@@ -148,16 +148,17 @@ class CountedProvider:
 
     @asynccontextmanager
     async def answer(self, provider: Provider, request: GenerationRequest) -> AsyncIterator[ProviderStream]:
-        upstream = DirectConnection(lambda upstream, _: upstream.abort())
-        upstream.connection_made(Nowhere())  # type: ignore[arg-type]
-        head = asyncio.create_task(upstream.ask(b""))
+        connection = DirectConnection(lambda connection, _: connection.abort())
+        connection.connection_made(Nowhere())  # type: ignore[arg-type]
+        head = asyncio.create_task(connection.ask(b""))
         await asyncio.sleep(0)
-        upstream.data_received(HEAD)
+        connection.data_received(HEAD)
         await head
-        self.connections.append(upstream)
+        self.connections.append(connection)
         limits = AnswerLimits(WITHIN_S, WITHIN_S, WITHIN_S, 1 << 30)
         now = asyncio.get_running_loop().time()
-        stream = ProviderStream(StreamDecoder(provider, adapter("openai").reader(request), limits, now), upstream)
+        decoder = StreamDecoder(provider, adapter("openai").reader(request), limits, now)
+        stream = ProviderStream(decoder, connection)
         try:
             yield stream
         finally:
@@ -197,8 +198,8 @@ async def worker_side() -> Counts:
 async def _say(provider: CountedProvider, attempts: list[AttemptLog], round_: int) -> None:
     """Send a token on each connection, and wait until all are written."""
     chunk = _chunk(round_)
-    for upstream in provider.connections:
-        upstream.data_received(chunk)
+    for connection in provider.connections:
+        connection.data_received(chunk)
     said = [one.next_n for one in attempts]
     while any(one.next_n == n or not one.all_acknowledged for one, n in zip(attempts, said, strict=True)):
         await asyncio.sleep(0)

@@ -285,8 +285,8 @@ class Bench:
         }
 
     def held(self, contender: Contender, counts: Sequence[int], answer: AskedAnswer) -> Row:
-        """Streams that have said their answer and have not ended, each with its viewer, in rising number: memory of
-        each process, by role."""
+        """A growing number of streams that have all their tokens and have not ended, each with its viewer: memory
+        of each process, by role."""
         before = self._moment(contender)
         memory: dict[str, list[tuple[int, float]]] = {}
         with contextlib.ExitStack() as stack:

@@ -55,7 +55,7 @@ class Size:
     """Multiples of the limit."""
     idle: tuple[int, ...]
     held: tuple[int, ...]
-    """Streams that are under way together."""
+    """The numbers of streams that run together, for their memory."""
     held_rounds: int
     cold_rounds: int
     dialect_rounds: int
@@ -278,7 +278,7 @@ def idle_viewers(session: Session, size: Size) -> None:
 
 
 def held_streams(session: Session, size: Size) -> None:
-    """Memory of worker and API for a stream that is under way; each time in new processes."""
+    """Memory of worker and API for a running stream. Each round has new processes."""
     answer = AskedAnswer(400, rate=200, hold_ms=60_000)
     for number in session.rounds(size.held_rounds):
         with session.running([Headrace]) as contenders:

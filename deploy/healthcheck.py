@@ -1,10 +1,10 @@
 """Whether the process of this container is well: exit code 0, or 1. For Docker's HEALTHCHECK; standard library.
 
-It is about this process: an API whose Redis is away, or which has no worker, is well, for starting it again would
-not help, and it tells its viewers to wait. (Whether it can serve is ``/readyz/viewers`` and ``/readyz/creates``.)
-An API answers ``/healthz``; a worker gives a sign of life in Redis each second, so one that hangs is found too. A
-look costs 30 ms of CPU; with redis-py it would be 0.3 s, so that is imported only where the URL is more than
-``redis://[user:password@]host[:port]``.
+Only the process itself is checked. An API without its Redis, or without a worker, is well: a restart would not
+help, and it tells its viewers to wait. (``/readyz/viewers`` and ``/readyz/creates`` say whether it can serve.) An
+API answers ``/healthz``. A worker gives a sign of life in Redis each second, so a worker that hangs is found too. A
+check costs 30 ms of CPU. With redis-py it would cost 0.3 s, so redis-py is imported only if the URL is more than
+``redis://[user:password@]host[:port][/db]``.
 """
 
 import os
@@ -25,14 +25,14 @@ def api_is_well() -> bool:
 
 
 def api_port() -> int:
-    """As the API reads it: what Kubernetes sets for a service of the name headrace (``tcp://…``) is no setting."""
+    """The setting as the API reads it. Kubernetes sets another value for a service named headrace (``tcp://…``)."""
     port = os.environ.get("HEADRACE_PORT", "").strip()
     return int(port) if port.isdigit() else 8000
 
 
 def worker_is_well() -> bool:
-    """Whether a worker of this container gave a sign of life lately, by Redis's clock, which may differ from this
-    one's. A sign that is ahead was given before that clock was set back."""
+    """Whether a worker of this container gave a sign of life lately, by Redis's clock, which may differ from the
+    container's. A sign of life that is far ahead does not count: Redis's clock was set back after it."""
     prefix = os.environ.get("HEADRACE_KEY_PREFIX") or "headrace"
     url = os.environ.get("HEADRACE_QUEUE_URL") or os.environ.get("HEADRACE_REDIS_URL") or "redis://127.0.0.1:6379/0"
     parts = urlsplit(url)
@@ -46,7 +46,7 @@ def worker_is_well() -> bool:
 
 
 def ask_redis(url: str, commands: list[list[str]]) -> list:
-    """The answers to these commands."""
+    """The replies to these commands."""
     parts = urlsplit(url)
     before = []
     if parts.password is not None:
@@ -65,7 +65,7 @@ def packed(command: list[str]) -> bytes:
 
 
 def reply(replies):
-    """The next answer (RESP2): bytes, or a list of answers. Raises ConnectionError for an error."""
+    """The next reply (RESP2): bytes, or a list of replies. Raises ConnectionError for an error."""
     line = replies.readline()
     kind, rest = line[:1], line[1:].strip()
     if kind == b"*":
@@ -86,7 +86,7 @@ def ask_by_redis_py(url: str, commands: list[list[str]]) -> list:
     async def ask() -> list:
         client = open_client(url, WITHIN_S)
         try:
-            # As the server says it, and not as redis-py reads it.
+            # Raw replies, as those of ask_redis.
             client.response_callbacks.clear()
             return [await client.execute_command(*command) for command in commands]
         finally:
@@ -96,7 +96,7 @@ def ask_by_redis_py(url: str, commands: list[list[str]]) -> list:
 
 
 def process() -> list[str]:
-    """The words of the container's first process; with ``--init`` they stand behind those of Docker's own."""
+    """The arguments of the container's first process; with ``--init`` they follow those of Docker's own init."""
     with open("/proc/1/cmdline", "rb") as file:
         return file.read().decode().split("\0")
 

@@ -17,10 +17,10 @@ REFRESH_S = 0.1
 
 
 class LastingConsole(Console):
-    """Goes on in silence where whoever read it has left (``headrace up | head``)."""
+    """A console whose program goes on when nobody reads the output any more (``headrace up | head``)."""
 
     def on_broken_pipe(self) -> None:
-        """In place of ending the program."""
+        """Drop the output; rich's own method would end the program."""
         with contextlib.suppress(SystemExit):
             super().on_broken_pipe()
 

@@ -44,7 +44,7 @@ TERMINAL: Final = frozenset({DONE, FAILED, CANCELLED})
 FRESH: Final = frozenset({STARTED, RESTART})
 """Opening events after which the text begins again from nothing."""
 OPENINGS: Final = FRESH | {CONTINUED}
-"""What an attempt begins with."""
+"""The types of the event that opens an attempt."""
 
 encode_data: Final[Callable[[dict[str, Any]], bytes]] = msgspec.json.Encoder().encode
 """One event's data as compact JSON. It is a single line, because JSON escapes every line break."""

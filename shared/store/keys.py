@@ -96,11 +96,11 @@ Channels: ``<p>:wake`` (ids of streams whose logs grew, separated by spaces: a h
 
 The record's fields: ``status``, ``epoch``, ``attempt``, ``tries``, ``released``, ``claimed_epoch``, ``worker``,
 ``owner``, ``request`` (JSON; deleted at the end), ``request_hash``, ``about`` (JSON, in every opening), ``model``,
-``provider``, ``on_failure``, ``asked`` (JSON: what a protocol's answers repeat of their request) and ``input``
-(JSON: what was said to the model, where the caller wants it kept), ``kept_bytes`` (the size of the two),
-``pause_after_ms`` (only with ``flow: client``), ``text_from`` (the id of the opening
-from which the text counts), ``text_index`` (how many entries stood in front of it in the log), ``index`` (the same
-of the attempt's opening), ``snapshot_id``, ``created_ms``, ``started_ms``, ``finished_ms``, ``usage:<attempt>`` and
+``provider``, ``on_failure``, ``asked`` (JSON: the fields of the request that a protocol's answers repeat) and
+``input`` (JSON: the messages to the model, where the caller wants them kept), ``kept_bytes`` (the size of the two),
+``pause_after_ms`` (only with ``flow: client``), ``text_from`` (the id of the opening from which the text counts),
+``text_index`` (the number of entries before it in the log, trimmed ones too), ``index`` (the same for the attempt's
+opening), ``snapshot_id``, ``created_ms``, ``started_ms``, ``finished_ms``, ``usage:<attempt>`` and
 ``cost:<attempt>`` (JSON), ``end:<attempt>`` (why the attempt ended: a status, a code, or how the stream was
 released), ``result`` (JSON: the terminal event's data), and for each operation ``nonce:<operation>`` with
 ``answer:<operation>`` (its reply).
@@ -178,7 +178,7 @@ class Keys:
         return f"{self.prefix}:secret"
 
     def chat(self, owner: str, chat: str) -> str:
-        # A caller's name of 200 characters would be most of what Redis holds for a chat.
+        # A hash, because a caller's name may have 200 characters, which would be most of the entry.
         return f"{self.prefix}:chat:{owner}:{sha256(chat.encode()).hexdigest()[:32]}"
 
     def creations(self, owner: str) -> str:

@@ -36,11 +36,11 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class TurnRequest:
-    """An attempt that wants a turn, or has one. ``reckoned``: the estimated tokens of its request."""
+    """An attempt that wants a turn, or has one. ``estimated``: the estimated tokens of its request."""
 
     member: str
     provider: Provider
-    reckoned: int
+    estimated: int
 
 
 class ProviderLimits:
@@ -66,7 +66,7 @@ class ProviderLimits:
     def _call(self, request: TurnRequest) -> tuple[Sequence[str], Sequence[str | int]]:
         provider = request.provider
         limits = (provider.max_concurrent, provider.requests_per_minute, provider.tokens_per_minute)
-        return self._keys.turns(provider.name), (request.member, TURN_LIFE_MS, *limits, request.reckoned)
+        return self._keys.turns(provider.name), (request.member, TURN_LIFE_MS, *limits, request.estimated)
 
     async def leave(self, request: TurnRequest, second: int, used: int | None) -> None:
         """Give a turn, or a place in the queue, back. ``used``: the tokens that were used in the end, where known.
@@ -84,5 +84,5 @@ class ProviderLimits:
         if found is not None:
             requests, tokens = (int(part) for part in found.split())
             # Two attempts that end at the same moment may lose one correction. The provider enforces its own limit.
-            corrected = f"{requests} {tokens + used - request.reckoned}"
+            corrected = f"{requests} {tokens + used - request.estimated}"
             await self._client.hset(spent, str(second), corrected)  # type: ignore[misc]

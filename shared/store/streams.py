@@ -51,8 +51,8 @@ class Reading:
 
     @property
     def index(self) -> int:
-        """How many of the log's entries stood in front of the one of ``as_of``, trimmed or not; where there is no
-        snapshot, in front of the one before the tail."""
+        """The index of the entry ``as_of`` in the log. Indexes begin at 0, and trimmed entries count too. Without a
+        snapshot: the index of the entry before the tail."""
         if not self.as_of:
             return int(self.record.get("text_index", 0)) - 1
         opening = int(self.record.get("index", 0))
@@ -202,11 +202,11 @@ class Streams:
                 keys = self._keys.stream(stream_id)
                 pipe.strlen(keys.snapshot)
                 pipe.xlen(keys.log)
-                pipe.hmget(keys.meta, ["kept_bytes"])
+                pipe.hget(keys.meta, "kept_bytes")
             raw = await pipe.execute()
         # The text counts twice: the log repeats the snapshot's text, or the end of it.
         return [
-            RECORD_BYTES + 2 * int(text) + ENTRY_BYTES * int(entries) + int(kept[0] or 0)
+            RECORD_BYTES + 2 * int(text) + ENTRY_BYTES * int(entries) + int(kept or 0)
             for text, entries, kept in zip(raw[::3], raw[1::3], raw[2::3], strict=True)
         ]
 

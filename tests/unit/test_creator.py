@@ -106,3 +106,17 @@ async def test_a_stream_whose_job_could_not_be_put_is_among_the_unfinished(redis
         await made.create()
     assert await made.streams.fields(ID, "status") == ["queued"]
     assert list(await made.queue.unfinished(0, 10)) == [ID], "the sweep gives it a job"
+
+
+async def test_what_is_kept_of_a_request_counts_for_its_key_and_is_not_read_with_the_answer(redis: Redis) -> None:
+    made = Made(redis, one_server=True)
+    await made.create()
+    kept = {**FIELDS, "input": "[]", "asked": "{}", "kept_bytes": "5000"}
+    new = NewStream("kept", "hash", "owner", b"{}", kept)
+    assert new.size == len(FIELDS["request"]) + 5000
+    await made.creator.create(new, asyncio.get_running_loop().time() + 5.0, may_exist=False)
+    without, whole = await made.streams.sizes([ID, "kept"])
+    assert whole - without == 5000
+    found = await made.streams.read("kept")
+    assert found is not None
+    assert ("asked" in found.record, "input" in found.record) == (True, False)

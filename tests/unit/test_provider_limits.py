@@ -11,8 +11,8 @@ from worker.attempt.pacing import Pacing
 KEYS = Keys("t")
 
 
-def asking(name: str, reckoned: int = 0, **limits: int) -> TurnRequest:
-    return TurnRequest(name, Provider("p", "openai", "http://x", "", **limits), reckoned)  # type: ignore[arg-type]
+def asking(name: str, estimated: int = 0, **limits: int) -> TurnRequest:
+    return TurnRequest(name, Provider("p", "openai", "http://x", "", **limits), estimated)  # type: ignore[arg-type]
 
 
 async def one(redis: Redis, asked: TurnRequest) -> Turn:

@@ -141,9 +141,9 @@ class Pump:
             self._note(attempt, WAITING, {"place": turn.place, "limit": turn.limit, "provider": provider.name})
 
         turn_request = TurnRequest(f"{attempt.stream_id}:{attempt.epoch}", provider, estimated)
-        async with AsyncExitStack() as turn:
+        async with AsyncExitStack() as stack:
             with self._places.given_back(attempt.stream_id):
-                stream_turn = await turn.enter_async_context(
+                stream_turn = await stack.enter_async_context(
                     self._provider_limiter.turn(turn_request, note_position)
                 )
             yield stream_turn

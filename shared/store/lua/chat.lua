@@ -1,6 +1,6 @@
--- Take back what a chat was given, where it still stands there. On the queue's server.
--- KEYS: the chat's stream
--- ARGV: the stream's id that was given, the one that was there before ('' for none), life in ms
+-- Give a chat its earlier stream back, if no later one was given to it. On the queue's server.
+-- KEYS: the chat (string: its stream's id)
+-- ARGV: id of the stream to take back, id of the earlier one ('' for none), life in ms
 -- Out:  ok
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 'ok'

@@ -54,8 +54,8 @@ end
 
 -- Begin the next attempt: its opening event, and its fields in the record. After `started` and `restart` the text
 -- begins again from nothing; `continued` goes on behind the log's last id. The entry carries the claim's nonce, by which
--- a worker recognises its own opening, even if another server gave the same epoch to another worker. `index` counts the log's entries in front of the opening,
--- trimmed or not: dialects number their events by it. Out: the attempt.
+-- a worker recognises its own opening, even if another server gave the same epoch to another worker. The field `index`
+-- is the number of entries before the opening, trimmed ones too: dialects number their events by it. Out: the attempt.
 local function open_attempt(opening, nonce, epoch, last_id, now, counts)
   local index = int((tonumber(field('index')) or 0) + tonumber(string.match(last_id, '%-(%d+)$') or 0) + 1)
   local attempt = redis.call('HINCRBY', META, 'attempt', 1)

@@ -7,7 +7,7 @@
 --       estimated tokens of this request
 -- Out:  {'go', second} (second 0: the member has its turn already) | {'wait', place in the queue, the limit's name}
 local member, life_ms = ARGV[1], tonumber(ARGV[2])
-local most, per_minute, tokens, reckoned = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local most, per_minute, tokens, estimated = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local WAITING, SEEN, RUNNING, USED, ARRIVALS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local KEPT_MS = 3600000
 local t = redis.call('TIME')
@@ -58,11 +58,11 @@ if per_minute > 0 or tokens > 0 then
     return {'wait', ahead + 1, 'requests_per_minute'}
   end
   -- A request that is larger than the whole minute's tokens may go when nothing else was used.
-  if tokens > 0 and tokens_used + reckoned * (ahead + 1) > tokens and (tokens_used > 0 or ahead > 0) then
+  if tokens > 0 and tokens_used + estimated * (ahead + 1) > tokens and (tokens_used > 0 or ahead > 0) then
     return {'wait', ahead + 1, 'tokens_per_minute'}
   end
   local r, n = string.match(redis.call('HGET', USED, second) or '0 0', '^(%d+) (%-?%d+)$')
-  redis.call('HSET', USED, second, string.format('%.0f %.0f', r + 1, n + reckoned))
+  redis.call('HSET', USED, second, string.format('%.0f %.0f', r + 1, n + estimated))
   redis.call('PEXPIRE', USED, 61000)
 end
 redis.call('ZREM', WAITING, member)
