@@ -343,7 +343,8 @@ class PartsDialect(OneWayDialect):
         part, head = self._open, b""
         if part is None or part.kind != kind:
             head, part = self._turn(kind)
-        return head + self._said(cursor, part, raw)
+        part.add(self._index, raw)
+        return head + self.delta(cursor, part, raw)
 
     def _call(self, cursor: bytes, piece: Delta) -> bytes:
         index, call_id = piece["index"], piece.get("id") or ""
@@ -351,11 +352,9 @@ class PartsDialect(OneWayDialect):
         if part is None or (call_id and part.call_id != call_id and not part.has_made_id):
             about = {"call_index": index, "call_id": call_id or _made_id(index), "name": piece.get("name") or ""}
             head, part = self._turn("tool", **about)
-        return head + self._said(cursor, part, msgspec.json.encode(piece.get("arguments", ""))[1:-1])
-
-    def _said(self, cursor: bytes, part: Part, raw: bytes) -> bytes:
+        raw = msgspec.json.encode(piece.get("arguments", ""))[1:-1]
         part.add(self._index, raw)
-        return self.delta(cursor, part, raw)
+        return head + self.delta(cursor, part, raw)
 
     def _turn(self, kind: Kind, **about: Any) -> tuple[bytes, Part]:
         """End the open part, and begin the next one."""
