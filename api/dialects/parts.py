@@ -298,6 +298,10 @@ class PartsDialect(OneWayDialect):
         """The parts that go on, or may: in order, for behind the open one nothing has begun."""
         return self.calls if self._open is None else [*self.calls, self._open]
 
+    def part_id(self, part: Part) -> str:
+        """The name of a part, where the protocol asks for no form of its own."""
+        return f"{self.about.stream_id}-{part.number}"
+
     @property
     def place(self) -> Cursor:
         """The id of the entry that was said last; only for a dialect that stands behind one."""
