@@ -124,8 +124,8 @@ class Part:
         return msgspec.json.decode(self.raw(), type=str)
 
     def arguments(self) -> bytes | None:
-        """The arguments of a tool call, as JSON; None where what the model wrote is no JSON, or such as no client
-        could read."""
+        """The arguments of a tool call, as JSON; None where the model wrote no JSON, or JSON that no client could
+        read."""
         try:
             return msgspec.json.encode(check_json(msgspec.json.decode(self.text().strip() or "{}")))
         except (ValueError, msgspec.EncodeError, RecursionError):
@@ -295,7 +295,7 @@ class PartsDialect(OneWayDialect):
 
     @property
     def unclosed(self) -> list[Part]:
-        """The parts that go on, or may: in order, for behind the open one nothing has begun."""
+        """The parts that go on, or may, in the order in which they began: the open one is the last of all."""
         return self.calls if self._open is None else [*self.calls, self._open]
 
     def part_id(self, part: Part) -> str:
