@@ -64,7 +64,7 @@ class AgUiDialect(PartsDialect):
             case "text":
                 told = {"type": "TEXT_MESSAGE_CONTENT", "messageId": self.about.stream_id, "delta": ""}
             case "reasoning":
-                message_id = self._reasoning_id(part)
+                message_id = self.part_id(part)
                 told = {"type": "REASONING_MESSAGE_CONTENT", "messageId": message_id, "delta": ""}
             case "tool":
                 told = {"type": "TOOL_CALL_ARGS", "toolCallId": self._call_id(part), "delta": ""}
@@ -75,7 +75,7 @@ class AgUiDialect(PartsDialect):
             return _event(b"", "TEXT_MESSAGE_END", messageId=self.about.stream_id)
         if part.kind == "tool":
             return _event(b"", "TOOL_CALL_END", toolCallId=self._call_id(part))
-        message_id = self._reasoning_id(part)
+        message_id = self.part_id(part)
         return _event(b"", "REASONING_MESSAGE_END", messageId=message_id) + _event(
             b"", "REASONING_END", messageId=message_id
         )
@@ -92,18 +92,15 @@ class AgUiDialect(PartsDialect):
                 toolCallName=part.name,
                 parentMessageId=message_id,
             )
-        message_id = self._reasoning_id(part)
+        message_id = self.part_id(part)
         return _event(cursor, "REASONING_START", messageId=message_id) + _event(
             cursor, "REASONING_MESSAGE_START", messageId=message_id, role="reasoning"
         )
 
-    def _reasoning_id(self, part: Part) -> str:
-        return f"{self.about.stream_id}-{part.number}"
-
     def _call_id(self, part: Part) -> str:
         """The provider's id of a call. Clients look for a call in all messages of a thread. So where the provider
         gave none, the id names the stream."""
-        return f"{self.about.stream_id}-{part.number}" if part.has_made_id else part.call_id
+        return self.part_id(part) if part.has_made_id else part.call_id
 
     # -- the run --------------------------------------------------------------------------------------
 
@@ -168,7 +165,7 @@ class AgUiDialect(PartsDialect):
         if not parts or not self.parts:
             return b""
         reasoning = [part for part in self.parts if part.kind == "reasoning"]
-        entity = self._reasoning_id(reasoning[-1]) if reasoning else self.about.stream_id
+        entity = self.part_id(reasoning[-1]) if reasoning else self.about.stream_id
         kept = encode_data({"provider": self.about.provider, "parts": parts}).decode()
         return _event(b"", "REASONING_ENCRYPTED_VALUE", subtype="message", entityId=entity, encryptedValue=kept)
 

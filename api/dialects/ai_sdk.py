@@ -135,17 +135,17 @@ class AiSdkDialect(PartsDialect):
     def open(self, part: Part) -> bytes:
         if part.kind == "tool":
             return chunk("tool-input-start", toolCallId=part.call_id, toolName=part.name)
-        return chunk(f"{part.kind}-start", id=self._id(part))
+        return chunk(f"{part.kind}-start", id=self.part_id(part))
 
     def front(self, part: Part) -> bytes:
         if part.kind == "tool":
             told = {"type": "tool-input-delta", "toolCallId": part.call_id, "inputTextDelta": ""}
         else:
-            told = {"type": f"{part.kind}-delta", "id": self._id(part), "delta": ""}
+            told = {"type": f"{part.kind}-delta", "id": self.part_id(part), "delta": ""}
         return b"data: " + encode_data(told)[: -len('"}')]
 
     def close(self, part: Part) -> bytes:
-        return chunk(f"{part.kind}-end", id=self._id(part))
+        return chunk(f"{part.kind}-end", id=self.part_id(part))
 
     def provider(self, cursor: bytes, raw: bytes) -> bytes:
         name = msgspec.json.encode(self.about.provider)
@@ -169,9 +169,6 @@ class AiSdkDialect(PartsDialect):
 
     def cancelled(self, cursor: bytes, data: Mapping[str, Any]) -> bytes:
         return self._close_open() + chunk("abort") + _event(cursor, _DONE)
-
-    def _id(self, part: Part) -> str:
-        return f"{self.about.stream_id}-{part.number}"
 
     def _close_open(self) -> bytes:
         return b"" if self._open is None else self.close(self._open)

@@ -124,8 +124,8 @@ class Part:
         return msgspec.json.decode(self.raw(), type=str)
 
     def arguments(self) -> bytes | None:
-        """The arguments of a tool call, as JSON; None where what the model wrote is no JSON, or such as no client
-        could read."""
+        """The arguments of a tool call, as JSON; None where the model wrote no JSON, or JSON that no client could
+        read."""
         try:
             return msgspec.json.encode(check_json(msgspec.json.decode(self.text().strip() or "{}")))
         except (ValueError, msgspec.EncodeError, RecursionError):
@@ -295,8 +295,12 @@ class PartsDialect(OneWayDialect):
 
     @property
     def unclosed(self) -> list[Part]:
-        """The parts that go on, or may: in order, for behind the open one nothing has begun."""
+        """The parts that go on, or may, in the order in which they began: the open one is the last of all."""
         return self.calls if self._open is None else [*self.calls, self._open]
+
+    def part_id(self, part: Part) -> str:
+        """The name of a part, where the protocol asks for no form of its own."""
+        return f"{self.about.stream_id}-{part.number}"
 
     @property
     def place(self) -> Cursor:
@@ -343,7 +347,8 @@ class PartsDialect(OneWayDialect):
         part, head = self._open, b""
         if part is None or part.kind != kind:
             head, part = self._turn(kind)
-        return head + self._said(cursor, part, raw)
+        part.add(self._index, raw)
+        return head + self.delta(cursor, part, raw)
 
     def _call(self, cursor: bytes, piece: Delta) -> bytes:
         index, call_id = piece["index"], piece.get("id") or ""
@@ -351,11 +356,9 @@ class PartsDialect(OneWayDialect):
         if part is None or (call_id and part.call_id != call_id and not part.has_made_id):
             about = {"call_index": index, "call_id": call_id or _made_id(index), "name": piece.get("name") or ""}
             head, part = self._turn("tool", **about)
-        return head + self._said(cursor, part, msgspec.json.encode(piece.get("arguments", ""))[1:-1])
-
-    def _said(self, cursor: bytes, part: Part, raw: bytes) -> bytes:
+        raw = msgspec.json.encode(piece.get("arguments", ""))[1:-1]
         part.add(self._index, raw)
-        return self.delta(cursor, part, raw)
+        return head + self.delta(cursor, part, raw)
 
     def _turn(self, kind: Kind, **about: Any) -> tuple[bytes, Part]:
         """End the open part, and begin the next one."""

@@ -76,8 +76,6 @@ class FollowedLog:
         self.adrift = False
         """The dialect is stateful, and where it stood is not known: nothing is put into the buffer, and viewers
         read pages, until one that has read everything hands over its own (:meth:`take_over`)."""
-        self._holds_no_more = False
-        """It is adrift, or its last word was said."""
         self.buffer = SharedBuffer()
         self._text_from = text_from
         self.position = just_before(text_from).encode()
@@ -100,7 +98,7 @@ class FollowedLog:
 
     def extend(self, entries: Sequence[RawEntry]) -> None:
         """Take what the log brought, one entry or more, in order."""
-        if self._holds_no_more:
+        if self.adrift or self.terminal is not None:
             self._pass(entries)
             return
         buffer, dialect = self.buffer, self.dialect
@@ -127,14 +125,12 @@ class FollowedLog:
             buffer.append(data)
             if kind in dialect.last_words:
                 self.terminal = buffer.last
-                # Behind a restart the log goes on, and this dialect can't say it.
-                self._holds_no_more = True
-                position = entries[-1][0]
-                break
+                self._pass(entries)  # behind a restart the log goes on, and this dialect can't say it
+                return
         self.position = position
         chunk = b"".join(said)
         whole = len(chunk) <= SLICE_BYTES and start >= buffer.base
-        if whole and self.terminal is None and self.generation == generation:
+        if whole and self.generation == generation:
             self._push(chunk, start, start + len(said))
         else:
             self.notify()
@@ -143,7 +139,7 @@ class FollowedLog:
         """Begin anew at an entry whose id does not count on from the last one's."""
         entry = read_entry(raw)
         if self.dialect.stateful and self.buffer.last is None and entry.cursor != self._text_from:
-            self.adrift = self._holds_no_more = self.buffer.next_id == b""
+            self.adrift = self.buffer.next_id == b""
         if not (follows(self.buffer.last, entry.cursor, entry.after) or entry.type in FRESH):
             self.reset()
         if not self.adrift:
@@ -164,7 +160,7 @@ class FollowedLog:
         if not self.adrift or last != self.position:
             return False
         self.dialect = dialect
-        self.adrift = self._holds_no_more = False
+        self.adrift = False
         self.buffer.begin_behind(entry_cursor(last))
         return True
 
@@ -181,7 +177,7 @@ class FollowedLog:
     def reset(self) -> None:
         """What was read can't be joined to what is there: viewers get a snapshot."""
         self.buffer.clear()
-        self.adrift = self._holds_no_more = self.dialect.stateful
+        self.adrift = self.dialect.stateful
         self.snapshot.forget()
         self.generation += 1
         self.terminal = None

@@ -108,9 +108,10 @@ class Viewer:
         self._dialect = dialect
         self._own: Dialect | None = None
         """Stands behind the last event that this viewer got; None where that has to be found out."""
-        self._greeting: bytes | None = None
-        """What the dialect says to a viewer that begins or comes back; None until that is known, b'' when it was
-        said."""
+        self._greeting = b""
+        """What the dialect has still to say to a viewer that begins or comes back."""
+        self._greeted = False
+        """Whether that was told once: it is not said again."""
         self._text_from = text_from
         self._stopping = stopping
         self._sink = sink
@@ -181,9 +182,11 @@ class Viewer:
         return not entries or entries[0].cursor != opening or entries[0].type == RESTART
 
     async def _greet(self) -> bytes:
-        """Find out where the dialect stands. Out: what it says to a viewer that begins or comes back there."""
+        """Find out where the dialect stands. Out: what it says to a viewer that begins or comes back there; b''
+        for one that was greeted."""
         self._own = await self._stand()
-        return b"" if self._own is None else self._own.greeting()
+        greeted, self._greeted = self._greeted, True
+        return b"" if greeted or self._own is None else self._own.greeting()
 
     async def _stand(self) -> Dialect | None:
         """The dialect as it stands behind the last event that this viewer got; None where that can't be told."""
@@ -386,8 +389,7 @@ class Viewer:
                 greeting = await self._greet()
                 if self._own is not None:
                     self._to(State.PAGING)
-                    said, self._greeting = self._greeting, b""
-                    return greeting if said is None else b""
+                    return greeting
             self._to(State.ENDED)
             return self._dialect.lost()
         found = await self._followed.snapshot.get(self._read_snapshot)
@@ -396,7 +398,7 @@ class Viewer:
             self._to(State.ENDED)
             return self._dialect.gone()
         self._hub.snapshots_sent += 1
-        self._greeting = b""
+        self._greeted = True
         self._to(State.PAGING)
         self._last = found.as_of or None
         self._own = await self._stand()

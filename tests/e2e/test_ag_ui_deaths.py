@@ -118,7 +118,7 @@ async def test_a_place_that_was_trimmed_away_is_told_and_the_run_can_be_read_aga
     body = {
         "threadId": "thread",
         "runId": "trimmed",
-        "messages": [{"id": "1", "role": "user", "content": json.dumps({**SCRIPT, "interval_ms": 2})}],
+        "messages": [{"id": "1", "role": "user", "content": json.dumps(SCRIPT)}],
         "forwardedProps": {"model": MODEL},
     }
     first = await stack.client.post("/ag-ui", json=body, timeout=60)

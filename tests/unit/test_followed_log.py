@@ -9,7 +9,7 @@ from api.http.sink import Sink, frame
 from api.viewing.followed_log import FollowedLog, FollowedLogs
 from api.viewing.shared_buffer import SLICE_BYTES
 from shared.protocol.cursor import Cursor
-from shared.protocol.events import DONE, MESSAGE, QUEUED, STARTED
+from shared.protocol.events import DONE, MESSAGE, QUEUED, RESTART, STARTED
 from shared.store.keys import Keys
 from shared.store.log import RawEntry
 
@@ -105,6 +105,17 @@ def test_the_end_a_gap_and_a_rewind_wake_and_push_nothing() -> None:
         happens(follow)
         assert (written, waiter.woken) == ([], 1)
         assert follow.changes > changes
+
+
+def test_what_comes_behind_the_last_word_of_a_dialect_is_read_and_not_held() -> None:
+    follow = FollowedLog("s", b"log:s", PlainDialect("s"), Cursor(5, 0), 5)
+    follow.extend([entry(0, STARTED, b"{}"), entry(1), entry(2, RESTART, b"{}"), entry(3)])
+    end = follow.buffer.end
+    assert (follow.position, follow.terminal, follow.buffer.last) == (b"5-3", Cursor(5, 2), Cursor(5, 2))
+    changes = follow.changes
+    follow.extend([entry(4)])
+    assert (follow.position, follow.terminal, follow.buffer.end) == (b"5-4", Cursor(5, 2), end)
+    assert follow.changes > changes
 
 
 def test_an_entry_without_a_word_in_the_dialect_is_no_empty_chunk() -> None:
