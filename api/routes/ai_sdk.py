@@ -125,7 +125,7 @@ async def stop(request: Request, chat_id: ChatId) -> None:
     has = context(request)
     found = await _find(request, chat_id)
     if found is not None:
-        await has.cancellation.cancel(found.stream_id, encode_data({"by": "client", "reason": "requested"}))
+        await has.cancellation.cancel(found.stream_id)
     elif await has.chats.stream_of(owner_of(request), chat_id) is None:
         raise Problem(404, "chat_not_found", "Nothing was asked in this chat here. Send a message first.")
 

@@ -15,7 +15,6 @@ from api.http.problems import documented, no_such_stream
 from api.http.sliced_response import SlicedResponse
 from api.schemas.requests import Cancel
 from api.streams.records import Created, Links
-from shared.protocol.events import encode_data
 from shared.redis import AWAY
 
 router = APIRouter(prefix="/v1", tags=["streams"], responses=documented(401, 413, 422, 503), route_class=BodyRoute)
@@ -48,8 +47,7 @@ async def cancel(request: Request, stream_id: str, asked: Cancel | None = None) 
     """Stop a stream; its upstream connection closes within a second. One that ended stays as it is."""
     has = context(request)
     model, created_ms = await own_fields(request, stream_id, "model", "created_ms")
-    data = encode_data({"by": "client", "reason": (asked or Cancel()).reason})
-    answer = await has.cancellation.cancel(stream_id, data)
+    answer = await has.cancellation.cancel(stream_id, (asked or Cancel()).reason)
     if answer[0] == "gone":
         raise no_such_stream()
     status = "cancelled" if answer[0] == "cancelled" else answer[1]
