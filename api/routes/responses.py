@@ -215,7 +215,6 @@ async def _history(request: Request, previous: str) -> list[dict[str, Any]]:
         raise Problem(404, "previous_response_not_found", detail, errors=[field])
     if status not in TERMINAL:
         raise _wrong("previous_response_id", "that response has not ended yet: wait for its end, or cancel it")
-    stream_id = previous.removeprefix(PREFIX)
     items = await context(request).records.get(owner_of(request), stream_id, _items_said)
     if items is None:
         raise _no_such_response(previous)

@@ -14,17 +14,14 @@ from typing import Annotated, Any, Final, NamedTuple
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.schemas.foreign import NO_PARAMETERS, FieldPath, validated, wrong
-from api.schemas.messages import check_kept
-from api.schemas.requests import CreateStream
+from api.schemas.foreign import FieldPath, validated, wrong
+from api.schemas.messages import NO_PARAMETERS, check_kept
+from api.schemas.requests import OTHER_NAMES, CreateStream
 
 MAX_RUN_ID: Final = 200
 OWN_FIELDS: Final = {"prompt", "messages", "tools", "on_failure"}
 """What a run tells elsewhere, or not at all."""
-FORWARDED: Final = (frozenset(CreateStream.model_fields) - OWN_FIELDS) | {
-    "max_completion_tokens",
-    "reasoning_effort",
-}
+FORWARDED: Final = (CreateStream.model_fields.keys() - OWN_FIELDS) | OTHER_NAMES
 """The fields of ``forwardedProps`` that are read; all others are the application's own."""
 IDS: Final = {"thread_id", "run_id", "parent_run_id", "protocol_version"}
 """What a run's events tell again."""

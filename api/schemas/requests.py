@@ -34,6 +34,8 @@ from shared.protocol.fallbacks import MAX_FALLBACKS
 
 MAX_TOKENS = 1_000_000
 MAX_STOPS = 16
+OTHER_NAMES: Final = frozenset({"max_completion_tokens", "reasoning_effort"})
+"""OpenAI's other names for fields of :class:`CreateStream`, which understands them."""
 REQUESTED: Final = "requested"
 """Why a stream is stopped, where the caller gives no reason."""
 
