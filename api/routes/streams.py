@@ -1,5 +1,5 @@
-"""The ``/v1`` routes but for creating a stream (:mod:`api.routes.creating`) and for its events
-(:mod:`api.routes.watching`)."""
+"""The ``/v1`` routes of an existing stream. :mod:`api.routes.creating` creates one, and :mod:`api.routes.watching`
+has its events."""
 
 import contextlib
 from typing import Any

@@ -49,7 +49,7 @@ UNASKED: Final[Mapping[str, Any]] = {
     "truncation": "disabled",
     "user": None,
 }
-"""What a response tells of its request where nothing was said."""
+"""The fields of its request that a response repeats, with the values for a request that leaves them out."""
 
 _AS_THEY_ARE: Final = (
     "model",
@@ -237,7 +237,7 @@ def kept(provider: str, parts: Sequence[Mapping[str, Any]]) -> str:
 
 
 def unkept(content: str) -> tuple[str, list[Any]]:
-    """The same back: the provider and its parts. ('', []) for what :func:`kept` did not make."""
+    """The reverse of :func:`kept`: the provider and its parts; ('', []) for a text that it did not make."""
     try:
         found = msgspec.json.decode(_unpacked(content))
         return str(found["provider"]), list(found["parts"])
