@@ -105,22 +105,23 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
         settings.linger_s,
         metrics.was_read,
     )
+    shared = len(settings.keys.names) > 1
     quotas = Quotas(
         queue_client,
         keys,
         per_minute=settings.creations_per_minute,
         at_once=settings.streams_per_key,
         waiting=settings.max_queue,
-        shared=len(settings.keys.names) > 1,
+        shared=shared,
     )
     servers = (log_client, queue_client) if settings.queue_url else (log_client,)
-    memory = Memory(servers, quotas, settings.bytes_per_key, shared=len(settings.keys.names) > 1)
+    memory = Memory(servers, quotas, settings.bytes_per_key, shared=shared)
     one_server = not settings.queue_url and read_url(settings.redis_url).kind != "cluster"
     creator = Creator(streams, queue, quotas, one_server=one_server)
     admission = Admission(settings, quotas, streams, queue)
     viewer_quota = ViewerQuota(quotas, queue, settings.viewers_per_stream)
     unsent = Unsent()
-    viewing = Viewing(hub, room.viewers, settings.viewers_per_key, shared=len(settings.keys.names) > 1)
+    viewing = Viewing(hub, room.viewers, settings.viewers_per_key, shared=shared)
     presence = Presence(PresenceKeys(log_client, keys))
     watch = SendWatch(settings.send_timeout_s)
     rights = RightsWatch((settings.redis_url, settings.queue_redis_url), settings.key_prefix)
@@ -147,10 +148,10 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
         ),
         admission=admission,
         chats=Chats(queue_client, keys),
-        tokens=ReadLinks(settings, secret, streams),
+        read_links=ReadLinks(settings, secret, streams),
         records=Records(streams, unsent),
         unsent=unsent,
-        seats=viewer_quota,
+        viewer_quota=viewer_quota,
         presence=presence,
         servers=servers,
         memory=memory,
@@ -200,10 +201,10 @@ def build(configuration: Configuration, room: Room, listens_on: str, output: Log
     app.state.connections = connections
     app.state.metrics = metrics
     app.state.error_forms = {}
-    for module in pkgutil.iter_modules(routes.__path__):
-        part = import_module(f"{routes.__name__}.{module.name}")
-        app.include_router(part.router)
-        app.state.error_forms |= getattr(part, "ERROR_FORMS", {})
+    for found in pkgutil.iter_modules(routes.__path__):
+        module = import_module(f"{routes.__name__}.{found.name}")
+        app.include_router(module.router)
+        app.state.error_forms |= getattr(module, "ERROR_FORMS", {})
     add_docs(app)
 
     @app.get("/", include_in_schema=False)

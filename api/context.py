@@ -88,10 +88,10 @@ class Context:
     cancellation: Cancellation
     admission: Admission
     chats: Chats
-    tokens: ReadLinks
+    read_links: ReadLinks
     records: Records
     unsent: Unsent
-    seats: ViewerQuota
+    viewer_quota: ViewerQuota
     presence: Presence
     servers: tuple[Redis, ...]
     """The clients of the log's and the queue's server; one where both are the same."""

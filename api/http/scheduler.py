@@ -65,6 +65,6 @@ class RequestScheduler:
 
 
 def _caller(scope: Scope) -> str:
-    """Whose request it is. An address holds no letter behind a slash, so none is taken for a key."""
+    """Whose request it is. The first word keeps a key that is named like an address apart from it."""
     address = scope["client"][0] if scope["client"] else ""
     return f"key/{owner}" if (owner := scope[OWNER]) else f"address/{address}"

@@ -17,24 +17,25 @@ MAX_UNSENT: Final = 32 * 1024 * 1024
 
 
 class Unsent:
-    """By key."""
+    """The bytes of each key that wait for callers."""
 
     def __init__(self) -> None:
         self._lanes: dict[str, asyncio.Semaphore] = {}
         self._held: dict[str, dict[bytes, list[bytes]]] = {}
-        """Each once for each caller."""
+        """By key, then by the bytes: the same bytes once for each caller who is sent them."""
 
     def reading(self, owner: str) -> AbstractAsyncContextManager[None]:
-        """One is read as long as the block lasts, which begins when it may."""
+        """An answer of this key is read as long as the block lasts. The block begins when fewer than
+        :data:`READ_AT_ONCE` are read."""
         return self._lanes.setdefault(owner, asyncio.Semaphore(READ_AT_ONCE))
 
     def waiting(self, owner: str) -> int:
-        """Bytes that wait."""
+        """The number of this key's bytes that wait."""
         return sum(map(len, self._held.get(owner, ())))
 
-    def admit(self, owner: str, data: bytes = b"") -> bytes | None:
-        """These bytes, or equal ones that are held already; None where there is no room for them. The first are
-        admitted in any case."""
+    def admit(self, owner: str, data: bytes) -> bytes | None:
+        """These bytes, or equal ones that are held already; None where there is no room for them. A key that has
+        nothing waiting is always admitted."""
         if held := self._held.get(owner, {}).get(data):
             return held[0]
         waiting = self.waiting(owner)
@@ -42,7 +43,7 @@ class Unsent:
 
     @contextmanager
     def held(self, owner: str, data: bytes) -> Iterator[None]:
-        """These bytes, as they were admitted, are held for one caller as long as the block lasts."""
+        """Hold these bytes, as they were admitted, for one caller as long as the block lasts."""
         of_key = self._held.setdefault(owner, {})
         callers = of_key.setdefault(data, [])
         callers.append(data)

@@ -40,7 +40,7 @@ ON_ITS_WAY_S: Final = CREATE_TIMEOUT_S + 0.7
 LOOK_S: Final = 0.05
 RESUMABLE_S: Final = 30.0
 """How long an answer that has ended can be resumed by a client that does not say what it has: one that lost its
-connection in front of the end is back within this time. (To one that had everything it is told again, and its
+connection shortly before the end is back within this time. (To one that had everything it is told again, and its
 message stays the same.)"""
 ASKED: Final = NEEDED.index("asked")
 MAX_KEPT: Final = 256 * 1024
@@ -125,7 +125,7 @@ async def stop(request: Request, chat_id: ChatId) -> None:
     has = context(request)
     found = await _find(request, chat_id)
     if found is not None:
-        await has.cancellation.cancel(found.stream_id, encode_data({"by": "client", "reason": "requested"}))
+        await has.cancellation.cancel(found.stream_id)
     elif await has.chats.stream_of(owner_of(request), chat_id) is None:
         raise Problem(404, "chat_not_found", "Nothing was asked in this chat here. Send a message first.")
 

@@ -75,7 +75,7 @@ class AskAware(BaseModel):
 
 
 class Ask(AskAware):
-    """What is asked, and how it shall come."""
+    """What is asked, and the form in which the answer comes."""
 
     mode: Literal["stream", "batch"] = "stream"
     max_size: Annotated[int, Field(ge=1, le=MAX_BATCH, description="pieces that fill a batch")] = 10

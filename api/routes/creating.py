@@ -22,6 +22,6 @@ async def create(
     """Enqueue one generation. Send an ``Idempotency-Key`` to make repeating the call harmless."""
     has = context(request)
     made = await has.creation.create(asked, owner_of(request), idempotency_key)
-    found = await has.tokens.links(made.stream_id, made.created_ms, prefix_of(request))
+    found = await has.read_links.links(made.stream_id, made.created_ms, prefix_of(request))
     answer = msgspec.json.encode({"id": made.stream_id, "status": made.status, "model": made.model, **found})
     return Response(answer, 202, {"Location": found["url"], **made.headers}, "application/json")

@@ -36,7 +36,7 @@ from api.viewing.subscribe import (
     read_to_end,
 )
 from shared.protocol.cursor import BadCursor, parse_cursor
-from shared.protocol.events import TERMINAL, encode_data
+from shared.protocol.events import TERMINAL
 from shared.store.streams import Reading
 
 router = APIRouter(prefix="/v1/responses", tags=["OpenAI's API"], route_class=BodyRoute)
@@ -135,9 +135,7 @@ async def read(
 async def cancel(request: Request, response: str) -> Response:
     """Stop a response; one that has ended stays as it is."""
     stream_id, _ = await _visible(request, response)
-    answer = await context(request).cancellation.cancel(
-        stream_id, encode_data({"by": "client", "reason": "requested"})
-    )
+    answer = await context(request).cancellation.cancel(stream_id)
     if answer[0] == "gone":
         raise _no_such_response(response)
     return await _whole(request, stream_id)
@@ -217,7 +215,6 @@ async def _history(request: Request, previous: str) -> list[dict[str, Any]]:
         raise Problem(404, "previous_response_not_found", detail, errors=[field])
     if status not in TERMINAL:
         raise _wrong("previous_response_id", "that response has not ended yet: wait for its end, or cancel it")
-    stream_id = previous.removeprefix(PREFIX)
     items = await context(request).records.get(owner_of(request), stream_id, _items_said)
     if items is None:
         raise _no_such_response(previous)

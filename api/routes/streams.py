@@ -1,5 +1,5 @@
-"""The ``/v1`` routes but for creating a stream (:mod:`api.routes.creating`) and for its events
-(:mod:`api.routes.watching`)."""
+"""The ``/v1`` routes of an existing stream. :mod:`api.routes.creating` creates one, and :mod:`api.routes.watching`
+has its events."""
 
 import contextlib
 from typing import Any
@@ -15,7 +15,6 @@ from api.http.problems import documented, no_such_stream
 from api.http.sliced_response import SlicedResponse
 from api.schemas.requests import Cancel
 from api.streams.records import Created, Links
-from shared.protocol.events import encode_data
 from shared.redis import AWAY
 
 router = APIRouter(prefix="/v1", tags=["streams"], responses=documented(401, 413, 422, 503), route_class=BodyRoute)
@@ -26,7 +25,7 @@ async def read(request: Request, stream_id: str) -> Response:
     """The record: status, everything said so far, usage, timings, and the last event's id."""
     has = context(request)
     (created_ms,) = await own_fields(request, stream_id, "created_ms")
-    links = msgspec.json.encode(await has.tokens.links(stream_id, int(created_ms or 0), prefix_of(request)))
+    links = msgspec.json.encode(await has.read_links.links(stream_id, int(created_ms or 0), prefix_of(request)))
     owner = owner_of(request)
     record = await has.records.get(owner, stream_id)  # it counts from its sending on, so nothing is awaited between
     if record is None:
@@ -39,8 +38,8 @@ async def renew(request: Request, stream_id: str) -> dict[str, Any]:
     """Links with a new read token; a viewer goes on behind its last event with either."""
     has = context(request)
     (created_ms,) = await own_fields(request, stream_id, "created_ms")
-    found = await has.tokens.links(stream_id, int(created_ms or 0), prefix_of(request))
-    return {"id": stream_id, **found, "expires_in_s": has.tokens.expires_in_s()}
+    found = await has.read_links.links(stream_id, int(created_ms or 0), prefix_of(request))
+    return {"id": stream_id, **found, "expires_in_s": has.read_links.expires_in_s()}
 
 
 @router.post("/streams/{stream_id}/cancel", response_model=Created, responses=documented(400, 404))
@@ -48,12 +47,11 @@ async def cancel(request: Request, stream_id: str, asked: Cancel | None = None) 
     """Stop a stream; its upstream connection closes within a second. One that ended stays as it is."""
     has = context(request)
     model, created_ms = await own_fields(request, stream_id, "model", "created_ms")
-    data = encode_data({"by": "client", "reason": (asked or Cancel()).reason})
-    answer = await has.cancellation.cancel(stream_id, data)
+    answer = await has.cancellation.cancel(stream_id, (asked or Cancel()).reason)
     if answer[0] == "gone":
         raise no_such_stream()
     status = "cancelled" if answer[0] == "cancelled" else answer[1]
-    found = await has.tokens.links(stream_id, int(created_ms or 0), prefix_of(request))
+    found = await has.read_links.links(stream_id, int(created_ms or 0), prefix_of(request))
     return {"id": stream_id, "status": status, "model": model or "", **found}
 
 

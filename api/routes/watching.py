@@ -84,7 +84,7 @@ async def events(
         if has.viewing.full(None):
             return come_back(has, CROWDED)
         if request.scope[OWNER] is None:
-            record = await has.tokens.fields(stream_id, asked.token or "", position, *NEEDED)
+            record = await has.read_links.fields(stream_id, asked.token or "", position, *NEEDED)
             speak = unasked(speak)
         else:
             record = await own_fields(request, stream_id, *NEEDED)

@@ -14,20 +14,17 @@ from typing import Annotated, Any, Final, NamedTuple
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.schemas.foreign import NO_PARAMETERS, FieldPath, validated, wrong
-from api.schemas.messages import check_kept
-from api.schemas.requests import CreateStream
+from api.schemas.foreign import FieldPath, validated, wrong
+from api.schemas.messages import NO_PARAMETERS, check_kept
+from api.schemas.requests import OTHER_NAMES, CreateStream
 
 MAX_RUN_ID: Final = 200
 OWN_FIELDS: Final = {"prompt", "messages", "tools", "on_failure"}
-"""What a run tells elsewhere, or not at all."""
-FORWARDED: Final = (frozenset(CreateStream.model_fields) - OWN_FIELDS) | {
-    "max_completion_tokens",
-    "reasoning_effort",
-}
+"""Fields of a stream's request that ``forwardedProps`` can't set: a run has its own for them, or none."""
+FORWARDED: Final = (CreateStream.model_fields.keys() - OWN_FIELDS) | OTHER_NAMES
 """The fields of ``forwardedProps`` that are read; all others are the application's own."""
 IDS: Final = {"thread_id", "run_id", "parent_run_id", "protocol_version"}
-"""What a run's events tell again."""
+"""The names of a run that its events repeat."""
 SAYS: Final = ("content", "tool_calls", "reasoning", "provider_parts")
 
 RunId = Annotated[str, Field(min_length=1, max_length=MAX_RUN_ID)]
@@ -55,7 +52,7 @@ class ClientTool(Loose):
 
 
 class NamedRun(Loose):
-    """What is read of a body that comes back to a run."""
+    """The one field that is read where a client comes back to a run."""
 
     run_id: Annotated[RunId, Field(alias="runId")]
 
@@ -82,7 +79,7 @@ class Run(NamedTuple):
 
 
 def run_id_of(body: Any) -> str:
-    """The run id of a body of which nothing else counts. Raises ``RequestValidationError``."""
+    """The run id of a body; its other fields are not read. Raises ``RequestValidationError``."""
     return validated(NamedRun, body, body).run_id
 
 
@@ -125,7 +122,7 @@ def _place(loc: FieldPath, places: list[int]) -> FieldPath:
 
 
 class _Unknown(ValueError):
-    """What no model here is told: where in the message it stands, and why."""
+    """A part of a message that no model here can be sent. ``place``: where it stands in the message."""
 
     def __init__(self, place: tuple[Any, ...], why: str) -> None:
         super().__init__(why)
@@ -207,7 +204,7 @@ def _think(turn: dict[str, Any], thought: list[Mapping[str, Any]]) -> None:
 
 
 def _kept(encrypted: Any) -> dict[str, Any] | None:
-    """What :mod:`api.dialects.ag_ui` has written; None of anybody else's."""
+    """What :mod:`api.dialects.ag_ui` wrote here; None where somebody else wrote it."""
     if not isinstance(encrypted, str):
         return None
     try:

@@ -5,7 +5,7 @@ at the field that the caller sent, and not at ours.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
@@ -16,9 +16,6 @@ FieldPath = tuple[str | int, ...]
 Refused = Mapping[str, tuple[str, tuple[Any, ...]]]
 """Fields that change the meaning of an answer and can't be honoured: what their caller is told, and the values that
 ask for what is done anyway."""
-
-NO_PARAMETERS: Final = {"type": "object", "properties": {}}
-"""The schema of a tool that takes none."""
 
 
 def wrong(body: Any, *place: str | int, why: str, kind: str = "value_error") -> RequestValidationError:

@@ -58,6 +58,9 @@ CalledName = Annotated[str, Field(min_length=1, max_length=1000)]
 CallId = Annotated[str, Field(min_length=1, max_length=MAX_ID)]
 ProviderName = Annotated[str, Field(min_length=1, max_length=40)]
 
+NO_PARAMETERS: Final = {"type": "object", "properties": {}}
+"""The schema of a tool that takes none."""
+
 _NUMBERS: Final = (int, float)
 _LEAST: Final = -(2**63)
 _MOST: Final = 2**64
@@ -431,7 +434,7 @@ def _tool(raw: Any) -> Any:
         if isinstance(tool.get("function"), dict):
             tool |= tool.pop("function")
             if tool.get("parameters") is None:
-                tool["parameters"] = {"type": "object", "properties": {}}
+                tool["parameters"] = NO_PARAMETERS
     if "input_schema" in tool and "type" not in tool:
         tool["parameters"] = tool.pop("input_schema")
     return tool

@@ -9,16 +9,16 @@ format knows it, and for another one it is refused.
 from typing import Any, Final, NamedTuple
 
 from api.schemas.foreign import Refused, refuse, validated, while_read, wrong
-from api.schemas.requests import CreateStream
+from api.schemas.requests import OTHER_NAMES, CreateStream
 
-_OURS: Final = frozenset(CreateStream.model_fields) - {
+_OURS: Final = (CreateStream.model_fields.keys() | OTHER_NAMES) - {
     "prompt",
+    "provider_options",
     "flow",
     "pause_after",
     "abandon_after",
     "on_failure",
 }
-_OTHER_NAMES: Final = frozenset({"max_completion_tokens", "reasoning_effort"})
 _PASSED_OVER: Final = frozenset(
     {"store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"}
 )
@@ -54,16 +54,15 @@ def completion_request(body: Any, grace_s: float) -> CompletionRequest:
     sent = {name: value for name, value in body.items() if value is not None}
     refuse(body, sent, _REFUSED)
     stream, options = sent.pop("stream", False), sent.pop("stream_options", {})
+    given = sent.pop("provider_options", {})
     if not isinstance(stream, bool):
         raise wrong(body, "stream", why="Input should be true or false")
     if not isinstance(options, dict):
         raise wrong(body, "stream_options", why="Input should be an object")
-    ours = {name: value for name, value in sent.items() if name in _OURS or name in _OTHER_NAMES}
-    ours.pop("provider_options", None)
+    ours = {name: value for name, value in sent.items() if name in _OURS}
     if not ours.get("messages"):
         raise wrong(body, "messages", why="send at least one message")
-    rest = sent.keys() - ours.keys() - _PASSED_OVER - _REFUSED.keys() - {"provider_options"}
-    given = sent.get("provider_options", {})
+    rest = sent.keys() - ours.keys() - _PASSED_OVER - _REFUSED.keys()
     if not isinstance(given, dict):
         raise wrong(body, "provider_options", why="Input should be an object")
     provider_options = {**given, **{name: sent[name] for name in sorted(rest)}}

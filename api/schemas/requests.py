@@ -34,6 +34,10 @@ from shared.protocol.fallbacks import MAX_FALLBACKS
 
 MAX_TOKENS = 1_000_000
 MAX_STOPS = 16
+OTHER_NAMES: Final = frozenset({"max_completion_tokens", "reasoning_effort"})
+"""OpenAI's other names for fields of :class:`CreateStream`, which understands them."""
+REQUESTED: Final = "requested"
+"""Why a stream is stopped, where the caller gives no reason."""
 
 
 class ToolChoice(Strict):
@@ -230,4 +234,4 @@ class Cancel(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    reason: Annotated[str, Field(max_length=200)] = "requested"
+    reason: Annotated[str, Field(max_length=200)] = REQUESTED

@@ -2,9 +2,9 @@
 request again out.
 
 Theory of operation. ``input`` is text, or a list of *items*: messages, function calls and their outputs, reasoning.
-Clients send back the items of an answer as they came, with fields that only they know, so of an item what is known
-is taken, and the rest is let go. Items that follow one another and are the assistant's become one turn. The history
-of ``previous_response_id`` is items, too: what that response was asked, and what it said.
+Clients send back the items of an answer as they came, with fields that only they know. So the known fields of an
+item are taken, and all others are dropped. Items that follow one another and are the assistant's become one turn.
+The history of ``previous_response_id`` is items, too: what that response was asked, and what it said.
 
 What changes the meaning of an answer and can't be honoured is refused; what changes nothing (tiers, caches) is
 passed over; a field that is not known is refused, because it may be a slip.
@@ -19,8 +19,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from fastapi.exceptions import RequestValidationError
 
-from api.schemas.foreign import NO_PARAMETERS, FieldPath, Refused, refuse, validated, while_read, wrong
-from api.schemas.messages import check_json, check_kept
+from api.schemas.foreign import FieldPath, Refused, refuse, validated, while_read, wrong
+from api.schemas.messages import NO_PARAMETERS, check_json, check_kept
 from api.schemas.requests import CreateStream
 
 MAX_METADATA: Final = 16
@@ -31,7 +31,7 @@ MAX_ITEMS: Final = 5000
 """A turn may be several items."""
 
 ASKED: Final = "responses"
-"""What the dialect's own part of the record's field ``asked`` is called."""
+"""The name of this protocol's part in the record's field ``asked``."""
 UNASKED: Final[Mapping[str, Any]] = {
     "background": False,
     "instructions": None,
@@ -49,7 +49,7 @@ UNASKED: Final[Mapping[str, Any]] = {
     "truncation": "disabled",
     "user": None,
 }
-"""What a response tells of its request where nothing was said."""
+"""The fields of its request that a response repeats, with the values for a request that leaves them out."""
 
 _AS_THEY_ARE: Final = (
     "model",
@@ -237,7 +237,7 @@ def kept(provider: str, parts: Sequence[Mapping[str, Any]]) -> str:
 
 
 def unkept(content: str) -> tuple[str, list[Any]]:
-    """The same back: the provider and its parts. ('', []) for what :func:`kept` did not make."""
+    """The reverse of :func:`kept`: the provider and its parts; ('', []) for a text that it did not make."""
     try:
         found = msgspec.json.decode(_unpacked(content))
         return str(found["provider"]), list(found["parts"])

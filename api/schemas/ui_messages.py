@@ -178,7 +178,7 @@ def _name(part: _Part) -> Any:
 
 
 def _outcome(part: _Part) -> str | None:
-    """What a call led to, as text; None where it has not led to anything."""
+    """The outcome of a call as text; None where it has none yet."""
     approval = part.get("approval")
     approval = approval if isinstance(approval, dict) else {}
     match part.get("state"):

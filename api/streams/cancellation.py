@@ -3,7 +3,9 @@
 import structlog
 
 from api.metrics import ApiMetrics
+from api.schemas.requests import REQUESTED
 from shared.config.settings import Settings
+from shared.protocol.events import encode_data
 from shared.store.erasures import Erasures
 from shared.store.queue import Queue
 from shared.store.quotas import Ended, Quotas
@@ -32,8 +34,10 @@ class Cancellation:
         self._queue = queue
         self._metrics = metrics
 
-    async def cancel(self, stream_id: str, data: bytes) -> tuple[str, ...]:
-        """Write the terminal event, and tell the worker and the readers. Out: the reply of ``cancel.lua``."""
+    async def cancel(self, stream_id: str, reason: str = REQUESTED) -> tuple[str, ...]:
+        """Write the terminal event with this reason, and tell the worker and the readers. Out: the reply of
+        ``cancel.lua``."""
+        data = encode_data({"by": "client", "reason": reason})
         await self._erasures.note()
         reply = await self._streams.cancel(stream_id, data, self._retention_ms, self._keep_prompt)
         if reply[0] == "cancelled":

@@ -17,7 +17,6 @@ import time
 from collections.abc import Awaitable, Callable
 
 from api.http.problems import Problem, no_such_stream
-from api.streams.records import links
 from shared.config.settings import Settings
 from shared.protocol.cursor import Cursor, is_stream_id
 from shared.protocol.read_token import TokenExpired, TokenInvalid, check_token, sign_token
@@ -46,7 +45,8 @@ class ReadLinks:
     async def links(self, stream_id: str, created_ms: int, prefix: str) -> dict[str, str]:
         """The links to the stream with this id and time of creation (ms, from its record). ``prefix``: the path
         under which the caller sees the server (see :mod:`api.http.prefix`)."""
-        found = links(stream_id, prefix)
+        url = f"{prefix}/v1/streams/{stream_id}"
+        found = {"events_url": f"{url}/events", "url": url}
         if self._needed:
             expires_s = int(self._clock() + self._life_s)
             token = sign_token(await self._secret(), stream_id, created_ms, expires_s)

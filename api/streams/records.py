@@ -37,12 +37,6 @@ class Links(BaseModel):
     expires_in_s: float | None = Field(description="life of the read token in events_url; null: it needs none")
 
 
-def links(stream_id: str, prefix: str) -> dict[str, str]:
-    """The links to a stream, without a token. ``prefix``: the path under which the caller sees the server."""
-    url = f"{prefix}/v1/streams/{stream_id}"
-    return {"events_url": f"{url}/events", "url": url}
-
-
 def record_of(stream_id: str, reading: Reading) -> bytes:
     """The whole record without its links, as a JSON object."""
     return msgspec.json.encode(describe(stream_id, reading))
@@ -53,7 +47,7 @@ Tell = Callable[[str, Reading], bytes]
 
 
 class Records:
-    """The records of streams, in the form that callers see, for whoever takes them in his own time."""
+    """The records of streams, in the form that callers see, for callers who take them at their own pace."""
 
     def __init__(self, streams: Streams, unsent: Unsent) -> None:
         self._streams = streams

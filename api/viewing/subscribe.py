@@ -178,7 +178,7 @@ async def open_viewer(has: Context, wanted: Wanted, record: Sequence[str | None]
     async def chunks() -> AsyncGenerator[bytes, None]:
         seen = place.seen
         try:
-            async with has.seats.taken(wanted.stream_id) as seated:
+            async with has.viewer_quota.taken(wanted.stream_id) as seated:
                 if not seated:
                     yield _farewell(FULL) + viewer.parting()
                     return

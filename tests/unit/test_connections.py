@@ -159,6 +159,15 @@ async def test_a_body_that_nobody_wants_is_read_for_its_time_and_then_cut() -> N
         assert await answer(port, head, b"x") == whole
 
 
+async def test_a_body_in_crumbs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "BODY_S", 60.0)
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with behind(Connections(100)) as port:
+        most = b"1\r\nx\r\n" * connections.MAX_PIECES
+        assert (await answer(port, head, most, connections.LAST_CHUNK)).startswith(b"HTTP/1.1 200")
+        assert code(await answer(port, head, most, b"1\r\nx\r\n")) == (400, "bad_http")
+
+
 async def test_a_storm_of_connections_does_not_drive_itself_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "HEAD_S", 60.0)
     async with behind(Connections(100, 5, most_waiting=5)) as port:
@@ -167,6 +176,26 @@ async def test_a_storm_of_connections_does_not_drive_itself_out(monkeypatch: pyt
             writer.write(GET)
         async with asyncio.timeout(WITHIN_S):
             for reader, writer in opened:
+                assert b"200 OK" in await reader.readline()
+                writer.close()
+
+
+async def test_a_connection_is_safe_for_a_while_however_many_come_behind_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "HEAD_S", 60.0)
+    monkeypatch.setattr(connections, "SAFE_S", 60.0)
+    table = Connections(100, 5, most_waiting=5)
+    async with behind(table) as port:
+        early = [await asyncio.open_connection("127.0.0.1", port) for _ in range(10)]
+        async with asyncio.timeout(WITHIN_S):
+            while table.sweeps < 4:
+                await asyncio.sleep(0.01)
+        late = [await asyncio.open_connection("127.0.0.1", port) for _ in range(10)]
+        for _, writer in (*early, *late):
+            writer.write(GET)
+        async with asyncio.timeout(WITHIN_S):
+            for reader, writer in (*early, *late):
                 assert b"200 OK" in await reader.readline()
                 writer.close()
 

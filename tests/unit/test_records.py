@@ -8,6 +8,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from api.http import sliced_response
+from api.http.connections import CONNECTION
 from api.http.problems import Problem
 from api.http.sliced_response import SlicedResponse
 from api.http.unsent import READ_AT_ONCE, Unsent
@@ -88,8 +89,13 @@ async def test_callers_to_whom_the_same_is_sent_share_it(monkeypatch: pytest.Mon
 
 
 async def test_one_record_of_any_size_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    has = records(monkeypatch, Reads(40 * MIB))
-    assert await has.get("mob", "a")
+    reads = Reads(40 * MIB)
+    has = records(monkeypatch, reads)
+    record = await has.get("mob", "a")
+    assert record
+    with has.sent("mob", record), pytest.raises(Problem):
+        await has.get("mob", "a")
+    assert reads.count == 1, "a key that is refused anyway costs no read"
 
 
 async def test_a_body_is_sent_no_faster_than_it_is_taken_and_cut_off_where_nobody_takes_it(
@@ -99,6 +105,7 @@ async def test_a_body_is_sent_no_faster_than_it_is_taken_and_cut_off_where_nobod
     large = bytes(16 * MIB)
     held = [0]
     sent = [0]
+    cut_off: list[bool] = []
 
     @contextlib.contextmanager
     def holding() -> Any:
@@ -112,6 +119,7 @@ async def test_a_body_is_sent_no_faster_than_it_is_taken_and_cut_off_where_nobod
             sent[0] += len(message.get("body", b""))
 
         await SlicedResponse((large, b"end"), holding())(scope, receive, counted)
+        cut_off.append(scope[CONNECTION]().transport.is_closing())
 
     async with served(app) as port, asyncio.timeout(4 * WITHIN_S):
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
@@ -122,6 +130,7 @@ async def test_a_body_is_sent_no_faster_than_it_is_taken_and_cut_off_where_nobod
         while held[0]:
             await asyncio.sleep(0.01)
         assert sent[0] < len(large)
+        assert cut_off == [True]
         writer.close()
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(GET)

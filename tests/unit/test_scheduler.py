@@ -80,6 +80,7 @@ async def test_whoever_asks_for_little_does_not_wait_behind_whoever_asks_for_muc
         ({"address": "127.0.0.66"}, {"key": "ann"}),
         ({"address": "127.0.0.66"}, {"address": "127.0.0.1"}),
         ({"key": "mob"}, {"key": None}),
+        ({"key": "127.0.0.1"}, {"address": "127.0.0.1"}),
     ):
         began = Began()
         app = RequestScheduler(began)
