@@ -17,17 +17,13 @@ up: $(VENV)/installed ## install into .venv what is missing, then run Headrace o
 help: ## list the targets
 	@awk -F ':.* ## ' '/^[a-z]+:.* ## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# Six at a time, even on two cores: most tests wait for processes (fourteen files of them take 94 s with three at a
-# time, 81 with four, 64 with six). Whole files stay together for what they share.
-TESTS := -m pytest -n 6 --dist loadfile
-
 test: $(VENV)/installed-for-tests ## everything that is tested: unit, integration, end to end, documents
-	$(PY) $(TESTS) $(ARGS)
+	@$(PY) -m tests $(ARGS)
 
 # Processes that tests start are counted, too, unless a test kills them. Slower than make test.
 coverage: $(VENV)/installed-for-tests ## the same, and which lines and branches of shared, api, worker and cli it runs
 	$(PY) -m coverage erase
-	@$(PY) -m coverage run $(TESTS) $(ARGS); tested=$$?; \
+	@$(PY) -m coverage run -m pytest -n 6 --dist loadfile $(ARGS); tested=$$?; \
 	  $(PY) -m coverage combine --quiet && $(PY) -m tests.support.coverage_table && exit $$tested
 
 # Real processes under faults: make chaos MINUTES=5 (default 1), and SEED=… to repeat a run. PROMISE=weak: Redis may

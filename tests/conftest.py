@@ -1,6 +1,7 @@
 """Fixtures of every kind of test, and the check that no process outlives them."""
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -14,14 +15,25 @@ from tests.support.processes import SETTINGS, Child, Server, start_model, start_
 from tests.support.requirements import find_chromium, find_node, require_model
 from tests.support.template import end_template
 
+MEMORY = Path("/dev/shm")
+"""Where Linux keeps files in memory. Servers sync their files before they answer, which may take seconds on a disk
+that other programs use. Tests that ask something of a disk bring one along."""
+ROOM = 4 * 1024**3
+"""Bytes that must be free there: a run writes 140 MB."""
 LEFT_WITHIN_S = 5.0
 """What was just told to end may take a moment."""
 
 LONGEST = (
+    "test_ai_sdk",
+    "test_openai_clients",
     "test_chaos_short",
     "test_hostile_short",
     "test_client",
     "test_redis_servers",
+    "test_ag_ui_deaths",
+    "test_responses_clients",
+    "test_ai_sdk_react",
+    "test_hostile_providers",
     "test_long_outages",
     "test_page",
     "test_edge",
@@ -39,7 +51,10 @@ KINDS = ("e2e", "integration")
 
 
 def pytest_configure() -> None:
-    """An input that takes long on a busy machine is no fault: hypothesis would fail it after 0.2 s."""
+    """Files go to memory, where there is room. An input that takes long on a busy machine is no fault: hypothesis
+    would fail it after 0.2 s."""
+    if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
     settings.register_profile("headrace", deadline=None)
     settings.load_profile("headrace")
 

@@ -169,6 +169,8 @@ class Viewer:
             self._to(State.RESYNC)
             return True
         self._greeting = await self._greet()
+        if self._own is None:
+            self._to(State.RESYNC)
         return cursor is None or entries[0].type not in self._dialect.last_words
 
     def _in_front(self, cursor: Cursor) -> bool:
@@ -183,10 +185,12 @@ class Viewer:
 
     async def _greet(self) -> bytes:
         """Find out where the dialect stands. Out: what it says to a viewer that begins or comes back there; b''
-        for one that was greeted."""
+        for one that was greeted, or where that can't be told."""
         self._own = await self._stand()
-        greeted, self._greeted = self._greeted, True
-        return b"" if greeted or self._own is None else self._own.greeting()
+        if self._greeted or self._own is None:
+            return b""
+        self._greeted = True
+        return self._own.greeting()
 
     async def _stand(self) -> Dialect | None:
         """The dialect as it stands behind the last event that this viewer got; None where that can't be told."""

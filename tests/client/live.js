@@ -136,7 +136,7 @@ export const cases = [
   [
     "a page that reloads reads on from its place, or from the beginning",
     async (context) => {
-      const script = { name: "reloaded", tokens: 40, interval_ms: 20, seed: 6 };
+      const script = { name: "reloaded", tokens: 120, interval_ms: 20, seed: 6 };
       const { stream, server } = show(context, script);
       await until(() => stream.text.length > 30, "the first words");
       stream.close();

@@ -44,7 +44,7 @@ async def test_the_app_of_the_page_resumes_and_stops(tmp_path: Path, chromium: P
             await page.fill("input", json.dumps(stopped))
             await page.click("text=Ask")
             await page.wait_for_selector("text=Stop")
-            await page.wait_for_function(f"text => !text.startsWith({SAID})", arg=script_text(script))
+            await page.wait_for_function(f"text => {SAID} && !text.startsWith({SAID})", arg=script_text(script))
             await page.click("text=Stop")
             await page.wait_for_selector("text=Ask")
             async with asyncio.timeout(10):

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from api.http.error_codes import ERRORS, table
 from api.http.openapi import add_docs
+from tests.support.source import parsed
 
 ROOT = Path(__file__).parents[2]
 PLACES = {
@@ -95,7 +96,7 @@ def codes_of(node: ast.AST) -> ast.expr | None:
 def look() -> Found:
     found = Found()
     files = sorted(file for part in ("api", "worker", "shared") for file in (ROOT / part).rglob("*.py"))
-    modules = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
+    modules = [parsed(file) for file in files]
     constants = {
         ast.unparse(node.target): node.value.value
         for module in modules

@@ -153,26 +153,27 @@ async def test_scripted_tool_calls_come_through(llmock: Llmock) -> None:
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "codes"),
+    ("behaviour", "codes", "settings"),
     [
-        ({"type": "fail", "status": 429, "retry_after": 0.6}, []),
-        ({"type": "fail", "status": 503}, []),
-        ({"type": "stream_fault", "kind": "disconnect", "after_chunks": 2}, ["upstream_cut"]),
-        ({"type": "stream_fault", "kind": "truncate", "after_chunks": 2}, ["upstream_cut"]),
-        ({"type": "stream_fault", "kind": "malformed", "after_chunks": 2}, ["provider_garbage"]),
+        ({"type": "fail", "status": 429, "retry_after": 0.6}, [], {}),
+        ({"type": "fail", "status": 503}, [], {}),
+        ({"type": "stream_fault", "kind": "disconnect", "after_chunks": 2}, ["upstream_cut"], {}),
+        ({"type": "stream_fault", "kind": "truncate", "after_chunks": 2}, ["upstream_cut"], {}),
+        ({"type": "stream_fault", "kind": "malformed", "after_chunks": 2}, ["provider_garbage"], {}),
         (
             {"type": "stream_fault", "kind": "stall", "after_chunks": 2, "stall_seconds": 30},
             ["upstream_silent"],
+            {"idle_timeout_s": 2},
         ),
-        ({"type": "slow_first_token", "seconds": 30}, ["first_token_timeout"]),
+        ({"type": "slow_first_token", "seconds": 30}, ["first_token_timeout"], {"first_token_timeout_s": 2}),
     ],
     ids=["429", "503", "disconnect", "truncate", "malformed", "stall", "slow"],
 )
 async def test_a_fault_has_its_code_and_the_next_attempt_gets_the_whole_answer(
-    llmock: Llmock, behaviour: dict[str, Any], codes: list[str]
+    llmock: Llmock, behaviour: dict[str, Any], codes: list[str], settings: dict[str, Any]
 ) -> None:
     await llmock.play(**behaviour)
-    events, seen = await attempts(llmock, idle_timeout_s=1, first_token_timeout_s=1)
+    events, seen = await attempts(llmock, **settings)
     assert seen == codes
     assert text_of(events)
     verdict = await llmock.verdict()

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.source import parsed
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("shared", "api", "worker", "cli")
 
@@ -14,7 +16,7 @@ PACKAGES = ("shared", "api", "worker", "cli")
 @cache
 def modules() -> tuple[tuple[str, ast.Module], ...]:
     return tuple(
-        (str(path.relative_to(ROOT)), ast.parse(path.read_text(encoding="utf-8")))
+        (str(path.relative_to(ROOT)), parsed(path))
         for package in PACKAGES
         for path in sorted((ROOT / package).rglob("*.py"))
     )

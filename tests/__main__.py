@@ -1,0 +1,48 @@
+"""``python -m tests [pytest's arguments]``: everything that is tested, six files at a time.
+
+Most tests wait for processes, so six at a time pay even on two cores (fourteen files of them take 94 s with three
+at a time, 81 with four, 64 with six). But then a process may get no core for seconds, and what a test waits for is
+late. So what failed beside others is run once more, alone: a fault comes again, and what else the machine did does
+not. Both are told. More than :data:`MOST_AGAIN` failures are no such thing.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[1]
+AT_ONCE: Final = 6
+MOST_AGAIN: Final = 10
+FAILED: Final = 1
+"""pytest's exit code when it ran to its end, and a test failed. (With -x it is another one.)"""
+
+
+def run_tests(*arguments: str) -> int:
+    """Run pytest. Out: its exit code."""
+    return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=ROOT, check=False).returncode
+
+
+def failed_tests() -> list[str]:
+    """The tests that failed in the last run."""
+    file = ROOT / ".pytest_cache" / "v" / "cache" / "lastfailed"
+    return sorted(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else []
+
+
+def main(arguments: list[str]) -> int:
+    """Run the tests that the arguments choose. Out: the exit code."""
+    # Whole files stay together for what they share. The cache is cleared, so that it holds this run's failures.
+    code = run_tests("--cache-clear", "-n", str(AT_ONCE), "--dist", "loadfile", *arguments)
+    failed = failed_tests()
+    if code != FAILED or not 0 < len(failed) <= MOST_AGAIN:
+        return code
+    print("\nOnce more, one after another, what failed beside other tests:", *failed, sep="\n  ", flush=True)
+    code = run_tests(*arguments, "-n", "0", "--last-failed", "--last-failed-no-failures", "none")
+    if code == 0:
+        print(f"Passed alone: {len(failed)}. A test that often needs that waits for too little.")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
