@@ -15,8 +15,10 @@ The template ends when the run's end of its socket is closed.
 
 import ctypes
 import fcntl
+import gc
 import json
 import os
+import pkgutil
 import runpy
 import select
 import signal
@@ -27,6 +29,7 @@ import termios
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,17 @@ from tests.support.process_tree import adopts_orphans
 
 _PR_SET_PDEATHSIG = 1
 _MODULES = ("api.app", "worker.main", "cli.main", "arq.cli")
+_FOUND_LATER = ("api.routes", "api.dialects", "worker.providers.formats")
+"""Packages whose modules are found by file when a process starts."""
+_LOADED_LATER = (
+    "anyio._backends._asyncio",
+    "encodings.idna",
+    "fastapi.telemetry._runtime",
+    "pydantic.v1",
+    "uvicorn.lifespan.on",
+    "uvicorn.loops.uvloop",
+)
+"""What libraries load at their first use."""
 _MOST_DESCRIPTORS = 16
 _HIGH = 400
 """Received descriptors wait above this number until those below are free. (A shell's usual limit is 1024.)"""
@@ -211,8 +225,12 @@ def _take_on(order: dict[str, Any], descriptors: Sequence[int]) -> None:
 def main() -> None:
     """``python -m tests.support.template SOCKET PID``."""
     connection, run = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
-    for module in _MODULES:
-        __import__(module)
+    for module in (*_MODULES, *_LOADED_LATER):
+        import_module(module)
+    for package in map(import_module, _FOUND_LATER):
+        for found in pkgutil.iter_modules(package.__path__):
+            import_module(f"{package.__name__}.{found.name}")
+    gc.freeze()  # a collector that visits these objects in a fork would copy their pages
     module, *arguments = _serve(connection, run)
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
