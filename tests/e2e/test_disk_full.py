@@ -106,7 +106,7 @@ def test_a_full_disk_under_the_logs_and_the_state_file_stops_nothing(disk: Path,
         answer = create(url, "one")
         assert answer is not None
         assert answer.status_code == 202
-        time.sleep(1)  # it stops where a child ends before it has seen it ready, and looks a moment later than we do
+        time.sleep(1)  # it stops where a child ends that it has not seen ready, and it looks later than we do
         before = children(up.pid)
         for pid in before:
             os.kill(pid, signal.SIGKILL)
