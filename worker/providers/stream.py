@@ -93,10 +93,11 @@ class ProviderStream:
         if behind:
             decoder.feed(b"", now, now - since)
             decoder.sooner = True
-        elif data := connection.read():
-            decoder.feed(data, now, now - since)
-        if connection.ended is not None:
-            decoder.feed_eof(now, cut=connection.ended)
+        else:  # what came behind the bytes that waited is still unread, so an end is told only here
+            if data := connection.read():
+                decoder.feed(data, now, now - since)
+            if connection.ended is not None:
+                decoder.feed_eof(now, cut=connection.ended)
         if decoder.sooner:
             decoder.sooner = False
             decoder.expire(now)
