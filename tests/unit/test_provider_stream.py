@@ -150,6 +150,22 @@ async def test_packed_events_may_be_many_and_are_read_in_some_turns() -> None:
     stream.close()
 
 
+async def test_what_lies_unread_when_the_provider_closes_is_read_before_the_end() -> None:
+    upstream, stream = await opened(Wire())
+    listening = Turns(stream)
+    upstream.data_received(said("a" * 2 * TAKE_BYTES))
+    listening.read()  # the rest of this event waits in the decoder
+    late = said("b" * 1000) + FINISH
+    upstream.data_received(late[:500])
+    upstream.data_received(late[500:])
+    upstream.connection_lost(None)
+    for _ in range(8):
+        if listening.last is None:
+            listening.read()
+    assert (listening.error, listening.text) == ("", "a" * 2 * TAKE_BYTES + "b" * 1000)
+    stream.close()
+
+
 async def test_an_end_mark_is_an_end_though_the_body_has_none() -> None:
     pieces = [HEAD, said("a"), FINISH, b"data: [DONE]\n\n", *[b": still here\n\n"] * 2000]
     async with bytes_server(lambda n: pieces) as server, turns(server.url(), {}) as listening:
