@@ -15,20 +15,13 @@ from api.viewing.viewer import resync
 from shared.protocol.cursor import BadCursor, Cursor
 from shared.protocol.events import encode_data
 from shared.store.log import Entry
-from tests.support.made_logs import trimmed
+from tests.support.made_logs import DELTAS, named, trimmed
 
 STREAM = "s" * 24
 ASKED = json.dumps(
     {"ag-ui": {"threadId": "thread", "runId": "run", "parentRunId": "before", "protocolVersion": "1.0"}}
 )
 KINDS = st.sampled_from([AgUiDialect, TanStackDialect])
-TEXTS = st.text(min_size=1, max_size=6)
-DELTAS = st.one_of(
-    st.builds(lambda text: {"text": text}, TEXTS),
-    st.builds(lambda text: {"reasoning": text}, TEXTS),
-    st.builds(lambda data: {"provider": {"type": "thinking", "data": data}}, TEXTS),
-    st.builds(lambda n, text: {"tool_call": {"index": n, "arguments": text}}, st.integers(0, 2), TEXTS),
-)
 ANSWERS = st.lists(st.one_of(DELTAS, st.just("waiting")), max_size=20)
 
 
@@ -38,21 +31,14 @@ def spoken(kind: type[AgUiDialect], text_index: int = 0) -> AgUiDialect:
 
 def log_of(said: list[Any], end: str = "done") -> list[Entry]:
     """A whole log; the first piece of each call has its id and name."""
-    known: set[int] = set()
     entries = [Entry(Cursor(100, 0), "queued", b"{}"), Entry(Cursor(200, 0), "started", b"{}", Cursor(100, 0))]
-    for n, one in enumerate(said, 1):
-        if isinstance(one, str):
-            entries.append(Entry(Cursor(200, n), one, b"{}"))
-            continue
-        call = one.get("tool_call")
-        if call is not None and call["index"] not in known:
-            known.add(call["index"])
-            one = {"tool_call": {"id": f"id{call['index']}", "name": "tool", **call}}
-        entries.append(Entry(Cursor(200, n), "message", encode_data(one)))
-    data = {"done": {"finish_reason": "stop"}, "cancelled": {"by": "client", "reason": "requested"}}.get(
+    for n, one in enumerate(named(said, set()), 1):
+        kind, data = (one, b"{}") if isinstance(one, str) else ("message", encode_data(one))
+        entries.append(Entry(Cursor(200, n), kind, data))
+    last = {"done": {"finish_reason": "stop"}, "cancelled": {"by": "client", "reason": "requested"}}.get(
         end, {"code": "x", "message": "y", "retryable": True}
     )
-    return [*entries, Entry(Cursor(200, len(said) + 1), end, encode_data(data))]
+    return [*entries, Entry(Cursor(200, len(said) + 1), end, encode_data(last))]
 
 
 class Client:
