@@ -23,7 +23,7 @@ test: $(VENV)/installed-for-tests ## everything that is tested: unit, integratio
 # Processes that tests start are counted, too, unless a test kills them. Slower than make test.
 coverage: $(VENV)/installed-for-tests ## the same, and which lines and branches of shared, api, worker and cli it runs
 	$(PY) -m coverage erase
-	@$(PY) -m coverage run -m pytest -n 6 --dist loadfile $(ARGS); tested=$$?; \
+	@$(PY) -m coverage run -m tests $(ARGS); tested=$$?; \
 	  $(PY) -m coverage combine --quiet && $(PY) -m tests.support.coverage_table && exit $$tested
 
 # Real processes under faults: make chaos MINUTES=5 (default 1), and SEED=… to repeat a run. PROMISE=weak: Redis may
