@@ -18,7 +18,7 @@ async def test_a_viewer_gets_the_answer_token_by_token_and_the_end(shared_stack:
     seen = await view_to_end(shared_stack.client, made["events_url"])
     assert seen.text == script_text(SCRIPT)
     assert seen.types == ["started", "finishing", "done"]
-    assert len(seen.events) > 10, "on a busy machine some tokens share an event"
+    assert len(seen.events) > 40
     record = await shared_stack.record(made["id"])
     assert record["text"] == seen.text
     assert record["status"] == "done"

@@ -10,7 +10,7 @@ from tests.hostile.report import print_table
 from tests.hostile.run import chosen, run_hostile
 from tests.hostile.world import World
 
-GAP_S = 4.0
+GAP_S = 2.0
 """Other tests run beside this one, so it tells what stops for seconds; `make hostile` tells what stops for less."""
 STOPPED_S = 3.0
 
