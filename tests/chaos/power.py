@@ -55,7 +55,8 @@ def synced(ledger: str) -> dict[str, int]:
     """How many bytes of each file are on disk, by the ledger's lines (see ``bench/native/fsync.c``)."""
     found: dict[str, int] = {}
     for line in ledger.splitlines():
-        kind, first, second = line.split(" ")
+        # Linux calls a file that was deleted while it was open "<file> (deleted)": it is none of those left.
+        kind, first, second = line.split(" ", 2)
         if kind == "R":
             found[second] = found.pop(first, 0)
         elif kind == "S":

@@ -89,6 +89,7 @@ def test_the_ledger_follows_renames_and_cuts() -> None:
     lines = ["S 88 temp.manifest", "R temp.manifest manifest", "S 50 1.incr", "S 90 1.incr", "S 70 1.incr"]
     assert synced("\n".join(lines)) == {"manifest": 88, "1.incr": 90}
     assert synced("\n".join([*lines, "T 60 1.incr", "S 65 1.incr", "T 9 2.incr"]))["1.incr"] == 65
+    assert synced("\n".join([*lines, "S 95 1.incr (deleted)"]))["1.incr"] == 90
 
 
 @pytest.mark.parametrize(("appendfsync", "kept"), [("always", 3), ("no", 0)])
