@@ -1,5 +1,6 @@
 """Fixtures of every kind of test, and the check that no process outlives them."""
 
+import gc
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.support.ai_sdk import Clients
 from tests.support.process_tree import adopt_orphans, children
 from tests.support.processes import SETTINGS, Child, Server, start_model, start_server
 from tests.support.requirements import find_chromium, find_node, require_model
@@ -24,28 +26,52 @@ LEFT_WITHIN_S = 5.0
 """What was just told to end may take a moment."""
 
 LONGEST = (
-    "test_ai_sdk",
-    "test_openai_clients",
-    "test_chaos_short",
-    "test_hostile_short",
-    "test_client",
-    "test_redis_servers",
-    "test_ag_ui_deaths",
-    "test_responses_clients",
-    "test_ai_sdk_react",
-    "test_hostile_providers",
-    "test_long_outages",
     "test_page",
-    "test_edge",
-    "test_fairness",
-    "test_lost_workers",
-    "test_up",
-    "test_schema",
-    "test_cluster",
+    "test_long_outages",
+    "test_ai_sdk",
+    "test_page_views",
+    "test_ag_ui_deaths",
+    "test_chaos_short",
+    "test_ai_sdk_react",
+    "test_client",
     "test_sentinel",
+    "test_up",
+    "test_redis_servers",
+    "test_lost_workers",
+    "test_responses_clients",
+    "test_erased_text",
+    "test_responses_deaths",
+    "test_openai_clients",
+    "test_cluster",
+    "test_hostile_short",
+    "test_schema",
+    "test_dialect_deaths",
+    "test_backpressure",
+    "test_edge",
+    "test_llmock",
+    "test_lost_redis",
+    "test_viewer_faults",
+    "test_continuation",
+    "test_provider_faults",
+    "test_hostile_providers",
+    "test_arq",
+    "test_metrics_and_logs",
+    "test_page_markdown",
+    "test_article",
+    "test_libraries",
+    "test_page_keys",
+    "test_clock_jumps",
+    "test_disk_full",
+    "test_terminal",
+    "test_fairness",
+    "test_full_memory",
+    "test_ag_ui_cuts",
+    "test_cluster_client",
+    "test_responses_doors",
 )
-"""Files that take ten seconds and more: they begin first, so that no worker of pytest-xdist is left alone with one
-at the end. The list is a hint; a file that is missing in it costs time at worst."""
+"""Files that take five seconds and more: they begin first, so that no worker of pytest-xdist is left alone with one
+at the end. One in three computes, as a browser does, and two mostly wait: files that all wait would leave the cores
+idle. The list is a hint; a file that is missing in it costs time at worst."""
 KINDS = ("e2e", "integration")
 """Folders whose tests wait for processes; what only computes fills the gaps behind them."""
 
@@ -68,6 +94,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return rank, KINDS.index(kind) if kind in KINDS else len(KINDS)
 
     items.sort(key=place)
+
+
+def pytest_collection_finish() -> None:
+    """What was collected lives to the end: a garbage collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 TERMINAL = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
@@ -122,6 +154,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
     require_model()
     with start_model(tmp_path_factory.mktemp("model")) as child:
         yield child
+
+
+@pytest.fixture(scope="session")
+def ai_sdk() -> Iterator[Clients]:
+    """The AI SDK's clients."""
+    clients = Clients()
+    yield clients
+    clients.close()
 
 
 @pytest.fixture(scope="session")

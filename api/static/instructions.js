@@ -13,9 +13,10 @@ export class Instructions {
     warm.addEventListener("change", () => this.#shown());
     temperature.addEventListener("input", () => this.#shown());
     dialog.addEventListener("click", (event) => event.target === dialog && dialog.close()); // beside it
-    dialog.addEventListener("close", () => {
+    const keep = () =>
       onChange({ system: system.value.trim() || undefined, temperature: warm.checked ? Number(temperature.value) : undefined });
-    });
+    dialog.addEventListener("submit", keep); // its close event comes later, maybe behind a reload
+    dialog.addEventListener("close", keep);
   }
 
   /** Show the instructions of a conversation. */

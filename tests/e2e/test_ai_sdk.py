@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from api.dialects.endings import PARTING_TEXT, RESTARTED_TEXT
 from shared.protocol.cursor import new_stream_id
 from shared.store.keys import Keys
-from tests.support.ai_sdk import PACKAGES, VERSIONS, new_chat, reasoning, run_client, texts, user
+from tests.support.ai_sdk import PACKAGES, VERSIONS, Clients, new_chat, reasoning, texts, user
 from tests.support.script import TOOL_ARGUMENTS, script_reasoning, script_text
 from tests.support.stack import Stack, running_stack
 
@@ -31,14 +31,18 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
         yield made
 
 
-async def run(stack: Stack, package: str, scenario: str, script: dict[str, Any], **given: Any) -> Any:
-    return await run_client(package, scenario, stack.apis[0].url, text=json.dumps(script), **given)
+async def run(
+    ai_sdk: Clients, stack: Stack, package: str, scenario: str, script: dict[str, Any], **given: Any
+) -> Any:
+    return await ai_sdk.run(package, scenario, stack.apis[0].url, text=json.dumps(script), **given)
 
 
 @packages
-async def test_an_answer_with_reasoning_and_a_tool_call_is_read_whole(stack: Stack, package: str) -> None:
+async def test_an_answer_with_reasoning_and_a_tool_call_is_read_whole(
+    ai_sdk: Clients, stack: Stack, package: str
+) -> None:
     script = {**SCRIPT, "tool_call": True}
-    told = await run(stack, package, "ask", script)
+    told = await run(ai_sdk, stack, package, "ask", script)
     assert told["status"] == "ready"
     _, answer = told["messages"]
     assert texts(answer) == script_text(script)
@@ -55,22 +59,24 @@ async def test_an_answer_with_reasoning_and_a_tool_call_is_read_whole(stack: Sta
 
 
 @packages
-async def test_the_stream_is_read_without_a_chat(stack: Stack, package: str) -> None:
-    message = await run(stack, package, "read", SCRIPT)
+async def test_the_stream_is_read_without_a_chat(ai_sdk: Clients, stack: Stack, package: str) -> None:
+    message = await run(ai_sdk, stack, package, "read", SCRIPT)
     assert texts(message) == script_text(SCRIPT)
     assert reasoning(message) == "".join(script_reasoning(SCRIPT))
 
 
 @pytest.mark.parametrize(("package", "anew"), [("ai5", True), ("ai6", True), ("ai6", False), ("ai7", False)])
 async def test_an_answer_that_is_cut_at_every_event_ends_as_an_uncut_one(
-    stack: Stack, package: str, anew: bool
+    ai_sdk: Clients, stack: Stack, package: str, anew: bool
 ) -> None:
     """By a chat made anew, as a reload makes it, or by the same one. (ai 5's keeps what it has, and appends.)"""
     chat = new_chat()
     script = {**SCRIPT, "name": chat, "tool_call": True, "interval_ms": 20, "hang_after": SCRIPT["tokens"]}
     release = f"{stack.provider.base_url.removesuffix('/v1')}/_release"
     body = json.dumps({"name": chat})
-    told = await run(stack, package, "cuts", script, chat=chat, release=release, releaseBody=body, anew=anew)
+    told = await run(
+        ai_sdk, stack, package, "cuts", script, chat=chat, release=release, releaseBody=body, anew=anew
+    )
     assert told["status"] == "ready"
     assert told["cuts"] > 25
     _, answer = told["messages"]
@@ -80,30 +86,32 @@ async def test_an_answer_that_is_cut_at_every_event_ends_as_an_uncut_one(
 
 
 @packages
-async def test_a_page_that_is_loaded_anew_gets_the_answer_from_its_beginning(stack: Stack, package: str) -> None:
+async def test_a_page_that_is_loaded_anew_gets_the_answer_from_its_beginning(
+    ai_sdk: Clients, stack: Stack, package: str
+) -> None:
     """By another API process, with the message as it was kept and without it."""
     chat = new_chat()
     text = json.dumps(SLOW)
-    first = asyncio.create_task(run_client(package, "ask", stack.apis[0].url, chat=chat, text=text))
+    first = asyncio.create_task(ai_sdk.run(package, "ask", stack.apis[0].url, chat=chat, text=text))
     await until_said(stack, chat)
-    resumed = await run_client(package, "resume", stack.apis[1].url, chat=chat, messages=[user(text)])
+    resumed = await ai_sdk.run(package, "resume", stack.apis[1].url, chat=chat, messages=[user(text)])
     whole = await first
     assert resumed["status"] == "ready"
     assert texts(resumed["messages"][-1]) == script_text(SLOW)
     # The message is the same one, so a page that kept a piece of it gets the whole in its place.
     assert resumed["messages"][-1] == whole["messages"][-1]
     # Who lost its connection in front of the end may be late, for a while.
-    late = await run_client(package, "resume", stack.apis[1].url, chat=chat, messages=[user(text)])
+    late = await ai_sdk.run(package, "resume", stack.apis[1].url, chat=chat, messages=[user(text)])
     assert late["messages"][-1] == whole["messages"][-1]
     await end_earlier(stack, whole["messages"][-1]["id"])
-    none = await run_client(package, "resume", stack.apis[1].url, chat=chat, messages=[user(text)])
+    none = await ai_sdk.run(package, "resume", stack.apis[1].url, chat=chat, messages=[user(text)])
     assert (none["status"], none["messages"]) == ("ready", [user(text)])
     # A page that says what it has gets what it missed, and nothing twice.
     known = {"chat": chat, "messages": [user(text)], "seen": ""}
-    missed = await run_client(package, "resume", stack.apis[1].url, **known)
+    missed = await ai_sdk.run(package, "resume", stack.apis[1].url, **known)
     assert missed["messages"][-1] == whole["messages"][-1]
     known["seen"] = missed["messages"][-1]["metadata"]["stream"]
-    again = await run_client(package, "resume", stack.apis[1].url, **known)
+    again = await ai_sdk.run(package, "resume", stack.apis[1].url, **known)
     assert again["messages"] == [user(text)]
 
 
@@ -115,17 +123,19 @@ async def end_earlier(stack: Stack, stream_id: str) -> None:
 
 
 @packages
-async def test_a_piece_of_the_answer_that_a_page_kept_is_replaced_by_the_whole(stack: Stack, package: str) -> None:
+async def test_a_piece_of_the_answer_that_a_page_kept_is_replaced_by_the_whole(
+    ai_sdk: Clients, stack: Stack, package: str
+) -> None:
     chat = new_chat()
     text = json.dumps(SLOW)
-    first = asyncio.create_task(run_client(package, "ask", stack.apis[0].url, chat=chat, text=text))
+    first = asyncio.create_task(ai_sdk.run(package, "ask", stack.apis[0].url, chat=chat, text=text))
     stream_id = await until_said(stack, chat)
     partial = {
         "id": stream_id,
         "role": "assistant",
         "parts": [{"type": "text", "text": "half", "state": "streaming"}],
     }
-    resumed = await run_client(package, "resume", stack.apis[1].url, chat=chat, messages=[user(text), partial])
+    resumed = await ai_sdk.run(package, "resume", stack.apis[1].url, chat=chat, messages=[user(text), partial])
     whole = await first
     assert [message["role"] for message in resumed["messages"]] == ["user", "assistant"]
     assert resumed["messages"][-1] == whole["messages"][-1]
@@ -144,10 +154,12 @@ async def until_said(stack: Stack, chat: str) -> str:
 
 
 @packages
-async def test_a_stop_ends_the_generation_and_the_client_s_message(stack: Stack, package: str) -> None:
+async def test_a_stop_ends_the_generation_and_the_client_s_message(
+    ai_sdk: Clients, stack: Stack, package: str
+) -> None:
     for leave in (False, True):
         chat = new_chat()
-        told = await run(stack, package, "stop", {**SLOW, "name": chat}, chat=chat, leave=leave)
+        told = await run(ai_sdk, stack, package, "stop", {**SLOW, "name": chat}, chat=chat, leave=leave)
         assert told["stopped"] == 204
         assert told["status"] == "ready"
         assert 0 < len(texts(told["messages"][-1])) < len(script_text(SLOW))
@@ -159,10 +171,10 @@ async def test_a_stop_ends_the_generation_and_the_client_s_message(stack: Stack,
 
 
 @packages
-async def test_a_tool_at_the_client_gives_the_model_its_output(stack: Stack, package: str) -> None:
+async def test_a_tool_at_the_client_gives_the_model_its_output(ai_sdk: Clients, stack: Stack, package: str) -> None:
     chat = new_chat()
     script = {**SCRIPT, "name": chat, "tool_call": True}
-    told = await run(stack, package, "tool", script, chat=chat, output={"height_m": 4.2})
+    told = await run(ai_sdk, stack, package, "tool", script, chat=chat, output={"height_m": 4.2})
     assert told["status"] == "ready"
     assert [message["role"] for message in told["messages"]] == ["user", "assistant"]
     kinds = [part["type"] for part in told["messages"][-1]["parts"]]
@@ -178,10 +190,12 @@ async def test_a_tool_at_the_client_gives_the_model_its_output(stack: Stack, pac
 
 
 @packages
-async def test_an_answer_to_a_tool_s_output_is_resumed_with_what_stood_before(stack: Stack, package: str) -> None:
+async def test_an_answer_to_a_tool_s_output_is_resumed_with_what_stood_before(
+    ai_sdk: Clients, stack: Stack, package: str
+) -> None:
     chat = new_chat()
     script = {**SCRIPT, "name": chat, "tool_call": True, "interval_ms": 40}
-    told = await run(stack, package, "tool", script, chat=chat, output={"ok": True}, resumes=True)
+    told = await run(ai_sdk, stack, package, "tool", script, chat=chat, output={"ok": True}, resumes=True)
     assert told["status"] == "ready"
     assert [message["role"] for message in told["messages"]] == ["user", "assistant"]
     assert plain(told["messages"][-1]) == plain(told["uncut"][-1])
@@ -196,57 +210,61 @@ def plain(message: dict[str, Any]) -> list[Any]:
 
 
 @packages
-async def test_a_failure_in_mid_answer_is_the_chat_s_error(stack: Stack, package: str) -> None:
+async def test_a_failure_in_mid_answer_is_the_chat_s_error(ai_sdk: Clients, stack: Stack, package: str) -> None:
     script = {**SCRIPT, "error_after": 5}
-    told = await run(stack, package, "ask", script)
+    told = await run(ai_sdk, stack, package, "ask", script)
     assert told["status"] == "error"
     assert "the script wants an error" in told["error"]
     assert script_text(script).startswith(texts(told["messages"][-1]))
 
 
 @packages
-async def test_a_refusal_is_a_sentence(stack: Stack, package: str) -> None:
-    told = await run(stack, package, "ask", SCRIPT, body={"model": "nobody/nothing"})
+async def test_a_refusal_is_a_sentence(ai_sdk: Clients, stack: Stack, package: str) -> None:
+    told = await run(ai_sdk, stack, package, "ask", SCRIPT, body={"model": "nobody/nothing"})
     assert told["status"] == "error"
     assert "'nobody'" in told["error"]
     assert "{" not in told["error"]
 
 
 @packages
-async def test_a_lost_api_process_costs_nothing(stack: Stack, package: str) -> None:
+async def test_a_lost_api_process_costs_nothing(ai_sdk: Clients, stack: Stack, package: str) -> None:
     """The page finds another one at the same address, here by asking it itself."""
     chat = new_chat()
     text = json.dumps(SLOW)
     child = await stack.add_api()
-    first = asyncio.create_task(run_client(package, "ask", child.url, chat=chat, text=text))
+    first = asyncio.create_task(ai_sdk.run(package, "ask", child.url, chat=chat, text=text))
     await until_said(stack, chat)
     await asyncio.to_thread(child.kill)
     told = await first
     assert told["status"] == "error"
-    resumed = await run_client(package, "resume", stack.apis[1].url, chat=chat, messages=told["messages"])
+    resumed = await ai_sdk.run(package, "resume", stack.apis[1].url, chat=chat, messages=told["messages"])
     assert resumed["status"] == "ready"
     assert texts(resumed["messages"][-1]) == script_text(SLOW)
 
 
 @packages
-async def test_an_api_process_that_stops_says_that_the_answer_goes_on(stack: Stack, package: str) -> None:
+async def test_an_api_process_that_stops_says_that_the_answer_goes_on(
+    ai_sdk: Clients, stack: Stack, package: str
+) -> None:
     chat = new_chat()
     text = json.dumps(SLOW)
     child = await stack.add_api()
-    first = asyncio.create_task(run_client(package, "ask", child.url, chat=chat, text=text))
+    first = asyncio.create_task(ai_sdk.run(package, "ask", child.url, chat=chat, text=text))
     await until_said(stack, chat)
     await asyncio.to_thread(child.terminate)
     told = await first
     assert (told["status"], told["error"]) == ("error", PARTING_TEXT)
-    resumed = await run_client(package, "resume", stack.apis[1].url, chat=chat, messages=told["messages"])
+    resumed = await ai_sdk.run(package, "resume", stack.apis[1].url, chat=chat, messages=told["messages"])
     assert texts(resumed["messages"][-1]) == script_text(SLOW)
 
 
 @packages
-async def test_a_lost_worker_costs_nothing_where_the_provider_continues(stack: Stack, package: str) -> None:
+async def test_a_lost_worker_costs_nothing_where_the_provider_continues(
+    ai_sdk: Clients, stack: Stack, package: str
+) -> None:
     chat = new_chat()
     script = {**SLOW, "name": chat}
-    first = asyncio.create_task(run(stack, package, "ask", script, chat=chat))
+    first = asyncio.create_task(run(ai_sdk, stack, package, "ask", script, chat=chat))
     stream_id = await until_said(stack, chat)
     worker = await stack.carrier(stream_id)
     await asyncio.to_thread(worker.kill)
@@ -260,11 +278,11 @@ async def test_a_lost_worker_costs_nothing_where_the_provider_continues(stack: S
 
 @packages
 async def test_a_restart_is_shown_by_reset_step_to_who_knows_it_and_ends_the_others(
-    stack: Stack, package: str
+    ai_sdk: Clients, stack: Stack, package: str
 ) -> None:
     script = {**SLOW, "interval_ms": 5, "numbered": True, "cut_after": 30, "fail_times": 1, "name": new_chat()}
     headers = {"x-ai-sdk-version": VERSIONS[package]}
-    told = await run(stack, package, "ask", script, headers=headers, body={"on_failure": "restart"})
+    told = await run(ai_sdk, stack, package, "ask", script, headers=headers, body={"on_failure": "restart"})
     if package == "ai7":
         assert told["status"] == "ready"
         assert texts(told["messages"][-1]) == script_text(script, 2)
@@ -395,11 +413,13 @@ async def test_a_chat_that_nobody_began_has_nothing_to_resume_or_to_stop(stack: 
 
 
 @packages
-async def test_a_log_that_lost_its_beginning_tells_the_whole_answer(tmp_path: Path, package: str) -> None:
+async def test_a_log_that_lost_its_beginning_tells_the_whole_answer(
+    ai_sdk: Clients, tmp_path: Path, package: str
+) -> None:
     async with running_stack(tmp_path, HEADRACE_LOG_CAP="50") as short:
         chat = new_chat()
-        script = {**SCRIPT, "tokens": 800, "interval_ms": 10, "tool_call": True}
-        asked = asyncio.create_task(run(short, package, "ask", script, chat=chat))
+        script = {**SCRIPT, "tokens": 400, "interval_ms": 10, "tool_call": True}
+        asked = asyncio.create_task(run(ai_sdk, short, package, "ask", script, chat=chat))
         stream_id = await until_said(short, chat)
         async with Redis.from_url(short.server.url) as redis, asyncio.timeout(20):
             first = {b"e": b""}
@@ -408,7 +428,7 @@ async def test_a_log_that_lost_its_beginning_tells_the_whole_answer(tmp_path: Pa
                 ((_, first),) = await redis.xrange(Keys("headrace").log(stream_id), count=1)
         assert (await short.record(stream_id))["status"] == "running", "the answer is whole: nothing is tested"
         messages = [user(json.dumps(script))]
-        resumed = await run_client(package, "resume", short.apis[0].url, chat=chat, messages=messages)
+        resumed = await ai_sdk.run(package, "resume", short.apis[0].url, chat=chat, messages=messages)
         whole = await asked
         assert texts(whole["messages"][-1]) == script_text(script)
         assert resumed["messages"][-1] == whole["messages"][-1]

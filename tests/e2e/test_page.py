@@ -22,7 +22,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 STORY = "Write a long story about a river and a mill, in many chapters."
 LONG = json.dumps({"tokens": 200, "interval_ms": 15})
 SHORT = json.dumps({"tokens": 8})
-MAX_TOKENS = 120  # long enough to be cut in the middle; left alone, a small model may never come to an end
+MAX_TOKENS = 60  # long enough to be cut in the middle; left alone, a small model may never come to an end
 WAIT_MS = 90_000  # one slow thread of a small model, on a machine that is busy with other tests
 OFFLINE = "ERR_INTERNET_DISCONNECTED"
 

@@ -1,10 +1,10 @@
-// Speaks to Headrace by an unchanged `ai` from npm: node ai_sdk.mjs PACKAGE SCENARIO, with what it needs as JSON on
-// stdin. Prints what came of it as JSON.
-const [name, scenario] = process.argv.slice(2);
+// Speaks to Headrace by an unchanged `ai` from npm: node ai_sdk.mjs PACKAGE. Each line of stdin is a scenario and what
+// it needs, {n, scenario, given} as JSON; what came of it is a line of stdout, {n, came} or {n, failed}. Scenarios run
+// at the same time. Ends with stdin.
+import { createInterface } from "node:readline";
+
+const [name] = process.argv.slice(2);
 const ai = await import(name);
-let input = "";
-for await (const piece of process.stdin) input += piece;
-const given = JSON.parse(input);
 
 class State {
   status = "ready";
@@ -18,7 +18,7 @@ class State {
 
 class Chat extends ai.AbstractChat {
   finishes = [];
-  constructor({ messages = [], fetch, ...more } = {}) {
+  constructor(given, { messages = [], fetch, ...more } = {}) {
     super({
       id: given.chat,
       state: new State(messages),
@@ -60,16 +60,17 @@ function cutBehind(count) {
 const until = async (holds) => { while (!holds()) await new Promise((done) => setTimeout(done, 10)); };
 const said = (chat) => chat.messages.filter((message) => message.role === "assistant")
   .flatMap((message) => message.parts).filter((part) => part.type === "text" && part.text);
-const ask = (chat) => chat.sendMessage(given.parts ? { role: "user", parts: given.parts } : { text: given.text });
+const ask = (chat, given) =>
+  chat.sendMessage(given.parts ? { role: "user", parts: given.parts } : { text: given.text });
 
 const scenarios = {
-  async ask() {
-    const chat = new Chat({ messages: given.messages });
-    await ask(chat);
+  async ask(given) {
+    const chat = new Chat(given, { messages: given.messages });
+    await ask(chat, given);
     return chat.told();
   },
   // The stream itself, without a chat around it.
-  async read() {
+  async read(given) {
     const transport = new ai.DefaultChatTransport({ api: `${given.url}/api/chat`, headers: given.headers });
     const user = { id: "u1", role: "user", parts: [{ type: "text", text: given.text }] };
     const stream = await transport.sendMessages(
@@ -79,7 +80,7 @@ const scenarios = {
     return last;
   },
   // What whole streams, given as the bytes of their events, make of a message.
-  async reduce() {
+  async reduce(given) {
     const transport = new ai.DefaultChatTransport();
     const made = [];
     for (const raw of given.streams) {
@@ -92,14 +93,14 @@ const scenarios = {
     return made;
   },
   // A page that is loaded anew.
-  async resume() {
-    const chat = new Chat({ messages: given.messages });
+  async resume(given) {
+    const chat = new Chat(given, { messages: given.messages });
     await chat.resumeStream();
     return chat.told();
   },
   // Breaks off behind each event in turn, and resumes, until one response comes whole. The provider holds the answer
   // open: its end comes when there is nothing else to cut.
-  async cuts() {
+  async cuts(given) {
     let cuts = 0;
     const about = {
       fetch: async (...asked) => {
@@ -114,17 +115,17 @@ const scenarios = {
         })), response);
       },
     };
-    let chat = new Chat(about);
-    await ask(chat);
+    let chat = new Chat(given, about);
+    await ask(chat, given);
     for (; chat.status === "error"; await chat.resumeStream()) {
       cuts += 1;
-      if (given.anew) chat = new Chat({ ...about, messages: chat.messages });
+      if (given.anew) chat = new Chat(given, { ...about, messages: chat.messages });
     }
     return { ...chat.told(), cuts };
   },
-  async stop() {
-    const chat = new Chat();
-    const asked = ask(chat);
+  async stop(given) {
+    const chat = new Chat(given);
+    const asked = ask(chat, given);
     await until(() => said(chat).length > 0);
     const stopped = await fetch(`${given.url}/api/chat/${chat.id}/stop`, { method: "POST" });
     if (given.leave) await chat.stop();
@@ -132,20 +133,20 @@ const scenarios = {
     return { ...chat.told(), stopped: stopped.status };
   },
   // A tool that runs at the client, and the answer to what it gave.
-  async tool() {
+  async tool(given) {
     const called = [];
-    const chat = new Chat({
+    const chat = new Chat(given, {
       async onToolCall({ toolCall }) {
         const { toolName: tool, toolCallId } = toolCall;
         if (called.push(toolCall) === 1) chat.addToolOutput({ tool, toolCallId, output: given.output });
       },
       sendAutomaticallyWhen: ai.lastAssistantMessageIsCompleteWithToolCalls,
     });
-    const asked = ask(chat);
+    const asked = ask(chat, given);
     if (given.resumes) {
       // The page is loaded anew while the second answer comes.
       await until(() => said(chat).length > 1);
-      const again = new Chat({
+      const again = new Chat(given, {
         messages: structuredClone(chat.messages),
         onToolCall: ({ toolCall }) => { called.push(toolCall); },
       });
@@ -158,5 +159,10 @@ const scenarios = {
   },
 };
 
-const result = await scenarios[scenario]();
-process.stdout.write(JSON.stringify(result), () => process.exit(0));
+async function run({ n, scenario, given }) {
+  const told = await scenarios[scenario](given).then((came) => ({ came }), (error) => ({ failed: error.stack }));
+  process.stdout.write(JSON.stringify({ n, ...told }) + "\n");
+}
+
+for await (const line of createInterface({ input: process.stdin })) run(JSON.parse(line));
+process.exit(0);

@@ -16,7 +16,7 @@ from api.viewing.viewer import resync
 from shared.protocol.cursor import Cursor
 from shared.protocol.events import encode_data
 from shared.store.log import Entry
-from tests.support.ai_sdk import PACKAGES, Message, run_client, user
+from tests.support.ai_sdk import PACKAGES, Clients, Message, user
 from tests.support.made_logs import ATTEMPTS, delta_of, log_of
 from tests.support.made_logs import trimmed as trimmed_log
 from worker.providers import adapter
@@ -242,21 +242,21 @@ def trimmed(entries: list[Entry], as_of: int, first: int) -> bytes:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-async def test_the_sdk_s_reducer_makes_the_same_message_of_a_trimmed_log(package: str) -> None:
+async def test_the_sdk_s_reducer_makes_the_same_message_of_a_trimmed_log(ai_sdk: Clients, package: str) -> None:
     chooses = random.Random(package)
     pairs = []
     for _ in range(60):
         entries = some_log(chooses)
         as_of = chooses.randint(1, len(entries) - 2)
         pairs += [spoken().batch(entries), trimmed(entries, as_of, chooses.randint(1, as_of))]
-    made = await run_client(package, "reduce", "", streams=[raw.decode() for raw in pairs])
+    made = await ai_sdk.run(package, "reduce", streams=[raw.decode() for raw in pairs])
     assert not [one["failed"] for one in made if one["failed"]]
     for whole, other in zip(made[::2], made[1::2], strict=True):
         assert other["message"] == whole["message"]
     assert any(len(one["message"]["parts"]) > 4 for one in made)
 
 
-async def test_the_sdk_s_reducer_takes_back_what_a_restart_takes_back() -> None:
+async def test_the_sdk_s_reducer_takes_back_what_a_restart_takes_back(ai_sdk: Clients) -> None:
     chooses = random.Random(7)
     streams = []
     for _ in range(40):
@@ -264,7 +264,7 @@ async def test_the_sdk_s_reducer_takes_back_what_a_restart_takes_back() -> None:
         said = [[found for one in log if (found := delta_of(one))] for log in (first, second)]
         log = restarted_log(*said)
         streams += [spoken(resets=True).batch(log), spoken(resets=True).batch(log_of([said[1]]))]
-    made = await run_client("ai7", "reduce", "", streams=[raw.decode() for raw in streams])
+    made = await ai_sdk.run("ai7", "reduce", streams=[raw.decode() for raw in streams])
     assert not [one["failed"] for one in made if one["failed"]]
     for restarted, only in zip(made[::2], made[1::2], strict=True):
         assert without_model(restarted["message"]) == without_model(only["message"])
@@ -278,7 +278,7 @@ def without_model(message: Message) -> list[Any]:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-async def test_a_message_that_is_told_again_is_the_message(package: str) -> None:
+async def test_a_message_that_is_told_again_is_the_message(ai_sdk: Clients, package: str) -> None:
     parts = [
         {"type": "step-start"},
         {"type": "reasoning", "text": "hm", "state": "done", "providerMetadata": {"anthropic": {"signature": "x"}}},
@@ -300,7 +300,7 @@ async def test_a_message_that_is_told_again_is_the_message(package: str) -> None
         {"type": "text", "text": "and on", "state": "done"},
     ]
     raw = replay({"id": "m1", "metadata": {"model": "p/q"}, "parts": parts}).decode()
-    (made,) = await run_client(package, "reduce", "", streams=[raw])
+    (made,) = await ai_sdk.run(package, "reduce", streams=[raw])
     assert made["failed"] is None
     assert (made["message"]["id"], made["message"]["metadata"]) == ("m1", {"model": "p/q"})
     assert [known(part) for part in made["message"]["parts"]] == parts
@@ -320,7 +320,7 @@ def test_cursors_are_the_log_s() -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-async def test_a_signature_goes_through_the_client_and_back_to_its_provider(package: str) -> None:
+async def test_a_signature_goes_through_the_client_and_back_to_its_provider(ai_sdk: Clients, package: str) -> None:
     thinking = {"index": 0, "thinking": "hm", "signature": "SIGNED"}
     log = log_of(
         [
@@ -333,7 +333,7 @@ async def test_a_signature_goes_through_the_client_and_back_to_its_provider(pack
         ]
     )
     raw = AiSdkDialect(About(STREAM, "anthropic/claude", 1000), STREAM).batch(log).decode()
-    (made,) = await run_client(package, "reduce", "", streams=[raw])
+    (made,) = await ai_sdk.run(package, "reduce", streams=[raw])
     answer = made["message"]
     answer["parts"][-1] |= {"state": "output-available", "output": "found"}
     asked = ChatRequest.model_validate({"id": "c", "messages": [user("?"), answer]}).asked("fail")
