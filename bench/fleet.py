@@ -18,7 +18,7 @@ from bench.http_request import AskedAnswer, HttpRequest, accepts, call, get, pos
 from bench.spawn import BenchError, Child, clean_env
 from bench.toolchain import NODE, why_no_node
 from cli.up.sockets import held_port
-from cli.up.valkey import ALWAYS, find_server, server_argv
+from cli.up.valkey import ALWAYS, allocator_env, find_server, server_argv
 from shared.config.api_keys import new_api_key
 from shared.store.keys import Keys
 
@@ -98,8 +98,9 @@ class Contender:
     def _start_redis(self) -> None:
         """Start a server as `headrace up` does: with its append-only file."""
         port = self._owned.enter_context(held_port())
-        argv = server_argv(find_server(), port, self.directory)
-        child = self._owned.enter_context(Child("redis", argv, self.directory, orphaned=signal.SIGTERM))
+        program = find_server()
+        argv, env = server_argv(program, port, self.directory), clean_env(**allocator_env(program))
+        child = self._owned.enter_context(Child("redis", argv, self.directory, env, orphaned=signal.SIGTERM))
         self.roots.append(child.pid)
         child.wait_until(lambda: accepts(port))
         self.redis_url = f"redis://127.0.0.1:{port}/0"

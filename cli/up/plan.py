@@ -16,7 +16,7 @@ from cli.model import NAME as MODEL_NAME
 from cli.up.process import ChildCommand
 from cli.up.sockets import answers_ok
 from cli.up.supervisor import Spec
-from cli.up.valkey import answers, server_argv, why_no_room
+from cli.up.valkey import allocator_env, answers, server_argv, why_no_room
 
 CODE = Path(__file__).parents[2]
 """The folder of the packages. Children run the CLI's own code, and never an ``api`` in the current folder."""
@@ -64,7 +64,7 @@ class Plan:
         command = ChildCommand(
             "valkey",
             (argv[0], str(config), *argv[1:]),
-            self.env,
+            {**allocator_env(program), **self.env},
             self.log("valkey"),
             orphaned=signal.SIGTERM,
             pass_fds=(lock_fd,),

@@ -3,6 +3,8 @@
 import os
 import shutil
 import subprocess
+import sysconfig
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,11 @@ ALWAYS, EVERYSEC = "always", "everysec"
 
 LEAST_MEMORY = 256 * 1024 * 1024
 MOST_MEMORY = 4 * 1024 * 1024 * 1024
+
+_JEMALLOC = tuple(
+    f"{folder}/libjemalloc.so.2"
+    for folder in (f"/usr/lib/{sysconfig.get_config_var('MULTIARCH')}", "/usr/lib64", "/usr/lib")
+)
 
 ASK_WITHIN_S = 2.0
 VERSION_WITHIN_S = 5.0
@@ -80,11 +87,16 @@ def _candidates() -> list[Path]:
     return found + [Path(p) for name in ("valkey-server", "redis-server") if (p := shutil.which(name))]
 
 
-def program_version(program: Path) -> tuple[int, ...] | None:
-    """The program's version, from ``--version``; None if it can't be run here."""
+def program_version(program: Path, env: Mapping[str, str] | None = None) -> tuple[int, ...] | None:
+    """The program's version, as it tells it; None if it can't be run here. ``env``: more of its environment."""
     try:
         said = subprocess.run(  # noqa: S603 - a server program that was just located
-            [program, "--version"], capture_output=True, text=True, timeout=VERSION_WITHIN_S, check=True
+            [program, "--version"],
+            env={**os.environ, **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=VERSION_WITHIN_S,
+            check=True,
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return None
@@ -95,6 +107,22 @@ def program_version(program: Path) -> tuple[int, ...] | None:
 def _numbers(text: str) -> tuple[int, ...] | None:
     parts = text.split(".")
     return tuple(int(part) for part in parts) if all(part.isdigit() for part in parts) else None
+
+
+def allocator_env(program: Path) -> dict[str, str]:
+    """The environment in which the server allocates with jemalloc, where this machine has that library and the
+    server runs with it; else nothing.
+
+    Redis's and Valkey's own builds contain it, and the wheel's does not. With it a token takes Redis a sixth less,
+    and no more as the server holds more: a write of a hundred streams is parsed into a thousand small pieces at
+    once, which glibc's allocator must search for and join again.
+    """
+    for library in _JEMALLOC:
+        env = {"LD_PRELOAD": library}
+        # A library for other pages than this machine's ends each program that loads it.
+        if Path(library).exists() and program_version(program, env):
+            return env
+    return {}
 
 
 def memory_for_redis() -> int:

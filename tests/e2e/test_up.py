@@ -18,6 +18,7 @@ from redis import Redis
 from redis.exceptions import AuthenticationError
 
 from cli.up.sockets import free_port
+from cli.up.valkey import allocator_env, find_server
 from tests.support.probes import http_ok
 from tests.support.process_tree import children, is_alive
 from tests.support.processes import Child, Server, base_env, local_provider, wait_until
@@ -62,6 +63,11 @@ def test_its_server_and_its_data_are_for_this_user_alone(up: Up) -> None:
     told = [command.read_text() for command in commands if command.exists()]
     told += [log.read_text() for log in (up.data / "logs").iterdir()] + [up.output()]
     assert [text for text in told if password in text] == []
+
+
+def test_its_server_allocates_with_jemalloc_where_this_machine_has_it(up: Up) -> None:
+    loaded = Path(f"/proc/{up.state()['children']['valkey']}/maps").read_text()
+    assert ("jemalloc" in loaded) == bool(allocator_env(find_server()))
 
 
 def test_the_doctor_finds_it_by_its_folder(up: Up, tmp_path: Path) -> None:

@@ -435,6 +435,20 @@ def test_a_server_on_path_is_used_without_the_wheel_if_it_is_new_enough(
     assert valkey.find_server() == new
 
 
+def test_a_server_allocates_with_jemalloc_where_there_is_one_and_it_runs_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = fake_server(tmp_path, "valkey-server", "9.1.2")
+    library = tmp_path / "libjemalloc.so.2"
+    monkeypatch.setattr(valkey, "_JEMALLOC", (str(library),))
+    assert valkey.allocator_env(server) == {}
+    library.touch()
+    assert valkey.allocator_env(server) == {"LD_PRELOAD": str(library)}
+    server.write_text('#!/bin/sh\n[ -z "$LD_PRELOAD" ] && echo "Redis server v=9.1.2"\n')
+    assert valkey.program_version(server) == (9, 1, 2)
+    assert valkey.allocator_env(server) == {}
+
+
 def test_a_password_is_never_shown() -> None:
     assert without_password("rediss://me:secret@box:6379/1") == "rediss://***@box:6379/1"
     assert without_password("redis://box:6379/1") == "redis://box:6379/1"
