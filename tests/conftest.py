@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.support.ai_sdk import Clients
+from tests.support.ai_sdk import AiSdk
 from tests.support.process_tree import adopt_orphans, children
 from tests.support.processes import SETTINGS, Child, Server, start_model, start_server
 from tests.support.requirements import find_chromium, find_node, require_model
@@ -157,9 +157,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
 
 
 @pytest.fixture(scope="session")
-def ai_sdk() -> Iterator[Clients]:
+def ai_sdk() -> Iterator[AiSdk]:
     """The AI SDK's clients."""
-    clients = Clients()
+    clients = AiSdk()
     yield clients
     clients.close()
 

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from api.dialects.endings import PARTING_TEXT, RESTARTED_TEXT
 from shared.protocol.cursor import new_stream_id
 from shared.store.keys import Keys
-from tests.support.ai_sdk import PACKAGES, VERSIONS, Clients, new_chat, reasoning, texts, user
+from tests.support.ai_sdk import PACKAGES, VERSIONS, AiSdk, new_chat, reasoning, texts, user
 from tests.support.script import TOOL_ARGUMENTS, script_reasoning, script_text
 from tests.support.stack import Stack, running_stack
 
@@ -32,14 +32,14 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
 
 
 async def run(
-    ai_sdk: Clients, stack: Stack, package: str, scenario: str, script: dict[str, Any], **given: Any
+    ai_sdk: AiSdk, stack: Stack, package: str, scenario: str, script: dict[str, Any], **given: Any
 ) -> Any:
     return await ai_sdk.run(package, scenario, stack.apis[0].url, text=json.dumps(script), **given)
 
 
 @packages
 async def test_an_answer_with_reasoning_and_a_tool_call_is_read_whole(
-    ai_sdk: Clients, stack: Stack, package: str
+    ai_sdk: AiSdk, stack: Stack, package: str
 ) -> None:
     script = {**SCRIPT, "tool_call": True}
     told = await run(ai_sdk, stack, package, "ask", script)
@@ -59,7 +59,7 @@ async def test_an_answer_with_reasoning_and_a_tool_call_is_read_whole(
 
 
 @packages
-async def test_the_stream_is_read_without_a_chat(ai_sdk: Clients, stack: Stack, package: str) -> None:
+async def test_the_stream_is_read_without_a_chat(ai_sdk: AiSdk, stack: Stack, package: str) -> None:
     message = await run(ai_sdk, stack, package, "read", SCRIPT)
     assert texts(message) == script_text(SCRIPT)
     assert reasoning(message) == "".join(script_reasoning(SCRIPT))
@@ -67,7 +67,7 @@ async def test_the_stream_is_read_without_a_chat(ai_sdk: Clients, stack: Stack, 
 
 @pytest.mark.parametrize(("package", "anew"), [("ai5", True), ("ai6", True), ("ai6", False), ("ai7", False)])
 async def test_an_answer_that_is_cut_at_every_event_ends_as_an_uncut_one(
-    ai_sdk: Clients, stack: Stack, package: str, anew: bool
+    ai_sdk: AiSdk, stack: Stack, package: str, anew: bool
 ) -> None:
     """By a chat made anew, as a reload makes it, or by the same one. (ai 5's keeps what it has, and appends.)"""
     chat = new_chat()
@@ -87,7 +87,7 @@ async def test_an_answer_that_is_cut_at_every_event_ends_as_an_uncut_one(
 
 @packages
 async def test_a_page_that_is_loaded_anew_gets_the_answer_from_its_beginning(
-    ai_sdk: Clients, stack: Stack, package: str
+    ai_sdk: AiSdk, stack: Stack, package: str
 ) -> None:
     """By another API process, with the message as it was kept and without it."""
     chat = new_chat()
@@ -124,7 +124,7 @@ async def end_earlier(stack: Stack, stream_id: str) -> None:
 
 @packages
 async def test_a_piece_of_the_answer_that_a_page_kept_is_replaced_by_the_whole(
-    ai_sdk: Clients, stack: Stack, package: str
+    ai_sdk: AiSdk, stack: Stack, package: str
 ) -> None:
     chat = new_chat()
     text = json.dumps(SLOW)
@@ -155,7 +155,7 @@ async def until_said(stack: Stack, chat: str) -> str:
 
 @packages
 async def test_a_stop_ends_the_generation_and_the_client_s_message(
-    ai_sdk: Clients, stack: Stack, package: str
+    ai_sdk: AiSdk, stack: Stack, package: str
 ) -> None:
     for leave in (False, True):
         chat = new_chat()
@@ -171,7 +171,7 @@ async def test_a_stop_ends_the_generation_and_the_client_s_message(
 
 
 @packages
-async def test_a_tool_at_the_client_gives_the_model_its_output(ai_sdk: Clients, stack: Stack, package: str) -> None:
+async def test_a_tool_at_the_client_gives_the_model_its_output(ai_sdk: AiSdk, stack: Stack, package: str) -> None:
     chat = new_chat()
     script = {**SCRIPT, "name": chat, "tool_call": True}
     told = await run(ai_sdk, stack, package, "tool", script, chat=chat, output={"height_m": 4.2})
@@ -191,7 +191,7 @@ async def test_a_tool_at_the_client_gives_the_model_its_output(ai_sdk: Clients, 
 
 @packages
 async def test_an_answer_to_a_tool_s_output_is_resumed_with_what_stood_before(
-    ai_sdk: Clients, stack: Stack, package: str
+    ai_sdk: AiSdk, stack: Stack, package: str
 ) -> None:
     chat = new_chat()
     script = {**SCRIPT, "name": chat, "tool_call": True, "interval_ms": 40}
@@ -210,7 +210,7 @@ def plain(message: dict[str, Any]) -> list[Any]:
 
 
 @packages
-async def test_a_failure_in_mid_answer_is_the_chat_s_error(ai_sdk: Clients, stack: Stack, package: str) -> None:
+async def test_a_failure_in_mid_answer_is_the_chat_s_error(ai_sdk: AiSdk, stack: Stack, package: str) -> None:
     script = {**SCRIPT, "error_after": 5}
     told = await run(ai_sdk, stack, package, "ask", script)
     assert told["status"] == "error"
@@ -219,7 +219,7 @@ async def test_a_failure_in_mid_answer_is_the_chat_s_error(ai_sdk: Clients, stac
 
 
 @packages
-async def test_a_refusal_is_a_sentence(ai_sdk: Clients, stack: Stack, package: str) -> None:
+async def test_a_refusal_is_a_sentence(ai_sdk: AiSdk, stack: Stack, package: str) -> None:
     told = await run(ai_sdk, stack, package, "ask", SCRIPT, body={"model": "nobody/nothing"})
     assert told["status"] == "error"
     assert "'nobody'" in told["error"]
@@ -227,7 +227,7 @@ async def test_a_refusal_is_a_sentence(ai_sdk: Clients, stack: Stack, package: s
 
 
 @packages
-async def test_a_lost_api_process_costs_nothing(ai_sdk: Clients, stack: Stack, package: str) -> None:
+async def test_a_lost_api_process_costs_nothing(ai_sdk: AiSdk, stack: Stack, package: str) -> None:
     """The page finds another one at the same address, here by asking it itself."""
     chat = new_chat()
     text = json.dumps(SLOW)
@@ -244,7 +244,7 @@ async def test_a_lost_api_process_costs_nothing(ai_sdk: Clients, stack: Stack, p
 
 @packages
 async def test_an_api_process_that_stops_says_that_the_answer_goes_on(
-    ai_sdk: Clients, stack: Stack, package: str
+    ai_sdk: AiSdk, stack: Stack, package: str
 ) -> None:
     chat = new_chat()
     text = json.dumps(SLOW)
@@ -260,7 +260,7 @@ async def test_an_api_process_that_stops_says_that_the_answer_goes_on(
 
 @packages
 async def test_a_lost_worker_costs_nothing_where_the_provider_continues(
-    ai_sdk: Clients, stack: Stack, package: str
+    ai_sdk: AiSdk, stack: Stack, package: str
 ) -> None:
     chat = new_chat()
     script = {**SLOW, "name": chat}
@@ -278,7 +278,7 @@ async def test_a_lost_worker_costs_nothing_where_the_provider_continues(
 
 @packages
 async def test_a_restart_is_shown_by_reset_step_to_who_knows_it_and_ends_the_others(
-    ai_sdk: Clients, stack: Stack, package: str
+    ai_sdk: AiSdk, stack: Stack, package: str
 ) -> None:
     script = {**SLOW, "interval_ms": 5, "numbered": True, "cut_after": 30, "fail_times": 1, "name": new_chat()}
     headers = {"x-ai-sdk-version": VERSIONS[package]}
@@ -414,7 +414,7 @@ async def test_a_chat_that_nobody_began_has_nothing_to_resume_or_to_stop(stack: 
 
 @packages
 async def test_a_log_that_lost_its_beginning_tells_the_whole_answer(
-    ai_sdk: Clients, tmp_path: Path, package: str
+    ai_sdk: AiSdk, tmp_path: Path, package: str
 ) -> None:
     async with running_stack(tmp_path, HEADRACE_LOG_CAP="50") as short:
         chat = new_chat()

@@ -335,7 +335,9 @@ async def test_a_system_prompt_and_a_temperature_are_sent_and_kept(page: Page) -
     await page.fill("#system", "Be short.")
     await page.check("#warm")
     await page.fill("#temperature", "0.3")
-    await page.click("#instructions [type=submit]")
+    submitted = "document.querySelector('#instructions [type=submit]').click()"
+    kept = await page.evaluate(f"() => {{ {submitted}; return JSON.stringify(localStorage) }}")
+    assert "Be short." in kept, "a reload may come in the next moment"
     await page.reload()
     await page.wait_for_selector(".turn")
     body = await body_of(page, SHORT)

@@ -6,6 +6,7 @@ import secrets
 import subprocess
 import threading
 from concurrent.futures import Future
+from itertools import count
 from typing import Any
 
 from tests.support.node import FOLDER, node_script
@@ -21,15 +22,17 @@ def new_chat() -> str:
     return secrets.token_hex(8)
 
 
-class Client:
-    """One package in a Node of its own, which runs scenarios as they come. (It takes 0.4 s of CPU to load one.)"""
+class _Node:
+    """A Node with one package, which runs scenarios as they come. (It takes 0.4 s of CPU to load one.)
+
+    A thread reads what it says, because tests of several event loops ask it.
+    """
 
     def __init__(self, node: str, package: str) -> None:
         argv = (node, str(FOLDER / "ai_sdk.mjs"), package)
         self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._waiting: dict[int, Future[Any]] = {}
-        self._once = threading.Lock()
-        self._asked = 0
+        self._numbers = count()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
@@ -37,12 +40,12 @@ class Client:
         """Begin a scenario. Out: what comes of it."""
         assert self._process.stdin
         came: Future[Any] = Future()
-        with self._once:
-            self._asked += 1
-            self._waiting[self._asked] = came
-            line = json.dumps({"n": self._asked, "scenario": scenario, "given": given})
-            self._process.stdin.write(line.encode() + b"\n")
-            self._process.stdin.flush()
+        came.set_running_or_notify_cancel()  # a test that gives up can't cancel it, so its end may always be set
+        n = next(self._numbers)
+        self._waiting[n] = came
+        line = json.dumps({"n": n, "scenario": scenario, "given": given})
+        self._process.stdin.write(line.encode() + b"\n")
+        self._process.stdin.flush()
         return came
 
     def _read(self) -> None:
@@ -70,25 +73,25 @@ class Client:
             self._process.stdout.close()
 
 
-class Clients:
+class AiSdk:
     """The clients of one run of tests, each begun with its first scenario."""
 
     def __init__(self) -> None:
-        self._begun: dict[str, Client] = {}
+        self._begun: dict[str, _Node] = {}
 
     async def run(self, package: str, scenario: str, url: str = "", **given: Any) -> Any:
         """What came of a scenario of tests/js/ai_sdk.mjs. ``given``: what it needs (``chat``, ``text``, …)."""
         node, _ = await asyncio.to_thread(node_script, f"{package}/package.json")
         if package not in self._begun:
-            self._begun[package] = Client(node, package)
+            self._begun[package] = _Node(node, package)
         asked = {"chat": new_chat(), "url": url, **given}
         async with asyncio.timeout(WITHIN_S):
             return await asyncio.wrap_future(self._begun[package].run(scenario, asked))
 
     def close(self) -> None:
         """End them."""
-        for client in self._begun.values():
-            client.close()
+        for node in self._begun.values():
+            node.close()
 
 
 def texts(message: Message) -> str:

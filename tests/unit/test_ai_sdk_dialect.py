@@ -16,7 +16,7 @@ from api.viewing.viewer import resync
 from shared.protocol.cursor import Cursor
 from shared.protocol.events import encode_data
 from shared.store.log import Entry
-from tests.support.ai_sdk import PACKAGES, Clients, Message, user
+from tests.support.ai_sdk import PACKAGES, AiSdk, Message, user
 from tests.support.made_logs import ATTEMPTS, delta_of, log_of
 from tests.support.made_logs import trimmed as trimmed_log
 from worker.providers import adapter
@@ -242,7 +242,7 @@ def trimmed(entries: list[Entry], as_of: int, first: int) -> bytes:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-async def test_the_sdk_s_reducer_makes_the_same_message_of_a_trimmed_log(ai_sdk: Clients, package: str) -> None:
+async def test_the_sdk_s_reducer_makes_the_same_message_of_a_trimmed_log(ai_sdk: AiSdk, package: str) -> None:
     chooses = random.Random(package)
     pairs = []
     for _ in range(60):
@@ -256,7 +256,7 @@ async def test_the_sdk_s_reducer_makes_the_same_message_of_a_trimmed_log(ai_sdk:
     assert any(len(one["message"]["parts"]) > 4 for one in made)
 
 
-async def test_the_sdk_s_reducer_takes_back_what_a_restart_takes_back(ai_sdk: Clients) -> None:
+async def test_the_sdk_s_reducer_takes_back_what_a_restart_takes_back(ai_sdk: AiSdk) -> None:
     chooses = random.Random(7)
     streams = []
     for _ in range(40):
@@ -278,7 +278,7 @@ def without_model(message: Message) -> list[Any]:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-async def test_a_message_that_is_told_again_is_the_message(ai_sdk: Clients, package: str) -> None:
+async def test_a_message_that_is_told_again_is_the_message(ai_sdk: AiSdk, package: str) -> None:
     parts = [
         {"type": "step-start"},
         {"type": "reasoning", "text": "hm", "state": "done", "providerMetadata": {"anthropic": {"signature": "x"}}},
@@ -320,7 +320,7 @@ def test_cursors_are_the_log_s() -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-async def test_a_signature_goes_through_the_client_and_back_to_its_provider(ai_sdk: Clients, package: str) -> None:
+async def test_a_signature_goes_through_the_client_and_back_to_its_provider(ai_sdk: AiSdk, package: str) -> None:
     thinking = {"index": 0, "thinking": "hm", "signature": "SIGNED"}
     log = log_of(
         [
