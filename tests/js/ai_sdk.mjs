@@ -44,11 +44,14 @@ function cutBehind(count) {
     if (!response.body || response.status !== 200) return response;
     let seen = 0, rest = "";
     const cut = new TransformStream({
-      transform(bytes, controller) {
+      async transform(bytes, controller) {
         rest += new TextDecoder().decode(bytes);
         for (let end; (end = rest.indexOf("\n\n")) >= 0; rest = rest.slice(end + 2)) {
           const event = rest.slice(0, end + 2);
-          if (event.includes("data: ") && seen++ >= count) throw new TypeError("network error");
+          if (event.includes("data: ") && seen++ >= count) {
+            await new Promise((done) => setTimeout(done, 10)); // else what came before it may be lost, too
+            throw new TypeError("network error");
+          }
           controller.enqueue(new TextEncoder().encode(event));
         }
       },
@@ -62,6 +65,10 @@ const said = (chat) => chat.messages.filter((message) => message.role === "assis
   .flatMap((message) => message.parts).filter((part) => part.type === "text" && part.text);
 const ask = (chat, given) =>
   chat.sendMessage(given.parts ? { role: "user", parts: given.parts } : { text: given.text });
+
+// What a page with ai 5 keeps of the messages, as docs/ai-sdk.md says: no answer that was cut in a tool's input.
+const isCutInInput = (message) => message?.parts.some((part) => part.state === "input-streaming");
+const kept = (messages) => (name === "ai5" && isCutInInput(messages.at(-1)) ? messages.slice(0, -1) : messages);
 
 const scenarios = {
   async ask(given) {
@@ -119,7 +126,7 @@ const scenarios = {
     await ask(chat, given);
     for (; chat.status === "error"; await chat.resumeStream()) {
       cuts += 1;
-      if (given.anew) chat = new Chat(given, { ...about, messages: chat.messages });
+      if (given.anew) chat = new Chat(given, { ...about, messages: kept(chat.messages) });
     }
     return { ...chat.told(), cuts };
   },
