@@ -7,6 +7,7 @@ PY := $(VENV)/bin/python
 LOG := $(VENV)/install.log
 FILES := pyproject.toml constraints.txt requirements-model.txt Makefile
 CLIENTS := tests/clients/requirements.txt
+FETCHED := tests/js/package.json docs/ai-sdk.md $(shell find examples -type f -not -path '*/node_modules/*')
 
 .PHONY: up help test coverage chaos hostile fuzz bench check fmt docs clean
 .DELETE_ON_ERROR:
@@ -17,11 +18,11 @@ up: $(VENV)/installed ## install into .venv what is missing, then run Headrace o
 help: ## list the targets
 	@awk -F ':.* ## ' '/^[a-z]+:.* ## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-test: $(VENV)/installed-for-tests ## everything that is tested: unit, integration, end to end, documents
+test: $(VENV)/fetched-for-tests ## everything that is tested: unit, integration, end to end, documents
 	@$(PY) -m tests $(ARGS)
 
 # Processes that tests start are counted, too, unless a test kills them. Slower than make test.
-coverage: $(VENV)/installed-for-tests ## the same, and which lines and branches of shared, api, worker and cli it runs
+coverage: $(VENV)/fetched-for-tests ## the same, and which lines and branches of shared, api, worker and cli it runs
 	$(PY) -m coverage erase
 	@$(PY) -m coverage run -m tests $(ARGS); tested=$$?; \
 	  $(PY) -m coverage combine --quiet && $(PY) -m tests.support.coverage_table && exit $$tested
@@ -106,6 +107,10 @@ $(VENV)/installed-for-tests: $(VENV)/installed $(CLIENTS)
 	@$(PYTHON) -m venv --clear $(VENV)/clients
 	@$(call install,'Clients that other people wrote',-r $(CLIENTS),--python $(VENV)/clients) || { cat $(LOG); exit 1; }
 	@touch $@
+
+# A machine without npm has fewer tests, and this target again with each run.
+$(VENV)/fetched-for-tests: $(VENV)/installed-for-tests $(FETCHED)
+	@if $(PY) -m tests.support.downloads; then touch $@; fi
 
 # Without the server and the model: a site needs neither.
 $(VENV)/installed-for-docs: $(FILES) | $(PY)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from tests.support.ai_sdk import AiSdk
+from tests.support.certificates import one_authority
 from tests.support.process_tree import adopt_orphans, children
 from tests.support.processes import SETTINGS, Child, Server, start_model, start_server
 from tests.support.requirements import find_chromium, find_node, require_model
@@ -81,6 +82,7 @@ def pytest_configure() -> None:
     would fail it after 0.2 s."""
     if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+    gc.disable()
     settings.register_profile("headrace", deadline=None)
     settings.load_profile("headrace")
 
@@ -100,19 +102,21 @@ def pytest_collection_finish() -> None:
     """What was collected lives to the end: a garbage collector need not look at it again and again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
-TERMINAL = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
+PERSONAL = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "SSL_CERT_DIR")
 LOOPBACK = "localhost,127.0.0.1,::1"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def environment_of_nobody() -> Iterator[None]:
-    """What a person has set changes no test: settings, a provider's key, the width of a terminal. A proxy stays,
-    for what a test installs may need it; this machine is not asked through it."""
+def environment_of_nobody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a person has set changes no test: settings, a provider's key, trusted certificates, the width of a
+    terminal. A proxy stays, for what a test installs may need it; this machine is not asked through it."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if SETTINGS.fullmatch(name) or name in TERMINAL]:
+        for name in [name for name in os.environ if SETTINGS.fullmatch(name) or name in PERSONAL]:
             patch.delenv(name)
+        patch.setenv("SSL_CERT_FILE", str(one_authority(tmp_path_factory.getbasetemp())))
         if any(name.lower().endswith("_proxy") for name in os.environ):
             direct = ",".join(filter(None, (os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), LOOPBACK)))
             patch.setenv("NO_PROXY", direct)

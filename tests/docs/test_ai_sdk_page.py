@@ -10,12 +10,12 @@ import pytest
 from api.dialects.endings import PARTING_TEXT
 from tests.support.ai_sdk import new_chat
 from tests.support.documents import blocks, document
-from tests.support.example import build_example, serving
+from tests.support.example import react_examples, serving
 from tests.support.page import open_browser
 from tests.support.script import script_text
 from tests.support.stack import running_stack
 
-APP, LOST = blocks(document("docs/ai-sdk.md"), "jsx")
+_, LOST = blocks(document("docs/ai-sdk.md"), "jsx")
 SLOW: Final[dict[str, Any]] = {"tokens": 80, "interval_ms": 40, "seed": 4}
 SAID = "document.querySelector('p.assistant:last-of-type')?.textContent"
 
@@ -29,9 +29,8 @@ def test_it_says_what_a_connection_says_that_ends_before_its_answer() -> None:
 
 @pytest.mark.timeout(300)
 async def test_the_app_of_the_page_resumes_and_stops(tmp_path: Path, chromium: Path) -> None:
-    app = await asyncio.to_thread(build_example, "ai-sdk-react", None, {"src/App.jsx": APP})
     async with running_stack(tmp_path, workers=2) as stack, open_browser(chromium) as browser:
-        with serving(app, stack.apis[0].url, tmp_path) as url:
+        with serving(react_examples()["page"], stack.apis[0].url, tmp_path) as url:
             page = await browser.new_page()
             await page.goto(url)
             script = {**SLOW, "name": new_chat()}

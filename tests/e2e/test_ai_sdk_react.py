@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from shared.store.keys import Keys
 from tests.support.ai_sdk import new_chat
-from tests.support.example import build_example, serving
+from tests.support.example import react_examples, serving
 from tests.support.page import note_complaints
 from tests.support.processes import start_api
 from tests.support.script import script_text
@@ -21,10 +21,6 @@ from tests.support.stack import Stack, running_stack
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 
-REACT = {
-    "ai 5": {"ai": "5.0.277", "@ai-sdk/react": "2.0.280"},
-    "ai 7": {"ai": "7.0.173", "@ai-sdk/react": "4.0.177"},
-}
 SLOW: dict[str, Any] = {"tokens": 60, "reasoning_tokens": 3, "interval_ms": 40, "seed": 4}
 WAIT_MS = 30_000
 STATUS = "document.querySelector('.page')?.dataset.status"
@@ -41,12 +37,11 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
         yield made
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session", params=REACT)
+@pytest_asyncio.fixture(scope="module", loop_scope="session", params=["ai 5", "ai 7"])
 async def app_url(
     request: pytest.FixtureRequest, stack: Stack, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[str]:
-    app = await asyncio.to_thread(build_example, "ai-sdk-react", REACT[request.param])
-    with serving(app, stack.apis[0].url, tmp_path_factory.mktemp("vite")) as url:
+    with serving(react_examples()[request.param], stack.apis[0].url, tmp_path_factory.mktemp("vite")) as url:
         yield url
 
 
@@ -148,7 +143,7 @@ async def test_stop_ends_the_generation(page: Page, stack: Stack) -> None:
     assert script_text(script).startswith(shown)
     await page.reload()
     await page.wait_for_function(f"text => {SAID} === text", arg=shown)
-    assert await page.evaluate(STATUS) == "ready"
+    await page.wait_for_function(f"() => {STATUS} === 'ready'")
 
 
 async def test_a_tool_runs_in_the_browser_and_the_model_answers_to_it(page: Page, stack: Stack) -> None:

@@ -7,14 +7,13 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Page, Route, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, Route
 
-from tests.support.page import FLAGS, LAST, ask, note_complaints, wait_for_models, wait_for_status
+from tests.support.page import LAST, ask, note_complaints, wait_for_models, wait_for_status
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 
@@ -249,30 +248,28 @@ async def test_the_keys_of_an_input_method_send_and_stop_nothing(page: Page) -> 
 # --- what the browser keeps -------------------------------------------------------------------------------------
 
 
-async def test_a_browser_that_keeps_nothing_is_told_and_works(chromium: Path, stack: Stack, tmp_path: Path) -> None:
-    """Chromium's own setting, by which a site may store nothing: then even to read ``localStorage`` raises."""
-    profile = tmp_path / "profile" / "Default"
-    profile.mkdir(parents=True)
-    denied = {"profile": {"default_content_setting_values": {"cookies": 2}}}
-    (profile / "Preferences").write_text(json.dumps(denied), encoding="utf-8")
-    async with async_playwright() as playwright:
-        context = await playwright.chromium.launch_persistent_context(
-            str(profile.parent), executable_path=str(chromium), args=FLAGS
-        )
-        page = await context.new_page()
-        errors: list[str] = []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        await open_page(page, stack)
-        probe = "() => { try { return String(localStorage) } catch (error) { return error.name } }"
-        assert await page.evaluate(probe) == "SecurityError"
-        assert "keep nothing" in await page.inner_text("#notice")
-        await answered(page, SHORT)
-        await answered(page, SHORT)
-        await page.click("#new")
-        await page.click("#chats a")
-        assert len(await turns(page)) == 2
-        assert errors == []
-        await context.close()
+DENY = """() => {
+    const get = () => { throw new DOMException("Access is denied for this document.", "SecurityError"); };
+    for (const name of ["localStorage", "sessionStorage"]) Object.defineProperty(window, name, { get });
+}"""
+
+
+async def test_a_browser_that_keeps_nothing_is_told_and_works(browser: Browser, stack: Stack) -> None:
+    """As in a Chromium whose settings let no site store anything: then even to read ``localStorage`` raises."""
+    context = await browser.new_context()
+    await context.add_init_script(f"({DENY})()")
+    page = await context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    await open_page(page, stack)
+    assert "keep nothing" in await page.inner_text("#notice")
+    await answered(page, SHORT)
+    await answered(page, SHORT)
+    await page.click("#new")
+    await page.click("#chats a")
+    await page.wait_for_function("() => document.querySelectorAll('.turn').length === 2")
+    assert errors == []
+    await context.close()
 
 
 FILL = """() => {

@@ -21,7 +21,7 @@ from cli.up.sockets import free_port
 from cli.up.valkey import allocator_env, find_server
 from tests.support.probes import http_ok
 from tests.support.process_tree import children, is_alive
-from tests.support.processes import Child, Server, base_env, local_provider, wait_until
+from tests.support.processes import Child, Server, base_env, wait_until
 from tests.support.requirements import find_program, require_model
 from tests.support.up import Up
 
@@ -175,24 +175,9 @@ def test_a_server_that_is_already_there_is_used(tmp_path: Path, valkey: Server) 
         assert http_ok(up.url + "/readyz")
 
 
-def test_the_command_that_it_prints_streams_an_answer_when_pasted(tmp_path: Path, model: Child) -> None:
-    find_program("curl")
-    with Up(tmp_path, env=base_env(**local_provider(model.url))) as up:
-        up.wait_up()
-        printed = r"^curl .*\n.*\n$"
-        up.wait_ready(lambda: re.search(printed, up.output(), re.MULTILINE))
-        command = re.search(printed, up.output(), re.MULTILINE)
-        assert command
-        # A few words are enough; then the answer is still under way when everything is stopped.
-        said = subprocess.run(
-            ["sh", "-c", command[0] + " | head -n 20"], capture_output=True, text=True, timeout=60
-        )
-        assert 'data: {"text":' in said.stdout, said.stderr
-        assert_stops(up, signal.SIGTERM)
-
-
-def test_the_built_in_model_is_started_and_all_ends_with_ctrl_c(tmp_path: Path) -> None:
+def test_the_built_in_model_answers_the_command_that_is_printed_and_all_ends_with_ctrl_c(tmp_path: Path) -> None:
     require_model()
+    find_program("curl")
     with Up(tmp_path) as up:
         up.wait_up()
         assert "model" in up.state()["children"]
@@ -207,6 +192,12 @@ def test_the_built_in_model_is_started_and_all_ends_with_ctrl_c(tmp_path: Path) 
         stream = httpx.post(up.url + "/v1/streams", json={"prompt": "Hello", "max_tokens": 3}, timeout=30).json()
         record = up.url + stream["url"]
         wait_until(lambda: httpx.get(record, timeout=30).json()["status"] == "done", what="an answer")
+        command = re.search(r"^curl .*\n.*\n$", up.output(), re.MULTILINE)
+        assert command
+        # A few words are enough; then the answer is still under way when everything is stopped.
+        pasted = ["sh", "-c", command[0].rstrip() + " | head -n 20"]
+        said = subprocess.run(pasted, capture_output=True, text=True, timeout=60)
+        assert 'data: {"text":' in said.stdout, said.stderr
         assert_stops(up, signal.SIGINT)
 
 

@@ -382,11 +382,13 @@ async def test_calls_that_come_while_one_is_in_flight_reach_the_server_together(
 
         multiplexer._transport = Counting()
         calls = []
+        server.pause()  # else a process that gets no core between two turns meets an answer in each of them
         for number in range(300):
             calls.append(asyncio.create_task(client.hset(f"h{number}", "field", "value")))
             await asyncio.sleep(0)  # each in a turn of the loop of its own: 300 writes without group commit
+        server.resume()
         assert await asyncio.gather(*calls) == [1] * 300
-        assert writes < 100
+        assert writes <= 10
         await client.aclose()
 
 

@@ -14,7 +14,7 @@ WITHIN_S: Final = 90.0
 
 async def run_node(script: str, *arguments: str, stdin: str = "") -> dict[str, Any]:
     """Run a script of tests/js beside AG-UI's clients. Out: the JSON that it prints."""
-    node, _ = await asyncio.to_thread(node_script, "@tanstack/ai-client/package.json")
+    node, _ = node_script("@tanstack/ai-client/package.json")
     page = PAGE.read_text(encoding="utf-8")
     for name in ("fetch", "reader", "tanstack"):
         found = re.search(rf"```js {name}\n(.*?)```", page, re.DOTALL)

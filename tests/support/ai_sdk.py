@@ -81,7 +81,7 @@ class AiSdk:
 
     async def run(self, package: str, scenario: str, url: str = "", **given: Any) -> Any:
         """What came of a scenario of tests/js/ai_sdk.mjs. ``given``: what it needs (``chat``, ``text``, …)."""
-        node, _ = await asyncio.to_thread(node_script, f"{package}/package.json")
+        node, _ = node_script(f"{package}/package.json")
         if package not in self._begun:
             self._begun[package] = _Node(node, package)
         asked = {"chat": new_chat(), "url": url, **given}

@@ -146,7 +146,6 @@ async def running_stack(
         stack.push_async_callback(asyncio.to_thread, made.server.stop)
         stack.push_async_callback(asyncio.to_thread, made.end_processes)
         await asyncio.gather(*(made.add_api() for _ in range(apis)), *(made.add_worker() for _ in range(workers)))
-        # There is no TLS here, and the certificates of this machine take 0.02 s to load.
-        client = httpx.AsyncClient(base_url=made.apis[0].url, timeout=10, verify=False)
+        client = httpx.AsyncClient(base_url=made.apis[0].url, timeout=10)
         made.client = await stack.enter_async_context(client)
         yield made
