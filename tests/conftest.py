@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.support.ag_ui import AgUi
 from tests.support.ai_sdk import AiSdk
 from tests.support.certificates import one_authority
+from tests.support.node import Node
 from tests.support.process_tree import adopt_orphans, children
 from tests.support.processes import SETTINGS, Child, Server, start_model, start_server
 from tests.support.requirements import find_chromium, find_node, require_model
-from tests.support.template import end_template
+from tests.support.template import end_templates
 
 MEMORY = Path("/dev/shm")
 """Where Linux keeps files in memory. Servers sync their files before they answer, which may take seconds on a disk
@@ -39,10 +41,10 @@ LONGEST = (
     "test_up",
     "test_redis_servers",
     "test_lost_workers",
-    "test_responses_clients",
+    "test_frameworks",
     "test_erased_text",
     "test_responses_deaths",
-    "test_openai_clients",
+    "test_responses_clients",
     "test_cluster",
     "test_hostile_short",
     "test_schema",
@@ -130,7 +132,7 @@ def no_process_is_left() -> Iterator[None]:
     adopt_orphans()
     before = set(children())
     yield
-    end_template()
+    end_templates()
     deadline = time.monotonic() + LEFT_WITHIN_S
     while (left := _since(before)) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -161,11 +163,23 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
 
 
 @pytest.fixture(scope="session")
-def ai_sdk() -> Iterator[AiSdk]:
+def node_scenarios() -> Iterator[Node]:
+    """The Node that runs what other people wrote for browsers."""
+    node = Node()
+    yield node
+    node.close()
+
+
+@pytest.fixture(scope="session")
+def ai_sdk(node_scenarios: Node) -> AiSdk:
     """The AI SDK's clients."""
-    clients = AiSdk()
-    yield clients
-    clients.close()
+    return AiSdk(node_scenarios)
+
+
+@pytest.fixture(scope="session")
+def ag_ui(node_scenarios: Node) -> AgUi:
+    """AG-UI's clients."""
+    return AgUi(node_scenarios)
 
 
 @pytest.fixture(scope="session")

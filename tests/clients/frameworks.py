@@ -5,10 +5,10 @@ import json
 import os
 import sys
 
-from tool_loop import agents_loop, asked, langchain_loop, look_up
+from tests.clients.tool_loop import agents_loop, asked, langchain_loop, look_up
 
 library, url, model, prompt = sys.argv[1:5]
-os.environ |= {"OPENAI_API_KEY": "any", "OPENAI_BASE_URL": url, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+os.environ |= {"OPENAI_API_KEY": "any", "OPENAI_BASE_URL": url}
 
 
 def langchain() -> str:

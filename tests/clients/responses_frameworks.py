@@ -5,7 +5,7 @@ import json
 import os
 import sys
 
-from tool_loop import agents_loop, asked, langchain_loop, look_up
+from tests.clients.tool_loop import agents_loop, asked, langchain_loop, look_up
 
 library, url, model, prompt = sys.argv[1:5]
 os.environ |= {"OPENAI_API_KEY": "any", "OPENAI_BASE_URL": url}

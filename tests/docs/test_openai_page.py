@@ -10,9 +10,8 @@ from typing import Final
 import pytest
 import pytest_asyncio
 
-from tests.support.clients import PYTHON
+from tests.support.clients import PYTHON, require_clients
 from tests.support.node import FOLDER, node_script
-from tests.support.requirements import skip_or_fail
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 
@@ -52,8 +51,7 @@ async def output(*argv: str) -> str:
 
 
 async def test_the_python_of_the_page_prints_the_answer(stack: Stack) -> None:
-    if not PYTHON.exists():
-        skip_or_fail("needs the clients of tests/clients/requirements.txt: make .venv/installed-for-tests")
+    require_clients()
     assert await output(str(PYTHON), "-c", code(stack, "python")) == script_text(SCRIPT)
 
 

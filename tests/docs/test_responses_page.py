@@ -9,10 +9,9 @@ import pytest
 import pytest_asyncio
 
 from tests.docs.test_openai_page import output
-from tests.support.clients import PYTHON
+from tests.support.clients import PYTHON, require_clients
 from tests.support.documents import blocks, document
 from tests.support.node import FOLDER, node_script
-from tests.support.requirements import skip_or_fail
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 from tests.support.tcp_proxy import TcpProxy
@@ -53,8 +52,7 @@ async def read_over_cuts(stack: Stack, language: str, run: Callable[[str], Await
 
 
 async def test_the_python_of_the_page_prints_the_whole_answer(stack: Stack) -> None:
-    if not PYTHON.exists():
-        skip_or_fail("needs the clients of tests/clients/requirements.txt: make .venv/installed-for-tests")
+    require_clients()
     await read_over_cuts(stack, "python", lambda told: output(str(PYTHON), "-c", told))
 
 

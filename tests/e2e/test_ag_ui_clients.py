@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from shared.protocol.sse import ServerSentEvent, SseParser
-from tests.support.ag_ui import run_node
+from tests.support.ag_ui import AgUi
 from tests.support.script import TOOL_ARGUMENTS, script_reasoning, script_text
 from tests.support.stack import Stack, running_stack
 
@@ -31,9 +31,12 @@ def base_url(stack: Stack) -> str:
     return str(stack.client.base_url).rstrip("/")
 
 
-async def live(stack: Stack, what: str, script: object, *, model: str = MODEL, run_id: str = "") -> dict[str, Any]:
+async def live(
+    ag_ui: AgUi, stack: Stack, what: str, script: object, *, model: str = MODEL, run_id: str = ""
+) -> dict[str, Any]:
     prompt = script if isinstance(script, str) else json.dumps(script)
-    return await run_node("ag_ui_live.mjs", what, base_url(stack), model, prompt, run_id)
+    given = {"urls": [base_url(stack)], "model": model, "prompt": prompt, "runId": run_id}
+    return await ag_ui.run("ag_ui_live.mjs", what, given)
 
 
 def run_input(script: object, run_id: str, **more: Any) -> dict[str, Any]:
@@ -54,8 +57,8 @@ def events_of(body: bytes) -> list[ServerSentEvent]:
     return [event for event in SseParser().feed(body) if event.data]
 
 
-async def test_http_agent_reads_text_reasoning_and_usage_and_runs_a_tool_loop(stack: Stack) -> None:
-    told = await live(stack, "agent", LOOP)
+async def test_http_agent_reads_text_reasoning_and_usage_and_runs_a_tool_loop(ag_ui: AgUi, stack: Stack) -> None:
+    told = await live(ag_ui, stack, "agent", LOOP)
     assert (told["errors"], told["asked"]) == ([], [json.loads(TOOL_ARGUMENTS)])
     user, reasoning, first, result, last = told["messages"]
     assert [user["role"], reasoning["role"], result["role"]] == ["user", "reasoning", "tool"]
@@ -71,8 +74,8 @@ async def test_http_agent_reads_text_reasoning_and_usage_and_runs_a_tool_loop(st
     assert asked[1]["tool_calls"][0]["function"]["arguments"] == TOOL_ARGUMENTS
 
 
-async def test_tanstack_s_client_runs_its_tool_once_and_shows_the_answer(stack: Stack) -> None:
-    told = await live(stack, "tanstack", LOOP)
+async def test_tanstack_s_client_runs_its_tool_once_and_shows_the_answer(ag_ui: AgUi, stack: Stack) -> None:
+    told = await live(ag_ui, stack, "tanstack", LOOP)
     assert (told["errors"], told["asked"]) == ([], [json.loads(TOOL_ARGUMENTS)])
     parts = [part for message in told["messages"][1:] for part in message["parts"]]
     assert "".join(part["content"] for part in parts if part["type"] == "thinking") == "".join(
@@ -82,36 +85,36 @@ async def test_tanstack_s_client_runs_its_tool_once_and_shows_the_answer(stack: 
     assert said == [script_text(SCRIPT), "All of it was found."]
 
 
-async def test_a_reload_reads_the_run_from_its_start(stack: Stack) -> None:
+async def test_a_reload_reads_the_run_from_its_start(ag_ui: AgUi, stack: Stack) -> None:
     asked = run_input(SCRIPT, "reload")
     whole = await stack.client.post("/ag-ui", json=asked)
     assert whole.status_code == 200, whole.text
-    told = await live(stack, "reload", "", run_id="reload")
+    told = await live(ag_ui, stack, "reload", "", run_id="reload")
     assert (told["errors"], told["finished"][0][0]) == ([], "success")
     assert told["messages"][-1]["content"] == script_text(SCRIPT)
-    joined = await live(stack, "join", "", run_id="reload")
+    joined = await live(ag_ui, stack, "join", "", run_id="reload")
     parts = joined["messages"][0]["parts"]
     assert "".join(part["content"] for part in parts if part["type"] == "text") == script_text(SCRIPT)
 
 
-async def test_a_failure_in_mid_answer_is_an_error_event(stack: Stack) -> None:
+async def test_a_failure_in_mid_answer_is_an_error_event(ag_ui: AgUi, stack: Stack) -> None:
     script = {"tokens": 9, "garbage_after": 4}
-    told = await live(stack, "agent", script)
+    told = await live(ag_ui, stack, "agent", script)
     assert told["errors"]
     assert told["errors"][0][0] in ("provider_garbage", "upstream_cut")
     assert told["types"][-1] == "RUN_ERROR"
-    told = await live(stack, "tanstack", script)
+    told = await live(ag_ui, stack, "tanstack", script)
     assert len(told["errors"]) == 1
 
 
-async def test_what_is_refused_is_raised_with_its_status(stack: Stack) -> None:
-    told = await live(stack, "agent", "hello", model="nowhere/x")
+async def test_what_is_refused_is_raised_with_its_status(ag_ui: AgUi, stack: Stack) -> None:
+    told = await live(ag_ui, stack, "agent", "hello", model="nowhere/x")
     refused = told["asked"]
     assert refused["status"] == 422
     assert refused["payload"]["type"] == "RUN_ERROR"
     assert refused["payload"]["code"] == "unknown_provider"
     assert refused["message"].startswith("HTTP 422: ")
-    told = await live(stack, "tanstack", "hello", model="nowhere/x")
+    told = await live(ag_ui, stack, "tanstack", "hello", model="nowhere/x")
     assert "422" in told["errors"][0]
 
 
@@ -281,7 +284,7 @@ async def test_two_askers_of_one_run_at_once_read_one_answer(stack: Stack) -> No
     assert len(stack.calls("both")) == 1
 
 
-async def test_limits_sizes_and_an_absent_redis_are_told_as_run_errors(tmp_path: Path) -> None:
+async def test_limits_sizes_and_an_absent_redis_are_told_as_run_errors(ag_ui: AgUi, tmp_path: Path) -> None:
     limits = {"HEADRACE_CREATIONS_PER_MINUTE": "3", "HEADRACE_MAX_PROMPT_BYTES": "5000"}
     async with running_stack(tmp_path, **limits) as stack:
         large = await stack.client.post("/ag-ui", json=run_input("x" * 6000, "large"))
@@ -292,7 +295,7 @@ async def test_limits_sizes_and_an_absent_redis_are_told_as_run_errors(tmp_path:
         limited = await stack.client.post("/ag-ui", json=run_input({"tokens": 1}, "one more"))
         assert (limited.status_code, limited.json()["code"]) == (429, "rate_limited")
         assert int(limited.headers["retry-after"]) > 0
-        told = await live(stack, "agent", {"tokens": 1})
+        told = await live(ag_ui, stack, "agent", {"tokens": 1})
         assert (told["asked"]["status"], told["asked"]["payload"]["code"]) == (429, "rate_limited")
         await asyncio.to_thread(stack.server.kill)
         for answer in (

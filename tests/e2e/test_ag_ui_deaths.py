@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from shared.protocol.sse import SseParser
 from shared.store.keys import Keys
-from tests.support.ag_ui import run_node
+from tests.support.ag_ui import AgUi
 from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 
@@ -27,10 +27,11 @@ async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
         yield made
 
 
-def start(stack: Stack, what: str, script: dict[str, Any], *urls: str) -> asyncio.Task[dict[str, Any]]:
+def start(ag_ui: AgUi, stack: Stack, what: str, script: dict[str, Any], *urls: str) -> asyncio.Task[dict[str, Any]]:
     """A client that runs, and comes back to these addresses in turn."""
-    bases = ",".join(url.rstrip("/") for url in urls or (str(stack.client.base_url),))
-    return asyncio.create_task(run_node("ag_ui_live.mjs", what, bases, MODEL, json.dumps(script), ""))
+    bases = [url.rstrip("/") for url in urls or (str(stack.client.base_url),)]
+    given = {"urls": bases, "model": MODEL, "prompt": json.dumps(script)}
+    return asyncio.create_task(ag_ui.run("ag_ui_live.mjs", what, given))
 
 
 async def until_sent(stack: Stack, name: str, tokens: int) -> None:
@@ -47,8 +48,8 @@ def text_of(told: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("client", ["agent", "tanstack"])
-async def test_a_killed_worker_s_answer_goes_on(stack: Stack, client: str) -> None:
-    reading = start(stack, client, {**SCRIPT, "name": "on"})
+async def test_a_killed_worker_s_answer_goes_on(ag_ui: AgUi, stack: Stack, client: str) -> None:
+    reading = start(ag_ui, stack, client, {**SCRIPT, "name": "on"})
     await until_sent(stack, "on", 100)
     await kill_the_worker(stack)
     told = await reading
@@ -65,9 +66,9 @@ async def kill_the_worker(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("client", ["fetch", "tanstack"])
-async def test_a_killed_api_s_client_comes_back_to_another_one(stack: Stack, client: str) -> None:
+async def test_a_killed_api_s_client_comes_back_to_another_one(ag_ui: AgUi, stack: Stack, client: str) -> None:
     other = await stack.add_api()
-    reading = start(stack, client, {**SCRIPT, "name": "api"}, str(stack.client.base_url), other.url)
+    reading = start(ag_ui, stack, client, {**SCRIPT, "name": "api"}, str(stack.client.base_url), other.url)
     await until_sent(stack, "api", 100)
     stack.apis[0].kill()
     told = await reading
@@ -77,9 +78,9 @@ async def test_a_killed_api_s_client_comes_back_to_another_one(stack: Stack, cli
 
 
 @pytest.mark.parametrize("client", ["fetch", "tanstack"])
-async def test_a_stopped_api_s_client_comes_back_to_another_one(stack: Stack, client: str) -> None:
+async def test_a_stopped_api_s_client_comes_back_to_another_one(ag_ui: AgUi, stack: Stack, client: str) -> None:
     other = await stack.add_api()
-    reading = start(stack, client, {**SCRIPT, "name": "stop"}, str(stack.client.base_url), other.url)
+    reading = start(ag_ui, stack, client, {**SCRIPT, "name": "stop"}, str(stack.client.base_url), other.url)
     await until_sent(stack, "stop", 100)
     await asyncio.to_thread(stack.apis[0].terminate)
     told = await reading
@@ -87,8 +88,8 @@ async def test_a_stopped_api_s_client_comes_back_to_another_one(stack: Stack, cl
     assert told["calls"] > 1
 
 
-async def test_a_stopped_api_tells_a_client_that_does_not_come_back(stack: Stack) -> None:
-    reading = start(stack, "agent", {**SCRIPT, "name": "told"})
+async def test_a_stopped_api_tells_a_client_that_does_not_come_back(ag_ui: AgUi, stack: Stack) -> None:
+    reading = start(ag_ui, stack, "agent", {**SCRIPT, "name": "told"})
     await until_sent(stack, "told", 50)
     await asyncio.to_thread(stack.apis[0].terminate)
     told = await reading
@@ -135,9 +136,9 @@ async def test_a_place_that_was_trimmed_away_is_told_and_the_run_can_be_read_aga
 
 
 @pytest.mark.parametrize("client", ["agent", "tanstack"])
-async def test_where_a_model_cannot_continue_the_client_is_told(tmp_path: Path, client: str) -> None:
+async def test_where_a_model_cannot_continue_the_client_is_told(ag_ui: AgUi, tmp_path: Path, client: str) -> None:
     async with running_stack(tmp_path, workers=2) as stack:
-        reading = start(stack, client, {**SCRIPT, "name": "fails"})
+        reading = start(ag_ui, stack, client, {**SCRIPT, "name": "fails"})
         await until_sent(stack, "fails", 100)
         await kill_the_worker(stack)
         told = await reading

@@ -26,7 +26,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
 
 
 async def test_openais_library_reads_text_reasoning_tools_and_usage(stack: Stack) -> None:
-    told = await run_client("openai_chat.py", stack.openai_url, MODEL, json.dumps(SCRIPT))
+    told = await run_client("openai_chat", stack.openai_url, MODEL, json.dumps(SCRIPT))
     text = script_text(SCRIPT)
     assert told["streamed"] == text
     assert told["reasoning"] == "".join(script_reasoning(SCRIPT))
@@ -44,16 +44,9 @@ async def test_openais_library_reads_text_reasoning_tools_and_usage(stack: Stack
     assert MODEL.split("/")[0] in {name.split("/")[0] for name in told["models"]}
 
 
-@pytest.mark.parametrize("library", ["langchain-openai", "litellm", "pydantic-ai", "openai-agents"])
-async def test_a_library_runs_one_tool_loop(stack: Stack, library: str) -> None:
-    script = {"tokens": 2, "tool_call": True, "after_tool": {"tool_call": False, "text": "All of it was found."}}
-    told = await run_client("frameworks.py", library, stack.openai_url, MODEL, json.dumps(script))
-    assert told == {"text": "All of it was found.", "asked": [json.loads(TOOL_ARGUMENTS)["query"]]}
-
-
 async def test_a_failure_in_mid_answer_is_raised_by_openais_library(stack: Stack) -> None:
     script = {"tokens": 9, "garbage_after": 4}
-    told = await run_client("openai_chat.py", stack.openai_url, MODEL, json.dumps(script))
+    told = await run_client("openai_chat", stack.openai_url, MODEL, json.dumps(script))
     assert told["error"][:2] == ["APIError", "upstream_cut"] or told["error"][1] == "provider_garbage"
 
 
@@ -62,7 +55,7 @@ async def test_a_failure_in_mid_answer_is_raised_by_openais_library(stack: Stack
     [("nowhere/x", ["NotFoundError", 404, "unknown_provider"])],
 )
 async def test_what_is_refused_is_raised_as_with_openai(stack: Stack, model: str, raised: list) -> None:
-    told = await run_client("openai_chat.py", stack.openai_url, model, "hello")
+    told = await run_client("openai_chat", stack.openai_url, model, "hello")
     assert told["status"][:3] == raised
 
 

@@ -39,7 +39,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
 
 
 async def test_openais_python_library_reads_resumes_and_goes_on(stack: Stack) -> None:
-    told = await run_client("openai_responses.py", stack.openai_url, MODEL, json.dumps(SCRIPT))
+    told = await run_client("openai_responses", stack.openai_url, MODEL, json.dumps(SCRIPT))
     assert told.get("status", told.get("error")) is None
     assert told["numbers"]
     assert told["text"] == told["deltas"] == script_text(SCRIPT)
@@ -88,38 +88,6 @@ async def test_openais_node_library_reads_and_resumes_behind_every_event(stack: 
     assert told["plain"] == [script_text(SCRIPT), "completed"]
 
 
-@pytest.mark.parametrize(
-    "library",
-    [
-        "langchain-openai",
-        "langchain-openai, by the previous response",
-        "pydantic-ai",
-        "openai-agents",
-        "openai-agents, whole",
-    ],
-)
-async def test_a_library_runs_one_tool_loop(stack: Stack, library: str) -> None:
-    script = {"tokens": 2, "reasoning_tokens": 2, "tool_call": True, "after_tool": AFTER, "name": library}
-    told = await run_client("responses_frameworks.py", library, stack.openai_url, MODEL, json.dumps(script))
-    assert told == {"text": AFTER["text"], "asked": [json.loads(TOOL_ARGUMENTS)["query"]]}
-    first, second = stack.calls(library)
-    assert first.asked["tools"][0]["function"]["name"] == "look_up"
-    said = second.asked["messages"]
-    assert [one["role"] for one in said[-3:]] == ["user", "assistant", "tool"]
-    assert (said[-1]["content"], said[-1]["tool_call_id"]) == ("found", said[-2]["tool_calls"][0]["id"])
-
-
-async def test_langchain_gets_a_structured_answer(stack: Stack) -> None:
-    script = {"text": '{"flood": 7}', "name": "shaped"}
-    told = await run_client(
-        "responses_frameworks.py", "langchain-openai, structured", stack.openai_url, MODEL, json.dumps(script)
-    )
-    assert told["text"] == "7"
-    (call,) = stack.calls("shaped")
-    shape = call.asked["response_format"]
-    assert (shape["type"], shape["json_schema"]["name"]) == ("json_schema", "Answer")
-
-
 async def test_a_failure_in_mid_answer_is_a_failed_response(stack: Stack) -> None:
     events = await ask(stack.client, {"tokens": 9, "end_after": 4})
     assert events[-1]["type"] == "response.failed"
@@ -161,7 +129,7 @@ async def test_what_was_cut_short_is_incomplete(stack: Stack) -> None:
     [("nowhere/x", ["NotFoundError", 404, "unknown_provider"])],
 )
 async def test_what_is_refused_is_raised_as_with_openai(stack: Stack, model: str, raised: list) -> None:
-    told = await run_client("openai_responses.py", stack.openai_url, model, "hello")
+    told = await run_client("openai_responses", stack.openai_url, model, "hello")
     assert told["status"][:3] == raised
     told = await by_node(stack, model, SCRIPT)
     assert told["error"][:3] == raised

@@ -11,7 +11,7 @@ from api.dialects.base import About
 from shared.protocol.cursor import Cursor
 from shared.protocol.events import encode_data
 from shared.store.log import Entry
-from tests.support.ag_ui import run_node
+from tests.support.ag_ui import AgUi
 
 STREAM: Final = "s" * 24
 ASKED: Final = json.dumps({"ag-ui": {"threadId": "thread", "runId": "run"}})
@@ -91,10 +91,10 @@ def answer(kind: type[AgUiDialect], entries: list[Entry]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-async def test_a_run_cut_at_every_event_ends_as_an_uncut_one(name: str) -> None:
+async def test_a_run_cut_at_every_event_ends_as_an_uncut_one(ag_ui: AgUi, name: str) -> None:
     entries = log_of(ANSWERS[name])
     told = {"agui": answer(AgUiDialect, entries), "tanstack": answer(TanStackDialect, entries)}
-    out = await run_node("ag_ui_cuts.mjs", stdin=json.dumps(told))
+    out = await ag_ui.run("ag_ui_cuts.mjs", "cuts", told)
     whole = out["whole"]
     assistant = next(message for message in whole["messages"] if message["role"] == "assistant")
     said = "".join(delta.get("text", "") for delta in ANSWERS[name])

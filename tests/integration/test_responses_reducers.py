@@ -11,11 +11,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from api.viewing.viewer import resync
-from tests.support.clients import CLIENTS, PYTHON
+from tests.support.clients import CLIENTS, PYTHON, require_clients
 from tests.support.made_logs import ATTEMPTS, log_of, trimmed
 from tests.support.made_responses import events, said, spoken
 from tests.support.node import FOLDER, node_script
-from tests.support.requirements import skip_or_fail
 
 LOGS = 60
 WITHIN_S = 60
@@ -64,12 +63,11 @@ def check(told: list[dict[str, Any]], outputs: list[list[dict[str, Any]]]) -> No
 
 @pytest.mark.parametrize("library", ["python", "node"])
 async def test_a_library_adds_up_the_same(tmp_path: Path, library: str) -> None:
-    if library == "python" and not PYTHON.exists():
-        skip_or_fail("needs the clients of tests/clients/requirements.txt: make .venv/installed-for-tests")
     made, outputs = bodies()
     file = tmp_path / "bodies.json"
     file.write_text(json.dumps(made), encoding="utf-8")
     if library == "python":
+        require_clients()
         argv = [str(PYTHON), str(CLIENTS / "responses_reducer.py"), str(file)]
     else:
         node, _ = node_script("openai/package.json")

@@ -1,9 +1,9 @@
-// Cuts an answer at every event, and lets AG-UI's clients come back. In (stdin): {"agui": Answer, "tanstack": Answer},
-// Answer = {"whole": SSE, "cuts": [{"prefix": SSE, "last": id, "rest": SSE}]}. Out: the messages of each client, uncut
-// and after each cut.
+// Cuts an answer at every event, and lets AG-UI's clients come back, as a scenario. In: {"agui": Answer, "tanstack":
+// Answer}, Answer = {"whole": SSE, "cuts": [{"prefix": SSE, "last": id, "rest": SSE}]}. Out: the messages of each
+// client, uncut and after each cut.
 import { agentOf, plain, resumingFetch, tanstackOf } from "./ag_ui_clients.mjs";
+import { serve } from "./scenarios.mjs";
 
-const told = JSON.parse(await new Response(process.stdin).text());
 const headers = { "Content-Type": "text/event-stream" };
 
 function whole(sse) {
@@ -56,17 +56,6 @@ async function byTanStack(fetchClient) {
   return { messages, asked: seen.asked, errors: seen.errors };
 }
 
-const out = { hand: [], fetch: [], clean: [], tanstack: [] };
-out.whole = await byHand([() => whole(told.agui.whole)]);
-out.wholeTanStack = await byTanStack(answering(told.tanstack.whole));
-for (const cut of told.agui.cuts) {
-  out.hand.push(await byHand([() => broken(cut.prefix, 10), () => whole(cut.rest)]));
-  if (cut.last) out.fetch.push(await byFetch(losing(cut)));
-  if (cut.last) out.clean.push(await byFetch(losing(cut, whole)));
-}
-for (const cut of told.tanstack.cuts) if (cut.last) out.tanstack.push(await byTanStack(answering("", losing(cut))));
-process.stdout.write(JSON.stringify(out), () => process.exit(0));
-
 /** The first run's answer; a second run, with the tools' results, says that this is the end. */
 function answering(sse, first = async () => whole(sse)) {
   return async (url, init) => {
@@ -76,3 +65,18 @@ function answering(sse, first = async () => whole(sse)) {
     return whole(`data: {"type":"RUN_STARTED",${run.slice(1)}\n\ndata: {"type":"RUN_FINISHED",${run.slice(1)}\n\n`);
   };
 }
+
+await serve({
+  async cuts(told) {
+    const out = { hand: [], fetch: [], clean: [], tanstack: [] };
+    out.whole = await byHand([() => whole(told.agui.whole)]);
+    out.wholeTanStack = await byTanStack(answering(told.tanstack.whole));
+    for (const cut of told.agui.cuts) {
+      out.hand.push(await byHand([() => broken(cut.prefix, 10), () => whole(cut.rest)]));
+      if (cut.last) out.fetch.push(await byFetch(losing(cut)));
+      if (cut.last) out.clean.push(await byFetch(losing(cut, whole)));
+    }
+    for (const cut of told.tanstack.cuts) if (cut.last) out.tanstack.push(await byTanStack(answering("", losing(cut))));
+    return out;
+  },
+});

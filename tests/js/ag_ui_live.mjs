@@ -1,21 +1,22 @@
-// AG-UI's clients against a server: node ag_ui_live.mjs WHAT URLS MODEL PROMPT [RUN ID]. URLS are addresses of API
-// processes with commas between, of which one may die. Out: JSON, what the client saw and holds.
+// AG-UI's clients against a server, in scenarios: {urls, model, prompt, runId?}. `urls` are addresses of API processes,
+// of which one may die. Out: what the client saw and holds.
 import { agentOf, LOOK_UP, plain, resumingFetch, RunReader, tanstackOf } from "./ag_ui_clients.mjs";
+import { serve } from "./scenarios.mjs";
 
-const [what, urls, model, prompt, runId] = process.argv.slice(2);
-const bases = urls.split(",");
-const forwardedProps = { model };
-const user = { id: "user-1", role: "user", content: prompt };
+/** A fetch that goes from one address to the next with each call, and counts them. */
+function anyOf(bases) {
+  const said = { calls: 0 };
+  said.fetch = (url, init) => fetch(String(url).replace(bases[0], bases[said.calls++ % bases.length]), init);
+  return said;
+}
 
-let calls = 0;
-/** From one address to the next with each call. */
-const anyOf = (url, init) => fetch(String(url).replace(bases[0], bases[calls++ % bases.length]), init);
+const asUser = (prompt) => [{ id: "user-1", role: "user", content: prompt }];
 
 /** Run until there is no tool to be run. */
-async function toolLoop(agent, id) {
+async function toolLoop(agent, { model, runId: id }) {
   const asked = [];
   for (let run = 0; run < 4; run++) {
-    await agent.runAgent({ tools: [LOOK_UP], forwardedProps, ...(run || !id ? {} : { runId: id }) });
+    await agent.runAgent({ tools: [LOOK_UP], forwardedProps: { model }, ...(run || !id ? {} : { runId: id }) });
     const last = agent.messages.at(-1);
     if (!last.toolCalls?.length) break;
     for (const call of last.toolCalls) {
@@ -26,36 +27,41 @@ async function toolLoop(agent, id) {
   return asked;
 }
 
-const says = {
-  async agent() {
-    const { agent, seen } = agentOf({ url: `${bases[0]}/ag-ui`, initialMessages: [user] });
-    const asked = await toolLoop(agent, runId).catch((error) => ({ status: error.status, payload: error.payload, message: error.message }));
+await serve({
+  async agent(given) {
+    const { agent, seen } = agentOf({ url: `${given.urls[0]}/ag-ui`, initialMessages: asUser(given.prompt) });
+    const refused = ({ status, payload, message }) => ({ status, payload, message });
+    const asked = await toolLoop(agent, given).catch(refused);
     return { asked, messages: plain(agent.messages), ...seen };
   },
-  async fetch() {
-    const options = { url: `${bases[0]}/ag-ui`, initialMessages: [user], fetch: resumingFetch({ fetch: anyOf, waitMs: 100 }) };
-    const { agent, seen } = agentOf(options);
-    const asked = await toolLoop(agent, runId).catch((error) => String(error));
-    return { asked, messages: plain(agent.messages), calls, ...seen };
+  async fetch(given) {
+    const any = anyOf(given.urls);
+    const { agent, seen } = agentOf({
+      url: `${given.urls[0]}/ag-ui`,
+      initialMessages: asUser(given.prompt),
+      fetch: resumingFetch({ fetch: any.fetch, waitMs: 100 }),
+    });
+    const asked = await toolLoop(agent, given).catch((error) => String(error));
+    return { asked, messages: plain(agent.messages), calls: any.calls, ...seen };
   },
-  async reload() {
+  async reload({ urls, prompt, runId }) {
     const { agent, seen } = agentOf({ url: "" });
-    const reader = new RunReader({ url: `${bases[0]}/ag-ui/${runId}`, threadId: "thread", initialMessages: [user] });
+    const reader = new RunReader({ url: `${urls[0]}/ag-ui/${runId}`, threadId: "thread", initialMessages: asUser(prompt) });
     reader.subscribers = agent.subscribers;
     await reader.runAgent();
     return { messages: plain(reader.messages), ...seen };
   },
-  async tanstack() {
-    const { chat, seen } = tanstackOf(bases[0], { forwardedProps }, anyOf);
+  async tanstack({ urls, model, prompt }) {
+    const any = anyOf(urls);
+    const { chat, seen } = tanstackOf(urls[0], { forwardedProps: { model } }, any.fetch);
     await chat.sendMessage(prompt);
-    return { messages: plain(chat.getMessages()), calls, ...seen };
+    return { messages: plain(chat.getMessages()), calls: any.calls, ...seen };
   },
-  async join() {
+  async join({ urls, runId }) {
     const { fetchServerSentEvents, StreamProcessor } = await import("@tanstack/ai-client");
     const processor = new StreamProcessor();
-    const chunks = fetchServerSentEvents(`${bases[0]}/ag-ui`).joinRun(runId);
+    const chunks = fetchServerSentEvents(`${urls[0]}/ag-ui`).joinRun(runId);
     for await (const chunk of chunks) processor.processChunk(chunk);
     return { messages: plain(processor.getMessages()) };
   },
-};
-process.stdout.write(JSON.stringify(await says[what]()), () => process.exit(0));
+});

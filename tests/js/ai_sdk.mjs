@@ -1,7 +1,5 @@
-// Speaks to Headrace by an unchanged `ai` from npm: node ai_sdk.mjs PACKAGE. Each line of stdin is a scenario and what
-// it needs, {n, scenario, given} as JSON; what came of it is a line of stdout, {n, came} or {n, failed}. Scenarios run
-// at the same time. Ends with stdin.
-import { createInterface } from "node:readline";
+// Speaks to Headrace by an unchanged `ai` from npm, in scenarios: node ai_sdk.mjs PACKAGE.
+import { serve } from "./scenarios.mjs";
 
 const [name] = process.argv.slice(2);
 const ai = await import(name);
@@ -70,7 +68,7 @@ const ask = (chat, given) =>
 const isCutInInput = (message) => message?.parts.some((part) => part.state === "input-streaming");
 const kept = (messages) => (name === "ai5" && isCutInInput(messages.at(-1)) ? messages.slice(0, -1) : messages);
 
-const scenarios = {
+await serve({
   async ask(given) {
     const chat = new Chat(given, { messages: given.messages });
     await ask(chat, given);
@@ -164,12 +162,4 @@ const scenarios = {
     await asked;
     return { ...chat.told(), called };
   },
-};
-
-async function run({ n, scenario, given }) {
-  const told = await scenarios[scenario](given).then((came) => ({ came }), (error) => ({ failed: error.stack }));
-  process.stdout.write(JSON.stringify({ n, ...told }) + "\n");
-}
-
-for await (const line of createInterface({ input: process.stdin })) run(JSON.parse(line));
-process.exit(0);
+});

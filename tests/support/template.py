@@ -1,10 +1,11 @@
-"""Processes of Headrace that are forked from one which has imported everything.
+"""Python processes that are forked from one which has imported everything.
 
 Theory of operation. An API or worker process spends 0.6 to 0.8 s of CPU on imports before its own first step, and a
-test run starts hundreds. So a run keeps one *template*: a process of one thread that has imported what they import
-(nothing happens at import) and waits for orders. For each order it forks, and the child takes on what an exec would
-have given it: environment, folder, standard files, inherited descriptors under their own numbers, a session of its
-own. Then the child runs its module as ``python -m`` does.
+test run starts hundreds; other people's clients spend 1 to 5 s. So a run keeps one *template* for each Python that
+it uses: a process of one thread that has imported what they import, or does it with the first order that names it
+(no thread is begun by that), and waits for orders. For each order it forks, and the child takes on what an exec
+would have given it: environment, folder, standard files, inherited descriptors under their own numbers, a session
+of its own. Then the child runs its module as ``python -m`` does.
 
 The child is forked twice. As an orphan it is adopted by the run (:func:`tests.support.process_tree.adopt_orphans`),
 so the run reaps it, and the kernel ends it with the run, as with a child that the run started itself. Its command
@@ -32,23 +33,20 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from tests.support.process_tree import adopts_orphans
 
 _PR_SET_PDEATHSIG = 1
-_MODULES = ("api.app", "worker.main", "cli.main", "arq.cli")
-_FOUND_LATER = ("api.routes", "api.dialects", "worker.providers.formats")
-"""Packages whose modules are found by file when a process starts."""
-_LOADED_LATER = (
-    "anyio._backends._asyncio",
-    "encodings.idna",
-    "fastapi.telemetry._runtime",
-    "pydantic.v1",
-    "uvicorn.lifespan.on",
-    "uvicorn.loops.uvloop",
+_HEADRACE = (
+    *("api.app", "worker.main", "cli.main", "arq.cli"),
+    # Packages whose modules are found by file when a process starts.
+    *("api.routes.*", "api.dialects.*", "worker.providers.formats.*"),
+    # What libraries load at their first use.
+    *("anyio._backends._asyncio", "encodings.idna", "fastapi.telemetry._runtime", "pydantic.v1"),
+    *("uvicorn.lifespan.on", "uvicorn.loops.uvloop"),
 )
-"""What libraries load at their first use."""
 _MOST_DESCRIPTORS = 16
 _HIGH = 400
 """Received descriptors wait above this number until those below are free. (A shell's usual limit is 1024.)"""
@@ -93,16 +91,17 @@ class ForkedProcess:
 
 
 class Template:
-    """The run's end of the template."""
+    """The run's end of a template. ``python``: whose packages it has. ``modules``: what it imports at once
+    (``package.*``: all modules of the package); ``env``: what they want in the environment for that."""
 
-    def __init__(self) -> None:
+    def __init__(self, python: str, modules: Sequence[str], env: Mapping[str, str]) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
-            argv = (sys.executable, "-P", "-u", "-m", __name__, str(theirs.fileno()), str(os.getpid()))
+            argv = (python, "-P", "-u", "-m", __name__, str(theirs.fileno()), str(os.getpid()), *modules)
             root = str(Path(__file__).parents[2])
             self._popen = subprocess.Popen(
                 argv,
-                env={**os.environ, "PYTHONPATH": root},
+                env={**os.environ, **env, "PYTHONPATH": root},
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
@@ -118,12 +117,14 @@ class Template:
         descriptors: Mapping[int, int],
         *,
         at_terminal: bool = False,
+        imports: Sequence[str] = (),
     ) -> ForkedProcess:
         """Fork a process. ``argv``: a module's name and its arguments. ``descriptors``: by the number that each has
         in the process, the caller's, which stay open here (0 is /dev/null where it is not named). ``at_terminal``:
-        descriptor 0 becomes its controlling terminal."""
+        descriptor 0 becomes its controlling terminal. ``imports``: what the template imports in front of it."""
         order = {
             "argv": list(argv),
+            "imports": list(imports),
             "env": dict(env),
             "directory": str(directory),
             "descriptors": list(descriptors),
@@ -143,23 +144,25 @@ class Template:
         self._popen.wait(10)
 
 
-_begun: list[Template] = []
+_begun: dict[str, Template] = {}
 _begun_once = threading.Lock()
 
 
-def template() -> Template:
-    """The run's template, begun with the first process that is wanted of it."""
+def template(
+    python: str = sys.executable, modules: Sequence[str] = _HEADRACE, env: Mapping[str, str] = MappingProxyType({})
+) -> Template:
+    """The run's template of this Python, begun with the first process that is wanted of it."""
     with _begun_once:
-        if not _begun:
-            _begun.append(Template())
-        return _begun[0]
+        if python not in _begun:
+            _begun[python] = Template(python, modules, env)
+        return _begun[python]
 
 
-def end_template() -> None:
-    """End the template if there is one."""
+def end_templates() -> None:
+    """End those that were begun."""
     with _begun_once:
         while _begun:
-            _begun.pop().close()
+            _begun.popitem()[1].close()
 
 
 def can_fork() -> bool:
@@ -185,6 +188,7 @@ def _serve(connection: socket.socket, run: int) -> list[str]:
         if not head:
             os._exit(0)
         order = json.loads(_receive(connection, int.from_bytes(head, "big")))
+        _import(order["imports"])
         middle = os.fork()
         if not middle:
             if os.fork():
@@ -244,15 +248,18 @@ def _run(module: str) -> NoReturn:
     os._exit(code)
 
 
-def main() -> None:
-    """``python -m tests.support.template SOCKET PID``."""
-    connection, run = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
-    for module in (*_MODULES, *_LOADED_LATER):
-        import_module(module)
-    for package in map(import_module, _FOUND_LATER):
-        for found in pkgutil.iter_modules(package.__path__):
-            import_module(f"{package.__name__}.{found.name}")
+def _import(names: Sequence[str]) -> None:
+    for name in names:
+        module = import_module(name.removesuffix(".*"))
+        if name.endswith(".*"):
+            _import([f"{module.__name__}.{found.name}" for found in pkgutil.iter_modules(module.__path__)])
     gc.freeze()  # a collector that visits these objects in a fork would copy their pages
+
+
+def main() -> None:
+    """``python -m tests.support.template SOCKET PID MODULE…``."""
+    connection, run = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
+    _import(sys.argv[3:])
     module, *arguments = _serve(connection, run)
     sys.argv = [module, *arguments]
     _run(module)
