@@ -91,7 +91,7 @@ def in_fours(pieces: list[str]) -> list[str]:
 
 
 async def test_batches_hold_everything_and_the_rest_is_final(stack: Stack) -> None:
-    script = {"tokens": 60, "interval_ms": 3, "seed": 5}
+    script = {"tokens": 60, "interval_ms": 10, "seed": 5}
     events = parsed((await ask(stack, script, mode="batch", max_size=10, flush_interval=5)).content)
     assert {event.event for event in events} == {"batch", "final"}
     assert events[-1].event == "final"

@@ -18,20 +18,24 @@ class Seen:
     """What one viewer saw. ``text`` is what it would show; ``ids`` every id in order; ``events`` (type, data)."""
 
     status: int = 0
-    text: str = ""
     ids: list[str] = field(default_factory=list)
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    _pieces: list[str] = field(default_factory=list)
 
     def take(self, event: ServerSentEvent) -> None:
         data = json.loads(event.data)
         if event.event == "message":
-            self.text += data.get("text", "")
+            self._pieces.append(data.get("text", ""))
         elif event.event in ("started", "restart"):
-            self.text = ""
+            self._pieces = []
         elif event.event == "snapshot":
-            self.text = data["text"]
+            self._pieces = [data["text"]]
         self.ids.append(event.id)
         self.events.append((event.event, data))
+
+    @property
+    def text(self) -> str:
+        return "".join(self._pieces)
 
     @property
     def types(self) -> list[str]:
