@@ -24,9 +24,8 @@ from tests.support.stack import Stack, running_stack
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MIB = 1024 * 1024
-MAX_GAP_S = 2.5
-"""That a bystander may wait for, with a token each 50 ms. It is below 0.5 where this machine does nothing else, and
-came to 1.6 and 2.8 beside seven other files."""
+MAX_GAP_S = 1.5
+"""That a bystander may wait for, with a token each 50 ms. It is below 0.5 where this machine does nothing else."""
 ROUNDS = 3
 """As often as the bystander may be made to wait: what else the machine does passes, and a fault comes again."""
 OF_EACH = 2
