@@ -84,7 +84,7 @@ def pytest_configure() -> None:
     would fail it after 0.2 s."""
     if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
-    gc.disable()
+    gc.disable()  # until all is collected: a tenth of that time, and what modules hold is no garbage
     settings.register_profile("headrace", deadline=None)
     settings.load_profile("headrace")
 
@@ -114,7 +114,7 @@ LOOPBACK = "localhost,127.0.0.1,::1"
 @pytest.fixture(scope="session", autouse=True)
 def environment_of_nobody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What a person has set changes no test: settings, a provider's key, trusted certificates, the width of a
-    terminal. A proxy stays, for what a test installs may need it; this machine is not asked through it."""
+    terminal. A proxy stays, but this machine is not asked through it."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if SETTINGS.fullmatch(name) or name in PERSONAL]:
             patch.delenv(name)

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final
 
-from tests.support.processes import base_env
+from tests.support.processes import END_WITHIN_S, base_env
 from tests.support.requirements import skip_or_fail
 from tests.support.template import template
 
@@ -48,6 +48,7 @@ async def run_client(script: str, *arguments: str) -> dict[str, Any]:
             code = await asyncio.to_thread(client.wait, WITHIN_S)
         finally:
             client.kill()
+            client.wait(END_WITHIN_S)  # a client that hung is reaped, too
         said, complained = (_read(file.fileno()) for file in (out, err))
     assert code == 0, complained[-3000:]
     return dict(json.loads(said.splitlines()[-1]))

@@ -85,8 +85,8 @@ class Node:
         self._begun: dict[tuple[str, ...], _Scenarios] = {}
 
     async def run(self, script: tuple[str, ...], package: str, scenario: str, given: dict[str, Any]) -> Any:
-        """What came of a scenario. ``script``: a file of tests/js and its arguments; ``package``: what it needs of
-        npm's."""
+        """What came of a scenario. ``script``: a file of tests/js and its arguments; ``package``: the package from
+        npm that it needs."""
         node, _ = node_script(f"{package}/package.json")
         if script not in self._begun:
             self._begun[script] = _Scenarios(node, str(FOLDER / script[0]), *script[1:])

@@ -13,7 +13,7 @@ from cli.model import missing_wheels
 from cli.up.valkey import OLDEST_MAJOR, program_version
 
 FETCH: Final = "make .venv/fetched-for-tests"
-"""What fetches that which tests take from npm."""
+"""The command that fetches what tests take from npm."""
 
 
 def skip_or_fail(reason: str) -> NoReturn:
