@@ -120,12 +120,10 @@ class Process:
         if self.exit_code is None:
             self._popen.terminate()
         try:
-            async with asyncio.timeout(within_s):
-                await self.ended()
+            await asyncio.wait_for(self.ended(), within_s)
         except TimeoutError:
             self.kill()
-            async with asyncio.timeout(KILL_WAIT_S):
-                await self.ended()
+            await asyncio.wait_for(self.ended(), KILL_WAIT_S)
 
     def kill(self) -> None:
         """SIGKILL for its whole group."""

@@ -94,6 +94,7 @@ class Supervisor:
 
         Raises :class:`ChildFailed`. In either case :meth:`stop` must follow.
         """
+        failed: list[ChildFailed] = []
         try:
             async with asyncio.TaskGroup() as tasks:
                 for spec in self._specs:
@@ -103,7 +104,10 @@ class Supervisor:
                     await event.wait()
                 up()
         except* ChildFailed as failures:
-            raise failures.exceptions[0] from None
+            failed.extend(error for error in failures.exceptions if isinstance(error, ChildFailed))
+        if failed:
+            # Behind the clause, because Python 3.11.2 puts what is raised in it into a group (gh-103590).
+            raise failed[0]
 
     async def stop(self) -> None:
         """Stop all children, turn by turn, within the sum of the turns' bounds."""

@@ -130,19 +130,21 @@ class AttemptEnding:
 
     async def hand_over(self, attempt: AttemptLog, lane: Lane) -> None:
         """Give the stream to another worker at once. If that fails, the lease expires, and the sweep does it."""
-        stream_id = attempt.stream_id
         try:
-            async with asyncio.timeout(HANDOVER_S):
-                if not await self._writer.acknowledged(attempt):
-                    return
-                reply = await self._streams.release(stream_id, attempt.epoch, "handover")
-                if reply[0] != "released":
-                    return
-                await self._queue.put(stream_id, attempt.attempt + 1, lane, FIRST)
-                self._metrics.handed_over()
-                log.info("handed_over", stream=stream_id, job=job_id(stream_id, attempt.attempt + 1, lane))
+            await asyncio.wait_for(self._hand_over(attempt, lane), HANDOVER_S)
         except (*AWAY, RedisError) as error:
-            log.warning("hand_over_failed", stream=stream_id, error=type(error).__name__)
+            log.warning("hand_over_failed", stream=attempt.stream_id, error=type(error).__name__)
+
+    async def _hand_over(self, attempt: AttemptLog, lane: Lane) -> None:
+        stream_id = attempt.stream_id
+        if not await self._writer.acknowledged(attempt):
+            return
+        reply = await self._streams.release(stream_id, attempt.epoch, "handover")
+        if reply[0] != "released":
+            return
+        await self._queue.put(stream_id, attempt.attempt + 1, lane, FIRST)
+        self._metrics.handed_over()
+        log.info("handed_over", stream=stream_id, job=job_id(stream_id, attempt.attempt + 1, lane))
 
     async def give_back(self, attempt: AttemptLog, code: str) -> None:
         """Give the stream back for another try, by the first worker to claim it. ``code``: why this one ended."""
@@ -165,8 +167,8 @@ class AttemptEnding:
         if outcome.usage is None or outcome.charged:
             return
         try:
-            async with asyncio.timeout(HANDOVER_S):
-                await self._streams.charge(attempt.stream_id, attempt.attempt, *_paid(outcome))
+            charged = self._streams.charge(attempt.stream_id, attempt.attempt, *_paid(outcome))
+            await asyncio.wait_for(charged, HANDOVER_S)
         except (*AWAY, RedisError) as error:
             log.warning("usage_not_noted", stream=attempt.stream_id, error=type(error).__name__)
 

@@ -104,8 +104,7 @@ class AttemptRunner:
         """Put the job back, so that another worker may take it at once. (If that fails, the sweep makes a new
         job.)"""
         with contextlib.suppress(TimeoutError, *AWAY, RedisError):
-            async with asyncio.timeout(PUT_BACK_S):
-                await self._queue.put_back([job])
+            await asyncio.wait_for(self._queue.put_back([job]), PUT_BACK_S)
 
     async def _claim(self, stream_id: str) -> tuple[Claim, Reading | None]:
         """Claim the stream. Out: the claim, and the answer so far if the attempt continues it."""

@@ -68,8 +68,8 @@ class ProviderLimiter:
 
     async def _leave(self, stream_turn: StreamTurn) -> None:
         try:
-            async with asyncio.timeout(LEAVE_S):
-                await self._limits.leave(stream_turn.request, stream_turn.second, stream_turn.used)
+            left = self._limits.leave(stream_turn.request, stream_turn.second, stream_turn.used)
+            await asyncio.wait_for(left, LEAVE_S)
         except (*AWAY, RedisError) as error:
             # A turn that is not given back expires.
             log.info("turn_not_given_back", error=type(error).__name__)

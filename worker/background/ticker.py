@@ -78,5 +78,4 @@ class Ticker:
     async def sign_off(self) -> None:
         """Remove this worker's sign of life: it stops."""
         with contextlib.suppress(*AWAY, RedisError):
-            async with asyncio.timeout(SIGN_OFF_S):
-                await self._queue.sign_off(self._worker)
+            await asyncio.wait_for(self._queue.sign_off(self._worker), SIGN_OFF_S)
