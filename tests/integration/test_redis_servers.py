@@ -28,7 +28,7 @@ from shared.redis import (
     without_password,
 )
 from shared.redis.rights import NEEDED
-from tests.support.certificates import Certificates, make_certificates
+from tests.support.authority import Authority
 from tests.support.cluster import Cluster, running_cluster, slots
 from tests.support.processes import ROOT, Child, Server, start_server, wait_until
 from tests.support.redis_walk import walk
@@ -43,16 +43,23 @@ ACL = re.compile(r"^(user headrace .*)$", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
 
 
-def tls(certificates: Certificates, port: int) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """One that signed nothing here."""
+    return Authority(tmp_path_factory.mktemp("stranger"))
+
+
+def tls(authority: Authority, port: int) -> dict[str, str]:
+    certificate, key = authority.signed()
     return {
         "tls_port": str(port),
-        "tls_cert_file": str(certificates.certificate),
-        "tls_key_file": str(certificates.key),
-        "tls_ca_cert_file": str(certificates.authority),
+        "tls_cert_file": str(certificate),
+        "tls_key_file": str(key),
+        "tls_ca_cert_file": str(authority.certificate),
         "tls_auth_clients": "no",
     }
 
@@ -62,15 +69,15 @@ async def test_the_embedded_valkey_does_everything(shared_valkey: Server) -> Non
 
 
 async def test_redis_does_everything_also_over_tls_with_an_authority_of_its_own(
-    tmp_path: Path, certificates: Certificates
+    tmp_path: Path, authority: Authority, stranger: Authority
 ) -> None:
     port = free_port()
-    with start_server(tmp_path, program=find_redis(), **tls(certificates, port)) as server:
+    with start_server(tmp_path, program=find_redis(), **tls(authority, port)) as server:
         await walk(server.url)
-        good = f"ssl_ca_certs={certificates.authority}"
+        good = f"ssl_ca_certs={authority.certificate}"
         await walk(f"rediss://127.0.0.1:{port}?{good}")
         await walk(f"rediss://localhost:{port}/2?{good}")
-        for refused in ("", f"?ssl_ca_certs={certificates.stranger}", "?ssl_ca_certs=/no/such/file.pem"):
+        for refused in ("", f"?ssl_ca_certs={stranger.certificate}", "?ssl_ca_certs=/no/such/file.pem"):
             with pytest.raises(AWAY):
                 await open_client(f"rediss://127.0.0.1:{port}{refused}").ping()
         await walk(f"rediss://127.0.0.1:{port}?ssl_cert_reqs=none")
@@ -78,7 +85,7 @@ async def test_redis_does_everything_also_over_tls_with_an_authority_of_its_own(
     directory = tmp_path / "other"
     directory.mkdir()
     # 127.0.0.2 is this machine, too, and the certificate is not for it.
-    with start_server(directory, program=find_redis(), bind="127.0.0.1 127.0.0.2", **tls(certificates, other)):
+    with start_server(directory, program=find_redis(), bind="127.0.0.1 127.0.0.2", **tls(authority, other)):
         with pytest.raises(AWAY, match="IP address mismatch"):
             await open_client(f"rediss://127.0.0.2:{other}?{good}").ping()
         await walk(f"rediss://127.0.0.2:{other}?{good}&ssl_check_hostname=false")
@@ -181,22 +188,23 @@ async def test_a_missing_useful_right_stops_nothing(tmp_path: Path, lacks: tuple
                 assert [one.state for one in found if one.check == "server"] == ["note"]
 
 
-async def test_a_refused_login_is_explained(tmp_path: Path, certificates: Certificates) -> None:
+async def test_a_refused_login_is_explained(tmp_path: Path, authority: Authority, stranger: Authority) -> None:
     port = free_port()
-    with start_server(tmp_path, program=find_redis(), **tls(certificates, port)) as server:
+    with start_server(tmp_path, program=find_redis(), **tls(authority, port)) as server:
         with Redis(port=server.port) as redis:
             redis.config_set("requirepass", "right")
         secure = f"rediss://:right@127.0.0.1:{port}"
+        _, key = authority.signed()
         for url, why in (
             (f"redis://:wrong@127.0.0.1:{server.port}", "refuses the user and password"),
             (f"redis://127.0.0.1:{server.port}", "wants a password"),
             (secure, "certificate is not trusted"),
             (
-                f"{secure}?ssl_ca_certs={certificates.stranger}",
+                f"{secure}?ssl_ca_certs={stranger.certificate}",
                 "certificate is not trusted",
             ),
             (f"{secure}?ssl_ca_certs=/no/such.pem", "ssl_ca_certs .*/no/such.pem .No such"),
-            (f"{secure}?ssl_ca_certs={certificates.key}", "holds nothing of that kind"),
+            (f"{secure}?ssl_ca_certs={key}", "holds nothing of that kind"),
         ):
             with pytest.raises(CannotStart, match=why) as caught:
                 await check_server(url, "headrace")
@@ -271,14 +279,14 @@ def hosts(client: Redis) -> set[bytes | None]:
 
 
 async def test_a_cluster_over_tls_carries_the_options_of_its_url_to_every_node(
-    tmp_path: Path, certificates: Certificates
+    tmp_path: Path, authority: Authority
 ) -> None:
     with ExitStack() as stack:
         ports = [stack.enter_context(held_port()) for _ in range(3)]
-        each = [tls(certificates, port) | {"tls_cluster": "yes", "tls_replication": "yes"} for port in ports]
+        each = [tls(authority, port) | {"tls_cluster": "yes", "tls_replication": "yes"} for port in ports]
         cluster = stack.enter_context(running_cluster(tmp_path, replicas=False, program=find_redis(), each=each))
         seed = f"rediss+cluster://127.0.0.1:{ports[0]}"
-        await walk(f"{seed}?ssl_ca_certs={certificates.authority}")
+        await walk(f"{seed}?ssl_ca_certs={authority.certificate}")
         with pytest.raises(AWAY):
             await connect_to_logs(seed).open()
         assert len(cluster.nodes) == 3

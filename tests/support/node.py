@@ -27,6 +27,12 @@ def node_script(path: str) -> list[str]:
     return [node, str(script)]
 
 
+def require_packages(*names: str) -> None:
+    """These packages are fetched, else the test is skipped by name (failed under CI=true)."""
+    for name in names:
+        node_script(f"{name}/package.json")
+
+
 class _Scenarios:
     """A Node that runs a script's scenarios as they come (tests/js/scenarios.mjs).
 
@@ -84,12 +90,10 @@ class Node:
     def __init__(self) -> None:
         self._begun: dict[tuple[str, ...], _Scenarios] = {}
 
-    async def run(self, script: tuple[str, ...], package: str, scenario: str, given: dict[str, Any]) -> Any:
-        """What came of a scenario. ``script``: a file of tests/js and its arguments; ``package``: the package from
-        npm that it needs."""
-        node, _ = node_script(f"{package}/package.json")
+    async def run(self, script: tuple[str, ...], scenario: str, given: dict[str, Any]) -> Any:
+        """What came of a scenario. ``script``: a file of tests/js and its arguments."""
         if script not in self._begun:
-            self._begun[script] = _Scenarios(node, str(FOLDER / script[0]), *script[1:])
+            self._begun[script] = _Scenarios("node", str(FOLDER / script[0]), *script[1:])
         async with asyncio.timeout(WITHIN_S):
             return await asyncio.wrap_future(self._begun[script].run(scenario, given))
 

@@ -179,7 +179,7 @@ async def test_a_certificate_is_verified_and_a_refused_one_says_why(authority: A
         (authority.server(), trusted, "Hello"),
         (stranger.server(), trusted, "SSL_CERT_FILE"),
         (stranger.self_signed(), trusted, "self-signed"),
-        (authority.server("DNS:elsewhere.example"), trusted, "another name"),
+        (authority.server("elsewhere.example"), trusted, "another name"),
         (authority.server(expired=True), trusted, "expired"),
         (authority.server(), {}, "authority that is not known"),
     ]
