@@ -29,6 +29,7 @@ FROM packages AS headrace
 COPY shared ./shared
 COPY worker ./worker
 COPY api ./api
+COPY cli ./cli
 # The root file system is read-only when this runs, so the byte code is made here.
 RUN python -m compileall -q .
 COPY deploy/healthcheck.py ./

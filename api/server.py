@@ -21,14 +21,14 @@ Without a limit the buffer grows to megabytes for a viewer that reads nothing. A
 640 kB/s, a hundred times the tokens of a fast stream."""
 ACCEPTED: Final = 16
 """Connections that are accepted in one iteration of the event loop. uvloop accepts one for each listener, so each
-socket has so many. With one alone, whoever comes behind 400 connections waits for 400 iterations. (16 of them cost
-a connection 26 µs of CPU, about a thirtieth of the smallest request.)"""
+socket has 16. With one listener, a client behind 400 connections waits for 400 iterations. (16 of them cost a
+connection 26 µs of CPU, about a thirtieth of the smallest request.)"""
 
 
 class ApiServer(uvicorn.Server):
-    """uvicorn's server, with two changes. It tells the viewers about the signal at once, because it waits for them
-    to leave. And it learns of the signal by an event, instead of looking for it ten times a second (2 ms of
-    CPU)."""
+    """uvicorn's server, with four changes. It tells the viewers about the signal at once, because it waits for them
+    to leave. It learns of the signal by an event, instead of looking for it ten times a second (2 ms of CPU). Each
+    socket has several listeners and a bounded send buffer. A stop on request ends with exit code 0."""
 
     def __init__(
         self,

@@ -34,7 +34,7 @@ def options() -> argparse.Namespace:
     parser.add_argument(
         "--promise",
         action="store_true",
-        help="measure appendfsync always beside everysec, and slower disks, and nothing else: six minutes",
+        help="measure appendfsync always beside everysec, and slower disks, and nothing else: under eight minutes",
     )
     parser.add_argument(
         "--report", action="store_true", help="measure nothing: show and draw the rows of the last run"

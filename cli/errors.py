@@ -10,4 +10,5 @@ class ChildFailed(CannotStart):
 
 
 class NoAnswer(Exception):
-    """A server refuses, or can't be reached. Only the text is shown; it says what happened and what to do."""
+    """No answer can be got: the server refuses or can't be reached, or stdin or stdout can't be used. Only the text
+    is shown; it says what happened and what to do."""

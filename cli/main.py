@@ -115,7 +115,7 @@ def doctor(
         typer.Option(help="Folder of a `headrace up`: while it runs, its settings are used where you set none."),
     ] = DATA_DIR,
 ) -> None:
-    """Check a deployment from its environment, and say what to mend (then the exit code is 1)."""
+    """Check a deployment from its environment, and say what to fix (then the exit code is 1)."""
     try:
         configuration = load({**environment_of(data_dir), **environment()})
     except BadSettings as error:

@@ -37,7 +37,7 @@ def missing_wheels() -> list[str]:
 
 
 def default_threads() -> int:
-    """All cores but one. The workers need that one; with every core busy they would starve."""
+    """All cores but one, and at most :data:`MOST_THREADS`. The workers need the core that is left."""
     return min(MOST_THREADS, max(1, (os.cpu_count() or 1) - 1))
 
 
@@ -56,7 +56,7 @@ def find_weights() -> Path:
 def serve(
     port: Annotated[int, typer.Option(help="Port to listen on; 0: any free one.", min=0, max=65535)] = 8080,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    threads: Annotated[int, typer.Option(help="Threads to compute with; 0: all cores but one.", min=0)] = 0,
+    threads: Annotated[int, typer.Option(help="Threads; 0: all cores but one, at most 4.", min=0)] = 0,
 ) -> None:
     """Serve the local model over the OpenAI wire format, until SIGTERM or until the parent process ends."""
     parent = os.getppid()

@@ -66,7 +66,7 @@ class JobConsumer(Worker):
 
     async def main(self) -> None:
         """Wait until Redis answers, then work as arq does. (arq itself gives up at once if Redis is away, or if its
-        user may not call INFO, which arq writes into its log.)"""
+        user may not call INFO, whose reply arq logs.)"""
         while True:
             try:
                 await self.pool.ping()

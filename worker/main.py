@@ -103,8 +103,8 @@ def worker_settings(configuration: Configuration, output: LogOutput) -> dict[str
 
 
 def shared_places(configuration: Configuration) -> Places:
-    """The places of this process. A single key, or a single provider, shares them with nobody. (A worker need not
-    know the keys: then the owners of the streams show that there are several.)"""
+    """The places of this process. A single key, or a single provider, shares them with nobody. (A worker that is
+    not told the keys shares between the owners of its streams.)"""
     settings = configuration.settings
     usable = [provider for provider in configuration.providers.values() if provider.missing is None]
     return Places(

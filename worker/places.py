@@ -7,8 +7,8 @@ places. When many idle streams resume at once, a worker runs more streams than i
 until enough have ended.
 
 Places are shared. A key that holds as many places as are free gets no more; if the worker knows several providers,
-the same holds for each provider. The bound on all streams is shared in the same way. A key's places at one provider
-are also bounded by what remains free beside that provider's places, so that no key uses up its provider's share.
+the same holds for each provider. The bound on all streams is shared in the same way. At one provider a key may hold
+at most the free places minus all places of that provider, so that no key uses up its provider's share.
 The rule itself is in ``take.lua``, because it must be applied for each job while jobs are taken (see
 :mod:`shared.store.queue`). A job counts for the provider that it named when it was taken, so a fallback may exceed
 that provider's share.

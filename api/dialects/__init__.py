@@ -17,7 +17,7 @@ NATIVE: Final = "native"
 _NAME: Final = re.compile(r"[a-z]+(-[a-z]+)*", re.ASCII)
 
 Speak = Callable[[About], Dialect]
-"""Makes a dialect that stands in front of everything that counts."""
+"""Makes a dialect, in its state before the answer's first event."""
 
 
 def dialect(name: str) -> Speak | None:

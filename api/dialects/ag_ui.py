@@ -160,7 +160,7 @@ class AgUiDialect(PartsDialect):
 
     def _wanted_back(self) -> bytes:
         """What the next request must bring back to the provider, in the one field that clients keep for that. It
-        belongs to the last reasoning, or to the assistant's message where that is none."""
+        belongs to the last reasoning message; without one, to the assistant's message."""
         parts = [part for _, raw in self.provided if (part := decode_data(raw)).get("type") in WANTED_BACK]
         if not parts or not self.parts:
             return b""

@@ -119,5 +119,5 @@ class Dialect(Protocol):
         ...
 
     def lost(self) -> bytes:
-        """The last event of a viewer that saw what can neither be joined to the log nor be taken back."""
+        """The viewer's last event: the text that it saw does not fit the log, and can't be taken back."""
         ...

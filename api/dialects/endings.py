@@ -9,7 +9,7 @@ from shared.store.log import Entry
 PARTING_TEXT: Final = "This connection ends before the answer does. The answer goes on: come back, and read on."
 GONE_TEXT: Final = "This stream was erased, or has expired. Nothing more will come; create a new one."
 LOST_TEXT: Final = "What was shown so far can't be joined to what the log still has. Ask again."
-RESTARTED_TEXT: Final = "The answer began anew, which can't be shown here without repeating text. Ask again."
+RESTARTED_TEXT: Final = "The answer started over, which can't be shown here without repeating text. Ask again."
 
 Failure = dict[str, Any]
 """The data of a ``failed`` event: ``code``, ``message`` and ``retryable``."""

@@ -11,9 +11,9 @@ the entry that brought it: how many entries stood in front of it in the log. Fro
   and the count of those (``extras``);
 - the state at an earlier place: the parts that had begun, with the pieces that had come (:meth:`PartsDialect.at`).
 
-Where the answer begins anew (``restart``) a dialect ends with its error event. One with a word that takes back
-what was said since the last beginning (``resets``) goes on instead, and its row is empty again. Places in front of
-that beginning are not known to it any more, and a snapshot behind what was shown is its end, too.
+Where the answer starts over (``restart``) a dialect ends with its error event. A dialect with an
+event that takes back the text since the last beginning (``resets``) goes on instead, with an empty row. It has no
+twin at a place before that beginning. A viewer that has seen text and then needs a snapshot gets an error event.
 
 A snapshot tells the same deltas with neighbours merged. So parts, ids and all numbers behind it are as they were;
 the merged pieces stand at the first indexes of their range, and ``nothing`` fills the rest.
@@ -83,7 +83,7 @@ class Part:
         self.number = number
         """How many parts stand in front of it."""
         self.extras = extras
-        """How many events there were beside one for each entry, when it was open."""
+        """How many events there were beside one for each entry, its opening ones too."""
         self.first = first
         """The index of the entry that began it."""
         self.call_index = call_index
@@ -179,7 +179,7 @@ class PartsDialect(OneWayDialect):
         self._ended_at: int | None = None
         """The index at which it ended with an error of its own, where the log goes on."""
         self._reset_at = -1
-        """The index at which it began anew last."""
+        """The index at which it started over last."""
 
     # -- what a followed log and a viewer ask ---------------------------------------------------------
 
@@ -198,12 +198,12 @@ class PartsDialect(OneWayDialect):
         if kind in TERMINAL:
             return self.ending(cursor, kind, data)
         if kind == RESTART or (kind == STARTED and self.parts):
-            return self._begin_anew(cursor, data)
+            return self._start_over(cursor, data)
         return self._attempt(cursor, data) if kind in OPENINGS else self.nothing(cursor)
 
     def snapshot(self, told: Told) -> bytes:
-        """Everything said so far, as the events that said it. Merged pieces are one event; the rest of their
-        numbers, which may be 100,000, stand in front of the last one, where they are shortest."""
+        """Everything said so far, as the events that said it. Merged pieces are one event. Empty events before the
+        last one take their other numbers (up to 100,000): they are shortest there."""
         said = [self.greeting()]
         deltas = list(told.deltas)
         if self._index < told.index - len(deltas):  # the opening
@@ -253,8 +253,8 @@ class PartsDialect(OneWayDialect):
         return twin
 
     def behind(self, number: int) -> StartingPoint | None:
-        """Where a viewer goes on that got the events up to this number, for dialects that number theirs; None where
-        no event has it yet. Raises ``LookupError`` where that is trimmed away."""
+        """The place behind the event with this number, for dialects that number their events; None if there is no
+        such event yet. Raises ``LookupError`` if it was trimmed away."""
         if number > self._index + self.extras:
             return None
         begun = bisect_right(self.parts, number, key=lambda part: part.first + part.extras)
@@ -274,8 +274,8 @@ class PartsDialect(OneWayDialect):
         return StartingPoint(Cursor(first.epoch, first.n + index - at), number - index - extras)
 
     def greeting(self) -> bytes:
-        """What a viewer gets first: :meth:`begin` and what fills the numbers up to this place, nothing in front of
-        ``queued``, which begins by itself, and :meth:`again` for a viewer that comes back."""
+        """What a viewer gets first: :meth:`again` if it comes back, else :meth:`begin` and the events that fill the
+        numbers up to here; nothing before ``queued``, whose entry brings :meth:`begin`."""
         if self._runs:
             return self.again()
         if not self.about.text_index:
@@ -315,7 +315,7 @@ class PartsDialect(OneWayDialect):
         if not self._runs or self._runs[-1][0].epoch != entered.epoch:
             self._runs.append((entered, self._index))
 
-    def _begin_anew(self, cursor: bytes, data: bytes) -> bytes:
+    def _start_over(self, cursor: bytes, data: bytes) -> bytes:
         if not self.resets:
             self._ended_at = self._index
             return self.failed(cursor, RESTARTED)
@@ -380,8 +380,8 @@ class PartsDialect(OneWayDialect):
             self._last_calls[part.call_index] = part
 
     def _begin_as(self, other: "PartsDialect", index: int) -> None:
-        """Hold the other's row as it was behind this index. A part that is closed there is the same object, for it
-        does not change any more: an answer may have 50,000 of them, and each viewer that comes back asks for a
+        """Hold the other's row as it was behind this index. A part that is closed there does not change any
+        more, so both rows share it: an answer may have 50,000 of them, and each viewer that comes back needs a
         twin."""
         self.parts = other.parts[: bisect_right(other.parts, index, key=attrgetter("first"))]
         if not self.parts:

@@ -9,7 +9,7 @@ item with one summary text, a tool call is a function call. (OpenAI's types have
 libraries show this one.) ``sequence_number`` counts all events: the number of an entry's last one is the index
 of that entry and the count of the events that came on top (see :mod:`api.dialects.parts`). An entry without a word
 here is an empty delta of the part that goes on, or ``response.in_progress`` in front of all parts. Both change
-nothing. Both are small, because a trimmed log is replayed with one of them for each entry that it lost.
+nothing. Both are small (except the first, with the whole request): a trimmed log sends one for each lost entry.
 
 What the response tells of its request (instructions, tools, metadata) stands in the record's field ``asked``. What
 only the provider understands (signatures, blocks of thinking) goes along as ``encrypted_content`` of a reasoning
@@ -314,7 +314,7 @@ class ResponsesDialect(PartsDialect):
         return b'%b,"output":%b}' % (encode_data(told)[:-1], self.output(status) if self.parts else b"[]")
 
     def follow(self, reading: Reading) -> None:
-        """Stand behind all that a record tells, for :meth:`response`; not for events, whose numbers it skips."""
+        """Take in everything that a record holds, for :meth:`response`. Event numbers are wrong afterwards."""
         for delta in (*decode_many(reading.snapshot.splitlines()), *reading.deltas()):
             self.entry(b"", MESSAGE, encode_data(delta))
 

@@ -8,8 +8,9 @@ empty lists takes 100 ms and more. Three rules keep that time short.
   the body is parsed. With :data:`MAX_VALUES` parsing and validating take less than 20 ms; a conversation of 1,000
   messages with 100 tools has some 10,000 values.
 - *One at a time.* Between two large bodies the event loop runs once, so other work that came meanwhile goes first.
-- *Refused bodies count.* For each 4 KiB of a refused body its key has one creation less in that minute, in this
-  process. A key that has none left is refused before its body is read. An accepted create is counted in Redis.
+- *Refused bodies count.* This process gives each key as many units a minute as it may create streams. A refused
+  body takes one unit, and one more for each 4 KiB. A key without units is refused before its body is read. An
+  accepted create takes none: it is counted in Redis.
 
 (A thread would not help: the parser and the validation hold the interpreter's lock, so the loop would be blocked
 just the same.)

@@ -109,7 +109,7 @@ class HttpConnection(HttpToolsProtocol):
         self._closes = False
         """Whether the connection is to be closed after the body that still comes."""
         self._pending_refusal: Problem | None = None
-        """The response to what came behind the requests whose responses are due."""
+        """The refusal that is sent behind the responses to earlier requests."""
         self.half_closed = False
         """Whether the peer has closed its sending side."""
         self._phase = Phase.HEAD
@@ -355,7 +355,7 @@ class HttpConnection(HttpToolsProtocol):
         return self.waited(now) > SAFE_S and self._table.sweeps >= self._sweep + 2
 
     def close_if_late(self, now: float) -> bool:
-        """Close it if its phase has lasted too long. Out: whether its peer got a response that tells so."""
+        """Close it if its phase has lasted too long. Out: whether a request was late (a mere close: False)."""
         waited = self.waited(now)
         match self._phase:
             case Phase.IDLE:

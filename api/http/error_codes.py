@@ -48,7 +48,7 @@ ERRORS: Final = (
     # The request.
     Row("bad_json", "400", "no", "The body is not JSON. Send a JSON object, in UTF-8."),
     Row("invalid_request", "422", "no", "A field is wrong or missing: `errors` names each. Change it."),
-    Row("unknown_field", "422", "no", "A field that does not exist, mostly a slip of the pen. Leave it out."),
+    Row("unknown_field", "422", "no", "A field that does not exist, usually a typing mistake. Leave it out."),
     Row(
         "unsupported_by_provider",
         "422",
@@ -197,7 +197,7 @@ ERRORS: Final = (
         "provider_too_large",
         "`failed`",
         "yes",
-        "Events of more than 16 MiB in all were too large to be any. Try again.",
+        "More than 16 MiB of events were too large to be read. Try again.",
     ),
     Row("connect_failed", "`headrace doctor`", "yes", "The provider does not answer. Check its address."),
     # The stream.
@@ -209,7 +209,7 @@ ERRORS: Final = (
     Row("abandoned", "`cancelled` (`reason`)", "yes", "Nobody watched for `abandon_after` s. Ask again."),
     # Only where a dialect has no other word for it (`/chat/stream`, `/stream/aware`).
     Row("cancelled", "`error`, 409", "yes", "Somebody stopped it. Ask again."),
-    Row("restarted", "`error`", "yes", "It began anew, and shown text can't be taken back here. Ask again."),
+    Row("restarted", "`error`", "yes", "It started over, and shown text can't be taken back here. Ask again."),
     Row(
         "connection_ended", "`error`, 503", "yes", "The connection ends before the answer. Come back, or ask again."
     ),

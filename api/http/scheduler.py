@@ -1,10 +1,10 @@
 """The request scheduler: requests that come together begin a few at a time, caller by caller.
 
-Theory of operation. All that a process does shares one event loop. What is ready in one iteration of it runs before
-anything else: where 400 viewers reconnect at once, each step of their requests is made 400 times, and a token of
-somebody else waits behind them, at its reading from Redis and at its reply. So in one iteration at most
-:data:`EACH` requests begin. The rest wait in one line for each caller, and the lines are served round robin:
-whoever asks for little begins in the next iteration, however many requests another caller has waiting.
+Theory of operation. A process has one event loop, and runs everything that is ready in one iteration of it. When
+400 viewers reconnect at once, each step of their requests runs 400 times in one iteration, and the tokens of other
+viewers wait twice: to be read from Redis, and to be sent. So at most :data:`EACH` requests begin in one iteration.
+The rest wait in one line for each caller, and the lines are served round robin: a caller with few requests begins
+in the next iteration, however many requests another caller has waiting.
 
 A caller is a key; where none is known (no keys, read tokens) it is an address. Only the beginning of a request is
 held back, never what follows: a request that waits for its body, or for Redis, holds up nobody. The lines need no

@@ -25,8 +25,8 @@ class Unsent:
         """By key, then by the bytes: the same bytes once for each caller who is sent them."""
 
     def reading(self, owner: str) -> AbstractAsyncContextManager[None]:
-        """An answer of this key is read as long as the block lasts. The block begins when fewer than
-        :data:`READ_AT_ONCE` are read."""
+        """Read an answer of this key inside the block. At most :data:`READ_AT_ONCE` such blocks of a key run at
+        once; others wait."""
         return self._lanes.setdefault(owner, asyncio.Semaphore(READ_AT_ONCE))
 
     def waiting(self, owner: str) -> int:

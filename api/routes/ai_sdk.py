@@ -1,7 +1,7 @@
 """The AI SDK's paths: what ``useChat`` asks by its default transport (see :mod:`api.dialects.ai_sdk`).
 
 Theory of operation. ``POST /api/chat`` makes a stream and answers with it. The chat's entry names the stream before
-that is made (:mod:`shared.store.chats`). So ``GET /api/chat/{id}/stream``, by which a page that was loaded anew
+that is made (:mod:`shared.store.chats`). So ``GET /api/chat/{id}/stream``, by which a page that was reloaded
 asks for the running answer, finds the stream while the POST is still on its way. It waits for the record as long as
 a create may take.
 
@@ -39,8 +39,8 @@ ON_ITS_WAY_S: Final = CREATE_TIMEOUT_S + 0.7
 """How long a chat's stream may have no record yet."""
 LOOK_S: Final = 0.05
 RESUMABLE_S: Final = 30.0
-"""How long an answer that has ended can be resumed by a client that does not say what it has: one that lost its
-connection shortly before the end is back within this time. (To one that had everything it is told again, and its
+"""How long an answer that has ended can be resumed by a client that does not say what it has: a client that
+lost its connection shortly before the end is back within this time. (One that has everything gets it again, and its
 message stays the same.)"""
 ASKED: Final = NEEDED.index("asked")
 MAX_KEPT: Final = 256 * 1024

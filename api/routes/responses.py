@@ -151,7 +151,7 @@ async def delete(request: Request, response: str) -> Response:
 
 @router.get("/{response}/input_items", response_class=Response, responses=_answers(400, 404))
 async def input_items(request: Request, response: str, asked: Annotated[ItemsPage, Query()]) -> Response:
-    """What was said to the model, those of the responses in front of it first."""
+    """The items that were sent to the model, newest first; with ``order=asc`` the oldest first."""
     stream_id, (said,) = await _visible(request, response, "input")
     items = [_with_id(stream_id, n, item) for n, item in enumerate(msgspec.json.decode(said or "[]"))]
     if asked.order == "desc":
@@ -202,7 +202,7 @@ def _about(stream_id: str, record: Mapping[str, str]) -> About:
 
 
 async def _history(request: Request, previous: str) -> list[dict[str, Any]]:
-    """The items in front of those of a response that goes on with this one. Raises :class:`Problem` (404, 400)."""
+    """The items in front of those of a response that goes on with this one. Raises :class:`Problem` (404, 422)."""
     said = None
     try:
         stream_id, (said, status) = await _visible(request, previous, "input", "status")

@@ -27,7 +27,7 @@ async def read(request: Request, stream_id: str) -> Response:
     (created_ms,) = await own_fields(request, stream_id, "created_ms")
     links = msgspec.json.encode(await has.read_links.links(stream_id, int(created_ms or 0), prefix_of(request)))
     owner = owner_of(request)
-    record = await has.records.get(owner, stream_id)  # it counts from its sending on, so nothing is awaited between
+    record = await has.records.get(owner, stream_id)  # await nothing behind this: unsent bytes count from sent() on
     if record is None:
         raise no_such_stream()
     return SlicedResponse((memoryview(record)[:-1], b"," + links[1:]), has.records.sent(owner, record))

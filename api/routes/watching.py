@@ -1,7 +1,7 @@
 """The events route: reading a stream as SSE, by key or by read token.
 
-EventSource gives up for ever on any status but 200. So 4xx here is for what stays so; trouble that passes is told
-in a 200 (see :mod:`api.viewing.subscribe`).
+EventSource gives up forever on any status but 200. So 4xx is only for permanent errors. Temporary ones are told in
+a 200 (see :mod:`api.viewing.subscribe`).
 """
 
 from typing import Annotated

@@ -14,8 +14,8 @@ Model = TypeVar("Model", bound=BaseModel)
 FieldPath = tuple[str | int, ...]
 """Where a fault stands, from the outside in."""
 Refused = Mapping[str, tuple[str, tuple[Any, ...]]]
-"""Fields that change the meaning of an answer and can't be honoured: what their caller is told, and the values that
-ask for what is done anyway."""
+"""Fields that change the meaning of an answer and can't be honoured: the error text of each, and the values that
+are accepted, because they ask for the default."""
 
 
 def wrong(body: Any, *place: str | int, why: str, kind: str = "value_error") -> RequestValidationError:
@@ -42,7 +42,7 @@ def validated(
 
 
 def while_read(grace_s: float) -> dict[str, Any]:
-    """Fields of a request whose answer is for its caller alone: it goes on for so long when the caller has left,
+    """Fields of a request whose answer only its caller reads: it goes on for ``grace_s`` when the caller leaves,
     and is cancelled a second later."""
     return {"flow": "client", "pause_after": grace_s, "abandon_after": 1}
 

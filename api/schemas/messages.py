@@ -97,7 +97,7 @@ class Strict(BaseModel):
     def has_few_fields(cls, raw: Any) -> Any:
         """Refuse too many fields with one fault. Otherwise each unknown field is a fault: 50,000 of them."""
         if isinstance(raw, dict) and len(raw) > MAX_FIELDS:
-            raise ValueError(f"this has {len(raw)} fields, and knows fewer than {MAX_FIELDS}")
+            raise ValueError(f"this has {len(raw)} fields: send {MAX_FIELDS} at most")
         return raw
 
 
@@ -367,8 +367,8 @@ def _is_empty_text(part: Any) -> bool:
 
 
 def _call(raw: Any) -> Any:
-    """Read OpenAI's ``{"id", "type", "function": {"name", "arguments"}}``, drop a record's ``index``, and mend the
-    parts that a model may leave out."""
+    """Read OpenAI's ``{"id", "type", "function": {"name", "arguments"}}``, drop a record's ``index``, and fill in
+    what a model may leave out."""
     if not isinstance(raw, dict):
         return raw
     call = {name: value for name, value in raw.items() if name != "index"}

@@ -64,7 +64,7 @@ class ResponseFormat(Strict):
     @model_validator(mode="after")
     def has_its_schema(self) -> "ResponseFormat":
         if (self.type == "json_schema") != (self.json_schema is not None):
-            raise ValueError("json_schema stands with type json_schema, and only there")
+            raise ValueError("send json_schema with type json_schema, and only then")
         return self
 
 

@@ -7,7 +7,7 @@ item are taken, and all others are dropped. Items that follow one another and ar
 The history of ``previous_response_id`` is items, too: what that response was asked, and what it said.
 
 What changes the meaning of an answer and can't be honoured is refused; what changes nothing (tiers, caches) is
-passed over; a field that is not known is refused, because it may be a slip.
+passed over; a field that is not known is refused, because it may be a typing mistake.
 """
 
 import binascii

@@ -5,7 +5,7 @@ assistant's turn, and behind it the outcomes of its tool calls. The rules are th
 ``convertToModelMessages`` (npm's ``ai`` 7.0.173), with these exceptions:
 
 - A client may ask something else before its tool has answered. No provider takes a call without an outcome, so such
-  a call is left out. As the last word of a conversation it is refused.
+  a call is left out. In the last message it is refused.
 - Files of users are images; another file is refused. Files, sources and data of the assistant are for people.
 - ``data-provider`` parts, which :mod:`api.dialects.ai_sdk` made, go back to the provider that they came from.
 - The signatures that the SDK's own providers put beside reasoning and calls (Anthropic's and Google's) are

@@ -211,7 +211,7 @@ export class HeadraceStream {
     if (this.#isOver) return;
     this.#failures = 0;
     this.#hurry = this.#limit !== null;
-    this.#limit?.abort(new HeadraceError("reconnecting", "Connecting anew.", { retryable: true }));
+    this.#limit?.abort(new HeadraceError("reconnecting", "Connecting again.", { retryable: true }));
     this.#wakeUp();
   }
 

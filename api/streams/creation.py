@@ -32,8 +32,8 @@ CREATE_TIMEOUT_S: Final = 1.8
 
 MAX_KEY: Final = 255
 KEPT_BESIDES: Final = 256 * 1024
-"""Bytes of what a record keeps of its request beside the prompt, for which there is twice its limit: names, ids,
-metadata. An OpenAI response keeps its whole conversation, and ids are no part of a prompt."""
+"""A record may keep twice ``HEADRACE_MAX_PROMPT_BYTES`` of its request, and this many bytes more for names, ids and
+metadata. An OpenAI response keeps its whole conversation; ids do not count as prompt."""
 
 
 class Made(NamedTuple):

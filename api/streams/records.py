@@ -19,7 +19,7 @@ UNSENT_WAIT_S: Final = 1
 
 
 class Created(BaseModel):
-    """The response to a create (202) and to a cancel, and the first fields of every record."""
+    """The response to a create (202) and to a cancel. Every record has these fields, too."""
 
     id: str
     status: str
@@ -56,8 +56,8 @@ class Records:
 
     async def get(self, owner: str, stream_id: str, tell: Tell = record_of) -> bytes | None:
         """The record as it is now or later; None where the stream is gone. Raises :class:`Problem` (429) where too
-        much of this key waits to be sent. ``tell``: one function for each form, for what is read at once is
-        shared."""
+        much of this key waits to be sent. ``tell``: a fixed function for each form; calls with
+        the same one share a read."""
         self.admit(owner, b"")
         record = await self._flights.get((owner, stream_id, tell))
         return None if record is None else self.admit(owner, record)

@@ -32,7 +32,7 @@ class Batching:
         self._since: float | None = None
 
     def due(self, buffer: SharedBuffer, sequence: int) -> int | None:
-        """Behind which sequence number the events end that should leave now; None: nothing should.
+        """The sequence number behind the last event that is to be sent now; None: nothing is due.
 
         Starts the clock when the first piece waits.
         """

@@ -2,7 +2,7 @@
 
 Theory of operation. A followed log belongs to one creation of its stream. An ``Idempotency-Key`` makes an erased
 stream again under the same id and in the same key of Redis, so the creation's time, which the record tells, is part
-of what is followed. A followed log learns that its stream is no more in three ways, whichever is first: its log is
+of what is followed. A followed log learns in one of three ways that its stream is gone: its log is
 empty; its log holds another creation (a ``queued`` event behind what was read, or a record of another time); a
 viewer comes for a later creation. Its viewers are then told that the stream is gone, and nobody joins it any more.
 """
@@ -136,7 +136,7 @@ class FollowedLog:
             self.notify()
 
     def _join(self, raw: RawEntry) -> None:
-        """Begin anew at an entry whose id does not count on from the last one's."""
+        """Start over at an entry whose id does not count on from the last one's."""
         entry = read_entry(raw)
         if self.dialect.stateful and self.buffer.last is None and entry.cursor != self._text_from:
             self.adrift = self.buffer.next_id == b""
@@ -189,7 +189,7 @@ class FollowedLog:
         self.notify()
 
     def vanish(self) -> None:
-        """The log is no more."""
+        """The log is gone."""
         self.gone = True
         self.loaded.set()
         self.notify()
@@ -211,8 +211,8 @@ class FollowedLog:
 
 
 class FollowedLogs:
-    """All of them, by stream and dialect: each is made for its first viewer, and kept a moment behind its last. A
-    viewer that reconnects, and a storm of viewers that do, find the buffer that is there."""
+    """All of them, by stream and dialect. Each is made for its first viewer, and kept a moment after its last left.
+    So a viewer that reconnects, or a storm of them, finds the same buffer."""
 
     def __init__(
         self,

@@ -6,11 +6,10 @@ here are *dirty*; all dirty logs are read together, by one non-blocking XREAD. A
 comes from the log. So a hint that comes twice does no harm, and neither does one that is lost: when a broken
 subscription is back all logs are checked, and a slow check of all logs finds the rest.
 
-What new entries can't explain is *checked* against the log's last entry: a log that is gone, and a position that is
-ahead of its log. The server lost its last seconds then, or another server took over, whose log of that name is
-older than the one that a viewer came for; so a log of which nothing was read yet is compared, too. The hub owns its
-connection (:func:`connect_to_logs` of :mod:`shared.redis`): a new connection may lead to a server that restarted,
-so all logs are checked then.
+New entries do not show that a log is gone, or that a position is ahead of its log. So the log's last entry is
+*checked*. A position is ahead if the server lost its last seconds, or if another server with an older log of that
+name took over. So a log that was not read yet is checked, too. The hub owns its connection (:func:`connect_to_logs`
+of :mod:`shared.redis`). Behind a new connection the server may have restarted, so all logs are checked then.
 
 Rejected, with figures (CPU of api + worker + Redis per delivered token at 100 and 400 streams): a blocking
 XREAD per viewer (244 and 117 µs; p99 239 ms at 400), one blocking XREAD of all logs (216 and 78 µs, and it

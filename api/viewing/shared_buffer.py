@@ -117,8 +117,8 @@ class SharedBuffer:
         return sequence if self.base <= sequence < stop else None
 
     def behind(self, cursor: Cursor) -> int | None:
-        """The sequence number of what comes behind this event, which was here, or right in front of what is here;
-        None where neither is so."""
+        """The sequence number of the event behind this one; None unless this one is held here, or was the last one
+        before those that are."""
         if cursor == self._before:
             return self.base
         found = self.at(cursor)

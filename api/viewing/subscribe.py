@@ -1,7 +1,7 @@
 """Opening a viewer's response: from a cursor to an SSE response, in any dialect.
 
 Trouble that passes (Redis away, too many viewers) is a 200 that ends with ``retry:`` and a comment, because
-EventSource gives up for ever on any other status. A client of another protocol gets a 503 (``Wanted.foreign``).
+EventSource gives up forever on any other status. A client of another protocol gets a 503 (``Wanted.foreign``).
 """
 
 import asyncio
@@ -55,8 +55,8 @@ BatchMs = Annotated[
 ]
 
 SPELLINGS: Final = ("lastEventId", "lastEventID", "last_event_id")
-"""Names of a cursor in a URL. Those of libraries come first: on a reconnect they add theirs to a URL that may
-still hold the page's own, older one."""
+"""Names of a cursor in a URL. Those of libraries come first: on a reconnect a library adds its own to a URL that
+may still hold the page's older one."""
 
 log = structlog.get_logger("api")
 
@@ -239,8 +239,8 @@ async def _drain(viewer: Viewer) -> None:
 
 
 async def _has_left(request: Request) -> None:
-    """Wait until the caller closes the connection, or its sending side: most do that when they leave, and one that
-    waits all the same comes back with its Idempotency-Key."""
+    """Wait until the caller closes the connection, or its sending side. Most have left then; one that has not can
+    ask again with its Idempotency-Key."""
     lost = asyncio.ensure_future(request.receive())  # nothing else comes behind a body that was read
     try:
         while not lost.done():

@@ -63,7 +63,7 @@ log = structlog.get_logger("api.viewer")
 
 
 Find = Callable[[Dialect], StartingPoint | None]
-"""Finds a place by a dialect that stands behind all that its log holds; None where that does not reach so far."""
+"""Finds a starting point. In: a dialect that has read its whole log. Out: None where the log is too short."""
 
 
 class State(Enum):
@@ -139,7 +139,7 @@ class Viewer:
         found = None if self._followed.adrift else find(self._followed.dialect)
         if found is None:  # or the hub is a moment behind what another process has shown
             found = await self._find_in_snapshot(find)
-        if found is None:  # or that was read before this viewer came: a read of its own for each would be dear
+        if found is None:  # or the shared snapshot is older than this viewer: wait for the next
             await asyncio.sleep(SHARED_S)
             found = await self._find_in_snapshot(find)
         return found
@@ -178,7 +178,7 @@ class Viewer:
         return not self._dialect.restarts and cursor < self._text_from
 
     async def _restarted(self) -> bool:
-        """Whether the text began anew behind something that was said (or that can't be told any more)."""
+        """Whether the text started over behind something that was said (or that can't be told any more)."""
         opening = self._text_from
         entries = await self._hub.page(self._followed.stream_id, opening.encode(), after=False, count=1)
         return not entries or entries[0].cursor != opening or entries[0].type == RESTART
@@ -269,9 +269,9 @@ class Viewer:
     # -- waiting ------------------------------------------------------------------------------------
 
     async def _wait(self, changes: int) -> None:
-        """Wait for something to do, unless it came since there were so many changes. No time-out, which would cost
-        a timer for every token of every viewer: the hub looks at all logs every few seconds, and whoever stops the
-        process wakes all viewers."""
+        """Wait for a change, unless one came since ``changes`` were counted. No time-out, which would cost a timer
+        for every token of every viewer: the hub checks all logs every few seconds, and a stop of the process wakes
+        all viewers."""
         followed = self._followed
         if followed.changes != changes:
             return
@@ -406,7 +406,7 @@ class Viewer:
         self._to(State.PAGING)
         self._last = found.as_of or None
         self._own = await self._stand()
-        # A large one stays the same bytes for all viewers that wait for their sockets; the tail is read from the
+        # A large snapshot goes without its tail, so all viewers hold the same bytes; the tail is read from the
         # log.
         return found.head if len(found.head) > SLICE_BYTES else found.head + self._encode(found.tail)
 

@@ -1,6 +1,6 @@
 """ViewerQuota: how many viewers a stream may have, on all API processes together (see :mod:`shared.store.quotas`).
 
-A viewer that is refused is not sent away for ever: it is told to come back.
+A viewer that is refused is not sent away forever: it is told to come back.
 """
 
 import asyncio
@@ -87,7 +87,7 @@ class ViewerQuota:
             try:
                 await self._limits.keep_seats(self._process, told, await self._queue.now_ms())
             except (*AWAY, RedisError) as error:
-                # What is not renewed runs out; the next renewal tells it all anew.
+                # What is not renewed runs out; the next renewal tells all of it again.
                 log.warning("seats_not_kept", error=type(error).__name__)
             if due:
                 renewed_at = loop.time()

@@ -1,9 +1,9 @@
 """One answer, built from its events: what is known, and what a view must show. Pure, no I/O.
 
 Theory of operation. Each event updates the state and gives *changes* for a view, in order. A view that has shown
-all changes since the last ``anew`` shows exactly the answer. ``restart`` begins anew, and so does ``started`` if
+all changes since the last ``anew`` shows exactly the answer. ``restart`` starts over, and so does ``started`` if
 there is text already. A ``snapshot`` is everything said so far. If it only adds to the known text, the addition is
-the change; otherwise the text begins anew with it. Unknown events change nothing, because a later server may send
+the change; otherwise the text starts over with it. Unknown events change nothing, because a later server may send
 more kinds.
 """
 
@@ -93,7 +93,7 @@ class AnswerState:
         old, self.transcript, self.pieces = self.transcript, Transcript(), 0
         if kind != RESTART and not (old.text or old.reasoning):
             return []
-        return [Change("anew", f"An attempt was lost, and attempt {self.attempt} begins anew.")]
+        return [Change("anew", f"An attempt was lost, and attempt {self.attempt} starts over.")]
 
     def _replace(self, data: dict[str, Any]) -> list[Change]:
         old, self.transcript = self.transcript, Transcript()

@@ -27,7 +27,7 @@ SILENCE_S: Final = 50.0
 """Comments come every 15 s. When three are missing, the connection counts as lost."""
 CONNECT_S: Final = 5.0
 ANSWER_S: Final = 10.0
-"""Enough for any response: the server itself waits for Redis for 2 s at most."""
+"""Enough for any response: a create waits for Redis for 2 s at most, any other call 5 s for each reply."""
 CREATE_TRIES: Final = 5
 STOP_TRIES: Final = 3
 PASSES: Final = frozenset({429, 500, 502, 503, 504})

@@ -82,7 +82,7 @@ class Watching:
             except AnswerReplaced:
                 view.end(None)
                 raise NoAnswer(
-                    "The answer began anew, so the text that was written is not the answer. Get the whole answer: "
+                    "The answer started over, so the text that was written is not the answer. Get all of it: "
                     + self.server.tail(stream_id)
                 ) from None
             except NoAnswer as error:

@@ -1,8 +1,9 @@
 """Ctrl-C, and the question that it leads to: stop, detach or go on.
 
-Theory of operation. The event loop puts signals into a queue. Only the first Ctrl-C on a terminal leads to the
-question; a second one answers it. The answer is one key, read without Enter. The terminal is in cbreak mode only
-while the question is shown. Keys that were typed before are dropped, because an early "s" must not stop the answer.
+Theory of operation. The event loop puts signals into a queue. A Ctrl-C on a terminal leads to the question; a
+second one, while it is shown, means "detach". The answer is one key, read without Enter. The terminal is in cbreak
+mode only while the question is shown. Keys that were typed before are dropped, because an early "s" must not stop
+the answer.
 """
 
 import asyncio

@@ -4,7 +4,7 @@ Theory of operation. Only the end of a growing text can still change its look. S
 :mod:`cli.chat.blocks`) are printed once, as Markdown, and scroll away like any output. The rest is a live region of
 plain text. It is never higher than the screen, because a terminal can't redraw lines that have scrolled away.
 Changes are collected and painted at most every ``REFRESH_S``: tokens come faster than eyes see. Nothing is printed
-twice, and printed text is never taken back: when the text begins anew, a line says so.
+twice, and printed text is never taken back: when the text starts over, a line says so.
 """
 
 import asyncio
@@ -162,13 +162,13 @@ def _is_blank(line: list[Segment]) -> bool:
 
 
 class AnswerReplaced(Exception):
-    """The answer began anew with another text, and the written text can't be taken back."""
+    """The answer started over with another text, and the written text can't be taken back."""
 
 
 class PlainView:
     """Writes the text as it comes, and nothing else. Notes go to ``notes``.
 
-    Text in a pipe can't be taken back. So when an answer begins anew, the part that equals the written text is not
+    Text in a pipe can't be taken back. So when an answer starts over, the part that equals the written text is not
     written again, and :class:`AnswerReplaced` is raised if the text differs. A terminal gets a note instead.
     """
 

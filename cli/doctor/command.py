@@ -1,4 +1,4 @@
-"""`headrace doctor`: checks a deployment from its environment, and says what to mend.
+"""`headrace doctor`: checks a deployment from its environment, and says what to fix.
 
 It only reads: nothing is written, and no question takes longer than :data:`ASK_WITHIN_S`.
 """
@@ -56,7 +56,7 @@ SIGNS: Final = {"ok": ("✓", "green"), "note": ("!", "yellow"), "mend": ("✗",
 
 
 async def examine(configuration: Configuration) -> list[Finding]:
-    """All findings, in the order in which they should be mended."""
+    """All findings, in the order in which to fix them."""
     settings = configuration.settings
     urls = {"Redis": settings.redis_url}
     if settings.queue_url and settings.queue_url != settings.redis_url:
@@ -192,7 +192,7 @@ def _default_model(settings: Settings, providers: Mapping[str, Provider]) -> Fin
 
 
 def report(findings: list[Finding], console: Console, *, as_json: bool) -> bool:
-    """Show the findings. Out: True if nothing must be mended."""
+    """Show the findings. Out: True if nothing must be fixed."""
     bad = [finding for finding in findings if finding.state == "mend"]
     if as_json:
         console.print_json(json.dumps({"ok": not bad, "findings": [asdict(finding) for finding in findings]}))
@@ -208,6 +208,6 @@ def report(findings: list[Finding], console: Console, *, as_json: bool) -> bool:
             said.append(f"\n→ {finding.mend}", style=colour)
         table.add_row(Text(sign, style=colour), finding.check, said)
     console.print(table)
-    counted = f"{len(bad)} to mend" if bad else "Nothing must be mended"
+    counted = f"{len(bad)} to fix" if bad else "Nothing must be fixed"
     console.print(Text(f"\n{counted}.", style="bold red" if bad else "bold green"))
     return not bad

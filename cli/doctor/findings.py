@@ -14,14 +14,14 @@ from shared.store.erasures import REWRITE_WITHIN_S
 OFF_S = 2.0
 """A larger difference is a note. Clocks with NTP are milliseconds apart."""
 BROKEN_S = 30.0
-"""A larger difference must be mended: it is too much of the 15 minutes for which a read token lives by default."""
+"""A larger difference must be fixed: it is too much of the 15 minutes for which a read token lives by default."""
 FULL = 0.85
 SET_REWRITE = "Set HEADRACE_REWRITE_S to 600: the workers then have it rewritten, at most once in that time."
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check. ``state``: ok; note, which may stay as it is; or mend, which must be mended."""
+    """One check. ``state``: ok; note, which may stay as it is; or mend, which must be fixed."""
 
     check: str
     state: Literal["ok", "note", "mend"]

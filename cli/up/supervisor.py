@@ -3,7 +3,7 @@
 Theory of operation. Each child has one task. It waits until the children that it needs are ready, starts the child,
 waits until it is ready, and from then on restarts it whenever it ends. If a child ends before it was ever ready,
 its command or environment is wrong; it is not restarted, and everything ends. A child that was ready before is
-restarted without a limit, with a backoff and a message each time: a person may mend the cause (a full disk, a limit
+restarted without a limit, with a backoff and a message each time: a person may fix the cause (a full disk, a limit
 of the system), and meanwhile the other children serve. Tasks never stop a process. :meth:`Supervisor.stop` does
 that when all tasks have ended, so that nothing is started while everything is being stopped.
 """
@@ -35,7 +35,7 @@ class Spec:
     after: tuple[str, ...] = ()
     """Names of the children that must be ready before this one is started."""
     waits_for: Callable[[str], str] = lambda log_lines: ""
-    """Called when the child has ended. In: the last lines of its log. Out: what a person must mend before it can
+    """Called when the child has ended. In: the last lines of its log. Out: what a person must fix before it can
     run; '' if nothing is known."""
 
     @property

@@ -7,7 +7,7 @@ const proxy = {
   "/api": {
     target: HEADRACE_URL,
     headers: HEADRACE_KEY ? { Authorization: `Bearer ${HEADRACE_KEY}` } : {},
-    // What breaks off behind this proxy breaks off in front of it, too. By itself it would wait for ever.
+    // What breaks off behind this proxy breaks off in front of it, too. By itself it would wait forever.
     configure: (server) => server.on("proxyRes", (from, _, to) => from.on("aborted", () => to.destroy())),
   },
 };

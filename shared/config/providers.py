@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 Continues = Literal["no", "prefill", "vllm"]
 MaxTokensName = Literal["max_tokens", "max_completion_tokens"]
 WireFormat = Literal["openai", "anthropic", "google"]
-"""The names of the adapters in ``worker/providers``."""
+"""The names of the adapters in ``worker/providers/formats``."""
 CallIds = Literal["any", "short", "plain", "nine", "none"]
 """The ids of tool calls that a provider takes: any; at most 40 characters (OpenAI); ``[A-Za-z0-9_-]``, at most 64
 (Claude); exactly nine of ``[A-Za-z0-9]`` (Mistral); no id at all (Vertex)."""

@@ -141,10 +141,10 @@ class Settings(BaseModel):
         description="places of a worker that a key may hold; 0: fewer than are free, where there are several keys",
     )
     viewers_per_key: Limit = Field(
-        0, description="viewers that a key's streams may have in one API process; 0: as above"
+        0, description="viewers that a key's streams may have in one API process; 0: its share"
     )
-    bytes_per_key: Limit = Field(0, description="bytes that a key may store in Redis; 0: as above")
-    max_answer_tokens: Limit = Field(0, description="most max_tokens, and what is asked for where none is named")
+    bytes_per_key: Limit = Field(0, description="bytes that a key may store in Redis; 0: its share")
+    max_answer_tokens: Limit = Field(0, description="largest max_tokens, and its value if a request has none")
     cors_origins: str = Field("", description="origins whose pages may call, comma-separated, or *; empty: none")
 
     allowed_hosts: str = Field("", description="names by which it is called without keys, comma-separated, or *")

@@ -12,7 +12,7 @@ def calm_collector() -> None:
 
     A full collection walks over everything that the frameworks loaded: 30 to 60 ms in which no token moves. At 100
     streams of 50 tokens/s the p99 was 52 to 67 ms, and is 10 to 11 (medians and CPU stay). The price: objects of a
-    stream or a request must be freed by reference counting. A reference cycle waits for a million streams.
+    stream or a request must be freed by reference counting. A cycle is freed after about a million streams.
     """
     gc.collect()
     gc.freeze()

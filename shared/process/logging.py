@@ -3,8 +3,8 @@
 Theory of operation. No process may end, and no request fail, because a log line can't be written (the disk is full,
 or standard error is closed). So both loggers write to one :class:`LogOutput`, which writes to the descriptor
 itself. Python's own ``sys.stderr`` does not fit: it keeps text that it can't write, raises at each later line, and
-is None where the descriptor was closed. A line that can't be written is dropped and counted. The next line that can
-be written comes behind one that tells the number of dropped lines.
+is None where the descriptor was closed. A line that can't be written is dropped and counted. A line with the number
+of dropped lines is written before the next line that succeeds.
 """
 
 import contextlib

@@ -41,7 +41,7 @@ class RightsWatch:
                 self.missing = tuple(dict.fromkeys(found))
                 if not self.missing:
                     if logged:
-                        log.info("redis_is_there", why="all rights that it takes are there")
+                        log.info("redis_is_there", why="all needed rights are there")
                     return
                 if self.missing != logged:
                     log.error("rights_missing", rights=" ".join(self.missing), mend=what_to_grant(self.missing))

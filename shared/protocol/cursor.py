@@ -84,8 +84,8 @@ def new_stream_id() -> str:
 def idempotent_stream_id(secret: bytes, owner: str, key: str) -> str:
     """The stream id that belongs to this ``Idempotency-Key`` of this owner.
 
-    HMAC-SHA256 over (owner, key), cut to the size of a random id. So no second key in Redis is needed, and there is
-    no moment between two writes. The owner's length stands in front, so that two pairs never make the same text.
+    HMAC-SHA256 over (owner, key), cut to the size of a random id. So Redis needs no second key, and no crash can
+    come between two writes. The owner's length stands in front, so that two pairs never make the same text.
     """
     message = f"{len(owner)}:{owner}:{key}".encode()
     digest = hmac.new(secret, message, hashlib.sha256).digest()[:STREAM_ID_BYTES]

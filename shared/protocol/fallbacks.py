@@ -1,12 +1,11 @@
 """The provider and model that answer a stream, and its fallbacks. Pure.
 
 Theory of operation. A request names its provider and model. Its ``fallbacks`` name others, which are asked in this
-order when the one before fails before its first token. The current one is state of the record: falling back changes
-the request in the record to its next fallback, with the record's other fields about it, in the one fenced script
-that releases the stream. So any worker that claims the stream later asks that fallback, and the new attempt's
-opening event names it to the viewers. Each fallback takes one entry off the list, so the list ends. Falling back is
-not counted in ``max_attempts``: that bounds the cost of one request, and a provider that said nothing costs
-nothing.
+order when the one before fails before its first token. The record holds the current one: the fenced script that
+releases the stream also changes the record's request, and its other fields about provider and model, to the next
+fallback. So any worker that claims the stream later asks that fallback, and the new attempt's opening event names
+it to the viewers. Each fallback removes one entry from the list, so this ends. A fallback is not counted in
+``max_attempts``, which bounds the cost of one request: a provider that said nothing costs nothing.
 
 Failures before the first token are all failures of the provider: refusals too (another provider may have a valid
 key, know the model, or filter less), and a content filter that let nothing through. Headrace's own limits are not

@@ -21,7 +21,7 @@ import msgspec
 _FIELDS: Final = frozenset({b"data", b"event", b"id", b"retry", b""})
 
 MAX_EVENT_BYTES = 1024 * 1024
-"""No provider's event is near 1 MiB, and an endless line must not fill the worker's memory."""
+"""No event with text is near 1 MiB (an image may be larger). An endless line must not fill the worker's memory."""
 
 LOOSE: Final = "\nloose"
 OMITTED: Final = "\nomitted"

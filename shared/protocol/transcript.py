@@ -35,7 +35,8 @@ def merged(one: Delta, two: Delta) -> Delta | None:
 
 
 def split_delta(delta: Delta) -> list[Delta]:
-    """The delta in pieces of at most MAX_DELTA_BYTES; a provider may send 10 MB in one read."""
+    """The delta in pieces of at most MAX_DELTA_BYTES; a provider may send 10 MB in one read. A part in a provider's
+    own form stays whole."""
     for kind in ("text", "reasoning"):
         if kind in delta and len(delta[kind]) > PIECE:
             value = delta[kind]
@@ -74,7 +75,7 @@ def snapshot_lines(deltas: Iterable[Delta]) -> bytes:
 
 
 def without(told: Sequence[Delta], tail: Sequence[Delta]) -> list[Delta]:
-    """Of ``told``, whose end are the deltas of ``tail`` (with neighbours merged), what stood in front of them.
+    """Drop ``tail`` from the end of ``told`` (where neighbours are merged). Out: the deltas before it.
 
     Raises ``ValueError`` where ``tail`` is not the end."""
     left = list(told)

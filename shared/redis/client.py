@@ -1,6 +1,6 @@
 """The client for scripts and plain keys: redis-py's, over one multiplexer (see :mod:`shared.redis.multiplexer`).
 
-redis-py's pool serves only calls that need a connection of their own: subscriptions, blocking reads, and WATCH.
+redis-py's pool only makes the multiplexer's connection, and serves WATCH. A call that blocks needs its own client.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from shared.redis.multiplexer import Multiplexer, open_multiplexer
 from shared.redis.urls import read_url
 
 POOL_SIZE = 8
-"""Connections for calls that need one of their own: a subscription or two. (On a cluster each call takes one.
+"""The pool's size. On one server only WATCH would use the pool. (On a cluster each call takes a connection.
 Scripts take well under a millisecond, so a few connections carry thousands a second.) The number is the same for
 ten viewers and for ten thousand."""
 

@@ -4,16 +4,16 @@ Theory of operation. All keys of a stream share the tag ``{id}``, so each comman
 for the same master keep their order, which is all that a log needs. The nodes are asked at the same time. Any reply
 which shows that the map of slots has changed (MOVED, ASK, CLUSTERDOWN, a master that is a replica now) closes the
 connection like a loss: its owner opens a new one, which reads the map again, and reconciles. A fail-over may lose
-entries that were not replicated yet, exactly as a restart may, and is mended in the same way.
+entries that were not replicated yet, exactly as a restart may. They are written again.
 
 Rejected: following redirections one by one (the replies of a half redirected batch have no order to reason about),
 and a client library's cluster pipeline (it retries silently).
 
 The pooled client. redis-py's client learns the map of slots from the nodes that it knows, and drops each node that
-failed. A connection that could not be opened keeps its place in its node's pool, and so does one whose call was
-cancelled while it was being opened. So after some seconds with all nodes away, redis-py would never find one again;
-and a node that did not react for a while would have no free connection left. Here each reading of the map asks all
-known nodes, over new connections, and a call that its caller has given up runs on until its own time-outs end it.
+failed. In its pools, a connection that could not be opened keeps its place, and so does one whose call is cancelled
+while it opens. So redis-py would find no node again after some seconds with all nodes away, and would have no free
+connection to a node that did not reply for a while. Here each reading of the map asks all known nodes, over new
+connections. A call whose caller was cancelled runs on until its own time-out.
 """
 
 import asyncio

@@ -163,7 +163,7 @@ class Multiplexer(asyncio.Protocol):
         except RedisError as error:
             self._lose(error)
         except IndexError:
-            self._lose(RedisConnectionError("the server says more than it was asked"))
+            self._lose(RedisConnectionError("the server sent an unexpected reply"))
         if self._gathered and not waiting and self._sending is None:
             # Later in this turn, after the callers that just got their replies: their next calls leave with the
             # others.

@@ -66,11 +66,11 @@ NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
 compares this with a server's own statistics of commands."""
 OF_KINDS: Final = {"server": (), "sentinel": ("role",), "cluster": ("cluster|slots",)}
 """The commands that are also needed to find the server, by the kind of its URL
-(:class:`shared.redis.urls.Place`)."""
+(:class:`shared.redis.urls.RedisTarget`)."""
 USEFUL: Final[Mapping[str, str]] = {
-    "info": "creates are not refused when the server is nearly full, and nobody sees how it is kept on disk",
-    "config|get": "nobody sees whether the server syncs its file as it should",
-    "bgrewriteaof": "erased text stays in the server's file until that is rewritten by itself",
+    "info": "creates are not refused when the server is nearly full, and its durability is unknown",
+    "config|get": "it is unknown whether the server syncs its file before it replies",
+    "bgrewriteaof": "erased text stays in the server's file until the server itself rewrites it",
 }
 """Rights that are useful but not needed: right -> the loss without it."""
 
@@ -144,7 +144,7 @@ def _right(name: str, words: tuple[str, ...], reply: Any, prefix: str) -> str:
 
 
 def what_to_grant(missing: Sequence[str]) -> str:
-    """The sentence that tells people how to mend missing rights. In: the result of :func:`missing_rights`."""
+    """The sentence that tells people how to grant missing rights. In: the result of :func:`missing_rights`."""
     rights = " ".join(missing)
     return f"Give the user of the Redis URL: {rights} (docs/deployment.md, section Rights, has the whole line)."
 
@@ -167,6 +167,6 @@ def why_refused(error: BaseException) -> str:
                 "name the file of the authority that signed it, and take the host's name from the certificate"
             )
         if isinstance(cause, ssl.SSLError):
-            return f"no TLS connection comes about ({reason(cause)}): with a server without TLS, write redis://"
+            return f"the TLS connection failed ({reason(cause)}): for a server without TLS, write redis://"
         cause = cause.__cause__ or cause.__context__
     return ""

@@ -1,7 +1,8 @@
 """The Lua scripts, their loader and their runner. Changes that belong together are one script, on keys of one slot.
 
-Theory of operation. Redis runs one script at a time, so each script is a transaction. All of its keys share the
-hash tag ``{id}``, so it also runs on a cluster. A script's reply may be lost; then the caller sends the call again.
+Theory of operation. Redis runs one script at a time, so each script is a transaction. The keys of a script of the
+log's side share the hash tag ``{id}``, so it also runs on a cluster (except ``create``, which also takes keys of
+the queue). A script's reply may be lost; then the caller sends the call again.
 Scripts whose second run would give another result (create, record, claim, finish, cancel, release) take the
 caller's nonce, and return the first result again; the others change nothing the second time. Scripts that end a
 stream, keep streams going, or note that workers live are flagged ``allow-oom``: at ``maxmemory`` a stream can still
@@ -78,7 +79,7 @@ def _source(name: str) -> str:
     return (files("shared.store") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
 
 
-Call = tuple[Sequence[str], Sequence[str | bytes | int]]
+KeysAndArguments = tuple[Sequence[str], Sequence[str | bytes | int]]
 """KEYS and ARGV of one call. All keys lie in one slot."""
 
 
@@ -100,7 +101,7 @@ class ScriptRunner:
         except NoScriptError:
             return await self._client.eval(script.text, len(keys), *keys, *args)  # type: ignore[misc, arg-type]
 
-    async def run_all(self, script: Script, calls: Sequence[Call]) -> list[Any]:
+    async def run_all(self, script: Script, calls: Sequence[KeysAndArguments]) -> list[Any]:
         """Run a script once for each call, all in one round trip. Out: the replies, in order."""
         replies = await self._pipelined(script, calls)
         unknown = [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
@@ -114,7 +115,7 @@ class ScriptRunner:
                 raise reply
         return replies
 
-    async def _pipelined(self, script: Script, calls: Sequence[Call]) -> list[Any]:
+    async def _pipelined(self, script: Script, calls: Sequence[KeysAndArguments]) -> list[Any]:
         async with self._client.pipeline(transaction=False) as pipe:
             for keys, args in calls:
                 # Not the method evalsha: a cluster's pipeline refuses it, because it has no single node to go to.

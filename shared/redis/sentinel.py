@@ -9,7 +9,7 @@ backoff.
 No channel of the Sentinels is subscribed to. A fail-over shows as the loss of the connection (a master that becomes
 a replica is told to close all of its clients, and one that is gone does not reply), or as a refused write
 (READONLY), which closes the connection as well. A fail-over may lose entries that were not replicated yet, exactly
-as a restart may, and is mended in the same way.
+as a restart may. They are written again.
 """
 
 import asyncio

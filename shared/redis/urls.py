@@ -43,7 +43,7 @@ class BadUrl(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RedisTarget:
     """The target of a URL: one server, a cluster (by some of its nodes), or a master behind Sentinels.
 
     ``nodes``: a URL for each server, node or Sentinel. ``master``: the master's name at the Sentinels; ``server``:
@@ -83,7 +83,7 @@ def _taken_apart(url: str) -> _Parts:
     return _Parts(scheme, login + at, hosts, slash + path, query)
 
 
-def read_url(url: str) -> Place:
+def read_url(url: str) -> RedisTarget:
     """Parse a URL. Raises :class:`BadUrl`."""
     parts = _taken_apart(url)
     scheme, kind = _SCHEMES[parts.scheme]
@@ -92,26 +92,26 @@ def read_url(url: str) -> Place:
         if len(parts.path) < 2 or parts.hosts:
             raise BadUrl("it names no socket file, as unix:///run/redis.sock does")
         _number(options.get("db", "0"))
-        return Place("server", (url,))
+        return RedisTarget("server", (url,))
     addresses = [_address(host, _SENTINEL_PORT if kind == "sentinel" else _PORT) for host in parts.hosts.split(",")]
     path = parts.path.strip("/")
     if kind == "server":
         if len(addresses) > 1:
             raise BadUrl("it names several hosts, which only redis+cluster:// and redis+sentinel:// do")
         _number(options.get("db", path or "0"))
-        return Place("server", (url,))
+        return RedisTarget("server", (url,))
     own = {name: value for name, value in options.items() if name not in SENTINEL_OPTIONS}
     if kind == "cluster":
         if path not in ("", "0") or own.get("db", "0") != "0":
             raise BadUrl("it names a database, and a cluster has none but 0")
-        return Place("cluster", tuple(_url(scheme, parts.login, address, "", own) for address in addresses))
+        return RedisTarget("cluster", tuple(_url(scheme, parts.login, address, "", own) for address in addresses))
     name, _, database = path.partition("/")
     if not name:
         raise BadUrl("it names no master, as redis+sentinel://host:26379/mymaster does")
     database = own.pop("db", database or "0")
     _number(database)
     login = _login(options.get("sentinel_username", ""), options.get("sentinel_password", ""))
-    return Place(
+    return RedisTarget(
         "sentinel",
         tuple(_url(scheme, login, address, "", own) for address in addresses),
         name,
@@ -160,7 +160,7 @@ def _options(query: str, known: tuple[str, ...]) -> dict[str, str]:
         if name not in known:
             raise BadUrl(f"it has an option {name!r}; known are {', '.join(known)}")
     if found.get("ssl_cert_reqs", "required") not in ("none", "optional", "required"):
-        raise BadUrl("its ssl_cert_reqs is none of: none, optional, required")
+        raise BadUrl("its ssl_cert_reqs must be none, optional or required")
     return found
 
 

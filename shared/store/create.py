@@ -10,10 +10,10 @@ Every step may be repeated. A call whose reply was lost is sent again with the s
 made, and takes nothing from the quota again. With an ``Idempotency-Key`` the id follows from the key, so a repeated
 create finds the same record, returns it, and takes nothing either.
 
-A server that hung runs the commands that it was sent when it goes on, long after the caller got an error. So each
-call carries a deadline by the server's clock, and a call that comes too late makes nothing. The clock is taken from
-the server's last reply. The first call, and the first one after the clock leapt forward, is refused as late, and
-its reply tells the clock. Each created stream tells the clock again, because after a leap back no call is late.
+A server that hung runs its waiting commands when it resumes, long after the caller got an error. So each call has a
+deadline by the server's clock, and a call that runs after it creates nothing. The clock is taken from the server's
+last reply. The first call, and the first one after the clock jumped forward, is refused as late, with the server's
+time in the reply. The reply for a created stream has it, too, because after a jump back no call is late.
 
 Measured: with one round trip for each step, each create of a burst waits for the server six times.
 """

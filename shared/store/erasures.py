@@ -6,14 +6,15 @@ file (``BGREWRITEAOF``). A rewrite forks the server and writes all of its data, 
 interval (``HEADRACE_REWRITE_S``), and none without a reason.
 
 The reasons are stored in one sorted set: times at which a rewrite is due, all of them multiples of the interval. A
-process that deletes text notes the next such time, and the first one after the expiry of the text that is left. For
-the rest of the interval this note also covers all other text that the process deletes. So noting costs one round
+process that deletes text notes the next such time, and those at which the text that is left has expired. For the
+rest of the interval this note also covers all other text that the process deletes. So noting costs one round
 trip in ten minutes, and the set has at most as many members as intervals fit into the retention. The first worker
 that sees a due time takes the turn, starts the rewrite, and removes the time from the set when the server reports
 that the rewrite went well. A failed rewrite is tried again in the next interval's turn.
 
-The note is written before the text is deleted. The rewrite is due later than the note by a margin, which must be
-longer than deleting takes: otherwise the new file could still hold the text.
+The API writes the note before it deletes text, a worker after ``finish.lua`` deleted the prompt. The rewrite is
+due later than the note by a margin, which must be longer than deleting takes: otherwise the new file could still
+hold the text.
 """
 
 import asyncio
@@ -31,8 +32,8 @@ from shared.store.keys import Keys
 MARGIN_MS: Final = 5000
 """Longer than a ``DELETE`` takes with all its tries."""
 EXPIRY_MARGIN_MS: Final = 60_000
-"""The server deletes expired keys in the background, most of them within a second. Keys that it has not found after
-this margin go with the rewrite after that."""
+"""The server deletes expired keys in the background, most of them within a second. Keys that it deletes after this
+margin leave the file with the next rewrite."""
 LOOK_S: Final = 0.5
 """Time between two looks at a running rewrite."""
 REWRITE_WITHIN_S: Final = 300.0
@@ -58,7 +59,7 @@ class Erasures:
         self._noted_until_s = 0.0
 
     async def note(self) -> None:
-        """Note that text of a stream will be deleted in the next moments. If the note fails, that is logged, and
+        """Note that text of a stream was just deleted, or will be at once. If the note fails, that is logged, and
         the next call tries again."""
         began_s = time.monotonic()
         if not self._interval_ms or began_s < self._noted_until_s:
@@ -106,14 +107,14 @@ class Erasures:
 
 
 async def _rewrite(url: str) -> bool:
-    """Let the server of this URL rewrite its file. Out: whether no older file is left. Raises the server's refusal,
-    or one of AWAY."""
+    """Let the server of this URL rewrite its file. Out: whether that succeeded (or there is no file). Raises the
+    server's refusal, or one of AWAY."""
     client = open_client(url, ASK_WITHIN_S)
     try:
         info: dict[str, Any] = await client.info("persistence")
         if not int(info.get("aof_enabled", 0)):
             return True
-        await _last_rewrite(client)  # A rewrite that runs already began before the text was deleted.
+        await _last_rewrite(client)  # One that runs now may have begun before the text was deleted.
         await client.bgrewriteaof()  # type: ignore[no-untyped-call]
         began_s = time.monotonic()
         status = await _last_rewrite(client)

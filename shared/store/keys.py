@@ -38,8 +38,8 @@ expire together once the stream has ended.
     ``served`` (the highest place that was taken), ``last:<owner>`` (the last place that was given),
     ``waiting:<owner>`` (how many jobs wait), ``listens`` (a worker waits for the bell).
 ``<p>:bell``, sorted set
-    Its one member wakes a worker that may not take the waiting jobs. Added by each script that enqueues a job,
-    taken by workers; expires like the books.
+    Its one member wakes a worker that may not take the waiting jobs. Added with a job if a worker listens, taken
+    by workers; expires like the books.
 ``<p>:queue:health-check``, string
     arq's sign that a worker of this queue lives. Written by the workers every 5 s, lives 6 s, deleted by a worker
     that stops; read by ``arq --check``.
@@ -47,8 +47,8 @@ expire together once the stream has ended.
     The job's payload in arq's form, always JSON (see :mod:`shared.store.queue`). Written with the queue's entry,
     deleted when a worker takes the job, lives a day at most. (arq's names know no prefix.)
 ``arq:in-progress:<job id>`` and ``arq:retry:<job id>``, strings
-    The marks of arq's own worker: set when it sees a job, deleted when it begins the job or ends it. They live as
-    long as a job may run, and a day more.
+    The marks of arq's own worker: set when it sees a job, deleted when it begins the job or ends it. The first
+    lives as long as a job may run, the second about a day.
 
 **Keys of the deployment.**
 

@@ -6,7 +6,7 @@ rules follow from that. A later epoch fences every older writer. A write that is
 already there, or fills exactly the place that it was meant for. A missing number is a lost or trimmed entry, never
 a guess. Appends carry NOMKSTREAM (a deleted stream stays deleted) and MAXLEN ~ cap. All entries of one flush for
 one stream are one XADD or one MULTI/EXEC: in a bare pipeline, a refused XADD before an accepted one would make a
-hole for ever.
+hole forever.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -25,7 +25,7 @@ TURN_LIFE_MS: Final = 4000
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class ProviderTurn:
     """``place`` 0: the turn is given, in this ``second`` of the server's clock (0: it was given before). Otherwise
     the place in the queue, and the name of the ``limit`` that it waits for."""
 
@@ -52,14 +52,14 @@ class ProviderLimits:
         self._runner = ScriptRunner(client)
         self._script = load_script("turn")
 
-    async def ask(self, requests: Sequence[TurnRequest]) -> list[Turn]:
+    async def ask(self, requests: Sequence[TurnRequest]) -> list[ProviderTurn]:
         """Ask for a turn for each of these, or keep the turn that it has, in one round trip.
 
         Raises one of :data:`shared.redis.connection.AWAY`, or a RedisError.
         """
         replies = await self._runner.run_all(self._script, [self._call(request) for request in requests])
         return [
-            Turn(0, second=int(number)) if word == b"go" else Turn(int(number), rest[0].decode())
+            ProviderTurn(0, second=int(number)) if word == b"go" else ProviderTurn(int(number), rest[0].decode())
             for word, number, *rest in replies
         ]
 

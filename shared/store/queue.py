@@ -33,10 +33,10 @@ other callers of that provider need the rest of its half.
 job. Taking a job costs O(log n), and one step for each lane that is passed over. Owner and provider are parts of
 the job's id, so the id tells the lane.
 
-arq's queue is the truth. The lanes are an index over it, and mend themselves: a job that only the queue has (from a
-program that uses plain arq) is added when a worker looks, a job that only a lane has is dropped, and when the queue
-is empty the books begin again. A worker waits on the queue itself: the job that wakes it goes back to its place in
-the script that chooses. A worker that may take none of the waiting jobs notes that in the books, and waits for the
+arq's queue is authoritative. The lanes are an index over it, which repairs itself: a job that only the queue has
+(from a program that uses plain arq) is added when a worker looks, and a job that only a lane has is dropped. When
+the queue is empty, lanes and books are deleted. A worker waits on the queue itself, and ``take.lua`` puts the job
+that woke it back. A worker that may take none of the waiting jobs notes that in the books, and waits for the
 *bell*, which the next enqueued job rings. The bell wakes only one worker, and a share may become free without a
 bell, so such a worker also looks again every :data:`LOOK_S`.
 """

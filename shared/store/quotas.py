@@ -7,7 +7,7 @@ Theory of operation. No quota is a counter that must be decreased, because the p
 - *Streams at once* is a sorted set of ids. Ids stay in it when their streams end. Once the set is full, the caller
   checks which streams still live, drops the others and asks again. So the usual create costs nothing extra, and a
   stream whose worker, API or record vanished gives its place back.
-- *Waiting jobs* is the length of arq's queue. Creates that run at the same moment on two servers may all pass, so
+- *Waiting jobs* is the length of arq's queue without place 0. Creates that run at once on two servers may pass, so
   the bound can be exceeded by as many. Where there are several keys, a key may add a job as long as it has fewer
   jobs than there is room left: one key alone fills a half, two fill a third each (the rule by which workers share
   their places, see :mod:`shared.store.queue`).
@@ -15,12 +15,12 @@ Theory of operation. No quota is a counter that must be decreased, because the p
   stored answers (:meth:`shared.store.streams.Streams.sizes`). The sweep changes the one into the other when it
   removes an ended stream from the unfinished set. Bytes are given back hour by hour, as streams expire. Before a
   key is refused, its bytes are counted again (at most once a second): requests of streams that are no longer
-  unfinished, and hours that are over, are dropped. So a lost or erased stream does not count for ever.
+  unfinished, and hours that are over, are dropped. So a lost or erased stream does not count forever.
 - *Viewers of a stream* are counted by each API process itself. It takes seats in blocks (a fiftieth of the limit),
   so that a thousand new viewers are not a thousand round trips. A process's seats expire unless they are renewed.
   The unused seats of a block are at most two in a hundred for each process.
 
-Admission costs one round trip, which also brings the server's clock (the queue needs it anyway).
+Admission costs one round trip.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

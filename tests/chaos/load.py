@@ -145,10 +145,10 @@ class Load:
         """It was forgotten: the same create makes it anew, under its old id, and it ends."""
         made = await self._client.create(stream.story.name, stream.story.body())
         if made["id"] != stream.id:
-            stream.wrong.append(f"made anew it has another id: {made['id']}")
+            stream.wrong.append(f"made again it has another id: {made['id']}")
             return
         stream.cancel_answer = ""
-        fresh = Viewer("made anew")
+        fresh = Viewer("made again")
         async with asyncio.timeout(LAST_S):
             await steady(fresh, [url + made["events_url"] for url in self._world.urls], random.Random(1))
         stream.record = stream.first_record = await self._client.record(stream.id)

@@ -37,15 +37,15 @@ class Power:
                 kept = rng.randint(kept, whole)
             os.truncate(path, kept)
             gone += whole - kept
-        self._begin_anew()
+        self._start_over()
         return gone
 
     def shorten(self, path: Path, size: int) -> None:
         """The server was killed: its disk forgets the end of this file."""
         os.truncate(path, size)
-        self._begin_anew()
+        self._start_over()
 
-    def _begin_anew(self) -> None:
+    def _start_over(self) -> None:
         """What is in the files now is what the disk holds, as after a reboot."""
         lines = [f"S {path.stat().st_size} {path.name}\n" for path in self._files.iterdir()]
         self._ledger.write_text("".join(lines))

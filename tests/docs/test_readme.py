@@ -11,7 +11,7 @@ README = document("README.md")
 PAGES = "\n".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
 
 
-def test_it_is_read_in_one_go() -> None:
+def test_the_readme_has_at_most_150_lines() -> None:
     assert len(README.splitlines()) <= 150
 
 

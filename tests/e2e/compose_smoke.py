@@ -189,7 +189,7 @@ def survives_a_killed_worker(api: Api) -> None:
     killed, said = time.monotonic(), len(viewer.deltas)
     record = viewer.finished()
     expect(viewer.kinds.count("continued") == 1, f"expected it to go on once, saw {viewer.kinds}")
-    expect("restart" not in viewer.kinds, f"it should not begin anew, saw {viewer.kinds}")
+    expect("restart" not in viewer.kinds, f"it should not start over, saw {viewer.kinds}")
     expect(record["attempt"] == 2, f"expected attempt 2, the record says {record['attempt']}")
     went_on = next(moment for kind, moment, _ in viewer.seen if kind == "continued")
     seconds = f"{went_on - killed:.2f} s"

@@ -69,7 +69,7 @@ async def test_the_stream_is_read_without_a_chat(ai_sdk: AiSdk, stack: Stack, pa
 async def test_an_answer_that_is_cut_at_every_event_ends_as_an_uncut_one(
     ai_sdk: AiSdk, stack: Stack, package: str, anew: bool
 ) -> None:
-    """By a chat made anew, as a reload makes it, or by the same one. (ai 5's keeps what it has, and appends.)"""
+    """By a chat made again, as a reload makes it, or by the same one. (ai 5's keeps what it has, and appends.)"""
     chat = new_chat()
     script = {**SCRIPT, "name": chat, "tool_call": True, "interval_ms": 20, "hang_after": SCRIPT["tokens"]}
     release = f"{stack.provider.base_url.removesuffix('/v1')}/_release"
@@ -86,7 +86,7 @@ async def test_an_answer_that_is_cut_at_every_event_ends_as_an_uncut_one(
 
 
 @packages
-async def test_a_page_that_is_loaded_anew_gets_the_answer_from_its_beginning(
+async def test_a_page_that_is_reloaded_gets_the_answer_from_its_beginning(
     ai_sdk: AiSdk, stack: Stack, package: str
 ) -> None:
     """By another API process, with the message as it was kept and without it."""

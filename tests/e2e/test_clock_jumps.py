@@ -18,7 +18,7 @@ async def leap(stack: Stack) -> list[str]:
         return await set_ahead(redis, HOUR_MS)
 
 
-async def test_creates_viewers_and_readiness_go_on(tmp_path: Path) -> None:
+async def test_a_clock_jump_stops_no_creates_viewers_or_readiness(tmp_path: Path) -> None:
     limits = {"HEADRACE_CREATIONS_PER_MINUTE": "60", "HEADRACE_VIEWERS_PER_STREAM": "2"}
     async with running_stack(tmp_path, **limits) as stack:
         first = await stack.create({"tokens": 3})
@@ -53,7 +53,7 @@ async def test_the_streams_of_a_lost_worker_are_taken_up(tmp_path: Path) -> None
         assert "clock_went_back" in worker.output()
 
 
-async def test_a_stream_runs_through_it(tmp_path: Path) -> None:
+async def test_a_running_stream_survives_a_clock_jump(tmp_path: Path) -> None:
     async with running_stack(tmp_path) as stack:
         created = await stack.create({"tokens": 30, "interval_ms": 50})
         await stack.until_said(created["id"])

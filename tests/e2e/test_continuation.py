@@ -63,7 +63,7 @@ async def test_an_upstream_cut_in_mid_answer_goes_on(stack: Stack) -> None:
     assert seen.text == script_text(script)
 
 
-async def test_an_answer_cut_in_its_reasoning_begins_anew(stack: Stack) -> None:
+async def test_an_answer_cut_in_its_reasoning_starts_over(stack: Stack) -> None:
     script = {"tokens": 20, "reasoning_tokens": 100, "interval_ms": 30, "name": "think"}
     made = await stack.create(script)
     viewing = asyncio.create_task(view_to_end(stack.client, made["events_url"]))

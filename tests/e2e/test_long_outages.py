@@ -171,7 +171,7 @@ async def test_a_stream_that_lost_its_worker_and_its_server_at_once_is_taken_up_
 
 
 @pytest.mark.parametrize("how", ["refuses writes", "stands still"])
-async def test_sigterm_ends_a_worker_while_redis(stack: Stack, how: str) -> None:
+async def test_sigterm_ends_a_worker_while_redis_is_unusable(stack: Stack, how: str) -> None:
     ending = [{"tokens": 20, "interval_ms": 40, "name": f"end{i}"} for i in range(3)]
     running = [{"tokens": 130, "interval_ms": 40, "name": f"run{i}", "usage": True} for i in range(3)]
     made = [await stack.create(script) for script in (*ending, *running)]

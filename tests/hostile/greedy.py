@@ -26,7 +26,7 @@ async def _many(world: World, told: Told, count: int, script: Any, *, of: str = 
 
 
 async def long_streams(world: World, told: Told) -> None:
-    """1,000 streams that go on for ever, of one key."""
+    """1,000 streams that go on forever, of one key."""
     await _many(world, told, 1000, LONG, model=SCRIPTED)
     await asyncio.sleep(LASTS_S)
 

@@ -149,7 +149,7 @@ async def cancels_and_deletes(world: World, told: Told) -> None:
 
 
 async def tokens_that_are_over(world: World, told: Told) -> None:
-    """An expired read token opens nothing to whoever has no place in the log, nor a stream that was made anew."""
+    """An expired read token opens nothing to whoever has no place in the log, nor a stream that was made again."""
     key = {"Idempotency-Key": "made again"}
     body = {"model": SCRIPTED, "prompt": '{"tokens": 20}'}
     first = (await world.mallory.post("/v1/streams", json=body, headers=key)).json()
@@ -177,7 +177,7 @@ async def tokens_that_are_over(world: World, told: Told) -> None:
     for url in (old, fresh):
         async with world.stranger.stream("GET", url) as answer:
             told.outcomes[str(answer.status_code)] += 1
-            told.expect(answer.status_code in (401, 404), "a token of an erased stream opened the one made anew")
+            told.expect(answer.status_code in (401, 404), "a token of an erased stream opened the one made again")
     world.made += [(world.me, one["id"]) for one in (made, remade) if "id" in one]
 
 

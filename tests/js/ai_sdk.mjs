@@ -97,7 +97,7 @@ await serve({
     }
     return made;
   },
-  // A page that is loaded anew.
+  // A page that is reloaded.
   async resume(given) {
     const chat = new Chat(given, { messages: given.messages });
     await chat.resumeStream();
@@ -149,7 +149,7 @@ await serve({
     });
     const asked = ask(chat, given);
     if (given.resumes) {
-      // The page is loaded anew while the second answer comes.
+      // The page is reloaded while the second answer comes.
       await until(() => said(chat).length > 1);
       const again = new Chat(given, {
         messages: structuredClone(chat.messages),

@@ -152,7 +152,7 @@ def _behind(kind: type[AgUiDialect], entries: list[Entry], as_of: int) -> str:
     return dialect.batch(entries[as_of + 1 :]).decode()
 
 
-def test_what_comes_again_has_the_id_of_the_place() -> None:
+def test_events_repeated_on_resume_carry_the_cursor_resumed_from() -> None:
     dialect = spoken(AgUiDialect)
     dialect.batch(log_of([{"reasoning": "a"}, {"text": "b"}, {"tool_call": {"index": 0, "arguments": "{}"}}]))
     twin = dialect.at(Cursor(200, 3))

@@ -174,7 +174,7 @@ def test_a_failure_is_an_error_and_a_stop_is_an_abort() -> None:
 
 
 def restarted_log(first: list[Any], second: list[Any]) -> list[Entry]:
-    """An answer that began anew."""
+    """An answer that started over."""
     entries = log_of([first, second])
     return [
         entry._replace(type="restart", data=b'{"model":"other/n"}') if entry.type == "continued" else entry

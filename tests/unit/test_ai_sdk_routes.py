@@ -67,7 +67,7 @@ async def test_a_create_that_may_have_been_made_leaves_the_chat_its_stream() -> 
         ("10.0.0", "continue"),
     ],
 )
-async def test_an_answer_may_begin_anew_only_where_the_client_can_show_it(
+async def test_an_answer_may_start_over_only_where_the_client_can_show_it(
     version: str | None, on_failure: str
 ) -> None:
     world = World(redis_away())

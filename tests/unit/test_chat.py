@@ -56,7 +56,7 @@ def test_a_restart_makes_void_what_was_shown_and_a_second_start_before_any_word_
     assert take(answer, ("started", {"attempt": 3})) == [("anew", "")]
 
 
-def test_a_snapshot_that_adds_is_a_piece_and_one_that_differs_begins_anew() -> None:
+def test_a_snapshot_that_adds_is_a_piece_and_one_that_differs_starts_over() -> None:
     answer = AnswerState()
     assert take(answer, said("ab"), ("snapshot", {"text": "abc"})) == [("text", "ab"), ("text", "c")]
     assert take(answer, ("snapshot", {"text": "abc"})) == []

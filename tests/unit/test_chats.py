@@ -44,7 +44,7 @@ async def test_a_stream_that_was_not_made_is_taken_back(chats: Chats, redis: Any
     assert await chats.stream_of("alice", "c") is None
 
 
-async def test_a_later_one_stays(chats: Chats) -> None:
+async def test_taking_back_a_stream_keeps_a_later_one(chats: Chats) -> None:
     before = await chats.give("alice", "c", "s1")
     await chats.give("alice", "c", "s2")
     await chats.take_back("alice", "c", "s1", before)

@@ -220,7 +220,7 @@ async def test_a_connection_is_refused_where_all_are_busy(monkeypatch: pytest.Mo
         writer.close()
 
 
-def test_files_are_shared_out() -> None:
+def test_open_files_are_divided_between_viewers_and_waiting_connections() -> None:
     room = find_room(1024, 10_000)
     assert room.connections == 1024 - RESERVED
     assert room.viewers + room.waiting == room.connections

@@ -215,7 +215,7 @@ def test_an_answer_of_nothing_is_none_unless_the_provider_says_so() -> None:
 # -- how long it is waited for ----------------------------------------------------------------------
 
 
-def test_signs_of_life_put_the_deadline_off_and_content_begins_anew() -> None:
+def test_signs_of_life_put_the_deadline_off_and_content_starts_over() -> None:
     answer = begun().answer
     assert answer.deadline == LIMITS.first_token_s
     answer.feed(b": hello\n", 50.0)

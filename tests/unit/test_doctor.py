@@ -85,7 +85,7 @@ def test_clocks_may_be_a_little_apart(apart_s: float, state: str) -> None:
     ("workers", "waiting", "states"),
     [(2, 0, ["ok", "ok"]), (0, 3, ["mend", "ok"]), (1, 50, ["ok", "note"]), (1, 100, ["ok", "mend"])],
 )
-def test_workers_and_queue(workers: int, waiting: int, states: list[str]) -> None:
+def test_the_doctor_judges_workers_and_queue(workers: int, waiting: int, states: list[str]) -> None:
     assert [finding.state for finding in worker_findings(workers, waiting, 100)] == states
 
 
@@ -165,7 +165,7 @@ def test_the_doctor_ends_with_1_where_something_must_be_mended(nowhere: str) -> 
     assert result.exit_code == 1
     assert "nothing answers" in result.output
     assert "secret" not in result.output
-    assert "2 to mend" in result.output
+    assert "2 to fix" in result.output
 
 
 def test_the_doctor_speaks_json_to_programs(nowhere: str) -> None:

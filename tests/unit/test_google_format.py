@@ -56,7 +56,7 @@ def test_a_prefix_is_the_models_own_last_turn() -> None:
     assert body["contents"][-1] == {"role": "model", "parts": [{"text": "Once"}]}
 
 
-def test_a_reason_that_is_none_is_none() -> None:
+def test_an_unspecified_finish_reason_is_ignored() -> None:
     assert read(parts({"text": "a"}, finishReason="FINISH_REASON_UNSPECIFIED")) == [Said({"text": "a"})]
 
 

@@ -206,7 +206,7 @@ MOST_FILES = 17
 """What one look at a folder takes in."""
 
 
-def test_no_folder_needs_rooms() -> None:
+def test_no_folder_has_too_many_modules() -> None:
     held: dict[str, int] = {}
     for file, _ in modules():
         folder = str(Path(file).parent)
@@ -214,6 +214,6 @@ def test_no_folder_needs_rooms() -> None:
     assert not {folder: files for folder, files in held.items() if files > MOST_FILES}
 
 
-def test_no_module_is_a_drawer() -> None:
+def test_no_module_has_a_catch_all_name() -> None:
     drawers = {"utils", "util", "helpers", "helper", "manager", "managers", "common", "misc"}
     assert not [file for file, _ in modules() if set(Path(file).with_suffix("").parts) & drawers]

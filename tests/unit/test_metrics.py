@@ -64,7 +64,7 @@ async def test_a_request_that_is_no_scrape_is_refused_or_cut(
         assert answer.partition(" ")[2][:3] == status
 
 
-async def test_port_0_is_none(capfd: pytest.CaptureFixture[str]) -> None:
+async def test_port_0_serves_no_metrics(capfd: pytest.CaptureFixture[str]) -> None:
     async with served("127.0.0.1", 0, render):
         assert "metrics_served" not in capfd.readouterr().out
 

@@ -5,7 +5,7 @@ from redis.asyncio import Redis
 
 from shared.config.providers import Provider
 from shared.store.keys import Keys
-from shared.store.provider_limits import ProviderLimits, Turn, TurnRequest
+from shared.store.provider_limits import ProviderLimits, ProviderTurn, TurnRequest
 from worker.attempt.pacing import Pacing
 
 KEYS = Keys("t")
@@ -15,7 +15,7 @@ def asking(name: str, estimated: int = 0, **limits: int) -> TurnRequest:
     return TurnRequest(name, Provider("p", "openai", "http://x", "", **limits), estimated)  # type: ignore[arg-type]
 
 
-async def one(redis: Redis, asked: TurnRequest) -> Turn:
+async def one(redis: Redis, asked: TurnRequest) -> ProviderTurn:
     return (await ProviderLimits(redis, KEYS).ask([asked]))[0]
 
 

@@ -69,7 +69,7 @@ async def test_so_many_streams_at_once_and_room_when_one_is_dropped(redis: Any) 
     assert await admitted(some, "a", "1") == [""], "one that is there already needs no room"
     await some.drop("a", ["1"])
     assert await admitted(some, "a", "3") == [""]
-    assert await redis.pttl(KEYS.streams_of("a")) > 0, "an owner who never comes back leaves nothing for ever"
+    assert await redis.pttl(KEYS.streams_of("a")) > 0, "an owner who never comes back leaves nothing forever"
 
 
 async def test_a_create_refused_for_want_of_room_takes_nothing_of_the_rate(redis: Any) -> None:

@@ -4,10 +4,10 @@ import pytest
 
 from shared.config.settings import BadSettings, load
 from shared.redis import BadUrl, read_url, without_password
-from shared.redis.urls import Place, arguments, with_address
+from shared.redis.urls import RedisTarget, arguments, with_address
 
 
-def test_one_server_is_itself() -> None:
+def test_the_url_of_one_server_is_kept_unchanged() -> None:
     for url in (
         "redis://h",
         "redis://:pw@h:1/2",
@@ -15,14 +15,14 @@ def test_one_server_is_itself() -> None:
         "unix:///run/r.sock?db=1",
         "unix://me:pw@/run/r.sock",
     ):
-        assert read_url(url) == Place("server", (url,))
+        assert read_url(url) == RedisTarget("server", (url,))
 
 
 def test_every_node_of_a_cluster_has_the_login_and_the_options() -> None:
     url = "rediss+cluster://me:p%2Fw@a:1,[::1]:2,c?ssl_ca_certs=/my/ca.pem&ssl_check_hostname=false"
     options = "?ssl_ca_certs=%2Fmy%2Fca.pem&ssl_check_hostname=false"
     nodes = tuple(f"rediss://me:p%2Fw@{host}{options}" for host in ("a:1", "[::1]:2", "c:6379"))
-    assert read_url(url) == Place("cluster", nodes)
+    assert read_url(url) == RedisTarget("cluster", nodes)
     found = arguments(nodes[1])
     assert (found["host"], found["port"], found["password"]) == ("::1", 2, "p/w")
     assert found["ssl_ca_certs"] == "/my/ca.pem"
@@ -75,7 +75,7 @@ def test_the_certificate_must_be_for_the_host_unless_the_url_says_otherwise() ->
         ("redis://a:1,b:2", "only redis+cluster:// and redis+sentinel:// do"),
         ("redis://h?protocol=3", "it has an option 'protocol'; known are "),
         ("redis://h?socket_timeout=1", "it has an option 'socket_timeout'"),
-        ("rediss://h?ssl_cert_reqs=maybe", "none of: none, optional, required"),
+        ("rediss://h?ssl_cert_reqs=maybe", "must be none, optional or required"),
         ("redis+cluster://h/1", "a cluster has none but 0"),
         ("redis+cluster://a:1,,b:2", "a host is missing in it"),
         ("redis+sentinel://h:26379", "it names no master"),

@@ -122,9 +122,9 @@ async def test_an_end_that_the_server_of_the_logs_lost_is_found_where_the_queue_
     assert await swept.tick() == 0
     # A replica takes over that did not have the end.
     await swept.redis.hset(meta["lost"], "status", "running")
-    clock.now += sweep.KEPT_S / 2
+    clock.now += sweep.SECOND_LOOK_S / 2
     assert await swept.tick() == 0
     assert await swept.redis.zcard(KEYS.unfinished) == 2
-    clock.now += sweep.KEPT_S
+    clock.now += sweep.SECOND_LOOK_S
     assert await swept.tick() == 1
     assert await swept.redis.zrange(KEYS.unfinished, 0, -1) == [b"lost"]

@@ -102,7 +102,7 @@ async def test_an_event_s_id_lets_in_for_a_bounded_time_behind_the_token_s_end(d
     [Cursor(SECOND, 6), Cursor(SECOND + 1, 0), Cursor(SECOND - 1, 0), Cursor(FIRST, 1), Cursor(0, 0), Cursor(1, 0)],
     ids=["ahead", "an epoch ahead", "an epoch between", "an epoch that is gone", "zero", "made up"],
 )
-async def test_and_no_other_cursor_does(door: Door, cursor: Cursor) -> None:
+async def test_an_expired_token_refuses_a_cursor_that_was_never_an_event(door: Door, cursor: Cursor) -> None:
     door.now_s = LIFE_S
     assert await door.code(cursor) == "token_expired"
 

@@ -27,7 +27,7 @@ def test_a_key_has_fewer_than_there_is_room_for() -> None:
     assert viewing.viewers == 0
 
 
-def test_or_as_many_as_is_set() -> None:
+def test_a_key_has_at_most_the_viewers_that_are_set() -> None:
     viewing = Viewing(NO_HUB, 100, 7, shared=True)
     with ExitStack() as held:
         assert admitted(viewing, "greedy", 200, held) == 7

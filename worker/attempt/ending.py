@@ -35,7 +35,7 @@ BEHIND_S: Final = 0.25
 
 END_TEXTS: Final = {
     "worker_lost": "The worker was lost in the middle of the answer, and this stream's on_failure does not let "
-    "another one begin anew. Try again.",
+    "another one start over. Try again.",
     "attempts_exhausted": "Several workers were lost while they ran this stream, and no tries are left. Try again. "
     "If this repeats, the workers' logs say what ends them.",
 }

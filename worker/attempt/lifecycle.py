@@ -12,7 +12,7 @@ because every token that is read from then on would be paid for and thrown away.
   the tries that the claim counts; ``fail`` ends it.
 - Failed before its first token, with fallbacks left: the stream is given back with the next fallback as its request
   (see :mod:`shared.protocol.fallbacks`), and claimed again at once.
-- SIGTERM: everything read so far is written. The stream is given back as a hand-over, which is no attempt, and a
+- SIGTERM: everything read so far is written. The stream is given back as a hand-over, which counts as no try, and a
   job for the next attempt wakes another worker.
 """
 
@@ -248,8 +248,8 @@ class AttemptRunner:
         if isinstance(error, Abandoned):
             return ABANDONED
         if isinstance(error, ProviderError):
-            # If the provider client has already retried this error, another attempt does not. A provider that names
-            # a time is not asked before it.
+            # No further attempt for an error that the provider client has retried already, or with a
+            # ``retry_after_s`` longer than the first pause.
             tried = error.code in RETRIED and outcome.first_token_at is None
             refusal = error.refusal or tried or (error.retry_after_s or 0.0) > RETRY_FIRST_S
             return Failure(error.code, str(error), error.retryable, refusal, by_provider=True)

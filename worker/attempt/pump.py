@@ -25,7 +25,7 @@ import msgspec
 from shared.config.prices import Prices, cost
 from shared.config.providers import Provider
 from shared.protocol.events import PAUSED, RESUMED, WAITING, Delta
-from shared.store.provider_limits import Turn, TurnRequest
+from shared.store.provider_limits import ProviderTurn, TurnRequest
 from worker.attempt.outcome import Outcome
 from worker.attempt.pacing import CHARACTERS_A_TOKEN, Pacing
 from worker.background.presence_watch import PresenceWatch, Watched
@@ -137,7 +137,7 @@ class Pump:
         size = sum(len(str(message.get("content") or "")) for message in request.messages)
         estimated = size // CHARACTERS_A_TOKEN + (request.max_tokens or ESTIMATED_ANSWER)
 
-        def note_position(turn: Turn) -> None:
+        def note_position(turn: ProviderTurn) -> None:
             self._note(attempt, WAITING, {"place": turn.place, "limit": turn.limit, "provider": provider.name})
 
         turn_request = TurnRequest(f"{attempt.stream_id}:{attempt.epoch}", provider, estimated)

@@ -20,7 +20,7 @@ from worker.log.attempt_log import FENCED, AttemptLog
 
 TICK_S: Final = 1.0
 LATE_S: Final = 2.0
-"""A tick this late means that the process stood still, so its leases may have expired."""
+"""A tick this long after the last one means that the process stood still, so its leases may have expired."""
 
 log = structlog.get_logger("worker.leases")
 

@@ -14,7 +14,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from shared.redis import AWAY
-from shared.store.provider_limits import ProviderLimits, Turn, TurnRequest
+from shared.store.provider_limits import ProviderLimits, ProviderTurn, TurnRequest
 
 ASK_S: Final = 0.2
 """How often turns are asked for: a free turn is taken within this time."""
@@ -31,7 +31,7 @@ class StreamTurn:
     the turn; ``used``: its tokens, once they are known."""
 
     request: TurnRequest
-    turn: Turn | None = None
+    turn: ProviderTurn | None = None
     second: int = 0
     used: int | None = None
     given: bool = False
@@ -47,13 +47,15 @@ class ProviderLimiter:
         self._work = asyncio.Event()
 
     @asynccontextmanager
-    async def turn(self, request: TurnRequest, on_position: Callable[[Turn], None]) -> AsyncIterator[StreamTurn]:
+    async def turn(
+        self, request: TurnRequest, on_position: Callable[[ProviderTurn], None]
+    ) -> AsyncIterator[StreamTurn]:
         """Wait for a turn, and keep it as long as the block lasts. ``on_position`` is called for each new position
         in the queue."""
         stream_turn = StreamTurn(request)
         self._all.append(stream_turn)
         self._work.set()
-        reported: Turn | None = None
+        reported: ProviderTurn | None = None
         try:
             while not stream_turn.given:
                 await stream_turn.changed.wait()

@@ -5,13 +5,13 @@ does no harm. The sweep only enqueues jobs. The claim script alone decides wheth
 that saw an old state costs one look-up, and no tokens. The sweep leaves some streams alone: those whose job waits
 in the queue or was put off by its worker, and young ones, because a job that was taken leads to a claim at once
 unless its worker has died. An id without a record belongs to a create that is under way, or that was given up.
-Streams that have ended are removed from ``unfinished`` here, many at a time, and not at their end: one round trip
-each would be a twentieth of what a stream costs its worker beside its tokens.
+Ended streams are removed from ``unfinished`` here, many at a time. To remove each one at its end would cost a round
+trip: a twentieth of a stream's cost in its worker, without its tokens.
 
-If the logs are on another server than the queue, a stream that has ended is looked at a second time, ``KEPT_S``
-later, before it is removed. The log server may have lost the end with its last moments (a replica took over), and
-the queue's server knows nothing of that. The same holds behind Sentinel, where two masters may serve for some
-seconds and each may get one of the connections. On a single server, log and queue go back together.
+If the logs are on another server than the queue, an ended stream is looked at a second time, ``SECOND_LOOK_S``
+later, before it is removed. The log server may have lost the end (a replica without it took over), and the queue's
+server does not know that. The same holds behind Sentinel: for some seconds two masters may serve, and each may get
+one of the connections. On a single server, log and queue lose the same last writes, if any.
 
 A thousand waiting jobs would cost each sweep 40 ms, although their streams need nothing. So nine sweeps of ten ask
 for the names of all waiting jobs, which is one reply, and skip their streams. The tenth sweep looks at these
@@ -49,7 +49,7 @@ PAGE: Final = 100
 THOROUGH: Final = 10
 """One sweep in ten also looks at the streams whose jobs wait in the queue."""
 
-KEPT_S: Final = 30.0
+SECOND_LOOK_S: Final = 30.0
 """Twice the default time after which a cluster replaces a master."""
 
 log = structlog.get_logger("worker.sweep")
@@ -79,9 +79,9 @@ class Sweep:
         self._lease_ms = lease_ms
         self._metrics = metrics or WorkerMetrics()
         self._swept = 0
-        self._kept_s = KEPT_S if may_differ else 0.0
+        self._second_look_s = SECOND_LOOK_S if may_differ else 0.0
         self._ended: dict[str, float] = {}
-        """When each ended stream was first found (s). No entry stays for longer than twice KEPT_S."""
+        """When each ended stream was first found (s). No entry stays for longer than twice SECOND_LOOK_S."""
 
     async def tick(self) -> int:
         """Sweep, if it is this worker's turn. Out: how many streams got a new job."""
@@ -99,7 +99,7 @@ class Sweep:
 
     async def _sweep(self) -> int:
         found, start = 0, 0
-        old = time.monotonic() - 2 * self._kept_s
+        old = time.monotonic() - 2 * self._second_look_s
         # Old entries are of streams that another worker removed.
         self._ended = {stream_id: at for stream_id, at in self._ended.items() if at > old}
         waiting: set[str] = set() if self._swept % THOROUGH == 0 else await self._queue.queued_streams()
@@ -117,7 +117,7 @@ class Sweep:
         ended: list[tuple[str, str]] = []
         idle: list[tuple[str, int, Lane]] = []
         now_s = time.monotonic()
-        rest_s = now_s - self._kept_s
+        rest_s = now_s - self._second_look_s
         # Streams that this worker itself runs are not asked for. With one worker those are nearly all.
         others = [
             stream_id

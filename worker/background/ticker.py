@@ -28,7 +28,7 @@ log = structlog.get_logger("worker.upkeep")
 
 
 class Ticker:
-    """Runs the tasks that are due every second (the sweep every half second).
+    """Runs the tasks that are due every second (the sweep every half second, the check for rewrites every 5 s).
 
     Each task has its own loop. While Redis is away, a task may wait for its timeout, and that must not delay the
     leases.

@@ -17,8 +17,8 @@ fenced it, or the log lost more than the window has, and then only a new attempt
 
 The snapshot is made of acknowledged entries, every half cap and at the end, so that a trimmed log and its snapshot
 together always hold everything. It is kept here as chunks of bytes at offsets: a step sends only the new chunk.
-Until their step, entries are kept as the same bytes that the window holds. With a dict for each token, which has
-left the CPU's cache when it is freed, the writing side of a token would cost a fifteenth more.
+Until their step, entries are kept as the same bytes that the window holds. A dict for each token would cost the
+writing side of a token a fifteenth more: it has left the CPU's cache when it is freed.
 """
 
 import asyncio
@@ -232,8 +232,8 @@ class AttemptLog:
     # -- the snapshot -------------------------------------------------------------------------------
 
     def snapshot_step(self, *, anew: bool = False) -> tuple[str, int, bytes]:
-        """The next step of the server's snapshot: (the cursor as of which it then is, offset, chunk). With it the
-        snapshot holds all that was acknowledged.
+        """The next step of the server's snapshot: (cursor, offset, chunk). After it the snapshot holds everything
+        up to that cursor: all acknowledged entries.
 
         ``anew``: send everything again, from offset 0 (the server's snapshot has another length than ours).
         """

@@ -14,7 +14,7 @@ from worker.log.attempt_log import AttemptLog
 
 
 @dataclass(slots=True, eq=False)
-class Call:
+class ScriptCall:
     """A script that must run after all appends of its stream. It is sent again on a new connection; its nonce, or
     the way it works, makes that harmless."""
 
@@ -50,7 +50,7 @@ class Flush:
         self._keys = keys
         self._scripts = scripts
         self._appending: list[AttemptLog] = []
-        self._calls: list[Call] = []
+        self._calls: list[ScriptCall] = []
         self.commands: list[Command] = []
 
     @property
@@ -64,7 +64,7 @@ class Flush:
         self.commands.append(attempt.log.append(entries))
         self._appending.append(attempt)
 
-    def call(self, call: Call) -> None:
+    def call(self, call: ScriptCall) -> None:
         """Add a script (after all appends)."""
         self.commands.append(call.command(self._keys, self._scripts))
         self._calls.append(call)
@@ -78,7 +78,7 @@ class Flush:
         """Each attempt with the outcome of its append (see :func:`shared.store.log.append_outcome`)."""
         return zip(self._appending, map(append_outcome, replies), strict=False)
 
-    def answered(self, replies: Sequence[Any]) -> Iterator[tuple[Call, Any]]:
+    def answered(self, replies: Sequence[Any]) -> Iterator[tuple[ScriptCall, Any]]:
         """Each call with its reply (which may be a ``ResponseError``)."""
         start = len(self._appending)
         return zip(self._calls, replies[start : start + len(self._calls)], strict=True)

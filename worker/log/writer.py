@@ -30,7 +30,7 @@ from shared.store.claims import Claim
 from shared.store.keys import Keys
 from shared.store.log import Log
 from worker.log.attempt_log import FENCED, AttemptLog
-from worker.log.flush import Call, Flush
+from worker.log.flush import Flush, ScriptCall
 from worker.log.flush_policy import FlushPolicy
 from worker.log.recovery import reconcile, stays_doubtful
 from worker.metrics import WorkerMetrics
@@ -75,7 +75,7 @@ class LogWriter:
         self._policy = FlushPolicy()
         self._doubtful: dict[AttemptLog, None] = {}
         self._doubt_at = 0.0
-        self._calls: dict[Call, None] = {}
+        self._calls: dict[ScriptCall, None] = {}
         self._work = asyncio.Event()
 
     def begin(self, stream_id: str, claim: Claim) -> AttemptLog:
@@ -130,10 +130,10 @@ class LogWriter:
         """Run a script after all appends of this attempt. Out: its reply, split into words."""
         if attempt.all_acknowledged:
             self._policy.discard(attempt)  # or the call would wait for a flush in which nothing is appended
-        self._enqueue(call := Call(attempt, name, args))
+        self._enqueue(call := ScriptCall(attempt, name, args))
         return tuple((await call.reply).decode().split())
 
-    def _enqueue(self, call: Call) -> None:
+    def _enqueue(self, call: ScriptCall) -> None:
         self._calls[call] = None
         self._work.set()
 
@@ -284,7 +284,7 @@ class LogWriter:
 
     def _snapshot(self, attempt: AttemptLog, *, anew: bool = False) -> None:
         """Bring this attempt's snapshot up to all that was acknowledged."""
-        call = Call(attempt, "snapshot", (attempt.epoch, *attempt.snapshot_step(anew=anew)))
+        call = ScriptCall(attempt, "snapshot", (attempt.epoch, *attempt.snapshot_step(anew=anew)))
         call.reply.add_done_callback(lambda done: self._snapshot_replied(attempt, done))
         self._enqueue(call)
 

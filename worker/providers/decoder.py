@@ -5,7 +5,7 @@ Theory of operation. An answer is a state machine, as h11 is one for HTTP. :meth
 :meth:`StreamDecoder.expire` ends an answer whose time is over. After the end nothing changes the answer any more.
 
 *What ends an answer.* A finish reason is a hint. Some providers send it with every chunk, or together with the
-reasoning, long before the text; a text or a tool call after a reason makes that reason void. The end is one of
+reasoning, long before the text. Text, reasoning or a tool call after a reason makes it void. The end is one of
 three: the provider's end mark, the end of the body, or a bounded silence after a reason. The length of that silence
 depends on how far the reason can be trusted. A reason is trusted if it was alone in its event, followed text or a
 tool call, and the provider has never taken one back; then END_WAIT_S of silence are enough. After any other reason
@@ -24,7 +24,7 @@ always unread for a moment.)
 ``length`` and names the limit. An event that is too large is skipped, with a part ``omitted``. One feed takes
 TAKE_BYTES at most, and the rest waits for the next one (``behind``), so that no answer delays the others of its
 worker. Everything that is not content passes a token bucket: a provider that sends meaningless lines as fast as it
-can is given up after some thousands of them, long before any timeout.
+can is given up after some 16,000 of them, long before any timeout.
 """
 
 from collections.abc import Iterable

@@ -449,8 +449,8 @@ def _about(words: list[str], sentence: str, numbers: list[int]) -> About:
     by_number = [about for number in numbers if (about := _of_status(number))]
     if generally == "server" and by_number and by_number[0] not in _PASSING:
         generally = None  # Ollama: api_error, under 404
-    # A phrase says what is wrong with a request. An error that is not the request's fault does not become one
-    # because its sentence happens to have such a phrase.
+    # Most phrases say what is wrong with a request. They are ignored for an error that passes, because its sentence
+    # may contain such a phrase by accident.
     passing = generally in _PASSING or (generally is None and by_number[:1] in (["server"], ["rate"]))
     for about in phrases:
         if about == "server" and generally == "request":
@@ -487,8 +487,7 @@ def to_provider_error(
     known; ``status`` is the response's, for an error before the stream.
 
     In the stream (``in_stream``) an error that passes, or whose subject is unknown, is a ``provider_error_event``:
-    part of the answer may have been generated and paid for, so asking again is another decision than before the
-    stream.
+    part of the answer may have been generated and paid for, so a retry is no longer free.
     """
     head = f"The provider {provider.name!r}" if provider else "The provider"
     told = f" (status {status})" if status not in (None, 200) else ""

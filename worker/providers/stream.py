@@ -7,7 +7,7 @@ provider down.
 
 One timer serves a whole answer. It is left alone while the deadline moves away, and set again when it fires too
 early. While data is unread the timer does nothing: the next read checks the deadline after its data, and sets the
-timer. A read takes as much as the answer takes at once; for the rest there is a hint, as if it had just arrived.
+timer. A read takes only as much as the decoder takes at once. The rest gets a hint, as if it had just arrived.
 """
 
 import asyncio
@@ -93,7 +93,7 @@ class ProviderStream:
         if behind:
             decoder.feed(b"", now, now - since)
             decoder.sooner = True
-        else:  # what came behind the bytes that waited is still unread, so an end is told only here
+        else:  # while fed bytes wait, later ones stay unread: only here the end can be reported
             if data := connection.read():
                 decoder.feed(data, now, now - since)
             if connection.ended is not None:

@@ -1,7 +1,7 @@
 -- End a stream by its writer: the finish reason, the terminal event, the last of the snapshot, the record, the expiry.
 -- ARGV: nonce, epoch, n, status, data, retention in ms, keep the prompt (1 or 0),
---       snapshot: id as of which ('' for none), offset, chunk; the data of the `finishing` event, which takes n, so that
---       the terminal event takes n + 1 ('' for none); then field and value pairs
+--       snapshot: id of its last event ('': no step), offset, chunk; data of the `finishing` event ('': none), which
+--       gets the id n (then the terminal event gets n + 1); then field and value pairs
 -- Out:  finished <id> | ended <status> | fenced | behind <last id> | mismatch <length> | gone
 local nonce, epoch, n, status, data, retention_ms, keep_prompt, as_of, offset, chunk, finishing = unpack(ARGV, 1, 11)
 if redis.call('EXISTS', META) == 0 then

@@ -1,4 +1,4 @@
--- In front of every script (see shared/redis/scripts.py). All scripts take the same five keys of one {id}.
+-- In front of every script of the log's side (see shared/redis/scripts.py). Their first five keys are a stream's.
 local META, LOG, SNAPSHOT, LEASE, PRESENCE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 
 -- The server's clock, in ms: the only clock that counts.

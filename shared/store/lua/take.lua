@@ -58,8 +58,8 @@ local function fits(kind, name, factor)
   return places < room and (held[key] or 0) < factor * more
 end
 
--- A key may have one more of a provider's places while it has fewer of them than the provider has free. A key that filled
--- all places of a provider would leave none there for other keys.
+-- A key may have one more of a provider's places while it has fewer than the free places minus the provider's places. A
+-- key that filled all places of a provider would leave none there for other keys.
 local function fits_lane(lane, provider, owner, factor)
   if provider == '' or owner == '' or most_of_key > 0 or not (shares.key and shares.provider) then
     return true

@@ -1,4 +1,4 @@
--- One command that must run at full memory: a sign of life, which replaces the one before it.
+-- One command that must run at full memory: a worker's sign of life, or taking the turn to sweep.
 -- KEYS: the command's keys
 -- ARGV: the command
 return redis.call(unpack(ARGV))

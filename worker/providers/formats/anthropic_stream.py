@@ -4,7 +4,7 @@ Source: the Anthropic API reference, "Streaming messages" and "Errors", and llam
 A stream is ``message_start``, then content blocks, each with its start, deltas and stop, then ``message_delta``
 with the reason and ``message_stop``. ``ping`` and ``error`` may come anywhere, and so may new types.
 
-Theory of operation. Blocks of text, thinking and tool use have words in our vocabulary. A block of thinking is also
+Theory of operation. Text, thinking and tool use have their own kinds of delta. A block of thinking is also
 kept under ``provider``, whole and with its signature, at its end: a later request with a tool's result must send it
 back unchanged. The same holds for a block of ``redacted_thinking``. Every other block is kept at its end, with the
 pieces of its input joined. Deltas of other types (``citations_delta``) and new types are kept as they come. All of

@@ -36,10 +36,10 @@ from worker.providers.formats.reader import (
 )
 
 _REASONING: Final = frozenset({"reasoning_content", "reasoning", "reasoning_details"})
-_NOISE: Final = frozenset({"index", "tool_call_id", "token_id", "token_ids", "channel"})
+_LEFT_OUT: Final = frozenset({"index", "tool_call_id", "token_id", "token_ids", "channel"})
 """Fields that come with each token from Mistral, Together, vLLM and Groq, and are left out."""
 _KNOWN: Final = (
-    frozenset({"role", "name", "content", "refusal", "tool_calls", "function_call"}) | _REASONING | _NOISE
+    frozenset({"role", "name", "content", "refusal", "tool_calls", "function_call"}) | _REASONING | _LEFT_OUT
 )
 _TEXTS_OF_DETAILS: Final = ("text", "summary", "data", "signature")
 """Fields of a block of reasoning whose pieces are appended."""
@@ -217,7 +217,7 @@ class OpenAIReader(AnswerReader):
             yield from self._others.omit(kept) if details is None else self._others.keep(kept, [details])
 
     def _content(self, kind: str, content: Any, depth: int = MAX_PARTS_DEPTH) -> Iterator[Said]:
-        """Content as a text, or as parts: texts, thinking, and parts without a word in our vocabulary."""
+        """Content as a text, or as parts: texts, thinking, and parts that fit no other kind of delta."""
         if not isinstance(content, list | dict):
             if said := self._whole_pairs(kind, text_of(content)):
                 yield Said({kind: said})

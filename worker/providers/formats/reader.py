@@ -10,8 +10,8 @@ end of a piece waits for the next piece of its kind. A half that stays alone bec
 
 *Tool calls.* The index that a provider gives does not identify a call: some providers give one index to all calls,
 or none. A new id that is not empty opens a call. A piece without an index belongs to the last call. The index that
-viewers see is our own count (:class:`Calls`). If a whole input comes at the start or again at the end, as well as
-in pieces, it is told once.
+viewers see is our own count (:class:`Calls`). An input may come both in pieces and whole, at the start or at the
+end. It is reported once.
 
 *The end.* Some things are known only at the answer's end: that a call has no arguments or no id, that a half has no
 other half, that a block of reasoning is complete. :meth:`AnswerReader.last` gives them.
@@ -34,7 +34,7 @@ from worker.providers.errors import ErrorInAnswer, is_error_object, read_error
 
 MAX_COUNT: Final = 2**53
 """The largest integer that a browser counts exactly. No answer has that many tokens."""
-MAX_NOISE: Final = 200
+MAX_BARE_WORD: Final = 200
 """The most characters of a sign of life that is not JSON: ``ping``, or a few words."""
 
 MAX_PARTS_DEPTH: Final = 16
@@ -47,7 +47,7 @@ MAX_LOOKS: Final = 8
 """How often one call's arguments are parsed to see whether they are complete. Providers repeat them once."""
 
 MAX_KEPT_BYTES: Final = 1024 * 1024
-"""The most bytes of one answer that are kept for things without a word in our vocabulary: as much as a single event
+"""The most bytes of one answer that are kept for parts that fit no other kind of delta: as much as a single event
 of a provider may hold. More than that (an image, or the pages that a search found) would take more memory than
 everything that the model says."""
 
@@ -365,11 +365,11 @@ def _repeats(call: _Call, arguments: str) -> bool:
     return whole is not None and decode(arguments) in (whole, {})
 
 
-# -- what has no word -------------------------------------------------------------------------------------
+# -- other parts --------------------------------------------------------------------------------------
 
 
 class Others:
-    """Things without a word in the vocabulary of :mod:`shared.protocol.events`, kept as they are, within a bound.
+    """Parts that fit no other kind of delta (:mod:`shared.protocol.events`), kept unchanged, within a bound.
 
     When an answer has reached the bound, one part of type ``omitted`` says so, and nothing more is kept.
     """
@@ -408,7 +408,7 @@ class Others:
 
 
 class Pieces:
-    """A text that comes in pieces and is kept whole, within the same bound. A longer text is dropped."""
+    """A text that comes in pieces and is kept whole, up to MAX_KEPT_BYTES characters. A longer text is dropped."""
 
     __slots__ = ("_left", "_pieces")
 
@@ -455,8 +455,8 @@ class AnswerReader(Reader):
     def read(self, event: ServerSentEvent) -> Iterator[ProviderEvent]:
         """The meaning of one event, in its order; it may be empty.
 
-        Raises :class:`ProviderError`: for an error with the code for its subject, or ``provider_error_event`` if it
-        may pass; ``provider_garbage`` for incomplete JSON."""
+        Raises :class:`ProviderError`, with the code of the error's subject, ``provider_error_event`` if it may
+        pass, or ``provider_garbage`` for incomplete JSON."""
         try:  # nearly every event takes this path, without a generator around another
             value = _anything.decode(event.data)
         except UNREADABLE:
@@ -512,7 +512,7 @@ class AnswerReader(Reader):
             yield from self._value(value, event)
         elif (reading := read_error(data)) is not None:
             raise ErrorInAnswer(reading)
-        elif len(data) > MAX_NOISE or any(sign in data for sign in '{}["<'):
+        elif len(data) > MAX_BARE_WORD or any(sign in data for sign in '{}["<'):
             raise ProviderError(
                 "provider_garbage", "The provider sent an event that can't be read.", retryable=True
             )

@@ -23,7 +23,7 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 MAX_HEADERS: Final = 256
 """Headers of one response that are read; the rest is ignored."""
 MAX_FRAMING_BYTES: Final = 64 * 1024
-"""The most bytes in a second of reads without a byte of the body: chunk extensions and trailers have no meaning
+"""The most bytes a second in reads that hold only framing (chunk extensions, trailers), which has no meaning
 here."""
 MAX_UNREAD_BYTES: Final = 32 * 1024
 """The most bytes that wait for the reader's turn (and one read more): seconds of most models' output. When Redis
@@ -165,8 +165,8 @@ class DirectConnection(asyncio.Protocol):
         self._transport.abort()
 
     def release(self) -> None:
-        """The response was read to its end. Keep reading: an idle connection, too, shows only then that its server
-        closes it."""
+        """The response was read to its end. Keep reading, otherwise nobody notices that the server closes the idle
+        connection."""
         self.ready = ignore_hint
         self._in_body = False
         self._parts.clear()
@@ -215,7 +215,7 @@ class DirectConnection(asyncio.Protocol):
         self.ready()
 
     def _fail(self, error: NoResponse) -> None:
-        """The response is over: none can come any more, or no more of its body."""
+        """End the response: before its head (:meth:`ask` raises this), or in its body."""
         if not self._lost:
             self._lost = True
             self._transport.abort()

@@ -3,8 +3,8 @@
 Theory of operation. A connection carries one request at a time. When its response was read to its end, it is kept
 for IDLE_S. The youngest kept connection is used first, so that old ones expire. A connection that its server closes
 while idle is not used again. If the server's close and the next request cross, the request is sent again at once on
-a new connection, because the server has not read it. The number of connections is bounded by ``max_streams``. There
-is no other limit, because none may stop a stream here.
+a new connection, because the server has not read it. Busy connections are bounded by the worker's streams (at most
+:data:`worker.places.HELD` times ``max_streams``). There is no other limit, because none may stop a stream here.
 
 Looking up the name and connecting, TLS included, must end within ``connect_timeout_s``. Several addresses are raced
 as RFC 8305 says (``aiohappyeyeballs``), so that a broken IPv6 costs a quarter of a second, and not the whole
@@ -35,7 +35,7 @@ IDLE_S: Final = 15.0
 """Shorter than any provider's own idle timeout, so that a request seldom meets a connection that is being
 closed."""
 MAX_IDLE: Final = 256
-"""The most idle connections to one origin: as many as streams may run by default. Each has a socket and a few
+"""The most idle connections to one origin: more than a worker's default places (200). Each has a socket and a few
 KiB."""
 NAME_LIFE_S: Final = 10.0
 """How long a looked-up name is kept, so that a burst of streams looks it up once. Most resolvers keep it for
