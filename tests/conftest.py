@@ -71,12 +71,6 @@ LONGEST = (
     "test_ag_ui_cuts",
     "test_cluster_client",
     "test_responses_doors",
-    "test_connections",
-    "test_transport",
-    "test_retries",
-    "test_provider_timeouts",
-    "test_provider_connections",
-    "test_cli",
 )
 """Files that take five seconds and more: they begin first, so that no worker of pytest-xdist is left alone with one
 at the end. One in three computes, as a browser does, and two mostly wait: files that all wait would leave the cores
