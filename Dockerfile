@@ -1,4 +1,5 @@
-# Two images that share their layers: `headrace` runs the API and the workers, `headrace-model` the local model.
+# Two images that share their layers: `headrace` runs the API, the workers and the terminal commands,
+# `headrace-model` the local model.
 # What changes seldom comes first: after a change of code only the last layers are built again.
 
 FROM python:3.11-slim AS packages

@@ -16,8 +16,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
 AT_ONCE: Final = 8
-MOST_AGAIN: Final = 20
-"""A machine at half of its speed had six. Twenty, one after another, take some minutes."""
+MOST_AGAIN: Final = 10
 FAILED: Final = 1
 """pytest's exit code when it ran to its end, and a test failed. (With -x it is another one.)"""
 

@@ -11,9 +11,9 @@ the entry that brought it: how many entries stood in front of it in the log. Fro
   and the count of those (``extras``);
 - the state at an earlier place: the parts that had begun, with the pieces that had come (:meth:`PartsDialect.at`).
 
-Where the answer starts over (``restart``) a dialect ends with its error event. A dialect with an
-event that takes back the text since the last beginning (``resets``) goes on instead, with an empty row. It has no
-twin at a place before that beginning. A viewer that has seen text and then needs a snapshot gets an error event.
+Where the answer starts over (``restart``) a dialect ends with its error event. A dialect with an event that takes
+back the text since the last beginning (``resets``) goes on instead, with an empty row. It has no twin at a place
+before that beginning. A viewer that has seen text and then needs a snapshot gets an error event.
 
 A snapshot tells the same deltas with neighbours merged. So parts, ids and all numbers behind it are as they were;
 the merged pieces stand at the first indexes of their range, and ``nothing`` fills the rest.

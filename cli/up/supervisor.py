@@ -106,7 +106,7 @@ class Supervisor:
         except* ChildFailed as failures:
             failed.extend(error for error in failures.exceptions if isinstance(error, ChildFailed))
         if failed:
-            # Behind the clause, because Python 3.11.2 puts what is raised in it into a group (gh-103590).
+            # Raised here, because Python 3.11.2 wraps an error that the clause raises in a group (gh-103590).
             raise failed[0]
 
     async def stop(self) -> None:

@@ -79,13 +79,13 @@ class Settings(BaseModel):
     log_cap: int = Field(4096, ge=50, description="entries a log keeps at least (MAXLEN ~)")
     retention_s: Positive = Field(86_400, description="life of a finished stream")
     rewrite_s: Limit = Field(
-        600, description="seconds between rewrites of the server's file, which rid it of erased text; 0: none"
+        600, description="seconds between two rewrites of the server's file, which remove erased text; 0: none"
     )
     keep_prompt: bool = Field(False, description="keep the request in the record when the stream has ended")
 
     lease_ms: int = Field(3000, ge=500, description="a worker silent for this long has lost its streams")
     max_attempts: Count = Field(3, description="tries at one generation before it is failed")
-    max_streams: Count = Field(200, description="streams at once in one worker process")
+    max_streams: Count = Field(200, description="streams that one worker process reads at once")
     max_stream_s: Positive = Field(3600, description="longest life of one generation")
     drain_s: NotNegative = Field(0, description="how long streams may run on after SIGTERM")
     flush_ms: NotNegative = Field(9, description="a worker's flushes are at least this far apart")
@@ -107,7 +107,7 @@ class Settings(BaseModel):
         30,
         ge=2,
         le=3600,
-        description="how long an answer goes on whose OpenAI caller has left, before it is cancelled",
+        description="seconds that an answer goes on after its OpenAI caller has left; then it is cancelled",
     )
     linger_s: NotNegative = Field(5, description="life of a shared buffer after its last viewer")
 
@@ -138,7 +138,7 @@ class Settings(BaseModel):
     max_queue: Limit = Field(10_000, description="streams that may wait for a worker")
     running_per_key: Limit = Field(
         0,
-        description="places of a worker that a key may hold; 0: fewer than are free, where there are several keys",
+        description="streams of one key that a worker runs at once; 0: a fair share, where there are several keys",
     )
     viewers_per_key: Limit = Field(
         0, description="viewers that a key's streams may have in one API process; 0: its share"

@@ -7,8 +7,8 @@ Theory of operation. No quota is a counter that must be decreased, because the p
 - *Streams at once* is a sorted set of ids. Ids stay in it when their streams end. Once the set is full, the caller
   checks which streams still live, drops the others and asks again. So the usual create costs nothing extra, and a
   stream whose worker, API or record vanished gives its place back.
-- *Waiting jobs* is the length of arq's queue without place 0. Creates that run at once on two servers may pass, so
-  the bound can be exceeded by as many. Where there are several keys, a key may add a job as long as it has fewer
+- *Waiting jobs* is the length of arq's queue without place 0. Creates that run at once on two servers may all pass,
+  so the bound can be exceeded by as many. Where there are several keys, a key may add a job as long as it has fewer
   jobs than there is room left: one key alone fills a half, two fill a third each (the rule by which workers share
   their places, see :mod:`shared.store.queue`).
 - *Bytes of a key* are the bytes of its requests while their streams are unfinished, and then the bytes of the

@@ -17,7 +17,8 @@ class Authority:
         self.certificate = self._written("pem", self._ca.cert_pem)
 
     def signed(self, *names: str, expired: bool = False) -> tuple[Path, Path]:
-        """A server's certificate for these names (without one: for this machine), and its key."""
+        """A server's certificate for these names (without one: for this machine), and its key. The next call
+        replaces both files."""
         until = datetime.now(UTC) + timedelta(days=-1 if expired else 2)
         leaf = self._ca.issue_cert(*(names or ("localhost", "127.0.0.1", "::1")), not_after=until)
         chain = Blob(b"".join(one.bytes() for one in leaf.cert_chain_pems))

@@ -167,8 +167,8 @@ class AttemptEnding:
         if outcome.usage is None or outcome.charged:
             return
         try:
-            charged = self._streams.charge(attempt.stream_id, attempt.attempt, *_paid(outcome))
-            await asyncio.wait_for(charged, HANDOVER_S)
+            charge = self._streams.charge(attempt.stream_id, attempt.attempt, *_paid(outcome))
+            await asyncio.wait_for(charge, HANDOVER_S)
         except (*AWAY, RedisError) as error:
             log.warning("usage_not_noted", stream=attempt.stream_id, error=type(error).__name__)
 

@@ -70,8 +70,8 @@ class ProviderLimiter:
 
     async def _leave(self, stream_turn: StreamTurn) -> None:
         try:
-            left = self._limits.leave(stream_turn.request, stream_turn.second, stream_turn.used)
-            await asyncio.wait_for(left, LEAVE_S)
+            leave = self._limits.leave(stream_turn.request, stream_turn.second, stream_turn.used)
+            await asyncio.wait_for(leave, LEAVE_S)
         except (*AWAY, RedisError) as error:
             # A turn that is not given back expires.
             log.info("turn_not_given_back", error=type(error).__name__)

@@ -60,7 +60,7 @@ async def reconcile(
         (append_reply,) = await connection.exchange([again.append(verdict)])
         outcome = append_outcome(append_reply)
         if outcome is True:
-            log.info("entries_restored", stream=attempt.stream_id, entries=len(verdict))
+            log.info("log_mended", stream=attempt.stream_id, entries=len(verdict))
         yield attempt, outcome, True
 
 
