@@ -46,7 +46,7 @@ async def test_the_app_of_the_page_resumes_and_stops(tmp_path: Path, chromium: P
             await page.wait_for_function(f"text => {SAID} && !text.startsWith({SAID})", arg=script_text(script))
             await page.click("text=Stop")
             await page.wait_for_selector("text=Ask")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while stack.calls(stopped["name"])[0].closed_by is None:
                     await asyncio.sleep(0.02)
             assert stack.calls(stopped["name"])[0].closed_by == "client"

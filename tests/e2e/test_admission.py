@@ -120,7 +120,7 @@ async def test_viewers_of_a_stream_are_counted_on_all_processes(tmp_path: Path) 
             third = await stack.client.get(urls[0])
             assert third.status_code == 200, "EventSource would give up at any other"
             assert third.text == "retry: 2000\n: too many viewers of this stream; come back soon\n"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not (await view(stack.client, urls[0], most=1)).ids:
                 await asyncio.sleep(0.2)
         await stack.client.post(f"{made['url']}/cancel")

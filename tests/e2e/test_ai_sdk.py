@@ -143,7 +143,7 @@ async def test_a_piece_of_the_answer_that_a_page_kept_is_replaced_by_the_whole(
 
 async def until_said(stack: Stack, chat: str) -> str:
     """Wait until the chat's answer is under way. Out: its stream."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             async with stack.client.stream("GET", f"/api/chat/{chat}/stream") as response:
                 if response.status_code == 200:
@@ -163,7 +163,7 @@ async def test_a_stop_ends_the_generation_and_the_client_s_message(
         assert told["stopped"] == 204
         assert told["status"] == "ready"
         assert 0 < len(texts(told["messages"][-1])) < len(script_text(SLOW))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while stack.calls(chat)[0].closed_by is None:
                 await asyncio.sleep(0.02)
         assert stack.calls(chat)[0].closed_by == "client"
@@ -300,7 +300,7 @@ async def test_a_continued_answer_too_long_to_be_kept_is_not_resumed(stack: Stac
         {"id": "a", "role": "assistant", "parts": [done, {"type": "data-map", "data": "x" * 300_000}]},
     ]
     asked = asyncio.create_task(post(stack, {"id": chat, "messages": messages}))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await stream_of(stack, chat) is None:
             await asyncio.sleep(0.02)
     assert (await stack.client.get(f"/api/chat/{chat}/stream")).status_code == 204
@@ -309,7 +309,7 @@ async def test_a_continued_answer_too_long_to_be_kept_is_not_resumed(stack: Stac
 
 
 async def post(stack: Stack, body: Any, **more: Any) -> httpx.Response:
-    return await stack.client.post("/api/chat", json=body, timeout=30, **more)
+    return await stack.client.post("/api/chat", json=body, timeout=60, **more)
 
 
 async def stream_of(stack: Stack, chat: str) -> bytes | None:
@@ -323,7 +323,7 @@ async def test_a_resume_while_the_post_is_on_its_way_waits_for_it(stack: Stack) 
     chat, stream_id = new_chat(), new_stream_id()
     async with Redis.from_url(stack.server.url) as redis:
         await redis.set(Keys("headrace").chat("", chat), stream_id)
-        asked = asyncio.create_task(stack.client.get(f"/api/chat/{chat}/stream", timeout=30))
+        asked = asyncio.create_task(stack.client.get(f"/api/chat/{chat}/stream", timeout=60))
         await asyncio.sleep(0.5)
         assert not asked.done()
         made = await stack.create(SCRIPT)
@@ -331,7 +331,7 @@ async def test_a_resume_while_the_post_is_on_its_way_waits_for_it(stack: Stack) 
         assert '"finishReason":"stop"' in (await asked).text
         # One whose create was lost is given up.
         await redis.set(Keys("headrace").chat("", chat), stream_id)
-        assert (await stack.client.get(f"/api/chat/{chat}/stream", timeout=30)).status_code == 204
+        assert (await stack.client.get(f"/api/chat/{chat}/stream", timeout=60)).status_code == 204
         assert await stream_of(stack, chat) is None
 
 
@@ -421,7 +421,7 @@ async def test_a_log_that_lost_its_beginning_tells_the_whole_answer(
         script = {**SCRIPT, "tokens": 400, "interval_ms": 10, "tool_call": True}
         asked = asyncio.create_task(run(ai_sdk, short, package, "ask", script, chat=chat))
         stream_id = await until_said(short, chat)
-        async with Redis.from_url(short.server.url) as redis, asyncio.timeout(20):
+        async with Redis.from_url(short.server.url) as redis, asyncio.timeout(60):
             first = {b"e": b""}
             while first[b"e"] != b"message":  # a busy worker writes several tokens as one entry
                 await asyncio.sleep(0.05)

@@ -32,8 +32,8 @@ async def test_another_key_s_chat_is_one_that_nobody_began(tmp_path: Path) -> No
         assert told(await client.post("/api/chat", json=body(chat))) == (401, "key_missing")
         assert told(await client.get(f"/api/chat/{chat}/stream")) == (401, "key_missing")
         hers, his = ({"Authorization": f"Bearer {secret}"} for secret in (alice, bob))
-        asked = asyncio.create_task(client.post("/api/chat", json=body(chat, SCRIPT), headers=hers, timeout=30))
-        async with asyncio.timeout(10):
+        asked = asyncio.create_task(client.post("/api/chat", json=body(chat, SCRIPT), headers=hers, timeout=60))
+        async with asyncio.timeout(60):
             while await status(stack, chat, hers) != 200:
                 await asyncio.sleep(0.05)
         assert (await client.get(f"/api/chat/{chat}/stream", headers=his)).status_code == 204
@@ -54,8 +54,8 @@ async def status(stack: Stack, chat: str, headers: dict[str, str]) -> int:
 async def test_limits_say_when_to_come_back(tmp_path: Path) -> None:
     async with running_stack(tmp_path, HEADRACE_STREAMS_PER_KEY="1", HEADRACE_MAX_BODY_BYTES="20000") as stack:
         chat = new_chat()
-        asked = asyncio.create_task(stack.client.post("/api/chat", json=body(chat, SCRIPT), timeout=30))
-        async with asyncio.timeout(10):
+        asked = asyncio.create_task(stack.client.post("/api/chat", json=body(chat, SCRIPT), timeout=60))
+        async with asyncio.timeout(60):
             while await status(stack, chat, {}) != 200:
                 await asyncio.sleep(0.05)
         other = await stack.client.post("/api/chat", json=body(new_chat()))
@@ -84,14 +84,14 @@ async def test_a_redis_that_is_away_is_a_503_and_the_chat_goes_on_behind_it(tmp_
             assert answer.headers["retry-after"]
         await asyncio.to_thread(stack.server.start_again)
         await stack.until_ready()
-        assert '"finishReason":"stop"' in (await stack.client.post("/api/chat", json=body(chat), timeout=30)).text
+        assert '"finishReason":"stop"' in (await stack.client.post("/api/chat", json=body(chat), timeout=60)).text
 
 
 async def test_where_a_model_cannot_continue_the_chat_is_told(tmp_path: Path) -> None:
     async with running_stack(tmp_path, workers=2) as stack:
         chat = new_chat()
-        asked = asyncio.create_task(stack.client.post("/api/chat", json=body(chat, SCRIPT), timeout=30))
-        async with asyncio.timeout(10):
+        asked = asyncio.create_task(stack.client.post("/api/chat", json=body(chat, SCRIPT), timeout=60))
+        async with asyncio.timeout(60):
             while await status(stack, chat, {}) != 200:
                 await asyncio.sleep(0.05)
         async with stack.client.stream("GET", f"/api/chat/{chat}/stream") as response:

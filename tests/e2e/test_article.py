@@ -179,7 +179,7 @@ async def test_a_connection_lost_before_the_first_token_starts_no_second_generat
                 break
     headers = {"Last-Event-ID": parser.last_id}
     coming = asyncio.create_task(stack.client.get("/chat/stream", params=params, headers=headers, timeout=60))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not stack.calls("early"):
             await asyncio.sleep(0.02)
     stack.provider.release("early")
@@ -240,12 +240,12 @@ async def test_the_aware_stream_names_itself_first_and_takes_heartbeats(stack: S
 async def test_a_killed_worker_doubles_no_text_here(stack: Stack) -> None:
     script = {"tokens": 60, "interval_ms": 40, "name": "kill", "numbered": True}
     reading = asyncio.create_task(ask(stack, script))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not stack.calls("kill") or stack.calls("kill")[0].sent < 10:
             await asyncio.sleep(0.05)
     stack.workers[-1].kill()
     await stack.add_worker()
-    events = parsed((await asyncio.wait_for(reading, 60)).content)
+    events = parsed((await asyncio.wait_for(reading, 90)).content)
     assert texts(events) == script_text(script, call=1)
     assert events[-1].event == "done"
 

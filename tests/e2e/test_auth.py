@@ -51,7 +51,7 @@ async def closed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stac
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stranger(closed: Stack) -> AsyncIterator[httpx.AsyncClient]:
     """A client without a key."""
-    async with httpx.AsyncClient(base_url=closed.apis[0].url, timeout=10) as client:
+    async with httpx.AsyncClient(base_url=closed.apis[0].url, timeout=60) as client:
         yield client
 
 
@@ -344,7 +344,7 @@ async def test_a_chunked_body_that_is_too_large_gets_its_answer(closed: Stack, p
 
 async def test_a_body_without_an_end_is_cut(closed: Stack) -> None:
     sent: list[int] = []
-    async with httpx.AsyncClient(base_url=closed.apis[0].url, headers=bearer(ALICE), timeout=20) as client:
+    async with httpx.AsyncClient(base_url=closed.apis[0].url, headers=bearer(ALICE), timeout=60) as client:
         try:
             answer = await client.post("/v1/streams", content=chunks(1600, sent))
             assert answer.status_code == 413
@@ -356,13 +356,13 @@ async def test_a_body_without_an_end_is_cut(closed: Stack) -> None:
 async def test_an_api_without_keys_does_not_listen_for_others(tmp_path: Path) -> None:
     env = base_env(HEADRACE_HOST="0.0.0.0", HEADRACE_PORT="0")
     with Child("open-api", ("api",), env, tmp_path, forked=True) as child:
-        assert child.wait(20) == 1
+        assert child.wait(60) == 1
         assert "headrace key new" in child.output()
 
 
 async def test_up_without_keys_does_not_listen_for_others(tmp_path: Path) -> None:
     argv = ("cli", "up", "--host", "0.0.0.0", "--port", "0", "--data-dir", str(tmp_path / "d"))
     with Child("open-up", argv, base_env(), tmp_path, forked=True) as child:
-        assert child.wait(20) == 2
+        assert child.wait(60) == 2
         assert "headrace key new" in child.output()
     assert not (tmp_path / "d").exists()

@@ -11,8 +11,8 @@ from tests.support.viewing import view, view_to_end
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-CLOSED_WITHIN_S = 3.0
-"""A generous reading of one second; it usually takes some milliseconds."""
+CLOSED_WITHIN_S = 10.0
+"""A generous reading of one second, which `make chaos` holds; it usually takes some milliseconds."""
 
 
 async def closed_after(stack: Stack, name: str, since: float) -> float:
@@ -38,7 +38,7 @@ async def closed_after(stack: Stack, name: str, since: float) -> float:
 async def test_a_cancel_closes_the_upstream_at_once(shared_stack: Stack, script: dict) -> None:
     made = await shared_stack.create(script)
     viewing = asyncio.create_task(view_to_end(shared_stack.client, made["events_url"]))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not shared_stack.calls(script["name"]) or (
             not shared_stack.calls(script["name"])[0].sent and "hang_before_first" not in script
         ):

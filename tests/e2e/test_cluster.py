@@ -94,7 +94,7 @@ async def test_a_fail_over_of_a_master_loses_nothing(stack: Stack, cluster: Clus
     key = Keys("headrace").log(made["id"])
     master = await asyncio.to_thread(cluster.master_of, key)
     await asyncio.to_thread(master.kill)
-    seen = await asyncio.wait_for(viewing, 60)
+    seen = await asyncio.wait_for(viewing, 90)
     assert (await asyncio.to_thread(cluster.master_of, key)).port != master.port
     record = await stack.record(made["id"])
     assert record["status"] == "done"

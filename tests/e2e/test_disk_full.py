@@ -117,5 +117,5 @@ def test_a_full_disk_under_the_logs_and_the_state_file_stops_nothing(disk: Path,
         os.kill(next(iter(children(up.pid))), signal.SIGKILL)
         wait_until(lambda: (disk / "up.json").exists(), what="the state, now that there is room")
         up.send(signal.SIGTERM)
-        up.wait(15)
+        up.wait(60)
         assert not (disk / "up.json").exists()

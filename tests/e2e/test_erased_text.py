@@ -12,7 +12,7 @@ from shared.config.settings import load
 from tests.support.processes import start_server
 from tests.support.stack import Stack, running_stack
 
-WITHIN_S = 40.0
+WITHIN_S = 60.0
 
 
 def holds(directory: Path, text: str) -> bool:

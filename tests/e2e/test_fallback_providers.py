@@ -75,7 +75,7 @@ async def seen_of(stack: Stack, script: dict[str, Any], **more: Any) -> tuple[Se
 
 async def costs_noted(stack: Stack, stream_id: str) -> Any:
     """What the record tells of each attempt's cost; it is noted behind the end."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not (costs := (await stack.record(stream_id))["cost_by_attempt"]):
             await asyncio.sleep(0.02)
     return costs

@@ -24,7 +24,7 @@ async def fill(redis: Redis, share: float) -> None:
 
 
 async def until_ready(stack: Stack, status: int, **wanted: Any) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while True:
             answer = await stack.client.get("/readyz")
             if answer.status_code == status and wanted.items() <= answer.json().items():

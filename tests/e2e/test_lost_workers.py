@@ -12,15 +12,17 @@ from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 from tests.support.viewing import view_to_end
 
-TAKE_OVER_S = 8.0
+TAKE_OVER_S = 30.0
 """A lease of 3 s, half a second for the sweep, and room for a busy machine; usually about 3 s. What is promised (a
 median under 5 s) is held by the long chaos run, which has enough of them: see `tests/chaos/timings.py`."""
-HAND_OVER_S = 2.5
-"""Less than a lease, and room for a busy machine; usually 0.2 s. Promised is a median under 1 s, as above."""
+LONG_LEASE_MS = "60000"
+"""Where a hand-over is tested: whoever waited for the lease would come too late."""
+HAND_OVER_S = 20.0
+"""Far less than that lease, with room for a busy machine; usually 0.2 s. Promised is a median under 1 s."""
 
 
 async def test_a_killed_worker_is_replaced_and_viewers_see_one_restart(stack: Stack) -> None:
-    script = {"tokens": 80, "interval_ms": 40, "name": "kill", "numbered": True}
+    script = {"tokens": 80, "interval_ms": 5, "hang_after": 40, "name": "kill", "numbered": True}
     made = await stack.create(script)
     viewing = asyncio.create_task(view_to_end(stack.client, made["events_url"]))
     await stack.until_said(made["id"], 20)
@@ -30,6 +32,7 @@ async def test_a_killed_worker_is_replaced_and_viewers_see_one_restart(stack: St
         while len(stack.calls("kill")) < 2:
             await asyncio.sleep(0.02)
     print(f"taken over after {time.monotonic() - killed_at:.2f} s")
+    stack.provider.release("kill")
     seen = await viewing
     assert seen.types == ["started", "restart", "finishing", "done"]
     assert seen.text == script_text(script, call=2)
@@ -42,7 +45,7 @@ async def test_a_killed_worker_that_had_said_nothing_is_not_noticed(stack: Stack
     script = {"tokens": 10, "name": "quiet", "numbered": True, "hang_before_first": True, "fail_times": 1}
     made = await stack.create(script)
     viewing = asyncio.create_task(view_to_end(stack.client, made["events_url"]))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not stack.calls("quiet"):
             await asyncio.sleep(0.02)
     (await stack.carrier(made["id"])).kill()
@@ -52,7 +55,7 @@ async def test_a_killed_worker_that_had_said_nothing_is_not_noticed(stack: Stack
 
 
 async def test_on_failure_fail_ends_the_stream_of_a_killed_worker(stack: Stack) -> None:
-    made = await stack.create({"tokens": 80, "interval_ms": 40, "name": "fail"}, on_failure="fail")
+    made = await stack.create({"tokens": 80, "hang_after": 40, "name": "fail"}, on_failure="fail")
     await stack.until_said(made["id"], 10)
     (await stack.carrier(made["id"])).kill()
     seen = await view_to_end(stack.client, made["events_url"])
@@ -62,7 +65,7 @@ async def test_on_failure_fail_ends_the_stream_of_a_killed_worker(stack: Stack) 
 
 
 async def test_a_stopped_worker_that_wakes_up_after_it_was_replaced_writes_nothing(stack: Stack) -> None:
-    script = {"tokens": 100, "interval_ms": 60, "name": "zombie", "numbered": True}
+    script = {"tokens": 100, "interval_ms": 5, "hang_after": 50, "name": "zombie", "numbered": True}
     made = await stack.create(script)
     viewing = asyncio.create_task(view_to_end(stack.client, made["events_url"]))
     await stack.until_said(made["id"], 20)
@@ -73,38 +76,39 @@ async def test_a_stopped_worker_that_wakes_up_after_it_was_replaced_writes_nothi
             await asyncio.sleep(0.02)
     await asyncio.sleep(0.5)
     zombie.resume()
+    stack.provider.release("zombie")
     seen = await viewing
     assert seen.text == script_text(script, call=2)
     assert seen.types == ["started", "restart", "finishing", "done"]
     epochs = [seen_id.split("-")[0] for seen_id in seen.ids]
     assert epochs == sorted(epochs)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while stack.calls("zombie")[0].closed_by is None:
             await asyncio.sleep(0.02)
     assert zombie.exit_code is None
 
 
-async def test_a_worker_told_to_stop_hands_its_stream_over_at_once(stack: Stack) -> None:
-    script = {"tokens": 60, "interval_ms": 40, "name": "hand", "numbered": True}
-    made = await stack.create(script)
-    await stack.until_said(made["id"], 20)
-    (await stack.carrier(made["id"])).send(signal.SIGTERM)
-    told_at = time.monotonic()
-    async with asyncio.timeout(TAKE_OVER_S):
-        while len(stack.calls("hand")) < 2:
-            await asyncio.sleep(0.01)
-    took_s = time.monotonic() - told_at
-    print(f"handed over after {took_s:.2f} s")
-    assert took_s < HAND_OVER_S
-    seen = await view_to_end(stack.client, made["events_url"])
-    assert seen.text == script_text(script, call=2)
+async def test_a_worker_told_to_stop_hands_its_stream_over_at_once(tmp_path: Path) -> None:
+    script = {"tokens": 60, "interval_ms": 5, "hang_after": 30, "name": "hand", "numbered": True}
+    async with running_stack(tmp_path, workers=2, HEADRACE_LEASE_MS=LONG_LEASE_MS) as stack:
+        made = await stack.create(script)
+        await stack.until_said(made["id"], 20)
+        (await stack.carrier(made["id"])).send(signal.SIGTERM)
+        told_at = time.monotonic()
+        async with asyncio.timeout(HAND_OVER_S):
+            while len(stack.calls("hand")) < 2:
+                await asyncio.sleep(0.01)
+        print(f"handed over after {time.monotonic() - told_at:.2f} s")
+        stack.provider.release("hand")
+        seen = await view_to_end(stack.client, made["events_url"])
+        assert seen.text == script_text(script, call=2)
 
 
 async def test_a_drain_time_lets_streams_run_on_and_at_its_end_another_worker_has_the_rest(tmp_path: Path) -> None:
     drain_s = 1
     short = {"tokens": 40, "name": "short", "hang_after": 20}
     long = {"tokens": 1000, "interval_ms": 40, "name": "long"}
-    settings = {"HEADRACE_DRAIN_S": str(drain_s), "LOCAL_CONTINUES": "prefill"}
+    settings = {"HEADRACE_DRAIN_S": str(drain_s), "LOCAL_CONTINUES": "prefill", "HEADRACE_LEASE_MS": LONG_LEASE_MS}
     async with running_stack(tmp_path, workers=1, **settings) as stack:
         made = await stack.create(short)
         made_long = await stack.create(long)
@@ -120,12 +124,12 @@ async def test_a_drain_time_lets_streams_run_on_and_at_its_end_another_worker_ha
         assert record["text"] == script_text(short)
         assert record["attempt"] == 1
         said = len((await stack.record(made_long["id"]))["text"])
-        async with asyncio.timeout(TAKE_OVER_S):
+        async with asyncio.timeout(drain_s + HAND_OVER_S):
             while len(stack.calls("long")) < 2:
                 await asyncio.sleep(0.01)
         took_s = time.monotonic() - told_at
         print(f"drained for {drain_s} s, and handed over after {took_s:.2f} s")
-        assert drain_s - 0.1 < took_s < drain_s + HAND_OVER_S
+        assert took_s > drain_s - 0.1
         carried_on = stack.calls("long")[1].asked["messages"][-1]
         assert carried_on["role"] == "assistant"
         assert len(carried_on["content"]) > said, "it ran on while its worker drained"
@@ -135,14 +139,14 @@ async def test_a_drain_time_lets_streams_run_on_and_at_its_end_another_worker_ha
         assert seen.types == ["started", "continued", "cancelled"]
         assert script_text(long).startswith(seen.text)
         assert len(seen.text) > len(carried_on["content"])
-        assert await asyncio.to_thread(drained.wait, 10) == 0
+        assert await asyncio.to_thread(drained.wait, 60) == 0
 
 
 async def test_an_input_that_kills_every_worker_ends_as_failed(tmp_path: Path) -> None:
     async with running_stack(tmp_path, workers=2, HEADRACE_MAX_ATTEMPTS="2", HEADRACE_LEASE_MS="1000") as stack:
         made = await stack.create({"tokens": 500, "interval_ms": 50, "name": "poison"})
         for attempt in (1, 2):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while len(stack.calls("poison")) < attempt or not stack.calls("poison")[-1].sent:
                     await asyncio.sleep(0.02)
             (await stack.carrier(made["id"])).kill()

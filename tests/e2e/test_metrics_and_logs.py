@@ -130,7 +130,7 @@ async def test_processes_that_can_log_nothing_work(tmp_path: Path, how: str) -> 
             start((*python, "api"), env, tmp_path, "mute-api") as api,
             start((*python, "worker"), env, tmp_path, "mute-worker") as worker,
         ):
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
                 stack.client = client
                 await asyncio.to_thread(wait_until, lambda: ready(client.base_url))
                 created = await stack.create({"tokens": 20, "interval_ms": 5})

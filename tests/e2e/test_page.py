@@ -20,7 +20,8 @@ from tests.support.stack import Stack, running_stack
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 STORY = "Write a long story about a river and a mill, in many chapters."
-LONG = json.dumps({"tokens": 200, "interval_ms": 15})
+LONG: dict[str, Any] = {"tokens": 200, "interval_ms": 5, "hang_after": 60}
+"""In its middle until the test lets it go on, or stops it: however late a browser is, it has not ended before."""
 SHORT = json.dumps({"tokens": 8})
 MAX_TOKENS = 60  # long enough to be cut in the middle; left alone, a small model may never come to an end
 WAIT_MS = 90_000  # one slow thread of a small model, on a machine that is busy with other tests
@@ -104,8 +105,8 @@ async def test_a_reload_in_mid_answer_ends_with_the_text_of_the_record(page: Pag
 
 async def test_an_answer_is_not_wider_than_a_phone(page: Page) -> None:
     await page.set_viewport_size({"width": 360, "height": 640})
-    await ask(page, json.dumps({"text": "word " * 60 + "x" * 300, "interval_ms": 30}))
-    await wait_for_text(page, 5)
+    await ask(page, json.dumps({"text": "word " * 60 + "x" * 306, "hang_after": 110}))
+    await wait_for_text(page, 600)
     assert await page.evaluate("document.documentElement.scrollWidth") <= 360
     right = "Math.max(...[...document.querySelectorAll('main *')].map(e => e.getBoundingClientRect().right))"
     assert await page.evaluate(right) <= 361
@@ -113,7 +114,7 @@ async def test_an_answer_is_not_wider_than_a_phone(page: Page) -> None:
 
 
 async def test_the_stop_button_cancels_the_stream(page: Page, url: str) -> None:
-    await ask(page, LONG)
+    await ask(page, json.dumps(LONG))
     await wait_for_text(page, 60)
     await page.click("#stop")
     await wait_for_status(page, "cancelled")
@@ -123,11 +124,12 @@ async def test_the_stop_button_cancels_the_stream(page: Page, url: str) -> None:
     assert await page.is_visible("#send")
 
 
-async def test_a_pulled_network_loses_nothing(page: Page, url: str) -> None:
-    await ask(page, LONG)
+async def test_a_pulled_network_loses_nothing(page: Page, url: str, stack: Stack) -> None:
+    await ask(page, json.dumps({**LONG, "name": "pulled"}))
     before = await wait_for_text(page, 60)
     await page.context.set_offline(True)
     await wait_for_status(page, "reconnecting")
+    stack.provider.release("pulled")
     await page.context.set_offline(False)
     await wait_for_status(page, "done")
     record = await record_of(page, url)
@@ -146,7 +148,7 @@ async def test_a_question_asked_offline_is_kept_and_sent_later(page: Page, url: 
 
 
 async def test_a_stop_right_behind_the_question_stops(page: Page) -> None:
-    await ask(page, LONG)
+    await ask(page, json.dumps(LONG))
     await page.click("#stop")
     await wait_for_status(page, "cancelled")
 
@@ -154,7 +156,7 @@ async def test_a_stop_right_behind_the_question_stops(page: Page) -> None:
 async def test_sending_twice_at_once_makes_one_stream(page: Page) -> None:
     posts: list[str | None] = []
     page.on("request", lambda r: posts.append(r.headers.get("idempotency-key")) if r.method == "POST" else None)
-    await page.fill("#prompt", LONG)
+    await page.fill("#prompt", json.dumps(LONG))
     await page.dblclick("#send")
     await wait_for_text(page, 1)
     assert len(posts) == 1
@@ -165,7 +167,7 @@ async def test_sending_twice_at_once_makes_one_stream(page: Page) -> None:
 
 
 async def test_a_stream_that_was_erased_is_shown_as_expired(page: Page, url: str, complaints: list[str]) -> None:
-    await ask(page, LONG)
+    await ask(page, json.dumps(LONG))
     await wait_for_text(page, 20)
     await page.click("#stop")
     await wait_for_status(page, "cancelled")

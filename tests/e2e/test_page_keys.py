@@ -15,8 +15,8 @@ from tests.support.stack import Stack, running_stack
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SECRET, ENTRY = new_api_key("reader")
-SCRIPT = {"tokens": 60, "interval_ms": 40, "seed": 11}
-WAIT_MS = 30_000
+SCRIPT = {"tokens": 60, "interval_ms": 5, "seed": 11, "hang_after": 30, "name": "behind a key"}
+WAIT_MS = 90_000
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -97,6 +97,8 @@ async def test_an_answer_behind_a_key_survives_a_reload_with_expired_tokens(
     await page.wait_for_function(f"() => {LAST}?.rawText?.length > 40")
     await page.wait_for_timeout(1_200)
     await page.reload()
+    await wait_for_status(page, "streaming")
+    stack.provider.release("behind a key")
     await wait_for_status(page, "done")
     assert await page.evaluate(f"{LAST}.rawText") == script_text(SCRIPT)
     assert len([url for url in urls if "/events" in url]) >= 2

@@ -32,9 +32,11 @@ async def test_the_page_works_under_a_path(stack: Stack, browser: Browser) -> No
         note_complaints(page, complaints)
         await page.goto(f"{stack.apis[0].url}/ai")
         assert urlsplit(page.url).path == "/ai/"
-        await ask(page, '{"tokens": 80, "interval_ms": 30}')
+        await ask(page, '{"tokens": 40, "hang_after": 20, "name": "under a path"}')
         await wait_for_status(page, "streaming")
         await page.reload()
+        await wait_for_status(page, "streaming")
+        stack.provider.release("under a path")
         await wait_for_status(page, "done")
         assert [path for path in asked if path != "/ai" and not path.startswith("/ai/")] == []
         assert {path.split("/")[2] for path in asked if path.startswith("/ai/")} == {"", "static", "v1"}

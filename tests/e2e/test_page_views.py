@@ -25,7 +25,7 @@ SLOW = json.dumps({"tokens": 400, "interval_ms": 50, "seed": 4})
 LATE_S = 0.6
 TURNS = """() => [...document.querySelectorAll('.turn')].map((turn) => [
     turn.querySelector('.bubble').textContent, turn.querySelector('.answer').dataset.status])"""
-WAIT_MS = 30_000
+WAIT_MS = 90_000
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -16,9 +16,11 @@ from tests.support.responses import MODEL, events_of, read_response
 from tests.support.script import script_reasoning, script_text
 from tests.support.stack import Stack, running_stack
 
-SCRIPT: Final = {"tokens": 300, "interval_ms": 10, "seed": 4, "reasoning_tokens": 5}
+SCRIPT: Final = {"tokens": 300, "interval_ms": 5, "seed": 4, "reasoning_tokens": 5}
+HELD: Final = {**SCRIPT, "hang_after": 150}
+"""In its middle until the test lets it go on: however slow the machine is, what dies dies before the end."""
 LAST: Final = ("response.completed", "response.incomplete", "response.failed")
-WITHIN_S: Final = 60
+WITHIN_S: Final = 60.0
 
 
 @pytest_asyncio.fixture
@@ -52,7 +54,7 @@ class Reader:
 
     async def begin(self, client: httpx.AsyncClient, script: dict, **more: Any) -> None:
         body = {"model": MODEL, "input": json.dumps(script), "stream": True, **more}
-        async with client.stream("POST", "/v1/responses", json=body, timeout=30) as response:
+        async with client.stream("POST", "/v1/responses", json=body, timeout=60) as response:
             await self._read(response)
 
     async def go_on(self, *urls: str) -> None:
@@ -66,7 +68,7 @@ class Reader:
                 path = f"/v1/responses/{self.response_id}?stream=true&starting_after={number}"
                 try:
                     async with (
-                        httpx.AsyncClient(base_url=url, timeout=20) as client,
+                        httpx.AsyncClient(base_url=url, timeout=60) as client,
                         client.stream("GET", path) as response,
                     ):
                         await self._read(response)
@@ -91,7 +93,7 @@ class Reader:
             pass
 
     async def until(self, length: int) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len(self.text) < length:
                 await asyncio.sleep(0.01)
 
@@ -116,9 +118,10 @@ async def test_a_response_that_is_cut_behind_every_event_is_whole(stack: Stack) 
 
 async def test_a_killed_worker_s_response_goes_on(stack: Stack) -> None:
     reader = Reader()
-    reading = asyncio.create_task(reader.begin(stack.client, {**SCRIPT, "name": "on"}))
+    reading = asyncio.create_task(reader.begin(stack.client, {**HELD, "name": "on"}))
     await reader.until(500)
     (await stack.carrier(reader.response_id.removeprefix("resp_"))).kill()
+    stack.provider.release("on")
     await reading
     reader.is_whole()
     assert len(stack.calls("on")) == 2
@@ -127,11 +130,12 @@ async def test_a_killed_worker_s_response_goes_on(stack: Stack) -> None:
 async def test_a_killed_api_s_reader_comes_back_to_another_one(stack: Stack) -> None:
     other = await stack.add_api()
     reader = Reader()
-    reading = asyncio.create_task(reader.begin(stack.client, SCRIPT))
+    reading = asyncio.create_task(reader.begin(stack.client, {**HELD, "name": "api"}))
     await reader.until(300)
     stack.apis[0].kill()
     await reading
     assert not reader.ended
+    stack.provider.release("api")
     await reader.go_on(other.url)
     reader.is_whole()
 
@@ -139,7 +143,7 @@ async def test_a_killed_api_s_reader_comes_back_to_another_one(stack: Stack) -> 
 async def test_a_stopping_api_tells_its_reader_and_the_number_holds(stack: Stack) -> None:
     other = await stack.add_api()
     reader = Reader()
-    reading = asyncio.create_task(reader.begin(stack.client, SCRIPT, background=True))
+    reading = asyncio.create_task(reader.begin(stack.client, {**HELD, "name": "stop"}, background=True))
     await reader.until(300)
     await asyncio.to_thread(stack.apis[0].terminate)
     await reading
@@ -147,6 +151,7 @@ async def test_a_stopping_api_tells_its_reader_and_the_number_holds(stack: Stack
     (broken,) = reader.broken
     assert broken["code"] == "connection_ended"
     assert broken["sequence_number"] == reader.events[-1]["sequence_number"]
+    stack.provider.release("stop")
     await reader.go_on(other.url)
     reader.is_whole()
 
@@ -164,7 +169,7 @@ async def test_a_page_that_was_reloaded_knows_the_id_alone(stack: Stack) -> None
 async def test_where_a_model_cannot_continue_the_response_has_failed(tmp_path: Path) -> None:
     async with running_stack(tmp_path, workers=2) as stack:
         reader = Reader()
-        reading = asyncio.create_task(reader.begin(stack.client, SCRIPT))
+        reading = asyncio.create_task(reader.begin(stack.client, HELD))
         await reader.until(100)
         (await stack.carrier(reader.response_id.removeprefix("resp_"))).kill()
         await reading
@@ -186,7 +191,7 @@ async def test_a_trimmed_response_has_the_same_numbers(tmp_path: Path, linger: s
         await first.begin(stack.client, script)
         first.is_whole(script)
         other = await stack.add_api()
-        async with httpx.AsyncClient(base_url=other.url, timeout=30) as client:
+        async with httpx.AsyncClient(base_url=other.url, timeout=60) as client:
             path = f"/v1/responses/{first.response_id}?stream=true"
             again = Reader()
             async with client.stream("GET", path) as response:

@@ -75,7 +75,7 @@ async def test_an_outage_of_redis_is_a_503_and_ends_no_response(tmp_path: Path) 
             assert answer.headers["retry-after"]
         await asyncio.to_thread(stack.server.start_again)
         await stack.until_ready()
-        events = events_of((await stack.client.get(f"{path}?stream=true", timeout=40)).content)
+        events = events_of((await stack.client.get(f"{path}?stream=true", timeout=60)).content)
         assert events[-1]["response"]["status"] == "completed"
         assert events[-1]["response"]["output"][0]["content"][0]["text"] == script_text(script)
 

@@ -12,7 +12,7 @@ from tests.support.stack import running_stack
 
 async def test_a_second_signal_ends_the_drain_and_another_worker_goes_on(tmp_path: Path) -> None:
     async with running_stack(tmp_path, HEADRACE_DRAIN_S="120") as stack:
-        created = await stack.create({"tokens": 60, "interval_ms": 100})
+        created = await stack.create({"tokens": 100, "interval_ms": 100})
         await stack.until_said(created["id"])
         first = stack.workers[0]
         first.send(signal.SIGTERM)
@@ -22,7 +22,7 @@ async def test_a_second_signal_ends_the_drain_and_another_worker_goes_on(tmp_pat
         assert first.exit_code is None, "it drains"
         second = await stack.add_worker()
         first.send(signal.SIGTERM)
-        assert await asyncio.to_thread(first.wait, 10) == 0
+        assert await asyncio.to_thread(first.wait, 60) == 0
         assert "handed_over" in first.output()
         assert "Traceback" not in first.output()
         assert "pending" not in first.output()
@@ -35,7 +35,7 @@ async def test_an_api_ends_with_exit_code_0_and_says_where_it_was_and_with_what(
     env = base_env("redis://:hunter2@127.0.0.1:1/0", HEADRACE_LOG_FORMAT="json", HEADRACE_VIEWERS="77")
     with start_api(env | {"HEADRACE_PORT_8000_TCP_ADDR": "10.0.0.7"}, tmp_path) as api:
         api.send(signal.SIGTERM)
-        assert api.wait(10) == 0
+        assert api.wait(60) == 0
         said = {line["event"]: line for line in map(json.loads, api.output().splitlines())}
         started = said["api_started"]
         assert started["listening"] == [api.url.removeprefix("http://")]
@@ -56,4 +56,4 @@ async def test_a_signal_ends_an_api_that_has_a_viewer_with_exit_code_0(tmp_path:
             stack.apis[0].send(signal.SIGTERM)
             async for _ in answer.aiter_bytes():
                 pass
-        assert await asyncio.to_thread(stack.apis[0].wait, 10) == 0
+        assert await asyncio.to_thread(stack.apis[0].wait, 60) == 0

@@ -59,7 +59,7 @@ async def memory(stack: Stack, stream_id: str) -> dict[str, int]:
 
 async def until_trimmed(stack: Stack, stream_id: str) -> None:
     """Until the log's beginning is gone. What was said does not tell: a busy machine gathers words."""
-    async with asyncio.timeout(30), Redis.from_url(stack.server.url) as redis:
+    async with asyncio.timeout(60), Redis.from_url(stack.server.url) as redis:
         while (await redis.xrange(Keys("headrace").log(stream_id), count=1))[0][1][b"e"] in (b"queued", b"started"):
             await asyncio.sleep(0.1)
 

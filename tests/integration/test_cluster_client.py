@@ -15,7 +15,7 @@ from shared.redis.client import POOL_SIZE
 from tests.support.processes import Server, start_server
 
 SLOTS = 16384
-WAIT_S = 15.0
+WAIT_S = 60.0
 
 
 @pytest_asyncio.fixture

@@ -84,9 +84,9 @@ def process() -> Any:
 
 @pytest.fixture(params=PLACES)
 async def llmock(process: int, request: pytest.FixtureRequest) -> AsyncIterator[Llmock]:
-    async with httpx.AsyncClient(trust_env=False, timeout=10) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
         server = Llmock(process, http, request.param)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 with suppress(httpx.TransportError):
                     await server.reset()

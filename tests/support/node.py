@@ -76,7 +76,7 @@ class _Scenarios:
         assert self._process.stdout
         self._process.stdin.close()
         try:
-            self._process.wait(10)
+            self._process.wait(60)
         finally:
             self._process.kill()
             self._reader.join()

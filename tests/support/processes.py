@@ -27,9 +27,9 @@ from tests.support.probes import http_ok, pong
 from tests.support.template import ForkedProcess, can_fork, template
 
 ROOT = Path(__file__).parents[2]
-READY_WITHIN_S = 30.0
+READY_WITHIN_S = 90.0
 """Generous: several processes import at once, on two cores that others use too."""
-END_WITHIN_S = 5.0
+END_WITHIN_S = 30.0
 
 SETTINGS = re.compile(
     r"HEADRACE_.*|.*_(API_KEY|BASE_URL|MODELS|OPTIONS|CONTINUES|MAX_CONCURRENT|(REQUESTS|TOKENS)_PER_MINUTE|RATE_PER_SECOND)"

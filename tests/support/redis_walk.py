@@ -18,7 +18,7 @@ from shared.redis import (
 )
 
 KEYS = tuple(f"walk:{{s}}:{name}" for name in ("meta", "log", "snapshot", "lease", "presence"))
-WITHIN_S = 15.0
+WITHIN_S = 60.0
 
 
 async def walk(url: str) -> None:

@@ -13,7 +13,7 @@ MODEL = "local/scripted"
 async def ask(client: httpx.AsyncClient, script: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
     """The events of a response to this script."""
     body = {"model": MODEL, "input": json.dumps(script), "stream": True, **more}
-    answer = await client.post("/v1/responses", json=body, timeout=30)
+    answer = await client.post("/v1/responses", json=body, timeout=60)
     assert answer.status_code == 200, answer.text
     return events_of(answer.content)
 

@@ -36,6 +36,7 @@ class ScriptedProvider:
         self.calls: list[Call] = []
         self.port = port
         self._counts: Counter[str] = Counter()
+        self._released: set[str] = set()
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._writers: WeakSet[asyncio.StreamWriter] = WeakSet()
@@ -61,7 +62,8 @@ class ScriptedProvider:
         await asyncio.sleep(0)
 
     def release(self, name: str) -> None:
-        """Let all calls of this name that hang, or would, go on."""
+        """Let all calls of this name that hang, or would, go on; later ones, too."""
+        self._released.add(name)
         for call in self.calls:
             if call.name == name:
                 call.released.set()
@@ -110,6 +112,8 @@ class ScriptedProvider:
         self._counts[name] += 1
         call = Call(name, self._counts[name], time.monotonic(), model=str(request.get("model")), asked=request)
         self.calls.append(call)
+        if name in self._released:
+            call.released.set()
         if script["fail_times"] is not None and call.call > script["fail_times"]:
             script.update({fault: DEFAULTS[fault] for fault in FAULTS})
         if script["tool_call_times"] is not None and call.call > script["tool_call_times"]:

@@ -15,7 +15,7 @@ from shared.store.keys import Keys
 from tests.support.processes import Child, Server, base_env, start_api, start_server, start_worker
 from tests.support.scripted_provider import Call, ScriptedProvider
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 LEAST_PAUSE_S, MOST_PAUSE_S = 0.03, 0.15
 
 
@@ -146,6 +146,6 @@ async def running_stack(
         stack.push_async_callback(asyncio.to_thread, made.server.stop)
         stack.push_async_callback(asyncio.to_thread, made.end_processes)
         await asyncio.gather(*(made.add_api() for _ in range(apis)), *(made.add_worker() for _ in range(workers)))
-        client = httpx.AsyncClient(base_url=made.apis[0].url, timeout=10)
+        client = httpx.AsyncClient(base_url=made.apis[0].url, timeout=WAIT_S)
         made.client = await stack.enter_async_context(client)
         yield made

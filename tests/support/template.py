@@ -141,7 +141,7 @@ class Template:
     def close(self) -> None:
         """End it. What it forked is the run's own."""
         self._socket.close()
-        self._popen.wait(10)
+        self._popen.wait(60)
 
 
 _begun: dict[str, Template] = {}

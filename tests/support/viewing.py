@@ -9,7 +9,7 @@ import httpx
 
 from shared.protocol.sse import ServerSentEvent, SseParser
 
-READ_TIMEOUT_S = 30.0
+READ_TIMEOUT_S = 60.0
 TERMINAL = ("done", "failed", "cancelled")
 
 

@@ -22,7 +22,7 @@ async def asked(port: int, head: str) -> str:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(head.encode())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return (await reader.read()).decode()
     finally:
         writer.close()

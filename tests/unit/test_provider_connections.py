@@ -43,7 +43,7 @@ async def client_of(
 async def ask(
     client: httpx.AsyncClient, url: str, headers: dict[str, str] | None = None
 ) -> tuple[httpx.Response, ProviderConnection]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         return await send(client, client.build_request("POST", address(url), headers=headers, content=b"{}"))
 
 
@@ -59,7 +59,7 @@ async def read_to_end(connection: ProviderConnection, *, pausing: bool = False) 
     came = asyncio.Event()
     connection.ready = came.set
     body = b""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             body += connection.read()
             if connection.ended is not None:
@@ -131,7 +131,7 @@ async def test_idle_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(pool_module, "MAX_IDLE", 2)
     async with bytes_server(lambda n: LENGTH) as server, client_of() as pool:
         await asyncio.gather(*(fetch(pool, server.url()) for _ in range(5)))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while server.open != 2:
                 await asyncio.sleep(0.01)
 
@@ -318,6 +318,6 @@ async def test_a_fast_connection_can_be_read_by_httpx_too() -> None:
 
 
 async def all_closed(server: BytesServer) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while server.open:
             await asyncio.sleep(0.01)

@@ -50,12 +50,12 @@ class Turns:
         self.told += 1
 
     async def until_told(self) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not self.told:
                 await asyncio.sleep(0.005)
 
     async def to_end(self, every_s: float = 0.005) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while self.last is None:
                 self.read()
                 await asyncio.sleep(every_s)

@@ -41,7 +41,7 @@ async def test_a_provider_silent_in_mid_answer_times_out(upstream: ScriptedProvi
 async def test_signs_of_life_put_the_deadline_off_up_to_a_bound(
     upstream: ScriptedProvider, hang: dict[str, Any], code: str
 ) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         began = asyncio.get_running_loop().time()
         error, _ = await refused(
             upstream.base_url, {**hang, "keepalive_ms": 20}, **{**CALM, **FAST, "liveness_timeout_s": 1.2}

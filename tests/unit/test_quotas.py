@@ -214,7 +214,7 @@ async def test_a_create_is_let_in_where_another_one_has_just_made_the_room(redis
     records: Any = Records("1", "2")
     queue: Any = Queue()
     admission = Admission(Settings(streams_per_key=2), some, records, queue)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await asyncio.gather(admission.make_room("a"), admission.make_room("a")) == [True, True]
     assert await admitted(some, "a", "3", "4") == ["", ""]
     assert not await admission.make_room("a")

@@ -45,7 +45,7 @@ def asks(
 
 
 async def until(began: Began, count: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while len(began.began) < count:
             await asyncio.sleep(0)
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from api import server as server_module
 from api.server import ACCEPTED, ApiServer
 
-WITHIN_S = 10.0
+WITHIN_S = 60.0
 
 
 class Viewing:

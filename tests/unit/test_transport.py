@@ -50,7 +50,7 @@ async def said(base_url: str, env: dict[str, str], *, tries: int = 1, connect_ti
     seen: list[ProviderEvent] = []
     error: ProviderError | None = None
     try:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             await collect(events_of(client, at(base_url), ask("hello")), seen)
     except ProviderError as found:
         error = found
@@ -147,7 +147,7 @@ async def test_an_unread_answer_holds_the_provider_through_a_proxy_too() -> None
         network = read_network({"HTTP_PROXY": f"http://localhost:{proxy.port}"})
         client = ProviderClient(Settings(**CALM), network, tls())
         async with client.answer(at(near(server.port, "http")), ask("hello")) as stream:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 seen = -1
                 while written != seen:
                     seen = written
