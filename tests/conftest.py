@@ -109,8 +109,8 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failure's lines are found by `ast.parse`. A garbage collection in its middle may print another traceback, by
-    `ast.parse` too, which Python 3.11 takes for a fault of its own (gh-106905): it would end the whole run."""
+    """A failure's lines are found by `ast.parse`. A garbage collection in its middle may format another traceback,
+    by `ast.parse` too; Python 3.11 takes that for a fault of its own (gh-106905), and the whole run would end."""
     gc.disable()
     try:
         return (yield)
