@@ -43,7 +43,7 @@ function show({ client, baseUrl, run }, { name, ...rest }, options = {}) {
 }
 
 async function until(condition, what) {
-  for (let n = 0; n < 1_000; n += 1) {
+  for (let n = 0; n < 3_000; n += 1) {
     if (await condition()) return;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
@@ -55,18 +55,19 @@ export const alone = [
   [
     "an API process that is killed and started again under a reader costs no token and doubles none",
     async (context) => {
-      const script = { name: "killed", tokens: 130, interval_ms: 40, seed: 3 };
+      const script = { name: "killed", tokens: 130, interval_ms: 5, hang_after: 60, seed: 3 };
       const { stream, shown } = show(context, script);
       await until(() => shown.text.length > 30, "the first words");
       await context.control("restart_api");
       check(stream.status === "running", "the answer was over before the process was killed");
+      await context.control("release", `${context.run}-killed`);
       const result = await stream.finished;
       const text = await context.control("text", script);
       same([result.text, shown.text], [text, text]);
       same([result.status, shown.restarts, result.usage.output_tokens], ["done", 0, 130]);
       checkOrder(shown.ids);
       const { tokens, tokensPerSecond, firstTokenMs, attempt } = stream.progress();
-      check(tokens === 130 && tokensPerSecond > 5 && firstTokenMs >= 0 && attempt === 1, JSON.stringify(stream.progress()));
+      check(tokens === 130 && tokensPerSecond > 0 && firstTokenMs >= 0 && attempt === 1, JSON.stringify(stream.progress()));
     },
   ],
 ];
@@ -136,17 +137,16 @@ export const cases = [
   [
     "a page that reloads reads on from its place, or from the beginning",
     async (context) => {
-      const script = { name: "reloaded", tokens: 120, interval_ms: 20, seed: 6 };
+      const script = { name: "reloaded", tokens: 120, interval_ms: 5, hang_after: 60, seed: 6 };
       const { stream, server } = show(context, script);
       await until(() => stream.text.length > 30, "the first words");
       stream.close();
       const { id, text, lastEventId } = stream;
       same(stream.status, "detached");
       const whole = await context.control("text", script);
-      const results = await Promise.all([
-        server.resume(id).finished,
-        server.resume(`/v1/streams/${id}/events`, { lastEventId, text }).finished,
-      ]);
+      const again = [server.resume(id), server.resume(`/v1/streams/${id}/events`, { lastEventId, text })];
+      await context.control("release", `${context.run}-reloaded`);
+      const results = await Promise.all(again.map((one) => one.finished));
       same(results.map((result) => result.text), [whole, whole]);
       const end = await server.resume(id, { lastEventId: (await server.record(id)).last_event_id }).finished;
       same([end.status, end.text], ["done", whole]);

@@ -159,10 +159,11 @@ async def test_a_stop_ends_the_generation_and_the_client_s_message(
 ) -> None:
     for leave in (False, True):
         chat = new_chat()
-        told = await run(ai_sdk, stack, package, "stop", {**SLOW, "name": chat}, chat=chat, leave=leave)
+        script = {**SCRIPT, "name": chat, "hang_after": 15}
+        told = await run(ai_sdk, stack, package, "stop", script, chat=chat, leave=leave)
         assert told["stopped"] == 204
         assert told["status"] == "ready"
-        assert 0 < len(texts(told["messages"][-1])) < len(script_text(SLOW))
+        assert 0 < len(texts(told["messages"][-1])) < len(script_text(script))
         async with asyncio.timeout(60):
             while stack.calls(chat)[0].closed_by is None:
                 await asyncio.sleep(0.02)

@@ -11,7 +11,7 @@ from shared.config.api_keys import new_api_key
 from tests.support.ai_sdk import new_chat, user
 from tests.support.stack import Stack, running_stack
 
-SCRIPT = {"tokens": 100, "interval_ms": 40}
+SCRIPT = {"tokens": 100, "interval_ms": 5, "hang_after": 50}
 
 
 def body(chat: str, script: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 CLIENT = ROOT / "tests" / "client"
 SECRET, ENTRY = new_api_key("reader")
-NODE_S = 100.0
+NODE_S = 240.0
 
 
 class Bench:
@@ -48,6 +48,8 @@ class Bench:
                 return len(self.stack.calls(argument))
             case "closed_by":
                 return self.stack.calls(argument)[-1].closed_by
+            case "release":
+                return self.stack.provider.release(argument)
             case "nobody":
                 return f"http://127.0.0.1:{free_port()}"
         raise ValueError(f"no command {command!r}")
@@ -157,7 +159,7 @@ RUN = """async ([file, where]) => {
     const live = { client, control: window.control, run: "chromium", ...where };
     const bad = [];
     const one = ([name, run]) => {
-        const late = new Promise((_, fail) => setTimeout(() => fail(new Error("took too long")), 60_000));
+        const late = new Promise((_, fail) => setTimeout(() => fail(new Error("took too long")), 120_000));
         const running = Promise.race([run(file === "live.js" ? live : client), late]);
         return running.catch((error) => bad.push(`${name}: ${error.message}`));
     };

@@ -91,7 +91,7 @@ async def test_control_characters_do_not_reach_the_terminal(stack: Stack) -> Non
 
 async def test_an_api_that_is_killed_and_started_again_costs_no_word(stack: Stack, tmp_path: Path) -> None:
     api = await in_thread(start_api, stack.env(), tmp_path, "api-dies")
-    script = {"tokens": 150, "interval_ms": 20, "seed": 8, "name": "dies"}
+    script = {"tokens": 150, "interval_ms": 5, "hang_after": 75, "seed": 8, "name": "dies"}
     reader = await asyncio.create_subprocess_exec(
         *PYTHON,
         *headrace("chat", json.dumps(script), "--url", api.url),
@@ -108,6 +108,7 @@ async def test_an_api_that_is_killed_and_started_again_costs_no_word(stack: Stac
             head = await reader.stdout.readexactly(30)
             api.kill()
             again = await in_thread(start_api, stack.env(), tmp_path, "api-again", int(api.url.rsplit(":")[-1]))
+            stack.provider.release("dies")
             rest, notes = await reader.communicate()
     finally:
         if reader.returncode is None:
@@ -122,7 +123,7 @@ async def test_an_api_that_is_killed_and_started_again_costs_no_word(stack: Stac
 
 
 async def test_a_detached_answer_is_found_again_whole(stack: Stack) -> None:
-    script = {"tokens": 120, "interval_ms": 15, "seed": 5}
+    script = {"tokens": 120, "interval_ms": 5, "hang_after": 60, "seed": 5, "name": "detached"}
     with chat(stack, script) as terminal:
         await in_thread(terminal.until, "river")
         terminal.type("\x03")
@@ -131,16 +132,18 @@ async def test_a_detached_answer_is_found_again_whole(stack: Stack) -> None:
         assert await in_thread(terminal.wait) == 3
         found = re.search(r"headrace (tail --url \S+ (?:-- )?\S{24})\s", terminal.screen)
     assert found
+    stack.provider.release("detached")
     assert await piped(stack, *found[1].split()) == (0, script_text(script).encode(), "")
 
 
 async def test_going_on_loses_nothing_and_a_second_ctrl_c_detaches(stack: Stack) -> None:
-    script = {"text": "drop " * 80 + "end.", "interval_ms": 15}
-    with chat(stack, script) as terminal:
+    script = {"text": "drop " * 80 + "end.", "interval_ms": 5, "hang_after": 40}
+    with chat(stack, {**script, "name": "goes on"}) as terminal:
         await in_thread(terminal.until, "drop")
         terminal.type("\x03")
         await in_thread(terminal.until, "detach from it (d)")
         terminal.type("\n")
+        stack.provider.release("goes on")
         assert await in_thread(terminal.wait) == 0
         assert (terminal.screen.count("drop"), terminal.screen.count("end.")) == (80, 1)
         assert "detach" not in terminal.screen
@@ -166,7 +169,7 @@ async def test_stopping_stops_the_upstream(stack: Stack) -> None:
 
 
 async def test_an_interrupt_without_a_terminal_detaches_and_tells_the_id(stack: Stack) -> None:
-    script = {"tokens": 100, "interval_ms": 15, "seed": 6}
+    script = {"tokens": 100, "interval_ms": 5, "hang_after": 50, "seed": 6, "name": "interrupted"}
     reader = await asyncio.create_subprocess_exec(
         *PYTHON,
         *headrace("chat", json.dumps(script)),
@@ -190,6 +193,7 @@ async def test_an_interrupt_without_a_terminal_detaches_and_tells_the_id(stack: 
     assert script_text(script).encode().startswith(head + rest)
     found = re.search(r"headrace (tail .+)", notes.decode())
     assert found
+    stack.provider.release("interrupted")
     assert (await piped(stack, *found[1].split()))[1].decode() == script_text(script)
 
 

@@ -89,7 +89,7 @@ def test_a_killed_cli_leaves_no_child_and_its_folder_can_be_used_again(tmp_path:
     with Up(tmp_path, "--no-model") as first:
         pids = first.wait_up().state()["children"].values()
         first.kill()
-    wait_until(lambda: not [pid for pid in pids if is_alive(pid)], 10, "the children's end")
+    wait_until(lambda: not [pid for pid in pids if is_alive(pid)], what="the children's end")
     with Up(tmp_path, "--no-model", name="again") as again:
         again.wait_up()
         assert http_ok(again.url + "/healthz")
@@ -102,7 +102,7 @@ def assert_stops(up: Up, sig: signal.Signals) -> None:
     began = time.monotonic()
     up.send(sig)
     assert up.wait(60) == 0, up.output()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert not [pid for pid in pids if is_alive(pid)]
     assert not (up.data / "up.json").exists()
 
