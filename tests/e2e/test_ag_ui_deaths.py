@@ -18,7 +18,7 @@ from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 
 MODEL = "local/scripted"
-SCRIPT = {"tokens": 300, "interval_ms": 3, "seed": 4}
+SCRIPT = {"tokens": 300, "interval_ms": 10, "seed": 4}
 HELD = {**SCRIPT, "hang_after": 150}
 """In its middle until the test lets it go on: however slow the machine is, what dies dies before the end."""
 
@@ -122,10 +122,11 @@ async def test_a_new_reader_of_a_trimmed_log_gets_all_of_it(stack: Stack, at: in
 
 
 async def test_a_place_that_was_trimmed_away_is_told_and_the_run_can_be_read_again(stack: Stack) -> None:
+    slow = {**SCRIPT, "interval_ms": 20}  # a slow machine writes several tokens in one entry
     body = {
         "threadId": "thread",
         "runId": "trimmed",
-        "messages": [{"id": "1", "role": "user", "content": json.dumps(SCRIPT)}],
+        "messages": [{"id": "1", "role": "user", "content": json.dumps(slow)}],
         "forwardedProps": {"model": MODEL},
     }
     first = await stack.client.post("/ag-ui", json=body, timeout=60)

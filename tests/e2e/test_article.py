@@ -238,12 +238,13 @@ async def test_the_aware_stream_names_itself_first_and_takes_heartbeats(stack: S
 
 
 async def test_a_killed_worker_doubles_no_text_here(stack: Stack) -> None:
-    script = {"tokens": 60, "interval_ms": 40, "name": "kill", "numbered": True}
+    script = {"tokens": 60, "interval_ms": 5, "hang_after": 30, "name": "kill", "numbered": True}
     reading = asyncio.create_task(ask(stack, script))
     async with asyncio.timeout(60):
         while not stack.calls("kill") or stack.calls("kill")[0].sent < 10:
             await asyncio.sleep(0.05)
     stack.workers[-1].kill()
+    stack.provider.release("kill")
     await stack.add_worker()
     events = parsed((await asyncio.wait_for(reading, 90)).content)
     assert texts(events) == script_text(script, call=1)

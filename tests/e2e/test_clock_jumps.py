@@ -38,9 +38,11 @@ async def test_a_clock_jump_stops_no_creates_viewers_or_readiness(tmp_path: Path
 async def test_the_streams_of_a_lost_worker_are_taken_up(tmp_path: Path) -> None:
     """Its lease, the turn to sweep, its streams' places among the unfinished: all of it would hold for an hour."""
     async with running_stack(tmp_path) as stack:
-        created = await stack.create({"tokens": 40, "interval_ms": 50}, on_failure="restart")
+        script = {"tokens": 40, "hang_after": 20, "name": "lost"}
+        created = await stack.create(script, on_failure="restart")
         await stack.until_said(created["id"])
         stack.workers[0].kill()
+        stack.provider.release("lost")
         waiting = await stack.create({"tokens": 3})
         async with Redis.from_url(stack.server.url) as redis:
             await redis.set(KEYS.sweeper, b"1", px=400)
@@ -55,9 +57,10 @@ async def test_the_streams_of_a_lost_worker_are_taken_up(tmp_path: Path) -> None
 
 async def test_a_running_stream_survives_a_clock_jump(tmp_path: Path) -> None:
     async with running_stack(tmp_path) as stack:
-        created = await stack.create({"tokens": 30, "interval_ms": 50})
+        created = await stack.create({"tokens": 30, "hang_after": 15, "name": "runs"})
         await stack.until_said(created["id"])
         await leap(stack)
         await asyncio.sleep(1.5)
+        stack.provider.release("runs")
         record = await stack.until_status(created["id"], "done")
         assert record["attempt"] == 1, "nobody judged its lease by the clock"

@@ -16,7 +16,7 @@ from tests.support.script import script_text
 from tests.support.stack import Stack, running_stack
 
 MODEL = "local/scripted"
-SCRIPT = {"tokens": 300, "interval_ms": 3, "seed": 4}
+SCRIPT = {"tokens": 300, "interval_ms": 10, "seed": 4}
 HELD = {**SCRIPT, "hang_after": 150}
 """In its middle until the test lets it go on: however slow the machine is, what dies dies before the end."""
 

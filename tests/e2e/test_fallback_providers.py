@@ -160,12 +160,13 @@ async def test_a_cut_in_mid_answer_stays_with_its_provider_and_fallbacks_are_no_
 
 
 async def test_a_worker_that_dies_after_a_fallback_does_not_bring_the_first_model_back(stack: Stack) -> None:
-    script = {"name": "death", "tokens": 40, "interval_ms": 30, "models": {"bad": REFUSED}}
+    script = {"name": "death", "tokens": 40, "hang_after": 20, "models": {"bad": REFUSED}}
     made = await stack.create(script, model="local/bad", fallbacks=["second/good"], on_failure="restart")
     viewing = asyncio.create_task(view_to_end(stack.client, made["events_url"]))
     await stack.until_said(made["id"], 10)
     carrier = await stack.carrier(made["id"])
     carrier.send(signal.SIGKILL)
+    stack.second.release("death")  # type: ignore[attr-defined]
     seen = await viewing
     told = [("started", 1, "local/bad"), ("started", 2, "second/good"), ("restart", 3, "second/good")]
     assert await speakers(stack, made["id"]) == told

@@ -40,7 +40,7 @@ async def test_a_server_at_its_memory_limit_fails_the_stream_clearly(stack: Stac
         await redis.config_set("maxmemory", "1kb")  # whatever it holds, it is full
         refused = await stack.client.post("/v1/streams", json={"prompt": "{}"})
         assert (refused.status_code, refused.json()["code"]) == (503, "redis_full")
-        seen = await asyncio.wait_for(view_to_end(stack.client, made["events_url"]), 40)
+        seen = await asyncio.wait_for(view_to_end(stack.client, made["events_url"]), 90)
         assert seen.events[-1][0] == "failed"
         assert seen.events[-1][1]["code"] == "log_full"
         other = await stack.client.post(f"{made['url']}/cancel")
@@ -72,18 +72,20 @@ async def test_a_retry_after_is_not_undercut_by_another_attempt(stack: Stack) ->
 
 async def test_a_writer_that_was_fenced_does_not_take_the_stream_from_the_sweep(stack: Stack) -> None:
     """A stands still before its end, B takes over; A's refused end must leave the stream to be swept."""
-    script = {"tokens": 30, "interval_ms": 30, "name": "end", "numbered": True, "linger_ms": 300}
+    script = {"tokens": 30, "hang_after": 15, "name": "end", "numbered": True, "linger_ms": 300}
     made = await stack.create(script)
-    await stack.until_said(made["id"], 60)
+    await stack.until_said(made["id"], 30)
     first = await stack.carrier(made["id"])
     first.pause()
+    stack.provider.release("end", later=False)
     async with asyncio.timeout(60):
         while len(stack.calls("end")) < 2:
             await asyncio.sleep(0.02)
     first.resume()
     await asyncio.sleep(0.3)
     (await stack.carrier(made["id"])).kill()
-    seen = await asyncio.wait_for(view_to_end(stack.client, made["events_url"]), 40)
+    stack.provider.release("end")
+    seen = await asyncio.wait_for(view_to_end(stack.client, made["events_url"]), 90)
     assert seen.types[-1] == "done"
     assert seen.text == script_text(script, call=3)
 
@@ -156,12 +158,13 @@ async def test_a_server_that_lost_claims_ends_and_cancels_loses_no_stream(stack:
 
 
 async def test_a_stream_that_lost_its_worker_and_its_server_at_once_is_taken_up_again(stack: Stack) -> None:
-    script = {"tokens": 60, "interval_ms": 30, "name": "both", "numbered": True}
+    script = {"tokens": 60, "interval_ms": 5, "hang_after": 30, "name": "both", "numbered": True}
     made = await stack.create(script)
     viewing = asyncio.create_task(view_to_end(stack.client, made["events_url"]))
     await stack.until_said(made["id"], 30)
     for worker in stack.workers:
         worker.kill()
+    stack.provider.release("both")
     await asyncio.to_thread(stack.server.kill)
     await asyncio.to_thread(stack.server.start_again)
     await stack.add_worker()

@@ -185,7 +185,7 @@ async def test_a_trimmed_response_has_the_same_numbers(tmp_path: Path, linger: s
     """Whoever reads it all gets the whole answer, numbered as for those who saw each piece; whoever wants to go on
     where the pieces are gone is told so."""
     settings = {"HEADRACE_LOG_CAP": "50", "HEADRACE_FLUSH_MS": "1", "HEADRACE_LINGER_S": linger}
-    script = {**SCRIPT, "tokens": 600, "interval_ms": 3}
+    script = {**SCRIPT, "tokens": 600, "interval_ms": 8}
     async with running_stack(tmp_path, **settings) as stack:
         first = Reader()
         await first.begin(stack.client, script)

@@ -20,7 +20,7 @@ from tests.support.processes import Child, base_env
 from tests.support.stack import Stack, running_stack
 
 LONG = os.environ.get("FUZZ") == "long"
-EXAMPLES, AT_LEAST, WITHIN_S = (1000, 5000, 1500.0) if LONG else (8, 250, 300.0)
+EXAMPLES, AT_LEAST, WITHIN_S = (1000, 5000, 1500.0) if LONG else (8, 250, 600.0)
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",

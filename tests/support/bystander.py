@@ -31,8 +31,8 @@ GAP_S = 1.0
 WORK = 100_000
 """Numbers to add up: 3 ms of work."""
 WORKS_EACH_S = 0.1
-WORKS_IN_A_GAP = 10
-"""Waits for a core that may add up in one gap: two in each process."""
+WORKS_IN_A_GAP = 20
+"""Waits for a core that may add up in one gap: four in each process."""
 ROOT = Path(__file__).parents[2]
 
 

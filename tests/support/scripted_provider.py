@@ -61,9 +61,10 @@ class ScriptedProvider:
             writer.transport.abort()
         await asyncio.sleep(0)
 
-    def release(self, name: str) -> None:
-        """Let all calls of this name that hang, or would, go on; later ones, too."""
-        self._released.add(name)
+    def release(self, name: str, *, later: bool = True) -> None:
+        """Let all calls of this name that hang, or would, go on; later ones too, unless told otherwise."""
+        if later:
+            self._released.add(name)
         for call in self.calls:
             if call.name == name:
                 call.released.set()
