@@ -23,7 +23,7 @@ STORY = "Write a long story about a river and a mill, in many chapters."
 LONG: dict[str, Any] = {"tokens": 200, "interval_ms": 5, "hang_after": 60}
 """In its middle until the test lets it go on, or stops it: however late a browser is, it has not ended before."""
 SHORT = json.dumps({"tokens": 8})
-MAX_TOKENS = 60  # long enough to be cut in the middle; left alone, a small model may never come to an end
+MAX_TOKENS = 40  # long enough to be cut in the middle; left alone, a small model may never come to an end
 WAIT_MS = 90_000  # one slow thread of a small model, on a machine that is busy with other tests
 OFFLINE = "ERR_INTERNET_DISCONNECTED"
 

@@ -86,11 +86,11 @@ def test_the_doctor_finds_it_by_its_folder(up: Up, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel's death signal is Linux's")
 def test_a_killed_cli_leaves_no_child_and_its_folder_can_be_used_again(tmp_path: Path) -> None:
-    with Up(tmp_path, "--no-model") as first:
+    with Up(tmp_path, "--no-model", "--workers", "1") as first:
         pids = first.wait_up().state()["children"].values()
         first.kill()
     wait_until(lambda: not [pid for pid in pids if is_alive(pid)], what="the children's end")
-    with Up(tmp_path, "--no-model", name="again") as again:
+    with Up(tmp_path, "--no-model", "--workers", "1", name="again") as again:
         again.wait_up()
         assert http_ok(again.url + "/healthz")
         assert_stops(again, signal.SIGTERM)
@@ -168,7 +168,7 @@ def test_two_api_processes_share_the_port(tmp_path: Path) -> None:
 
 
 def test_a_server_that_is_already_there_is_used(tmp_path: Path, valkey: Server) -> None:
-    with Up(tmp_path, "--no-model", "--redis-url", valkey.url) as up:
+    with Up(tmp_path, "--no-model", "--workers", "1", "--redis-url", valkey.url) as up:
         up.wait_up()
         assert "valkey" not in up.state()["children"]
         assert up.state()["redis_url"] == valkey.url
