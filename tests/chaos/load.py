@@ -63,12 +63,14 @@ class Load:
         self._at_once = at_once
         self._on_failure = on_failure
         self._numbers = itertools.count(1)
+        self._enough = asyncio.Event()
 
-    async def run(self, until: float) -> None:
-        """Begin streams until this moment (s, monotonic); then wait for their ends, ``LAST_S`` at most."""
-        lanes = [asyncio.create_task(self._lane(until)) for _ in range(self._at_once)]
+    async def run(self) -> None:
+        """Begin streams until :meth:`end`; then wait for their ends, ``LAST_S`` at most."""
+        lanes = [asyncio.create_task(self._lane()) for _ in range(self._at_once)]
         try:
-            done, _late = await asyncio.wait(lanes, timeout=until - time.monotonic() + LAST_S)
+            await self._enough.wait()
+            done, _late = await asyncio.wait(lanes, timeout=LAST_S)
         finally:
             for task in lanes:
                 task.cancel()
@@ -79,8 +81,12 @@ class Load:
             if not stream.ended:
                 stream.wrong.append(f"did not end within {LAST_S:.0f} s after the last fault")
 
-    async def _lane(self, until: float) -> None:
-        while time.monotonic() < until:
+    def end(self) -> None:
+        """Begin no more."""
+        self._enough.set()
+
+    async def _lane(self) -> None:
+        while not self._enough.is_set():
             stream = Stream(story(self._seed, next(self._numbers), self._on_failure))
             self.streams.append(stream)
             try:

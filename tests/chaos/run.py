@@ -47,7 +47,8 @@ async def run_chaos(
     promise: str = STRONG,
     store: str = "server",
 ) -> Result:
-    """Strike for ``seconds``, wait for every end, and look at everything once more."""
+    """Strike for ``seconds``, or until all has struck that no run may be without; wait for every end, and look at
+    everything once more."""
     began = time.monotonic()
     # What takes over is behind, however often each node syncs its file.
     strong = promise == STRONG and store == "server"
@@ -60,10 +61,12 @@ async def run_chaos(
         struck = faults(promise, store)
         schedule = Schedule(world, struck, random.Random(f"{seed}/faults"), strong=strong)
         until = time.monotonic() + seconds
-        loading = asyncio.create_task(load.run(until))
+        loading = asyncio.create_task(load.run())
         try:
             await asyncio.sleep(WARM_UP_S)
-            await schedule.run(until - 1)
+            await schedule.strike(until)
+            load.end()
+            await schedule.finish()
             await loading
         finally:
             loading.cancel()

@@ -1,4 +1,4 @@
-"""The short form of `make chaos`, for each promise: half a minute of faults from one seed (:mod:`tests.chaos`)."""
+"""The short form of `make chaos`, for each promise: faults from one seed for a moment (:mod:`tests.chaos`)."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tests.chaos.report import Result, print_table, write_evidence
 from tests.chaos.run import STRONG, WEAK, run_chaos
 
 SEED = "29"
-SECONDS = 24
+SECONDS = 18
 
 
 @pytest.mark.parametrize(
@@ -28,9 +28,9 @@ async def test_streams_lose_double_and_reorder_nothing_whatever_dies(
     # A run in which nothing happened proves nothing. On a machine of its own it has three times as many.
     wanted = [PLUG, KILLED, API_KILLED, VIEWERS_CUT, *([END_LOST] if promise == WEAK else [])]
     assert [fault.name for fault in wanted if not result.faults[fault.name]] == []
-    assert len(result.streams) >= 10 * seconds / SECONDS
-    assert sum(result.faults.values()) >= 7 * seconds / SECONDS
-    assert sum(1 for stream in result.streams if stream.status == "done") >= 5 * seconds / SECONDS
+    assert len(result.streams) >= seconds / 2
+    assert sum(result.faults.values()) >= seconds / 3
+    assert sum(1 for stream in result.streams if stream.status == "done") >= seconds / 4
 
 
 def assert_nothing_is_wrong(result: Result, directory: Path) -> None:
