@@ -81,7 +81,7 @@ def test_a_full_disk_ends_the_server_until_there_is_room_and_nothing_acknowledge
         assert "is full. Nothing that was acknowledged is lost; make room there. It is started again in" in said
         wait_until(lambda: ended(6), 60, "one more end than what is given up")
         ballast.unlink()
-        wait_until(lambda: http_ok(up.url + "/readyz"), 30, "a ready API")
+        wait_until(lambda: http_ok(up.url + "/readyz"), what="a ready API")
         before = len(acknowledged)
         wait_until(lambda: ended(0) and len(acknowledged) > before, what="an acknowledged create")
         assert [url for url in acknowledged if not http_ok(up.url + url)] == []
@@ -102,7 +102,7 @@ def test_a_full_disk_under_the_logs_and_the_state_file_stops_nothing(disk: Path,
     mute = ("sh", "-c", 'exec "$@" >/dev/full 2>&1', "sh")
     with Child("up", (*mute, *command, *options), env, disk.parent) as up:
         url = f"http://127.0.0.1:{port}"
-        up.wait_ready(lambda: http_ok(url + "/readyz"), within_s=60)
+        up.wait_ready(lambda: http_ok(url + "/readyz"), within_s=120)
         answer = create(url, "one")
         assert answer is not None
         assert answer.status_code == 202

@@ -207,7 +207,7 @@ def test_whoever_reads_its_output_may_leave(tmp_path: Path) -> None:
     command = (sys.executable, "-m", "cli", "up", "--no-model", "--workers", "1", "--port", str(port))
     piped = ("sh", "-c", '{ "$@"; echo $? > code; } | head -n 1', "sh", *command, "--data-dir", str(data))
     with Child("up", piped, base_env(), tmp_path) as up:
-        up.wait_ready(lambda: http_ok(f"http://127.0.0.1:{port}/readyz"), within_s=60)
+        up.wait_ready(lambda: http_ok(f"http://127.0.0.1:{port}/readyz"), within_s=120)
         state = json.loads((data / "up.json").read_text())
         os.kill(state["children"]["worker-1"], signal.SIGKILL)
         wait_until(lambda: len(children(state["pid"])) == 2, what="a worker that is gone")

@@ -292,7 +292,7 @@ def start_model(directory: Path) -> Child:
     port = free_port()
     argv = (sys.executable, "-P", "-m", "cli.model", "--port", str(port), "--threads", "1")
     child = Child("model", argv, base_env(), directory)
-    child.wait_ready(lambda: http_ok(f"http://127.0.0.1:{port}/health"), within_s=60)
+    child.wait_ready(lambda: http_ok(f"http://127.0.0.1:{port}/health"), within_s=120)
     child.url = f"http://127.0.0.1:{port}/v1"
     return child
 

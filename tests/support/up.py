@@ -22,7 +22,7 @@ class Up(Child):
     def wait_up(self) -> "Up":
         # The last of its welcome: what to try, or what is missing for that.
         said = re.compile(r"Headrace is up: (\S+).*(?:curl|HEADRACE_DEFAULT_MODEL)", re.DOTALL)
-        self.wait_ready(lambda: said.search(self.output()), within_s=60)
+        self.wait_ready(lambda: said.search(self.output()), within_s=120)
         found = said.search(self.output())
         assert found
         self.url = found[1]
