@@ -191,9 +191,10 @@ def _serve(connection: socket.socket, run: int) -> list[str]:
         _import(order["imports"])
         middle = os.fork()
         if not middle:
+            parent = os.getpid()
             if os.fork():
                 os._exit(0)
-            _be_adopted(run)
+            _be_adopted(run, parent)
             connection.sendall(os.getpid().to_bytes(_LENGTH_BYTES, "big"))
             connection.detach()
             _take_on(order, descriptors)
@@ -203,9 +204,10 @@ def _serve(connection: socket.socket, run: int) -> list[str]:
             os.close(descriptor)
 
 
-def _be_adopted(run: int) -> None:
-    """Wait until the run is this process's parent, and end with it."""
-    while os.getppid() != run:
+def _be_adopted(run: int, parent: int) -> None:
+    """Wait until the run has this process from its parent, and end with it. A run that is over adopts nobody: then
+    this process ends at once."""
+    while os.getppid() == parent:
         time.sleep(0.0005)
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != run:
