@@ -116,5 +116,5 @@ class Viewer:
     def _refused(self) -> None:
         if self.status == 204 and self.terminal is None:
             self.trouble.append("204 before any terminal event")
-        elif self.status not in (204, 404, 408):  # 408: this process was too late with its head, and asks again
+        elif self.status not in (204, 404):
             self.trouble.append(f"status {self.status} on the events route")

@@ -1,6 +1,5 @@
 """The code of docs/ai-sdk.md, as it stands there, in a real Chromium against real processes."""
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any, Final
@@ -46,7 +45,4 @@ async def test_the_app_of_the_page_resumes_and_stops(tmp_path: Path, chromium: P
             await page.wait_for_function(f"text => {SAID} && !text.startsWith({SAID})", arg=script_text(script))
             await page.click("text=Stop")
             await page.wait_for_selector("text=Ask")
-            async with asyncio.timeout(60):
-                while stack.calls(stopped["name"])[0].closed_by is None:
-                    await asyncio.sleep(0.02)
-            assert stack.calls(stopped["name"])[0].closed_by == "client"
+            assert (await stack.until_closed(stopped["name"])).closed_by == "client"

@@ -41,9 +41,7 @@ async def read_over_cuts(stack: Stack, language: str, run: Callable[[str], Await
     port = int(stack.apis[0].url.rpartition(":")[2])
     async with TcpProxy(port) as proxy, asyncio.TaskGroup() as group:
         reading = group.create_task(run(code(language, proxy.port, language)))
-        async with asyncio.timeout(60):
-            while not (calls := stack.calls(language)) or not calls[0].sent:
-                await asyncio.sleep(0.02)
+        await stack.until_sent(language, 1)
         for _ in range(CUTS):
             await asyncio.sleep(0.6)
             proxy.cut()

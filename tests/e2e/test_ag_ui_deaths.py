@@ -36,12 +36,6 @@ def start(ag_ui: AgUi, stack: Stack, what: str, script: dict[str, Any], *urls: s
     return asyncio.create_task(ag_ui.run("ag_ui_live.mjs", what, given))
 
 
-async def until_sent(stack: Stack, name: str, tokens: int) -> None:
-    async with asyncio.timeout(60):
-        while not (calls := stack.calls(name)) or calls[0].sent < tokens:
-            await asyncio.sleep(0.01)
-
-
 def text_of(told: dict[str, Any]) -> str:
     """What a client holds of the answer."""
     message = told["messages"][-1]
@@ -52,7 +46,7 @@ def text_of(told: dict[str, Any]) -> str:
 @pytest.mark.parametrize("client", ["agent", "tanstack"])
 async def test_a_killed_worker_s_answer_goes_on(ag_ui: AgUi, stack: Stack, client: str) -> None:
     reading = start(ag_ui, stack, client, {**HELD, "name": "on"})
-    await until_sent(stack, "on", 150)
+    await stack.until_sent("on", 150)
     await kill_the_worker(stack)
     stack.provider.release("on")
     told = await reading
@@ -73,7 +67,7 @@ async def kill_the_worker(stack: Stack) -> None:
 async def test_a_killed_api_s_client_comes_back_to_another_one(ag_ui: AgUi, stack: Stack, client: str) -> None:
     other = await stack.add_api()
     reading = start(ag_ui, stack, client, {**HELD, "name": "api"}, str(stack.client.base_url), other.url)
-    await until_sent(stack, "api", 150)
+    await stack.until_sent("api", 150)
     stack.apis[0].kill()
     stack.provider.release("api")
     told = await reading
@@ -86,7 +80,7 @@ async def test_a_killed_api_s_client_comes_back_to_another_one(ag_ui: AgUi, stac
 async def test_a_stopped_api_s_client_comes_back_to_another_one(ag_ui: AgUi, stack: Stack, client: str) -> None:
     other = await stack.add_api()
     reading = start(ag_ui, stack, client, {**HELD, "name": "stop"}, str(stack.client.base_url), other.url)
-    await until_sent(stack, "stop", 150)
+    await stack.until_sent("stop", 150)
     await asyncio.to_thread(stack.apis[0].terminate)
     stack.provider.release("stop")
     told = await reading
@@ -96,7 +90,7 @@ async def test_a_stopped_api_s_client_comes_back_to_another_one(ag_ui: AgUi, sta
 
 async def test_a_stopped_api_tells_a_client_that_does_not_come_back(ag_ui: AgUi, stack: Stack) -> None:
     reading = start(ag_ui, stack, "agent", {**HELD, "name": "told"})
-    await until_sent(stack, "told", 150)
+    await stack.until_sent("told", 150)
     await asyncio.to_thread(stack.apis[0].terminate)
     told = await reading
     assert [code for code, _ in told["errors"]] == ["connection_ended"]
@@ -111,7 +105,7 @@ async def test_a_new_reader_of_a_trimmed_log_gets_all_of_it(stack: Stack, at: in
         "forwardedProps": {"model": MODEL},
     }
     first = asyncio.create_task(stack.client.post("/ag-ui", json=body, timeout=60))
-    await until_sent(stack, "late", at)
+    await stack.until_sent("late", at)
     answers = await asyncio.gather(first, stack.client.get("/ag-ui/late", timeout=60))
     texts = []
     for answer in answers:
@@ -146,7 +140,7 @@ async def test_a_place_that_was_trimmed_away_is_told_and_the_run_can_be_read_aga
 async def test_where_a_model_cannot_continue_the_client_is_told(ag_ui: AgUi, tmp_path: Path, client: str) -> None:
     async with running_stack(tmp_path, workers=2) as stack:
         reading = start(ag_ui, stack, client, {**HELD, "name": "fails"})
-        await until_sent(stack, "fails", 150)
+        await stack.until_sent("fails", 150)
         await kill_the_worker(stack)
         told = await reading
         assert len(told["errors"]) == 1

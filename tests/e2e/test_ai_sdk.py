@@ -164,10 +164,7 @@ async def test_a_stop_ends_the_generation_and_the_client_s_message(
         assert told["stopped"] == 204
         assert told["status"] == "ready"
         assert 0 < len(texts(told["messages"][-1])) < len(script_text(script))
-        async with asyncio.timeout(60):
-            while stack.calls(chat)[0].closed_by is None:
-                await asyncio.sleep(0.02)
-        assert stack.calls(chat)[0].closed_by == "client"
+        assert (await stack.until_closed(chat)).closed_by == "client"
         assert (await stack.client.get(f"/api/chat/{chat}/stream")).status_code == 204
 
 

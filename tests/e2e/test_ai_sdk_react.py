@@ -115,9 +115,7 @@ async def test_an_answer_that_ended_while_the_page_was_away_is_there_when_it_com
     await asyncio.sleep(0.1)
     url = page.url
     await page.goto("about:blank")
-    async with asyncio.timeout(60):
-        while not stack.calls(script["name"]) or stack.calls(script["name"])[0].closed_by is None:
-            await asyncio.sleep(0.05)
+    await stack.until_closed(script["name"])
     async with Redis.from_url(stack.server.url) as redis:
         stream_id = (await redis.get(Keys("headrace").chat("", json.loads(request.post_data or "")["id"]))).decode()
         await stack.until_status(stream_id, "done")
@@ -136,10 +134,7 @@ async def test_stop_ends_the_generation(page: Page, stack: Stack) -> None:
     await until_said(page)
     await page.click("text=Stop")
     await page.wait_for_selector("text=Send")
-    async with asyncio.timeout(60):
-        while stack.calls(script["name"])[0].closed_by is None:
-            await asyncio.sleep(0.02)
-    assert stack.calls(script["name"])[0].closed_by == "client"
+    assert (await stack.until_closed(script["name"])).closed_by == "client"
     shown = await page.evaluate(SAID)
     assert shown
     assert script_text(script).startswith(shown)

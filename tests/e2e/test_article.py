@@ -179,9 +179,7 @@ async def test_a_connection_lost_before_the_first_token_starts_no_second_generat
                 break
     headers = {"Last-Event-ID": parser.last_id}
     coming = asyncio.create_task(stack.client.get("/chat/stream", params=params, headers=headers, timeout=60))
-    async with asyncio.timeout(60):
-        while not stack.calls("early"):
-            await asyncio.sleep(0.02)
+    await stack.until_called("early")
     stack.provider.release("early")
     assert texts(parsed((await coming).content)) == script_text(script)
     assert len(stack.calls("early")) == 1
@@ -240,9 +238,7 @@ async def test_the_aware_stream_names_itself_first_and_takes_heartbeats(stack: S
 async def test_a_killed_worker_doubles_no_text_here(stack: Stack) -> None:
     script = {"tokens": 60, "interval_ms": 5, "hang_after": 30, "name": "kill", "numbered": True}
     reading = asyncio.create_task(ask(stack, script))
-    async with asyncio.timeout(60):
-        while not stack.calls("kill") or stack.calls("kill")[0].sent < 10:
-            await asyncio.sleep(0.05)
+    await stack.until_sent("kill", 10)
     stack.workers[-1].kill()
     stack.provider.release("kill")
     await stack.add_worker()

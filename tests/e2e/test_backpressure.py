@@ -187,10 +187,7 @@ async def test_a_stream_that_stays_alone_is_given_up_and_its_upstream_closed(sta
     record = await stack.until_status(made["id"], "cancelled")
     seen = await view_to_end(stack.client, made["events_url"])
     assert seen.events[-1][1]["reason"] == "abandoned"
-    async with asyncio.timeout(60):
-        while stack.calls("alone")[0].closed_by is None:
-            await asyncio.sleep(0.02)
-    assert stack.calls("alone")[0].closed_by == "client"
+    assert (await stack.until_closed("alone")).closed_by == "client"
     assert record["text"] == seen.text
 
 

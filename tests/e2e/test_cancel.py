@@ -11,8 +11,8 @@ from tests.support.viewing import view, view_to_end
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-CLOSED_WITHIN_S = 10.0
-"""A generous reading of one second, which `make chaos` holds; it usually takes some milliseconds."""
+CLOSED_WITHIN_S = 3.0
+"""A generous reading of one second; it usually takes some milliseconds."""
 
 
 async def closed_after(stack: Stack, name: str, since: float) -> float:

@@ -112,6 +112,6 @@ async def test_the_api_is_not_ready_while_a_master_is_gone(stack: Stack, cluster
         master.resume()
         assert answer.status_code == 503
         assert answer.json()["code"] == "redis_unavailable"
-        assert took_s < 8.0, "a generous reading of one and a half seconds"
+        assert took_s < 3.0, "a generous reading of one and a half seconds"
     # It may have been replaced meanwhile.
     await stack.until_ready()

@@ -51,9 +51,7 @@ async def test_a_handed_over_answer_goes_on(stack: Stack) -> None:
     viewing = asyncio.create_task(view_to_end(stack.client, made["events_url"]))
     await stack.until_said(made["id"], 50)
     (await stack.carrier(made["id"])).send(signal.SIGTERM)
-    async with asyncio.timeout(60):
-        while stack.calls("hand")[0].closed_by is None:
-            await asyncio.sleep(0.01)
+    await stack.until_closed("hand")
     stack.provider.release("hand")
     seen = await viewing
     assert seen.types == ["started", "continued", "finishing", "done"]

@@ -271,7 +271,7 @@ async def test_silent_connections_lock_nobody_out(open_stack: Stack, tmp_path: P
         api = held.enter_context(await asyncio.to_thread(start_api_with_files, limit, open_stack, tmp_path))
         for _ in range(1100):
             held.enter_context(socket.create_connection(address(api), 5))
-        async with httpx.AsyncClient(base_url=api.url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=api.url, timeout=5) as client:
             for _ in range(5):
                 assert (await client.get("/healthz", headers={"Connection": "close"})).status_code == 200
                 await asyncio.sleep(0.3)

@@ -54,8 +54,8 @@ async def test_others_hardly_wait_while_one_key_has_hundreds_of_streams_in_line(
             assert await redis.zcard("headrace:queue") == 480, "it has half of the places"
         took = [await first_token_s(stack, keys.headers(name)) for name in others]
         # Twice as long, and what a busy machine makes of it.
-        assert median(took) < 2 * idle + 0.5, (idle, took)
-        assert max(took) < 10.0, took
+        assert median(took) < 2 * idle + 0.1, (idle, took)
+        assert max(took) < 2.0, took
 
 
 async def test_paused_streams_hold_no_place(tmp_path: Path) -> None:

@@ -103,5 +103,5 @@ async def test_an_endless_provider_is_given_up_and_a_bystander_hardly_feels_it(s
     gap_ms = 1000 * bystander.longest_gap_s
     print(f"{len(made)} endless answers: {took:.1f} s, gap {gap_ms:.0f} ms, grown by {grown} MiB")
     # Whoever is held up until the attack is over waits for all of it. On a free machine the gap is below 0.5 s.
-    assert bystander.longest_gap_s < max(bystander.allowed_s, took / 2)
+    assert bystander.longest_gap_s < max(bystander.allowed_s, took / 4)
     assert max(grown) < MAX_GROWTH_MIB

@@ -78,9 +78,7 @@ async def test_a_writer_that_was_fenced_does_not_take_the_stream_from_the_sweep(
     first = await stack.carrier(made["id"])
     first.pause()
     stack.provider.release("end", later=False)
-    async with asyncio.timeout(60):
-        while len(stack.calls("end")) < 2:
-            await asyncio.sleep(0.02)
+    await stack.until_called("end", 2)
     first.resume()
     await asyncio.sleep(0.3)
     (await stack.carrier(made["id"])).kill()

@@ -61,7 +61,7 @@ async def test_a_create_without_redis_is_a_503_within_two_seconds_and_leaves_not
     stack.server.resume()
     assert paused.status_code == 503
     assert paused.json()["code"] == "redis_unavailable"
-    assert took_s < 8.0, "a generous reading of two seconds"
+    assert took_s < 3.0, "a generous reading of two seconds"
     await asyncio.to_thread(stack.server.kill)
     dead = await stack.client.post("/v1/streams", json={"prompt": "{}"})
     assert dead.status_code == 503
@@ -107,5 +107,5 @@ async def test_an_erased_stream_that_a_worker_looks_for_slows_no_other(stack: St
         await stack.client.delete(short["url"])
         await redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         await asyncio.sleep(1.5)
-        assert await entries_in_two_seconds() > calm / 3
+        assert await entries_in_two_seconds() > calm / 2
     await stack.client.post(f"{busy['url']}/cancel")

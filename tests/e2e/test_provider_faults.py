@@ -150,10 +150,7 @@ async def test_an_endless_line_is_given_up_long_before_it_fills_the_memory(stack
     grown = peak(stack.workers[0].pid) - before
     print(f"an endless line: {grown:.1f} MiB more")
     assert grown < 20
-    async with asyncio.timeout(60):
-        while stack.calls("endless")[0].closed_by is None:
-            await asyncio.sleep(0.02)
-    assert stack.calls("endless")[0].closed_by == "client"
+    assert (await stack.until_closed("endless")).closed_by == "client"
 
 
 async def test_a_429_is_tried_again_when_it_says_so_and_not_before(stack: Stack) -> None:

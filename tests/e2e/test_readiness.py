@@ -22,7 +22,7 @@ async def test_an_api_is_not_ready_while_either_server_is_gone(tmp_path: Path) -
                     answer = await stack.client.get("/readyz")
                     assert answer.status_code == 503
                     assert answer.json()["code"] == "redis_unavailable"
-                    assert time.monotonic() - began < 8.0, "a generous reading of one and a half seconds"
+                    assert time.monotonic() - began < 3.0, "a generous reading of one and a half seconds"
                     await asyncio.to_thread(bring_back)
                     await stack.until_ready()
 

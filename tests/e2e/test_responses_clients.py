@@ -219,11 +219,9 @@ async def test_a_caller_who_leaves_has_a_grace_time(stack: Stack, stream: bool) 
     body = {"model": MODEL, "input": json.dumps(script), "stream": stream}
     async with httpx.AsyncClient(base_url=stack.client.base_url, timeout=60) as client:
         asking = asyncio.create_task(client.post("/v1/responses", json=body))
-        async with asyncio.timeout(60):
-            while not (calls := stack.calls(f"left-{stream}")) or calls[0].sent < 5:
-                await asyncio.sleep(0.05)
+        await stack.until_sent(f"left-{stream}", 5)
         asking.cancel()
-    (call,) = calls
+    (call,) = stack.calls(f"left-{stream}")
     sent = call.sent
     await asyncio.sleep(0.5)
     assert call.sent > sent, "the generation goes on for a while"

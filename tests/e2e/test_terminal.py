@@ -163,9 +163,7 @@ async def test_stopping_stops_the_upstream(stack: Stack) -> None:
         terminal.type("s")
         assert await in_thread(terminal.wait) == 130
         assert "local/smollm2 · stopped · attempt 1" in terminal.screen
-    async with asyncio.timeout(WITHIN_S):
-        while stack.calls("stopped")[0].closed_by != "client":
-            await asyncio.sleep(0.02)
+    assert (await stack.until_closed("stopped")).closed_by == "client"
 
 
 async def test_an_interrupt_without_a_terminal_detaches_and_tells_the_id(stack: Stack) -> None:

@@ -102,7 +102,7 @@ def assert_stops(up: Up, sig: signal.Signals) -> None:
     began = time.monotonic()
     up.send(sig)
     assert up.wait(60) == 0, up.output()
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 10
     assert not [pid for pid in pids if is_alive(pid)]
     assert not (up.data / "up.json").exists()
 

@@ -94,7 +94,7 @@ async def test_viewers_that_never_read_are_closed_cost_nothing_and_slow_nobody(s
                 most = max(most, resident(api_pid) - before)
                 await asyncio.sleep(0.05)
     print(f"{STALLED} viewers that never read: {most:.1f} MiB; a viewer beside them took {took_s:.1f} s")
-    assert took_s < 20, "two seconds, read generously; each that is waited for would add two"
+    assert took_s < 6, "a generous reading of two seconds"
     # A write of 64 KiB each, twice over on its way, and the stream beside them.
     assert most < STALLED / 2
     assert "viewer_stalled" in stack.apis[0].output()

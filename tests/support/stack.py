@@ -109,6 +109,27 @@ class Stack:
     def calls(self, name: str) -> list[Call]:
         return [call for call in self.provider.calls if call.name == name]
 
+    async def until_called(self, name: str, times: int = 1, within_s: float = WAIT_S) -> None:
+        """Wait until the provider was called so often under this name."""
+        async with asyncio.timeout(within_s):
+            while len(self.calls(name)) < times:
+                await asyncio.sleep(0.01)
+
+    async def until_sent(self, name: str, tokens: int) -> None:
+        """Wait until the provider has said so many tokens in its first call of this name."""
+        await self.until_called(name)
+        async with asyncio.timeout(WAIT_S):
+            while self.calls(name)[0].sent < tokens:
+                await asyncio.sleep(0.01)
+
+    async def until_closed(self, name: str) -> Call:
+        """The provider's first call of this name, once it is closed; ``closed_by`` tells by whom."""
+        await self.until_called(name)
+        async with asyncio.timeout(WAIT_S):
+            while (call := self.calls(name)[0]).closed_by is None:
+                await asyncio.sleep(0.01)
+        return call
+
     def end_processes(self) -> None:
         """End all API and worker processes, at once. Blocks until they have ended."""
         children = [*self.apis, *self.workers]
